@@ -8,7 +8,7 @@ from bench.measure import Ratio, compare
 from reconciler.config.settings import read_config
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
-from reconciler.core.plan import Rules
+from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan
 
 FAMILIES = 10_000
@@ -26,7 +26,9 @@ def reading_and_planning(*, rounds: int) -> tuple[Ratio, Ratio]:
     rows = {Family(name): LiveRow(other) for name in NAMES[::2]}
     reads = Reads(LiveRead(1.0, rows))
     read = compare(lambda: read_config(CONTENT, "mmp.yaml"), _load_alone, rounds=rounds)
-    planned = compare(lambda: make_plan(accepted, {}, reads, Rules(), 2.0), _load_alone, rounds=rounds)
+    planned = compare(
+        lambda: make_plan(accepted, {}, reads, PlanConstraints(), 2.0), _load_alone, rounds=rounds
+    )
     return read, planned
 
 

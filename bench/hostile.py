@@ -26,18 +26,18 @@ from threading import Event, Thread
 
 from bench.state import REQUEST, LeapingClock
 from reconciler.cli.run import SWITCH_INTERVAL_S
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation
 from reconciler.store.account import KeptAccount
 from reconciler.store.sqlite import open_state
-from reconciler.web.latest_state import Board
+from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
-from reconciler.web.observer import STRIPS_PAUSE_S
+from reconciler.web.observer import TIMELINE_PAUSE_S
 from reconciler.web.request_filter import Listen
 from reconciler.web.responses import Route
-from reconciler.web.routes import Pulse, Site
+from reconciler.web.routes import Endpoints, LoopPing
 from reconciler.web.server import start_server
 from tests.support.example_accounts import NOW, WALL, large
 from tests.support.hostile_clients import CLIENTS, attacked
@@ -193,7 +193,7 @@ async def _serve(folder: Path) -> None:
         far_end = stack.enter_context(_far_end())
         state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
         stack.callback(state.close_now)
-        store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+        store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
         await store.identify("1", "localhost")
         board = large(FAMILIES, restless=True)
         await _record_day(board, store)
@@ -206,7 +206,7 @@ async def _serve(folder: Path) -> None:
             print(json.dumps(late), flush=True)
 
 
-def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
+def _routes(board: LatestState, store: KeptAccount) -> Mapping[str, Route]:
     began = time.monotonic()
 
     def now() -> float:
@@ -217,7 +217,7 @@ def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
 
     async def read_strips() -> Mapping[str, Callable[[], Timeline]]:
         since = LeapingClock().wall() - timedelta(hours=24)
-        draw = await store.undrawn_strips(since, partial(asyncio.sleep, STRIPS_PAUSE_S))
+        draw = await store.undrawn_strips(since, partial(asyncio.sleep, TIMELINE_PAUSE_S))
         return {ACCOUNT: draw}
 
     loop = asyncio.get_running_loop()
@@ -225,10 +225,10 @@ def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
     async def ask_strips() -> Mapping[str, Callable[[], Timeline]]:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read_strips(), loop))
 
-    site = Site(
+    site = Endpoints(
         board,
         Metrics(board, now=now, wall=wall),
-        beats=Pulse(loop).beats,
+        beats=LoopPing(loop).responds,
         now=now,
         wall=wall,
         ask_strips=ask_strips,
@@ -236,11 +236,11 @@ def _routes(board: Board, store: KeptAccount) -> Mapping[str, Route]:
     return site.routes()
 
 
-async def _record_day(board: Board, store: KeptAccount) -> None:
+async def _record_day(board: LatestState, store: KeptAccount) -> None:
     """Record what the strips of the page are drawn from: every family in one state and another."""
     (watched,) = board.accounts()
     for state in ("in-sync", "drifted", "in-sync", "frozen"):
-        await store.record_states(dict.fromkeys(watched.vitals.desired.families, state))
+        await store.record_states(dict.fromkeys(watched.runtime.desired.families, state))
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def _far_end() -> Iterator[int]:
             process.kill()
 
 
-async def _sends(board: Board, store: KeptAccount, port: int, number: int) -> list[float]:
+async def _sends(board: LatestState, store: KeptAccount, port: int, number: int) -> list[float]:
     late = []
     for _ in range(number):
         due = time.perf_counter() + SEND_EVERY_S

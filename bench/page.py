@@ -19,7 +19,7 @@ def rendering(*, rounds: int) -> tuple[Ratio, int]:
     (watched,) = board.accounts()
 
     def as_json() -> str:
-        status = status_of(watched.vitals, now=NOW, wall=WALL)
+        status = status_of(watched.runtime, now=NOW, wall=WALL)
         assert status is not None
         return json.dumps(status_document(status))
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.measure import Ratio, compare
-from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
+from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation, SignedRequest
 from reconciler.store.account import KeptAccount
@@ -52,7 +52,7 @@ class LeapingClock:
 def durable_steps(folder: Path, *, rounds: int) -> Ratio:
     """Compare reserve and settle with one bare durable commit, per step, in ``folder``."""
     state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
-    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     bare = _bare(folder / "bare.db")
     with asyncio.Runner() as runner:
         runner.run(store.identify("1", "localhost"))

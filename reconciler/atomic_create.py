@@ -7,7 +7,7 @@ import os
 import secrets
 from contextlib import suppress
 
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.errors import InvalidInput, MmpError
 
 STDOUT = "-"
@@ -42,7 +42,7 @@ def write_new(path: str, text: str) -> None:
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
-        message = f"{printable(path)} cannot be written: {error.strerror}"
+        message = f"{escape_unprintable(path)} cannot be written: {error.strerror}"
         raise MmpError("file-unwritable", message, write_hint(error), path=path) from None
     finally:
         with suppress(OSError):  # where nothing can be written, nothing can be removed either
@@ -64,7 +64,7 @@ def _write_aside(path: str, text: str) -> None:
 def _exists(path: str) -> InvalidInput:
     return InvalidInput(
         "file-exists",
-        f"{printable(path)} is there already, and is never overwritten",
+        f"{escape_unprintable(path)} is there already, and is never overwritten",
         "name a file in that folder" if os.path.isdir(path) else "name another file, or move that one away",
         path=path,
     )

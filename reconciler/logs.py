@@ -19,46 +19,46 @@ from reconciler.core.events import (
     ClockUnmeasured,
     Compared,
     ConfigAccepted,
-    ConfigAwaited,
+    ConfigMissing,
     ConfigRejected,
-    ConfigWithdrawn,
     ControlledElsewhere,
     ControlTaken,
     Event,
     ExchangeFailed,
-    FightBroken,
-    FilesPolled,
-    FilesUndecided,
+    FilesStillWritten,
+    HealBreakerTripped,
     Identified,
     KeyMayWithdraw,
     KeyReplaced,
     LeaseEnded,
     LeaseTaken,
     LiveReadDone,
-    LockAwaited,
     LoopFailed,
+    LoopIdle,
+    LoopResumed,
     Observe,
     OddRowsSeen,
-    Parked,
     PassEnded,
     Planned,
     PolicyAccepted,
     PolicyRejected,
     ReadFailed,
+    RejectedConfigRemoved,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
-    StateAwaited,
+    SettingRejected,
+    StateFailed,
+    StateLockTimedOut,
     Waiting,
-    WentIdle,
-    WentOn,
+    WatchDegraded,
 )
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason
-from reconciler.core.problems import Problem, json_text, printable
+from reconciler.core.problems import Problem, escape_unprintable, json_text
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
-from reconciler.render.plan_text import change_words, plan_sentence
-from reconciler.render.values import setting_words
+from reconciler.render.plan_text import format_change, plan_sentence
+from reconciler.render.values import format_setting
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -215,7 +215,7 @@ def shielded(observe: Observe) -> Observe:
                 to_log_line = (
                     f"mmp: {type(event).__name__} could not be reported: {type(error).__name__}: {error}"
                 )
-                print(printable(to_log_line), file=sys.stderr)
+                print(escape_unprintable(to_log_line), file=sys.stderr)
 
     return observed
 
@@ -267,13 +267,13 @@ def told(event: Event) -> LogLine | None:
                 "adopted with nothing on record: the policy would refuse it",
                 values,
             )
-        case Compared() | WentIdle() | WentOn():
+        case Compared() | LoopIdle() | LoopResumed():
             return None
         case PassEnded(took_s, finished):
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
         case RequestReserved(attempt, family, setting, _):
-            return "debug", "request reserved", _request(attempt, family, setting_words(setting))
-        case FilesUndecided(family, wait_s):
+            return "debug", "request reserved", _request(attempt, family, format_setting(setting))
+        case FilesStillWritten(family, wait_s):
             values = {"family": family, "wait_s": round(wait_s, 1)}
             text = "change waits: settings file or policy is being written, or is invalid"
             return "warning", text, values
@@ -281,15 +281,15 @@ def told(event: Event) -> LogLine | None:
             values = {"family": family, "late_s": round(late_s, 1)}
             return "warning", "request not sent: too late, live is read again first", values
         case RequestSettled(attempt, family, setting, status, reply, round_trip_s, _):
-            values = _request(attempt, family, setting_words(setting)) | _reply(reply)
+            values = _request(attempt, family, format_setting(setting)) | _reply(reply)
             level = "info" if status is AttemptStatus.APPLIED else "warning"
             level = "error" if reply.reply_class in STOPPING - {ReplyClass.CLOCK} else level
             return level, f"request {status.value}", values | {"round_trip_ms": round(round_trip_s * 1000)}
-        case Parked(family, setting, reply, _):
-            values = {"family": family, "setting": setting_words(setting)}
+        case SettingRejected(family, setting, reply, _):
+            values = {"family": family, "setting": format_setting(setting)}
             return "error", "setting refused by the exchange", values | _reply(reply)
-        case FightBroken(family, setting, heals):
-            values = {"family": family, "setting": setting_words(setting), "heals": heals}
+        case HealBreakerTripped(family, setting, heals):
+            values = {"family": family, "setting": format_setting(setting), "heals": heals}
             hint = f"find out who changes it, then: mmp resume --family {family}"
             return "error", "fight broken off: paused", values | {"hint": hint}
         case ClockSynced():
@@ -299,7 +299,7 @@ def told(event: Event) -> LogLine | None:
             return "warning", "failed: measuring the exchange's clock (public/time)", values
         case ClockMeasured():
             return "info", "the exchange's clock can be measured again", {}
-        case LockAwaited(message):
+        case StateLockTimedOut(message):
             return "warning", "state is locked", {"reason": message}
         case ControlledElsewhere():
             return "warning", STANDING_BY, {"controller": event.who}
@@ -309,7 +309,7 @@ def told(event: Event) -> LogLine | None:
             return "info", "key replaced: asking whose it is", {}
         case LoopFailed(code, message, hint, _):
             return "error", "failed: begun again later", {"code": code, "reason": message, "hint": hint}
-        case ConfigAwaited(paths):
+        case ConfigMissing(paths):
             return "info", "waiting for a file of desired settings", {"paths": list(paths)}
         case ConfigAccepted(path, sha256):
             return "info", "config accepted", {"path": path, "sha256": sha256}
@@ -318,12 +318,12 @@ def told(event: Event) -> LogLine | None:
         case ConfigRejected(_, problems, in_force):
             left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}, account not started"
             return "error", f"config rejected{left}", _problem(problems[0])
-        case ConfigWithdrawn(path):
+        case RejectedConfigRemoved(path):
             return "info", "a config that never held is gone", {"path": path}
         case PolicyRejected(_, problems, in_force):
             left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}"
             return "error", f"policy rejected{left}: {UNREADABLE_POLICY}", _problem(problems[0])
-        case FilesPolled(reason):
+        case WatchDegraded(reason):
             return "info", "files are looked at every second", {"reason": reason}
         case LeaseTaken(before):
             if before:
@@ -338,7 +338,7 @@ def told(event: Event) -> LogLine | None:
         case LeaseEnded(lost):
             left = "taken over by another replica" if lost else "left to another replica"
             return "warning" if lost else "info", left, {}
-        case StateAwaited(code, message):
+        case StateFailed(code, message):
             return "error", "state cannot be used", {"code": code, "reason": message}
         case _:
             assert_never(event)
@@ -369,7 +369,7 @@ def _news(plan: Plan, announced: set[str]) -> list[Change]:
 
 def _point_out(logger: Any, change: Change) -> None:
     """Log what a person has to know of a change: that it is held, or that it is drift."""
-    values = {"family": change.family, "change": change_words(change)}
+    values = {"family": change.family, "change": format_change(change)}
     if change.because is not None:
         logger.warning("held", **values, reason=hold_words(change))
     elif change.reason is Reason.DRIFTED:

@@ -21,25 +21,25 @@ from reconciler.core.model import (
     Accepting,
     AccountInfo,
     Environment,
+    ExchangeKind,
     Family,
     FileVersion,
-    Kind,
     Known,
     LiveRead,
     LiveRow,
     Pause,
     Setting,
 )
-from reconciler.core.monitoring.state_timeline import Span, Timeline
+from reconciler.core.monitoring.state_timeline import Segment, Timeline
 from reconciler.core.pacing import Ledger
 from reconciler.core.replica_assignment import (
     ABLE,
     Ability,
-    AccountKey,
-    Claimed,
+    AccountClaim,
+    LeaseName,
+    LeaseTable,
     Replica,
     ReplicaId,
-    Roster,
 )
 from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.core.retry import NO_TRIES, RetryRecord
@@ -47,7 +47,7 @@ from reconciler.core.saved_plan import AppliedChanges
 from reconciler.core.state_records import (
     AcceptedRecord,
     AttemptLog,
-    Holder,
+    LockHolder,
     NameRecord,
     OverrideRecord,
     PolicyRecord,
@@ -242,7 +242,7 @@ class Store(Protocol):
         """Stop being the account's controller; harmless if this process is not."""
         ...
 
-    async def controller(self) -> Holder | None:
+    async def controller(self) -> LockHolder | None:
         """Return the account's controller; None when there is none, or none that can be named."""
         ...
 
@@ -454,7 +454,7 @@ class AccountStore(Store, Protocol):
         """End the pauses of families; harmless where there is none."""
         ...
 
-    async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
+    async def strips(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
         """Return the strip of each family from ``since`` (at most 24 h ago) to this moment."""
         ...
 
@@ -470,7 +470,7 @@ class AccountStore(Store, Protocol):
         """
         ...
 
-    async def lock_holder(self) -> Holder | None:
+    async def lock_holder(self) -> LockHolder | None:
         """Return who holds the account's lock now; None when nobody does, or nobody that can be named."""
         ...
 
@@ -487,8 +487,8 @@ class LeaseStore(Protocol):
     """
 
     async def beat(
-        self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed], ability: Ability = ABLE
-    ) -> Roster:
+        self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
+    ) -> LeaseTable:
         """Say that this replica lives and what it has settings for; returns who lives and owns what.
 
         ``claims``: what it writes for the accounts it owns; ``ability``: how well it can serve accounts.
@@ -496,7 +496,7 @@ class LeaseStore(Protocol):
         """
         ...
 
-    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
+    async def take(self, accounts: Collection[LeaseName]) -> Mapping[LeaseName, ReplicaId | None]:
         """Become the owner of accounts; returns those it really became the owner of.
 
         Only what is free or whose owner is not alive any more, and only while this replica is. Each
@@ -504,7 +504,7 @@ class LeaseStore(Protocol):
         """
         ...
 
-    async def release(self, accounts: Collection[AccountKey]) -> None:
+    async def release(self, accounts: Collection[LeaseName]) -> None:
         """Give accounts back; harmless for one that is not this replica's any more."""
         ...
 
@@ -516,7 +516,7 @@ class LeaseStore(Protocol):
 class StateBackend(Protocol):
     """An open state, whichever engine keeps it; all accounts of one process share it."""
 
-    def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
+    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> AccountStore:
         """Return the store of one account; asks nothing of the engine."""
         ...
 

@@ -21,8 +21,8 @@ from reconciler.cli.options import (
 from reconciler.cli.output import Output
 from reconciler.core.model import parse_family
 from reconciler.core.plan import Basis
-from reconciler.core.policy import Allow, Kind
-from reconciler.core.saved_plan import instant
+from reconciler.core.policy import Override, RefusalKind
+from reconciler.core.saved_plan import format_utc
 from reconciler.documents.plan_file import load_fresh_plan
 from reconciler.errors import UsageError
 
@@ -38,20 +38,20 @@ def may_ask(yes: bool) -> bool:
     return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-class AllowType(click.ParamType[Allow]):
+class AllowType(click.ParamType[Override]):
     """``KIND:FAMILY``: one override of a policy or guard, for one family."""
 
     name = "KIND:FAMILY"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Allow:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Override:
         """Return the override, or fail as a usage error."""
-        if isinstance(value, Allow):
+        if isinstance(value, Override):
             return value
         kind, _, family = str(value).partition(":")
         try:
-            return Allow(Kind(kind), parse_family(family))
+            return Override(RefusalKind(kind), parse_family(family))
         except ValueError:
-            kinds = ", ".join(Kind)
+            kinds = ", ".join(RefusalKind)
             self.fail(f"{value!r} is not KIND:FAMILY with KIND one of {kinds}", param, ctx)
 
 
@@ -96,7 +96,7 @@ def apply(
     globs: tuple[str, ...],
     yes: bool,
     expect: str | None,
-    allows: tuple[Allow, ...],
+    allows: tuple[Override, ...],
     reason: str | None,
     assume_idle: bool,
     no_live: bool,
@@ -170,7 +170,7 @@ def apply(
     doors.refuse_needless_no_policy(no_policy, policy_file, [watched.policy for watched in policies])
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if loaded is not None:
-        made_at = instant(loaded.saved.made_at)
+        made_at = format_utc(loaded.saved.made_at)
         logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)
     if allows:
         logs.log("warning", "overrides given", allow=[str(each) for each in allows], reason=reason)

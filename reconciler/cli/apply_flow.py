@@ -41,25 +41,25 @@ from reconciler.controller.reconcile import (
 )
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core import events
-from reconciler.core.account_check import claimed_twice
+from reconciler.core.account_check import claim_conflict
 from reconciler.core.events import Event, Observe
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
 from reconciler.core.outcome import Result, exit_status, results
 from reconciler.core.pauses import paused
-from reconciler.core.plan import Because, Plan, Rules, digest
-from reconciler.core.policy import GUARD_RULE, Allow, Policy
-from reconciler.core.problems import has_visible_text, printable
+from reconciler.core.plan import HoldReason, Plan, PlanConstraints, digest
+from reconciler.core.policy import GUARD_RULE, Override, Policy
+from reconciler.core.problems import escape_unprintable, has_visible_text
 from reconciler.core.reply import Reply
 from reconciler.core.saved_plan import (
     AppliedChanges,
     Reviewed,
     SavedPlan,
-    covered,
-    moved,
+    describe_moved,
+    families_in_scope,
     reviewed,
 )
-from reconciler.documents.plan import Context, apply_document, several
+from reconciler.documents.plan import PlanContext, apply_document, one_or_list
 from reconciler.errors import (
     PRECEDENCE,
     Exit,
@@ -112,7 +112,7 @@ class ApplyOptions:
     expect: str | None
     timeout_s: float | None
     globs: tuple[str, ...]
-    allowed: frozenset[Allow]
+    allowed: frozenset[Override]
     reason: str | None
     saved: SavedPlan | None = None
     given_up: GivenUp | None = None
@@ -129,7 +129,7 @@ class ApplyOptions:
         named = matching_families(desired, self.globs)
         if self.saved is None:
             return named
-        planned = covered(self.saved.plan)
+        planned = families_in_scope(self.saved.plan)
         return planned if named is None else planned & named
 
 
@@ -257,7 +257,7 @@ class ApplyCommand:
 
     def _claimed_twice(self) -> bool:
         """Tell whether two files want the same family of one account; then nothing may be sent."""
-        problem = claimed_twice([(run.uid, run.desired) for run in self.runs])
+        problem = claim_conflict([(run.uid, run.desired) for run in self.runs])
         self.runs[0].problem = self.runs[0].problem or problem
         return problem is not None
 
@@ -305,7 +305,7 @@ class ApplyCommand:
             ledger=grounds.ledger,
             exchange=run.reads if self.order.live else None,
             clock=run.clock,
-            rules=Rules(
+            rules=PlanConstraints(
                 paused=paused(grounds.pauses, run.desired),
                 policy=in_force.policy,
                 policy_unreadable=in_force.unreadable,
@@ -399,7 +399,7 @@ class ApplyCommand:
         if self.out.json and not self._may_ask():
             return
         policy, missing = run.rules.in_force.policy, run.rules.missing
-        context = Context.of(run.desired, self.order.base.host, policy, missing)
+        context = PlanContext.of(run.desired, self.order.base.host, policy, missing)
         write, stream = (
             (self.out.info, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
         )
@@ -557,7 +557,7 @@ class ApplyCommand:
             if run.first is not None
         ]
         if len(documents) == len(self.runs):
-            self.out.document(several("apply", documents))
+            self.out.document(one_or_list("apply", documents))
             return
         problems = [self._placed(run, run.failure) for run in self.runs if run.failure]
         self.out.failure_document(*(problems or [STOPPED]))
@@ -652,8 +652,8 @@ def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
     held = _refused_families(left)
     return InvalidInput(
         wrong.code,
-        f"{printable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became invalid"
-        f" meanwhile, so nothing was sent that takes protection away from {held}",
+        f"{escape_unprintable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became"
+        f" invalid meanwhile, so nothing was sent that takes protection away from {held}",
         wrong.hint,
         path=wrong.path,
     )
@@ -682,9 +682,9 @@ def join_errors(problems: Sequence[MmpError]) -> MmpError | None:
 def _stale(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> PlanStale | None:
     """Name the families that are not as the plan file says any more; None when all are."""
     told = "; ".join(
-        f"{change.family}: {moved(change, promised, applied)}"
+        f"{change.family}: {describe_moved(change, promised, applied)}"
         for change in plan.changes
-        if change.because is Because.STALE
+        if change.because is HoldReason.STALE
     )
     return PlanStale("plan-moved", told, "have a new plan reviewed for what has moved") if told else None
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy
     from reconciler.core.policy_change import PolicyChange
-    from reconciler.documents.plan import Context
+    from reconciler.documents.plan import PlanContext
 
 
 @click.command()
@@ -169,13 +169,19 @@ def read_sides(
 
 def compare_accounts(
     befores: Sequence[Desired], afters: Sequence[Desired], guards: PolicyLookup
-) -> tuple[list[Plan], list[Context]]:
+) -> tuple[list[Plan], list[PlanContext]]:
     """Return a plan for each account of either side, with what it is about."""
-    from reconciler.core.file_diff import compare, gone, is_share_judged, paired, windows_not_asked
+    from reconciler.core.file_diff import (
+        compare,
+        is_share_judged,
+        match_accounts,
+        removed_account_plan,
+        windows_not_asked,
+    )
 
-    pairs, dropped = paired(befores, afters, guards.same_place)
+    pairs, dropped = match_accounts(befores, afters, guards.same_place)
     plans: list[Plan] = []
-    contexts: list[Context] = []
+    contexts: list[PlanContext] = []
     for was, now in pairs:
         guard = guards.of(was, now)
         plan = compare(was, now, guard.asked)
@@ -190,7 +196,7 @@ def compare_accounts(
         contexts.append(replace(context, old=unproven))
     for was in dropped:
         guard = guards.of(was, None)
-        plans.append(gone(was, guard.asked))
+        plans.append(removed_account_plan(was, guard.asked))
         contexts.append(_context(was, guard, was, guards.old.name, ()))
     return plans, contexts
 
@@ -425,19 +431,19 @@ class _InGit:
 
 def _context(
     desired: Desired, guard: AccountPolicies, was: Desired | None, named: str, candidates: Sequence[Desired]
-) -> Context:
+) -> PlanContext:
     """Return what the plan of one account is about.
 
     ``candidates`` are accounts only the older side has, where this one may be one of them.
     """
-    from reconciler.documents.plan import Context, OldSide, PolicyFile, identity_changes
+    from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile, identity_changes
 
     policy = PolicyFile(guard.old.path, guard.old.sha256) if guard.old else None
-    context = Context.of(desired, None, guard.new)
+    context = PlanContext.of(desired, None, guard.new)
     if was is None:
         names = tuple(f"{one.account} ({one.environment.value})" for one in candidates)
-        return replace(context, old=OldSide(named, policy, guard.change, None, None, not_compared=names))
-    old = OldSide(
+        return replace(context, old=DiffBase(named, policy, guard.change, None, None, not_compared=names))
+    old = DiffBase(
         was.path,
         policy,
         guard.change,

@@ -71,7 +71,7 @@ def doctor(
     from reconciler.cli.doctor_checks import DoctorOptions, examine
     from reconciler.config.load import load_configs
     from reconciler.core.doctor import exit_status
-    from reconciler.documents.plan import several
+    from reconciler.documents.plan import one_or_list
     from reconciler.errors import overall_status
     from reconciler.render.doctor import doctor_document, doctor_text
 
@@ -87,7 +87,7 @@ def doctor(
     readings = load_configs(config_paths(config))
     checkups = [asyncio.run(examine(reading, examination)) for reading in readings]
     if out.json:
-        out.document(several("doctor", [doctor_document(checkup) for checkup in checkups]))
+        out.document(one_or_list("doctor", [doctor_document(checkup) for checkup in checkups]))
     else:
         out.result("\n".join(doctor_text(checkup, paint=out.paint()) for checkup in checkups))
     ctx.exit(overall_status([exit_status(checkup.findings) for checkup in checkups]))

@@ -18,7 +18,7 @@ from reconciler.config.load import Reading
 from reconciler.config.policy import PolicyReading, policy_for
 from reconciler.controller.account_policy import missing_error
 from reconciler.core import doctor
-from reconciler.core.doctor import Finding, Purpose
+from reconciler.core.doctor import CheckResult, Purpose
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
@@ -28,7 +28,7 @@ from reconciler.okx.client import OkxClient
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
 from reconciler.reads import RetryingReads
-from reconciler.render.doctor import Checkup
+from reconciler.render.doctor import DoctorReport
 from reconciler.render.values import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of
@@ -49,7 +49,7 @@ class DoctorOptions:
     allow_withdraw: bool
 
 
-async def examine(reading: Reading, asked: DoctorOptions) -> Checkup:
+async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
     """Examine the account of one file; whatever is wrong is a finding, never an exception."""
     findings = [_config(reading)]
     if reading.desired is None:
@@ -59,7 +59,7 @@ async def examine(reading: Reading, asked: DoctorOptions) -> Checkup:
         patient = _Patient(reading.desired, asked)
         findings += await patient.examined()
     owner = reading.owner
-    return Checkup(
+    return DoctorReport(
         path=reading.path,
         account=owner.account if owner else None,
         environment=owner.environment.value if owner else None,
@@ -76,11 +76,11 @@ class _Patient:
         self.desired = desired
         self.asked = asked
         self.clock = SystemClock()
-        self.findings: list[Finding] = []
+        self.findings: list[CheckResult] = []
         self.info: AccountInfo | None = None
         self._has_policy_file = False
 
-    async def examined(self) -> list[Finding]:
+    async def examined(self) -> list[CheckResult]:
         """Make every check that can be made."""
         policy = policy_for(self.desired.path, self.asked.policy_file)
         self._has_policy_file = policy is not None
@@ -188,7 +188,7 @@ class _Patient:
         self.findings += [doctor.failed(check, problem), *doctor.skipped(unchecked, why)]
 
 
-def _config(reading: Reading) -> Finding:
+def _config(reading: Reading) -> CheckResult:
     path, problems = reading.path, reading.problems
     if reading.desired is None:
         return _broken("config", path, problems)
@@ -199,13 +199,13 @@ def _config(reading: Reading) -> Finding:
     return doctor.ok("config", told)
 
 
-def _policy(reading: PolicyReading | None) -> Finding:
+def _policy(reading: PolicyReading | None) -> CheckResult:
     if reading is not None and reading.policy is None:
         return _broken("policy", reading.path, reading.problems)
     return doctor.policy_found(reading.policy if reading else None)
 
 
-def _broken(check: str, path: str, problems: Sequence[Problem]) -> Finding:
+def _broken(check: str, path: str, problems: Sequence[Problem]) -> CheckResult:
     errors = [problem for problem in problems if problem.is_error]
     message = f"{path} has {count(len(errors), 'error')}; line {errors[0].line}: {errors[0].message}"
     return doctor.failed(check, InvalidInput(errors[0].code, message, "mmp validate shows all of them"))
@@ -217,7 +217,7 @@ def _unreachable(host: str, reply: Reply) -> MmpError:
     return problem
 
 
-def _group_access(place: StateLocation) -> Iterator[Finding]:
+def _group_access(place: StateLocation) -> Iterator[CheckResult]:
     group = group_of(str(place)) if isinstance(place, StateFile) else None
     if group is not None:
         yield doctor.group_access(group)

@@ -13,7 +13,7 @@ import click
 
 from reconciler.cli.options import PostgresUrl, StateFile, StateLocation, config_paths
 from reconciler.cli.output import Output, current_stderr_style
-from reconciler.core.model import AccountInfo, Desired, Family, Kind, Known, Pause
+from reconciler.core.model import AccountInfo, Desired, ExchangeKind, Family, Known, Pause
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.reply import STOPPING, Reply, ReplyClass
 from reconciler.errors import AccountProblem, Exit, MmpError, UsageError
@@ -367,7 +367,9 @@ def postgres() -> ModuleType:
     return state
 
 
-async def recorded_store(state: StateBackend | None, desired: Desired) -> tuple[AccountStore, Kind] | None:
+async def recorded_store(
+    state: StateBackend | None, desired: Desired
+) -> tuple[AccountStore, ExchangeKind] | None:
     """Return the account's store, and which kind of exchange it is stamped with.
 
     A renamed account is found by the User ID that its file expects. None when there is no state, or nothing
@@ -375,7 +377,7 @@ async def recorded_store(state: StateBackend | None, desired: Desired) -> tuple[
     """
     if state is None:
         return None
-    kind = (await state.account(desired.account, desired.environment, Kind.OKX).snapshot()).kind
+    kind = (await state.account(desired.account, desired.environment, ExchangeKind.OKX).snapshot()).kind
     if kind is not None:
         return state.account(desired.account, desired.environment, kind), kind
     before = await recorded_name(state, desired)
@@ -386,7 +388,7 @@ async def recorded_store(state: StateBackend | None, desired: Desired) -> tuple[
 
 async def recorded_name(state: StateBackend, desired: Desired) -> NameRecord | None:
     """Return another name that the state has for the User ID the file expects; None without a clear one."""
-    names = await state.account(desired.account, desired.environment, Kind.OKX).names()
+    names = await state.account(desired.account, desired.environment, ExchangeKind.OKX).names()
     if desired.account in {name.account for name in names}:
         return None
     same = [name for name in names if name.uid == desired.expected_uid]
@@ -445,12 +447,12 @@ async def verify_key_owner(
 
     Raises MmpError where the account must not be used so, or the exchange did not tell.
     """
-    from reconciler.core.account_check import refusal
+    from reconciler.core.account_check import why_unusable
 
     info = await exchange.account()
     if isinstance(info, Reply):
         raise exchange_error("the exchange did not say whose key this is", info)
-    problem = refusal(info, desired, writing=writing)
+    problem = why_unusable(info, desired, writing=writing)
     if problem is not None:
         raise problem
     if store is not None:
@@ -460,7 +462,7 @@ async def verify_key_owner(
 
 def is_simulator(base: BaseUrl) -> bool:
     """Tell whether the other end is the simulated exchange."""
-    return base.kind is Kind.SIMULATOR
+    return base.kind is ExchangeKind.SIMULATOR
 
 
 def exchange_error(what: str, reply: Reply) -> MmpError:

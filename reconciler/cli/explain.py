@@ -11,7 +11,7 @@ from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
 from reconciler.core.model import FAMILY_PATTERN, Family
-from reconciler.core.problems import CATALOGUE, Code, Explanation, printable
+from reconciler.core.problems import CATALOGUE, Code, Explanation, escape_unprintable
 from reconciler.errors import UsageError
 from reconciler.render.explain import (
     FamilyTerm,
@@ -62,7 +62,9 @@ def explain(
             out.result(families_text(families, paint=out.paint()))
         return
     if not found:
-        raise UsageError("unknown-term", f"nothing is called {printable(term)!r}", _suggestion(term))
+        raise UsageError(
+            "unknown-term", f"nothing is called {escape_unprintable(term)!r}", _suggestion(term)
+        )
     if out.json:
         out.document(terms_document(found))
     else:

@@ -19,7 +19,7 @@ from reconciler.cli.options import (
     state_options,
 )
 from reconciler.cli.output import Output
-from reconciler.core.model import Desired, Kind
+from reconciler.core.model import Desired, ExchangeKind
 from reconciler.render.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def history(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.documents.plan import several
+    from reconciler.documents.plan import one_or_list
     from reconciler.render.status import history_document, history_text
 
     out = Output(output_format, color)
@@ -88,7 +88,7 @@ def history(
             )
             for one, records_of in pairs
         ]
-        out.document(several("history", documents))
+        out.document(one_or_list("history", documents))
         return
     texts = [
         history_text(
@@ -171,7 +171,7 @@ async def _account_history(
         for record in await store.accepted_log(limit, glob)
     ]
     policies = await _policies(store, limit)
-    return AccountHistory(lines, overrides, policies, accepted, kind is Kind.SIMULATOR, log.damaged)
+    return AccountHistory(lines, overrides, policies, accepted, kind is ExchangeKind.SIMULATOR, log.damaged)
 
 
 async def _policies(store: AccountStore, limit: int) -> list[PolicyLine]:

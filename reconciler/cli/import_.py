@@ -22,7 +22,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import warn_of_first_records
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, view
+from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, evidence_of
 from reconciler.core.model import (
     Accepting,
     Confirmed,
@@ -32,13 +32,13 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
-    Never,
+    NeverApplied,
     Uncertain,
 )
-from reconciler.core.plan import Action, Doubts, Rules
+from reconciler.core.plan import Action, Doubts, PlanConstraints
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, unfit
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import Reply
 from reconciler.errors import Exit, MmpError, RefusedByPolicyOrReview, UsageError
 from reconciler.render.config_file import DEFAULT_PREFIX, Naming
@@ -218,7 +218,7 @@ async def _keep(
         # Written since, or so lately that the read may lag behind it.
         await clock.pause(read.begun_at + SECOND_READ_AFTER_S)
         read = await _read(exchange)
-        reads = reads.then(read)
+        reads = reads.push(read)
     written = _written(asked, info, read, clock)
     proven = _proven(reads, known)
     settings = {
@@ -245,7 +245,10 @@ async def _keep(
 
 def _is_unrecorded(family: Family, grounds: RecordedInputs) -> bool:
     """Tell whether nothing is on record of a family: no request, no proof, no accepted setting."""
-    return isinstance(grounds.known.get(family, Never()), Never) and family not in grounds.accepted
+    return (
+        isinstance(grounds.known.get(family, NeverApplied()), NeverApplied)
+        and family not in grounds.accepted
+    )
 
 
 async def _with_policy_on_record(asked: ImportOptions, store: AccountStore) -> tuple[ImportOptions, bool]:
@@ -268,7 +271,7 @@ def _adoptions(
     missing: bool,
 ) -> Plan:
     """Return the plan of a file that says what is live. Raises Refused if an adoption is refused."""
-    rules = Rules(
+    rules = PlanConstraints(
         policy=asked.policy,
         policy_unreadable=missing,
         accepted=grounds.accepted,
@@ -302,7 +305,7 @@ def _policy(path: str, named: str | None, out: Output) -> Policy | None:
 
 def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]) -> tuple[Family, ...]:
     """Return the families whose record is uncertain or differs from live: it is left as it is."""
-    records = ((family, known.get(family, Never())) for family in settings)
+    records = ((family, known.get(family, NeverApplied())) for family in settings)
     return tuple(
         family
         for family, one in records
@@ -323,7 +326,7 @@ def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
     return {
         family
         for family in reads.latest.rows.keys() | known.keys()
-        if isinstance(view(family, known.get(family, Never()), reads), LiveRow | Absent)
+        if isinstance(evidence_of(family, known.get(family, NeverApplied()), reads), LiveRow | Absent)
     }
 
 
@@ -365,7 +368,7 @@ def _nothing(found: Imported) -> MmpError:
 def _tell(asked: ImportOptions, written: ImportResult, out: Output) -> None:
     found, naming = written.found, asked.naming
     for family, why in found.left_out.items():
-        out.info(f"warning[left-out] {family} is not in the file: {printable(why)}")
+        out.info(f"warning[left-out] {family} is not in the file: {escape_unprintable(why)}")
     warn_of_first_records(written.unfit, out)
     if asked.path == STDOUT:
         out.result(written.text)
@@ -386,4 +389,4 @@ def _tell(asked: ImportOptions, written: ImportResult, out: Output) -> None:
         simulator = "SIMULATOR " if doors.is_simulator(asked.base) else ""
         shown = f"what differs from the record of {', '.join(written.differing)}"
         shown = shown if written.differing else "no changes now"
-        out.result(f"{simulator}Wrote {printable(asked.path)}: {told}. mmp plan shows {shown}.\n")
+        out.result(f"{simulator}Wrote {escape_unprintable(asked.path)}: {told}. mmp plan shows {shown}.\n")

@@ -9,7 +9,7 @@ from reconciler.cli.account_options import naming_options
 from reconciler.cli.options import DEFAULT_CONFIG, output_option
 from reconciler.cli.output import Output
 from reconciler.core.model import Environment
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 
 
 @click.command()
@@ -45,4 +45,6 @@ def init(
     if out.json:
         out.document({"format": "mmp/init/1", "path": file, "account": account, "environment": environment})
         return
-    out.result(f"Wrote {printable(file)}. Next: put your families in, then mmp validate, mmp doctor.\n")
+    out.result(
+        f"Wrote {escape_unprintable(file)}. Next: put your families in, then mmp validate, mmp doctor.\n"
+    )

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.core.model import Desired
-from reconciler.core.plan import Plan, Rules, with_schedule
+from reconciler.core.plan import Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.core.published_status import (
     Snapshot,
-    accepted_by,
-    known_by,
-    ledger_of,
-    paused_by,
-    reads_of,
+    accepted_from,
+    known_from,
+    ledger_from,
+    paused_from,
+    reads_from,
     too_old,
 )
-from reconciler.documents.plan import Published
+from reconciler.documents.plan import StatusSource
 from reconciler.documents.plan_file import read_bounded, with_path
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
-from reconciler.render.values import duration
+from reconciler.render.values import format_duration
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -59,7 +59,7 @@ def load_snapshots(source: str) -> tuple[Snapshot, ...]:
         named = address._replace(query="", fragment="").geturl()
         content = _fetch(source, named)
         return read_snapshots(read_document(content, named, "status", "statuses"), named)
-    named = printable(source)
+    named = escape_unprintable(source)
     with with_path(source):
         document = read_document(read_bounded(source, "status"), named, "status", "statuses")
         return read_snapshots(document, named)
@@ -83,26 +83,27 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
         raise AccountProblem("wrong-account", f"{told} {desired.expected_uid}", "name its own status")
     why = too_old(snapshot, datetime.now(UTC), timedelta(seconds=max_age_s))
     if why is not None:
-        told = f"{snapshot.source} is no basis for a plan: {why}, and --max-age is {duration(max_age_s)}"
+        allowed = f"--max-age is {format_duration(max_age_s)}"
+        told = f"{snapshot.source} is no basis for a plan: {why}, and {allowed}"
         raise PlanStale("status-too-old", told, "publish a newer one, or allow more with --max-age")
     return snapshot
 
 
-def plan_against(desired: Desired, snapshot: Snapshot, rules: Rules) -> Plan:
+def plan_against(desired: Desired, snapshot: Snapshot, rules: PlanConstraints) -> Plan:
     """Return the plan as the snapshot's record, live read and pauses suggest it, under ``rules``."""
     now = time.monotonic()
     wall = datetime.now(UTC)
-    paused = paused_by(snapshot, desired, wall)
-    rules = replace(rules, paused=paused, accepted=accepted_by(snapshot), wall=wall)
-    plan = make_plan(desired, known_by(snapshot, now), reads_of(snapshot, now), rules, now)
-    return with_schedule(plan, ledger_of(snapshot, now), now, assume_idle=False)
+    paused = paused_from(snapshot, desired, wall)
+    rules = replace(rules, paused=paused, accepted=accepted_from(snapshot), wall=wall)
+    plan = make_plan(desired, known_from(snapshot, now), reads_from(snapshot, now), rules, now)
+    return with_schedule(plan, ledger_from(snapshot, now), now, assume_idle=False)
 
 
-def published(snapshot: Snapshot) -> Published:
+def published(snapshot: Snapshot) -> StatusSource:
     """Return where the snapshot is and how old its live read is by now."""
     assert snapshot.live_at is not None
     age_s = (datetime.now(UTC) - snapshot.live_at).total_seconds()
-    return Published(snapshot.source, snapshot.live_at, max(0.0, age_s))
+    return StatusSource(snapshot.source, snapshot.live_at, max(0.0, age_s))
 
 
 def _address(source: str) -> SplitResult:
@@ -197,5 +198,6 @@ def _not_asked(why: str) -> UsageError:
 
 
 def _no_answer(named: str, why: str) -> MmpError:
-    message = f"the published status at {printable(named)} could not be fetched: {printable(why)}"
+    where = escape_unprintable(named)
+    message = f"the published status at {where} could not be fetched: {escape_unprintable(why)}"
     return MmpError("status-unreachable", message, "fetch it another way and name the file")

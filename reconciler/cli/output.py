@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 import click
 
 from reconciler.background_writer import DRAIN_TIMEOUT_S, MAX_LOG_BYTES, BackgroundText, BackgroundWriter
-from reconciler.core.problems import Problem, json_text, printable
+from reconciler.core.problems import Problem, escape_unprintable, json_text
 from reconciler.errors import MmpError
 from reconciler.render.color import Paint, Tone, ansi, plain
 from reconciler.secret import masked
@@ -77,7 +77,10 @@ class Output:
 
     def problem(self, problem: Problem) -> None:
         """Write what is wrong with a file to stderr, as one line."""
-        place, message = f"{printable(problem.path)}:{problem.line}", printable(masked(problem.message))
+        place, message = (
+            f"{escape_unprintable(problem.path)}:{problem.line}",
+            escape_unprintable(masked(problem.message)),
+        )
         if self.style.json_lines:
             _log_line(problem.severity.value, message, code=problem.code, at=place)
             return
@@ -95,7 +98,10 @@ class Output:
         ``warning``: it does not end the command.
         """
         level, tone = ("warning", Tone.WARN) if warning else ("error", Tone.BAD)
-        message, hint = printable(masked(problem.message)), printable(masked(problem.hint))
+        message, hint = (
+            escape_unprintable(masked(problem.message)),
+            escape_unprintable(masked(problem.hint)),
+        )
         if self.style.json_lines:
             exchange = {"exchange": "SIMULATOR"} if self.style.simulator else {}
             _log_line(level, message, code=problem.code, hint=hint or None, **exchange)

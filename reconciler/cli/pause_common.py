@@ -20,11 +20,11 @@ from reconciler.cli import doors
 from reconciler.cli.options import NO_FAMILY_HINT, StateFile, StateLocation, matching_families
 from reconciler.cli.output import Output
 from reconciler.clock import SystemClock
-from reconciler.core.model import Desired, Family, Kind
+from reconciler.core.model import Desired, ExchangeKind, Family
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import in_force
 from reconciler.core.reply import AttemptStatus
-from reconciler.documents.plan import several
+from reconciler.documents.plan import one_or_list
 from reconciler.errors import MmpError, RefusedByPolicyOrReview, UsageError
 from reconciler.render.status import pauses_document, pauses_text
 
@@ -134,7 +134,7 @@ async def _stores(meant: PauseTarget, state: StateBackend, out: Output) -> list[
 async def _store(one: Desired, state: StateBackend, out: Output) -> AccountStore:
     found = await doors.recorded_store(state, one)
     if found is None:
-        raise _unused(one, await state.account(one.account, one.environment, Kind.OKX).names())
+        raise _unused(one, await state.account(one.account, one.environment, ExchangeKind.OKX).names())
     if (known := await doors.recorded_name(state, one)) is not None:
         out.info(
             f"The state has User ID {known.uid} under the name {known.account}, not {one.account} yet."
@@ -202,7 +202,7 @@ async def _tell(
             pauses_document(one.account, one.environment.value, held, attempts)
             for one, held, attempts in found
         ]
-        out.document(several("pause", documents))
+        out.document(one_or_list("pause", documents))
         return
     wall = SystemClock().wall()
     for one, held, attempts in found:

@@ -34,7 +34,7 @@ from reconciler.cli.plan_output import (
 )
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
-from reconciler.core.plan import Plan, Rules, first_records, with_schedule
+from reconciler.core.plan import Plan, PlanConstraints, first_records, with_schedule
 from reconciler.core.policy import unfit
 from reconciler.documents.plan_file import save_plan
 from reconciler.errors import MmpError, UsageError, overall_status
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy, Refusal
     from reconciler.core.published_status import Snapshot
     from reconciler.core.state_records import PolicyRecord
-    from reconciler.documents.plan import Context
+    from reconciler.documents.plan import PlanContext
     from reconciler.documents.saved_plan import Origin
     from reconciler.okx.exchange_clock import ExchangeClock
     from reconciler.okx.wire import BaseUrl
@@ -78,7 +78,7 @@ class AccountPlan:
     """
 
     plan: Plan
-    context: Context
+    context: PlanContext
     origin: Origin
     missing: PolicyRecord | None = None
     """The policy on record, if its file is missing."""
@@ -259,7 +259,7 @@ async def _plan_one(
     from reconciler.controller.account_policy import refuse_other, remembered
     from reconciler.controller.reconcile import plan_dry_run
     from reconciler.core.reply import Reply
-    from reconciler.documents.plan import Context
+    from reconciler.documents.plan import PlanContext
     from reconciler.documents.saved_plan import Origin
 
     clock = SystemClock()
@@ -278,7 +278,7 @@ async def _plan_one(
         ledger=record.ledger,
         exchange=reads,
         clock=clock,
-        rules=Rules(
+        rules=PlanConstraints(
             paused=paused(record.pauses, desired),
             policy=policy or remembered(missing),
             policy_unreadable=missing is not None,
@@ -297,7 +297,7 @@ async def _plan_one(
     now = clock.now()
     plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
     origin = Origin(doors.is_simulator(asked.base), record.uid)
-    context = Context.of(desired, asked.base.host, policy, missing)
+    context = PlanContext.of(desired, asked.base.host, policy, missing)
     return AccountPlan(plan, context, origin, missing, unfit(first_records(plan.changes), policy))
 
 
@@ -329,12 +329,12 @@ def _plan_against(
     desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: PlanOptions
 ) -> AccountPlan:
     from reconciler.cli.load_published_status import plan_against, published, snapshot_for
-    from reconciler.documents.plan import Context
+    from reconciler.documents.plan import PlanContext
     from reconciler.documents.saved_plan import Origin
 
     snapshot = snapshot_for(desired, snapshots, asked.max_age_s)
-    rules = Rules(policy=policy, only=matching_families(desired, asked.globs))
-    context = replace(Context.of(desired, snapshot.host, policy), against=published(snapshot))
+    rules = PlanConstraints(policy=policy, only=matching_families(desired, asked.globs))
+    context = replace(PlanContext.of(desired, snapshot.host, policy), against=published(snapshot))
     origin = Origin(snapshot.simulator, snapshot.uid)
     plan = plan_against(desired, snapshot, rules)
     return AccountPlan(plan, context, origin, unfit=unfit(first_records(plan.changes), policy))

@@ -11,12 +11,12 @@ from reconciler.cli.options import combine
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction, direction
 from reconciler.core.plan import Basis, Change, Plan, Reason
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.errors import Exit, RefusedByPolicyOrReview
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Refusal
-    from reconciler.documents.plan import Context
+    from reconciler.documents.plan import PlanContext
 
 PLAN_FORMATS = ("text", "json", "markdown", "gitlab")
 """What ``--output`` of a plan may be."""
@@ -61,7 +61,7 @@ fail_on_option = combine(
 
 
 def show_plans(
-    plans: Sequence[Plan], contexts: Sequence[Context], out: Output, *, simulator: bool = False
+    plans: Sequence[Plan], contexts: Sequence[PlanContext], out: Output, *, simulator: bool = False
 ) -> None:
     """Write the plans, at least one, in the format that was asked for."""
     pages = list(zip(plans, contexts, strict=True))
@@ -69,9 +69,9 @@ def show_plans(
         _tell_of_accounts(pages, out)
     match out.format:
         case "json":
-            from reconciler.documents.plan import plan_document, several
+            from reconciler.documents.plan import one_or_list, plan_document
 
-            out.document(several("plan", [plan_document(*page, simulator=simulator) for page in pages]))
+            out.document(one_or_list("plan", [plan_document(*page, simulator=simulator) for page in pages]))
         case "markdown":
             from reconciler.render.plan_markdown import plans_markdown
 
@@ -91,17 +91,20 @@ def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
     for one in unfit:
         out.info(
             f"warning[first-record] {one.family}: nothing is on record, so live is recorded as it is; "
-            f"the policy would refuse such a change: {printable(one.sentence)}"
+            f"the policy would refuse such a change: {escape_unprintable(one.sentence)}"
         )
 
 
-def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> None:
+def _tell_of_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) -> None:
     """Tell on stderr what other documents say in fields or not at all: whose settings, which policy."""
     from reconciler.render.identity_warnings import account_sentences
     from reconciler.render.plan_headline import policy_lines, record_sentences
 
     for page in pages:
-        for sentence in (*account_sentences(*page, printable), *policy_lines(page[1], printable)):
+        for sentence in (
+            *account_sentences(*page, escape_unprintable),
+            *policy_lines(page[1], escape_unprintable),
+        ):
             out.info(sentence)
     for sentence in record_sentences(context for _, context in pages):
         out.info(sentence)
@@ -109,7 +112,7 @@ def _tell_of_accounts(pages: Sequence[tuple[Plan, Context]], out: Output) -> Non
 
 def status_of(
     plans: Sequence[Plan],
-    contexts: Sequence[Context],
+    contexts: Sequence[PlanContext],
     out: Output,
     *,
     fail_on: frozenset[str],
@@ -129,7 +132,7 @@ def status_of(
     return Exit.DONE
 
 
-def _has(kind: str, plan: Plan, context: Context) -> bool:
+def _has(kind: str, plan: Plan, context: PlanContext) -> bool:
     from reconciler.render.plan_headline import changes_identity, changes_policy
 
     match kind:
@@ -151,12 +154,12 @@ def _directions(change: Change) -> tuple[Direction | None, ...]:
     return (change.direction, *(() if base is None else (direction(base, change.wanted),)))
 
 
-def _changes(plan: Plan, context: Context) -> bool:
+def _changes(plan: Plan, context: PlanContext) -> bool:
     """Tell whether there is what a reviewer has to see: a change, a refusal, another identity or policy."""
-    from reconciler.render.identity_warnings import is_otherwise
+    from reconciler.render.identity_warnings import is_renamed
     from reconciler.render.plan_headline import changes_policy
 
-    if plan.refusals or is_otherwise(plan, context) or changes_policy(context):
+    if plan.refusals or is_renamed(plan, context) or changes_policy(context):
         return True
     if plan.basis is Basis.FILE and plan.unmanaged:
         return True

@@ -18,7 +18,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired, Family, LiveRow, parse_family
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.errors import Exit, MmpError, UsageError
 
 if TYPE_CHECKING:
@@ -148,12 +148,12 @@ class ResetCommand:
 
     def _nobody_knows(self) -> UsageError:
         """Return why a name that stands neither in the file nor at the exchange is taken for a slip."""
-        where = f"{printable(self.desired.path)} and the exchange know no family {self.family}"
+        where = f"{escape_unprintable(self.desired.path)} and the exchange know no family {self.family}"
         return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
 
     def _approve(self, row: LiveRow) -> bool:
         from reconciler.render.status import frozen_words
-        from reconciler.render.values import setting_words
+        from reconciler.render.values import format_setting
 
         if self.approved:
             return True
@@ -163,7 +163,7 @@ class ResetCommand:
                 f"{self.family} is frozen, and there is no terminal to ask on",
                 "pass --yes to reset it without being asked",
             )
-        self.out.info(f"{self.family} is {frozen_words(row)} ({setting_words(row.setting)}).")
+        self.out.info(f"{self.family} is {frozen_words(row)} ({format_setting(row.setting)}).")
         return click.confirm("Was it looked into, and should its quotes be taken again?", err=True)
 
     def _judge(self, result: bool | Reply) -> None:

@@ -19,8 +19,8 @@ from reconciler.cli.options import (
     state_options,
 )
 from reconciler.cli.output import Output
-from reconciler.core.model import Desired, Kind
-from reconciler.core.monitoring.status import Record, Status, make_status
+from reconciler.core.model import Desired, ExchangeKind
+from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
@@ -55,7 +55,7 @@ def status(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler.controller.account_policy import warn_of_missing
-    from reconciler.documents.plan import several
+    from reconciler.documents.plan import one_or_list
     from reconciler.render.status import status_document, status_text
 
     out = Output(output_format, color)
@@ -67,7 +67,7 @@ def status(
     for missing in dict.fromkeys(missing for _, missing in answers if missing is not None):
         warn_of_missing(missing, out)
     if out.json:
-        out.document(several("status", [status_document(one) for one in statuses]))
+        out.document(one_or_list("status", [status_document(one) for one in statuses]))
     else:
         out.result("\n".join(status_text(one, paint=out.paint()) for one in statuses))
 
@@ -91,10 +91,10 @@ async def _status(
 
     missing: PolicyRecord | None = None
     found = await doors.recorded_store(state, desired)
-    record, simulator = Record(None, None, {}, None, {}, None), False
+    record, simulator = StatusInputs(None, None, {}, None, {}, None), False
     if found is not None:
         store, kind = found
-        record, simulator = _record(await store.snapshot()), kind is Kind.SIMULATOR
+        record, simulator = _record(await store.snapshot()), kind is ExchangeKind.SIMULATOR
         record = replace(record, owner=await store.owner(), controller=await store.controller())
         record = replace(record, pauses=await store.pauses())
         missing = await store.policy_on_record() if policy is None else None
@@ -110,8 +110,8 @@ async def _status(
     return status, missing
 
 
-def _record(snapshot: StateSnapshot) -> Record:
-    return Record(
+def _record(snapshot: StateSnapshot) -> StatusInputs:
+    return StatusInputs(
         uid=snapshot.uid,
         host=snapshot.host,
         known=snapshot.known,

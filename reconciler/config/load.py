@@ -16,7 +16,7 @@ from reconciler.config.secret_redaction import without_secrets
 from reconciler.config.settings import Reading, read_config
 from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.core.model import Environment
-from reconciler.core.problems import Code, Collected, Problem, printable, problem
+from reconciler.core.problems import Code, Collected, Problem, escape_unprintable, problem
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import PIPES, NotRegularFile, read_regular
 
@@ -146,7 +146,7 @@ def taken(reading: Reading, other: str) -> Problem:
     return problem(
         Code.DUPLICATE_ACCOUNT,
         reading.path,
-        f"account {owner.account} in {owner.environment} is already set in {printable(other)}",
+        f"account {owner.account} in {owner.environment} is already set in {escape_unprintable(other)}",
         "merge the two files, or correct the account of one of them",
         line=owner.at.line,
         column=owner.at.column,

@@ -15,7 +15,7 @@ from reconciler.config.values import ZERO_WORDS, Complaint
 from reconciler.config.yaml_ambiguity import Surprise, resolve
 from reconciler.config.yaml_nodes import Node, Scalar, Table
 from reconciler.core.model import FAMILY_PATTERN, Field
-from reconciler.core.problems import Code, shown
+from reconciler.core.problems import Code, quoted
 
 _FAMILY = re.compile(FAMILY_PATTERN)
 _EXAMPLES: dict[Path, str] = {
@@ -48,7 +48,7 @@ def fault_complaint(fault: Fault, node: Node | None) -> Complaint:
 
 def surprise_complaint(path: Path, text: str, surprise: Surprise) -> Complaint:
     """Return what to say of a plain value outside the fields that YAML programs disagree on."""
-    hint = f"put it in quotes if it is text: {shown(text)}"
+    hint = f"put it in quotes if it is text: {quoted(text)}"
     if path == ("version",):
         hint = "write version: 1"
     return Complaint(Code.YAML_NUMBER, _surprise_message(text, surprise), hint)
@@ -90,7 +90,7 @@ def _key_complaint(fault: Fault, key: str) -> Complaint:
 
 def _unknown_key(fault: Fault, key: str) -> Complaint:
     where = f" in {place_name(fault.path)}" if fault.path else ""
-    return Complaint(Code.UNKNOWN_KEY, f"unknown key {shown(key)}{where}", _unknown_hint(fault, key))
+    return Complaint(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", _unknown_hint(fault, key))
 
 
 def _unknown_hint(fault: Fault, key: str) -> str:
@@ -109,7 +109,7 @@ def _missing_key(fault: Fault, key: str) -> Complaint:
 
 
 def _bad_family(key: str) -> Complaint:
-    message = f"{shown(key)} is not the name of an instrument family"
+    message = f"{quoted(key)} is not the name of an instrument family"
     if (meant := nearest_family(key)) and _FAMILY.fullmatch(meant):
         return Complaint(Code.BAD_FAMILY, message, f"did you mean {meant}?")
     if nearest_key(key, Field):
@@ -128,8 +128,8 @@ def _bad_version(node: Scalar) -> Complaint:
 def _bad_account(node: Scalar) -> Complaint:
     if node.plain and not isinstance(resolve(node.text), str):
         message = f"account must be text, and {node.text[:40]} is a number to YAML"
-        return Complaint(Code.BAD_ACCOUNT, message, f"put it in quotes: {shown(node.text)}")
-    message = f"{shown(node.text)} is not an account name"
+        return Complaint(Code.BAD_ACCOUNT, message, f"put it in quotes: {quoted(node.text)}")
+    message = f"{quoted(node.text)} is not an account name"
     hint = "1 to 63 lower-case letters, digits, dots, dashes and underscores, such as main or desk-2"
     return Complaint(Code.BAD_ACCOUNT, message, hint)
 
@@ -193,13 +193,13 @@ _VALUE_FAULTS: dict[Path, Callable[[Scalar], Complaint]] = {
 
 
 def _surprise_message(text: str, surprise: Surprise) -> str:
-    return f"YAML programs do not agree on plain {shown(text)}: it can be {surprise.taken_for}"
+    return f"YAML programs do not agree on plain {quoted(text)}: it can be {surprise.taken_for}"
 
 
 def _field_hint(name: Field, text: str, surprise: Surprise) -> str:
     if surprise.instead:
         minutes = (
-            f"; for a duration of {shown(text)} write it in seconds or minutes, such as 90s"
+            f"; for a duration of {quoted(text)} write it in seconds or minutes, such as 90s"
             if ":" in text
             else ""
         )
@@ -212,7 +212,7 @@ def _field_hint(name: Field, text: str, surprise: Surprise) -> str:
 
 
 def _as_written(node: Scalar) -> str:
-    return shown(node.text) if not node.plain else shown(node.text)[1:-1]
+    return quoted(node.text) if not node.plain else quoted(node.text)[1:-1]
 
 
 def _is_null(node: Node | None) -> bool:
@@ -220,4 +220,4 @@ def _is_null(node: Node | None) -> bool:
 
 
 def _plainly(name: str) -> str:
-    return name if _FAMILY.fullmatch(name) and len(name) <= 40 else shown(name)
+    return name if _FAMILY.fullmatch(name) and len(name) <= 40 else quoted(name)

@@ -39,8 +39,16 @@ from reconciler.config.yaml_nodes import (
 )
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, interval_text
-from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, plainly
-from reconciler.core.problems import Code, Collected, Problem, any_error, printable, problem, shown
+from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, format_decimal
+from reconciler.core.problems import (
+    Code,
+    Collected,
+    Problem,
+    any_error,
+    escape_unprintable,
+    problem,
+    quoted,
+)
 from reconciler.regular_file import read_regular
 
 SCHEMA = "policy"
@@ -223,7 +231,7 @@ def _crossed(root: Node, values: Values) -> Iterator[_Found]:
 
 
 def _told(path: Path, value: Decimal) -> str:
-    return plainly(value) if path[-2] == Field.QTY_LIMIT else interval_text(int(value))
+    return format_decimal(value) if path[-2] == Field.QTY_LIMIT else interval_text(int(value))
 
 
 def _twice(root: Node, values: Values) -> Iterator[_Found]:
@@ -259,7 +267,7 @@ def _fault_complaint(fault: Fault, node: Node | None) -> Complaint:
         hint = (
             "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
         )
-        return Complaint(Code.BAD_VERSION, f"version must be 1, not {shown(node.text)}", hint)
+        return Complaint(Code.BAD_VERSION, f"version must be 1, not {quoted(node.text)}", hint)
     if fault.keyword == "maxItems":
         return Complaint(Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made")
     message = f"{_name(fault.path)} must be {_kind_of(fault.path)}"
@@ -284,12 +292,12 @@ def _key_complaint(fault: Fault, key: str) -> Complaint:
     where = f" in {_name(fault.path)}" if fault.path else ""
     meant = nearest_key(key, fault.allowed)
     hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(fault.allowed)}"
-    return Complaint(Code.UNKNOWN_KEY, f"unknown key {shown(key)}{where}", hint)
+    return Complaint(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
 
 
 def _name(path: Path) -> str:
     """Return how a place of the file is called, as its refusals call rules: ``loosening.maxFactor``."""
-    steps = (str(step + 1) if isinstance(step, int) else printable(step[:40]) for step in path)
+    steps = (str(step + 1) if isinstance(step, int) else escape_unprintable(step[:40]) for step in path)
     return ".".join(steps) or "the file"
 
 

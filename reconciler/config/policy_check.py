@@ -17,10 +17,10 @@ from reconciler.config.settings import Reading
 from reconciler.config.values import SHORT_INTERVAL_MS
 from reconciler.config.yaml_nodes import START, Node, Opaque, Place, read_nodes
 from reconciler.core.model import Desired, Family, Field, interval_text
-from reconciler.core.policy import Kind, Policy, Refusal, refused_as_written, unmatched_entries
-from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, printable, problem
+from reconciler.core.policy import Policy, Refusal, RefusalKind, check_file, unmatched_entries
+from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, escape_unprintable, problem
 
-CODES = {Kind.BOUNDS: Code.POLICY_BOUNDS, Kind.PROTECTED: Code.POLICY_PROTECTED}
+CODES = {RefusalKind.BOUNDS: Code.POLICY_BOUNDS, RefusalKind.PROTECTED: Code.POLICY_PROTECTED}
 """What a file alone can be refused for, and the code of it; other kinds need to know what is in force."""
 
 
@@ -31,7 +31,7 @@ def held_to(policy: Policy | None, reading: Reading) -> Reading:
     """
     if reading.desired is None or policy is None:
         return reading
-    refusals = refused_as_written(reading.desired, policy)
+    refusals = check_file(reading.desired, policy)
     short = _below_floor(reading.desired, policy)
     if not refusals and not short:
         return reading
@@ -58,7 +58,8 @@ def _warning(family: Family, ms: int, root: Node, path: str, policy: Policy) -> 
     return problem(
         Code.POLICY_FLOOR,
         path,
-        f"{family}: timeInterval {interval_text(ms)} is below the floor of {printable(policy.path)}, "
+        f"{family}: timeInterval {interval_text(ms)} is below the floor of "
+        f"{escape_unprintable(policy.path)}, "
         f"{interval_text(policy.floor.time_interval_ms)}",
         "a longer one protects more; it is kept if it is meant",
         line=at.line,
@@ -110,7 +111,7 @@ def _problem(refusal: Refusal, root: Node, desired: Desired, policy: Policy) -> 
     return problem(
         CODES[refusal.kind],
         desired.path,
-        f"{refusal.family} is refused by {printable(policy.path)}: {refusal.sentence}",
+        f"{refusal.family} is refused by {escape_unprintable(policy.path)}: {refusal.sentence}",
         f"change one of the two, or override it once: {_override(refusal, desired)}",
         line=at.line,
         column=at.column,
@@ -127,7 +128,7 @@ def _override(refusal: Refusal, desired: Desired) -> str:
 def _place(refusal: Refusal, root: Node) -> Place:
     """Return where the value is written, in the family or in defaults; else the family, else families."""
     places: list[Path] = [("families", refusal.family), ("families",)]
-    if refusal.kind is Kind.PROTECTED:
+    if refusal.kind is RefusalKind.PROTECTED:
         places.insert(0, ("families", refusal.family, "timeInterval"))
     if refusal.field is not None:
         places = _field_places(refusal.family, refusal.field)

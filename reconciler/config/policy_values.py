@@ -20,7 +20,7 @@ from reconciler.config.yaml_nodes import Scalar
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
 from reconciler.core.policy import ZERO_WORDS
-from reconciler.core.problems import Code, shown
+from reconciler.core.problems import Code, quoted
 
 MAX_FAMILIES = 10_000
 
@@ -159,7 +159,7 @@ def _choice(node: Scalar) -> Read:
     word = node.text.strip().casefold()
     meant = "deny" if word in _MEANS_DENY else "allow" if word in _MEANS_ALLOW else None
     hint = f"did you mean {meant}?" if meant else "write deny or allow"
-    return None, Complaint(Code.BAD_CHOICE, f"this is deny or allow, not {shown(node.text)}", hint)
+    return None, Complaint(Code.BAD_CHOICE, f"this is deny or allow, not {quoted(node.text)}", hint)
 
 
 def _factor(node: Scalar, *, example: str) -> Read:
@@ -170,14 +170,14 @@ def _factor(node: Scalar, *, example: str) -> Read:
     hint = f"write a plain number such as {example}"
     if bare != text and _FACTOR.fullmatch(bare):
         hint = f"did you mean {bare}?"
-    return None, Complaint(Code.BAD_FACTOR, f"{shown(text)} is not a factor of at least 1", hint)
+    return None, Complaint(Code.BAD_FACTOR, f"{quoted(text)} is not a factor of at least 1", hint)
 
 
 def _count(node: Scalar) -> Read:
     if node.plain and _COUNT.fullmatch(node.text) and int(node.text) <= MAX_FAMILIES:
         return int(node.text), None
     hint = "write it without quotes" if _COUNT.fullmatch(node.text) and not node.plain else ""
-    message = f"{shown(node.text)} is not a whole number of families up to {MAX_FAMILIES}"
+    message = f"{quoted(node.text)} is not a whole number of families up to {MAX_FAMILIES}"
     return None, Complaint(Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 lets none")
 
 
@@ -185,7 +185,7 @@ def _share(node: Scalar) -> Read:
     if match := _SHARE.fullmatch(node.text):
         return Decimal(match[1]) / 100, None
     return None, Complaint(
-        Code.BAD_SHARE, f"{shown(node.text)} is not a share from 0% to 100%", _meant(node)
+        Code.BAD_SHARE, f"{quoted(node.text)} is not a share from 0% to 100%", _meant(node)
     )
 
 
@@ -211,7 +211,7 @@ def _window(node: Scalar) -> Read:
     if window is not None:
         return window, None
     message = (
-        f"{shown(node.text)} is not a time from {window_text(MIN_WINDOW)} to {window_text(MAX_WINDOW)}"
+        f"{quoted(node.text)} is not a time from {window_text(MIN_WINDOW)} to {window_text(MAX_WINDOW)}"
     )
     return None, Complaint(Code.BAD_WINDOW, message, _window_hint(node.text))
 
@@ -245,10 +245,10 @@ def _family(node: Scalar) -> Read:
 def bad_family(name: str, *, patterns: bool = False) -> Complaint:
     """Return the complaint of a key or item that names no family (nor a pattern, where one may be)."""
     if patterns and "*" in name:
-        message = f"{shown(name)} is not a pattern of families"
+        message = f"{quoted(name)} is not a pattern of families"
         hint = 'capitals, digits, dashes, underscores and *, at most 64 characters: "ETH-*"'
         return Complaint(Code.BAD_PATTERN, message, hint)
-    message = f"{shown(name)} is not the name of an instrument family"
+    message = f"{quoted(name)} is not the name of an instrument family"
     if "*" in name:
         return Complaint(Code.BAD_FAMILY, message, "patterns are not for this: name each family")
     meant = nearest_family(name)

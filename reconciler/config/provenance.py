@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from reconciler.config.schema_check import node_at, place_of
 from reconciler.config.settings import Reading
 from reconciler.config.yaml_nodes import read_nodes
-from reconciler.core.model import Family, Field, Source
+from reconciler.core.model import Family, Field, FilePosition
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The place of one value; ``own`` is False when it comes from the defaults."""
 
-    source: Source
+    source: FilePosition
     own: bool
 
 
@@ -28,5 +28,5 @@ def origins(reading: Reading, family: Family) -> dict[Field, Origin]:
         own = ("families", family, name.value)
         is_own = node_at(root, own) is not None
         at = place_of(root, own if is_own else ("defaults", name.value))
-        found[name] = Origin(Source(reading.path, at.line, at.column), is_own)
+        found[name] = Origin(FilePosition(reading.path, at.line, at.column), is_own)
     return found

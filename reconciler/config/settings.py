@@ -34,8 +34,8 @@ from reconciler.core.model import (
     DesiredFamily,
     Environment,
     Family,
+    FilePosition,
     Setting,
-    Source,
 )
 from reconciler.core.problems import MAX_PROBLEMS, Collected, Problem, any_error, problem
 
@@ -147,7 +147,7 @@ def _read_families(root: Node, path: str, collected: Collected) -> _Families:
         match merged(own, defaults):
             case Setting() as setting:
                 settings[Family(name)] = DesiredFamily(
-                    setting, Source(path, entry.key.at.line, entry.key.at.column)
+                    setting, FilePosition(path, entry.key.at.line, entry.key.at.column)
                 )
             case missing if missing:
                 found.append(_Found(entry.key.at, missing_fields(name, missing)))

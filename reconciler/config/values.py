@@ -17,7 +17,7 @@ from reconciler.core.model import (
     Quantity,
     interval_text,
 )
-from reconciler.core.problems import Code, shown
+from reconciler.core.problems import Code, quoted
 
 SHORT_INTERVAL_MS = 100
 """Contract: below this a warning; seconds were probably meant."""
@@ -97,10 +97,10 @@ def read_quantity(text: str) -> Quantity | Complaint:
     """Read ``text`` as a qtyLimit: a plain decimal greater than 0 of at most 20 digits."""
     if not _QUANTITY.fullmatch(text):
         return Complaint(
-            Code.BAD_QUANTITY, f"{shown(text)} is not a plain decimal number", _quantity_hint(text)
+            Code.BAD_QUANTITY, f"{quoted(text)} is not a plain decimal number", _quantity_hint(text)
         )
     if len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
-        message = f"{shown(text)} has more than {MAX_QUANTITY_DIGITS} digits"
+        message = f"{quoted(text)} has more than {MAX_QUANTITY_DIGITS} digits"
         return Complaint(Code.BAD_QUANTITY, message, "write the number of contracts, such as 100 or 0.5")
     if not text.strip("0."):
         hint = "to switch the family's protection off, write timeInterval: disabled and any quantity"
@@ -135,7 +135,7 @@ def _second_look(name: Field, text: str, ms: int) -> Complaint | None:
 
 
 def _not_an_interval(name: Field, text: str) -> Complaint:
-    return Complaint(Code.BAD_INTERVAL, f"{shown(text)} is not a {name}", _interval_hint(name, text))
+    return Complaint(Code.BAD_INTERVAL, f"{quoted(text)} is not a {name}", _interval_hint(name, text))
 
 
 def _interval_hint(name: Field, text: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from reconciler.config.yaml_ambiguity import is_text
-from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, printable, problem, shown
+from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, escape_unprintable, problem, quoted
 
 MAX_BYTES = 1024 * 1024
 """Contract: at most 1 MiB."""
@@ -256,7 +256,7 @@ class _Builder:
             hint = "put what families have in common under defaults"
             self._complain(Code.YAML_MERGE, key.at, "the merge key << is not allowed", hint)
         elif key.plain and not is_text(key.text):
-            message = f"the key {shown(key.text)} is not text to YAML"
+            message = f"the key {quoted(key.text)} is not text to YAML"
             self._complain(
                 Code.NON_STRING_KEY, key.at, message, "keys are names such as BTC-USD or qtyLimit"
             )
@@ -269,7 +269,7 @@ class _Builder:
         return False
 
     def _duplicate(self, key: Scalar, first: Scalar) -> None:
-        message = f"the key {shown(key.text)} is already on line {first.at.line}"
+        message = f"the key {quoted(key.text)} is already on line {first.at.line}"
         self._complain(Code.DUPLICATE_KEY, key.at, message, "keep the one that is meant, delete the other")
 
     def _decorated(self, event: yaml.NodeEvent, at: Place) -> bool:
@@ -282,7 +282,7 @@ class _Builder:
         tag = getattr(event, "tag", None)
         if tag is not None:
             self.decoded.append(tag)
-            self._complain(Code.YAML_TAG, at, f"the tag {shown(tag)} is not allowed", "remove it")
+            self._complain(Code.YAML_TAG, at, f"the tag {quoted(tag)} is not allowed", "remove it")
         return event.anchor is not None or tag is not None
 
     def _directives(self, event: yaml.DocumentStartEvent) -> None:
@@ -310,7 +310,7 @@ class _Builder:
 
 def _named(sign: str, name: str | None) -> str:
     """Return an anchor or alias as it was written, cut as any value is."""
-    return sign + shown(name or "")[1:-1]
+    return sign + quoted(name or "")[1:-1]
 
 
 def _place(event: yaml.Event) -> Place:
@@ -371,7 +371,7 @@ _SYNTAX_HINTS = (
 def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
     at = _syntax_place(error, text.split("\n"))
     said = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or 'unreadable'}"
-    message = f"this is not YAML: {printable(' '.join(said.split()))}"
+    message = f"this is not YAML: {escape_unprintable(' '.join(said.split()))}"
     hint = _syntax_hint(said, text, at)
     return problem(Code.YAML_SYNTAX, path, message, hint, line=at.line, column=at.column)
 
@@ -404,5 +404,5 @@ def _syntax_hint(said: str, text: str, at: Place) -> str:
     if character == "\t":
         return "indent with spaces; YAML does not allow tabs"
     if "cannot start any token" in said:
-        return f"put quotes around a value that begins with {printable(character)}"
+        return f"put quotes around a value that begins with {escape_unprintable(character)}"
     return next((hint for words, hint in _SYNTAX_HINTS if words in said), "compare with mmp schema mmp")

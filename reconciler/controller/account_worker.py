@@ -23,11 +23,11 @@ from reconciler.controller.loop import STOPPED_RETRY_S, Loop
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S, PassLimiter
 from reconciler.controller.reconcile import PassOptions, unwatched
 from reconciler.controller.shutdown import GracefulShutdown
-from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
+from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
 from reconciler.core.policy import PolicyInForce
-from reconciler.core.replica_assignment import AccountKey, account_key
+from reconciler.core.replica_assignment import LeaseName, lease_name
 from reconciler.core.reply import Reply
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.target import DriftPolicy
@@ -109,9 +109,9 @@ class AccountWorker:
         return self.task is not None
 
     @property
-    def key(self) -> AccountKey:
+    def key(self) -> LeaseName:
         """What the account's lease is kept under, where there are leases."""
-        return account_key(*self.owner, self.standing.base.kind)
+        return lease_name(*self.owner, self.standing.base.kind)
 
     @property
     def desired(self) -> Desired:
@@ -204,7 +204,7 @@ class AccountWorker:
 
     async def _rest(self, until: float) -> None:
         """Wait, and say until when silence is no sign of death."""
-        self._tell(WentIdle(until))
+        self._tell(LoopIdle(until))
         await self.clock.pause(until)
 
     def _loop(self) -> Loop:

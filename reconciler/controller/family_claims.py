@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.account_check import claimed_elsewhere, claimed_twice
+from reconciler.core.account_check import claim_conflict, remote_claim_conflict
 from reconciler.core.model import Desired, Environment
-from reconciler.core.replica_assignment import Claimed
+from reconciler.core.replica_assignment import AccountClaim
 from reconciler.errors import AccountProblem
 
 Owner = tuple[str, Environment]
 
-NOTHING = Claimed("", frozenset())
+NOTHING = AccountClaim("", frozenset())
 """What an account claims of which nothing is on record."""
 
 
@@ -29,10 +29,10 @@ class RecordedClaims:
     ``rivals`` come each with who keeps it; those of this process are among them.
     """
 
-    ours: Mapping[Owner, Claimed] = field(default_factory=dict)
-    rivals: Mapping[Owner, tuple[Claimed, str]] = field(default_factory=dict)
+    ours: Mapping[Owner, AccountClaim] = field(default_factory=dict)
+    rivals: Mapping[Owner, tuple[AccountClaim, str]] = field(default_factory=dict)
 
-    def rank(self, owner: Owner, wanted: Claimed) -> float:
+    def rank(self, owner: Owner, wanted: AccountClaim) -> float:
         """Return when an account claimed what it wants; infinite while that is not known."""
         claimed, _ = self.rivals.get(owner, (NOTHING, ""))
         return claimed.number if claimed.covers(wanted) else float("inf")
@@ -72,9 +72,9 @@ class FamilyClaims:
         self.denied.pop(owner, None)
         self._granted.pop(owner, None)
 
-    def claims_to_publish(self) -> dict[Owner, Claimed]:
+    def claims_to_publish(self) -> dict[Owner, AccountClaim]:
         """Return what the accounts that are kept here claim; no family where they are held."""
-        held = {owner: Claimed(uid, frozenset()) for owner, uid in self.denied.items()}
+        held = {owner: AccountClaim(uid, frozenset()) for owner, uid in self.denied.items()}
         return held | {owner: _claimed(*each) for owner, each in self._granted.items()}
 
     def on_record(self, owner: Owner) -> bool:
@@ -94,7 +94,7 @@ class FamilyClaims:
             for owner, each in self._granted.items()
             if each[0] == uid and self._rank(owner, *each) <= rank
         )
-        found = (claimed_twice([each, (uid, desired)]) for each in granted)
+        found = (claim_conflict([each, (uid, desired)]) for each in granted)
         return next((each for each in found if each is not None), None)
 
     def _claimed_before(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
@@ -109,8 +109,8 @@ class FamilyClaims:
             and claimed.uid == uid
             and claimed.number < rank
         ]
-        return claimed_elsewhere(uid, desired, rivals)
+        return remote_claim_conflict(uid, desired, rivals)
 
 
-def _claimed(uid: str, desired: Desired) -> Claimed:
-    return Claimed(uid, frozenset(desired.families))
+def _claimed(uid: str, desired: Desired) -> AccountClaim:
+    return AccountClaim(uid, frozenset(desired.families))

@@ -19,21 +19,21 @@ from reconciler.controller.family_claims import FamilyClaims, Owner, RecordedCla
 from reconciler.controller.leases import ReplicaMember
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Observe
-from reconciler.core.model import Environment, Kind
-from reconciler.core.monitoring.runtime import Vitals
+from reconciler.core.model import Environment, ExchangeKind
+from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.replica_assignment import (
-    AccountKey,
-    Claimed,
+    AccountClaim,
+    LeaseName,
+    LeaseTable,
     Replica,
     ReplicaId,
-    Roster,
-    account_key,
-    account_of,
+    lease_name,
+    parse_lease_name,
 )
-from reconciler.core.unserved_accounts import REFUSED, Reading, Trial, reading_of
+from reconciler.core.unserved_accounts import REFUSED, ReadState, Trial, reading_of
 from reconciler.errors import MmpError
 from reconciler.ports import LeaseStore
-from reconciler.web.latest_state import Together
+from reconciler.web.latest_state import ReplicaStatus
 
 LEAVE_S = 3.0
 """How long saying goodbye may take: who cannot say it is taken over a few seconds later all the same."""
@@ -56,12 +56,12 @@ class WorkerCallbacks:
     ``vitals`` returns what an account is like, None while it does not run.
     """
 
-    keepers: Mapping[AccountKey, AccountWorker]
+    keepers: Mapping[LeaseName, AccountWorker]
     begin: Callable[[AccountWorker, str], None]
     end: Callable[[AccountWorker, bool, bool], None]
-    see: Callable[[Roster], None]
+    see: Callable[[LeaseTable], None]
     wake: Callable[..., None]
-    vitals: Callable[[AccountWorker], Vitals | None]
+    vitals: Callable[[AccountWorker], AccountRuntime | None]
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class AccountOwnership:
     """``replica.Accounts`` over the keepers of this process, and this process's part in sharing."""
 
     me: Replica
-    kind: Kind
+    kind: ExchangeKind
     sharing: LeaseStore
     claims: FamilyClaims
     stop: GracefulShutdown
@@ -77,9 +77,9 @@ class AccountOwnership:
     observe: Observe
     member: ReplicaMember = field(init=False)
     _clock: SystemClock = field(init=False)
-    _sent: dict[Owner, Claimed] = field(default_factory=dict)
+    _sent: dict[Owner, AccountClaim] = field(default_factory=dict)
     _met: dict[ReplicaId, Replica] = field(default_factory=dict)
-    _trials: dict[AccountKey, Trial] = field(default_factory=dict)
+    _trials: dict[LeaseName, Trial] = field(default_factory=dict)
     _trying: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -97,9 +97,9 @@ class AccountOwnership:
         """Go the next round soon: an account came, or one that was let go is over."""
         self._clock.nudge()
 
-    def cluster_info(self, roster: Roster) -> Together:
+    def cluster_info(self, roster: LeaseTable) -> ReplicaStatus:
         """Return how the accounts are shared out, for whoever looks."""
-        return Together(self.me, self.configured(), roster, self.member.leases_safe_until)
+        return ReplicaStatus(self.me, self.configured(), roster, self.member.leases_safe_until)
 
     async def leave(self) -> None:
         """Be gone, so that others need not wait for the silence to end; bounded, and never fails."""
@@ -111,16 +111,16 @@ class AccountOwnership:
 
     # -- replica.Accounts ------------------------------------------------------------------------
 
-    def configured(self) -> frozenset[AccountKey]:
+    def configured(self) -> frozenset[LeaseName]:
         """Return the accounts there are settings for."""
         return frozenset(self.hands.keepers)
 
-    def claims_made(self) -> Mapping[AccountKey, Claimed]:
+    def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
         """Return what is written for those that are kept."""
         self._sent = self.claims.claims_to_publish()
-        return {account_key(*owner, self.kind): claim for owner, claim in self._sent.items()}
+        return {lease_name(*owner, self.kind): claim for owner, claim in self._sent.items()}
 
-    def readings(self) -> Mapping[AccountKey, Reading]:
+    def readings(self) -> Mapping[LeaseName, ReadState]:
         """Return how the live reads of the accounts go that run here."""
         running = ((key, self.hands.vitals(keeper)) for key, keeper in self.hands.keepers.items())
         return {key: reading_of(vitals) for key, vitals in running if vitals is not None}
@@ -131,16 +131,16 @@ class AccountOwnership:
         able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
         self.hands.wake(*(self.hands.keepers[key] for key in able[:1]))
 
-    def trials(self) -> Mapping[AccountKey, Trial]:
+    def trials(self) -> Mapping[LeaseName, Trial]:
         """Return how reading accounts on trial went that did not run here then."""
         return dict(self._trials)
 
-    def try_reading(self, account: AccountKey) -> None:
+    def try_reading(self, account: LeaseName) -> None:
         """Read an account live that does not run here; one at a time."""
         if self._trying is None or self._trying.done():
             self._trying = asyncio.create_task(self._try_reading(account))
 
-    async def _try_reading(self, account: AccountKey) -> None:
+    async def _try_reading(self, account: LeaseName) -> None:
         begun_at = self._clock.now()
         try:
             wrong = await self.hands.keepers[account].read_on_trial()
@@ -153,20 +153,20 @@ class AccountOwnership:
             refused = wrong.reply_class in REFUSED
             self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=refused)
 
-    def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
+    def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Keep an account from now on."""
         whose = "" if before is None else str(self._met.get(before, before))
         self.hands.begin(self.hands.keepers[account], whose)
 
-    def end(self, account: AccountKey, *, lost: bool, unable: bool = False) -> None:
+    def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Let go of an account as soon as nothing is in flight."""
         self.hands.end(self.hands.keepers[account], lost, unable)
 
-    def ended(self, account: AccountKey) -> bool:
+    def ended(self, account: LeaseName) -> bool:
         """Tell whether nothing of an account is under way."""
         return not self.hands.keepers[account].running
 
-    def seen(self, roster: Roster) -> None:
+    def seen(self, roster: LeaseTable) -> None:
         """Take who lives and who owns what."""
         self._met = dict(list({**self._met, **roster.replicas}.items())[-MAX_MET:])
         waiting = [keeper for keeper in self.hands.keepers.values() if self._waits(keeper)]
@@ -184,12 +184,12 @@ class AccountOwnership:
     def _waits(self, keeper: AccountWorker) -> bool:
         return keeper.blocked_by_claim or not self.claims.on_record(keeper.owner)
 
-    def _recorded(self, roster: Roster) -> RecordedClaims:
+    def _recorded(self, roster: LeaseTable) -> RecordedClaims:
         """Return what is on record once the claims that were sent are."""
-        rivals: dict[Owner, tuple[Claimed, str]] = {}
-        for key, claimed in roster.rivals.items():
-            account, environment = account_of(key)
-            if key != account_key(account, Environment(environment), self.kind):
+        rivals: dict[Owner, tuple[AccountClaim, str]] = {}
+        for key, claimed in roster.same_uid_accounts.items():
+            account, environment = parse_lease_name(key)
+            if key != lease_name(account, Environment(environment), self.kind):
                 continue  # at the other kind of exchange
             keeper = roster.replicas.get(roster.owners.get(key, ""))
             where = str(keeper) if keeper else "nobody at this moment"

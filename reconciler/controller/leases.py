@@ -13,24 +13,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reconciler.core.events import Observe, StateAwaited
+from reconciler.core.events import Observe, StateFailed
 from reconciler.core.replica_assignment import (
-    BEAT_S,
+    HEARTBEAT_S,
     LEASE_TTL_S,
     Ability,
-    AccountKey,
-    Claimed,
-    Moves,
+    AccountClaim,
+    LeaseName,
+    LeaseTable,
+    OwnershipView,
+    Rebalance,
     Replica,
     ReplicaId,
-    Roster,
-    Shares,
     awaited,
-    good_until,
+    leases_safe_until,
     may_take_left,
-    moves,
+    rebalance,
 )
-from reconciler.core.unserved_accounts import Experience, Reading, Trial, ability, gave_up, learned, to_try
+from reconciler.core.unserved_accounts import (
+    Experience,
+    ReadState,
+    Trial,
+    learned,
+    released,
+    serving_ability,
+    to_try,
+)
 from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import Clock, LeaseStore
 
@@ -42,7 +50,7 @@ COMING_BACK_S = 6.5
 """After a silence of one's own nothing is asked for for so long but what was one's own before: the
 database was away, and others need up to a connection's timeout (5 s) and RETRY_S to come back to theirs."""
 
-LEFT_S = 1.3 * BEAT_S
+LEFT_S = 1.3 * HEARTBEAT_S
 """After having been free for so long, an account is anybody's: who is to have it has had a round to take
 it, and may have died in the meantime. Two deaths in a row are then still one takeover."""
 
@@ -56,15 +64,15 @@ SHORTEST_ROUND_S = 0.25
 class LeaseCallbacks(Protocol):
     """What a replica does to the accounts it has settings for."""
 
-    def configured(self) -> frozenset[AccountKey]:
+    def configured(self) -> frozenset[LeaseName]:
         """Return the accounts there are settings for."""
         ...
 
-    def claims_made(self) -> Mapping[AccountKey, Claimed]:
+    def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
         """Return what is written for those that are kept."""
         ...
 
-    def readings(self) -> Mapping[AccountKey, Reading]:
+    def readings(self) -> Mapping[LeaseName, ReadState]:
         """Return how the live reads of the accounts go that run here."""
         ...
 
@@ -72,30 +80,30 @@ class LeaseCallbacks(Protocol):
         """Read an account live now: another replica waits for a sign that this one can."""
         ...
 
-    def trials(self) -> Mapping[AccountKey, Trial]:
+    def trials(self) -> Mapping[LeaseName, Trial]:
         """Return how reading accounts on trial went that did not run here then."""
         ...
 
-    def try_reading(self, account: AccountKey) -> None:
+    def try_reading(self, account: LeaseName) -> None:
         """Read an account live that does not run here, to see whether it could; one at a time."""
         ...
 
-    def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
+    def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Keep an account from now on; ``before``: the silent one it was taken over from, if any."""
         ...
 
-    def end(self, account: AccountKey, *, lost: bool, unable: bool = False) -> None:
+    def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Let go of an account as soon as nothing is in flight.
 
         ``lost``: it is another's already; ``unable``: it cannot be served here.
         """
         ...
 
-    def ended(self, account: AccountKey) -> bool:
+    def ended(self, account: LeaseName) -> bool:
         """Tell whether nothing of an account is under way, so that it may be another's."""
         ...
 
-    def seen(self, roster: Roster) -> None:
+    def seen(self, roster: LeaseTable) -> None:
         """Take who lives and who owns what."""
         ...
 
@@ -114,7 +122,7 @@ class ReplicaMember:
     accounts: LeaseCallbacks
     observe: Observe
     stopping: Callable[[], bool] = lambda: False
-    _owned: set[AccountKey] = field(default_factory=set)
+    _owned: set[LeaseName] = field(default_factory=set)
     leases_safe_until: float = float("-inf")
     """Until when this replica may think that its accounts are its own."""
     _begun: bool = False
@@ -128,10 +136,10 @@ class ReplicaMember:
     """From when on accounts are given up: not while somebody who is to have some does not take them."""
     _experience: Experience = field(default_factory=Experience)
     """What this replica remembers of what it could not serve."""
-    _free_since: dict[AccountKey, float] = field(default_factory=dict)
+    _free_since: dict[LeaseName, float] = field(default_factory=dict)
     """Accounts nobody keeps, and when they were first seen so."""
 
-    def is_owner(self, account: AccountKey) -> bool:
+    def is_owner(self, account: LeaseName) -> bool:
         """Tell whether the account is this replica's at this moment, so that something may be begun."""
         return account in self._owned and self.lease_valid()
 
@@ -163,7 +171,7 @@ class ReplicaMember:
                 raise
             self._failed = True
             retry_at = self.clock.now() + RETRY_S
-            self.observe(StateAwaited(problem.code, problem.message, retry_at))
+            self.observe(StateFailed(problem.code, problem.message, retry_at))
             return retry_at
         if self._failed:
             self._failed = False
@@ -176,9 +184,9 @@ class ReplicaMember:
         keeps, readings = self._wanted(begun_at), self.accounts.readings()
         trials = self.accounts.trials()
         self._experience = learned(self._experience, readings, trials, begun_at)
-        able = ability(self._experience, readings, trials, keeps, begun_at)
+        able = serving_ability(self._experience, readings, trials, keeps, begun_at)
         roster = await self.sharing.beat(keeps, self.accounts.claims_made(), able)
-        self.leases_safe_until = good_until(begun_at)
+        self.leases_safe_until = leases_safe_until(begun_at)
         if believed and not roster.was_alive:
             # The database's clock was set, and the others' rows have expired by it as this one had: they
             # are not taken from before they had the time to renew them.
@@ -186,8 +194,8 @@ class ReplicaMember:
         mine = roster.owned_by(self.me.id)
         self._lose(self._owned - mine)
         self.accounts.seen(roster)
-        shares = Shares(self.me.id, roster.keeps, roster.owners, roster.abilities)
-        decided = moves(shares)
+        shares = OwnershipView(self.me.id, roster.keeps, roster.owners, roster.abilities)
+        decided = rebalance(shares)
         await self._give_up(decided, mine, readings, begun_at)
         self._look_for_free(shares, begun_at)
         self._show(shares, able, readings, begun_at)
@@ -202,11 +210,11 @@ class ReplicaMember:
         if not self._begun:
             self._begun, self._take_from = True, begun_at + BEGINNING_S
 
-    def _wanted(self, begun_at: float) -> frozenset[AccountKey]:
+    def _wanted(self, begun_at: float) -> frozenset[LeaseName]:
         """Return the accounts to ask for: all there are settings for, but when just coming back."""
         return self.accounts.configured() if begun_at >= self._back_at else frozenset(self._owned)
 
-    def _lose(self, lost: set[AccountKey]) -> None:
+    def _lose(self, lost: set[LeaseName]) -> None:
         """Let go of what another has taken over meanwhile."""
         for account in sorted(lost):
             self._owned.discard(account)
@@ -214,20 +222,20 @@ class ReplicaMember:
 
     async def _give_up(
         self,
-        decided: Moves,
-        mine: frozenset[AccountKey],
-        readings: Mapping[AccountKey, Reading],
+        decided: Rebalance,
+        mine: frozenset[LeaseName],
+        readings: Mapping[LeaseName, ReadState],
         begun_at: float,
     ) -> None:
         """Let go of what another is to have, and give it back once that is done; keep the rest."""
         leaving = decided.release if begun_at >= self._give_from else ()
-        unable = ability(self._experience, readings, {}, (), begun_at).unable
+        unable = serving_ability(self._experience, readings, {}, (), begun_at).unable
         ending = sorted(self._owned.intersection(leaving))
         for account in ending:
             self._owned.discard(account)
             self.accounts.end(account, lost=False, unable=account in unable)
         given_up = [account for account in ending if account in unable]
-        self._experience = gave_up(self._experience, given_up, readings, begun_at)
+        self._experience = released(self._experience, given_up, readings, begun_at)
         idle = [account for account in sorted(mine - self._owned) if self.accounts.ended(account)]
         for account in idle:
             if account not in decided.release:
@@ -237,7 +245,7 @@ class ReplicaMember:
             await self.sharing.release(given)
 
     def _show(
-        self, shares: Shares, able: Ability, readings: Mapping[AccountKey, Reading], begun_at: float
+        self, shares: OwnershipView, able: Ability, readings: Mapping[LeaseName, ReadState], begun_at: float
     ) -> None:
         """Read where that may show that this replica can serve what it does not own."""
         waiting = awaited(shares)
@@ -247,12 +255,12 @@ class ReplicaMember:
         if account is not None and self.accounts.ended(account):
             self.accounts.try_reading(account)
 
-    def _look_for_free(self, shares: Shares, begun_at: float) -> None:
+    def _look_for_free(self, shares: OwnershipView, begun_at: float) -> None:
         free = shares.keeps[self.me.id] - shares.owners.keys()
         free = frozenset(account for account in free if may_take_left(shares, account))
         self._free_since = {account: self._free_since.get(account, begun_at) for account in free}
 
-    async def _take(self, decided: Moves, begun_at: float) -> None:
+    async def _take(self, decided: Rebalance, begun_at: float) -> None:
         """Take what is to be this replica's, and what others have left."""
         left = {account for account, at in self._left_at().items() if begun_at >= at}
         wanted = [account for account in {*decided.take, *left} if self.accounts.ended(account)]
@@ -263,15 +271,15 @@ class ReplicaMember:
             for account, before in sorted(taken.items()):
                 self._begin(account, before)
 
-    def _left_at(self) -> Mapping[AccountKey, float]:
+    def _left_at(self) -> Mapping[LeaseName, float]:
         """Return from when on each free account is anybody's; while nothing is taken, nobody is late."""
         return {each: max(since, self._take_from) + LEFT_S for each, since in self._free_since.items()}
 
     def _next_round(self, begun_at: float) -> float:
         """Return when to go round next: at the next beat, or when something may be taken before that."""
         due = (self._take_from, *self._left_at().values())
-        return min((begun_at + BEAT_S, *(at for at in due if at > begun_at)))
+        return min((begun_at + HEARTBEAT_S, *(at for at in due if at > begun_at)))
 
-    def _begin(self, account: AccountKey, before: ReplicaId | None) -> None:
+    def _begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         self._owned.add(account)
         self.accounts.begin(account, before)

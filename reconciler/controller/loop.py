@@ -36,19 +36,19 @@ from reconciler.core.events import (
     ControlTaken,
     ExchangeFailed,
     KeyReplaced,
-    LockAwaited,
+    LoopIdle,
+    LoopResumed,
     Observe,
     PassEnded,
-    StateAwaited,
-    WentIdle,
-    WentOn,
+    StateFailed,
+    StateLockTimedOut,
 )
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
 from reconciler.core.model import AccountInfo, Desired, Family
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import back_off_s, retry_after_s
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.errors import AccountProblem, MmpError, StateAccountMismatch, StateLocked, StateUnavailable
 from reconciler.ports import Clock, Store, TradingExchange
 
@@ -106,7 +106,7 @@ class _Standby:
     live is read next.
     """
 
-    holder: Holder | None
+    holder: LockHolder | None
     read_at: float
     reads: Reads = field(default_factory=Reads)
     reads_done: int = 0
@@ -169,11 +169,11 @@ class Loop:
             except StateUnavailable as problem:
                 wait_until = self._await_state(problem, memory)
             if wait_until is not None and not self.stopping():
-                self.observe(WentIdle(wait_until))
+                self.observe(LoopIdle(wait_until))
                 await self._record(wait_until)
                 await self.clock.pause(wait_until)
                 self._nudged = self.clock.now() < wait_until
-                self.observe(WentOn(self.clock.now()))
+                self.observe(LoopResumed(self.clock.now()))
 
     def address_recovered(self) -> bool:
         """End a back-off that is due to missing answers; returns whether there was one."""
@@ -203,7 +203,7 @@ class Loop:
             again_at = await self._identify(memory, writing=False)
             if again_at is not None:
                 return again_at
-        self.observe(WentOn(self.clock.now() + BURST_S + self.max_start_delay_s))
+        self.observe(LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
         await self._space_out()
         await self.prepare(False)
         async with self.pass_permit():
@@ -314,12 +314,12 @@ class Loop:
                 try:
                     await self.store.record_states(self._seen)
                 except StateUnavailable as problem:
-                    self.observe(StateAwaited(problem.code, problem.message, wait_until))
+                    self.observe(StateFailed(problem.code, problem.message, wait_until))
 
     async def _one_pass(self, memory: InMemoryState) -> float | None:
         """Run one pass. Returns when the next is due, None: at once."""
         self._told = None
-        self.observe(WentOn(self.clock.now() + BURST_S + self.max_start_delay_s))
+        self.observe(LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
         await self._space_out()
         await self.prepare(True)
         await self._accept_file_change(memory)
@@ -350,7 +350,7 @@ class Loop:
             )
         except StateLocked as locked:
             self._seen = None
-            self.observe(LockAwaited(locked.message))
+            self.observe(StateLockTimedOut(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
         except AccountProblem as problem:
             self._identified = None
@@ -374,7 +374,7 @@ class Loop:
         retry_at = self.clock.now() + back_off_s(memory.state_failures)
         memory.state_failures += 1
         self._seen = None
-        self.observe(StateAwaited(problem.code, problem.message, retry_at))
+        self.observe(StateFailed(problem.code, problem.message, retry_at))
         return retry_at
 
     def _next_due(self, result: PassResult) -> float | None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from reconciler.cli import doors
-from reconciler.core.monitoring.runtime import FileState, Vitals, after, begun
-from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, apply_event, initial
+from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 
 if TYPE_CHECKING:
     from reconciler.controller.account_worker import AccountWorker, RunOptions
     from reconciler.core.events import Event
-    from reconciler.core.replica_assignment import AccountKey
+    from reconciler.core.replica_assignment import LeaseName
     from reconciler.ports import Clock
-    from reconciler.web.latest_state import Together
+    from reconciler.web.latest_state import ReplicaStatus
 
 
 class AccountObserver(Protocol):
@@ -30,7 +30,7 @@ class AccountObserver(Protocol):
         """End, within a bounded time."""
         ...
 
-    def keep(self, keeper: AccountWorker, vitals: Vitals) -> None:
+    def keep(self, keeper: AccountWorker, vitals: AccountRuntime) -> None:
         """Take it that an account is kept from now on."""
         ...
 
@@ -38,19 +38,19 @@ class AccountObserver(Protocol):
         """Take it that another process keeps an account from now on."""
         ...
 
-    def share(self, together: Together) -> None:
+    def share(self, together: ReplicaStatus) -> None:
         """Take how the accounts are shared out with other processes now."""
         ...
 
-    def widen(self, keeps: frozenset[AccountKey]) -> None:
+    def widen(self, keeps: frozenset[LeaseName]) -> None:
         """Take for which accounts there are settings by now, of those that are shared out."""
         ...
 
-    def miss(self, unkept: Unkept, event: Event) -> None:
+    def miss(self, unkept: UnloadedFiles, event: Event) -> None:
         """Take by which settings no account is kept since ``event``."""
         ...
 
-    def hear(self, event: Event, keeper: AccountWorker, vitals: Vitals) -> None:
+    def hear(self, event: Event, keeper: AccountWorker, vitals: AccountRuntime) -> None:
         """Take what happened to an account, and what it is like since."""
         ...
 
@@ -65,8 +65,8 @@ class AccountObservers:
     def __init__(self, standing: RunOptions, clock: Clock) -> None:
         self._clock = clock
         self._all = _onlookers(standing, clock)
-        self._vitals: dict[str, Vitals] = {}
-        self._unkept = NOTHING
+        self._vitals: dict[str, AccountRuntime] = {}
+        self._unkept = NONE
 
     def start(self) -> None:
         """Let them look from now on. Raises MmpError where one of them cannot."""
@@ -81,7 +81,7 @@ class AccountObservers:
     def keep(self, keeper: AccountWorker) -> None:
         """Show an account from now on."""
         policy = keeper.policy.policy
-        self._vitals[keeper.name] = begun(
+        self._vitals[keeper.name] = initial(
             keeper.desired,
             host=keeper.standing.base.host,
             simulator=doors.is_simulator(keeper.standing.base),
@@ -98,16 +98,16 @@ class AccountObservers:
             for one in self._all:
                 one.drop(keeper)
 
-    def vitals(self, keeper: AccountWorker) -> Vitals | None:
+    def vitals(self, keeper: AccountWorker) -> AccountRuntime | None:
         """Return what an account is like; None while it does not run here."""
         return self._vitals.get(keeper.name)
 
-    def share(self, together: Together) -> None:
+    def share(self, together: ReplicaStatus) -> None:
         """Show how the accounts are shared out now."""
         for one in self._all:
             one.share(together)
 
-    def widen(self, keeps: frozenset[AccountKey]) -> None:
+    def widen(self, keeps: frozenset[LeaseName]) -> None:
         """Show for which accounts there are settings by now."""
         for one in self._all:
             one.widen(keeps)
@@ -119,14 +119,16 @@ class AccountObservers:
             for one in self._all:
                 one.hear_of_none(event)
         elif keeper.name in self._vitals:
-            vitals = after(self._vitals[keeper.name], event, now=self._clock.now(), wall=self._clock.wall())
+            vitals = apply_event(
+                self._vitals[keeper.name], event, now=self._clock.now(), wall=self._clock.wall()
+            )
             self._vitals[keeper.name] = vitals
             for one in self._all:
                 one.hear(event, keeper, vitals)
 
     def _miss(self, event: Event) -> None:
         """Show by which settings no account is kept, where that changes."""
-        unkept = unkept_after(self._unkept, event, wall=self._clock.wall())
+        unkept = with_event(self._unkept, event, wall=self._clock.wall())
         if unkept != self._unkept:
             self._unkept = unkept
             for one in self._all:
@@ -137,11 +139,11 @@ def _onlookers(standing: RunOptions, clock: Clock) -> list[AccountObserver]:
     """Return who was asked for; what they need is imported only then."""
     found: list[AccountObserver] = []
     if standing.listen is not None:
-        from reconciler.web.observer import Watching
+        from reconciler.web.observer import HttpObserver
 
-        found.append(Watching(standing.listen, clock))
+        found.append(HttpObserver(standing.listen, clock))
     if standing.notify:
-        from reconciler.notify.observer import Telling
+        from reconciler.notify.observer import WebhookObserver
 
-        found.append(Telling(standing.notify, standing.base, clock))
+        found.append(WebhookObserver(standing.notify, standing.base, clock))
     return found

@@ -19,28 +19,28 @@ from reconciler.core.events import (
     READING_LIVE,
     Adopted,
     AttemptsEnded,
-    Cause,
     ClockSynced,
     Compared,
     ExchangeFailed,
-    FightBroken,
-    FilesUndecided,
+    FilesStillWritten,
+    HealBreakerTripped,
     Identified,
     KeyMayWithdraw,
     LiveReadDone,
-    LockAwaited,
     Observe,
     OddRowsSeen,
-    Parked,
     Planned,
     ReadFailed,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
+    SettingRejected,
+    StateLockTimedOut,
     Waiting,
+    WaitReason,
 )
-from reconciler.core.evidence import Reads, SeenRow, last_proof, newest_file, open_attempts, view
-from reconciler.core.heal_breaker import Fight, Heals, fights, healed, without
+from reconciler.core.evidence import Reads, SeenRow, evidence_of, last_proof, newest_file, open_attempts
+from reconciler.core.heal_breaker import ContestedFamily, Heals, forget, record_heal, tripped
 from reconciler.core.model import (
     Accepting,
     AccountInfo,
@@ -51,31 +51,39 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
-    Never,
+    NeverApplied,
     Pause,
     Setting,
     Uncertain,
 )
-from reconciler.core.monitoring.status import states_seen
+from reconciler.core.monitoring.status import family_states
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S, Ledger, earliest_slot
 from reconciler.core.pass_step import (
     Adopt,
+    Done,
     EndAttempts,
     Read,
     ReadFamily,
     Send,
-    Settled,
     Slots,
     Wait,
     next_request,
     next_step,
 )
-from reconciler.core.pauses import fought_no_more, in_force
-from reconciler.core.plan import Change, Doubts, Plan, Reason, Rules, first_records, with_schedule
+from reconciler.core.pauses import in_force, obsolete_breaker_pauses
+from reconciler.core.plan import Change, Doubts, Plan, PlanConstraints, Reason, first_records, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Allow, PolicyInForce, unfit
-from reconciler.core.reply import STOPPING, AttemptStatus, Next, Reply, ReplyClass, Verdict, judge
+from reconciler.core.policy import Override, PolicyInForce, unfit
+from reconciler.core.reply import (
+    STOPPING,
+    AttemptStatus,
+    Reply,
+    ReplyClass,
+    ReplyHandling,
+    ReplyVerdict,
+    interpret_reply,
+)
 from reconciler.core.retry import (
     NO_TRIES,
     Rejection,
@@ -157,7 +165,7 @@ class PassOptions:
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], PolicyInForce] = PolicyInForce
     recheck: Callable[[], Awaitable[bool]] = unwatched
-    allowed: frozenset[Allow] = frozenset()
+    allowed: frozenset[Override] = frozenset()
     reason: str = ""
     reviewed: Reviewed | None = None
     from_saved_plan: bool = False
@@ -207,7 +215,7 @@ class InMemoryState:
     attempts: dict[Family, int] = field(default_factory=dict)
     done: dict[Family, Outcome] = field(default_factory=dict)
     applied: AppliedChanges = field(default_factory=dict)
-    overridden: set[tuple[Allow, str, Field | None, str]] = field(default_factory=set)
+    overridden: set[tuple[Override, str, Field | None, str]] = field(default_factory=set)
     """Overrides on record already, each with the rule it was needed for, the field and the values."""
     heals: Heals = field(default_factory=dict)
     """When each family was put back, as far as that counts for the breaker of fights."""
@@ -223,14 +231,14 @@ class RequeueAt:
     """The pass ended early, to be continued at ``until``."""
 
     until: float
-    cause: Cause
+    cause: WaitReason
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Account, environment or a bug of ours: writing must stop. Nothing is retried by itself."""
 
-    next: Next
+    next: ReplyHandling
     reply: Reply
 
 
@@ -301,7 +309,11 @@ async def reconcile(
             desired, store, exchange, clock, observe, options, memory or InMemoryState(), review, stopping
         )
         result = await running.run()
-    while options.wait_in_pass and isinstance(result.end, RequeueAt) and result.end.cause is not Cause.KEY:
+    while (
+        options.wait_in_pass
+        and isinstance(result.end, RequeueAt)
+        and result.end.cause is not WaitReason.KEY
+    ):
         result = await running.resume(result.end)
     return result
 
@@ -324,7 +336,7 @@ async def identify(
     info = await exchange.account()
     if isinstance(info, Reply):
         return info
-    problem = accounts.refusal(info, desired, writing=True, reviewed_uid=reviewed_uid)
+    problem = accounts.why_unusable(info, desired, writing=True, reviewed_uid=reviewed_uid)
     if problem is not None:
         raise problem
     previous = await store.identify(info.uid, host)
@@ -342,7 +354,7 @@ async def plan_dry_run(
     ledger: Ledger,
     exchange: Exchange | None,
     clock: Clock,
-    rules: Rules,
+    rules: PlanConstraints,
     assume_idle: bool = False,
     observe: Observe = lambda _: None,
 ) -> Plan | Reply:
@@ -358,7 +370,7 @@ async def plan_dry_run(
         doubts = Doubts.LEAVE_OUT if doubting else Doubts.HOLD
         rules = replace(rules, doubts=doubts, reads_live=exchange is not None)
         plan = make_plan(desired, known, reads, rules, now)
-        step = _reading_step(plan, known, reads, now) if doubting else Settled()
+        step = _reading_step(plan, known, reads, now) if doubting else Done()
         match step:
             case Wait(until):
                 await _pause_fully(clock, until)
@@ -376,10 +388,10 @@ async def plan_dry_run(
 
 def _reading_step(
     plan: Plan, known: Mapping[Family, Known], reads: Reads, now: float
-) -> Read | ReadFamily | Wait | Settled:
+) -> Read | ReadFamily | Wait | Done:
     """Return the read that the plan still needs before it may be shown; Settled when it needs none."""
     if reads.latest is not None and not plan.doubtful:
-        return Settled()
+        return Done()
     step = next_step(
         plan,
         known,
@@ -390,7 +402,7 @@ def _reading_step(
         live=True,
         reviewing=True,
     )
-    assert isinstance(step, Read | ReadFamily | Wait | Settled)
+    assert isinstance(step, Read | ReadFamily | Wait | Done)
     return step
 
 
@@ -408,7 +420,7 @@ def _with_answer(reads: Reads, step: Read | ReadFamily, answer: LiveRead | Reply
         case ReadFamily(family), _:
             return reads.without_answer(family, now)
         case Read(repeated), LiveRead():
-            return reads.then(answer, repeated=repeated)
+            return reads.push(answer, repeated=repeated)
         case _:
             return reads
 
@@ -496,7 +508,7 @@ class _Pass:
                 )
             except StateLocked as locked:
                 if not reported:
-                    self.observe(LockAwaited(locked.message))
+                    self.observe(StateLockTimedOut(locked.message))
                 reported = True
             else:
                 return None
@@ -506,7 +518,7 @@ class _Pass:
         if self.stopping():
             return Interrupted()
         if self.exchange.rekeyed():
-            return RequeueAt(self.clock.now(), Cause.KEY)
+            return RequeueAt(self.clock.now(), WaitReason.KEY)
         return TimedOut() if self.clock.now() >= self.deadline else None
 
     async def _step(self) -> End | None:
@@ -541,7 +553,7 @@ class _Pass:
                 return await self._wait(until, cause)
             case Send():
                 return await self._send(step)
-            case Settled():
+            case Done():
                 return Completed()
             case _:
                 assert_never(step)
@@ -579,11 +591,11 @@ class _Pass:
         self.memory.applied = grounds.applied
         pauses, ledger = grounds.pauses, self._trusted(grounds.ledger)
         self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
-        self.reads = self.reads.beside(self.known, self.proved)
+        self.reads = self.reads.with_record(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
         self._forget_rejections()
         self.pauses = in_force(pauses, desired)
-        self.ended_fights = fought_no_more(pauses, desired)
+        self.ended_fights = obsolete_breaker_pauses(pauses, desired)
         rules = self._rules(now)
         plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=False)
@@ -613,7 +625,7 @@ class _Pass:
     def _forget_rejections(self) -> None:
         """Forget a setting that the exchange refused once live shows it in force."""
         for family, one in tuple(self.memory.rejected.items()):
-            seen = view(family, self.known.get(family, Never()), self.reads)
+            seen = evidence_of(family, self.known.get(family, NeverApplied()), self.reads)
             if isinstance(seen, LiveRow) and seen.setting == one.rejection.setting:
                 del self.memory.rejected[family]
 
@@ -627,19 +639,19 @@ class _Pass:
             return False
         if self.ended_fights:
             await self.store.end_fights(self.ended_fights)
-        fought = fights(self.memory.heals, plan, self.clock.now())
+        fought = tripped(self.memory.heals, plan, self.clock.now())
         if fought:
             await self._break_off(fought)
         return bool(fought)
 
-    async def _break_off(self, fought: tuple[Fight, ...]) -> None:
+    async def _break_off(self, fought: tuple[ContestedFamily, ...]) -> None:
         """Pause what is fought over, on record; the next plan then leaves it."""
         # The pause ends when the file wants another value, which need not be the one that was restored.
         settings = {fight.family: self.wanted.families[fight.family].setting for fight in fought}
         await self.store.pause(settings, until=None, reason=FOUGHT, fought=settings)
-        self.memory.heals = without(self.memory.heals, settings)
+        self.memory.heals = forget(self.memory.heals, settings)
         for fight in fought:
-            self.observe(FightBroken(fight.family, fight.setting, fight.heals))
+            self.observe(HealBreakerTripped(fight.family, fight.setting, fight.heals))
 
     def _tell(self, plan: Plan) -> None:
         """Tell about a plan that says something new, once there is something to compare with."""
@@ -647,9 +659,9 @@ class _Pass:
             self.observe(Planned(plan))
             self.memory.planned = plan
 
-    def _rules(self, now: float) -> Rules:
+    def _rules(self, now: float) -> PlanConstraints:
         in_force = self.options.policy()
-        return Rules(
+        return PlanConstraints(
             drift=self.options.drift,
             rejected={family: one.rejection for family, one in self.memory.rejected.items()},
             paused=frozenset(pause.family for pause in self.pauses),
@@ -683,7 +695,7 @@ class _Pass:
 
     def _is_written_by_other(self, family: Family) -> bool:
         """Tell whether the newest proof or attempt of a family applied by this pass has another value."""
-        known = self.known.get(family, Never())
+        known = self.known.get(family, NeverApplied())
         wanted = self.applied_here.get(family, self.wanted.families[family].setting)
         proof = last_proof(known)
         if proof is None or proof.setting != wanted:
@@ -764,7 +776,7 @@ class _Pass:
         self._forget_reads()
         return True
 
-    async def _wait(self, until: float, cause: Cause) -> End | None:
+    async def _wait(self, until: float, cause: WaitReason) -> End | None:
         assert self.plan is not None
         first = self.plan.requests[0] if self.plan.requests else None
         done_at = max(until, self.clock.now() + self.plan.eta_s)
@@ -779,7 +791,7 @@ class _Pass:
         self._notice_suspension()
         return None
 
-    def _keeps_lock(self, until: float, cause: Cause) -> bool:
+    def _keeps_lock(self, until: float, cause: WaitReason) -> bool:
         """Tell whether a wait is spent with the lock.
 
         In ``run`` only a brief one for another read; in ``apply`` every one, unless only families are left
@@ -792,7 +804,7 @@ class _Pass:
             retries = self.review is None and bool(left) and all(self._has_failed(one) for one in left)
             return not retries or min(until, self.deadline) <= self.clock.now() + KEEPS_LOCK_S
         reads = self.reads.repeated + self.family_reads
-        return cause is Cause.SECOND_READ and reads < MAX_REPEATED_READS
+        return cause is WaitReason.SECOND_READ and reads < MAX_REPEATED_READS
 
     def _has_failed(self, change: Change) -> bool:
         """Tell whether a request was tried without success, by this pass or by what is on record.
@@ -842,7 +854,9 @@ class _Pass:
         request, policy = self.exchange.sign(change.family, change.after), self.options.policy()
         file = self.memory.file or file  # the last plan may have accepted another one
         if change.other_file:
-            file = newest_file(self.known.get(change.family, Never()))  # the newest one stays recorded
+            file = newest_file(
+                self.known.get(change.family, NeverApplied())
+            )  # the newest one stays recorded
         slot = await self.store.reserve(
             request,
             assume_idle=self.options.assume_idle,
@@ -873,7 +887,7 @@ class _Pass:
         wait_s = min(MAX_RECHECK_S, RECHECK_S * 2**self.memory.unsure)
         self.memory.unsure = min(self.memory.unsure + 1, 10)
         self.memory.wait_until[change.family, change.after] = self.clock.now() + wait_s
-        self.observe(FilesUndecided(change.family, wait_s))
+        self.observe(FilesStillWritten(change.family, wait_s))
 
     async def _take_back(self, slot: Reservation) -> None:
         """Put on record that nothing was sent on a reservation."""
@@ -924,11 +938,11 @@ class _Pass:
         return len(self.memory.overridden) > before
 
     async def _settle(self, change: Change, slot: Reservation, reply: Reply) -> End | None:
-        verdict = judge(change.family, change.after, reply)
+        verdict = interpret_reply(change.family, change.after, reply)
         await self.store.settle(
             slot.attempt,
             verdict.status,
-            definite=verdict.definite,
+            definite=verdict.proves_arrival,
             limited=reply.reply_class is ReplyClass.RATE_LIMITED,
             code=reply.code,
             message=reply.message,
@@ -937,7 +951,7 @@ class _Pass:
         self.memory.attempts[change.family] = self.memory.attempts.get(change.family, 0) + 1
         if reply.reply_class is not ReplyClass.NOT_SENT:
             self.memory.unsent.pop(change.family, None)
-        if verdict.definite and reply.reply_class is not ReplyClass.CLOCK:
+        if verdict.proves_arrival and reply.reply_class is not ReplyClass.CLOCK:
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
         if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
@@ -949,25 +963,25 @@ class _Pass:
         )
         return await self._follow(change, verdict, reply)
 
-    async def _follow(self, change: Change, verdict: Verdict, reply: Reply) -> End | None:
+    async def _follow(self, change: Change, verdict: ReplyVerdict, reply: Reply) -> End | None:
         match verdict.next:
-            case Next.PROCEED:
+            case ReplyHandling.PROCEED:
                 return self._proceed(change, verdict, reply)
-            case Next.BACK_OFF:
+            case ReplyHandling.BACK_OFF:
                 return self._family_failed(change, reply)
-            case Next.PARK:
+            case ReplyHandling.REJECT:
                 self._reject(change, reply, only_if_looser=True)
-            case Next.PARK_AND_RETRY:
+            case ReplyHandling.REJECT_AND_RETRY:
                 self._reject(change, reply, only_if_looser=False)
-            case Next.SYNC_CLOCK:
+            case ReplyHandling.SYNC_CLOCK:
                 return await self._sync_clock(reply)
-            case Next.STOP_ACCOUNT | Next.STOP_ENVIRONMENT | Next.STOP_BUG:
+            case ReplyHandling.STOP_ACCOUNT | ReplyHandling.STOP_ENVIRONMENT | ReplyHandling.STOP_BUG:
                 return Stopped(verdict.next, reply)
             case _:
                 assert_never(verdict.next)
         return None
 
-    def _proceed(self, change: Change, verdict: Verdict, reply: Reply) -> End | None:
+    def _proceed(self, change: Change, verdict: ReplyVerdict, reply: Reply) -> End | None:
         if verdict.status is not AttemptStatus.APPLIED:
             return self._family_failed(change, reply)
         self.memory.failures, self.memory.failed_family = 0, None
@@ -977,7 +991,7 @@ class _Pass:
         self.applied_here[change.family] = change.after
         if change.reason is Reason.DRIFTED:
             now = self.clock.now()
-            self.memory.heals = healed(self.memory.heals, change.family, change.after, now)
+            self.memory.heals = record_heal(self.memory.heals, change.family, change.after, now)
         return None
 
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
@@ -1012,12 +1026,12 @@ class _Pass:
         retry_at = self.clock.now() + rejected_again_after_s(times)
         rejection = Rejection(change.after, retry_at, only_if_looser)
         self.memory.rejected[change.family] = RejectedSetting(rejection, reply, times)
-        self.observe(Parked(change.family, change.after, reply, retry_at))
+        self.observe(SettingRejected(change.family, change.after, reply, retry_at))
 
     async def _sync_clock(self, reply: Reply) -> End | None:
         """Measure the clock again, once; a second refusal of our timestamp stops the writing."""
         if self.memory.clock_synced:
-            return Stopped(Next.STOP_ACCOUNT, reply)
+            return Stopped(ReplyHandling.STOP_ACCOUNT, reply)
         failed = await self.exchange.sync_clock()
         if failed is not None:
             return self._failed("measuring the exchange's clock", failed)
@@ -1037,7 +1051,7 @@ class _Pass:
         self.memory.failures += 1
         self.memory.not_before = retry_at
         self.observe(ExchangeFailed(doing, reply, retry_at))
-        return None if self.options.wait_in_pass else RequeueAt(retry_at, Cause.BACK_OFF)
+        return None if self.options.wait_in_pass else RequeueAt(retry_at, WaitReason.BACK_OFF)
 
     def _result(self, end: End) -> PassResult:
         uncertain = {family for family, known in self.known.items() if isinstance(known, Uncertain)}
@@ -1046,29 +1060,29 @@ class _Pass:
     def _states(self, end: End) -> Mapping[Family, str]:
         whole = self.plan is not None and self._has_whole_picture(self.plan)
         plan, refused = self.plan if whole else None, isinstance(end, Stopped)
-        return states_seen(self.wanted, self.known, self.reads, plan, refused=refused)
+        return family_states(self.wanted, self.known, self.reads, plan, refused=refused)
 
 
 def _odd_rows(read: LiveRead) -> OddRowsSeen:
     return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
 
 
-def terminal_action(reply: Reply) -> Next | None:
+def terminal_action(reply: Reply) -> ReplyHandling | None:
     """Return how a failed question to the exchange stops the writing; None when it is retried."""
     match reply.reply_class:
         case ReplyClass.ACCOUNT | ReplyClass.CLOCK:
-            return Next.STOP_ACCOUNT
+            return ReplyHandling.STOP_ACCOUNT
         case ReplyClass.ENVIRONMENT:
-            return Next.STOP_ENVIRONMENT
+            return ReplyHandling.STOP_ENVIRONMENT
         case ReplyClass.OUR_BUG:
-            return Next.STOP_BUG
+            return ReplyHandling.STOP_BUG
         case _:
             return None
 
 
 def is_account_error(reply: Reply) -> bool:
     """Tell whether a reply is about the account, the key or the environment."""
-    return terminal_action(reply) in (Next.STOP_ACCOUNT, Next.STOP_ENVIRONMENT)
+    return terminal_action(reply) in (ReplyHandling.STOP_ACCOUNT, ReplyHandling.STOP_ENVIRONMENT)
 
 
 async def _pause_fully(clock: Clock, until: float) -> None:

@@ -12,10 +12,10 @@ from reconciler.clock import SystemClock
 from reconciler.core.events import (
     Event,
     LoopFailed,
+    LoopIdle,
     RequestReserved,
     RequestSettled,
-    StateAwaited,
-    WentIdle,
+    StateFailed,
 )
 from reconciler.daemon_threads import use_daemon_executor
 from reconciler.errors import Exit
@@ -77,7 +77,7 @@ class GracefulShutdown:
                 self._in_flight.add((whose, attempt))
             case RequestSettled(attempt=attempt):
                 self._in_flight.discard((whose, attempt))
-            case StateAwaited() | LoopFailed() | WentIdle():
+            case StateFailed() | LoopFailed() | LoopIdle():
                 self._in_flight = {one for one in self._in_flight if one[0] != whose}
             case _:
                 pass

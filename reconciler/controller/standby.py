@@ -14,7 +14,7 @@ from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveRea
 from reconciler.core.evidence import Reads
 from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
-from reconciler.core.plan import Plan, Rules, with_schedule
+from reconciler.core.plan import Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply
 from reconciler.ports import Clock, Exchange, Store
@@ -39,7 +39,7 @@ async def check_account(
     info = await exchange.account()
     if isinstance(info, Reply):
         return info
-    problem = accounts.refusal(info, desired, writing=True, reviewed_uid=None)
+    problem = accounts.why_unusable(info, desired, writing=True, reviewed_uid=None)
     if problem is not None:
         raise problem
     await store.check_identity(info.uid)
@@ -68,7 +68,7 @@ async def read_and_compare(
         if isinstance(read, Reply):
             return read
         observe(LiveReadDone(read))
-        reads = reads.then(read, repeated=reads.latest is not None)
+        reads = reads.push(read, repeated=reads.latest is not None)
     compared = await _compare(desired, reads, store=store, clock=clock, observe=observe, options=options)
     if not compared.plan.missing:
         return compared
@@ -86,9 +86,9 @@ async def _compare(
 ) -> Comparison:
     """Compare the read with the record made after it: the controller may have written meanwhile."""
     grounds = await store.grounds()
-    reads, now = reads.beside(grounds.known, {}), clock.now()
+    reads, now = reads.with_record(grounds.known, {}), clock.now()
     pauses, policy = in_force(grounds.pauses, desired), options.policy()
-    rules = Rules(
+    rules = PlanConstraints(
         drift=options.drift,
         paused=frozenset(pause.family for pause in pauses),
         policy=policy.policy,

@@ -32,9 +32,9 @@ from reconciler.controller.shutdown import GRACE_S, GracefulShutdown
 from reconciler.core import events
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
-from reconciler.core.monitoring.state_timeline import gap_s
+from reconciler.core.monitoring.state_timeline import max_gap_s
 from reconciler.core.problems import Problem
-from reconciler.core.replica_assignment import AccountKey, Roster
+from reconciler.core.replica_assignment import LeaseName, LeaseTable
 from reconciler.core.retry import back_off_s
 from reconciler.errors import StateAccessDenied, StateUnavailable
 from reconciler.okx.credentials import load_credentials
@@ -53,7 +53,7 @@ from reconciler.watch.config_files import (
 )
 from reconciler.watch.watcher import FileWatcher, WatchHandle
 from reconciler.watch.write_completion import FileTracker
-from reconciler.web.latest_state import Together
+from reconciler.web.latest_state import ReplicaStatus
 
 BEGIN_EVERY_S = 0.02
 """Between the first questions of two accounts that begin together: hundreds at once would be too many
@@ -73,8 +73,8 @@ class Supervisor:
         """By the path of the file."""
         self.shared: AccountOwnership | None = None
         """How the accounts are shared out with other replicas; None: all are this process's."""
-        self._by_key: dict[AccountKey, AccountWorker] = {}
-        self._keys: dict[AccountKey, WatchHandle] = {}
+        self._by_key: dict[LeaseName, AccountWorker] = {}
+        self._keys: dict[LeaseName, WatchHandle] = {}
         self._begin_at = float("-inf")
         self._timing = ExchangeClock(self.tell)
         self._turns = PassLimiter()
@@ -124,7 +124,7 @@ class Supervisor:
 
         Raises StateRefused and StateUnusable: what somebody has to mend is told at once, by an end.
         """
-        gap, clock = gap_s(standing.interval_s), self.stop.clock
+        gap, clock = max_gap_s(standing.interval_s), self.stop.clock
         for failures in count():
             state = doors.open_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
             try:
@@ -133,7 +133,7 @@ class Supervisor:
                 raise
             except StateUnavailable as problem:
                 retry_at = clock.now() + back_off_s(failures)
-                self.tell(events.StateAwaited(problem.code, problem.message, retry_at))
+                self.tell(events.StateFailed(problem.code, problem.message, retry_at))
                 await clock.pause(retry_at)
             else:
                 return
@@ -150,7 +150,7 @@ class Supervisor:
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = loop.create_future()
-        self.lookout = FileWatcher(self.stop.clock, lambda reason: self.tell(events.FilesPolled(reason)))
+        self.lookout = FileWatcher(self.stop.clock, lambda reason: self.tell(events.WatchDegraded(reason)))
         SIGNALS.receive(signal.SIGHUP, self._reread)
         self._look_out()
         watching = self._start(self.lookout.run())
@@ -215,7 +215,7 @@ class Supervisor:
     def _watch_place(self, place: WatchedPath) -> None:
         with suppress(OSError):  # what could not be listed now is listed soon
             if not place.read():
-                self.tell(events.ConfigAwaited((place.path,)))
+                self.tell(events.ConfigMissing((place.path,)))
         self.lookout.add(place, lambda seen: self._on_paths(place, seen), place.follows)
 
     # ---- what is seen --------------------------------------------------------------------------------
@@ -229,13 +229,13 @@ class Supervisor:
         for path in [path for path in self._files if path not in self.keepers and _is_no_file(path)]:
             self._drop_file(path)
         if not seen.paths and not any(_leads_to(place, path) for path in self._files):
-            self.tell(events.ConfigAwaited((place.path,)))
+            self.tell(events.ConfigMissing((place.path,)))
 
     def _drop_file(self, path: str) -> None:
         """Watch a file no longer that never held and is gone."""
         del self._files[path]
         self.lookout.remove(self._posts.pop(path))
-        self.tell(events.ConfigWithdrawn(path))
+        self.tell(events.RejectedConfigRemoved(path))
 
     def _refuse(self, reading: Reading) -> Problem | None:
         """Return what is wrong with a new file whose account is kept already."""
@@ -254,7 +254,7 @@ class Supervisor:
                 self.tell(events.ConfigAccepted(desired.path, desired.sha256), keeper)
                 self._wake(keeper, *(other for other in self.keepers.values() if other.blocked_by_claim))
             case Missing(path):
-                self.tell(events.ConfigAwaited((path,)))
+                self.tell(events.ConfigMissing((path,)))
             case Rejected() as rejected:
                 self.tell(_config_rejected(rejected), self.keepers.get(file.path))
 
@@ -357,7 +357,7 @@ class Supervisor:
         sharing = self.state.sharing(me)
         if sharing is None:
             return None
-        self._onlookers.share(Together(me))
+        self._onlookers.share(ReplicaStatus(me))
         hands = WorkerCallbacks(
             self._by_key,
             self._take_lease,
@@ -395,7 +395,7 @@ class Supervisor:
         if self.shared is not None:
             self.shared.wake()
 
-    def _on_cluster_view(self, roster: Roster) -> None:
+    def _on_cluster_view(self, roster: LeaseTable) -> None:
         """Take who lives and who owns what."""
         if self.shared is not None:
             self._onlookers.share(self.shared.cluster_info(roster))

@@ -11,7 +11,7 @@ PORTFOLIO_MARGIN = "4"
 """acctLv of portfolio margin, the only mode in which Set MMP works [doc]."""
 
 
-def refusal(
+def why_unusable(
     info: AccountInfo, desired: Desired, *, writing: bool, reviewed_uid: str | None = None
 ) -> AccountProblem | None:
     """Return why this account must not be used for ``desired``; None when it may.
@@ -53,7 +53,7 @@ def may_withdraw(info: AccountInfo) -> bool:
     return "withdraw" in info.permissions
 
 
-def claimed_elsewhere(
+def remote_claim_conflict(
     uid: str, desired: Desired, rivals: Sequence[tuple[str, frozenset[Family], str]]
 ) -> AccountProblem | None:
     """Return why accounts of other replicas forbid this one; None when none does.
@@ -74,7 +74,7 @@ def claimed_elsewhere(
     return None
 
 
-def claimed_twice(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | None:
+def claim_conflict(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | None:
     """Return why two files must not be used together; None when they may. Each with its User ID.
 
     Two names for one account are fine, two wishes for one of its families are not: each would undo

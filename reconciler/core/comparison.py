@@ -12,20 +12,20 @@ from typing import assert_never
 
 from reconciler.core.change_direction import is_no_looser
 from reconciler.core.evidence import (
-    SETTLING_S,
+    READ_LAG_S,
     Absent,
-    Doubtful,
+    Evidence,
     Missing,
+    NeedsSecondRead,
     NotRead,
-    Overtaken,
+    OrderUnknown,
     Reads,
     Unconfirmed,
     Unreadable,
-    View,
     last_proof,
-    shown_until,
+    reflects_until,
 )
-from reconciler.core.model import Confirmed, Known, LiveRow, Never, Setting, Uncertain
+from reconciler.core.model import Confirmed, Known, LiveRow, NeverApplied, Setting, Uncertain
 from reconciler.core.plan import Reason
 
 
@@ -63,7 +63,7 @@ class Blocked:
 Need = Write | Adopt | Await | Blocked | None
 
 
-def shows_no_attempt(known: Uncertain, seen: View) -> bool:
+def shows_no_attempt(known: Uncertain, seen: Evidence) -> bool:
     """Tell whether live is something that no open attempt carries; a disabled setting may show no row."""
     carried = [attempt.setting for attempt in known.unresolved if attempt.setting is not None]
     match seen:
@@ -75,12 +75,12 @@ def shows_no_attempt(known: Uncertain, seen: View) -> bool:
             return False
 
 
-def need(after: Setting, known: Known, seen: View, reads: Reads, now: float) -> Need:
+def need(after: Setting, known: Known, seen: Evidence, reads: Reads, now: float) -> Need:
     """Return what is needed so that ``after`` is in force and on record; ``seen`` can be read."""
     if isinstance(seen, Unconfirmed):
         return _need_unconfirmed(after, known, seen)
     match known:
-        case Never():
+        case NeverApplied():
             return _need_never_applied(after, seen)
         case Confirmed():
             return _need_confirmed(after, known, seen, reads)
@@ -103,7 +103,7 @@ def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> Need:
     return Write(Reason.UNCERTAIN, None if last == after else last)
 
 
-def _need_never_applied(after: Setting, seen: View) -> Need:
+def _need_never_applied(after: Setting, seen: Evidence) -> Need:
     match seen:
         case LiveRow(setting=live) if live == after:
             return Adopt(Reason.CHANGED)
@@ -113,7 +113,7 @@ def _need_never_applied(after: Setting, seen: View) -> Need:
             return Write(Reason.NEW, None)
 
 
-def _need_confirmed(after: Setting, known: Confirmed, seen: View, reads: Reads) -> Need:
+def _need_confirmed(after: Setting, known: Confirmed, seen: Evidence, reads: Reads) -> Need:
     """Decide about a family without a doubt; one of another value begins where live left the proven one.
 
     What was proven by a read may have landed after that read began, and attempts of it may land yet: a
@@ -125,12 +125,12 @@ def _need_confirmed(after: Setting, known: Confirmed, seen: View, reads: Reads) 
         return Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
     if applied == after:
         return None
-    if reads.latest is not None and shown_until(reads.latest.begun_at) <= known.lands_until:
+    if reads.latest is not None and reflects_until(reads.latest.begun_at) <= known.lands_until:
         return Write(Reason.UNCERTAIN, live)
     return Adopt(Reason.CHANGED)
 
 
-def in_force(applied: Setting | None, seen: View) -> Setting | None:
+def in_force(applied: Setting | None, seen: Evidence) -> Setting | None:
     """Return what is in force now: live where it counts, else what was applied; None for nothing.
 
     A missing row where disabled was confirmed is that disabled setting.
@@ -140,13 +140,13 @@ def in_force(applied: Setting | None, seen: View) -> Setting | None:
             return live
         case Absent():
             return applied if applied is not None and applied.disabled else None
-        case NotRead() | Overtaken() | Doubtful() | Missing() | Unconfirmed() | Unreadable():
+        case NotRead() | OrderUnknown() | NeedsSecondRead() | Missing() | Unconfirmed() | Unreadable():
             return applied
         case _:
             assert_never(seen)
 
 
-def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, now: float) -> Need:
+def _need_uncertain(after: Setting, known: Uncertain, seen: Evidence, reads: Reads, now: float) -> Need:
     """Decide about a family with unresolved attempts; they bind until their effect can be known.
 
     When all of them carry the desired value, a read that shows it settles at once. When one carries
@@ -159,18 +159,18 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: View, reads: Reads, 
     before = in_force(known.last.setting if known.last else None, seen)
     begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
     write = Write(Reason.UNCERTAIN, before)
-    if begun_at is not None and before == after and shown_until(begun_at) > until:
+    if begun_at is not None and before == after and reflects_until(begun_at) > until:
         return Adopt(Reason.UNCERTAIN)
     if begun_at is not None and before == after and all(other.setting is None for other in others):
         # Only the record is in doubt, and live is as desired: no request before that is over.
-        return Await(until + SETTLING_S, before)
+        return Await(until + READ_LAG_S, before)
     if not others or not _acknowledged_since(after, known, max(other.attempt for other in others)):
         return write
     if begun_at is not None and before != after:
         return write
     if reads.latest is None:
         return write if now > until else Await(until, before)
-    return Await(until + SETTLING_S, before)
+    return Await(until + READ_LAG_S, before)
 
 
 def _acknowledged_since(after: Setting, known: Uncertain, attempt: int) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core import evidence
-from reconciler.core.account_check import PORTFOLIO_MARGIN, may_withdraw, refusal
+from reconciler.core.account_check import PORTFOLIO_MARGIN, may_withdraw, why_unusable
 from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
 from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, overall_status
@@ -27,7 +27,7 @@ UNBOUND_KEY_EXPIRY_DAYS = 14
 """A trade key bound to no address expires after so long without an authenticated call [doc]."""
 
 
-class Mark(StrEnum):
+class CheckStatus(StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -44,42 +44,42 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What one check found. ``remedy`` says what to do, empty when nothing is; ``status`` is FAILED's."""
 
     check: str
-    mark: Mark
-    told: str
+    mark: CheckStatus
+    message: str
     remedy: str = ""
     status: Exit = Exit.DONE
 
 
-def exit_status(findings: Iterable[Finding]) -> Exit:
+def exit_status(findings: Iterable[CheckResult]) -> Exit:
     """Return the exit status of all findings: advice and skipped checks are no failure."""
-    return overall_status([finding.status for finding in findings if finding.mark is Mark.FAILED])
+    return overall_status([finding.status for finding in findings if finding.mark is CheckStatus.FAILED])
 
 
-def ok(check: str, told: str) -> Finding:
+def ok(check: str, told: str) -> CheckResult:
     """Return a finding that all is well."""
-    return Finding(check, Mark.OK, told)
+    return CheckResult(check, CheckStatus.OK, told)
 
 
-def advice(check: str, told: str, remedy: str = "") -> Finding:
+def advice(check: str, told: str, remedy: str = "") -> CheckResult:
     """Return a finding that stands in nobody's way."""
-    return Finding(check, Mark.ADVICE, told, remedy)
+    return CheckResult(check, CheckStatus.ADVICE, told, remedy)
 
 
-def failed(check: str, problem: MmpError) -> Finding:
+def failed(check: str, problem: MmpError) -> CheckResult:
     """Return the finding that ``problem`` stands in the way."""
-    return Finding(check, Mark.FAILED, problem.message, problem.hint, problem.exit_status)
+    return CheckResult(check, CheckStatus.FAILED, problem.message, problem.hint, problem.exit_status)
 
 
-def skipped(checks: Sequence[str], why: str) -> tuple[Finding, ...]:
+def skipped(checks: Sequence[str], why: str) -> tuple[CheckResult, ...]:
     """Return a finding for each of ``checks`` that could not be made."""
-    return tuple(Finding(check, Mark.SKIPPED, f"not checked: {why}") for check in checks)
+    return tuple(CheckResult(check, CheckStatus.SKIPPED, f"not checked: {why}") for check in checks)
 
 
-def policy_found(policy: Policy | None) -> Finding:
+def policy_found(policy: Policy | None) -> CheckResult:
     """Judge whether changes are held to a policy."""
     if policy is not None:
         protected = f", {len(policy.protected)} protected" if policy.protected else ""
@@ -91,7 +91,7 @@ def policy_found(policy: Policy | None) -> Finding:
     )
 
 
-def clock_off(offset_s: float) -> Finding:
+def clock_off(offset_s: float) -> CheckResult:
     """Judge how far the exchange's clock is ahead of this machine's time of day."""
     if abs(offset_s) <= LARGE_OFFSET_S:
         return ok("clock", f"within {LARGE_OFFSET_S:g} s of the exchange's")
@@ -100,9 +100,9 @@ def clock_off(offset_s: float) -> Finding:
     return advice("clock", told, "set it by NTP all the same: times in logs are this machine's")
 
 
-def ownership(info: AccountInfo, desired: Desired) -> Finding:
+def ownership(info: AccountInfo, desired: Desired) -> CheckResult:
     """Judge whether the key belongs to the account the file means."""
-    problem = refusal(info, desired, writing=False)
+    problem = why_unusable(info, desired, writing=False)
     if problem is not None:
         return failed("account", problem)
     label = f", key {info.label!r}" if info.label else ""
@@ -113,7 +113,7 @@ def ownership(info: AccountInfo, desired: Desired) -> Finding:
     return ok("account", f"{whose}, as the file expects")
 
 
-def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) -> tuple[Finding, ...]:
+def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) -> tuple[CheckResult, ...]:
     """Judge what the key may do: Read for plans, Trade for applying, and better not Withdraw."""
     return (
         *_granted(info, "read_only", "Read", "mmp plan and everything else that looks"),
@@ -126,20 +126,20 @@ def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) ->
     )
 
 
-def account_mode(info: AccountInfo) -> Finding:
+def account_mode(info: AccountInfo) -> CheckResult:
     """Judge the account's mode: Set MMP works in portfolio margin only [doc]."""
     if info.level == PORTFOLIO_MARGIN:
         return ok("mode", "portfolio margin (acctLv 4)")
-    return Finding(
+    return CheckResult(
         "mode",
-        Mark.FAILED,
+        CheckStatus.FAILED,
         f"acctLv is {info.level}, not portfolio margin (4)",
         "switch the account to portfolio margin mode at OKX; Set MMP works in no other",
         Exit.ACCOUNT,
     )
 
 
-def address_binding(info: AccountInfo) -> Finding:
+def address_binding(info: AccountInfo) -> CheckResult:
     """Judge whether the key is bound to addresses."""
     if info.ip:
         number = len(info.ip)
@@ -152,7 +152,7 @@ def address_binding(info: AccountInfo) -> Finding:
     )
 
 
-def live_readable(read: LiveRead, desired: Desired) -> tuple[Finding, ...]:
+def live_readable(read: LiveRead, desired: Desired) -> tuple[CheckResult, ...]:
     """Judge what a live read showed of the desired families."""
     configured = len(desired.families.keys() & read.rows.keys())
     told = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
@@ -165,7 +165,7 @@ def live_readable(read: LiveRead, desired: Desired) -> tuple[Finding, ...]:
     )
 
 
-def families_listed(desired: Desired, listed: Collection[Family]) -> Finding:
+def families_listed(desired: Desired, listed: Collection[Family]) -> CheckResult:
     """Judge whether the desired families exist. Advice only: a delisted one must stay manageable."""
     missing = sorted(desired.families.keys() - set(listed))
     if not missing:
@@ -177,7 +177,7 @@ def families_listed(desired: Desired, listed: Collection[Family]) -> Finding:
     )
 
 
-def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[Finding, ...]:
+def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[CheckResult, ...]:
     """Tell of every pause that holds at ``wall``."""
     holding = [pause for pause in pauses if pause.holds(wall)]
     return tuple(
@@ -190,7 +190,7 @@ def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[Finding, .
     )
 
 
-def group_access(gid: int) -> Finding:
+def group_access(gid: int) -> CheckResult:
     """Report that a group may use the state file beside its owner."""
     return advice(
         "state",
@@ -199,29 +199,33 @@ def group_access(gid: int) -> Finding:
     )
 
 
-def lock_held(holder: str | None) -> Finding:
+def lock_held(holder: str | None) -> CheckResult:
     """Tell who holds the account's lock; ``holder`` None: nobody."""
     if holder is None:
         return ok("lock", "nobody holds the state")
     return advice("lock", f"held by {holder}", "wait until it is done; apply waits for --lock-timeout")
 
 
-def _granted(info: AccountInfo, permission: str, name: str, needed_by: str) -> tuple[Finding, ...]:
+def _granted(info: AccountInfo, permission: str, name: str, needed_by: str) -> tuple[CheckResult, ...]:
     if permission in info.permissions:
         return (ok("permissions", f"the key may {name}"),)
     told = f"the key has no {name} permission"
     remedy = f"give it {name} at OKX, which is needed by {needed_by}"
-    return (Finding("permissions", Mark.FAILED, told, remedy, Exit.ACCOUNT),)
+    return (CheckResult("permissions", CheckStatus.FAILED, told, remedy, Exit.ACCOUNT),)
 
 
-def _withdrawal(may: bool, allowed: bool) -> Finding:
+def _withdrawal(may: bool, allowed: bool) -> CheckResult:
     if not may:
         return ok("permissions", "the key may not Withdraw")
     told, remedy = "the key may Withdraw, which nothing here needs", "use a key without it"
     if allowed:
         return advice("permissions", told, remedy)
-    return Finding(
-        "permissions", Mark.FAILED, told, f"{remedy}, or waive this with --allow-withdraw", Exit.ACCOUNT
+    return CheckResult(
+        "permissions",
+        CheckStatus.FAILED,
+        told,
+        f"{remedy}, or waive this with --allow-withdraw",
+        Exit.ACCOUNT,
     )
 
 
@@ -229,14 +233,14 @@ def _is_frozen(family: Family, read: LiveRead) -> bool:
     return family in read.rows and read.rows[family].frozen
 
 
-def _frozen(frozen: Sequence[Family]) -> Finding:
+def _frozen(frozen: Sequence[Family]) -> CheckResult:
     remedy = "look into why; mmp reset FAMILY ends a freeze that does not end by itself"
     return advice("frozen", f"frozen now, so not written: {_named(frozen)}", remedy)
 
 
-def _senseless(unreadable: Sequence[Family]) -> Finding:
+def _senseless(unreadable: Sequence[Family]) -> CheckResult:
     told = f"the live rows of {_named(unreadable)} make no sense: nothing is written for these families"
-    return Finding("mmp", Mark.FAILED, told, "look at them at OKX", Exit.FAILED)
+    return CheckResult("mmp", CheckStatus.FAILED, told, "look at them at OKX", Exit.FAILED)
 
 
 def _named(families: Sequence[Family]) -> str:
@@ -246,7 +250,7 @@ def _named(families: Sequence[Family]) -> str:
 
 
 def _by(pause: Pause) -> str:
-    return "" if pause.by is PausedBy.HAND else " by the fight breaker"
+    return "" if pause.by is PausedBy.MANUAL else " by the fight breaker"
 
 
 def _why(pause: Pause) -> str:

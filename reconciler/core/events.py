@@ -13,11 +13,11 @@ from enum import StrEnum
 from reconciler.core.evidence import NO_READS, Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Plan, Reason, Rules
+from reconciler.core.plan import Plan, PlanConstraints, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import Problem
 from reconciler.core.reply import AttemptStatus, Reply
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 
 READING_LIVE = "reading live settings"
 """What fails when live settings cannot be read: the one failure that is counted apart."""
@@ -26,7 +26,7 @@ READING_FAMILY = "reading one family that the list of live settings leaves out"
 """What fails when it cannot be confirmed that a missing family is gone."""
 
 
-class Cause(StrEnum):
+class WaitReason(StrEnum):
     """What a pass waits for."""
 
     SLOT = "slot"
@@ -123,7 +123,7 @@ class Compared:
     known: Mapping[Family, Known]
     ledger: Ledger
     pauses: tuple[Pause, ...]
-    rules: Rules
+    rules: PlanConstraints
     plan: Plan
     whole: bool
     reads: Reads = NO_READS
@@ -138,14 +138,14 @@ class PassEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class WentIdle:
+class LoopIdle:
     """The loop has nothing to do until ``until``, or until something changes."""
 
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class WentOn:
+class LoopResumed:
     """The loop goes on after a wait; until ``until`` it may wait for its turn and for the lock."""
 
     until: float
@@ -159,7 +159,7 @@ class Waiting:
     """
 
     until: float
-    cause: Cause
+    cause: WaitReason
     family: Family | None
     remaining: int
     done_at: float
@@ -187,7 +187,7 @@ class RequestReserved:
 
 
 @dataclass(frozen=True, slots=True)
-class FilesUndecided:
+class FilesStillWritten:
     """A change that loosens waits ``wait_s``: the settings file or policy has content not in force yet."""
 
     family: Family
@@ -222,7 +222,7 @@ class RequestSettled:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class SettingRejected:
     """The exchange refused this family's setting; other families are not affected.
 
     Another value is tried at once, this one from ``retry_at`` on, while live is looser.
@@ -235,7 +235,7 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
-class FightBroken:
+class HealBreakerTripped:
     """Somebody sets this family again and again, away from ``setting``: it is paused, on record.
 
     It was put back ``heals`` times before, within the breaker's window.
@@ -267,7 +267,7 @@ class ClockMeasured:
 
 
 @dataclass(frozen=True, slots=True)
-class LockAwaited:
+class StateLockTimedOut:
     """Another process holds the account's state; ``message`` names it."""
 
     message: str
@@ -280,7 +280,7 @@ class ControlledElsewhere:
     ``holder`` None: the other process is not known.
     """
 
-    holder: Holder | None
+    holder: LockHolder | None
 
     @property
     def who(self) -> str:
@@ -309,7 +309,7 @@ class LoopFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigAwaited:
+class ConfigMissing:
     """There is no file of desired settings at ``paths`` yet; the program waits for one."""
 
     paths: tuple[str, ...]
@@ -336,7 +336,7 @@ class ConfigRejected:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigWithdrawn:
+class RejectedConfigRemoved:
     """A file of settings that never held is gone."""
 
     path: str
@@ -363,7 +363,7 @@ class PolicyRejected:
 
 
 @dataclass(frozen=True, slots=True)
-class FilesPolled:
+class WatchDegraded:
     """Changes of files are not heard of, ``reason`` says why: they are looked at every second."""
 
     reason: str
@@ -388,7 +388,7 @@ class LeaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class StateAwaited:
+class StateFailed:
     """The state could not be used; tried again at ``retry_at``. Nothing was sent without a record."""
 
     code: str
@@ -407,34 +407,34 @@ Event = (
     | Compared
     | Planned
     | PassEnded
-    | WentIdle
-    | WentOn
+    | LoopIdle
+    | LoopResumed
     | Waiting
     | Adopted
     | RequestReserved
-    | FilesUndecided
+    | FilesStillWritten
     | RequestTooLate
     | RequestSettled
-    | Parked
-    | FightBroken
+    | SettingRejected
+    | HealBreakerTripped
     | ClockSynced
     | ClockUnmeasured
     | ClockMeasured
-    | LockAwaited
+    | StateLockTimedOut
     | ControlledElsewhere
     | ControlTaken
     | KeyReplaced
     | LoopFailed
-    | ConfigAwaited
+    | ConfigMissing
     | ConfigAccepted
     | ConfigRejected
-    | ConfigWithdrawn
+    | RejectedConfigRemoved
     | PolicyAccepted
     | PolicyRejected
-    | FilesPolled
+    | WatchDegraded
     | LeaseTaken
     | LeaseEnded
-    | StateAwaited
+    | StateFailed
 )
 
 Observe = Callable[[Event], None]

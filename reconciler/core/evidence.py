@@ -29,14 +29,14 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
-    Never,
+    NeverApplied,
+    OpenAttempt,
     Setting,
     Uncertain,
-    Unresolved,
     fold_name,
 )
 
-SETTLING_S = 5.0
+READ_LAG_S = 5.0
 """How far a read may lag: for so long after a write it may still show the time before it [assumed]."""
 
 SECOND_READ_AFTER_S = 1.0
@@ -45,7 +45,7 @@ SECOND_READ_AFTER_S = 1.0
 MAX_REPEAT_S = 30.0
 """The longest pause between reads that directly follow each other."""
 
-SURVEY_READS = int(SETTLING_S / SECOND_READ_AFTER_S) + 3
+SURVEY_READS = int(READ_LAG_S / SECOND_READ_AFTER_S) + 3
 """Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
 
 GONE_FOR_S = 30.0
@@ -63,12 +63,12 @@ class NotRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Overtaken:
+class OrderUnknown:
     """Somebody else's proof was first seen after the read began: which of the two is older nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
+class NeedsSecondRead:
     """One read differs where two must agree. ``row`` is what it showed, None for a missing row."""
 
     row: LiveRow | None
@@ -107,9 +107,9 @@ class Unreadable:
     why: str
 
 
-View = NotRead | Overtaken | Doubtful | Missing | Unconfirmed | Unreadable | Absent | LiveRow
+Evidence = NotRead | OrderUnknown | NeedsSecondRead | Missing | Unconfirmed | Unreadable | Absent | LiveRow
 
-Pending = NotRead | Overtaken | Doubtful | Missing
+Pending = NotRead | OrderUnknown | NeedsSecondRead | Missing
 """Views that need another read before anything is decided."""
 
 
@@ -158,7 +158,7 @@ class Reads:
     missing: Mapping[Family, MissingRow] = field(default_factory=dict)
     display: bool = False
 
-    def then(self, read: LiveRead, *, repeated: bool = False) -> Reads:
+    def push(self, read: LiveRead, *, repeated: bool = False) -> Reads:
         """Return these reads with the list ``read`` as the newest; ``repeated``: right after one."""
         absent = (self.rows.keys() | self.missing.keys()) - read.rows.keys()
         return replace(
@@ -202,7 +202,7 @@ class Reads:
         """Return these reads without the latest one, which can no longer be relied on; the memory stays."""
         return replace(self, latest=None, overtaken=frozenset(), repeated=0)
 
-    def beside(self, known: Mapping[Family, Known], proved: Mapping[Family, int]) -> Reads:
+    def with_record(self, known: Mapping[Family, Known], proved: Mapping[Family, int]) -> Reads:
         """Return these reads beside a newer record.
 
         The pass itself ``proved`` some of it since the latest read, by these attempts. What another process
@@ -230,17 +230,17 @@ NO_READS = Reads()
 """Nothing was read, and nothing is remembered."""
 
 
-def view(family: Family, known: Known, reads: Reads) -> View:
+def evidence_of(family: Family, known: Known, reads: Reads) -> Evidence:
     """Return what ``reads`` prove of ``family``."""
-    latest, after = reads.latest, counts_after(known)
+    latest, after = reads.latest, valid_after(known)
     if latest is None or latest.begun_at <= after:
-        return Overtaken() if family in reads.overtaken else NotRead()
+        return OrderUnknown() if family in reads.overtaken else NotRead()
     if (why := unreadable(family, latest)) is not None:
         return Unreadable(why)
     row = latest.rows.get(family)
     if row is None:
         return _view_of_missing(family, known, reads, latest)
-    return row if _one_read_is_enough(row, known, latest) else Doubtful(row)
+    return row if _one_read_is_enough(row, known, latest) else NeedsSecondRead(row)
 
 
 def unreadable(family: Family, read: LiveRead) -> str | None:
@@ -262,12 +262,12 @@ def last_seen(family: Family, known: Known, reads: Reads) -> Setting | None:
     return proof.setting
 
 
-def shown_until(begun_at: float) -> float:
+def reflects_until(begun_at: float) -> float:
     """Return the instant until which whatever took effect is shown by a read begun at ``begun_at``.
 
     What took effect later may be missing from it: nobody documents how soon a read sees a write.
     """
-    return begun_at - SETTLING_S
+    return begun_at - READ_LAG_S
 
 
 def repeat_after_s(repeated: int) -> float:
@@ -279,10 +279,10 @@ def repeat_after_s(repeated: int) -> float:
     return float(min(MAX_REPEAT_S, SECOND_READ_AFTER_S * 2 ** max(0, min(repeated, 20) - SURVEY_READS + 1)))
 
 
-def counts_after(known: Known) -> float:
+def valid_after(known: Known) -> float:
     """Return the instant after which a read must begin to count for a family."""
     match known:
-        case Never():
+        case NeverApplied():
             return float("-inf")
         case Confirmed(at=at):
             return at
@@ -296,7 +296,7 @@ def counts_after(known: Known) -> float:
 def last_proof(known: Known) -> Confirmed | None:
     """Return the newest proof of what was in force; None when there never was one."""
     match known:
-        case Never():
+        case NeverApplied():
             return None
         case Confirmed():
             return known
@@ -306,7 +306,7 @@ def last_proof(known: Known) -> Confirmed | None:
             assert_never(known)
 
 
-def open_attempts(known: Known) -> tuple[Unresolved, ...]:
+def open_attempts(known: Known) -> tuple[OpenAttempt, ...]:
     """Return the requests without a definite answer."""
     return known.unresolved if isinstance(known, Uncertain) else ()
 
@@ -332,7 +332,7 @@ def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:
     return replace(before, lists=before.lists + 1)
 
 
-def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRead) -> View:
+def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRead) -> Evidence:
     """Return what a list says of a family that it leaves out."""
     last = last_seen(family, known, reads)
     certain = not latest.nameless and (last is None or last.disabled)
@@ -341,8 +341,8 @@ def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRea
     missing = reads.missing.get(family)
     if missing is None:
         return Missing()
-    if missing.gone_at is not None and missing.confirms(latest) and missing.gone_at > counts_after(known):
-        return Absent(last) if _settled(known, latest) else Doubtful(None)
+    if missing.gone_at is not None and missing.confirms(latest) and missing.gone_at > valid_after(known):
+        return Absent(last) if _settled(known, latest) else NeedsSecondRead(None)
     return Unconfirmed(last, missing.since) if _missing_for_long(missing, latest) else Missing()
 
 
@@ -379,4 +379,4 @@ def _one_read_is_enough(row: LiveRow, known: Known, read: LiveRead) -> bool:
 def _settled(known: Known, read: LiveRead) -> bool:
     """Tell whether a read began long enough after the last proof to show what came after it."""
     proof = last_proof(known)
-    return proof is None or shown_until(read.begun_at) >= proof.at
+    return proof is None or reflects_until(read.begun_at) >= proof.at

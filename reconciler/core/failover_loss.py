@@ -13,7 +13,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 
 
 @dataclass(frozen=True, slots=True)
-class HistorySight:
+class SeenTimeline:
     """The server's history, and the table, that a process saw a User ID's record in; when, in seconds."""
 
     history: str
@@ -21,7 +21,7 @@ class HistorySight:
     table: int = 0
 
 
-def may_have_lost(recorded: str, current: HistorySight, seen: HistorySight | None) -> bool:
+def may_have_lost(recorded: str, current: SeenTimeline, seen: SeenTimeline | None) -> bool:
     """Tell whether requests may be missing that nobody has counted as lost yet.
 
     ``recorded``: the history that the record names, written with a counted loss; ``current``: what is

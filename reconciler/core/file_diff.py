@@ -15,8 +15,8 @@ from datetime import timedelta
 from reconciler.core.change_direction import LESS_SAFE, Direction, changed_fields, direction, is_protective
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order, with_schedule
-from reconciler.core.policy import GUARD_RULE, Policy, Proposal, Refusal, judge
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, in_order, with_schedule
+from reconciler.core.policy import GUARD_RULE, Policy, ProposedChange, Refusal, evaluate
 
 Account = tuple[str, Environment]
 """What two files are matched by."""
@@ -28,7 +28,7 @@ Like = Callable[[Desired, Desired], bool]
 """Tells whether an account that has gone and one that has come look like one that was renamed."""
 
 
-def paired(
+def match_accounts(
     old: Sequence[Desired], new: Sequence[Desired], same_place: Like
 ) -> tuple[tuple[Pair, ...], tuple[Desired, ...]]:
     """Return the accounts of ``new`` with what they were, and the accounts only ``old`` has.
@@ -37,15 +37,15 @@ def paired(
     same User ID, or else their files are in the ``same_place``, or else they have the same families and
     the same prefix of keys. Where more than one account could be meant nothing is compared.
     """
-    before = {account_of(one): one for one in old}
-    found = {account_of(one): before.pop(account_of(one)) for one in new if account_of(one) in before}
+    before = {account_id(one): one for one in old}
+    found = {account_id(one): before.pop(account_id(one)) for one in new if account_id(one) in before}
     for like in (_same_uid, same_place, _same_families_and_keys):
-        come = [one for one in new if account_of(one) not in found]
+        come = [one for one in new if account_id(one) not in found]
         alike = [(was, one) for one in come for was in before.values() if like(was, one)]
         for was, one in alike:
             if sum(was is each or one is other for each, other in alike) == 1:
-                found[account_of(one)] = before.pop(account_of(was))
-    return tuple((found.get(account_of(one)), one) for one in new), tuple(before.values())
+                found[account_id(one)] = before.pop(account_id(was))
+    return tuple((found.get(account_id(one)), one) for one in new), tuple(before.values())
 
 
 def other_uid(was: Desired, now: Desired) -> bool:
@@ -63,7 +63,7 @@ def _same_families_and_keys(was: Desired, now: Desired) -> bool:
     return same_keys and was.families.keys() == now.families.keys()
 
 
-def account_of(desired: Desired) -> Account:
+def account_id(desired: Desired) -> Account:
     """Return what a file's account is known by."""
     return desired.account, desired.environment
 
@@ -82,7 +82,11 @@ def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None]
         if (change := _change(family, before.get(family), new)) is not None
     ]
     in_force = sum(not was.setting.disabled for family, was in before.items() if family in new.families)
-    left = gone(old, policies).refusals if old and old.environment is not new.environment else ()
+    left = (
+        removed_account_plan(old, policies).refusals
+        if old and old.environment is not new.environment
+        else ()
+    )
     refusals = _sorted({*_refusals(changes, new, policies, in_force), *left})
     touched = {change.family for change in changes}
     plan = Plan(
@@ -122,13 +126,13 @@ def windows_not_asked(plan: Plan, policies: Sequence[Policy | None]) -> tuple[ti
 _NEVER_TOO_FAR = frozenset({Direction.TIGHTEN, Direction.DISABLE})
 
 
-def gone(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
+def removed_account_plan(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
     """Return the plan of an account that is not there any more: none of its families is managed."""
     nothing = replace(old, families={})
     refusals = {
         refusal
         for policy in policies
-        for refusal in judge((), nothing, policy, frozenset(), in_force=0).refusals
+        for refusal in evaluate((), nothing, policy, frozenset(), in_force=0).refusals
         if refusal.family in old.families
     }
     return Plan(
@@ -167,14 +171,14 @@ def _refusals(
     return {
         refusal
         for policy in policies
-        for refusal in judge(proposals, new, policy, frozenset(), in_force=in_force).refusals
+        for refusal in evaluate(proposals, new, policy, frozenset(), in_force=in_force).refusals
     }
 
 
-def _proposal(change: Change) -> Proposal:
+def _proposal(change: Change) -> ProposedChange:
     before = change.before
     enabled = before is not None and not before.disabled
-    return Proposal(change.family, before, change.after, may_be_enabled=enabled)
+    return ProposedChange(change.family, before, change.after, may_be_enabled=enabled)
 
 
 def _held(changes: list[Change], refusals: tuple[Refusal, ...]) -> list[Change]:
@@ -189,8 +193,8 @@ def _held(changes: list[Change], refusals: tuple[Refusal, ...]) -> list[Change]:
     ]
 
 
-def _because(rules: set[str]) -> Because:
-    return Because.GUARD if rules == {GUARD_RULE} else Because.POLICY
+def _because(rules: set[str]) -> HoldReason:
+    return HoldReason.GUARD if rules == {GUARD_RULE} else HoldReason.POLICY
 
 
 def _settings(

@@ -34,7 +34,7 @@ Heals = Mapping[Family, tuple[Heal, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fight:
+class ContestedFamily:
     """A family that someone else sets again and again, away from ``setting``; healed ``heals`` times."""
 
     family: Family
@@ -42,16 +42,16 @@ class Fight:
     heals: int
 
 
-def healed(heals: Heals, family: Family, setting: Setting, at: float) -> Heals:
+def record_heal(heals: Heals, family: Family, setting: Setting, at: float) -> Heals:
     """Return ``heals`` with one more; those of another setting are of another story and forgotten."""
     counting = (*_counting(heals.get(family, ()), setting, at), Heal(setting, at))
     return {**heals, family: counting[-MOST_HEALS:]}
 
 
-def fights(heals: Heals, plan: Plan, now: float) -> tuple[Fight, ...]:
+def tripped(heals: Heals, plan: Plan, now: float) -> tuple[ContestedFamily, ...]:
     """Return the fights ``plan`` would go on with, in its order: drift about to be put back once more."""
     return tuple(
-        Fight(change.family, change.after, MOST_HEALS)
+        ContestedFamily(change.family, change.after, MOST_HEALS)
         for change in plan.changes
         if change.action is Action.SET
         and change.reason is Reason.DRIFTED
@@ -59,7 +59,7 @@ def fights(heals: Heals, plan: Plan, now: float) -> tuple[Fight, ...]:
     )
 
 
-def without(heals: Heals, families: Iterable[Family]) -> Heals:
+def forget(heals: Heals, families: Iterable[Family]) -> Heals:
     """Return ``heals`` without those of ``families``: whoever resumes one lets it begin anew."""
     gone = frozenset(families)
     return {family: some for family, some in heals.items() if family not in gone}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reconciler.core.problems import Code, Problem, printable, problem
-from reconciler.core.saved_plan import instant
+from reconciler.core.problems import Code, Problem, escape_unprintable, problem
+from reconciler.core.saved_plan import format_utc
 from reconciler.core.state_records import PolicyRecord
 
 MIN_DIGITS = 12
@@ -43,8 +43,8 @@ def parse_sha256(text: str) -> str:
 def missing_message(record: PolicyRecord) -> str:
     """Return the sentence that a policy is missing: its path, since when it was in force, its hash."""
     return (
-        f"the policy file {printable(record.path)} is missing: it was in force since {instant(record.at)}"
-        f" (sha256 {record.sha256})"
+        f"the policy file {escape_unprintable(record.path)} is missing: it was in force since"
+        f" {format_utc(record.at)} (sha256 {record.sha256})"
     )
 
 

@@ -38,7 +38,7 @@ class Environment(StrEnum):
     DEMO = "demo"
 
 
-class Kind(StrEnum):
+class ExchangeKind(StrEnum):
     """Who is at the other end: the exchange itself or the simulated one on loopback."""
 
     OKX = "okx"
@@ -163,7 +163,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FilePosition:
     """A place in a file, 1-based."""
 
     path: str
@@ -176,7 +176,7 @@ class DesiredFamily:
     """What the file wants of one family, and where it says so."""
 
     setting: Setting
-    source: Source
+    source: FilePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ class Accepting:
 
 
 @dataclass(frozen=True, slots=True)
-class Never:
+class NeverApplied:
     """Nothing is known of the family: never written, never adopted."""
 
 
@@ -309,7 +309,7 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Unresolved:
+class OpenAttempt:
     """An attempt whose effect is not known: pending, unanswered or answered with nonsense.
 
     Until ``effect_until`` (reservation + L) it may still take effect at the exchange. ``setting`` None:
@@ -329,17 +329,17 @@ class Uncertain:
     """The family has unresolved attempts (at least one); ``last`` is the proof before or beside them."""
 
     last: Confirmed | None
-    unresolved: tuple[Unresolved, ...]
+    unresolved: tuple[OpenAttempt, ...]
 
 
-Known = Never | Confirmed | Uncertain
+Known = NeverApplied | Confirmed | Uncertain
 
 
 class PausedBy(StrEnum):
     """Who paused a family: a person, or the breaker that ends a fight over its setting."""
 
-    HAND = "hand"
-    FIGHT = "fight"
+    MANUAL = "hand"
+    BREAKER = "fight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,12 +354,12 @@ class Pause:
     reason: str
     since: datetime
     until: datetime | None
-    fought: Setting | None = None
+    contested: Setting | None = None
 
     @property
     def by(self) -> PausedBy:
         """Who paused it."""
-        return PausedBy.HAND if self.fought is None else PausedBy.FIGHT
+        return PausedBy.MANUAL if self.contested is None else PausedBy.BREAKER
 
     def holds(self, wall: datetime) -> bool:
         """Tell whether the pause's time is not over at ``wall``."""
@@ -383,9 +383,9 @@ class AccountInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class RateBudget:
     """What a pacing ledger is keyed by: two account names with one uid share it."""
 
-    kind: Kind
+    kind: ExchangeKind
     environment: Environment
     uid: str

@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from reconciler.core.change_direction import changed_fields
 from reconciler.core.model import Family
-from reconciler.core.plan import Action, Because, Change, Plan
+from reconciler.core.plan import Action, Change, HoldReason, Plan
 from reconciler.core.reply import Reply
-from reconciler.core.saved_plan import NONE_APPLIED, AppliedChanges, Reviewed, instant, moved
+from reconciler.core.saved_plan import NONE_APPLIED, AppliedChanges, Reviewed, describe_moved, format_utc
 from reconciler.errors import Exit, overall_status
 
 
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
 SETTLED = frozenset({Outcome.APPLIED, Outcome.ADOPTED})
 
-WAITING_HOLDS = frozenset({Because.FROZEN, Because.PAUSED})
+WAITING_HOLDS = frozenset({HoldReason.FROZEN, HoldReason.PAUSED})
 """Holds that end by themselves or by hand; when there is nothing else, nothing went wrong."""
 
 
@@ -95,8 +95,8 @@ def results(
             assert change.because is not None, "it is held"
             code, partly = change.because.value, done.get(family) in SETTLED
             found[family] = Result(family, Outcome.HELD, code, stays, tries, partly)
-        elif change.because is Because.STALE:
-            why = moved(change, reviewed or {}, applied)
+        elif change.because is HoldReason.STALE:
+            why = describe_moved(change, reviewed or {}, applied)
             found[family] = Result(family, Outcome.STALE, "stale", why, tries)
         else:
             found[family] = _unsettled(change, family in uncertain, refusals.get(family), tries, ended)
@@ -135,7 +135,7 @@ def _in_sync(left: Plan | None) -> set[Family]:
 
 def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str) -> Result:
     family = change.family
-    if change.because is Because.REJECTED and refusal is not None:
+    if change.because is HoldReason.REJECTED and refusal is not None:
         return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
     if change.action is Action.HOLD and change.because is not None:
         return Result(family, Outcome.HELD, change.because.value, hold_words(change), attempts)
@@ -150,7 +150,7 @@ def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
         return Exit.HELD
     if result.outcome is Outcome.STALE:
         return Exit.FAILED if sent else Exit.STALE
-    refused = result.outcome is Outcome.HELD and result.code != Because.UNREADABLE.value
+    refused = result.outcome is Outcome.HELD and result.code != HoldReason.UNREADABLE.value
     return Exit.REFUSED if refused else Exit.FAILED
 
 
@@ -162,19 +162,19 @@ UNCONFIRMED = "a request has no definite answer, so what is in force is not know
 LIVE_UNKNOWN = "live settings were not read, so what is in force is not known"
 
 HOLD_WORDS = {
-    Because.FROZEN: "frozen by the exchange: not written until that is over",
-    Because.PAUSED: "paused",
-    Because.POLICY: "refused by the policy",
-    Because.GUARD: "would switch protection off",
-    Because.DRIFT_POLICY: "drifted tighter: reported, not touched",
-    Because.REJECTED: "refused by the exchange",
-    Because.STALE: "not as reviewed: skipped",
-    Because.UNREADABLE: "its live setting could not be read for certain: not written",
+    HoldReason.FROZEN: "frozen by the exchange: not written until that is over",
+    HoldReason.PAUSED: "paused",
+    HoldReason.POLICY: "refused by the policy",
+    HoldReason.GUARD: "would switch protection off",
+    HoldReason.DRIFT_POLICY: "drifted tighter: reported, not touched",
+    HoldReason.REJECTED: "refused by the exchange",
+    HoldReason.STALE: "not as reviewed: skipped",
+    HoldReason.UNREADABLE: "its live setting could not be read for certain: not written",
 }
 """Why a family is held, as people read it; :func:`hold_words` adds details."""
 
 
-_REFUSERS = {Because.POLICY: "policy", Because.GUARD: "guard"}
+_REFUSERS = {HoldReason.POLICY: "policy", HoldReason.GUARD: "guard"}
 
 
 def tighter_words(change: Change) -> str:
@@ -202,9 +202,9 @@ def hold_words(change: Change, *, stays_tighter: bool = False) -> str:
         if stays_tighter:
             return f"live stays tighter: the {refuser} refuses to undo that"
         return f"live is so already, and the {refuser} refuses to accept it"
-    if change.because is Because.GUARD and not change.after.disabled:
+    if change.because is HoldReason.GUARD and not change.after.disabled:
         return "would be as good as switching protection off"
-    if change.because is not Because.DRIFT_POLICY or not change.other_file:
+    if change.because is not HoldReason.DRIFT_POLICY or not change.other_file:
         return HOLD_WORDS[change.because]
-    when = "" if change.other_file_at is None else f" at {instant(change.other_file_at)}"
+    when = "" if change.other_file_at is None else f" at {format_utc(change.other_file_at)}"
     return f"a newer settings file was applied{when}: not loosened until a new mmp apply confirms this file"

@@ -40,16 +40,16 @@ SEND_DEADLINE_S = 2.0
 SPACING_S = 5.0
 """The even spacing after the exchange said 50011: others share the budget, or bursts are refused."""
 
-CALM_SENDS = 20
+BURST_AGAIN_AFTER = 20
 """Sends in a row without a 50011 after which bursts of two are tried again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class CountedRequest:
     """One request of the ledger that may still count: ``hi`` is its latest possible arrival."""
 
     attempt: int
-    hi: float
+    latest_arrival: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +63,19 @@ class Ledger:
     process first saw that there was none: history is unknown and one window is waited out.
     """
 
-    sent: tuple[Sent, ...] = ()
+    sent: tuple[CountedRequest, ...] = ()
     sends_since_limited: int | None = None
-    limited_hi: float | None = None
+    limited_latest_arrival: float | None = None
     empty_since: float | None = None
 
     def unanswered(self, now: float) -> bool:
         """Tell whether a request may still reach the exchange after ``now``: it had no definite answer."""
-        return any(request.hi > now for request in self.sent)
+        return any(request.latest_arrival > now for request in self.sent)
 
     @property
-    def spaced(self) -> bool:
+    def throttled(self) -> bool:
         """Whether even spacing is in force because of a recent 50011."""
-        return self.sends_since_limited is not None and self.sends_since_limited < CALM_SENDS
+        return self.sends_since_limited is not None and self.sends_since_limited < BURST_AGAIN_AFTER
 
 
 def earliest_slot(ledger: Ledger, now: float, *, assume_idle: bool = False, keep_free: int = 0) -> float:
@@ -106,7 +106,7 @@ def schedule(
         slot = earliest_slot(ledger, now, assume_idle=assume_idle, keep_free=left)
         slots.append(slot)
         now = slot + round_trip_s
-        ledger = _after(ledger, Sent(attempt=0, hi=now), now)
+        ledger = _after(ledger, CountedRequest(attempt=0, latest_arrival=now), now)
     return tuple(slots)
 
 
@@ -121,12 +121,12 @@ def latest_arrival(reserved_at: float, answered_at: float | None) -> float:
 
 
 def _bounds(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> Sequence[float]:
-    counted = sorted((sent.hi for sent in ledger.sent), reverse=True)
+    counted = sorted((sent.latest_arrival for sent in ledger.sent), reverse=True)
     allowed = BURST - keep_free
     bounds = [counted[allowed - 1] + GUARD_S] if len(counted) >= allowed else [float("-inf")]
-    if ledger.spaced:
-        if ledger.limited_hi is not None:
-            bounds.append(ledger.limited_hi + GUARD_S)
+    if ledger.throttled:
+        if ledger.limited_latest_arrival is not None:
+            bounds.append(ledger.limited_latest_arrival + GUARD_S)
         if counted:
             bounds.append(counted[0] + SPACING_S + EPS_S)
     if ledger.empty_since is not None and not assume_idle:
@@ -134,8 +134,8 @@ def _bounds(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> Sequenc
     return bounds
 
 
-def _after(ledger: Ledger, sent: Sent, now: float) -> Ledger:
-    counting = tuple(old for old in ledger.sent if still_counts(old.hi, now))
+def _after(ledger: Ledger, sent: CountedRequest, now: float) -> Ledger:
+    counting = tuple(old for old in ledger.sent if still_counts(old.latest_arrival, now))
     since = ledger.sends_since_limited
     return replace(
         ledger,

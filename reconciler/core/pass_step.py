@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.core.events import Cause
-from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, counts_after, repeat_after_s
-from reconciler.core.model import Family, Known, Never, Setting, Uncertain
-from reconciler.core.plan import Because, Change, Plan
+from reconciler.core.events import WaitReason
+from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, repeat_after_s, valid_after
+from reconciler.core.model import Family, Known, NeverApplied, Setting, Uncertain
+from reconciler.core.plan import Change, HoldReason, Plan
 from reconciler.core.retry import RETRY_PATIENCE_S
 
 LEAD_S = 1.0
@@ -57,7 +57,7 @@ class Wait:
     """Wait until ``until``."""
 
     until: float
-    cause: Cause
+    cause: WaitReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Done:
     """Nothing is left to do in this pass."""
 
 
-Step = Adopt | EndAttempts | Read | ReadFamily | Wait | Send | Settled
+Step = Adopt | EndAttempts | Read | ReadFamily | Wait | Send | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Option:
     """Something that could be done from ``due`` on; until then it is waited for because of ``cause``."""
 
     due: float
-    cause: Cause
+    cause: WaitReason
     step: Step
 
 
@@ -129,7 +129,7 @@ def next_step(
     all. ``reviewing``: the plan is yet to be reviewed, so that doubtful families are read first.
     """
     if live and reads.latest is None:
-        return Read() if now >= not_before else Wait(not_before, Cause.BACK_OFF)
+        return Read() if now >= not_before else Wait(not_before, WaitReason.BACK_OFF)
     if reviewing and plan.doubtful:
         return _first_due(_doubts(plan, reads, not_before), now)
     if plan.superseded:
@@ -163,7 +163,7 @@ def _first_due(options: list[_Option], now: float) -> Step:
         if option.due <= now:
             return option.step
     first = min(options, key=lambda option: option.due, default=None)
-    return Settled() if first is None else Wait(first.due, first.cause)
+    return Done() if first is None else Wait(first.due, first.cause)
 
 
 def _sending(
@@ -174,18 +174,18 @@ def _sending(
     due = max(following.at - LEAD_S, change.not_before, not_before)
     if now < due:
         backing_off = due in (not_before, change.not_before)
-        return _Option(due, Cause.BACK_OFF if backing_off else Cause.SLOT, Settled())
-    if not live or _is_fresh(reads, known.get(change.family, Never()), now):
-        return _Option(due, Cause.SLOT, Send(change, following.at, following.keep_free))
+        return _Option(due, WaitReason.BACK_OFF if backing_off else WaitReason.SLOT, Done())
+    if not live or _is_fresh(reads, known.get(change.family, NeverApplied()), now):
+        return _Option(due, WaitReason.SLOT, Send(change, following.at, following.keep_free))
     assert reads.latest is not None
     if reads.latest.ended_at <= now - FRESH_S:
-        return _Option(due, Cause.SLOT, Read())
-    return _Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))
+        return _Option(due, WaitReason.SLOT, Read())
+    return _Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, Read(repeated=True))
 
 
 def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
     latest = reads.latest
-    return latest is not None and latest.begun_at > counts_after(known) and latest.ended_at > now - FRESH_S
+    return latest is not None and latest.begun_at > valid_after(known) and latest.ended_at > now - FRESH_S
 
 
 def _read_back(
@@ -196,12 +196,12 @@ def _read_back(
         return
     begun_at = reads.latest.begun_at
     tried = (
-        known.get(change.family, Never())
+        known.get(change.family, NeverApplied())
         for change in plan.changes
-        if change.tries and (change.order is not None or change.because is Because.REJECTED)
+        if change.tries and (change.order is not None or change.because is HoldReason.REJECTED)
     )
-    if any(isinstance(one, Uncertain) and counts_after(one) >= begun_at for one in tried):
-        yield _Option(not_before, Cause.SECOND_READ, Read())
+    if any(isinstance(one, Uncertain) and valid_after(one) >= begun_at for one in tried):
+        yield _Option(not_before, WaitReason.SECOND_READ, Read())
 
 
 def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
@@ -211,7 +211,7 @@ def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
     alone = [*_family_reads(plan, reads, not_before)]
     if alone or not plan.doubtful:
         return alone  # before another list, every missing family is asked about once
-    return [_Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))]
+    return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, Read(repeated=True))]
 
 
 def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Option]:
@@ -226,7 +226,7 @@ def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Opti
     if waiting:
         due = max(reads.alone_at + SECOND_READ_AFTER_S, not_before)
         oldest = min(waiting, key=lambda family: asked.get(family, never))
-        yield _Option(due, Cause.SECOND_READ, ReadFamily(oldest))
+        yield _Option(due, WaitReason.SECOND_READ, ReadFamily(oldest))
 
 
 def _awaited(plan: Plan, reads: Reads, now: float, not_before: float, live: bool) -> list[_Option]:
@@ -239,8 +239,8 @@ def _awaited(plan: Plan, reads: Reads, now: float, not_before: float, live: bool
         # A read has to begin after the instant, not at it; without reads the plan turns into a
         # request once the instant has passed.
         until = max(first, now) + SECOND_READ_AFTER_S
-        return [_Option(until, Cause.UNCONFIRMED, Settled())]
-    return [_Option(_repeat_at(reads, not_before), Cause.SECOND_READ, Read(repeated=True))]
+        return [_Option(until, WaitReason.UNCONFIRMED, Done())]
+    return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, Read(repeated=True))]
 
 
 def _repeat_at(reads: Reads, not_before: float) -> float:

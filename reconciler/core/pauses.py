@@ -24,15 +24,15 @@ def paused(pauses: Iterable[Pause], desired: Desired) -> frozenset[Family]:
     return frozenset(pause.family for pause in in_force(pauses, desired))
 
 
-def fought_no_more(pauses: Sequence[Pause], desired: Desired) -> dict[Family, Setting]:
+def obsolete_breaker_pauses(pauses: Sequence[Pause], desired: Desired) -> dict[Family, Setting]:
     """Return the families whose pause by the breaker is over, because the file sets another value.
 
     The pause does not return: setting the old value again is a change like any other.
     """
     return {
-        pause.family: pause.fought
+        pause.family: pause.contested
         for pause in pauses
-        if pause.fought is not None and _wants_another(pause, desired)
+        if pause.contested is not None and _wants_another(pause, desired)
     }
 
 
@@ -41,12 +41,12 @@ def replaces(pause: Pause, before: Pause | None, wall: datetime) -> bool:
 
     A fight's does not where a pause by hand is in force at ``wall``; everything else does.
     """
-    if before is None or pause.by is PausedBy.HAND:
+    if before is None or pause.by is PausedBy.MANUAL:
         return True
-    return before.by is PausedBy.FIGHT or not before.holds(wall)
+    return before.by is PausedBy.BREAKER or not before.holds(wall)
 
 
 def _wants_another(pause: Pause, desired: Desired) -> bool:
     """Return whether the file sets another value than the one that a breaker's pause is about."""
     wanted = desired.families.get(pause.family)
-    return pause.fought is not None and wanted is not None and wanted.setting != pause.fought
+    return pause.contested is not None and wanted is not None and wanted.setting != pause.contested

@@ -26,12 +26,12 @@ from reconciler.core.model import (
     Environment,
     Family,
     Field,
+    FilePosition,
     FileVersion,
     Setting,
-    Source,
 )
 from reconciler.core.pacing import Ledger, schedule
-from reconciler.core.policy import Allow, Policy, Refusal
+from reconciler.core.policy import Override, Policy, Refusal
 from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
 from reconciler.core.target import DriftPolicy
 
@@ -61,7 +61,7 @@ class Reason(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-class Because(StrEnum):
+class HoldReason(StrEnum):
     """Why a family that differs is held."""
 
     FROZEN = "frozen"
@@ -88,7 +88,7 @@ class Doubts(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PlanConstraints:
     """What is looked at in this plan, and what holds a family back.
 
     ``rejected``: settings the exchange refused, by family; another desired value is tried at once.
@@ -112,7 +112,7 @@ class Rules:
     paused: frozenset[Family] = frozenset()
     policy: Policy | None = None
     policy_unreadable: bool = False
-    allowed: frozenset[Allow] = frozenset()
+    allowed: frozenset[Override] = frozenset()
     only: frozenset[Family] | None = None
     reviewed: Mapping[Family, tuple[Setting | None, Setting]] | None = None
     applied_before: frozenset[Family] = frozenset()
@@ -124,7 +124,7 @@ class Rules:
     wall: datetime | None = None
     reads_live: bool = False
 
-    def looks_at(self, family: Family) -> bool:
+    def includes(self, family: Family) -> bool:
         """Tell whether a desired family is one this plan is about."""
         return self.only is None or family in self.only
 
@@ -153,8 +153,8 @@ class Change:
     reason: Reason
     before: Setting | None
     after: Setting
-    source: Source | None = None
-    because: Because | None = None
+    source: FilePosition | None = None
+    because: HoldReason | None = None
     direction: Direction | None = None
     fields: tuple[Field, ...] = ()
     order: int | None = None

@@ -45,20 +45,20 @@ from reconciler.core.comparison import (
 )
 from reconciler.core.evidence import (
     Absent,
-    Doubtful,
+    Evidence,
     Missing,
+    NeedsSecondRead,
     NotRead,
-    Overtaken,
+    OrderUnknown,
     Reads,
     Unconfirmed,
     Unreadable,
-    View,
+    evidence_of,
     last_proof,
     last_seen,
     newest_file,
     open_attempts,
-    shown_until,
-    view,
+    reflects_until,
 )
 from reconciler.core.model import (
     Confirmed,
@@ -67,23 +67,23 @@ from reconciler.core.model import (
     Family,
     Known,
     LiveRow,
-    Never,
+    NeverApplied,
     Setting,
     Uncertain,
 )
 from reconciler.core.plan import (
     Action,
     Basis,
-    Because,
     Change,
     Doubts,
+    HoldReason,
     Plan,
+    PlanConstraints,
     Reason,
-    Rules,
     adds_protection,
     in_order,
 )
-from reconciler.core.policy import Judgement, Proposal, Refusal, judge
+from reconciler.core.policy import PolicyResult, ProposedChange, Refusal, evaluate
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy, left_tighter, target
 
@@ -109,7 +109,7 @@ class _Case:
     family: Family
     wanted: DesiredFamily
     known: Known
-    seen: View
+    seen: Evidence
     history: History
     accepted: Setting | None
     live: Setting | None
@@ -142,7 +142,7 @@ def make_plan(
     desired: Desired,
     known: Mapping[Family, Known],
     reads: Reads,
-    rules: Rules,
+    rules: PlanConstraints,
     now: float,
 ) -> Plan:
     """Compare desired, accepted and live, and return the plan as of ``now``.
@@ -161,14 +161,20 @@ class _Planner:
     """Everything one plan is made from."""
 
     def __init__(
-        self, desired: Desired, known: Mapping[Family, Known], reads: Reads, rules: Rules, now: float
+        self,
+        desired: Desired,
+        known: Mapping[Family, Known],
+        reads: Reads,
+        rules: PlanConstraints,
+        now: float,
     ) -> None:
         self.desired = desired
         self.reads = reads
         self.rules = rules
         self.at = now
         self.cases = {
-            family: self._case(family, known.get(family, Never())) for family in sorted(desired.families)
+            family: self._case(family, known.get(family, NeverApplied()))
+            for family in sorted(desired.families)
         }
 
     def plan(self) -> Plan:
@@ -203,7 +209,7 @@ class _Planner:
         proposed = [change for change in every if change.family not in doubtful]
         if rules.doubts is Doubts.HOLD:
             proposed += [_unreadable(self.cases[family]) for family in sorted(doubtful)]
-        looked_at = {family: case for family, case in self.cases.items() if rules.looks_at(family)}
+        looked_at = {family: case for family, case in self.cases.items() if rules.includes(family)}
         changes = [change for change in proposed if change.family in looked_at]
         left_out = set() if rules.doubts is Doubts.HOLD else doubtful
         touched = {change.family for change in changes} | left_out
@@ -228,7 +234,7 @@ class _Planner:
     # -- what the file changes ------------------------------------------------------------------
 
     def _case(self, family: Family, known: Known) -> _Case:
-        wanted, seen = self.desired.families[family], view(family, known, self.reads)
+        wanted, seen = self.desired.families[family], evidence_of(family, known, self.reads)
         history = self.rules.accepted.get(family, ())
         proof = last_proof(known)
         live = in_force(None if proof is None else proof.setting, seen)
@@ -248,7 +254,9 @@ class _Planner:
             and _superseded(known, seen, self.reads),
         )
 
-    def _judgement(self, proposals: list[Proposal], passed: Collection[Proposal] = ()) -> Judgement:
+    def _judgement(
+        self, proposals: list[ProposedChange], passed: Collection[ProposedChange] = ()
+    ) -> PolicyResult:
         """Ask the policy about changes. Only what this plan is about to do is refused, or overridden by
         name.
 
@@ -257,10 +265,10 @@ class _Planner:
         """
         rules = self.rules
         idle = self.desired.families.keys() - {
-            one.family for one in proposals if rules.looks_at(one.family) and not self._waits(one.family)
+            one.family for one in proposals if rules.includes(one.family) and not self._waits(one.family)
         }
         allowed = frozenset(allow for allow in rules.allowed if allow.family not in idle)
-        judgement = judge(
+        judgement = evaluate(
             proposals,
             self.desired,
             rules.policy,
@@ -270,7 +278,7 @@ class _Planner:
             besides=passed,
         )
         refusals = tuple(refusal for refusal in judgement.refusals if refusal.family not in idle)
-        return Judgement(refusals, judgement.overridden)
+        return PolicyResult(refusals, judgement.overridden)
 
     def _waits(self, family: Family) -> bool:
         """Tell whether a pause keeps the change of a family from being made; it stops no adoption."""
@@ -284,7 +292,7 @@ class _Planner:
             return 0  # nothing asks for it
         return sum(enabled_throughout(case.history, wall, IN_FORCE_FOR) for case in self.cases.values())
 
-    def _steps(self) -> list[Proposal]:
+    def _steps(self) -> list[ProposedChange]:
         """Return what the file changes, measured from what was accepted."""
         return [self._step(case) for case in self.cases.values() if self._is_proposed(case)]
 
@@ -318,24 +326,24 @@ class _Planner:
 
     def _is_stale(self, case: _Case) -> bool:
         """Tell whether live is not as it was reviewed, if there was a review of this family."""
-        reviewed = self.rules.reviewed if self.rules.looks_at(case.family) else None
+        reviewed = self.rules.reviewed if self.rules.includes(case.family) else None
         if reviewed is None:
             return False
         promised = reviewed.get(case.family)
         if promised is None or not _may_become(promised[1], case.desired):
             return True
-        if isinstance(case.seen, NotRead | Overtaken) and self.reads.latest is not None:
+        if isinstance(case.seen, NotRead | OrderUnknown) and self.reads.latest is not None:
             return False
         # What was changed since its reviewed change was applied is not set again.
         was_applied = case.family in self.rules.applied_before
         return case.live not in ((promised[1],) if was_applied else (*promised, case.desired))
 
-    def _step(self, case: _Case) -> Proposal:
+    def _step(self, case: _Case) -> ProposedChange:
         base, desired = case.base, case.desired
         if base is None:
             base = last_seen(case.family, case.known, self.reads)
         is_enabled = base is not None and not base.disabled
-        return Proposal(
+        return ProposedChange(
             case.family,
             base,
             desired,
@@ -389,8 +397,8 @@ class _Planner:
         return target(aim, case.found, case.may_be_live, drift, is_change=is_change)
 
     def _judge_returns(
-        self, targets: Mapping[Family, Setting | None], passed: Collection[Proposal]
-    ) -> Judgement:
+        self, targets: Mapping[Family, Setting | None], passed: Collection[ProposedChange]
+    ) -> PolicyResult:
         """Return what is refused, or overridden by name, of the steps that undo what live has tighter.
 
         ``passed`` are the changes of the file that the policy lets pass: they count towards its limits.
@@ -398,12 +406,12 @@ class _Planner:
         returns = self._returns(targets)
         families = {one.family for one in returns}
         found = self._judgement(returns, passed)
-        return Judgement(
+        return PolicyResult(
             tuple(one for one in found.refusals if one.family in families),
             tuple(one for one in found.overridden if one.family in families),
         )
 
-    def _returns(self, targets: Mapping[Family, Setting | None]) -> list[Proposal]:
+    def _returns(self, targets: Mapping[Family, Setting | None]) -> list[ProposedChange]:
         """Return what undoes something that live has tighter than what was accepted, measured from live."""
         found = ((case, targets[family]) for family, case in self.cases.items())
         return [
@@ -412,7 +420,7 @@ class _Planner:
             if after is not None and (proposal := self._return(case, after)) is not None
         ]
 
-    def _return(self, case: _Case, after: Setting) -> Proposal | None:
+    def _return(self, case: _Case, after: Setting) -> ProposedChange | None:
         live, before = case.found, case.accepted
         if live is None or live.disabled or before is None:
             return None
@@ -422,13 +430,13 @@ class _Planner:
         if isinstance(case.seen, Unreadable) or self._is_stale(case):
             return None
         start = self._at_start(case)
-        return Proposal(case.family, nearest, after, True, at_start=start, is_return=True)
+        return ProposedChange(case.family, nearest, after, True, at_start=start, is_return=True)
 
     def _without_returns(
         self,
         targets: Mapping[Family, Setting | None],
         stays: frozenset[Family],
-        passed: Collection[Proposal],
+        passed: Collection[ProposedChange],
     ) -> dict[Family, Setting | None]:
         """Return the targets, where it ``stays`` with what live has tighter than accepted as live has it.
 
@@ -456,7 +464,7 @@ class _Planner:
             return self._report(case, by_policy=refused)
         # What is desired is in force with it; a setting that is the same by chance is not accepted by that.
         is_desired = after == case.desired == self._aim(case, refused=refused)
-        known = last_proof(case.known) or Never() if case.superseded else case.known
+        known = last_proof(case.known) or NeverApplied() if case.superseded else case.known
         found = self._need(case, after, known, is_desired=is_desired)
         match found:
             case None if is_desired:
@@ -522,11 +530,11 @@ class _Planner:
         """Return the change of a family that is left as live has it; before is what was accepted if live is
         as desired already.
         """
-        because = self._by_policy() if by_policy else Because.DRIFT_POLICY
+        because = self._by_policy() if by_policy else HoldReason.DRIFT_POLICY
         if by_policy and self._is_stale(case):
-            because = Because.STALE
+            because = HoldReason.STALE
         if case.family in self.rules.paused:
-            because = Because.PAUSED
+            because = HoldReason.PAUSED
         before = case.accepted if case.live == case.desired else case.live
         reason = _reason(case, Reason.CHANGED if case.is_change else Reason.DRIFTED)
         is_open = isinstance(case.known, Uncertain) and not case.superseded
@@ -547,9 +555,9 @@ class _Planner:
             **self._other_file(case),
         )
 
-    def _by_policy(self) -> Because:
+    def _by_policy(self) -> HoldReason:
         guard_alone = self.rules.policy is None and not self.rules.policy_unreadable
-        return Because.GUARD if guard_alone else Because.POLICY
+        return HoldReason.GUARD if guard_alone else HoldReason.POLICY
 
     def _other_file(self, case: _Case) -> _OtherFile:
         proof = last_proof(case.known)
@@ -586,28 +594,28 @@ class _Planner:
 
     # -- what stops it --------------------------------------------------------------------------
 
-    def _held(self, case: _Case, change: Change) -> Because | None:
+    def _held(self, case: _Case, change: Change) -> HoldReason | None:
         """Return the first hold that applies: what people decided before what the moment decides."""
         rules = self.rules
         if change.family in rules.paused:
-            return Because.PAUSED
-        reviewed = rules.reviewed if rules.looks_at(change.family) else None
+            return HoldReason.PAUSED
+        reviewed = rules.reviewed if rules.includes(change.family) else None
         if reviewed is not None and (
             change.family in rules.applied_before
             or not _as_reviewed(change, case.seen, self.reads, reviewed)
         ):
-            return Because.STALE
+            return HoldReason.STALE
         if _frozen(case, self.reads):
-            return Because.FROZEN
+            return HoldReason.FROZEN
         if _rejected(change, rules.rejected.get(change.family), self.at):
-            return Because.REJECTED
+            return HoldReason.REJECTED
         if case.other_file and not rules.controller:
-            return Because.DRIFT_POLICY  # what a newer file set while this apply waited
+            return HoldReason.DRIFT_POLICY  # what a newer file set while this apply waited
         return None
 
 
 def _without_removed(
-    refusals: tuple[Refusal, ...], changes: list[Change], desired: Desired, rules: Rules
+    refusals: tuple[Refusal, ...], changes: list[Change], desired: Desired, rules: PlanConstraints
 ) -> tuple[Refusal, ...]:
     """Return the refusals that count for a plan of some families.
 
@@ -628,8 +636,8 @@ def _families(refusals: Iterable[Refusal]) -> frozenset[Family]:
     return frozenset(refusal.family for refusal in refusals)
 
 
-def _is_doubtful(seen: View) -> bool:
-    return isinstance(seen, Doubtful | Overtaken | Missing)
+def _is_doubtful(seen: Evidence) -> bool:
+    return isinstance(seen, NeedsSecondRead | OrderUnknown | Missing)
 
 
 def _attempted(known: Known) -> tuple[Setting, ...]:
@@ -667,7 +675,7 @@ def _measured_from(case: _Case, before: Setting | None, after: Setting) -> Setti
 
 def _reason(case: _Case, reason: Reason) -> Reason:
     is_first = case.accepted is None and case.live is None
-    return Reason.NEW if is_first and isinstance(case.known, Never) else reason
+    return Reason.NEW if is_first and isinstance(case.known, NeverApplied) else reason
 
 
 def _protects_at_once(change: Change, case: _Case, reads: Reads) -> bool:
@@ -683,7 +691,7 @@ def _protects_at_once(change: Change, case: _Case, reads: Reads) -> bool:
     may_be = {change.before}
     if any(one.setting != change.after for one in open_attempts(known)):
         may_be.discard(change.after)
-    if isinstance(seen, Doubtful):
+    if isinstance(seen, NeedsSecondRead):
         may_be.add(None if seen.row is None else seen.row.setting)
     if isinstance(seen, Missing):
         last = last_seen(change.family, known, reads)
@@ -712,13 +720,13 @@ def _unreadable(case: _Case) -> Change:
         before,
         case.desired,
         case.wanted.source,
-        because=Because.UNREADABLE,
+        because=HoldReason.UNREADABLE,
         direction=direction(before, case.desired),
         fields=changed_fields(before, case.desired),
     )
 
 
-def _superseded(known: Uncertain, seen: View, reads: Reads) -> bool:
+def _superseded(known: Uncertain, seen: Evidence, reads: Reads) -> bool:
     """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
 
     Then the last proof counts again, and a third value is drift.
@@ -727,10 +735,10 @@ def _superseded(known: Uncertain, seen: View, reads: Reads) -> bool:
         return False
     assert reads.latest is not None
     until = max(attempt.effect_until for attempt in known.unresolved)
-    return shown_until(reads.latest.begun_at) > until
+    return reflects_until(reads.latest.begun_at) > until
 
 
-def _is_other_file(known: Known, rules: Rules, *, but: Setting | None = None) -> bool:
+def _is_other_file(known: Known, rules: PlanConstraints, *, but: Setting | None = None) -> bool:
     """Tell whether the family's record came from another settings file, newer than this controller's."""
     newest = newest_file(known, but=but)
     if rules.file is None or newest.sha256 == rules.file.sha256:
@@ -738,9 +746,9 @@ def _is_other_file(known: Known, rules: Rules, *, but: Setting | None = None) ->
     return newest.number > rules.file.number
 
 
-def _may_be_in_force(before: Setting | None, known: Known, seen: View) -> tuple[Setting | None, ...]:
+def _may_be_in_force(before: Setting | None, known: Known, seen: Evidence) -> tuple[Setting | None, ...]:
     """Return every setting that may be in force: one of None stands for none, or for any."""
-    shown = (seen.row.setting,) if isinstance(seen, Doubtful) and seen.row is not None else ()
+    shown = (seen.row.setting,) if isinstance(seen, NeedsSecondRead) and seen.row is not None else ()
     if not isinstance(known, Uncertain):
         return (before, *shown)
     return (before, *shown, *(attempt.setting for attempt in known.unresolved))
@@ -765,7 +773,7 @@ def _rejected(change: Change, rejection: Rejection | None, now: float) -> bool:
 
 def _as_reviewed(
     change: Change,
-    seen: View,
+    seen: Evidence,
     reads: Reads,
     reviewed: Mapping[Family, tuple[Setting | None, Setting]],
 ) -> bool:
@@ -778,7 +786,7 @@ def _as_reviewed(
     promised = reviewed.get(change.family)
     if promised is None:
         return False
-    if isinstance(seen, NotRead | Overtaken) and reads.latest is not None:
+    if isinstance(seen, NotRead | OrderUnknown) and reads.latest is not None:
         return change.after == promised[1]
     return change.after == promised[1] and change.before in promised
 
@@ -788,12 +796,12 @@ def _frozen(case: _Case, reads: Reads) -> bool:
     match case.seen:
         case LiveRow(frozen=frozen):
             return frozen
-        case Doubtful(row=LiveRow(frozen=frozen)):
+        case NeedsSecondRead(row=LiveRow(frozen=frozen)):
             return frozen
-        case Doubtful() | Missing() | Unconfirmed():
+        case NeedsSecondRead() | Missing() | Unconfirmed():
             last = reads.rows.get(case.family)
             return last is not None and last.row.frozen
-        case NotRead() | Overtaken() | Unreadable() | Absent():
+        case NotRead() | OrderUnknown() | Unreadable() | Absent():
             return False
         case _:
             assert_never(case.seen)

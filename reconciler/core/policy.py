@@ -34,7 +34,7 @@ from reconciler.core.exposure import (
 from reconciler.core.model import Desired, Family, Field, Setting, interval_text, window_text
 
 
-class Kind(StrEnum):
+class RefusalKind(StrEnum):
     """The kinds of refusal, as ``--allow KIND:FAMILY`` names them."""
 
     LOOSEN = "loosen"
@@ -45,10 +45,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Allow:
+class Override:
     """One override: this kind of refusal does not hold this family. Written ``KIND:FAMILY``."""
 
-    kind: Kind
+    kind: RefusalKind
     family: Family
 
     def __str__(self) -> str:
@@ -144,7 +144,7 @@ class PolicyInForce:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposedChange:
     """One change as a policy judges it, from ``before`` to ``after``.
 
     ``before`` is the accepted setting, or the tighter of live and accepted if the change undoes what live
@@ -190,7 +190,7 @@ class Refusal:
     are what was compared, as people write it. ``field`` is None where the rule is not about one.
     """
 
-    kind: Kind
+    kind: RefusalKind
     family: Family
     rule: str
     measured: str
@@ -198,9 +198,9 @@ class Refusal:
     field: Field | None = None
 
     @property
-    def override(self) -> Allow:
+    def override(self) -> Override:
         """The override that would let it pass."""
-        return Allow(self.kind, self.family)
+        return Override(self.kind, self.family)
 
     @property
     def overridable(self) -> bool:
@@ -220,7 +220,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PolicyResult:
     """What a policy says of a plan: what it refuses, and what it would have without the overrides.
 
     An override that was not needed leaves no trace in ``overridden``. Both are sorted by family.
@@ -240,16 +240,16 @@ ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-res
 """What a bound of an interval calls the zero of its field; the two mean opposite things."""
 
 
-def judge(
-    proposals: Iterable[Proposal],
+def evaluate(
+    proposals: Iterable[ProposedChange],
     desired: Desired,
     policy: Policy | None,
-    allowed: frozenset[Allow],
+    allowed: frozenset[Override],
     *,
     in_force: int,
     unreadable: bool = False,
-    besides: Iterable[Proposal] = (),
-) -> Judgement:
+    besides: Iterable[ProposedChange] = (),
+) -> PolicyResult:
     """Return what is refused of these changes, and what only the overrides let pass.
 
     ``policy`` None is the guard alone. A protected family that the file does not manage is refused
@@ -263,13 +263,13 @@ def judge(
     unjudged = tuple(_less_safe(listed)) if unreadable else ()
     without = _refusals(listed, desired, policy, frozenset(), in_force, passed)
     refused = _refusals(listed, desired, policy, allowed, in_force, passed) if allowed else without
-    return Judgement(
+    return PolicyResult(
         refusals=_sorted([*(one for one in refused if one.override not in allowed), *unjudged]),
         overridden=tuple(refusal for refusal in without if refusal.override in allowed),
     )
 
 
-def refused_as_written(desired: Desired, policy: Policy) -> tuple[Refusal, ...]:
+def check_file(desired: Desired, policy: Policy) -> tuple[Refusal, ...]:
     """Return what the policy refuses of the file itself, whatever is in force now; needs no plan."""
     settings = {family: wanted.setting for family, wanted in desired.families.items()}
     return _sorted([*unfit(settings, policy), *_removed(desired, policy)])
@@ -330,26 +330,26 @@ def is_pattern(name: str) -> bool:
 
 
 _LOOSER = {
-    Direction.LOOSEN: Kind.LOOSEN,
-    Direction.MIXED: Kind.MIXED,
-    Direction.DISABLE: Kind.DISABLE,
+    Direction.LOOSEN: RefusalKind.LOOSEN,
+    Direction.MIXED: RefusalKind.MIXED,
+    Direction.DISABLE: RefusalKind.DISABLE,
 }
 """Directions a loosening limit is about, and the kind of override each takes."""
 
-_BY_DEGREE: dict[Direction | None, Kind] = {
-    Direction.LOOSEN: Kind.LOOSEN,
-    Direction.MIXED: Kind.MIXED,
+_BY_DEGREE: dict[Direction | None, RefusalKind] = {
+    Direction.LOOSEN: RefusalKind.LOOSEN,
+    Direction.MIXED: RefusalKind.MIXED,
 }
 """Directions that are judged by the factor: disabling is judged by the rule of disabling alone."""
 
 
 def _refusals(
-    proposals: tuple[Proposal, ...],
+    proposals: tuple[ProposedChange, ...],
     desired: Desired,
     policy: Policy | None,
-    allowed: frozenset[Allow],
+    allowed: frozenset[Override],
     in_force: int,
-    passed: tuple[Proposal, ...],
+    passed: tuple[ProposedChange, ...],
 ) -> tuple[Refusal, ...]:
     """Return all refusals; the overridden ones are among them, but are not counted as loosened."""
     factors = {each.family: _factors(each) for each in proposals}
@@ -370,30 +370,30 @@ def _refusals(
     return _sorted(found)
 
 
-def _less_safe(proposals: Iterable[Proposal]) -> Iterator[Refusal]:
+def _less_safe(proposals: Iterable[ProposedChange]) -> Iterator[Refusal]:
     """Refuse changes that loosen or disable, fully or in part: their policy cannot be read."""
     for each in proposals:
         if each.direction in LESS_SAFE:
             kind, what = _looser_allow(each).kind, each.direction.value
         elif any(direction(one, each.after) in LESS_SAFE for one in each.may_be):
-            kind, what = Kind.LOOSEN, "may loosen what an earlier request set"
+            kind, what = RefusalKind.LOOSEN, "may loosen what an earlier request set"
         elif each.unknown:
-            kind, what = Kind.LOOSEN, "may loosen what is not known"
+            kind, what = RefusalKind.LOOSEN, "may loosen what is not known"
         else:
             continue
         measured = f"{what} while the policy file cannot be read"
         yield Refusal(kind, each.family, UNREADABLE_RULE, measured, "enable and tighten")
 
 
-def _disabling(proposals: tuple[Proposal, ...], rule: str) -> Iterator[Refusal]:
+def _disabling(proposals: tuple[ProposedChange, ...], rule: str) -> Iterator[Refusal]:
     for each in proposals:
         if each.after.disabled and (each.may_be_enabled or each.unknown):
             what = "would" if each.may_be_enabled else "may"
-            yield Refusal(Kind.DISABLE, each.family, rule, f"{what} switch protection off", "deny")
+            yield Refusal(RefusalKind.DISABLE, each.family, rule, f"{what} switch protection off", "deny")
 
 
 def _near_off(
-    proposals: tuple[Proposal, ...],
+    proposals: tuple[ProposedChange, ...],
     factors: Mapping[Family, Factors],
     floor: Floor,
     window_rule: str,
@@ -409,14 +409,14 @@ def _near_off(
             window < min(floor.time_interval_ms, before.time_interval_ms) for before, _ in measured
         ):
             told = interval_text(window), interval_text(floor.time_interval_ms)
-            yield Refusal(Kind.DISABLE, each.family, window_rule, *told, Field.TIME_INTERVAL)
+            yield Refusal(RefusalKind.DISABLE, each.family, window_rule, *told, Field.TIME_INTERVAL)
         most = worst(*(found for _, found in measured if found is not None), Fraction(0))
         if not each.ends_emergency and (most is UNLIMITED or most >= Fraction(floor.factor)):
-            limit = f"less than ×{plainly(floor.factor)}"
-            yield Refusal(Kind.DISABLE, each.family, factor_rule, factor_words(most), limit)
+            limit = f"less than ×{format_decimal(floor.factor)}"
+            yield Refusal(RefusalKind.DISABLE, each.family, factor_rule, factor_words(most), limit)
 
 
-def _factors(proposal: Proposal) -> Factors:
+def _factors(proposal: ProposedChange) -> Factors:
     """Return every setting from which the change is measured: it has to pass from each of them."""
     first = proposal.measured_from or proposal.before
     # What only tightens the accepted setting is not measured from older requests that may land yet.
@@ -457,7 +457,7 @@ def _too_exposed(
         as_before = name in was and not is_above(ratio(was[name], now[name]), Decimal(1))
         if is_above(now[name], most) and not as_before:
             rule = f"bounds.exposure.{name.value}.max"
-            yield Refusal(Kind.BOUNDS, family, rule, amount_text(now[name]), plainly(most))
+            yield Refusal(RefusalKind.BOUNDS, family, rule, amount_text(now[name]), format_decimal(most))
 
 
 def _limit_broken(setting: Setting, name: Field, bound: Bound) -> str | None:
@@ -487,13 +487,15 @@ def _no_worse(before: Setting | None, after: Setting, name: Field, limit: str) -
 def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bound: Bound) -> Refusal:
     rule = f"bounds.{name.value}.{limit}"
     if limit == ZERO_WORDS.get(name):
-        return Refusal(Kind.BOUNDS, family, rule, limit, "deny", name)
+        return Refusal(RefusalKind.BOUNDS, family, rule, limit, "deny", name)
     most = bound.minimum if limit == "min" else bound.maximum
     assert most is not None
-    return Refusal(Kind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name)
+    return Refusal(
+        RefusalKind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name
+    )
 
 
-def _too_far(proposal: Proposal, factors: Factors, loosening: Loosening) -> Iterator[Refusal]:
+def _too_far(proposal: ProposedChange, factors: Factors, loosening: Loosening) -> Iterator[Refusal]:
     """Refuse a change whose factor is above the limit, measured from whatever may be in force.
 
     With ``per`` it is measured from the beginning of that time, too. What is no looser than that passes.
@@ -501,7 +503,7 @@ def _too_far(proposal: Proposal, factors: Factors, loosening: Loosening) -> Iter
     limit = loosening.max_factor
     if limit is None or proposal.ends_emergency:
         return
-    most = f"×{plainly(limit)}"
+    most = f"×{format_decimal(limit)}"
     refusal = _beyond(proposal, factors, limit, "loosening.maxFactor", most)
     if refusal is None and loosening.per is not None and proposal.at_start and not proposal.is_return:
         start = proposal.at_start
@@ -513,7 +515,7 @@ def _too_far(proposal: Proposal, factors: Factors, loosening: Loosening) -> Iter
 
 
 def _beyond(
-    proposal: Proposal, factors: Factors, limit: Decimal, rule: str, limit_words: str
+    proposal: ProposedChange, factors: Factors, limit: Decimal, rule: str, limit_words: str
 ) -> Refusal | None:
     beyond = [
         (found, kind)
@@ -529,16 +531,16 @@ def _beyond(
     return Refusal(kind, proposal.family, rule, factor_words(most), limit_words)
 
 
-def _unknown(proposal: Proposal, loosening: Loosening) -> Iterator[Refusal]:
+def _unknown(proposal: ProposedChange, loosening: Loosening) -> Iterator[Refusal]:
     """Refuse what cannot be measured because nothing is known; disabling has a rule of its own."""
     limited = loosening.max_factor is not None and not loosening.unknown_allowed
     if proposal.unknown and limited and not proposal.after.disabled:
         measured, limit = "what is in force is not known", "known, or loosening.unknown: allow"
-        yield Refusal(Kind.LOOSEN, proposal.family, "loosening.unknown", measured, limit)
+        yield Refusal(RefusalKind.LOOSEN, proposal.family, "loosening.unknown", measured, limit)
 
 
 def _too_many(
-    looser: list[Proposal], passed: list[Proposal], in_force: int, limit: Loosening
+    looser: list[ProposedChange], passed: list[ProposedChange], in_force: int, limit: Loosening
 ) -> Iterator[Refusal]:
     """Refuse all loosenings when there are too many at once, together with those that ``passed`` before.
 
@@ -552,28 +554,28 @@ def _too_many(
     enabled = [each for each in looser if each.may_be_enabled]
     of_all = {each.family for each in (*looser, *passed) if each.may_be_enabled}
     if enabled and limit.max_share is not None and len(of_all) > Fraction(limit.max_share) * in_force:
-        told, most = f"{len(of_all)} of {in_force} at once", f"{plainly(limit.max_share * 100)}%"
+        told, most = f"{len(of_all)} of {in_force} at once", f"{format_decimal(limit.max_share * 100)}%"
         yield from _each(enabled, "loosening.maxShare", told, most)
 
 
-def _each(looser: list[Proposal], rule: str, measured: str, limit: str) -> Iterator[Refusal]:
+def _each(looser: list[ProposedChange], rule: str, measured: str, limit: str) -> Iterator[Refusal]:
     return (Refusal(_looser_allow(each).kind, each.family, rule, measured, limit) for each in looser)
 
 
-def _is_looser(proposal: Proposal) -> bool:
+def _is_looser(proposal: ProposedChange) -> bool:
     """Tell whether a change takes protection away; disabling what is disabled does not."""
     if proposal.direction is Direction.DISABLE:
         return proposal.may_be_enabled
     return proposal.direction in _LOOSER
 
 
-def _looser_allow(proposal: Proposal) -> Allow:
+def _looser_allow(proposal: ProposedChange) -> Override:
     assert proposal.direction is not None
-    return Allow(_LOOSER[proposal.direction], proposal.family)
+    return Override(_LOOSER[proposal.direction], proposal.family)
 
 
 def _protected(family: Family, measured: str) -> Refusal:
-    return Refusal(Kind.PROTECTED, family, "protected", measured, "managed and enabled")
+    return Refusal(RefusalKind.PROTECTED, family, "protected", measured, "managed and enabled")
 
 
 def _matching(family: Family, named: Mapping[str, M]) -> list[M]:
@@ -614,7 +616,7 @@ def _value(setting: Setting, name: Field) -> Decimal:
 
 
 def _told(name: Field, value: Decimal) -> str:
-    return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))
+    return format_decimal(value) if name is Field.QTY_LIMIT else interval_text(int(value))
 
 
 def factor_words(amount: Amount) -> str:
@@ -622,7 +624,7 @@ def factor_words(amount: Amount) -> str:
     return amount_text(amount) if amount is UNLIMITED else f"×{amount_text(amount)}"
 
 
-def plainly(value: Decimal) -> str:
+def format_decimal(value: Decimal) -> str:
     """Write a decimal in full without needless zeros: ``4``, ``2.5``."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -23,8 +23,8 @@ from reconciler.core.policy import (
     bounded,
     effective_bounds,
     effective_exposure,
+    format_decimal,
     is_pattern,
-    plainly,
 )
 
 NO_POLICY = Policy("", "")
@@ -231,7 +231,7 @@ def _at_most(limit: Decimal | None, name: Field = Field.QTY_LIMIT) -> _Limit:
 
 
 def _share(limit: Decimal | None) -> _Limit:
-    return _at_most(None) if limit is None else _Limit(f"{plainly(limit * 100)}%", limit)
+    return _at_most(None) if limit is None else _Limit(f"{format_decimal(limit * 100)}%", limit)
 
 
 def _window(window: timedelta | None) -> _Limit:
@@ -250,4 +250,4 @@ def _decimal(number: int | None) -> Decimal | None:
 
 
 def _text(value: Decimal, name: Field) -> str:
-    return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))
+    return format_decimal(value) if name is Field.QTY_LIMIT else interval_text(int(value))

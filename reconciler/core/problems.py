@@ -183,18 +183,18 @@ def any_error(problems: Iterable[Problem]) -> bool:
     return any(each.is_error for each in problems)
 
 
-def foremost(problems: Sequence[Problem]) -> Problem | None:
+def first_error(problems: Sequence[Problem]) -> Problem | None:
     """Return the problem to name where only one is: the first error, else the first; None: no problem."""
     return next((each for each in problems if each.is_error), next(iter(problems), None))
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a user's ``text`` in double quotes, cut to MAX_SHOWN, safe for a terminal."""
     cut = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
-    return printable(json.dumps(cut, ensure_ascii=False))
+    return escape_unprintable(json.dumps(cut, ensure_ascii=False))
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return ``text`` with every character that is not printable written as its escape.
 
     A terminal escape sequence, a line break or an invisible character becomes visible text.

@@ -22,21 +22,21 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
+    OpenAttempt,
     Pause,
     Setting,
     Uncertain,
-    Unresolved,
 )
 from reconciler.core.pacing import Ledger
 from reconciler.core.pauses import paused
-from reconciler.core.saved_plan import CLOCK_TOLERANCE, instant
+from reconciler.core.saved_plan import CLOCK_TOLERANCE, format_utc
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 """Before every time that a policy looks back to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PublishedFamily:
     """One family of a snapshot: ``applied`` None: never; ``live`` None: no row, or none that counts.
 
     ``wanted`` is what was desired when the snapshot was made, ``accepted`` the setting that passed the
@@ -65,7 +65,7 @@ class Snapshot:
     host: str | None
     simulator: bool
     live_at: datetime | None
-    families: Mapping[Family, Seen]
+    families: Mapping[Family, PublishedFamily]
     unmanaged: Mapping[Family, LiveRow]
     pauses: tuple[Pause, ...]
     paced: bool
@@ -77,19 +77,19 @@ def too_old(snapshot: Snapshot, wall: datetime, max_age: timedelta) -> str | Non
     if snapshot.live_at is None or snapshot.host is None:
         return "it holds no live read"
     if snapshot.live_at > wall + CLOCK_TOLERANCE:
-        return f"its live read is of {instant(snapshot.live_at)}, in the future by this machine's clock"
+        return f"its live read is of {format_utc(snapshot.live_at)}, in the future by this machine's clock"
     if wall - snapshot.live_at > max_age:
-        return f"its live read is of {instant(snapshot.live_at)}"
+        return f"its live read is of {format_utc(snapshot.live_at)}"
     return None
 
 
-def known_by(snapshot: Snapshot, now: float) -> dict[Family, Known]:
+def known_from(snapshot: Snapshot, now: float) -> dict[Family, Known]:
     """Return what the snapshot's record knows of each family it was asked to keep."""
     known = {family: _known(seen, now) for family, seen in snapshot.families.items()}
     return {family: each for family, each in known.items() if each is not None}
 
 
-def accepted_by(snapshot: Snapshot) -> dict[Family, History]:
+def accepted_from(snapshot: Snapshot) -> dict[Family, History]:
     """Return the accepted setting of each family, taken as accepted long ago.
 
     Neither earlier ones nor times are published: a share counts every family that is accepted as enabled.
@@ -98,25 +98,25 @@ def accepted_by(snapshot: Snapshot) -> dict[Family, History]:
     return {family: (Acceptance(setting, at=LONG_AGO),) for family, setting in found if setting is not None}
 
 
-def reads_of(snapshot: Snapshot, now: float) -> Reads:
+def reads_from(snapshot: Snapshot, now: float) -> Reads:
     """Return the snapshot's live read, taken as begun just now: its age is judged by :func:`too_old`."""
     rows = {family: seen.live for family, seen in snapshot.families.items() if seen.live is not None}
     return Reads(LiveRead(now, {**rows, **snapshot.unmanaged}))
 
 
-def paused_by(snapshot: Snapshot, desired: Desired, wall: datetime) -> frozenset[Family]:
+def paused_from(snapshot: Snapshot, desired: Desired, wall: datetime) -> frozenset[Family]:
     """Return the families whose pause is still in force for what is desired."""
     return paused((pause for pause in snapshot.pauses if pause.holds(wall)), desired)
 
 
-def ledger_of(snapshot: Snapshot, now: float) -> Ledger:
+def ledger_from(snapshot: Snapshot, now: float) -> Ledger:
     """Return a pacing ledger for times as they will be once this is applied: a window later, at least."""
     if not snapshot.paced:
         return Ledger(empty_since=now)
     return Ledger(sends_since_limited=0 if snapshot.spaced else None)
 
 
-def _known(seen: Seen, now: float) -> Known | None:
+def _known(seen: PublishedFamily, now: float) -> Known | None:
     """Return what is known of a family.
 
     A read counts if it began after the last proof or attempt. A missing live value may mean either
@@ -128,5 +128,5 @@ def _known(seen: Seen, now: float) -> Known | None:
     if not seen.uncertain:
         return proof
     # What was attempted is not published. That it was the value desired then is nearly always so.
-    attempt = Unresolved(1, seen.wanted, reserved_at=at, effect_until=float("inf"))
+    attempt = OpenAttempt(1, seen.wanted, reserved_at=at, effect_until=float("inf"))
     return Uncertain(proof, (attempt,))

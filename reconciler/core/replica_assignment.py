@@ -12,15 +12,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.model import Environment, Family, Kind
+from reconciler.core.model import Environment, ExchangeKind, Family
 
 ReplicaId = str
 """Names one life of one process: a restarted replica is another one."""
 
-AccountKey = str
+LeaseName = str
 """What an account's lease is kept under: its name, environment and kind of exchange, with dots."""
 
-BEAT_S = 2.5
+HEARTBEAT_S = 2.5
 """Between two signs of life of a replica, and two looks at the leases."""
 
 LEASE_TTL_S = 8.0
@@ -41,14 +41,14 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class AccountClaim:
     """What is written for an account: families of a User ID. Who claims later has the larger ``number``."""
 
     uid: str
     families: frozenset[Family]
     number: int = 0
 
-    def covers(self, other: Claimed) -> bool:
+    def covers(self, other: AccountClaim) -> bool:
         """Tell whether all that ``other`` claims is claimed by this."""
         return self.uid == other.uid and other.families <= self.families
 
@@ -63,16 +63,16 @@ class Ability:
     gave up and does not take for a while, with the seconds since a read showed that it could serve them.
     """
 
-    unable: Mapping[AccountKey, float | None] = field(default_factory=dict)
+    unable: Mapping[LeaseName, float | None] = field(default_factory=dict)
     read_age_s: float | None = None
-    resting: Mapping[AccountKey, float | None] = field(default_factory=dict)
+    resting: Mapping[LeaseName, float | None] = field(default_factory=dict)
 
 
 ABLE = Ability()
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class LeaseTable:
     """Who lives and who owns what at one moment, by the database.
 
     ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the accounts that somebody has
@@ -81,19 +81,19 @@ class Roster:
     """
 
     replicas: Mapping[ReplicaId, Replica]
-    keeps: Mapping[ReplicaId, frozenset[AccountKey]]
-    owners: Mapping[AccountKey, ReplicaId]
-    rivals: Mapping[AccountKey, Claimed] = field(default_factory=dict)
+    keeps: Mapping[ReplicaId, frozenset[LeaseName]]
+    owners: Mapping[LeaseName, ReplicaId]
+    same_uid_accounts: Mapping[LeaseName, AccountClaim] = field(default_factory=dict)
     was_alive: bool = True
     abilities: Mapping[ReplicaId, Ability] = field(default_factory=dict)
 
-    def owned_by(self, replica: ReplicaId) -> frozenset[AccountKey]:
+    def owned_by(self, replica: ReplicaId) -> frozenset[LeaseName]:
         """Return the accounts a replica owns."""
         return frozenset(account for account, owner in self.owners.items() if owner == replica)
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class OwnershipView:
     """What one replica sees in one round.
 
     ``keeps``: by living replica the accounts it has settings for, this one's among them. ``owners``:
@@ -102,8 +102,8 @@ class Shares:
     """
 
     me: ReplicaId
-    keeps: Mapping[ReplicaId, frozenset[AccountKey]]
-    owners: Mapping[AccountKey, ReplicaId]
+    keeps: Mapping[ReplicaId, frozenset[LeaseName]]
+    owners: Mapping[LeaseName, ReplicaId]
     abilities: Mapping[ReplicaId, Ability] = field(default_factory=dict)
 
     def ability(self, replica: ReplicaId) -> Ability:
@@ -112,28 +112,28 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class Rebalance:
     """What to do in this round; both sorted, never about the same account."""
 
-    take: tuple[AccountKey, ...] = ()
-    release: tuple[AccountKey, ...] = ()
+    take: tuple[LeaseName, ...] = ()
+    release: tuple[LeaseName, ...] = ()
 
 
-def moves(shares: Shares) -> Moves:
+def rebalance(shares: OwnershipView) -> Rebalance:
     """Return this replica's part of what makes shares even with the fewest accounts moved.
 
     What another one is to have is given up now and taken by it in its next round.
     """
-    target = even(shares)
+    target = balance(shares)
     mine = {account for account, owner in shares.owners.items() if owner == shares.me}
     meant = {account for account, owner in target.items() if owner == shares.me}
-    return Moves(
+    return Rebalance(
         take=tuple(sorted(meant - shares.owners.keys())),
         release=tuple(sorted(mine - meant)),
     )
 
 
-def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
+def balance(shares: OwnershipView) -> dict[LeaseName, ReplicaId]:
     """Return who should own what: owners stay, the free go to who has least, then the fewest move.
 
     Only a replica that has an account's settings can own it, and of those only one that can serve it. If
@@ -142,7 +142,7 @@ def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
     """
     keepers = {
         account: sorted(replica for replica, kept in shares.keeps.items() if account in kept)
-        for account in sorted(frozenset[AccountKey]().union(*shares.keeps.values()))
+        for account in sorted(frozenset[LeaseName]().union(*shares.keeps.values()))
     }
     able = {
         account: [replica for replica in replicas if _may_have(shares, replica, account)]
@@ -162,7 +162,7 @@ def even(shares: Shares) -> dict[AccountKey, ReplicaId]:
     return target
 
 
-def may_take_left(shares: Shares, account: AccountKey) -> bool:
+def may_take_left(shares: OwnershipView, account: LeaseName) -> bool:
     """Tell whether an account was free for so long that any replica may take it."""
     others = [replica for replica, kept in shares.keeps.items() if account in kept]
     unable = [replica for replica in others if account in shares.ability(replica).unable]
@@ -171,7 +171,7 @@ def may_take_left(shares: Shares, account: AccountKey) -> bool:
     return shares.me not in worse or (worse == others and (shares.me not in unable or unable == others))
 
 
-def awaited(shares: Shares) -> tuple[AccountKey, ...]:
+def awaited(shares: OwnershipView) -> tuple[LeaseName, ...]:
     """Return the accounts that wait for a sign that this replica can read, which a read now would give."""
     ability = shares.ability(shares.me)
     return tuple(
@@ -183,7 +183,7 @@ def awaited(shares: Shares) -> tuple[AccountKey, ...]:
     )
 
 
-def _may_have(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
+def _may_have(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> bool:
     """Tell whether a replica can serve an account, as far as it is known.
 
     Where the owner's reads fail, it may be the exchange: then another one has to have read since.
@@ -196,7 +196,7 @@ def _may_have(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
     return account not in ability.resting and _has_read_since(shares, replica, account, ability.read_age_s)
 
 
-def _may_have_again(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
+def _may_have_again(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> bool:
     """Tell whether an account that rests at a replica may be served by it earlier: no other one can.
 
     That takes a read since the owner's began to fail. A refused key is no reason: a read says too little.
@@ -212,7 +212,7 @@ def _may_have_again(shares: Shares, replica: ReplicaId, account: AccountKey) -> 
 
 
 def _has_read_since(
-    shares: Shares, replica: ReplicaId, account: AccountKey, read_age_s: float | None
+    shares: OwnershipView, replica: ReplicaId, account: LeaseName, read_age_s: float | None
 ) -> bool:
     """Tell whether a replica has read since the reads of an account's owner fail; True if they do not."""
     owner = shares.owners.get(account)
@@ -221,23 +221,23 @@ def _has_read_since(
     return failing_s is None or (read_age_s is not None and read_age_s + LEASE_TTL_S <= failing_s)
 
 
-def _owner_among(shares: Shares, account: AccountKey, replicas: list[ReplicaId]) -> list[ReplicaId]:
+def _owner_among(shares: OwnershipView, account: LeaseName, replicas: list[ReplicaId]) -> list[ReplicaId]:
     owner = shares.owners.get(account)
     return [owner] if owner is not None and owner in replicas else replicas
 
 
-def account_key(account: str, environment: Environment, kind: Kind) -> AccountKey:
+def lease_name(account: str, environment: Environment, kind: ExchangeKind) -> LeaseName:
     """Return what the lease of an account is kept under."""
     return f"{account}.{environment.value}.{kind.value}"
 
 
-def account_of(key: AccountKey) -> tuple[str, str]:
+def parse_lease_name(key: LeaseName) -> tuple[str, str]:
     """Return the name and the environment of the account a lease is for."""
     account, environment, _ = key.rsplit(".", 2)
     return account, environment
 
 
-def good_until(beat_begun_at: float) -> float:
+def leases_safe_until(beat_begun_at: float) -> float:
     """Return until when, on its own clock, a replica may think that its leases are its own.
 
     Its last sign of life was at the database no earlier than it was begun.
@@ -246,10 +246,10 @@ def good_until(beat_begun_at: float) -> float:
 
 
 def _improvement(
-    able: Mapping[AccountKey, list[ReplicaId]],
-    target: Mapping[AccountKey, ReplicaId],
+    able: Mapping[LeaseName, list[ReplicaId]],
+    target: Mapping[LeaseName, ReplicaId],
     counts: Mapping[ReplicaId, int],
-) -> tuple[AccountKey, ReplicaId] | None:
+) -> tuple[LeaseName, ReplicaId] | None:
     """Return an account of whoever has most, and who should have it; None when no move helps."""
     for account in sorted(target, key=lambda each: (-counts[target[each]], target[each], each)):
         least = _least(able[account], counts)
@@ -259,7 +259,7 @@ def _improvement(
 
 
 def _give(
-    account: AccountKey, owner: ReplicaId, target: dict[AccountKey, ReplicaId], counts: dict[ReplicaId, int]
+    account: LeaseName, owner: ReplicaId, target: dict[LeaseName, ReplicaId], counts: dict[ReplicaId, int]
 ) -> None:
     if account in target:
         counts[target[account]] -= 1

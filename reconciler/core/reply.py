@@ -64,13 +64,13 @@ class AttemptStatus(StrEnum):
     NOT_SENT = "not-sent"
 
 
-class Next(StrEnum):
+class ReplyHandling(StrEnum):
     """What the pass does after a verdict."""
 
     PROCEED = "proceed"
     BACK_OFF = "back-off"
-    PARK = "park"
-    PARK_AND_RETRY = "park-and-retry"
+    REJECT = "park"
+    REJECT_AND_RETRY = "park-and-retry"
     SYNC_CLOCK = "sync-clock"
     STOP_ACCOUNT = "stop-account"
     STOP_ENVIRONMENT = "stop-environment"
@@ -78,35 +78,35 @@ class Next(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReplyVerdict:
     """A reply, judged. ``definite``: the reply proves the request had arrived by then (bounds ``hi``)."""
 
     status: AttemptStatus
-    definite: bool
-    next: Next
+    proves_arrival: bool
+    next: ReplyHandling
 
 
-_BY_CLASS: dict[ReplyClass, Verdict] = {
-    ReplyClass.RATE_LIMITED: Verdict(AttemptStatus.REJECTED, True, Next.PROCEED),
+_BY_CLASS: dict[ReplyClass, ReplyVerdict] = {
+    ReplyClass.RATE_LIMITED: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.PROCEED),
     # The exchange itself replies busy, so the request has arrived; whether it took effect is unknown.
-    ReplyClass.BUSY: Verdict(AttemptStatus.UNKNOWN, True, Next.BACK_OFF),
-    ReplyClass.AMBIGUOUS: Verdict(AttemptStatus.UNKNOWN, False, Next.PROCEED),
-    ReplyClass.CLOCK: Verdict(AttemptStatus.REJECTED, True, Next.SYNC_CLOCK),
-    ReplyClass.WRONG_SETTINGS: Verdict(AttemptStatus.REJECTED, True, Next.PARK),
-    ReplyClass.NOT_OPEN: Verdict(AttemptStatus.REJECTED, True, Next.PARK_AND_RETRY),
-    ReplyClass.ACCOUNT: Verdict(AttemptStatus.REJECTED, True, Next.STOP_ACCOUNT),
-    ReplyClass.ENVIRONMENT: Verdict(AttemptStatus.REJECTED, True, Next.STOP_ENVIRONMENT),
-    ReplyClass.UNAVAILABLE: Verdict(AttemptStatus.REJECTED, True, Next.BACK_OFF),
-    ReplyClass.OUR_BUG: Verdict(AttemptStatus.REJECTED, True, Next.STOP_BUG),
-    ReplyClass.NO_ANSWER: Verdict(AttemptStatus.UNKNOWN, False, Next.PROCEED),
-    ReplyClass.NOT_SENT: Verdict(AttemptStatus.NOT_SENT, False, Next.BACK_OFF),
+    ReplyClass.BUSY: ReplyVerdict(AttemptStatus.UNKNOWN, True, ReplyHandling.BACK_OFF),
+    ReplyClass.AMBIGUOUS: ReplyVerdict(AttemptStatus.UNKNOWN, False, ReplyHandling.PROCEED),
+    ReplyClass.CLOCK: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.SYNC_CLOCK),
+    ReplyClass.WRONG_SETTINGS: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.REJECT),
+    ReplyClass.NOT_OPEN: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.REJECT_AND_RETRY),
+    ReplyClass.ACCOUNT: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.STOP_ACCOUNT),
+    ReplyClass.ENVIRONMENT: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.STOP_ENVIRONMENT),
+    ReplyClass.UNAVAILABLE: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.BACK_OFF),
+    ReplyClass.OUR_BUG: ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.STOP_BUG),
+    ReplyClass.NO_ANSWER: ReplyVerdict(AttemptStatus.UNKNOWN, False, ReplyHandling.PROCEED),
+    ReplyClass.NOT_SENT: ReplyVerdict(AttemptStatus.NOT_SENT, False, ReplyHandling.BACK_OFF),
 }
 
-_APPLIED = Verdict(AttemptStatus.APPLIED, True, Next.PROCEED)
-_WRONG_ECHO = Verdict(AttemptStatus.UNKNOWN, False, Next.PROCEED)
+_APPLIED = ReplyVerdict(AttemptStatus.APPLIED, True, ReplyHandling.PROCEED)
+_WRONG_ECHO = ReplyVerdict(AttemptStatus.UNKNOWN, False, ReplyHandling.PROCEED)
 
 
-def judge(family: Family, sent: Setting, reply: Reply) -> Verdict:
+def interpret_reply(family: Family, sent: Setting, reply: Reply) -> ReplyVerdict:
     """Return the verdict on the ``reply`` to setting ``family`` to ``sent``."""
     if reply.reply_class is ReplyClass.ACCEPTED:
         return _APPLIED if reply.echo == ((family, sent),) else _WRONG_ECHO

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 
 from reconciler.core.change_direction import changed_fields, is_protective, loosest
 from reconciler.core.model import Environment, Family, Setting
-from reconciler.core.plan import Action, Because, Change, Plan, Reason, in_order
-from reconciler.core.state_records import How
+from reconciler.core.plan import Action, Change, HoldReason, Plan, Reason, in_order
+from reconciler.core.state_records import ProofKind
 
 MAX_EXPIRY = timedelta(days=30)
 """The longest time for which a plan may be applied: a review older than a month is no review of what is
@@ -38,13 +38,13 @@ class AppliedChange:
     ``how``: by an acknowledged request of that plan, or because live was found as the plan wants it.
     """
 
-    how: How
+    how: ProofKind
     at: datetime
 
     @property
     def sentence(self) -> str:
         """What is reported of it."""
-        return f"already {self.how.value} at {instant(self.at)}"
+        return f"already {self.how.value} at {format_utc(self.at)}"
 
 
 AppliedChanges = Mapping[Family, AppliedChange]
@@ -55,7 +55,7 @@ NONE_APPLIED: AppliedChanges = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlanTarget:
     """What a plan is for. A plan of one place says nothing about any other.
 
     ``host`` is the exchange's, ``simulator`` who answers there, ``sha256`` of the config's bytes.
@@ -77,7 +77,7 @@ class SavedPlan:
 
     id: str
     plan: Plan
-    place: Place
+    place: PlanTarget
     made_at: datetime
     expires_at: datetime
     uid: str | None
@@ -95,7 +95,7 @@ def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
     return {
         change.family: (change.before, change.wanted if change.family in undone else change.after)
         for change in plan.changes
-        if change.is_changed and change.because is not Because.STALE
+        if change.is_changed and change.because is not HoldReason.STALE
     }
 
 
@@ -113,7 +113,7 @@ def in_force_already(plan: Plan, promised: Reviewed, applied: AppliedChanges) ->
     return frozenset(in_sync & not_applied_yet(promised, applied).keys())
 
 
-def covered(plan: Plan) -> frozenset[Family]:
+def families_in_scope(plan: Plan) -> frozenset[Family]:
     """Return the families ``plan`` looked at; it says nothing about any other."""
     return frozenset(change.family for change in plan.changes) | frozenset(plan.unchanged)
 
@@ -144,7 +144,7 @@ def _is_protective(change: Change) -> bool:
     return is_protective(loosest((change.before,)), change.after)
 
 
-def elsewhere(saved: Place, here: Place) -> tuple[str, ...]:
+def target_mismatches(saved: PlanTarget, here: PlanTarget) -> tuple[str, ...]:
     """Return each way in which ``here`` is not the place the plan was made for; none when it is."""
     told = (
         ("account", saved.account, here.account),
@@ -156,17 +156,17 @@ def elsewhere(saved: Place, here: Place) -> tuple[str, ...]:
     return (*differing, *changed)
 
 
-def out_of_time(saved: SavedPlan, wall: datetime) -> str | None:
+def expired(saved: SavedPlan, wall: datetime) -> str | None:
     """Return why the plan's time is not now; None while it may be applied."""
     expires_at = min(saved.expires_at, saved.made_at + MAX_EXPIRY)
     if wall >= expires_at:
-        return f"it expired at {instant(expires_at)}"
+        return f"it expired at {format_utc(expires_at)}"
     if saved.made_at > wall + CLOCK_TOLERANCE:
-        return f"it was made at {instant(saved.made_at)}, which is in the future by this machine's clock"
+        return f"it was made at {format_utc(saved.made_at)}, which is in the future by this machine's clock"
     return None
 
 
-def moved(change: Change, promised: Reviewed, applied: AppliedChanges = NONE_APPLIED) -> str:
+def describe_moved(change: Change, promised: Reviewed, applied: AppliedChanges = NONE_APPLIED) -> str:
     """Return in one sentence how the family of a stale ``change`` is not as the plan file says."""
     if change.family not in promised:
         return "not a change of the plan file: skipped"
@@ -200,10 +200,10 @@ def _differing(then: Setting, now: Setting) -> str:
     return ", ".join(f"{name} is {is_[name]}, not {was[name]}" for name in fields)
 
 
-def instant(wall: datetime) -> str:
+def format_utc(wall: datetime) -> str:
     """Write a time of day, UTC, to the second: ``2026-03-01 03:00:00Z``."""
     return f"{wall:%Y-%m-%d %H:%M:%S}Z"
 
 
-def _who(place: Place) -> str:
+def _who(place: PlanTarget) -> str:
     return f"{place.host} (simulator)" if place.simulator else place.host

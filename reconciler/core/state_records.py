@@ -12,12 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.accepted_settings import History
-from reconciler.core.model import Family, Kind, Known, LiveRow, Pause, Setting
+from reconciler.core.model import ExchangeKind, Family, Known, LiveRow, Pause, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.reply import AttemptStatus
 
 
-class How(StrEnum):
+class ProofKind(StrEnum):
     """What proved an applied setting: an acknowledged write of ours, or a live read."""
 
     APPLIED = "applied"
@@ -53,7 +53,7 @@ class AppliedRecord:
     """The last proven setting of a family."""
 
     setting: Setting
-    how: How
+    how: ProofKind
     attempt: int
     wall: datetime
 
@@ -63,7 +63,7 @@ class NameRecord:
     """An account name on record, and which User ID of which kind of exchange it was used with."""
 
     account: str
-    kind: Kind
+    kind: ExchangeKind
     uid: str
 
 
@@ -109,7 +109,7 @@ class AcceptedRecord:
     family: Family
     before: Setting | None
     setting: Setting
-    how: How
+    how: ProofKind
     digest: str
     override: str
     file_sha256: str
@@ -134,7 +134,7 @@ class StateSnapshot:
     The identity is given whatever kind was asked with.
     """
 
-    kind: Kind | None
+    kind: ExchangeKind | None
     uid: str | None
     host: str | None
     known: Mapping[Family, Known]
@@ -159,7 +159,7 @@ class StateCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """Who holds a lock: process id, host name, what for, and since when (ISO 8601 UTC)."""
 
     pid: int

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.monitoring.runtime import Vitals
-from reconciler.core.replica_assignment import BEAT_S, Ability, AccountKey
+from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.replica_assignment import HEARTBEAT_S, Ability, LeaseName
 from reconciler.core.reply import ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
 
@@ -46,7 +46,7 @@ SAME_EVERYWHERE = ("state-", "claimed-twice")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadState:
     """How the live reads of an account go in this process; instants in seconds.
 
     ``failing_since``: the first failure since the newest success; None: it succeeded, or there was none.
@@ -68,7 +68,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
+class Released:
     """When something was last given up, and how often in a row.
 
     ``alone``: other accounts could be read, so that only a read of this one shows that it can be served.
@@ -97,25 +97,25 @@ class Experience:
 
     read_at: float | None = None
     failed_at: float | None = None
-    accounts: Mapping[AccountKey, GivenUp] = field(default_factory=dict)
-    exchange: GivenUp | None = None
+    accounts: Mapping[LeaseName, Released] = field(default_factory=dict)
+    exchange: Released | None = None
 
 
-def reading_of(vitals: Vitals) -> Reading:
+def reading_of(vitals: AccountRuntime) -> ReadState:
     """Return how the live reads of an account go, from its runtime state."""
-    outage, objection = vitals.outage, vitals.objection
+    outage, objection = vitals.outage, vitals.terminal_error
     refused = (
         objection is not None
         and objection.reply.reply_class in REFUSED
         and not objection.reply.code.startswith(SAME_EVERYWHERE)
     )
-    return Reading(None if outage is None else outage.since, vitals.read_at, refused)
+    return ReadState(None if outage is None else outage.since, vitals.read_at, refused)
 
 
 def learned(
     experience: Experience,
-    readings: Mapping[AccountKey, Reading],
-    trials: Mapping[AccountKey, Trial],
+    readings: Mapping[LeaseName, ReadState],
+    trials: Mapping[LeaseName, Trial],
     now: float,
 ) -> Experience:
     """Return the experience once the newest reads of the accounts are known, those on trial too."""
@@ -130,11 +130,11 @@ def learned(
     return replace(newest, failed_at=min(now, max(failed) + TRY_EVERY_S))
 
 
-def ability(
+def serving_ability(
     experience: Experience,
-    readings: Mapping[AccountKey, Reading],
-    trials: Mapping[AccountKey, Trial],
-    keeps: Collection[AccountKey],
+    readings: Mapping[LeaseName, ReadState],
+    trials: Mapping[LeaseName, Trial],
+    keeps: Collection[LeaseName],
     now: float,
 ) -> Ability:
     """Return what to report: ``readings`` of the accounts that run here, of all that ``keeps`` names."""
@@ -145,10 +145,10 @@ def ability(
     return Ability(unable, age, _resting(experience, readings, trials, keeps, now))
 
 
-def gave_up(
+def released(
     experience: Experience,
-    accounts: Collection[AccountKey],
-    readings: Mapping[AccountKey, Reading],
+    accounts: Collection[LeaseName],
+    readings: Mapping[LeaseName, ReadState],
     now: float,
 ) -> Experience:
     """Return the experience once accounts that cannot be served were given up."""
@@ -171,14 +171,14 @@ def gave_up(
 
 def to_try(
     ability: Ability,
-    readings: Mapping[AccountKey, Reading],
-    trials: Mapping[AccountKey, Trial],
-    awaited: Collection[AccountKey],
+    readings: Mapping[LeaseName, ReadState],
+    trials: Mapping[LeaseName, Trial],
+    awaited: Collection[LeaseName],
     now: float,
-) -> AccountKey | None:
+) -> LeaseName | None:
     """Return the account to read on trial now; ``awaited``: those whose owner cannot read them."""
 
-    def tried_at(account: AccountKey) -> float:
+    def tried_at(account: LeaseName) -> float:
         return trials[account].at if account in trials else float("-inf")
 
     resting = ability.resting
@@ -187,14 +187,14 @@ def to_try(
     newest = max(map(tried_at, wanted), default=float("-inf"))
     waits = {account: TRY_SOON_S if account in urgent else TRY_EVERY_S for account in wanted}
     due = [account for account in wanted if now >= tried_at(account) + waits[account]]
-    if not due or now < newest + BEAT_S:
+    if not due or now < newest + HEARTBEAT_S:
         return None
     return min(due, key=lambda account: (account not in urgent, tried_at(account), account))
 
 
-def _cannot_serve(readings: Mapping[AccountKey, Reading], now: float) -> dict[AccountKey, float | None]:
+def _cannot_serve(readings: Mapping[LeaseName, ReadState], now: float) -> dict[LeaseName, float | None]:
     """Return the accounts that run here and cannot be served, as in ``Ability.unable``."""
-    unable: dict[AccountKey, float | None] = {}
+    unable: dict[LeaseName, float | None] = {}
     for account, reading in readings.items():
         if reading.refused:
             unable[account] = None
@@ -205,13 +205,13 @@ def _cannot_serve(readings: Mapping[AccountKey, Reading], now: float) -> dict[Ac
 
 def _resting(
     experience: Experience,
-    readings: Mapping[AccountKey, Reading],
-    trials: Mapping[AccountKey, Trial],
-    keeps: Collection[AccountKey],
+    readings: Mapping[LeaseName, ReadState],
+    trials: Mapping[LeaseName, Trial],
+    keeps: Collection[LeaseName],
     now: float,
-) -> dict[AccountKey, float | None]:
+) -> dict[LeaseName, float | None]:
     """Return the accounts that rest, as in ``Ability.resting``."""
-    resting: dict[AccountKey, float | None] = {}
+    resting: dict[LeaseName, float | None] = {}
     for account in sorted(account for account in keeps if account not in readings):
         given, trial = experience.accounts.get(account), trials.get(account)
         reads = [trial.at] if trial is not None and trial.succeeded else []
@@ -228,17 +228,17 @@ def _resting(
     return resting
 
 
-def _reads_fail(experience: Experience, readings: Mapping[AccountKey, Reading]) -> bool:
+def _reads_fail(experience: Experience, readings: Mapping[LeaseName, ReadState]) -> bool:
     """Tell whether no account could be read since the newest of the failures began."""
     failing = [one.failing_since for one in readings.values() if one.failing_since is not None]
     return bool(failing) and (experience.read_at is None or experience.read_at < max(failing))
 
 
-def _all_fail(readings: Mapping[AccountKey, Reading]) -> bool:
+def _all_fail(readings: Mapping[LeaseName, ReadState]) -> bool:
     """Tell whether the reads of every account that runs here fail, but for those whose key is refused."""
     failing = [one.failing_since is not None for one in readings.values() if not one.refused]
     return bool(failing) and all(failing)
 
 
-def _again(before: GivenUp | None, now: float) -> GivenUp:
-    return GivenUp(now, before.times + 1 if before is not None and before.counts(now) else 1)
+def _again(before: Released | None, now: float) -> Released:
+    return Released(now, before.times + 1 if before is not None and before.counts(now) else 1)

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from reconciler.core.events import ControlledElsewhere, Parked
+from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import LiveRow, Pause
-from reconciler.core.monitoring.alerts import Condition, Kind, StateTrouble, less_protected
-from reconciler.core.monitoring.notifications import Notice, Turn
-from reconciler.core.monitoring.protection import Judged, Standing
-from reconciler.core.monitoring.runtime import FileState, Outage, Vitals
+from reconciler.core.monitoring.alerts import Alert, AlertKind, StateTrouble, less_protected
+from reconciler.core.monitoring.notifications import Notification, Transition
+from reconciler.core.monitoring.protection import Protection, ProtectionResult
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
 from reconciler.core.outcome import UNCONFIRMED, hold_words
-from reconciler.core.plan import Action, Because, Change, Reason
-from reconciler.core.problems import foremost, printable
+from reconciler.core.plan import Action, Change, HoldReason, Reason
+from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document
-from reconciler.render.plan_text import change_words
-from reconciler.render.values import setting_words
+from reconciler.render.plan_text import format_change
+from reconciler.render.values import format_setting
 
 MAX_NAMED = 100
 """Families a document names; the rest are counted. Bounds a message at a few kilobytes."""
@@ -46,7 +46,7 @@ Advice = Callable[[Reply], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class NoticeText:
     """What is to be said of one condition: a sentence, whose words the reason are, what to do next."""
 
     sentence: str
@@ -57,7 +57,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
+class NoticeSubject:
     """Whom a notice is about: an account, or (both None) a file by which none is kept."""
 
     account: str | None
@@ -67,36 +67,38 @@ class Whose:
     path: str
 
 
-NOBODYS = Judged(Standing.UNKNOWN, "Not known: no account is kept by this file.")
+NOBODYS = ProtectionResult(Protection.UNKNOWN, "Not known: no account is kept by this file.")
 """How the account of a file stands that never held, whichever that is."""
 
 
-def notice_document(
-    notice: Notice, vitals: Vitals, judged: Judged, *, at: datetime, advice: Advice
+def notification_document(
+    notice: Notification, vitals: AccountRuntime, judged: ProtectionResult, *, at: datetime, advice: Advice
 ) -> Document:
     """Return the ``mmp/notice/1`` document of a notice that is told ``at`` that time of day."""
-    said = _over(notice, vitals) if notice.turn is Turn.OVER else _began(notice, advice)
+    said = _over(notice, vitals) if notice.status is Transition.RESOLVED else _began(notice, advice)
     return _document(notice, said, _whose(vitals), judged, at)
 
 
-def file_notice_document(
-    notice: Notice, path: str, *, gone: bool, host: str, simulator: bool, at: datetime
+def file_notification_document(
+    notice: Notification, path: str, *, gone: bool, host: str, simulator: bool, at: datetime
 ) -> Document:
     """Return the ``mmp/notice/1`` document of a file of settings by which no account is kept.
 
     ``gone``: what is over is over because the file is gone, not because it holds.
     """
     ended = f"{path} is gone." if gone else f"{path} holds and is in force."
-    said = Said(ended) if notice.turn is Turn.OVER else _began(notice, lambda _: "")
-    return _document(notice, said, Whose(None, None, host, simulator, path), NOBODYS, at)
+    said = NoticeText(ended) if notice.status is Transition.RESOLVED else _began(notice, lambda _: "")
+    return _document(notice, said, NoticeSubject(None, None, host, simulator, path), NOBODYS, at)
 
 
-def _document(notice: Notice, said: Said, whose: Whose, judged: Judged, at: datetime) -> Document:
+def _document(
+    notice: Notification, said: NoticeText, whose: NoticeSubject, judged: ProtectionResult, at: datetime
+) -> Document:
     document: Document = {
         "format": "mmp/notice/1",
         "id": _id(notice, whose, at),
         "kind": notice.kind.value,
-        "turn": notice.turn.value,
+        "turn": notice.status.value,
         "severity": notice.severity.value,
         "account": whose.account,
         "environment": whose.environment,
@@ -111,79 +113,79 @@ def _document(notice: Notice, said: Said, whose: Whose, judged: Judged, at: date
     return document | {"details": _details(notice, said, judged)}
 
 
-def _whose(vitals: Vitals) -> Whose:
+def _whose(vitals: AccountRuntime) -> NoticeSubject:
     desired = vitals.desired
     environment = desired.environment.value
-    return Whose(desired.account, environment, vitals.host, vitals.simulator, desired.path)
+    return NoticeSubject(desired.account, environment, vitals.host, vitals.simulator, desired.path)
 
 
-def _details(notice: Notice, said: Said, judged: Judged) -> Document:
+def _details(notice: Notification, said: NoticeText, judged: ProtectionResult) -> Document:
     alone = len(notice.families) == 1
     return {
-        "code": notice.condition.code,
+        "code": notice.alert.code,
         "reason": said.reason,
         "hint": said.hint,
         "before": said.before if alone else None,
         "after": said.after if alone else None,
         "families": list(notice.families[:MAX_NAMED]),
         "more_families": max(0, len(notice.families) - MAX_NAMED),
-        "standing": judged.standing.value,
+        "standing": judged.protection.value,
         "standing_text": judged.sentence,
     }
 
 
-def _id(notice: Notice, whose: Whose, at: datetime) -> str:
+def _id(notice: Notification, whose: NoticeSubject, at: datetime) -> str:
     """Return what is the same for every delivery of one notice, and different for any other."""
     account = (whose.account, whose.environment or "") if whose.account else (whose.path, "")
-    facts = (*account, whose.host, notice.kind, notice.turn, at.isoformat())
+    facts = (*account, whose.host, notice.kind, notice.status, at.isoformat())
     return hashlib.sha256("\n".join((*facts, *notice.families)).encode()).hexdigest()[:32]
 
 
-def _text(said: Said, notice: Notice, whose: Whose) -> str:
+def _text(said: NoticeText, notice: Notification, whose: NoticeSubject) -> str:
     """Put all of it in one line: a chat shows nothing else."""
     banner = "SIMULATOR " if whose.simulator else ""
     whom = f"{whose.account} ({whose.environment}): " if whose.account else ""
     often = f" It happened {notice.count} times since it was last told." if notice.count > 1 else ""
     hint = f" → {said.hint}" if said.hint else ""
     text = f"{banner}{whom}{said.sentence}{often}{hint}"
-    text = printable(text).translate(_HARMLESS)
+    text = escape_unprintable(text).translate(_HARMLESS)
     for link, none in _NO_LINKS:
         text = text.replace(link, none)
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 
-def _over(notice: Notice, vitals: Vitals) -> Said:
+def _over(notice: Notification, vitals: AccountRuntime) -> NoticeText:
     if notice.instead is not None:
         whose = _names(notice) if notice.families else "The exchange"
-        return Said(f"{whose}: {notice.kind.value} before, {notice.instead.value} now.")
+        return NoticeText(f"{whose}: {notice.kind.value} before, {notice.instead.value} now.")
     match notice.kind:
-        case Kind.OUT_OF_SYNC | Kind.FROZEN | Kind.REJECTED | Kind.FIGHT:
-            return Said(_over_family(notice, vitals))
-        case Kind.KEY_PROBLEM:
-            return Said("Key and account are accepted again, or nothing is left to write.")
-        case Kind.UNREACHABLE:
-            return Said("The exchange answers again, or there is nothing left to ask it.")
-        case Kind.CONFIG_REJECTED:
-            return Said(f"{vitals.desired.path} is valid again and in force.")
-        case Kind.POLICY_REJECTED:
+        case AlertKind.OUT_OF_SYNC | AlertKind.FROZEN | AlertKind.REJECTED | AlertKind.CONTESTED:
+            return NoticeText(_over_family(notice, vitals))
+        case AlertKind.KEY_PROBLEM:
+            return NoticeText("Key and account are accepted again, or nothing is left to write.")
+        case AlertKind.UNREACHABLE:
+            return NoticeText("The exchange answers again, or there is nothing left to ask it.")
+        case AlertKind.CONFIG_REJECTED:
+            return NoticeText(f"{vitals.desired.path} is valid again and in force.")
+        case AlertKind.POLICY_REJECTED:
             if vitals.policy is None:
-                return Said(
+                return NoticeText(
                     "There is no policy any more: the one guard is against switching protection off."
                 )
-            return Said("The policy is valid again and in force.")
-        case Kind.STATE_LOCKED:
-            return Said("The state is not held by another process any more.")
-        case Kind.STATE_UNAVAILABLE:
-            return Said("The state can be used again.")
-        case Kind.STANDBY:
-            return Said("This process does not stand by any more.")
-        case Kind.PROTECTED:
-            return Said("It is not known to be protected any more.")
+            return NoticeText("The policy is valid again and in force.")
+        case AlertKind.STATE_LOCKED:
+            return NoticeText("The state is not held by another process any more.")
+        case AlertKind.STATE_UNAVAILABLE:
+            return NoticeText("The state can be used again.")
+        case AlertKind.STANDBY:
+            return NoticeText("This process does not stand by any more.")
+        case AlertKind.PROTECTED:
+            return NoticeText("It is not known to be protected any more.")
         case _:
             assert_never(notice.kind)
 
 
-def _over_family(notice: Notice, vitals: Vitals) -> str:
+def _over_family(notice: Notification, vitals: AccountRuntime) -> str:
     names, are = _names(notice), "is" if len(notice.families) == 1 else "are"
     gone = [family for family in notice.families if family not in vitals.desired.families]
     if len(gone) == len(notice.families):
@@ -191,61 +193,61 @@ def _over_family(notice: Notice, vitals: Vitals) -> str:
     if gone:
         left = f"{len(gone)} of them {'is' if len(gone) == 1 else 'are'} no longer in the file"
         return f"{names}: {left}, and not looked after any more; the rest is as the file says again."
-    if notice.kind is Kind.FROZEN:
+    if notice.kind is AlertKind.FROZEN:
         return f"{names} {are} not frozen any more, and as the file says."
     return f"{names} {are} as the file says again."
 
 
-def _began(notice: Notice, advice: Advice) -> Said:
-    names, about = _names(notice), notice.condition.about
+def _began(notice: Notification, advice: Advice) -> NoticeText:
+    names, about = _names(notice), notice.alert.about
     match about:
         case Change():
             return _differs(names, about, alone=len(notice.families) == 1)
         case LiveRow():
             hint = f"Find out why, then: mmp reset {names}" if len(notice.families) == 1 else None
-            return Said(f"{names}: frozen until somebody resets it.", hint=hint)
-        case Parked():
+            return NoticeText(f"{names}: frozen until somebody resets it.", hint=hint)
+        case SettingRejected():
             return _refused(names, about, advice)
         case Pause():
             return _fought(names, about, alone=len(notice.families) == 1)
         case Outage():
             doing, words = about.failed.doing, _words(about.failed.reply)
-            return Said(f"The exchange has failed for a minute ({doing}: {words}).", words)
+            return NoticeText(f"The exchange has failed for a minute ({doing}: {words}).", words)
         case Reply():
             words, hint = _words(about), advice(about) or None
-            return Said(f"Nothing can be written: {words}.", words, hint)
+            return NoticeText(f"Nothing can be written: {words}.", words, hint)
         case FileState():
-            return _file(notice.condition, about)
+            return _file(notice.alert, about)
         case ControlledElsewhere():
             sentence = f"Another process has controlled this account for more than a minute: {about.who}."
             hint = "This process writes nothing until the other one ends. Stop one of the two."
-            return Said(sentence, about.who, hint)
+            return NoticeText(sentence, about.who, hint)
         case StateTrouble():
             sentence = "Nothing is sent, because the state could not be used for a minute"
             hint = "Free space, or see to the disk or the server. It is tried again by itself."
-            return Said(f"{sentence}: {about.message}.", about.message, hint)
+            return NoticeText(f"{sentence}: {about.message}.", about.message, hint)
         case str():
-            return Said(f"Another process has held the state for more than a minute: {about}.", about)
+            return NoticeText(f"Another process has held the state for more than a minute: {about}.", about)
         case int():
             every = "the 1 family is" if about == 1 else f"all {about} families are"
             first = "for the first time since this process began to keep it"
-            return Said(f"Protected: {every} as the file says or tighter, {first}.")
+            return NoticeText(f"Protected: {every} as the file says or tighter, {first}.")
         case _:
             assert_never(about)
 
 
-def _differs(names: str, change: Change, *, alone: bool) -> Said:
+def _differs(names: str, change: Change, *, alone: bool) -> NoticeText:
     exposed = " Less protection than the file says." if less_protected(change) else ""
-    what = f" ({change_words(change)})" if alone else ""
+    what = f" ({format_change(change)})" if alone else ""
     before = change.before.wire() if change.before else None
     reason = _why(change)
-    return Said(f"{names}: {reason}{what}.{exposed}", reason, None, before, change.after.wire())
+    return NoticeText(f"{names}: {reason}{what}.{exposed}", reason, None, before, change.after.wire())
 
 
 def _why(change: Change) -> str:
     """Say why a family differs, and what is done about it."""
     drifted = change.reason is Reason.DRIFTED
-    if change.because is Because.DRIFT_POLICY and not change.other_file:
+    if change.because is HoldReason.DRIFT_POLICY and not change.other_file:
         return "changed by somebody else; reported, not touched"
     if change.because is not None:
         differs = "changed by somebody else" if drifted else "not as the file says"
@@ -257,29 +259,29 @@ def _why(change: Change) -> str:
     return "not as the file says, although it was due"
 
 
-def _refused(names: str, parked: Parked, advice: Advice) -> Said:
+def _refused(names: str, parked: SettingRejected, advice: Advice) -> NoticeText:
     words = _words(parked.reply)
-    sentence = f"{names}: refused by the exchange ({setting_words(parked.setting)}): {words}."
-    return Said(sentence, words, advice(parked.reply) or None, None, parked.setting.wire())
+    sentence = f"{names}: refused by the exchange ({format_setting(parked.setting)}): {words}."
+    return NoticeText(sentence, words, advice(parked.reply) or None, None, parked.setting.wire())
 
 
-def _fought(names: str, pause: Pause, *, alone: bool) -> Said:
+def _fought(names: str, pause: Pause, *, alone: bool) -> NoticeText:
     hint = f"Find out who changes it, then: mmp resume --family {names}" if alone else None
     left = "left as it is until the file changes or somebody resumes it"
-    after = pause.fought.wire() if pause.fought else None
-    return Said(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
+    after = pause.contested.wire() if pause.contested else None
+    return NoticeText(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
 
 
-def _file(condition: Condition, file: FileState) -> Said:
+def _file(condition: Alert, file: FileState) -> NoticeText:
     sentence = (
-        _settings_sentence(file) if condition.kind is Kind.CONFIG_REJECTED else _policy_sentence(file)
+        _settings_sentence(file) if condition.kind is AlertKind.CONFIG_REJECTED else _policy_sentence(file)
     )
-    first, more = foremost(file.problems), len(file.problems) - 1
+    first, more = first_error(file.problems), len(file.problems) - 1
     if first is None:
-        return Said(f"{sentence}.")
+        return NoticeText(f"{sentence}.")
     further = f" (and {more} more)" if more else ""
     words = f"{first.path}:{first.line}:{first.column}: {first.message}{further}"
-    return Said(f"{sentence}: {words}.", words, first.hint or None)
+    return NoticeText(f"{sentence}: {words}.", words, first.hint or None)
 
 
 def _settings_sentence(file: FileState) -> str:
@@ -299,7 +301,7 @@ def _words(reply: Reply) -> str:
     return f"{said} [OKX {reply.code}]" if reply.code.isdigit() else said
 
 
-def _names(notice: Notice) -> str:
+def _names(notice: Notification) -> str:
     more = len(notice.families) - ENOUGH_NAMES
     told = ", ".join(notice.families[:ENOUGH_NAMES])
     return f"{told} and {more} more" if more > 0 else told

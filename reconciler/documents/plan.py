@@ -17,7 +17,7 @@ from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
 from reconciler.core.policy_change import PolicyChange
-from reconciler.core.saved_plan import instant
+from reconciler.core.saved_plan import format_utc
 from reconciler.core.state_records import PolicyRecord
 
 Document = dict[str, Any]
@@ -36,7 +36,7 @@ class PolicyFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class StatusSource:
     """The published status that stood in for a live read: where it is, and how old its read was."""
 
     source: str
@@ -45,7 +45,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityChange:
     """A key of the file that says whose account is written to, before and after; None: it says nothing."""
 
     key: str
@@ -54,7 +54,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class OldSide:
+class DiffBase:
     """The older of two files that are compared. Its policy counts, too: a change has to pass both.
 
     ``account`` and ``environment`` are what the account was called there, None when it was not there.
@@ -69,14 +69,14 @@ class OldSide:
     policy_change: PolicyChange | None
     account: str | None
     environment: str | None
-    identity: tuple[Identity, ...] = ()
+    identity: tuple[IdentityChange, ...] = ()
     not_compared: tuple[str, ...] = ()
     share_unproven: bool = False
     per_not_asked: tuple[timedelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedInfo:
     """When a plan was saved, until when it may be applied, and why it may not, even so (``stale``)."""
 
     made_at: datetime
@@ -87,8 +87,8 @@ class Kept:
     @property
     def words(self) -> str:
         """When it was saved, by what, and until when it may be applied."""
-        until = instant(self.expires_at)
-        return f"saved {instant(self.made_at)} by mmp {self.version}, may be applied until {until}"
+        until = format_utc(self.expires_at)
+        return f"saved {format_utc(self.made_at)} by mmp {self.version}, may be applied until {until}"
 
     @property
     def banner(self) -> str:
@@ -99,7 +99,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class PlanContext:
     """Where a plan belongs: the file it was made from and the host it is for (None offline).
 
     ``policy`` None: there is no policy file, only the guard. ``against`` None: live was read.
@@ -110,9 +110,9 @@ class Context:
     path: str
     sha256: str
     policy: PolicyFile | None = None
-    against: Published | None = None
-    old: OldSide | None = None
-    kept: Kept | None = None
+    against: StatusSource | None = None
+    old: DiffBase | None = None
+    kept: SavedInfo | None = None
 
     @classmethod
     def of(
@@ -121,7 +121,7 @@ class Context:
         host: str | None,
         policy: Policy | None = None,
         missing: PolicyRecord | None = None,
-    ) -> Context:
+    ) -> PlanContext:
         """Return the context of ``desired`` at ``host``, under ``policy``, or one whose file is missing."""
         file = PolicyFile(policy.path, policy.sha256) if policy else None
         if missing is not None:
@@ -133,16 +133,16 @@ EXPECTED_UID, PREFIX = "expect.uid", "credentials.prefix"
 """The keys of the file that say whose account is written to."""
 
 
-def identity_changes(was: Desired, now: Desired) -> tuple[Identity, ...]:
+def identity_changes(was: Desired, now: Desired) -> tuple[IdentityChange, ...]:
     """Return what ``now`` says otherwise than ``was`` of whose account is written to, with which keys."""
     found = (
-        Identity(EXPECTED_UID, was.expected_uid, now.expected_uid),
-        Identity(PREFIX, was.credentials_prefix, now.credentials_prefix),
+        IdentityChange(EXPECTED_UID, was.expected_uid, now.expected_uid),
+        IdentityChange(PREFIX, was.credentials_prefix, now.credentials_prefix),
     )
     return tuple(each for each in found if each.before != each.after)
 
 
-def plan_document(plan: Plan, context: Context, *, simulator: bool = False) -> Document:
+def plan_document(plan: Plan, context: PlanContext, *, simulator: bool = False) -> Document:
     """Return the ``mmp/plan/1`` document. ``simulator``: its host is the simulated exchange."""
     return {
         "format": "mmp/plan/1",
@@ -217,15 +217,15 @@ def apply_document(
     }
 
 
-def several(kind: str, documents: list[Document]) -> Document:
+def one_or_list(kind: str, documents: list[Document]) -> Document:
     """Return one account's document as it is, several wrapped as ``mmp/<kind>s/1``.
 
     The list is named after the kind: ``plans``, ``applies``, ``statuses``, ``histories``, ``pauses``.
     """
-    return documents[0] if len(documents) == 1 else listed(kind, documents)
+    return documents[0] if len(documents) == 1 else as_list(kind, documents)
 
 
-def listed(kind: str, documents: list[Document]) -> Document:
+def as_list(kind: str, documents: list[Document]) -> Document:
     """Return any number of documents wrapped as ``mmp/<kind>s/1``."""
     plural = _PLURALS.get(kind, f"{kind}s")
     return {"format": f"mmp/{plural}/1", plural: documents}
@@ -268,15 +268,15 @@ def _exposure(setting: Setting) -> dict[str, str]:
     }
 
 
-def _published(against: Published) -> Document:
+def _published(against: StatusSource) -> Document:
     return {
         "source": against.source,
-        "live_at": moment(against.live_at),
+        "live_at": format_utc_ms(against.live_at),
         "age_seconds": round(against.age_s, ETA_DIGITS),
     }
 
 
-def _old(old: OldSide) -> Document:
+def _old(old: DiffBase) -> Document:
     return {
         "path": old.path,
         "account": old.account,
@@ -331,7 +331,7 @@ def _refusal(refusal: Refusal) -> Document:
     }
 
 
-def moment(wall: datetime) -> str:
+def format_utc_ms(wall: datetime) -> str:
     """Write a time of day, UTC, to the millisecond: ``2026-03-01T03:00:00.000Z``."""
     return wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

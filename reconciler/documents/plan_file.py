@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.atomic_create import write_hint
-from reconciler.core.model import Desired, Kind
+from reconciler.core.model import Desired, ExchangeKind
 from reconciler.core.plan import Plan
-from reconciler.core.problems import json_text, printable
-from reconciler.core.saved_plan import MAX_EXPIRY, Place, SavedPlan, elsewhere, out_of_time
-from reconciler.documents.plan import Context, Document, Kept
+from reconciler.core.problems import escape_unprintable, json_text
+from reconciler.core.saved_plan import MAX_EXPIRY, PlanTarget, SavedPlan, expired, target_mismatches
+from reconciler.documents.plan import Document, PlanContext, SavedInfo
 from reconciler.documents.saved_plan import Origin
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
@@ -40,17 +40,19 @@ class LoadedPlan:
 
     path: str
     saved: SavedPlan
-    context: Context
+    context: PlanContext
     document: Document
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> SavedInfo:
         """When it was saved and until when it may be applied."""
         assert self.context.kept is not None
         return self.context.kept
 
 
-def save_plan(path: Path, plan: Plan, context: Context, origin: Origin, *, expires_s: float | None) -> None:
+def save_plan(
+    path: Path, plan: Plan, context: PlanContext, origin: Origin, *, expires_s: float | None
+) -> None:
     """Save ``plan`` to ``path`` so that it can be applied as it was reviewed, for 24 h unless told.
 
     Raises UsageError for a time span that is none, MmpError when the file cannot be written.
@@ -72,7 +74,7 @@ def load_plan(path: str) -> LoadedPlan:
     from reconciler.documents.read import read_document
     from reconciler.documents.saved_plan import context_of, read_saved
 
-    source = printable(path)
+    source = escape_unprintable(path)
     with with_path(path):
         document = read_document(read_bounded(path, "plan"), source, "plan")
         saved = read_saved(document, source)
@@ -86,18 +88,18 @@ def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | No
     account, environment, host or config, or has not the digest ``expect``.
     """
     loaded = load_plan(path)
-    simulator = base.kind is Kind.SIMULATOR
-    here = Place(desired.account, desired.environment, base.host, simulator, desired.sha256)
-    late = out_of_time(loaded.saved, datetime.now(UTC))
+    simulator = base.kind is ExchangeKind.SIMULATOR
+    here = PlanTarget(desired.account, desired.environment, base.host, simulator, desired.sha256)
+    late = expired(loaded.saved, datetime.now(UTC))
     digest = loaded.saved.plan.digest
     other = () if expect in (None, digest) else (f"its digest is {digest}, not the expected {expect}",)
-    reasons = (*((late,) if late else ()), *elsewhere(loaded.saved.place, here), *other)
+    reasons = (*((late,) if late else ()), *target_mismatches(loaded.saved.place, here), *other)
     if reasons:
         raise PlanStale(
             "plan-stale",
-            f"nothing was sent, because {printable(path)} is not a plan for here and now: "
+            f"nothing was sent, because {escape_unprintable(path)} is not a plan for here and now: "
             + "; ".join(reasons),
-            f"make a new plan and have it reviewed; the config read was {printable(desired.path)}",
+            f"make a new plan and have it reviewed; the config read was {escape_unprintable(desired.path)}",
             path=path,
         )
     return loaded
@@ -121,14 +123,14 @@ def read_bounded(path: str, kind: str) -> bytes:
         return read_regular(path, MAX_DOCUMENT_BYTES + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        message = f"{printable(path)} cannot be read: {why}"
+        message = f"{escape_unprintable(path)} cannot be read: {why}"
         hint = NOT_REGULAR_HINT if isinstance(error, NotRegularFile) else "check the path"
         raise InvalidInput(f"{kind}-unreadable", message, hint) from None
 
 
 def stale_reasons(loaded: LoadedPlan) -> tuple[str, ...]:
     """Return every reason, known offline, for which ``apply`` would refuse the plan; none when fresh."""
-    late = out_of_time(loaded.saved, datetime.now(UTC))
+    late = expired(loaded.saved, datetime.now(UTC))
     changed = "the config has changed since" if _config_has_changed(loaded) else None
     return tuple(reason for reason in (late, changed) if reason is not None)
 
@@ -175,5 +177,5 @@ def _write_aside(path: Path, content: bytes) -> None:
 
 
 def _unwritable(path: Path, why: str, hint: str) -> MmpError:
-    message = f"the plan was not saved to {printable(str(path))}: {why}"
+    message = f"the plan was not saved to {escape_unprintable(str(path))}: {why}"
     return MmpError("out-unwritable", message, hint, path=str(path))

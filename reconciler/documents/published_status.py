@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, Family, LiveRow, Pause
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.published_status import Seen, Snapshot
+from reconciler.core.published_status import PublishedFamily, Snapshot
 from reconciler.documents.plan import Document
 from reconciler.documents.saved_plan import parse_moment, setting_of
 
@@ -38,8 +38,8 @@ def _snapshot(document: Document, source: str) -> Snapshot:
     )
 
 
-def _seen(row: dict[str, Any]) -> Seen:
-    return Seen(
+def _seen(row: dict[str, Any]) -> PublishedFamily:
+    return PublishedFamily(
         wanted=setting_of(row["desired"]),
         applied=setting_of(row["applied"]) if row["applied"] else None,
         live=_row(row["live"]) if row["live"] else None,
@@ -54,7 +54,7 @@ def _pause(row: dict[str, Any], source: str) -> Pause:
         reason=row["reason"],
         since=parse_moment(row["since"], source),
         until=None if row["until"] is None else parse_moment(row["until"], source),
-        fought=None if row["fought"] is None else setting_of(row["fought"]),
+        contested=None if row["fought"] is None else setting_of(row["fought"]),
     )
 
 

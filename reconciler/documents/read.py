@@ -12,7 +12,7 @@ import re
 from itertools import islice
 from typing import Any, NoReturn
 
-from reconciler.core.problems import MAX_PROBLEMS, MAX_SHOWN, printable
+from reconciler.core.problems import MAX_PROBLEMS, MAX_SHOWN, escape_unprintable
 from reconciler.errors import InvalidInput
 from reconciler.schema_files import load_schema
 from reconciler.secret import has_secret
@@ -105,7 +105,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _cut(text: str) -> str:
     """Return somebody else's text, at most so long, safe for a terminal."""
-    return printable(text if len(text) <= 2 * MAX_SHOWN else text[: 2 * MAX_SHOWN - 1] + "…")
+    return escape_unprintable(text if len(text) <= 2 * MAX_SHOWN else text[: 2 * MAX_SHOWN - 1] + "…")
 
 
 def _refused(kind: str, what: str, source: str, message: str) -> InvalidInput:

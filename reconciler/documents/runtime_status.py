@@ -8,24 +8,31 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from reconciler.core.monitoring.protection import Judged, Standing
-from reconciler.core.monitoring.runtime import FileState, Objection, Outage, Trouble, Vitals, alive
+from reconciler.core.monitoring.protection import Protection, ProtectionResult
+from reconciler.core.monitoring.runtime import (
+    AccountRuntime,
+    FileState,
+    Outage,
+    RecentError,
+    TerminalError,
+    alive,
+)
 from reconciler.core.monitoring.status import Status
 from reconciler.core.problems import Problem
 from reconciler.documents.plan import Document
 from reconciler.render.problems import problems_document
-from reconciler.render.status import moment, status_document
+from reconciler.render.status import format_utc_ms, status_document
 
 
-def watched_document(
-    status: Status, vitals: Vitals, judged: Judged, *, now: float, dropped_log_lines: int
+def runtime_document(
+    status: Status, vitals: AccountRuntime, judged: ProtectionResult, *, now: float, dropped_log_lines: int
 ) -> Document:
     """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
 
     Where the state of the account is not known, it is not said to be in sync. ``dropped_log_lines`` are
     those of the whole process.
     """
-    in_sync = status.in_sync and judged.standing is not Standing.UNKNOWN
+    in_sync = status.in_sync and judged.protection is not Protection.UNKNOWN
     watch = {**_watch(status, vitals, judged, now), "dropped_log_lines": dropped_log_lines}
     return {**status_document(status), "in_sync": in_sync, "watch": watch}
 
@@ -35,8 +42,8 @@ def file_document(file: FileState) -> Document:
     return {
         "path": file.path,
         "sha256": file.sha256 or None,
-        "accepted_at": moment(file.accepted_at),
-        "rejected_at": moment(file.rejected_at),
+        "accepted_at": format_utc_ms(file.accepted_at),
+        "rejected_at": format_utc_ms(file.rejected_at),
         "problems": problems_of(file.problems),
     }
 
@@ -52,22 +59,22 @@ def at_wall(instant: float | None, status: Status, now: float) -> datetime | Non
     return None if instant is None else status.asked_at + timedelta(seconds=instant - now)
 
 
-def _watch(status: Status, vitals: Vitals, judged: Judged, now: float) -> Document:
+def _watch(status: Status, vitals: AccountRuntime, judged: ProtectionResult, now: float) -> Document:
     return {
-        "standing": judged.standing.value,
+        "standing": judged.protection.value,
         "sentence": judged.sentence,
         "started": vitals.started,
-        "in_sync_at": moment(at_wall(vitals.in_sync_at, status, now)),
+        "in_sync_at": format_utc_ms(at_wall(vitals.in_sync_at, status, now)),
         "loop": {
             "alive": alive(vitals, now),
-            "heard_at": moment(at_wall(vitals.heard_at, status, now)),
+            "heard_at": format_utc_ms(at_wall(vitals.last_step_at, status, now)),
             "locked_out": vitals.locked_out or None,
         },
         "config": file_document(vitals.config) if vitals.config else None,
         "policy": file_document(vitals.policy) if vitals.policy else None,
         "outage": _outage(vitals.outage, status, now),
-        "objection": _objection(vitals.objection),
-        "troubles": [_trouble(trouble) for trouble in vitals.troubles],
+        "objection": _objection(vitals.terminal_error),
+        "troubles": [_trouble(trouble) for trouble in vitals.errors],
     }
 
 
@@ -75,25 +82,25 @@ def _outage(outage: Outage | None, status: Status, now: float) -> Document | Non
     if outage is None:
         return None
     return {
-        "since": moment(outage.since_wall),
+        "since": format_utc_ms(outage.since_wall),
         "failures": outage.failures,
         "doing": outage.failed.doing,
         "code": outage.failed.reply.code,
         "message": outage.failed.reply.message,
-        "retry_at": moment(at_wall(outage.failed.retry_at, status, now)),
+        "retry_at": format_utc_ms(at_wall(outage.failed.retry_at, status, now)),
     }
 
 
-def _objection(objection: Objection | None) -> Document | None:
+def _objection(objection: TerminalError | None) -> Document | None:
     if objection is None:
         return None
     return {"code": objection.reply.code, "message": objection.reply.message}
 
 
-def _trouble(trouble: Trouble) -> Document:
+def _trouble(trouble: RecentError) -> Document:
     return {
-        "at": moment(trouble.at),
+        "at": format_utc_ms(trouble.at),
         "code": trouble.code,
-        "told": trouble.told,
+        "told": trouble.message,
         "family": trouble.family,
     }

@@ -19,18 +19,18 @@ from typing import Any
 
 from reconciler import __version__
 from reconciler.core.change_direction import changed_fields, direction
-from reconciler.core.model import Environment, Family, Field, Quantity, Setting, Source
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
-from reconciler.core.policy import Kind, Refusal
+from reconciler.core.model import Environment, Family, Field, FilePosition, Quantity, Setting
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
+from reconciler.core.policy import Refusal, RefusalKind
 from reconciler.core.problems import json_text
-from reconciler.core.saved_plan import Place, SavedPlan, in_sending_order
+from reconciler.core.saved_plan import PlanTarget, SavedPlan, in_sending_order
 from reconciler.documents.plan import (
-    Context,
     Document,
-    Kept,
+    PlanContext,
     PolicyFile,
-    Published,
-    moment,
+    SavedInfo,
+    StatusSource,
+    format_utc_ms,
     plan_document,
 )
 from reconciler.errors import InvalidInput
@@ -57,8 +57,8 @@ def saved_document(
     """Return a plan's document with what it takes to apply it later."""
     saved = {
         "id": plan_id,
-        "made_at": moment(made_at),
-        "expires_at": moment(expires_at),
+        "made_at": format_utc_ms(made_at),
+        "expires_at": format_utc_ms(expires_at),
         "simulator": origin.simulator,
         "uid": origin.uid,
         "mmp": __version__,
@@ -88,7 +88,7 @@ def read_saved(document: Document, source: str) -> SavedPlan:
     found = SavedPlan(
         id=saved["id"],
         plan=_plan(document),
-        place=Place(
+        place=PlanTarget(
             document["account"],
             Environment(document["environment"]),
             document["host"],
@@ -112,20 +112,20 @@ def _is_as_written(document: Document, saved: SavedPlan) -> bool:
     return written == {name: value for name, value in document.items() if name != "saved"}
 
 
-def context_of(document: Document, saved: SavedPlan) -> Context:
+def context_of(document: Document, saved: SavedPlan) -> PlanContext:
     """Return the context of a saved plan; nothing is known yet of why it may be stale."""
     policy, against = document["policy"], document.get("against")
-    return Context(
+    return PlanContext(
         host=document["host"],
         path=document["config"]["path"],
         sha256=document["config"]["sha256"],
         policy=PolicyFile(policy["path"], policy["sha256"], "missing" in policy) if policy else None,
-        against=Published(
+        against=StatusSource(
             against["source"], parse_moment(against["live_at"], against["source"]), against["age_seconds"]
         )
         if against
         else None,
-        kept=Kept(saved.made_at, saved.expires_at, saved.version, ()),
+        kept=SavedInfo(saved.made_at, saved.expires_at, saved.version, ()),
     )
 
 
@@ -169,8 +169,8 @@ def _change(row: dict[str, Any]) -> Change:
         reason=Reason(row["reason"]),
         before=before,
         after=after,
-        source=Source(source["path"], source["line"], source["column"]) if source else None,
-        because=Because(row["because"]) if row["because"] else None,
+        source=FilePosition(source["path"], source["line"], source["column"]) if source else None,
+        because=HoldReason(row["because"]) if row["because"] else None,
         direction=direction(before, after) if moves else None,
         fields=changed_fields(before, after) if moves else (),
         eta_s=row["eta_seconds"],
@@ -188,7 +188,7 @@ def _known_at(row: dict[str, Any]) -> float | None:
 
 def _refusal(row: dict[str, Any]) -> Refusal:
     return Refusal(
-        kind=Kind(row["kind"]),
+        kind=RefusalKind(row["kind"]),
         family=Family(row["family"]),
         rule=row["rule"],
         measured=row["measured"],

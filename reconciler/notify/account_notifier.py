@@ -11,28 +11,34 @@ from datetime import datetime
 
 from reconciler.core.events import (
     ConfigAccepted,
-    ConfigAwaited,
+    ConfigMissing,
     ConfigRejected,
-    ConfigWithdrawn,
     Event,
     LeaseTaken,
     LoopFailed,
+    LoopIdle,
     Planned,
     PolicyAccepted,
     PolicyRejected,
-    WentIdle,
+    RejectedConfigRemoved,
 )
-from reconciler.core.monitoring.alerts import Kind, conditions, refused_file
-from reconciler.core.monitoring.notifications import Mark, Notice, Stories, Turn, tell
-from reconciler.core.monitoring.protection import stands
-from reconciler.core.monitoring.runtime import FileState, Vitals, status_of
-from reconciler.core.monitoring.unloaded_files import Unkept
-from reconciler.documents.notification import Advice, file_notice_document, notice_document
+from reconciler.core.monitoring.alerts import AlertKind, active_alerts, rejected_file_alerts
+from reconciler.core.monitoring.notifications import (
+    AlertIdentity,
+    AlertStates,
+    Notification,
+    Transition,
+    advance,
+)
+from reconciler.core.monitoring.protection import runtime_protection
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, status_of
+from reconciler.core.monitoring.unloaded_files import UnloadedFiles
+from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
 
-TURNING = (
+TRIGGERS = (
     Planned,
-    WentIdle,
+    LoopIdle,
     LoopFailed,
     ConfigAccepted,
     ConfigRejected,
@@ -42,31 +48,31 @@ TURNING = (
 """Events at which one looks: a plan that says something new, the end of whatever was done, a file."""
 
 
-class PolicyStories:
+class PolicyDeduper:
     """What was told of each policy since it turned: of many accounts under it, the first one tells."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, Turn, Mark]] = set()
+        self._told: set[tuple[str, Transition, AlertIdentity]] = set()
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take an event before the accounts do: where a policy turned, it may be told of again."""
         if isinstance(event, PolicyAccepted | PolicyRejected):
             self._told = {told for told in self._told if told[0] != event.path}
 
-    def is_news(self, notice: Notice) -> bool:
+    def should_send(self, notice: Notification) -> bool:
         """Tell whether nobody told that yet; from then on somebody did."""
-        if notice.kind is not Kind.POLICY_REJECTED:
+        if notice.kind is not AlertKind.POLICY_REJECTED:
             return True
-        file = notice.condition.about
+        file = notice.alert.about
         assert isinstance(file, FileState)
-        told = (file.path, notice.turn, notice.condition.mark)
+        told = (file.path, notice.status, notice.alert.identity)
         if told in self._told:
             return False
         self._told.add(told)
         return True
 
 
-class Teller:
+class AccountNotifier:
     """One account's stories so far. ``post`` takes a document and must neither wait nor fail.
 
     ``policies`` are what the accounts of a process have in common.
@@ -78,65 +84,67 @@ class Teller:
         advice: Advice,
         *,
         interval_s: float,
-        policies: PolicyStories,
+        policies: PolicyDeduper,
     ) -> None:
         self._policies = policies
         self._post = post
         self._advice = advice
         self._interval_s = interval_s
-        self._stories: Stories = {}
+        self._stories: AlertStates = {}
         self._taken_over = False
 
-    def hear(self, event: Event, vitals: Vitals, *, now: float, wall: datetime) -> None:
+    def on_event(self, event: Event, vitals: AccountRuntime, *, now: float, wall: datetime) -> None:
         """Take an event, and the vitals after it; tells what began or is over, if anything."""
         if isinstance(event, LeaseTaken):
             self._taken_over = bool(event.before)
-        if not isinstance(event, TURNING):
+        if not isinstance(event, TRIGGERS):
             return
-        self._stories, found = tell(self._stories, conditions(vitals), now=now, wall=wall)
+        self._stories, found = advance(self._stories, active_alerts(vitals), now=now, wall=wall)
         notices = [notice for notice in found if self._is_news(notice)]
         if not notices:
             return
         status = status_of(vitals, now=now, wall=wall)
-        judged = stands(vitals, status, now=now, interval_s=self._interval_s)
+        judged = runtime_protection(vitals, status, now=now, interval_s=self._interval_s)
         for notice in notices:
-            self._post(notice_document(notice, vitals, judged, at=wall, advice=self._advice))
+            self._post(notification_document(notice, vitals, judged, at=wall, advice=self._advice))
 
-    def _is_news(self, notice: Notice) -> bool:
+    def _is_news(self, notice: Notification) -> bool:
         """Tell whether it is: being protected is none of an account that another replica kept till now."""
-        if self._taken_over and notice.kind is Kind.PROTECTED:
+        if self._taken_over and notice.kind is AlertKind.PROTECTED:
             return False
-        return self._policies.is_news(notice)
+        return self._policies.should_send(notice)
 
 
-class FileTeller:
+class FileNotifier:
     """The stories of files by which no account is kept, one each. ``post`` is as a Teller's."""
 
     def __init__(self, post: Callable[[Document], None], *, host: str, simulator: bool) -> None:
         self._post = post
         self._host = host
         self._simulator = simulator
-        self._stories: dict[str, Stories] = {}
+        self._stories: dict[str, AlertStates] = {}
         self._gone: set[str] = set()
 
-    def hear(self, unkept: Unkept, event: Event, *, now: float, wall: datetime) -> None:
+    def on_event(self, unkept: UnloadedFiles, event: Event, *, now: float, wall: datetime) -> None:
         """Take an event, and the files that are refused since; tells what began or is over, if anything."""
-        refused = {file.path: file for file in unkept.refused}
+        refused = {file.path: file for file in unkept.rejected}
         self._gone = (self._gone & self._stories.keys()) - refused.keys()
         match event:
-            case ConfigWithdrawn(path):
+            case RejectedConfigRemoved(path):
                 self._gone.add(path)
-            case ConfigAwaited(paths):
+            case ConfigMissing(paths):
                 self._gone.update(paths)
             case _:
                 pass
         for path in sorted(self._stories.keys() | refused.keys()):
-            found = refused_file(refused[path]) if path in refused else {}
-            self._stories[path], notices = tell(self._stories.get(path, {}), found, now=now, wall=wall)
+            found = rejected_file_alerts(refused[path]) if path in refused else {}
+            self._stories[path], notices = advance(self._stories.get(path, {}), found, now=now, wall=wall)
             for notice in notices:
                 self._tell(notice, path, wall)
         self._stories = {path: stories for path, stories in self._stories.items() if stories}
 
-    def _tell(self, notice: Notice, path: str, wall: datetime) -> None:
+    def _tell(self, notice: Notification, path: str, wall: datetime) -> None:
         gone, host, simulator = path in self._gone, self._host, self._simulator
-        self._post(file_notice_document(notice, path, gone=gone, host=host, simulator=simulator, at=wall))
+        self._post(
+            file_notification_document(notice, path, gone=gone, host=host, simulator=simulator, at=wall)
+        )

@@ -19,7 +19,7 @@ RETRIED = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DeliveryResult:
     """How one try went: ``status`` of the reply, None when there was none; ``why`` it failed, in words.
 
     ``retry_after`` is the header of that name, "" without one.
@@ -35,7 +35,7 @@ class Answer:
         return self.status is not None and 200 <= self.status < 300
 
 
-def next_wait_s(tries: int, answer: Answer, wall: datetime) -> float | None:
+def retry_delay_s(tries: int, answer: DeliveryResult, wall: datetime) -> float | None:
     """Return how long to wait after the ``tries``-th try failed so; None: it is given up."""
     if tries >= MAX_TRIES or not _is_worth_it(answer.status):
         return None

@@ -22,10 +22,10 @@ import aiohttp
 from yarl import URL  # aiohttp's own URL type; given as one, an address is used as it stands
 
 from reconciler import __version__
-from reconciler.core.monitoring.alerts import Severity
+from reconciler.core.monitoring.alerts import AlertSeverity
 from reconciler.core.problems import json_text
 from reconciler.daemon_threads import use_daemon_executor
-from reconciler.notify.retry import Answer, next_wait_s
+from reconciler.notify.retry import DeliveryResult, retry_delay_s
 from reconciler.notify.target import Target
 
 MAX_WAITING = 100
@@ -61,7 +61,7 @@ _HEADERS = {
 }
 
 
-_WORST_FIRST = tuple(Severity)
+_WORST_FIRST = tuple(AlertSeverity)
 
 _OUTCOME = {True: ("debug", "notice delivered"), False: ("warning", "notice not delivered")}
 
@@ -71,11 +71,11 @@ class Message:
     """One notice on its way: its bytes, its kind for the log, and how bad what it tells is."""
 
     kind: str
-    severity: Severity
+    severity: AlertSeverity
     body: bytes
 
 
-class Notifier:
+class WebhookSender:
     """The thread, and one worker per webhook in it."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Notifier:
     def post(self, document: Mapping[str, Any]) -> None:
         """Hand a notice over for every webhook; never waits, never fails, may be called by any thread."""
         body = json_text(document, separators=(",", ":")).encode()
-        message = Message(str(document["kind"]), Severity(document["severity"]), body)
+        message = Message(str(document["kind"]), AlertSeverity(document["severity"]), body)
         for worker in self._workers:
             worker.put(message)
         self._call(self._wake)
@@ -191,7 +191,7 @@ class _Worker:
         """Try until it is taken or given up; while closing, once."""
         tries = 1
         while not (answer := await self._try(session, message)).delivered:
-            again_s = None if self._closing.is_set() else next_wait_s(tries, answer, datetime.now(UTC))
+            again_s = None if self._closing.is_set() else retry_delay_s(tries, answer, datetime.now(UTC))
             if again_s is None:
                 break
             self._tell("debug", "notice tried again", message, tries, answer)
@@ -210,7 +210,7 @@ class _Worker:
             for wait in waits:
                 wait.cancel()
 
-    async def _try(self, session: aiohttp.ClientSession, message: Message) -> Answer:
+    async def _try(self, session: aiohttp.ClientSession, message: Message) -> DeliveryResult:
         url = URL(self._target.url.reveal(), encoded=True)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -218,11 +218,11 @@ class _Worker:
                     url, data=message.body, headers=_HEADERS, allow_redirects=False
                 ) as response:
                     retry_after = response.headers.get("Retry-After", "")
-                    return Answer(response.status, f"it answered {response.status}", retry_after)
+                    return DeliveryResult(response.status, f"it answered {response.status}", retry_after)
         except TimeoutError:
-            return Answer(None, f"it did not answer within {self._timeout_s:g} s")
+            return DeliveryResult(None, f"it did not answer within {self._timeout_s:g} s")
         except Exception as error:
-            return Answer(None, _words(error))
+            return DeliveryResult(None, _words(error))
 
     def _take(self) -> Message | None:
         with self._lock:
@@ -231,7 +231,7 @@ class _Worker:
             self._in_hand = 1
             return self._waiting.popleft()
 
-    def _tell(self, level: str, event: str, message: Message, tries: int, answer: Answer) -> None:
+    def _tell(self, level: str, event: str, message: Message, tries: int, answer: DeliveryResult) -> None:
         told = {"to": self._target.shown, "kind": message.kind, "tries": tries}
         self._say(level, event, told if answer.delivered else told | {"reason": answer.why})
 

@@ -19,7 +19,7 @@ from typing import NoReturn, final
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler import __version__
-from reconciler.core.model import Environment, Family, Field, Kind, Setting
+from reconciler.core.model import Environment, ExchangeKind, Family, Field, Setting
 from reconciler.errors import UsageError
 from reconciler.okx.credentials import Credentials
 from reconciler.secret import MASK
@@ -48,7 +48,7 @@ class BaseUrl:
 
     url: str
     host: str
-    kind: Kind
+    kind: ExchangeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def parse_base_url(text: str, allow_hosts: frozenset[str] = frozenset()) -> Base
         )
     bracketed = f"[{host}]" if ":" in host else host
     url = f"{parts.scheme}://{bracketed}" + ("" if port is None else f":{port}")
-    return BaseUrl(url, host, Kind.SIMULATOR if loopback else Kind.OKX)
+    return BaseUrl(url, host, ExchangeKind.SIMULATOR if loopback else ExchangeKind.OKX)
 
 
 def _split(text: str) -> tuple[SplitResult, int | None]:

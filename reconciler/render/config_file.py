@@ -22,7 +22,7 @@ from reconciler.core.model import (
     Setting,
     parse_family,
 )
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.render.values import field_value
 
 DEFAULT_PREFIX = "OKX_"
@@ -65,7 +65,7 @@ def imported(read: LiveRead) -> Imported:
     """Split a live read into what a file can say and what it cannot."""
     left_out: dict[str, str] = dict(read.unreadable.items())
     for name in read.odd_names.values():
-        left_out[printable(name)] = _why_odd(name)
+        left_out[escape_unprintable(name)] = _why_odd(name)
     if read.nameless:
         left_out[NO_NAME] = f"the exchange sent {read.nameless} of them"
     settings: dict[Family, Setting] = {}
@@ -128,7 +128,7 @@ def common_values(settings: Mapping[Family, Setting]) -> dict[Field, str]:
     return found
 
 
-def meaning(setting: Setting) -> str:
+def describe_setting(setting: Setting) -> str:
     """Say in one phrase what a setting does."""
     if setting.disabled:
         return "protection is switched off"
@@ -180,7 +180,7 @@ def _family_line(family: Family, setting: Setting, common: Mapping[Field, str]) 
     ]
     # Quoted where YAML could take the beginning of a key for a number.
     key = f'"{family}"' if family[0].isdigit() else family
-    return _line(f"  {key}: {{{', '.join(own)}}}", meaning(setting))
+    return _line(f"  {key}: {{{', '.join(own)}}}", describe_setting(setting))
 
 
 def _text(name: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.core.doctor import Finding, Mark, exit_status
-from reconciler.core.problems import printable
+from reconciler.core.doctor import CheckResult, CheckStatus, exit_status
+from reconciler.core.problems import escape_unprintable
 from reconciler.documents.plan import Document
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.values import count
 
 
 @dataclass(frozen=True, slots=True)
-class Checkup:
+class DoctorReport:
     """One file's findings. ``account`` and ``environment`` are None when the file does not hold."""
 
     path: str
@@ -21,10 +21,10 @@ class Checkup:
     environment: str | None
     host: str
     simulator: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
 
-def doctor_document(checkup: Checkup) -> Document:
+def doctor_document(checkup: DoctorReport) -> Document:
     """Return the ``mmp/doctor/1`` document."""
     return {
         "format": "mmp/doctor/1",
@@ -38,7 +38,7 @@ def doctor_document(checkup: Checkup) -> Document:
             {
                 "check": finding.check,
                 "mark": finding.mark.value,
-                "message": finding.told,
+                "message": finding.message,
                 "hint": finding.remedy or None,
             }
             for finding in checkup.findings
@@ -46,34 +46,39 @@ def doctor_document(checkup: Checkup) -> Document:
     }
 
 
-def doctor_text(checkup: Checkup, *, paint: Paint = plain) -> str:
+def doctor_text(checkup: DoctorReport, *, paint: Paint = plain) -> str:
     """Return one line per finding, what to do under it, and a summary; ends in a newline."""
     banner = paint("SIMULATOR ", Tone.WARN) if checkup.simulator else ""
     whose = f"{checkup.account} ({checkup.environment})" if checkup.account else "unknown account"
-    place = f"{paint(whose, Tone.STRONG)} at {printable(checkup.host)} · {printable(checkup.path)}"
+    host, path = escape_unprintable(checkup.host), escape_unprintable(checkup.path)
+    place = f"{paint(whose, Tone.STRONG)} at {host} · {path}"
     lines = [f"{banner}{place}", ""]
     for finding in checkup.findings:
         symbol, tone = _LOOK[finding.mark]
-        told = printable(finding.told)
+        told = escape_unprintable(finding.message)
         lines.append(f"  {paint(f'{symbol} {finding.check:<{_WIDTH}}', tone)}  {told}")
         if finding.remedy:
-            lines.append(f"  {'':<{_WIDTH + 2}}  → {printable(finding.remedy)}")
+            lines.append(f"  {'':<{_WIDTH + 2}}  → {escape_unprintable(finding.remedy)}")
     return "\n".join([*lines, "", _summary(checkup.findings)]) + "\n"
 
 
 _LOOK = {
-    Mark.OK: ("✓", Tone.GOOD),
-    Mark.ADVICE: ("!", Tone.WARN),
-    Mark.FAILED: ("✗", Tone.BAD),
-    Mark.SKIPPED: ("-", Tone.QUIET),
+    CheckStatus.OK: ("✓", Tone.GOOD),
+    CheckStatus.ADVICE: ("!", Tone.WARN),
+    CheckStatus.FAILED: ("✗", Tone.BAD),
+    CheckStatus.SKIPPED: ("-", Tone.QUIET),
 }
 _WIDTH = len("permissions")
 
 
-def _summary(findings: Sequence[Finding]) -> str:
-    number = {mark: sum(finding.mark is mark for finding in findings) for mark in Mark}
-    if not number[Mark.FAILED]:
-        told = f"; {count(number[Mark.ADVICE], 'thing')} worth knowing" if number[Mark.ADVICE] else ""
+def _summary(findings: Sequence[CheckResult]) -> str:
+    number = {mark: sum(finding.mark is mark for finding in findings) for mark in CheckStatus}
+    if not number[CheckStatus.FAILED]:
+        told = (
+            f"; {count(number[CheckStatus.ADVICE], 'thing')} worth knowing"
+            if number[CheckStatus.ADVICE]
+            else ""
+        )
         return f"Nothing stands in the way{told}."
-    more = f", {number[Mark.SKIPPED]} not checked" if number[Mark.SKIPPED] else ""
-    return f"{count(number[Mark.FAILED], 'problem')} to be put right{more}."
+    more = f", {number[CheckStatus.SKIPPED]} not checked" if number[CheckStatus.SKIPPED] else ""
+    return f"{count(number[CheckStatus.FAILED], 'problem')} to be put right{more}."

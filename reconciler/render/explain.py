@@ -6,12 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from reconciler.core.model import Desired, Family, Field, Source, interval_text, window_text
-from reconciler.core.policy import Bound, Floor, Policy, effective_bounds, effective_exposure, plainly
-from reconciler.core.problems import Explanation, printable
+from reconciler.core.model import Desired, Family, Field, FilePosition, interval_text, window_text
+from reconciler.core.policy import (
+    Bound,
+    Floor,
+    Policy,
+    effective_bounds,
+    effective_exposure,
+    format_decimal,
+)
+from reconciler.core.problems import Explanation, escape_unprintable
 from reconciler.documents.plan import Document
 from reconciler.render.color import Paint, Tone, plain
-from reconciler.render.config_file import meaning
+from reconciler.render.config_file import describe_setting
 from reconciler.render.values import field_value
 
 
@@ -31,7 +38,7 @@ class Value:
 
     field: Field
     text: str
-    source: Source
+    source: FilePosition
     own: bool
     allowed: str
 
@@ -50,7 +57,7 @@ class FamilyTerm:
 
 
 def family_term(
-    family: Family, desired: Desired, places: dict[Field, tuple[Source, bool]], policy: Policy | None
+    family: Family, desired: Desired, places: dict[Field, tuple[FilePosition, bool]], policy: Policy | None
 ) -> FamilyTerm:
     """Put together what is known of ``family``; ``places`` is (source, own or not) by field."""
     owner = (family, desired.account, desired.environment.value, desired.path)
@@ -63,7 +70,7 @@ def family_term(
         Value(name, field_value(wanted.setting, name), *places[name], bound_words(name, bounds.get(name)))
         for name in Field
     )
-    return FamilyTerm(*owner, meaning(wanted.setting), values, _policy_notes(family, policy))
+    return FamilyTerm(*owner, describe_setting(wanted.setting), values, _policy_notes(family, policy))
 
 
 def bound_words(name: Field, bound: Bound | None) -> str:
@@ -83,7 +90,7 @@ def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
     blocks = []
     for term in terms:
         told = term.explanation
-        lines = [f"{paint(printable(term.name), Tone.STRONG)} · {told.title}", f"  {told.meaning}"]
+        lines = [f"{paint(escape_unprintable(term.name), Tone.STRONG)} · {told.title}", f"  {told.meaning}"]
         lines += [f"  {note}" for note in term.notes]
         lines += [f"  → {told.remedy}"] if told.remedy else []
         blocks.append("\n".join(lines) + "\n")
@@ -113,7 +120,7 @@ def families_text(terms: Sequence[FamilyTerm], *, paint: Paint = plain) -> str:
     """Return a line per field: value, where it comes from, what the policy allows."""
     blocks = []
     for term in terms:
-        place = f"{term.account} ({term.environment}) · {printable(term.path)}"
+        place = f"{term.account} ({term.environment}) · {escape_unprintable(term.path)}"
         lines = [f"{paint(term.family, Tone.STRONG)} in {place}", f"  {term.meaning}"]
         lines += [_value_line(value) for value in term.values]
         lines += [f"  {note}" for note in term.notes]
@@ -148,7 +155,7 @@ _VALUE_WIDTH = len("until-reset")
 
 def _value_line(value: Value) -> str:
     source = value.source
-    place = f"{printable(source.path)}:{source.line}:{source.column}"
+    place = f"{escape_unprintable(source.path)}:{source.line}:{source.column}"
     origin = f"{'its own' if value.own else 'from defaults'}, {place}"
     allowed = f"; policy: {value.allowed}" if value.allowed else ""
     return f"  {value.field.value:<{_FIELD_WIDTH}}  {value.text:<{_VALUE_WIDTH}}  {origin}{allowed}"
@@ -171,7 +178,7 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
     notes = ["policy: protected, so it may not be removed, disabled or paused"]
     told = notes if family in policy.protected else []
     if policy.loosening.max_factor is not None:
-        most = plainly(policy.loosening.max_factor)
+        most = format_decimal(policy.loosening.max_factor)
         told.append(f"policy: one change may raise its exposure by a factor of {most}")
         if policy.loosening.per is not None:
             window = window_text(policy.loosening.per)
@@ -179,7 +186,7 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
         if policy.loosening.unknown_allowed:
             told.append("policy: it may be changed even where no read and no record shows it (--no-live)")
     told += [
-        f"policy: exposure {name.value} at most {plainly(limit)}"
+        f"policy: exposure {name.value} at most {format_decimal(limit)}"
         for name, limit in effective_exposure(family, policy).items()
     ]
     if not policy.disable_allowed:
@@ -188,9 +195,9 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
 
 
 def _guarded(floor: Floor) -> str:
-    least, most = interval_text(floor.time_interval_ms), plainly(floor.factor)
+    least, most = interval_text(floor.time_interval_ms), format_decimal(floor.factor)
     return f"disabling it, a timeInterval below {least}, or a factor of {most} or more needs --allow"
 
 
 def _number(name: Field, value: Decimal) -> str:
-    return plainly(value) if name is Field.QTY_LIMIT else interval_text(int(value))
+    return format_decimal(value) if name is Field.QTY_LIMIT else interval_text(int(value))

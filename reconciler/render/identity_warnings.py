@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reconciler.core.plan import Basis, Plan, Reason
-from reconciler.documents.plan import EXPECTED_UID, Context, Identity, OldSide
+from reconciler.documents.plan import EXPECTED_UID, DiffBase, IdentityChange, PlanContext
 from reconciler.render.values import families
 
 Quote = Callable[[str], str]
@@ -20,14 +20,14 @@ SHOWN_ACCOUNTS = 5
 """Names in one sentence; documents have all of them."""
 
 
-def account_sentences(plan: Plan, context: Context, quote: Quote) -> tuple[str, ...]:
+def account_sentences(plan: Plan, context: PlanContext, quote: Quote) -> tuple[str, ...]:
     """Return what has to be said of the account before its changes; nothing when all is as usual."""
     if context.old is not None:
         return tuple(_since(plan, context.old, quote))
     return (_unrecorded(plan, quote),) if is_unrecorded(plan) else ()
 
 
-def is_otherwise(plan: Plan, context: Context) -> bool:
+def is_renamed(plan: Plan, context: PlanContext) -> bool:
     """Tell whether two files are compared in which the account is called, lives or is known otherwise."""
     old = context.old
     if old is None:
@@ -35,7 +35,7 @@ def is_otherwise(plan: Plan, context: Context) -> bool:
     return bool(old.identity) or (old.account, old.environment) != (plan.account, plan.environment.value)
 
 
-def is_gone(plan: Plan) -> bool:
+def is_removed(plan: Plan) -> bool:
     """Tell whether the newer of two files has nothing of the account any more: a file is never empty."""
     return plan.basis is Basis.FILE and not plan.changes and not plan.unchanged
 
@@ -46,7 +46,7 @@ def is_unrecorded(plan: Plan) -> bool:
     return plan.basis is Basis.LAST_APPLIED and not plan.unchanged and reasons == {Reason.NEW}
 
 
-def _since(plan: Plan, old: OldSide, quote: Quote) -> Iterator[str]:
+def _since(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
     environment = plan.environment.value
     if old.not_compared:
         shown = [quote(name) for name in old.not_compared[:SHOWN_ACCOUNTS]]
@@ -63,7 +63,7 @@ def _since(plan: Plan, old: OldSide, quote: Quote) -> Iterator[str]:
             "so every family is new here and nothing counts as looser"
         )
         return
-    if is_gone(plan):
+    if is_removed(plan):
         yield (
             f"account {quote(plan.account)} ({environment}) is gone: {families(len(plan.unmanaged))} "
             "will no longer be managed"
@@ -83,7 +83,7 @@ def _since(plan: Plan, old: OldSide, quote: Quote) -> Iterator[str]:
     yield from (_known_otherwise(each, quote) for each in old.identity)
 
 
-def _known_otherwise(moved: Identity, quote: Quote) -> str:
+def _known_otherwise(moved: IdentityChange, quote: Quote) -> str:
     if moved.key != EXPECTED_UID:
         told = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
         return f"{told}: other keys are used, and perhaps they are of another account"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.render.values import families
 
 MAX_TEXT = 200
@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TruncatableBlock:
     """A block that may be cut: what begins it, its rows (one a family, by rank), and what ends it.
 
     ``close`` comes before the sentence on what was left out, ``end`` after it.
@@ -47,7 +47,7 @@ class Rows:
     end: str = ""
 
     @property
-    def least(self) -> int:
+    def min_bytes(self) -> int:
         """The bytes it takes without any row."""
         return NOTE_BYTES + size(self.begin + self.close + self.end)
 
@@ -59,13 +59,13 @@ class Rows:
         return self.begin + shown + self.close + note + self.end
 
 
-Piece = str | Rows
+Piece = str | TruncatableBlock
 """Text that has to stay whole, or a block that may be cut."""
 
 
 def code(text: str) -> str:
     """Return ``text`` as a code span of one line, whatever is in it. Not for a table: see :func:`cell`."""
-    shown = _cut(printable(text)) or "(empty)"
+    shown = _cut(escape_unprintable(text)) or "(empty)"
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
     # One space on each side is taken away again, unless there is nothing else.
     pad = " " if shown.strip(" ") and (shown[0] in " `" or shown[-1] in " `") else ""
@@ -74,28 +74,28 @@ def code(text: str) -> str:
 
 def cell(text: str) -> str:
     """Return ``text`` as a code span inside a table, where a bar would end the cell: it is spelled out."""
-    return code(printable(text).replace("|", "\\x7c"))
+    return code(escape_unprintable(text).replace("|", "\\x7c"))
 
 
 def fenced(text: str) -> str:
     """Return ``text`` for a line inside a fenced block, which no backtick of it can end."""
-    return printable(text).replace("`", "\\x60")
+    return escape_unprintable(text).replace("`", "\\x60")
 
 
-def least(pieces: Sequence[Piece]) -> int:
+def min_size(pieces: Sequence[Piece]) -> int:
     """Return the bytes ``pieces`` take with every row left out."""
-    return sum(size(piece) if isinstance(piece, str) else piece.least for piece in pieces)
+    return sum(size(piece) if isinstance(piece, str) else piece.min_bytes for piece in pieces)
 
 
-def fitted(pieces: Sequence[Piece], limit: int) -> str:
+def fit(pieces: Sequence[Piece], limit: int) -> str:
     """Return the document of ``pieces`` in at most ``limit`` bytes.
 
     Rows that do not fit are left out from the highest rank down, over all blocks. ``least(pieces)`` must
     not be above ``limit``.
     """
-    room = limit - least(pieces)
+    room = limit - min_size(pieces)
     assert room >= 0
-    blocks = {place: piece for place, piece in enumerate(pieces) if isinstance(piece, Rows)}
+    blocks = {place: piece for place, piece in enumerate(pieces) if isinstance(piece, TruncatableBlock)}
     kept = dict.fromkeys(blocks, 0)
     ranked = ((row.rank, place, row) for place, block in blocks.items() for row in block.rows)
     for _, place, row in sorted(ranked, key=lambda each: each[:2]):

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.core.model import window_text
 from reconciler.core.plan import Plan
 from reconciler.core.policy_change import FileChange, PolicyChange
-from reconciler.documents.plan import Context
-from reconciler.render.identity_warnings import Quote, is_otherwise
+from reconciler.documents.plan import PlanContext
+from reconciler.render.identity_warnings import Quote, is_renamed
 from reconciler.render.policy_refusals import SHA_SHOWN
 from reconciler.render.values import EITHER_POLICY, count
 
@@ -21,31 +21,31 @@ SHARE_UNPROVEN = "maxShare is judged over the families that the older file enabl
 """What a comparison of two files says of a share: only a record proves what was in force for 24 hours."""
 
 
-def is_not_compared(context: Context) -> bool:
+def is_not_compared(context: PlanContext) -> bool:
     """Tell whether the account may be another one under a new name, so that nothing was compared."""
     return context.old is not None and bool(context.old.not_compared)
 
 
-def changes_identity(plan: Plan, context: Context) -> bool:
+def changes_identity(plan: Plan, context: PlanContext) -> bool:
     """Tell whether it is, or may be, another account that is written to than before."""
     old = context.old
     if old is None:
         return False
-    return bool(old.not_compared) or (old.account is not None and is_otherwise(plan, context))
+    return bool(old.not_compared) or (old.account is not None and is_renamed(plan, context))
 
 
-def changes_policy(context: Context) -> bool:
+def changes_policy(context: PlanContext) -> bool:
     """Tell whether the policy changes in more than comments."""
     change = context.old.policy_change if context.old else None
     return change is not None and change.counts
 
 
-def headlines(context: Context, quote: Quote) -> tuple[str, ...]:
+def headlines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
     """Return a short sentence for each thing that changes beside the settings of one account."""
     return tuple(_headlines(context, quote))
 
 
-def headlines_of_all(pages: Sequence[tuple[Plan, Context]]) -> tuple[str, ...]:
+def headlines_of_all(pages: Sequence[tuple[Plan, PlanContext]]) -> tuple[str, ...]:
     """Return a sentence for each thing that changes beside settings, counted over several accounts."""
     contexts = [context for _, context in pages]
     counted = {
@@ -82,7 +82,7 @@ def policy_sentence(change: PolicyChange, quote: Quote) -> str:
             return f"Policy file {new} changes"
 
 
-def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
+def policy_lines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
     """Return the sentences about a missing policy, or about what changes between those of two files."""
     old = context.old
     if old is None:
@@ -94,7 +94,7 @@ def policy_lines(context: Context, quote: Quote) -> tuple[str, ...]:
     return f"{policy_sentence(old.policy_change, quote)}.{either}", *rules
 
 
-def record_sentences(contexts: Iterable[Context]) -> tuple[str, ...]:
+def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
     """Return the sentences about what only a record answers: a share, and limits of steps in a row."""
     olds = [context.old for context in contexts if context.old]
     windows = sorted({window for old in olds for window in old.per_not_asked})
@@ -108,7 +108,7 @@ def record_sentences(contexts: Iterable[Context]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def missing_sentence(context: Context, quote: Quote) -> str:
+def missing_sentence(context: PlanContext, quote: Quote) -> str:
     """Return that the policy file is missing, without a full stop; empty where it is not."""
     policy = context.policy
     if policy is None or not policy.missing:
@@ -119,7 +119,7 @@ def missing_sentence(context: Context, quote: Quote) -> str:
     )
 
 
-def _headlines(context: Context, quote: Quote) -> Iterator[str]:
+def _headlines(context: PlanContext, quote: Quote) -> Iterator[str]:
     if context.old is None:
         return
     if context.old.not_compared:
@@ -135,11 +135,11 @@ def _headlines(context: Context, quote: Quote) -> Iterator[str]:
         yield f"Policy: {', '.join(told)}." if told else f"{policy_sentence(change, quote)}."
 
 
-def _change(context: Context) -> PolicyChange | None:
+def _change(context: PlanContext) -> PolicyChange | None:
     return context.old.policy_change if context.old and changes_policy(context) else None
 
 
-def _rules(context: Context) -> tuple[int, int]:
+def _rules(context: PlanContext) -> tuple[int, int]:
     """Return how many rules get looser and how many tighter."""
     change = _change(context)
     return (change.looser, len(change.rules) - change.looser) if change else (0, 0)

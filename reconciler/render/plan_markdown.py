@@ -17,19 +17,19 @@ from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting
 from reconciler.core.outcome import hold_words, tighter_words
-from reconciler.core.plan import Action, Basis, Because, Change, Plan
-from reconciler.documents.plan import Context
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan
+from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import account_sentences
 from reconciler.render.markdown_escape import (
     Piece,
     Row,
     RowRank,
-    Rows,
+    TruncatableBlock,
     cell,
     code,
     fenced,
-    fitted,
-    least,
+    fit,
+    min_size,
     size,
 )
 from reconciler.render.plan_headline import (
@@ -64,13 +64,13 @@ from reconciler.render.risk_order import (
 from reconciler.render.values import (
     EITHER_POLICY,
     LIVE_IS_SO,
-    age,
     count,
-    due,
-    duration,
     families,
     field_value,
-    setting_words,
+    format_age,
+    format_due,
+    format_duration,
+    format_setting,
 )
 
 MAX_BYTES = 59_999
@@ -79,7 +79,7 @@ MAX_BYTES = 59_999
 MAX_ACCOUNT = 63
 """Characters of an account's name, as the file format has it."""
 
-Page = tuple[Plan, Context]
+Page = tuple[Plan, PlanContext]
 """One account's plan and where it belongs."""
 
 _COLUMNS = "| Factor | Per trip | Per second | Per minute | Direction |"
@@ -125,7 +125,7 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
             banner = f"> **{context.kept.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         verdict, warnings, *rest = _section(plan, context)
-        return fitted([begin, verdict, warnings, _needs_record(pages), *rest], MAX_BYTES)
+        return fit([begin, verdict, warnings, _needs_record(pages), *rest], MAX_BYTES)
     plans = [plan for plan, _ in pages]
     begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}{_needs_record(pages)}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
@@ -137,21 +137,21 @@ def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int
     end = (
         "\n… and {} more accounts, left out to fit a comment; the counts at the top are of all accounts.\n"
     )
-    room = MAX_BYTES - least(begin) - size(end) - len(str(len(sections)))
+    room = MAX_BYTES - min_size(begin) - size(end) - len(str(len(sections)))
     kept: set[int] = set()
     for place in sorted(range(len(sections)), key=lambda place: (concerns[place], place)):
-        if least(sections[place]) <= room:
+        if min_size(sections[place]) <= room:
             kept.add(place)
-            room -= least(sections[place])
+            room -= min_size(sections[place])
     pieces = [piece for place in sorted(kept) for piece in sections[place]]
     left = len(sections) - len(kept)
-    return fitted([*begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
+    return fit([*begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
 
 
 _GREAT, _SOME, _NONE = range(3)
 
 
-def _concern(plan: Plan, context: Context) -> int:
+def _concern(plan: Plan, context: PlanContext) -> int:
     """Return how much a plan asks for a reviewer: less protection or a refusal, any change, or nothing."""
     less = any(change.direction in LESS_SAFE or raises(change) for change in plan.changes)
     if plan.refusals or less or changes_identity(plan, context):
@@ -160,31 +160,33 @@ def _concern(plan: Plan, context: Context) -> int:
     return _SOME if plan.changes or dropped or changes_policy(context) else _NONE
 
 
-def _weight(plan: Plan, context: Context) -> int:
+def _weight(plan: Plan, context: PlanContext) -> int:
     """Return how long a page is kept where not all of them fit: what is said of an account stays."""
     return min(_concern(plan, context), _SOME if account_sentences(plan, context, code) else _NONE)
 
 
-def _section(plan: Plan, context: Context) -> list[Piece]:
+def _section(plan: Plan, context: PlanContext) -> list[Piece]:
     held, diff = _held(plan, context.path), tuple(_diff(plan))
     found: list[Piece] = [_verdict([(plan, context)]), _warnings(plan, context)]
     if rules := _policy_rules(plan, context):
-        found.append(Rows("\n#### Policy\n\n", rules))
+        found.append(TruncatableBlock("\n#### Policy\n\n", rules))
     if plan.changes:
         found.append(_table(plan))
     if held:
         said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
         said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
-        found.append(Rows(f"\n#### Held: not sent\n\n{said}", held))
+        found.append(TruncatableBlock(f"\n#### Held: not sent\n\n{said}", held))
     if stays := _stays_tighter(plan, context.path):
         found.append(
-            Rows(f"\n#### Stays tighter than the file\n\n{left_tighter_by(context, code)}:\n\n", stays)
+            TruncatableBlock(
+                f"\n#### Stays tighter than the file\n\n{left_tighter_by(context, code)}:\n\n", stays
+            )
         )
     if plan.unmanaged:
         found.append(_unmanaged(plan))
     if diff:
         begin = f"\n<details><summary>Diff of {families(len(diff))}</summary>\n\n```diff\n"
-        found.append(Rows(begin, diff, "```\n", "\n</details>\n"))
+        found.append(TruncatableBlock(begin, diff, "```\n", "\n</details>\n"))
     return [*found, _foot(plan, context)]
 
 
@@ -239,7 +241,7 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
         return " ".join(told)
     if changes:
         nothing = "No setting" if only_settings else "Nothing"
-        unknown = any(is_uncompared(*each) or each[1].because is Because.UNREADABLE for each in changes)
+        unknown = any(is_uncompared(*each) or each[1].because is HoldReason.UNREADABLE for each in changes)
         known = " is known to get looser" if unknown else " gets looser"
         return f"{nothing}{known}." if compared else ""
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
@@ -272,7 +274,7 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
     }
 
 
-def _policy_rules(plan: Plan, context: Context) -> tuple[Row, ...]:
+def _policy_rules(plan: Plan, context: PlanContext) -> tuple[Row, ...]:
     """Return the rules that differ, in their order; over all accounts the first stay longest."""
     change = context.old.policy_change if context.old else None
     return tuple(
@@ -284,7 +286,7 @@ def _policy_rules(plan: Plan, context: Context) -> tuple[Row, ...]:
     )
 
 
-def _warnings(plan: Plan, context: Context) -> str:
+def _warnings(plan: Plan, context: PlanContext) -> str:
     told = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
     old = context.old
     if old and old.policy_change:
@@ -312,15 +314,15 @@ def _worst(plans: Sequence[Plan]) -> list[Piece]:
         Row(_ranked(_WORST_LAYER, plan, change), f"| {_name_in_cell(plan)} {_cells(change)}\n")
         for plan, change in shown_first(plans)
     )
-    return [Rows(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)] if rows else []
+    return [TruncatableBlock(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)] if rows else []
 
 
-def _table(plan: Plan) -> Rows:
+def _table(plan: Plan) -> TruncatableBlock:
     rows = tuple(
         Row(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(plan, change)} |\n")
         for _, change in worst_first([plan])
     )
-    return Rows(f"\n#### Changes, the worst first\n\n{_TABLE}", rows)
+    return TruncatableBlock(f"\n#### Changes, the worst first\n\n{_TABLE}", rows)
 
 
 def _ranked(layer: int, plan: Plan, change: Change) -> RowRank:
@@ -342,7 +344,7 @@ def _moves(change: Change) -> str:
     """Write each changed field as ``old → new``; the whole setting where nothing was there before."""
     before, after = change.before, change.after
     if before is None or not change.fields:
-        return setting_words(after)
+        return format_setting(after)
     return ", ".join(
         f"{field.value} {field_value(before, field)} → {field_value(after, field)}"
         for field in change.fields
@@ -359,7 +361,9 @@ def _why(plan: Plan, change: Change) -> str:
     stays = f"; {words}" if (words := tighter_words(change)) else ""
     match change.action:
         case Action.SET:
-            return f"{change.reason.value}; request {change.order}, {due(change.eta_s or 0.0)}{stays}"
+            return (
+                f"{change.reason.value}; request {change.order}, {format_due(change.eta_s or 0.0)}{stays}"
+            )
         case Action.ADOPT if change.fields:
             return f"{change.reason.value}; adopt: old is what was accepted, {LIVE_IS_SO}"
         case Action.ADOPT:
@@ -410,13 +414,15 @@ def _stays_tighter(plan: Plan, path: str) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: row.rank))
 
 
-def _unmanaged(plan: Plan) -> Rows:
+def _unmanaged(plan: Plan) -> TruncatableBlock:
     title = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
     rows = tuple(
-        Row((_UNMANAGED_LAYER, *rank(plan, family, None)), f"- {code(family)} {setting_words(live)}\n")
+        Row((_UNMANAGED_LAYER, *rank(plan, family, None)), f"- {code(family)} {format_setting(live)}\n")
         for family, live in plan.unmanaged.items()
     )
-    return Rows(f"\n#### {title}: left as it is\n\n", tuple(sorted(rows, key=lambda row: row.rank)))
+    return TruncatableBlock(
+        f"\n#### {title}: left as it is\n\n", tuple(sorted(rows, key=lambda row: row.rank))
+    )
 
 
 def _diff(plan: Plan) -> Iterator[Row]:
@@ -448,7 +454,7 @@ def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[s
     return (f"{sign}  {field.value}: {field_value(setting, field)}\n" for field in fields)
 
 
-def _foot(plan: Plan, context: Context) -> str:
+def _foot(plan: Plan, context: PlanContext) -> str:
     at = f" at {code(context.host)}" if context.host is not None else ""
     told = [
         f"{plan.environment.value}{at}",
@@ -463,17 +469,17 @@ def _foot(plan: Plan, context: Context) -> str:
     return f"\n---\n\n{' · '.join(told)}\n"
 
 
-def _compared(plan: Plan, context: Context) -> str:
+def _compared(plan: Plan, context: PlanContext) -> str:
     if context.old:
         return code(context.old.path)
     if context.against:
-        return f"what {code(context.against.source)} says is live, {age(context.against.age_s)}"
+        return f"what {code(context.against.source)} says is live, {format_age(context.against.age_s)}"
     return _COMPARED[plan.basis]
 
 
 def _takes(plan: Plan) -> str:
     """Say how long the requests take; two files know no history, so theirs begin with a free budget."""
-    requests, waiting = count(len(plan.requests), "request"), duration(plan.eta_s)
+    requests, waiting = count(len(plan.requests), "request"), format_duration(plan.eta_s)
     if waiting == "now":
         return f"{requests}, no waiting" if plan.requests else requests
     idle = " from an idle start" if plan.basis is Basis.FILE else ""

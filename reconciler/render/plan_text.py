@@ -14,10 +14,10 @@ from typing import assert_never
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import Family
 from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words, tighter_words
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
 from reconciler.core.policy import GUARD_RULE, Refusal
-from reconciler.core.problems import printable
-from reconciler.documents.plan import Context, plan_summary
+from reconciler.core.problems import escape_unprintable
+from reconciler.documents.plan import PlanContext, plan_summary
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.identity_warnings import account_sentences
 from reconciler.render.plan_headline import headlines, policy_lines, record_sentences
@@ -33,13 +33,13 @@ from reconciler.render.risk_order import risk_words, shown_first, worst_first, w
 from reconciler.render.values import (
     HEAD_WORD_CELLS,
     LIVE_IS_SO,
-    age,
     count,
-    due,
-    duration,
     families,
-    head,
-    setting_words,
+    format_age,
+    format_due,
+    format_duration,
+    format_setting,
+    pad_label,
 )
 
 _LOOK: dict[Direction, tuple[str, Tone]] = {
@@ -71,7 +71,7 @@ _UNMANAGED = {
 }
 
 
-def plans_text(pages: Sequence[tuple[Plan, Context]], *, simulator: bool, paint: Paint = plain) -> str:
+def plans_text(pages: Sequence[tuple[Plan, PlanContext]], *, simulator: bool, paint: Paint = plain) -> str:
     """Return the plans of one account or more; of several the worst changes of all come first."""
     if len(pages) == 1:
         return plan_text(*pages[0], simulator=simulator, paint=paint)
@@ -83,7 +83,7 @@ def plans_text(pages: Sequence[tuple[Plan, Context]], *, simulator: bool, paint:
     return "\n".join([*([needs_record] if needs_record else []), *worst, *texts])
 
 
-def plan_text(plan: Plan, context: Context, *, simulator: bool, paint: Paint = plain) -> str:
+def plan_text(plan: Plan, context: PlanContext, *, simulator: bool, paint: Paint = plain) -> str:
     """Return the plan as text, ending in a newline."""
     needs_record = (paint(line, Tone.WARN) for line in record_sentences([context]))
     return "\n".join(_plan_lines(plan, context, simulator, paint, needs_record)) + "\n"
@@ -139,28 +139,32 @@ def _without_changes(plan: Plan, nothing: str) -> str:
     return " ".join(told)
 
 
-def change_words(change: Change) -> str:
+def format_change(change: Change) -> str:
     """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
-    return setting_words(change.after) if change.before in (None, change.after) else change.field_words
+    return format_setting(change.after) if change.before in (None, change.after) else change.field_words
 
 
 def _plan_lines(
-    plan: Plan, context: Context, simulator: bool, paint: Paint, notes: Iterable[str] = ()
+    plan: Plan, context: PlanContext, simulator: bool, paint: Paint, notes: Iterable[str] = ()
 ) -> Iterator[str]:
     """Yield the lines of one plan; ``notes`` follow the sentences about account and policy."""
     place = f"{plan.account} ({plan.environment.value})"
-    at = f" at {printable(context.host)}" if context.host else ""
+    at = f" at {escape_unprintable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
     if context.kept and context.kept.stale:
         yield paint(context.kept.banner, Tone.BAD)
-    yield banner + paint(place, Tone.STRONG) + f"{at} · {printable(context.path)} · {_basis(plan, context)}"
+    yield (
+        banner
+        + paint(place, Tone.STRONG)
+        + f"{at} · {escape_unprintable(context.path)} · {_basis(plan, context)}"
+    )
     if context.kept:
         yield paint(context.kept.words, Tone.QUIET)
-    for sentence in account_sentences(plan, context, printable):
+    for sentence in account_sentences(plan, context, escape_unprintable):
         yield paint(f"{sentence}.", Tone.WARN)
-    yield from (paint(line, Tone.WARN) for line in policy_lines(context, printable))
+    yield from (paint(line, Tone.WARN) for line in policy_lines(context, escape_unprintable))
     yield from notes
-    if worst := worst_words([plan], printable):
+    if worst := worst_words([plan], escape_unprintable):
         yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
@@ -168,18 +172,19 @@ def _plan_lines(
     for _, change in worst_first([plan]):
         stays = change.family in plan.stays_tighter
         yield f"  {_change_line(change, width, paint, stays_tighter=stays)}"
-        if change.because is Because.GUARD and (command := commands.get(change.family)):
-            yield f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}  if that is meant: {printable(command)}"
+        if change.because is HoldReason.GUARD and (command := commands.get(change.family)):
+            indent = f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}"
+            yield f"{indent}  if that is meant: {escape_unprintable(command)}"
     for family, live in plan.unmanaged.items():
-        told = f"{family:<{width}}  {setting_words(live)}  ({_UNMANAGED[plan.basis]})"
-        yield paint(f"  {head('·', 'unmanaged')}{told}", Tone.QUIET)
+        told = f"{family:<{width}}  {format_setting(live)}  ({_UNMANAGED[plan.basis]})"
+        yield paint(f"  {pad_label('·', 'unmanaged')}{told}", Tone.QUIET)
     yield from _refused_by_policy(plan, context, commands, paint)
     yield from _left_tighter(plan, context, paint)
     if plan.refusals and plan.basis is Basis.FILE:
         yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
         yield ""
-    beside = headlines(context, printable)
+    beside = headlines(context, escape_unprintable)
     yield " ".join([*beside, plan_sentence(plan, only_settings=bool(beside))]) + (
         " Refused: apply would send nothing." if plan.changes and plan.refusals else ""
     )
@@ -197,22 +202,22 @@ def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
     lines = [paint(f"The worst changes of {len(plans)} accounts:", Tone.WARN)]
     for account, change in rows:
         symbol, word, tone = _look(change)
-        told = f"{account:<{account_width}}  {change.family:<{width}}  {change_words(change)}"
-        lines.append(f"  {paint(head(symbol, word), tone)}{told}  {risk_words(change)}")
+        told = f"{account:<{account_width}}  {change.family:<{width}}  {format_change(change)}"
+        lines.append(f"  {paint(pad_label(symbol, word), tone)}{told}  {risk_words(change)}")
     yield "\n".join(lines) + "\n"
 
 
-def _basis(plan: Plan, context: Context) -> str:
+def _basis(plan: Plan, context: PlanContext) -> str:
     if context.old:
-        return f"compared with {printable(context.old.path)}"
+        return f"compared with {escape_unprintable(context.old.path)}"
     if context.against:
-        source = printable(context.against.source)
-        return f"compared with what {source} says is live, {age(context.against.age_s)}"
+        source = escape_unprintable(context.against.source)
+        return f"compared with what {source} says is live, {format_age(context.against.age_s)}"
     return _BASIS[plan.basis]
 
 
 def _refused_by_policy(
-    plan: Plan, context: Context, commands: Mapping[Family, str], paint: Paint
+    plan: Plan, context: PlanContext, commands: Mapping[Family, str], paint: Paint
 ) -> Iterator[str]:
     """Name each rule with its numbers and the command to override it; the guard's are with the change."""
     refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
@@ -221,31 +226,31 @@ def _refused_by_policy(
     width = max(len(refusal.family) for refusal in refusals)
     if plan.changes or plan.unmanaged:
         yield ""
-    yield paint(f"{refused_by(context, printable)}:", Tone.WARN)
+    yield paint(f"{refused_by(context, escape_unprintable)}:", Tone.WARN)
     by_family: dict[Family, list[Refusal]] = {}
     for refusal in refusals:
         by_family.setdefault(refusal.family, []).append(refusal)
     for family, those in by_family.items():
         for refusal in those:
             # Of a saved plan the numbers are whatever its file says.
-            yield f"  {family:<{width}}  {printable(refusal.sentence)}"
+            yield f"  {family:<{width}}  {escape_unprintable(refusal.sentence)}"
         if commands[family]:
-            yield f"  {'':<{width}}  if that is meant: {printable(commands[family])}"
+            yield f"  {'':<{width}}  if that is meant: {escape_unprintable(commands[family])}"
 
 
-def _left_tighter(plan: Plan, context: Context, paint: Paint) -> Iterator[str]:
+def _left_tighter(plan: Plan, context: PlanContext, paint: Paint) -> Iterator[str]:
     """Name each family of which fields stay as live has them, and the command that undoes that."""
     lines, commands = tighter_lines(plan), tighter_commands(plan, context.path)
     if not lines:
         return
     width = max(map(len, lines))
     yield ""
-    yield paint(f"{left_tighter_by(context, printable)}:", Tone.WARN)
+    yield paint(f"{left_tighter_by(context, escape_unprintable)}:", Tone.WARN)
     for family, those in lines.items():
         for line in those:
-            yield f"  {family:<{width}}  {printable(line)}"
+            yield f"  {family:<{width}}  {escape_unprintable(line)}"
         if family in commands:
-            yield f"  {'':<{width}}  to set what the file says: {printable(commands[family])}"
+            yield f"  {'':<{width}}  to set what the file says: {escape_unprintable(commands[family])}"
 
 
 def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: bool) -> str:
@@ -253,25 +258,25 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
     family = f"{change.family:<{width}}"
     match change.action:
         case Action.SET:
-            when = due(change.eta_s or 0.0)
+            when = format_due(change.eta_s or 0.0)
             stays = f"; {words}" if (words := tighter_words(change)) else ""
             why = f"{_REASONS[change.reason]}; request {change.order}, {when}{stays}"
-            told = f"{change_words(change)}  ({why})"
+            told = f"{format_change(change)}  ({why})"
         case Action.ADOPT if change.fields:
-            told = f"{change_words(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
+            told = f"{format_change(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
             word = "adopt"
         case Action.ADOPT:
             symbol, word, tone = "=", "adopt", Tone.QUIET
-            told = f"{setting_words(change.after)}  ({_why_no_request(change)})"
+            told = f"{format_setting(change.after)}  ({_why_no_request(change)})"
         case Action.HOLD:
             assert change.because is not None
             held = hold_words(change, stays_tighter=stays_tighter)
             base = " from the accepted setting" if change.is_live else ""
-            told = f"{change_words(change)}  ({word}{base}; {held})"
+            told = f"{format_change(change)}  ({word}{base}; {held})"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
-    return f"{paint(head(symbol, word), tone)}{family}  {told}  {risk_words(change)}"
+    return f"{paint(pad_label(symbol, word), tone)}{family}  {told}  {risk_words(change)}"
 
 
 def _why_no_request(change: Change) -> str:
@@ -279,7 +284,7 @@ def _why_no_request(change: Change) -> str:
         return f"recorded as live has it, no request; {tighter_words(change)}"
     if change.known_at is None:
         return "live is already as desired: recorded, no request"
-    return f"an older attempt may still land: known {due(change.eta_s or 0.0)}"
+    return f"an older attempt may still land: known {format_due(change.eta_s or 0.0)}"
 
 
 def _look(change: Change) -> tuple[str, str, Tone]:
@@ -296,7 +301,7 @@ def _directions(changes: Sequence[Change]) -> str:
 
 
 def _takes(plan: Plan) -> str:
-    takes = duration(plan.eta_s)
+    takes = format_duration(plan.eta_s)
     if takes != "now":
         return f" Takes about {takes}."
     return " No waiting." if plan.requests else ""
@@ -322,14 +327,14 @@ def _results_heading(place: str, simulator: bool, paint: Paint) -> list[str]:
 
 def _result_line(result: Result, width: int, paint: Paint) -> str:
     symbol, tone = _RESULT_LOOK[result.outcome]
-    line = f"{paint(head(symbol, result.outcome.value), tone)}{result.family:<{width}}"
+    line = f"{paint(pad_label(symbol, result.outcome.value), tone)}{result.family:<{width}}"
     if result.earlier:
         return f"{line}  {result.message}"
     if result.outcome in SETTLED:
         tries = f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
         return (line + tries).rstrip()
     code = f"[{result.code}]" if result.code[:1].isdigit() or not result.message else ""
-    return f"{line}  {printable(f'{code} {result.message}'.strip())}"
+    return f"{line}  {escape_unprintable(f'{code} {result.message}'.strip())}"
 
 
 def _results_summary(outcomes: tuple[Result, ...], finished: bool) -> str:

@@ -15,7 +15,7 @@ from reconciler.core.model import Family
 from reconciler.core.outcome import tighter_words
 from reconciler.core.plan import Basis, Plan
 from reconciler.core.policy import Refusal
-from reconciler.documents.plan import Context
+from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import Quote
 
 DEFAULT_CONFIG = "mmp.yaml"
@@ -28,7 +28,7 @@ SHA_SHOWN = 12
 """Digits of a sha256 that people compare; the documents hold all of them."""
 
 
-def refused_by(context: Context, quote: Quote) -> str:
+def refused_by(context: PlanContext, quote: Quote) -> str:
     """Return the words that come before the refusals of a plan, without a colon."""
     policy = context.policy
     if context.kept is None:
@@ -41,7 +41,7 @@ def refused_by(context: Context, quote: Quote) -> str:
     return f"Refused, as the plan file says of {judge}; mmp apply judges again"
 
 
-def left_tighter_by(context: Context, quote: Quote) -> str:
+def left_tighter_by(context: PlanContext, quote: Quote) -> str:
     """Return the words that come before what stays tighter than the file says, without a colon."""
     policy = quote(context.policy.path) if context.policy else "the guard"
     if context.kept is not None:

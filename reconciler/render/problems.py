@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, printable
+from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, escape_unprintable
 from reconciler.render.color import Paint, Tone, plain
 
 FORMAT = "mmp/problems/1"
@@ -81,7 +81,7 @@ def summary(readings: Sequence[Excerptable]) -> str:
     """Return one line that counts: ``2 errors, 1 warning in mmp.yaml``, ``no problems in 3 files``."""
     problems = [each for reading in readings for each in reading.problems]
     counted = ", ".join(filter(None, (_count(problems, severity) for severity in Severity)))
-    where = printable(readings[0].path) if len(readings) == 1 else f"{len(readings)} files"
+    where = escape_unprintable(readings[0].path) if len(readings) == 1 else f"{len(readings)} files"
     more = " and more" if _has_more(problems) else ""
     return f"{counted or 'no problems'}{more} in {where}"
 
@@ -101,7 +101,7 @@ def problems_github(problems: Sequence[Problem]) -> str:
 
 def _block(problem: Problem, lines: Sequence[str], paint: Paint) -> Iterator[str]:
     tone = Tone.BAD if problem.is_error else Tone.WARN
-    place = f"{printable(problem.path)}:{problem.line}:{problem.column}"
+    place = f"{escape_unprintable(problem.path)}:{problem.line}:{problem.column}"
     yield f"{paint(problem.severity, tone)}[{problem.code}] {paint(place, Tone.STRONG)}"
     line = lines[problem.line - 1].rstrip("\r") if problem.line <= len(lines) else ""
     margin = " "
@@ -110,9 +110,9 @@ def _block(problem: Problem, lines: Sequence[str], paint: Paint) -> Iterator[str
         excerpt, offset, width = _excerpt(line, problem.column)
         yield f"  {paint(f'{problem.line} |', Tone.QUIET)} {excerpt}"
         yield f"  {margin} {paint('|', Tone.QUIET)} {' ' * offset}{paint('^' * width, tone)}"
-    yield f"  {margin} {paint('=', Tone.QUIET)} {printable(problem.message)}"
+    yield f"  {margin} {paint('=', Tone.QUIET)} {escape_unprintable(problem.message)}"
     if problem.hint:
-        yield f"  {margin} {paint('help:', Tone.GOOD)} {printable(problem.hint)}"
+        yield f"  {margin} {paint('help:', Tone.GOOD)} {escape_unprintable(problem.hint)}"
 
 
 def _excerpt(line: str, column: int) -> tuple[str, int, int]:
@@ -136,7 +136,7 @@ def _token_end(line: str, start: int) -> int:
 
 def _cells_of(text: str) -> list[str]:
     """Return what is shown for each character of ``text``."""
-    return [printable(character) for character in text]
+    return [escape_unprintable(character) for character in text]
 
 
 def _cut_left(pieces: list[str], cells: int) -> list[str]:
@@ -217,7 +217,7 @@ def _annotation(problem: Problem) -> str:
 def _data(text: str) -> str:
     """Escape a message as GitHub's runner reads it; what no terminal should see is spelled out."""
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return printable(escaped)
+    return escape_unprintable(escaped)
 
 
 def _property(text: str) -> str:

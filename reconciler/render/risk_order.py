@@ -13,9 +13,9 @@ from functools import lru_cache
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor, worst
 from reconciler.core.model import Family, Setting
-from reconciler.core.plan import Basis, Because, Change, Plan
+from reconciler.core.plan import Basis, Change, HoldReason, Plan
 from reconciler.core.policy import factor_words
-from reconciler.render.values import setting_words
+from reconciler.render.values import format_setting
 
 Rank = tuple[bool, int, Fraction, str, str, str]
 """Smaller is worse: not refused, kind, minus the factor, account, environment, family."""
@@ -30,7 +30,7 @@ REMEMBERED = 20_000
 
 NOT_KNOWN = "not known"
 
-_REFUSED = frozenset({Because.POLICY, Because.GUARD})
+_REFUSED = frozenset({HoldReason.POLICY, HoldReason.GUARD})
 
 _OFF, _UNKNOWN, _NUMBER = range(3)
 
@@ -105,7 +105,7 @@ def factor_of(change: Change) -> str:
     measured = [base for base in change.bases if _factor_between(base, change.after) == found]
     base = next((one for one in measured if one is not None and one != change.before), None)
     base = None if change.before in measured else base
-    return factor_words(found) + (f" (measured from {setting_words(base)})" if base else "")
+    return factor_words(found) + (f" (measured from {format_setting(base)})" if base else "")
 
 
 def figure_moves(change: Change) -> dict[Figure, str]:

@@ -15,22 +15,22 @@ from reconciler.core.model import LiveRow, Pause, Setting
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AttemptRecord, Holder, How, StateCheck
+from reconciler.core.state_records import AttemptRecord, LockHolder, ProofKind, StateCheck
 from reconciler.documents.plan import ETA_DIGITS, Document
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.policy_refusals import SHA_SHOWN
 from reconciler.render.values import (
     count,
     damaged_records,
-    due,
-    duration,
     families,
     field_value,
-    head,
-    setting_words,
+    format_due,
+    format_duration,
+    format_setting,
+    pad_label,
 )
 
 
@@ -94,7 +94,7 @@ class AcceptedLine:
     @property
     def is_shown(self) -> bool:
         """Whether no attempt shows it: an adoption that recorded another setting than before."""
-        return self.how == How.ADOPTED.value and self.before != self.setting
+        return self.how == ProofKind.ADOPTED.value and self.before != self.setting
 
 
 def status_document(status: Status) -> Document:
@@ -109,8 +109,8 @@ def status_document(status: Status) -> Document:
         "owner": owner_document(status.owner),
         "controller": controller_document(status.controller),
         "config": {"path": status.desired.path, "sha256": status.desired.sha256},
-        "asked_at": moment(status.asked_at),
-        "live_at": moment(status.live_at),
+        "asked_at": format_utc_ms(status.asked_at),
+        "live_at": format_utc_ms(status.live_at),
         "in_sync": status.in_sync,
         "eta_seconds": round(status.eta_s, ETA_DIGITS),
         "families": [_family_document(family, status.asked_at) for family in status.families],
@@ -131,7 +131,7 @@ def owner_document(owner: Replica | None) -> Document | None:
     return None if owner is None else {"host": owner.host, "pid": owner.pid, "replica": owner.id}
 
 
-def controller_document(holder: Holder | None) -> Document | None:
+def controller_document(holder: LockHolder | None) -> Document | None:
     """Return the process that controls an account; None if there is none or it is not known."""
     if holder is None:
         return None
@@ -145,7 +145,9 @@ def status_text(status: Status, *, paint: Paint = plain) -> str:
     lines = [_place(status, paint), _sentence(status, paint), ""]
     lines += [_family_line(family, width, paint) for family in status.families]
     lines += [
-        paint(f"  {head('·', 'unmanaged')}{family:<{width}}  {setting_words(row.setting)}", Tone.QUIET)
+        paint(
+            f"  {pad_label('·', 'unmanaged')}{family:<{width}}  {format_setting(row.setting)}", Tone.QUIET
+        )
         for family, row in status.unmanaged.items()
     ]
     lines += [_pause_line(pause, status.asked_at, width, paint) for pause in status.pauses]
@@ -165,7 +167,7 @@ def pauses_document(
             {
                 "family": attempt.family,
                 "setting": attempt.setting.wire(),
-                "reserved_at": moment(attempt.reserved_wall),
+                "reserved_at": format_utc_ms(attempt.reserved_wall),
             }
             for attempt in in_flight
         ],
@@ -190,7 +192,7 @@ def pauses_text(
     place = paint(f"{account} ({environment})", Tone.STRONG)
     lines = [f"{place} · {told}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
     lines += [
-        f"  a request for {attempt.family} ({setting_words(attempt.setting)})"
+        f"  a request for {attempt.family} ({format_setting(attempt.setting)})"
         f" {_without_answer(attempt)} and may still take effect"
         for attempt in in_flight
     ]
@@ -227,8 +229,8 @@ def history_document(
                 "outcome": line.outcome,
                 "code": line.code,
                 "message": line.message,
-                "reserved_at": moment(line.reserved_at),
-                "settled_at": moment(line.settled_at),
+                "reserved_at": format_utc_ms(line.reserved_at),
+                "settled_at": format_utc_ms(line.settled_at),
                 "open": line.open,
             }
             for line in lines
@@ -238,7 +240,7 @@ def history_document(
                 "family": override.family,
                 "refusal": override.refusal,
                 "reason": override.reason,
-                "at": moment(override.at),
+                "at": format_utc_ms(override.at),
             }
             for override in overrides
         ],
@@ -249,7 +251,7 @@ def history_document(
                 "sha256": policy.sha256,
                 "replaces": policy.replaces,
                 "reason": policy.reason,
-                "at": moment(policy.at),
+                "at": format_utc_ms(policy.at),
             }
             for policy in policies
         ],
@@ -265,7 +267,7 @@ def history_document(
                 "override": line.override or None,
                 "digest": line.digest or None,
                 "file_sha256": line.file_sha256 or None,
-                "at": moment(line.at),
+                "at": format_utc_ms(line.at),
             }
             for line in accepted
         ],
@@ -319,14 +321,14 @@ def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = p
 
     Where something is damaged, the pauses are what people have to make again in a new state.
     """
-    lines = [paint(f"! {printable(sentence)}", Tone.BAD) for sentence in found.damaged]
+    lines = [paint(f"! {escape_unprintable(sentence)}", Tone.BAD) for sentence in found.damaged]
     rows = count(sum(found.rows.values()), "record")
     damaged = f"{len(found.damaged)} damaged" if found.damaged else "all as they were written"
-    lines.append(f"{printable(state)} · {rows}, {damaged}")
+    lines.append(f"{escape_unprintable(state)} · {rows}, {damaged}")
     if found.damaged:
         width = max((len(pause.family) for *_, pause in found.paused), default=0)
         lines += [
-            f"{_pause_line(pause, now, width, paint)} · {printable(account)} ({environment})"
+            f"{_pause_line(pause, now, width, paint)} · {escape_unprintable(account)} ({environment})"
             for account, environment, pause in found.paused
         ]
     return "\n".join(lines) + "\n"
@@ -336,11 +338,11 @@ def frozen_words(live: LiveRow) -> str:
     """Write how long a frozen family stays so, as the exchange tells it."""
     if live.setting.until_reset:
         return "frozen until someone resets it"
-    told = f" (OKX says until {printable(live.frozen_until)})" if live.frozen_until else ""
+    told = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
     return f"frozen{told}"
 
 
-def moment(wall: datetime | None) -> str | None:
+def format_utc_ms(wall: datetime | None) -> str | None:
     """Write a time of day as the documents have it, UTC, to the millisecond; None stays None."""
     if wall is None:
         return None
@@ -365,16 +367,16 @@ def _place(status: Status, paint: Paint) -> str:
     place = paint(f"{status.desired.account} ({status.desired.environment.value})", Tone.STRONG)
     who = " · nothing on record yet"
     if status.uid is not None:
-        who = f" · uid {printable(status.uid)} at {printable(status.host or '?')}"
-    return f"{simulator}{place}{who} · {printable(status.desired.path)} · {_controller(status)}"
+        who = f" · uid {escape_unprintable(status.uid)} at {escape_unprintable(status.host or '?')}"
+    return f"{simulator}{place}{who} · {escape_unprintable(status.desired.path)} · {_controller(status)}"
 
 
 def _controller(status: Status) -> str:
     """Say which process keeps the account as its file says, if any."""
     if status.owner is not None:
-        return f"kept by {printable(str(status.owner))}"
+        return f"kept by {escape_unprintable(str(status.owner))}"
     if status.controller is not None:
-        return f"controlled by {printable(str(status.controller))}"
+        return f"controlled by {escape_unprintable(str(status.controller))}"
     return "no controller runs"
 
 
@@ -398,8 +400,8 @@ def _live_words(status: Status) -> str:
 
 def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
     symbol, tone = _LOOK[family.state]
-    line = f"  {paint(head(symbol, family.state.value), tone)}{family.family:<{width}}"
-    line += f"  desired {setting_words(family.desired)}"
+    line = f"  {paint(pad_label(symbol, family.state.value), tone)}{family.family:<{width}}"
+    line += f"  desired {format_setting(family.desired)}"
     line += _other_words(family)
     if family.live is not None and family.live.frozen:
         line += f" · {frozen_words(family.live)}"
@@ -439,14 +441,14 @@ def _pending_words(family: FamilyStatus) -> str:
     if change.eta_s is None:
         return ""
     again = "sent again" if change.reason is Reason.UNCERTAIN else "due"
-    return f" · {'known' if change.action is Action.ADOPT else again} {due(change.eta_s)}"
+    return f" · {'known' if change.action is Action.ADOPT else again} {format_due(change.eta_s)}"
 
 
 def _pacing_line(status: Status) -> str:
     if status.pacing is None:
         return "Pacing: no request of this User ID is on record; the first one waits for one window."
     spaced = ", evenly spaced since the exchange said 50011" if status.pacing.spaced else ""
-    slot = due(status.pacing.next_slot_s)
+    slot = format_due(status.pacing.next_slot_s)
     return f"Pacing: {status.pacing.counting} of 2 requests count, next slot {slot}{spaced}."
 
 
@@ -454,20 +456,20 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
     until = "until it is resumed"
     if pause.until is not None:
         left_s = (pause.until - now).total_seconds()
-        until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({due(left_s)})"
-    if pause.fought is not None:
+        until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({format_due(left_s)})"
+    if pause.contested is not None:
         until = f"by the fight breaker, {until}, or until something else is desired"
-    reason = printable(pause.reason) or "no reason given"
-    return f"  {paint(head('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
+    reason = escape_unprintable(pause.reason) or "no reason given"
+    return f"  {paint(pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
 
 
 def _pause_document(pause: Pause) -> Document:
     return {
         "family": pause.family,
-        "since": moment(pause.since),
-        "until": moment(pause.until),
+        "since": format_utc_ms(pause.since),
+        "until": format_utc_ms(pause.until),
         "by": pause.by.value,
-        "fought": None if pause.fought is None else pause.fought.wire(),
+        "fought": None if pause.contested is None else pause.contested.wire(),
         "reason": pause.reason,
     }
 
@@ -477,7 +479,7 @@ def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:
     outcome = f"{line.outcome:<9}"
     if line.outcome in _OUTCOME_TONES:
         outcome = paint(outcome, _OUTCOME_TONES[line.outcome])
-    return "  ".join([text, outcome, setting_words(line.setting), *_what_came_of_it(line)])
+    return "  ".join([text, outcome, format_setting(line.setting), *_what_came_of_it(line)])
 
 
 def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
@@ -485,7 +487,7 @@ def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
     when = f"  {line.at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
     if line.before is None:
         return "  ".join(
-            [when, word, f"{setting_words(line.setting)}  (no accepted setting before it is on record)"]
+            [when, word, f"{format_setting(line.setting)}  (no accepted setting before it is on record)"]
         )
     moves = ", ".join(
         f"{name.value} {field_value(line.before, name)} → {field_value(line.setting, name)}"
@@ -501,12 +503,14 @@ def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
 def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:
     word = paint(f"{'allowed':<9}", Tone.WARN)
     when = f"  {override.at:%Y-%m-%d %H:%M:%S}Z  {override.family:<{width}}"
-    return "  ".join([when, word, f"{printable(override.refusal)}: {printable(override.reason)}"])
+    return "  ".join(
+        [when, word, f"{escape_unprintable(override.refusal)}: {escape_unprintable(override.reason)}"]
+    )
 
 
 def _what_came_of_it(line: HistoryLine) -> list[str]:
     """Return the words of the exchange, and whether it is still unknown what is in force."""
-    said = printable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
+    said = escape_unprintable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
     doubt = "not known what is in force" if line.open and line.outcome in ("pending", "unknown") else ""
     return ["; ".join(filter(None, (said, doubt)))] if said or doubt else []
 
@@ -539,18 +543,18 @@ def _live(row: LiveRow | None) -> Document | None:
 
 
 def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
-    return None if eta_s is None else moment(asked_at + timedelta(seconds=eta_s))
+    return None if eta_s is None else format_utc_ms(asked_at + timedelta(seconds=eta_s))
 
 
 def _age(age: timedelta) -> str:
     seconds = age.total_seconds()
-    return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+    return "just now" if seconds < 1 else f"{format_duration(seconds)} ago"
 
 
 def _policy_line(policy: PolicyLine, width: int, paint: Paint) -> str:
-    what = f"{printable(policy.path)} (sha256 {policy.sha256[:SHA_SHOWN]})"
+    what = f"{escape_unprintable(policy.path)} (sha256 {policy.sha256[:SHA_SHOWN]})"
     if policy.reason is not None:
-        what = f"given up: {what}: {printable(policy.reason)}"
+        what = f"given up: {what}: {escape_unprintable(policy.reason)}"
     elif policy.replaces is None:
         what = f"in force: {what}"
     else:

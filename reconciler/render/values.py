@@ -20,12 +20,12 @@ def field_value(setting: Setting, field: Field) -> str:
     return setting.field_text(field)
 
 
-def setting_words(setting: Setting) -> str:
+def format_setting(setting: Setting) -> str:
     """Write a whole setting on one line."""
     return ", ".join(f"{field.value} {field_value(setting, field)}" for field in Field)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a waiting time: ``now``, ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)
     if whole <= 0:
@@ -39,15 +39,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def due(seconds: float) -> str:
+def format_due(seconds: float) -> str:
     """Write when something comes: ``now``, ``in 8 s``."""
-    told = duration(seconds)
+    told = format_duration(seconds)
     return told if told == "now" else f"in {told}"
 
 
-def age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """Write how old something is: ``8 s old``; whatever is younger than a second is 1 s old."""
-    return f"{duration(max(1.0, seconds))} old"
+    return f"{format_duration(max(1.0, seconds))} old"
 
 
 def count(number: int, thing: str) -> str:
@@ -66,6 +66,6 @@ def families(number: int) -> str:
     return "1 family" if number == 1 else f"{number} families"
 
 
-def head(symbol: str, word: str) -> str:
+def pad_label(symbol: str, word: str) -> str:
     """Write what a line begins with, padded so that what follows stands in one column."""
     return f"{symbol} {word:<{HEAD_WORD_CELLS}}  "

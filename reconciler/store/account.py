@@ -18,44 +18,44 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 
-from reconciler.core.evidence import SeenRow, shown_until
+from reconciler.core.evidence import SeenRow, reflects_until
 from reconciler.core.model import (
     NO_FILE,
     Accepting,
-    Budget,
     Environment,
+    ExchangeKind,
     Family,
     FileVersion,
-    Kind,
     Known,
     LiveRead,
     LiveRow,
     Pause,
+    RateBudget,
     Setting,
 )
 from reconciler.core.monitoring.state_timeline import (
     KEEP_S,
     UNMANAGED,
-    Span,
+    Segment,
     Timeline,
-    goes_on,
-    stamp,
-    strips,
-    turned,
+    build_timeline,
+    changed_states,
+    continues,
+    monotonic_wall,
 )
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pauses import replaces
-from reconciler.core.replica_assignment import Replica, account_key
+from reconciler.core.replica_assignment import Replica, lease_name
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION
 from reconciler.core.state_records import (
     AcceptedRecord,
     AttemptLog,
-    Holder,
-    How,
+    LockHolder,
     NameRecord,
     OverrideRecord,
     PolicyRecord,
+    ProofKind,
     StateSnapshot,
 )
 from reconciler.errors import MmpError, StateAccountMismatch, StateLocked, StateUnavailable
@@ -118,16 +118,16 @@ _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 class KeptAccount:
     """``ports.AccountStore`` of one account in one environment with one kind of exchange."""
 
-    def __init__(self, engine: Engine, account: str, environment: Environment, kind: Kind) -> None:
+    def __init__(self, engine: Engine, account: str, environment: Environment, kind: ExchangeKind) -> None:
         self._engine = engine
         self._account = account
         self._environment = environment
         self._kind = kind
         self._key = (account, environment.value, kind.value)
-        self._lock_name = account_key(account, environment, kind)
+        self._lock_name = lease_name(account, environment, kind)
         self._controller_lock = f"{self._lock_name}.controller"
         self._controls = False
-        self._budget: Budget | None = None
+        self._budget: RateBudget | None = None
         self._host: str | None = None
         self._reserved: dict[int, AttemptRow] = {}
         self._watch: int | None = None
@@ -149,7 +149,7 @@ class KeptAccount:
         finally:
             await self._engine.locks.release(self._lock_name)
 
-    async def lock_holder(self) -> Holder | None:
+    async def lock_holder(self) -> LockHolder | None:
         """Return who holds the account's lock now; None when nobody does."""
         return await self._engine.locks.holder(self._lock_name)
 
@@ -166,20 +166,20 @@ class KeptAccount:
         if self._engine.frozen:
             found = await self._identity_read(uid)
         else:
-            await self._register(Budget(self._kind, self._environment, uid))
+            await self._register(RateBudget(self._kind, self._environment, uid))
             asks = queries.identity(*self._key[:2])
             async with self._engine.writing(Claim(self._key, ahead=(asks,))) as tables:
                 found = await self._checked_identity(tables, uid)
                 if found is None or found.host != host:
                     wall = wall_text(self._engine.clock.wall())
                     await tables.put(IdentityRow("", *self._key, uid, clean(host), wall))
-        self._budget, self._host = Budget(self._kind, self._environment, uid), host
+        self._budget, self._host = RateBudget(self._kind, self._environment, uid), host
         return found.host if found is not None and found.host != host else None
 
     async def check_identity(self, uid: str) -> None:
         """Check the owner and change nothing; raises StateForeign for another uid or kind."""
         await self._identity_read(uid)
-        self._budget = Budget(self._kind, self._environment, uid)
+        self._budget = RateBudget(self._kind, self._environment, uid)
 
     def apply_plan(self, plan: str, changes: Mapping[Family, Setting]) -> None:
         """Record requests and adoptions as changes of the saved plan with this id from now on."""
@@ -206,7 +206,7 @@ class KeptAccount:
             self._controls = False
             await self._engine.locks.release(self._controller_lock)
 
-    async def controller(self) -> Holder | None:
+    async def controller(self) -> LockHolder | None:
         """Return the account's controller; None when there is none, or none that can be named."""
         return None if self._engine.has_leases else await self._engine.locks.holder(self._controller_lock)
 
@@ -311,7 +311,7 @@ class KeptAccount:
             earlier = [] if accepting is None else await tables.accepted_of(budget, family)
             attempt = await self._record_attempt(tables, budget, request, file, ages)
             if accepting is not None and accepted is not None:
-                how = How.APPLIED
+                how = ProofKind.APPLIED
                 new = self._accepted(accepted, family, accepting, how, attempt.id, file)
                 await self._accept_setting(tables, [new], earlier)
             for row in row_mapping.no_longer_counting(history, ages):
@@ -391,7 +391,7 @@ class KeptAccount:
             later = row_mapping.changed_since(attempts, applied, read_begun_at, ages)
             adopted = {family: setting for family, setting in settings.items() if family not in later}
             accepted = await self._accepted_by_read(tables, budget, adopted, accepting, newest, file)
-            since = shown_until(read_begun_at)
+            since = reflects_until(read_begun_at)
             await self._doubt_newcomers(tables, budget, adopted, since, ages)
             changed = row_mapping.ended_by((row for row in attempts if row.family in adopted), since, ages)
             changed += row_mapping.tries_ended_by(tries, adopted)
@@ -399,11 +399,11 @@ class KeptAccount:
                 await tables.update_attempt(row)
             for family, setting in adopted.items():
                 proof = self._proof(
-                    family, setting, How.ADOPTED, newest.get(family, 0), file, ages, at=read_begun_at
+                    family, setting, ProofKind.ADOPTED, newest.get(family, 0), file, ages, at=read_begun_at
                 )
                 await tables.put(proof)
             await self._accept_setting(tables, *accepted)
-            await self._record_plan_changes(tables, budget, attempts, adopted, How.ADOPTED)
+            await self._record_plan_changes(tables, budget, attempts, adopted, ProofKind.ADOPTED)
         return frozenset(adopted)
 
     async def record_in_force(self, families: Collection[Family]) -> None:
@@ -411,14 +411,14 @@ class KeptAccount:
         budget = self._identified()
         found = {family: self._plan_changes[family] for family in families}
         async with self._writing(held=self._lock_name) as tables:
-            await self._record_plan_changes(tables, budget, [], found, How.ADOPTED)
+            await self._record_plan_changes(tables, budget, [], found, ProofKind.ADOPTED)
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded."""
         budget = self._identified()
         async with self._writing(queries.all_open(budget), held=self._lock_name) as tables:
             attempts = [row for row in await tables.all_open(budget) if row.family in families]
-            for row in row_mapping.ended_by(attempts, shown_until(read_begun_at), self._ages()):
+            for row in row_mapping.ended_by(attempts, reflects_until(read_begun_at), self._ages()):
                 await tables.update_attempt(row)
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
@@ -476,7 +476,7 @@ class KeptAccount:
         async with self._writing(queries.pauses(budget)) as tables:
             before = await _pauses_on_record(tables, budget)
             for family, setting in fought.items():
-                if family in before and before[family].fought == setting:
+                if family in before and before[family].contested == setting:
                     await tables.drop_pause(budget, family)
 
     async def resume(self, families: Iterable[Family]) -> None:
@@ -585,7 +585,7 @@ class KeptAccount:
         environment = self._environment.value
         async with self._engine.reading(None, queries.identities(environment)) as tables:
             rows = await tables.identities(environment)
-        return tuple(NameRecord(row.account, Kind(row.kind), row.uid) for row in rows)
+        return tuple(NameRecord(row.account, ExchangeKind(row.kind), row.uid) for row in rows)
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
@@ -604,7 +604,7 @@ class KeptAccount:
             live, damaged = await tables.live(self._key)
         ages = self._ages()
         return StateSnapshot(
-            kind=None if identity is None else Kind(identity.kind),
+            kind=None if identity is None else ExchangeKind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
             known=row_mapping.known_from_rows(applied, attempts, ages),
@@ -625,7 +625,7 @@ class KeptAccount:
             at, newest = await self._look(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
             watch = await self._looked(tables, newest, at)
-            changed = turned(before, states)
+            changed = changed_states(before, states)
             numbers = await tables.next_ids(TurnRow, len(changed)) if changed else ()
             await tables.insert_all(
                 [
@@ -638,7 +638,7 @@ class KeptAccount:
                 await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
         self._watch = watch
 
-    async def strips(self, since: datetime) -> Mapping[Family, tuple[Span, ...]]:
+    async def strips(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
         draw = await self.undrawn_strips(since)
         return draw().spans
@@ -662,7 +662,7 @@ class KeptAccount:
 
         def draw() -> Timeline:
             changes = readable(turns)
-            spans = strips(
+            spans = build_timeline(
                 [row_mapping.watch_of(row) for row in presence],
                 [row_mapping.turn_of(row) for row in changes.rows],
                 since=since,
@@ -677,7 +677,7 @@ class KeptAccount:
     async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, PresenceRow | None]:
         """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
         newest = await tables.newest_presence(self._key)
-        at = stamp(
+        at = monotonic_wall(
             None if newest is None else row_mapping.watch_of(newest).until, wall, self._engine.max_gap_s
         )
         if newest is not None and at < row_mapping.watch_of(newest).until:
@@ -693,7 +693,7 @@ class KeptAccount:
         if (
             newest is not None
             and ours
-            and goes_on(row_mapping.watch_of(newest), at, self._engine.max_gap_s)
+            and continues(row_mapping.watch_of(newest), at, self._engine.max_gap_s)
         ):
             await tables.watched_until(newest, wall_text(at))
             return newest.id
@@ -721,10 +721,10 @@ class KeptAccount:
                 raise await self._locked_out()
             await clock.pause(min(deadline, now + locks.poll_s))
 
-    def _holder(self, purpose: str) -> Holder:
+    def _holder(self, purpose: str) -> LockHolder:
         """Return this process as the holder of a lock that it takes now."""
         wall = wall_text(self._engine.clock.wall())
-        return Holder(os.getpid(), os.uname().nodename, clean(purpose), wall)
+        return LockHolder(os.getpid(), os.uname().nodename, clean(purpose), wall)
 
     async def _locked_out(self) -> StateLocked:
         holder = await self.lock_holder()
@@ -733,12 +733,12 @@ class KeptAccount:
         hint = "wait until it is done, or give more time with --lock-timeout"
         return StateLocked("state-locked", message, hint)
 
-    def _identified(self) -> Budget:
+    def _identified(self) -> RateBudget:
         if self._budget is None:
             raise StoreMisuse("identify comes before ledger and reserve")
         return self._budget
 
-    async def _used(self) -> Budget:
+    async def _used(self) -> RateBudget:
         """Return whose account it is; raises MmpError if that was never recorded."""
         budget = await self._found()
         if budget is None:
@@ -748,7 +748,7 @@ class KeptAccount:
             raise MmpError("state-unused", message, hint)
         return budget
 
-    async def _found(self, *, any_kind: bool = True) -> Budget | None:
+    async def _found(self, *, any_kind: bool = True) -> RateBudget | None:
         """Return whose account it is, as this process or the record says; None while neither does.
 
         A record of another kind of exchange counts only with ``any_kind``.
@@ -762,10 +762,10 @@ class KeptAccount:
             return None
         return self._budget_of(identity)
 
-    def _budget_of(self, identity: IdentityRow) -> Budget:
-        return Budget(Kind(identity.kind), self._environment, identity.uid)
+    def _budget_of(self, identity: IdentityRow) -> RateBudget:
+        return RateBudget(ExchangeKind(identity.kind), self._environment, identity.uid)
 
-    async def _register(self, budget: Budget) -> None:
+    async def _register(self, budget: RateBudget) -> None:
         """Register the state on this machine, before it is written with for a User ID.
 
         Raises AccountProblem while another state is in use for it, or a request of this machine may count
@@ -826,7 +826,7 @@ class KeptAccount:
         *ahead: Question,
         held: str | None = None,
         numbers: tuple[type[Numbered], ...] = (),
-        budget: Budget | None = None,
+        budget: RateBudget | None = None,
     ) -> AsyncIterator[Tables]:
         """Write about the requests of the account's User ID; the first to do so after a loss records it.
 
@@ -865,14 +865,14 @@ class KeptAccount:
         async with self._writing() as tables:
             yield tables
 
-    async def _record_loss(self, tables: Tables, budget: Budget) -> None:
+    async def _record_loss(self, tables: Tables, budget: RateBudget) -> None:
         wall = self._engine.clock.wall()
         on_record = await tables.on_record(budget)
         lost = row_mapping.lost_attempts(budget, on_record, self._account, self._ages(), wall)
         await tables.insert_attempts(lost)
 
     async def _doubt_newcomers(
-        self, tables: Tables, budget: Budget, families: Iterable[Family], since: float, ages: Ages
+        self, tables: Tables, budget: RateBudget, families: Iterable[Family], since: float, ages: Ages
     ) -> None:
         """Doubt families that are adopted as the first of them on record, where that may have been lost.
 
@@ -884,7 +884,9 @@ class KeptAccount:
             if doubt is not None and not await _is_on_record(tables, budget, family):
                 await tables.insert_attempts([doubt])
 
-    def _asks_of_verdict(self, budget: Budget, attempt: int, status: AttemptStatus) -> tuple[Question, ...]:
+    def _asks_of_verdict(
+        self, budget: RateBudget, attempt: int, status: AttemptStatus
+    ) -> tuple[Question, ...]:
         """Return what a verdict is recorded by, as far as this process knows what it is about."""
         asks, reserved = queries.attempt(budget, attempt), self._reserved.get(attempt)
         if reserved is None or status not in {AttemptStatus.APPLIED, *_SETTLED}:
@@ -902,7 +904,7 @@ class KeptAccount:
 
     # -- the durable steps ----------------------------------------------------------------------
 
-    async def _accept(self, tables: Tables, budget: Budget, sha256: str) -> FileVersion:
+    async def _accept(self, tables: Tables, budget: RateBudget, sha256: str) -> FileVersion:
         """Give content of the settings file the next number."""
         number = await tables.newest_number(budget) + 1
         wall = wall_text(self._engine.clock.wall())
@@ -911,7 +913,7 @@ class KeptAccount:
             await tables.prune_files(budget, number - KEEP_FILES)
         return FileVersion(sha256, number)
 
-    async def _pending(self, tables: Tables, budget: Budget, attempt: int) -> AttemptRow:
+    async def _pending(self, tables: Tables, budget: RateBudget, attempt: int) -> AttemptRow:
         row = await tables.attempt(budget, attempt)
         reserved = self._reserved.get(attempt)
         if reserved is not None and (row is None or not row_mapping.same_attempt(row, reserved)):
@@ -923,7 +925,7 @@ class KeptAccount:
         return row
 
     async def _record_attempt(
-        self, tables: Tables, budget: Budget, request: SignedRequest, file: FileVersion, ages: Ages
+        self, tables: Tables, budget: RateBudget, request: SignedRequest, file: FileVersion, ages: Ages
     ) -> AttemptRow:
         """Record a pending attempt; it counts as a try until its result is known."""
         setting = request.setting
@@ -963,7 +965,7 @@ class KeptAccount:
             await tables.update_attempt(old._replace(tries=0))
         return row
 
-    async def _take_back_acceptance(self, tables: Tables, budget: Budget, row: AttemptRow) -> None:
+    async def _take_back_acceptance(self, tables: Tables, budget: RateBudget, row: AttemptRow) -> None:
         """Forget that a setting was accepted, if this attempt that failed for certain was all there was of
         it.
 
@@ -978,7 +980,13 @@ class KeptAccount:
             await tables.drop_accepted([newest.id])
 
     def _accepted(
-        self, number: int, family: str, accepting: Accepting, how: How, attempt: int, file: FileVersion
+        self,
+        number: int,
+        family: str,
+        accepting: Accepting,
+        how: ProofKind,
+        attempt: int,
+        file: FileVersion,
     ) -> AcceptedRow:
         setting = accepting.setting
         return AcceptedRow(
@@ -1002,7 +1010,7 @@ class KeptAccount:
     async def _accepted_by_read(
         self,
         tables: Tables,
-        budget: Budget,
+        budget: RateBudget,
         adopted: Mapping[Family, Setting],
         accepting: Mapping[Family, Accepting],
         newest: Mapping[str, int],
@@ -1015,7 +1023,9 @@ class KeptAccount:
         earlier = await tables.all_accepted(budget)
         numbers = await tables.next_ids(AcceptedRow, len(families))
         rows = [
-            self._accepted(number, family, accepting[family], How.ADOPTED, newest.get(family, 0), file)
+            self._accepted(
+                number, family, accepting[family], ProofKind.ADOPTED, newest.get(family, 0), file
+            )
             for number, family in zip(numbers, families, strict=True)
         ]
         return rows, [row for row in earlier if row.family in accepting]
@@ -1033,19 +1043,23 @@ class KeptAccount:
         if old:
             await tables.drop_accepted(old)
 
-    async def _acknowledge(self, tables: Tables, budget: Budget, row: AttemptRow, ages: Ages) -> AttemptRow:
+    async def _acknowledge(
+        self, tables: Tables, budget: RateBudget, row: AttemptRow, ages: Ages
+    ) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
         tries = await tables.tries_of(budget, row.family)
         changed = [one._replace(tries=0) for one in tries if one.id != row.id]
         row = row._replace(tries=0)
         proof, attempts = None, await tables.open_of(budget, row.family)
         setting = {Family(row.family): setting_of(row)}
-        await self._record_plan_changes(tables, budget, [row, *attempts], setting, How.APPLIED)
+        await self._record_plan_changes(tables, budget, [row, *attempts], setting, ProofKind.APPLIED)
         if row_mapping.proves(row, await tables.applied(budget, row.family)):
             newest = await tables.newest_attempt(budget, row.family)
             changed += row_mapping.ended_by(attempts, ages.reserved_at(row), ages)
             file = file_of(row)
-            proof = self._proof(row.family, setting_of(row), How.APPLIED, newest, file, ages, at=ages.now)
+            proof = self._proof(
+                row.family, setting_of(row), ProofKind.APPLIED, newest, file, ages, at=ages.now
+            )
         for one in row_mapping.merged(changed):
             await tables.update_attempt(one)
         if proof is None:
@@ -1056,14 +1070,14 @@ class KeptAccount:
     async def _record_plan_changes(
         self,
         tables: Tables,
-        budget: Budget,
+        budget: RateBudget,
         attempts: Iterable[AttemptRow],
         in_force: Mapping[Family, Setting],
-        how: How,
+        how: ProofKind,
     ) -> None:
         """Record the changes of saved plans that what is in force applies: of requests, or adopted."""
         plans = row_mapping.plan_changes_of(attempts, in_force)
-        if how is How.ADOPTED:
+        if how is ProofKind.ADOPTED:
             for family, setting in in_force.items():
                 if self._plan_changes.get(family) == setting:
                     plans.setdefault(family, set()).add(self._plan)
@@ -1080,7 +1094,7 @@ class KeptAccount:
         self,
         family: str,
         setting: Setting,
-        how: How,
+        how: ProofKind,
         newest: int,
         file: FileVersion,
         ages: Ages,
@@ -1105,7 +1119,7 @@ class KeptAccount:
             file_number=file.number,
         )
 
-    async def _prune(self, tables: Tables, budget: Budget, attempt: int) -> None:
+    async def _prune(self, tables: Tables, budget: RateBudget, attempt: int) -> None:
         """Drop old attempts that nothing depends on, now and then."""
         keep = self._engine.keep_attempts
         if attempt % max(1, keep // PRUNE_STEPS) == 0:
@@ -1117,12 +1131,14 @@ def _holding(kept: Mapping[Family, Pause], wall: datetime) -> tuple[Pause, ...]:
     return tuple(pause for _, pause in sorted(kept.items()) if pause.holds(wall))
 
 
-async def _pauses_on_record(tables: Tables, budget: Budget) -> dict[Family, Pause]:
+async def _pauses_on_record(tables: Tables, budget: RateBudget) -> dict[Family, Pause]:
     """Return the pause on record of each family, whether or not its time is over."""
     return {Family(row.family): row_mapping.pause_of(row) for row in await tables.pauses(budget)}
 
 
-async def _accepted(tables: Tables, budget: Budget, sha256: str, *, changed: bool) -> FileVersion | None:
+async def _accepted(
+    tables: Tables, budget: RateBudget, sha256: str, *, changed: bool
+) -> FileVersion | None:
     """Return the version that content of the settings file has already; None: it gets the next number."""
     found, newest = await tables.file(budget, sha256), await tables.newest_number(budget)
     if found is None or (changed and found.number < newest):
@@ -1130,11 +1146,11 @@ async def _accepted(tables: Tables, budget: Budget, sha256: str, *, changed: boo
     return FileVersion(sha256, found.number)
 
 
-async def _is_on_record(tables: Tables, budget: Budget, family: Family) -> bool:
+async def _is_on_record(tables: Tables, budget: RateBudget, family: Family) -> bool:
     if await tables.newest_attempt(budget, family):
         return True
     return await tables.applied(budget, family) is not None
 
 
-def _asks_known(budget: Budget) -> tuple[Question, ...]:
+def _asks_known(budget: RateBudget) -> tuple[Question, ...]:
     return queries.all_applied(budget), queries.all_open(budget)

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import queries
 from reconciler.store.engine import Claim
@@ -121,7 +121,7 @@ async def _locked(source: SqliteState) -> AsyncIterator[None]:
         async with source.reading(None) as tables:
             identities = await tables.every(IdentityRow)
         for one in identities:
-            account = source.account(one.account, Environment(one.environment), Kind(one.kind))
+            account = source.account(one.account, Environment(one.environment), ExchangeKind(one.kind))
             await locks.enter_async_context(account.locked(PURPOSE))
         yield
 
@@ -199,7 +199,7 @@ def _accounts(rows: Rows) -> list[tuple[str, str]]:
     return sorted({(row.account, row.environment) for some in rows.values() for row in some})
 
 
-def _budgets(rows: Rows) -> list[Budget]:
+def _budgets(rows: Rows) -> list[RateBudget]:
     """Return the budgets that rows name, in order."""
     named = {
         (row.kind, row.environment, row.uid)
@@ -207,7 +207,7 @@ def _budgets(rows: Rows) -> list[Budget]:
         for row in some
         if "uid" in fields(kind)
     }
-    return [Budget(Kind(kind), Environment(where), uid) for kind, where, uid in sorted(named)]
+    return [RateBudget(ExchangeKind(kind), Environment(where), uid) for kind, where, uid in sorted(named)]
 
 
 async def _refuse_taken(tables: Tables, rows: Rows, place: str) -> None:

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.core.model import Budget
+from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.ports import Clock
 from reconciler.store.queries import AccountKey, Question
 from reconciler.store.registry import StateRegistry
@@ -29,7 +29,7 @@ class Locks(Protocol):
     poll_s: float
     """Between two looks at a lock that another holds."""
 
-    async def take(self, name: str, holder: Holder) -> bool:
+    async def take(self, name: str, holder: LockHolder) -> bool:
         """Take the lock and say who holds it, or return False at once when another does.
 
         Raises StoreMisuse when this process holds it already.
@@ -40,7 +40,7 @@ class Locks(Protocol):
         """Give the lock back; harmless when it is not held."""
         ...
 
-    async def holder(self, name: str) -> Holder | None:
+    async def holder(self, name: str) -> LockHolder | None:
         """Return who holds the lock; None when nobody does, or nobody that can be named."""
         ...
 
@@ -55,7 +55,7 @@ class Claim:
     """
 
     key: AccountKey
-    budget: Budget | None = None
+    budget: RateBudget | None = None
     held: str | None = None
     ahead: Sequence[Question] = ()
     numbers: tuple[type[Numbered], ...] = ()
@@ -89,7 +89,7 @@ class Engine(Protocol):
         """Return the living replica that keeps the account with this lock; None when none does."""
         ...
 
-    def reading(self, budget: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
+    def reading(self, budget: RateBudget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.
 
         Where ``only`` says what will be asked, nothing else may be. Raises StateUnusable,

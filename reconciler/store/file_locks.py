@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Protocol
 
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.store import sqlite_file
 from reconciler.store.engine import Locks
 
@@ -47,7 +47,7 @@ class FileLocks:
         self._state = state
         self._held: dict[str, int] = {}
 
-    async def take(self, name: str, holder: Holder) -> bool:
+    async def take(self, name: str, holder: LockHolder) -> bool:
         """Take the lock if it is free. Raises StateUnusable, StateUnavailable."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
@@ -72,7 +72,7 @@ class FileLocks:
             _write_holder(descriptor, None)
             os.close(descriptor)
 
-    async def holder(self, name: str) -> Holder | None:
+    async def holder(self, name: str) -> LockHolder | None:
         """Return who holds the lock, as its file says; changes nothing."""
         try:
             descriptor = os.open(self._path(name), os.O_RDONLY | _LOCK_FLAGS)
@@ -97,10 +97,10 @@ class MemoryLocks:
 
     poll_s = LOCK_POLL_S
 
-    def __init__(self, table: dict[str, tuple[object, Holder]]) -> None:
+    def __init__(self, table: dict[str, tuple[object, LockHolder]]) -> None:
         self._table = table
 
-    async def take(self, name: str, holder: Holder) -> bool:
+    async def take(self, name: str, holder: LockHolder) -> bool:
         """Take the lock if it is free."""
         held = self._table.get(name)
         if held is None:
@@ -117,7 +117,7 @@ class MemoryLocks:
         if name in self._table and self._table[name][0] is self:
             del self._table[name]
 
-    async def holder(self, name: str) -> Holder | None:
+    async def holder(self, name: str) -> LockHolder | None:
         """Return who holds the lock."""
         return self._table[name][1] if name in self._table else None
 
@@ -159,7 +159,7 @@ def _open_lock(state: str, path: str) -> int:
         raise
 
 
-def _write_holder(descriptor: int, holder: Holder | None) -> None:
+def _write_holder(descriptor: int, holder: LockHolder | None) -> None:
     """Write who holds the lock. On a full disk the lock is held all the same, and names no holder."""
     text = b"" if holder is None else json.dumps(asdict(holder)).encode("ascii")
     with suppress(OSError):
@@ -167,7 +167,7 @@ def _write_holder(descriptor: int, holder: Holder | None) -> None:
         os.pwrite(descriptor, text, 0)
 
 
-def _read_holder(descriptor: int) -> Holder | None:
+def _read_holder(descriptor: int) -> LockHolder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -175,8 +175,8 @@ def _read_holder(descriptor: int) -> Holder | None:
     return None
 
 
-def _parse_holder(text: bytes) -> Holder | None:
+def _parse_holder(text: bytes) -> LockHolder | None:
     try:
-        return Holder(**json.loads(text))
+        return LockHolder(**json.loads(text))
     except (ValueError, TypeError):
         return None

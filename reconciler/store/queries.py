@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from reconciler.core.model import Budget
-from reconciler.core.pacing import CALM_SENDS
+from reconciler.core.model import RateBudget
+from reconciler.core.pacing import BURST_AGAIN_AFTER
 from reconciler.store.rows import (
     TABLES,
     AcceptedRow,
@@ -108,12 +108,12 @@ def live(key: AccountKey) -> Question:
 # -- one User ID -----------------------------------------------------------------------------------
 
 
-def budget_key(budget: Budget) -> tuple[str, str, str]:
+def budget_key(budget: RateBudget) -> tuple[str, str, str]:
     """Return what names a User ID of one kind of exchange, in one environment, in a row."""
     return budget.kind.value, budget.environment.value, budget.uid
 
 
-def live_reads(budget: Budget) -> Question:
+def live_reads(budget: RateBudget) -> Question:
     """Select the last live read of every account name of the User ID, the newest one last."""
     text = (
         f"{_LIVE} WHERE kind=? AND environment=? AND account IN"
@@ -123,73 +123,73 @@ def live_reads(budget: Budget) -> Question:
     return Question(text, (*key[:2], *key))
 
 
-def all_applied(budget: Budget) -> Question:
+def all_applied(budget: RateBudget) -> Question:
     """Ask for the last proofs."""
     return Question(f"{_APPLIED} WHERE {_OF_USER}", budget_key(budget))
 
 
-def applied(budget: Budget, family: str) -> Question:
+def applied(budget: RateBudget, family: str) -> Question:
     """Ask for the last proof of one family."""
     return Question(f"{_APPLIED} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 
 
-def all_accepted(budget: Budget) -> Question:
+def all_accepted(budget: RateBudget) -> Question:
     """Select the settings that passed the guard, of all families, in the order they did."""
     return Question(f"{_ACCEPTED} WHERE {_OF_USER} ORDER BY id", budget_key(budget))
 
 
-def accepted_of(budget: Budget, family: str) -> Question:
+def accepted_of(budget: RateBudget, family: str) -> Question:
     """Select those of one family, in the order they passed the guard."""
     text = f"{_ACCEPTED} WHERE {_OF_USER} AND family=? ORDER BY id"
     return Question(text, (*budget_key(budget), family))
 
 
-def plan_changes(budget: Budget, plan: str) -> Question:
+def plan_changes(budget: RateBudget, plan: str) -> Question:
     """Select the changes of a saved plan that were applied."""
     return Question(f"{_PLAN_CHANGES} WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
 
 
-def plan_change(budget: Budget, plan: str, family: str) -> Question:
+def plan_change(budget: RateBudget, plan: str, family: str) -> Question:
     """Select the change of one family."""
     key = (*budget_key(budget), plan, family)
     return Question(f"{_PLAN_CHANGES} WHERE {_OF_USER} AND plan=? AND family=?", key)
 
 
-def newest_policy(budget: Budget) -> Question:
+def newest_policy(budget: RateBudget) -> Question:
     """Select the policy that was recorded last."""
     return Question(f"{_POLICIES} WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
 
 
-def policies(budget: Budget) -> Question:
+def policies(budget: RateBudget) -> Question:
     """Select all policies on record, newest first."""
     return Question(f"{_POLICIES} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
-def all_open(budget: Budget) -> Question:
+def all_open(budget: RateBudget) -> Question:
     """Ask for the open attempts, in the order of their ids."""
     text = f"{_ATTEMPTS} INDEXED BY attempts_open WHERE {_OF_USER} AND resolved=0 ORDER BY id"
     return Question(text, budget_key(budget))
 
 
-def open_of(budget: Budget, family: str) -> Question:
+def open_of(budget: RateBudget, family: str) -> Question:
     """Ask for the open attempts of one family, in the order of their ids."""
     text = f"{_ATTEMPTS} INDEXED BY attempts_open WHERE {_OF_USER} AND family=? AND resolved=0 ORDER BY id"
     return Question(text, (*budget_key(budget), family))
 
 
-def all_tries(budget: Budget) -> Question:
+def all_tries(budget: RateBudget) -> Question:
     """Ask for the attempts that count as tries without success, in the order of their ids."""
     text = f"{_ATTEMPTS} INDEXED BY attempts_tries WHERE {_OF_USER} AND tries > 0 ORDER BY id"
     return Question(text, budget_key(budget))
 
 
-def tries_of(budget: Budget, family: str) -> Question:
+def tries_of(budget: RateBudget, family: str) -> Question:
     """Ask for those of one family, in the order of their ids."""
     text = f"{_ATTEMPTS} INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
     return Question(text, (*budget_key(budget), family))
 
 
-def newest_acknowledged(budget: Budget) -> Question:
+def newest_acknowledged(budget: RateBudget) -> Question:
     """Ask for the newest acknowledged attempt."""
     text = (
         f"{_ATTEMPTS} INDEXED BY attempts_sent WHERE {_OF_USER}"
@@ -198,60 +198,60 @@ def newest_acknowledged(budget: Budget) -> Question:
     return Question(text, budget_key(budget))
 
 
-def attempt(budget: Budget, number: int) -> Question:
+def attempt(budget: RateBudget, number: int) -> Question:
     """Ask for one attempt."""
     return Question(f"{_ATTEMPTS} WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
 
 
-def newest_attempt(budget: Budget, family: str) -> Question:
+def newest_attempt(budget: RateBudget, family: str) -> Question:
     """Ask for the id of the family's newest attempt."""
     text = f"SELECT max(id) FROM attempts WHERE {_OF_USER} AND family=?"
     return Question(text, (*budget_key(budget), family))
 
 
-def newest_attempts(budget: Budget) -> Question:
+def newest_attempts(budget: RateBudget) -> Question:
     """Ask for the id of each family's newest attempt."""
     text = f"SELECT family, max(id) FROM attempts WHERE {_OF_USER} GROUP BY family"
     return Question(text, budget_key(budget))
 
 
-def reserved_then(budget: Budget, boot: str, at: float) -> Question:
+def reserved_then(budget: RateBudget, boot: str, at: float) -> Question:
     """Ask whether a request was reserved at this instant of a boot."""
     text = f"SELECT count(*) FROM attempts WHERE {_OF_USER} AND boot=? AND reserved_at=?"
     return Question(text, (*budget_key(budget), boot, at))
 
 
-def history(budget: Budget) -> Question:
+def history(budget: RateBudget) -> Question:
     """Ask for all attempts, newest first."""
     return Question(f"{_ATTEMPTS} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
-def overrides(budget: Budget) -> Question:
+def overrides(budget: RateBudget) -> Question:
     """Ask for all overrides, newest first."""
     return Question(f"{_OVERRIDES} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
-def pauses(budget: Budget) -> Question:
+def pauses(budget: RateBudget) -> Question:
     """Ask for the pauses, whether or not their time is over."""
     return Question(f"{_PAUSES} WHERE {_OF_USER}", budget_key(budget))
 
 
-def pause(budget: Budget, family: str) -> Question:
+def pause(budget: RateBudget, family: str) -> Question:
     """Ask for the pause of one family."""
     return Question(f"{_PAUSES} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 
 
-def file(budget: Budget, sha256: str) -> Question:
+def file(budget: RateBudget, sha256: str) -> Question:
     """Ask when content of a settings file was accepted."""
     return Question(f"{_FILES} WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
 
 
-def newest_file(budget: Budget) -> Question:
+def newest_file(budget: RateBudget) -> Question:
     """Ask for the content that was accepted last."""
     return Question(f"{_FILES} WHERE {_OF_USER} ORDER BY number DESC LIMIT 1", budget_key(budget))
 
 
-def newest_number(budget: Budget) -> Question:
+def newest_number(budget: RateBudget) -> Question:
     """Ask for the highest number of a settings file, of those accepted and of those a record came from.
 
     A failover may lose that a file was accepted and leave, or be followed by, a record that came from it.
@@ -265,7 +265,7 @@ def newest_number(budget: Budget) -> Question:
     return Question(text, (*key, *key, *key))
 
 
-def rate(budget: Budget) -> tuple[Question, Question, Question]:
+def rate(budget: RateBudget) -> tuple[Question, Question, Question]:
     """Ask what bears on the budget's next slot: what counts, what was limited last, and how many sends.
 
     The sends, which were or may have been sent: those after the newest limited one, up to CALM_SENDS,
@@ -291,17 +291,17 @@ def rate(budget: Budget) -> tuple[Question, Question, Question]:
     return (
         Question(counting, key),
         Question(limited, key),
-        Question(sends, (*key, *key, CALM_SENDS, *key)),
+        Question(sends, (*key, *key, BURST_AGAIN_AFTER, *key)),
     )
 
 
-def lost_attempts(budget: Budget) -> Question:
+def lost_attempts(budget: RateBudget) -> Question:
     """Ask for the lost attempts that still count against the budget."""
     text = f"{_ATTEMPTS} INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0 AND status='lost'"
     return Question(text, budget_key(budget))
 
 
-def on_record(budget: Budget) -> Question:
+def on_record(budget: RateBudget) -> Question:
     """Ask for the families of which there is an attempt or a proof."""
     key = budget_key(budget)
     text = (

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from urllib.parse import quote
 
-from reconciler.core.model import Budget, Kind
+from reconciler.core.model import ExchangeKind, RateBudget
 from reconciler.core.registered_state import (
     RegisteredState,
     Registration,
@@ -77,14 +77,14 @@ class StateRegistry:
     clock: Clock
     boot: str
     notice: Notice
-    _held: dict[Budget, int] = field(default_factory=dict)
-    _users: set[tuple[Budget, str]] = field(default_factory=set)
-    _found: dict[tuple[Budget, str], float] = field(default_factory=dict)
+    _held: dict[RateBudget, int] = field(default_factory=dict)
+    _users: set[tuple[RateBudget, str]] = field(default_factory=set)
+    _found: dict[tuple[RateBudget, str], float] = field(default_factory=dict)
     _reported: set[str] = field(default_factory=set)
 
     async def claim(
         self,
-        budget: Budget,
+        budget: RateBudget,
         user: str,
         state_id: str,
         place: str,
@@ -98,7 +98,7 @@ class StateRegistry:
         Raises AccountProblem while another state is in use for this User ID, and while the newest request
         may count and is not on record in this state.
         """
-        if budget.kind is not Kind.OKX:
+        if budget.kind is not ExchangeKind.OKX:
             return
         ours = RegisteredState(state_id, place, is_file, self.boot)
         with self._carrying_on():
@@ -109,7 +109,9 @@ class StateRegistry:
                     raise _behind(budget, behind, ours, counts_for_s(behind, self.boot, self.clock.now()))
                 self._found[budget, state_id] = at
 
-    async def _claimed(self, budget: Budget, user: str, ours: RegisteredState) -> RegisteredState | None:
+    async def _claimed(
+        self, budget: RateBudget, user: str, ours: RegisteredState
+    ) -> RegisteredState | None:
         """Register a state; returns the entry instead if its newest request may be unknown to the state."""
         async with self._entry(budget) as entry:
             behind = self._claim(entry, ours)
@@ -117,9 +119,9 @@ class StateRegistry:
                 self._users.add((budget, user))
             return behind
 
-    async def reserved(self, budget: Budget, state_id: str, at: float) -> None:
+    async def reserved(self, budget: RateBudget, state_id: str, at: float) -> None:
         """Record that a request was reserved in the registered state; ``at`` as it is on record."""
-        if budget.kind is not Kind.OKX:
+        if budget.kind is not ExchangeKind.OKX:
             return
         self._found[budget, state_id] = at
         with self._carrying_on():
@@ -128,12 +130,12 @@ class StateRegistry:
                 if registered is not None and registered.id == state_id:
                     entry.write(replace(registered, boot=self.boot, reserved_at=at))
 
-    async def hand_over(self, budget: Budget, before: str, state_id: str, place: str) -> None:
+    async def hand_over(self, budget: RateBudget, before: str, state_id: str, place: str) -> None:
         """Register the database to which the rows of the state with the id ``before`` were copied.
 
         Nothing changes where that state is not the one registered: its copy is registered when it is used.
         """
-        if budget.kind is not Kind.OKX:
+        if budget.kind is not ExchangeKind.OKX:
             return
         with self._carrying_on():
             async with self._entry(budget) as entry:
@@ -141,7 +143,7 @@ class StateRegistry:
                 if registered is not None and registered.id == before:
                     entry.write(replace(registered, id=state_id, place=place, is_file=False))
 
-    def release(self, budget: Budget, user: str) -> None:
+    def release(self, budget: RateBudget, user: str) -> None:
         """Stop using the registered state; harmless where it is not used."""
         self._users.discard((budget, user))
         if budget in self._held and budget not in {one for one, _ in self._users}:
@@ -194,7 +196,7 @@ class StateRegistry:
             os.close(before)
 
     @asynccontextmanager
-    async def _entry(self, budget: Budget) -> AsyncIterator[_Entry]:
+    async def _entry(self, budget: RateBudget) -> AsyncIterator[_Entry]:
         """Give the locked entry of a User ID."""
         folder = _open_folder(self.folder)
         try:
@@ -229,7 +231,7 @@ class StateRegistry:
 class _Entry:
     """The files of one User ID in the open folder of the registry."""
 
-    def __init__(self, folder: int, budget: Budget, report: Notice) -> None:
+    def __init__(self, folder: int, budget: RateBudget, report: Notice) -> None:
         self.budget = budget
         self._folder = folder
         self._report = report
@@ -353,7 +355,7 @@ def _parsed(entry: Mapping[str, object]) -> RegisteredState:
     return RegisteredState(state_id, place, bool(entry["is_file"]), boot, None if at is None else float(at))
 
 
-def _in_use(budget: Budget, registered: RegisteredState, ours: RegisteredState) -> AccountProblem:
+def _in_use(budget: RateBudget, registered: RegisteredState, ours: RegisteredState) -> AccountProblem:
     whose = f"User ID {budget.uid} ({budget.environment.value})"
     message = (
         f"nothing is written with the state {ours.place}: {registered.place} is in use for {whose} on this"
@@ -367,7 +369,7 @@ def _in_use(budget: Budget, registered: RegisteredState, ours: RegisteredState) 
 
 
 def _behind(
-    budget: Budget, registered: RegisteredState, ours: RegisteredState, left_s: float
+    budget: RateBudget, registered: RegisteredState, ours: RegisteredState, left_s: float
 ) -> AccountProblem:
     whose = f"User ID {budget.uid} ({budget.environment.value})"
     message = (

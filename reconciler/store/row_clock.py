@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reconciler.core.model import Budget
+from reconciler.core.model import RateBudget
 from reconciler.core.pacing import latest_arrival, still_counts
 from reconciler.store.rows import AppliedRow, AttemptRow
 
@@ -46,11 +46,11 @@ class FirstSights:
             return stamp.instant
         return self.first((what, stamp), now)
 
-    def empty_since(self, budget: Budget, now: float) -> float:
+    def empty_since(self, budget: RateBudget, now: float) -> float:
         """Return since when this process knows that ``budget`` has no request on record."""
         return self.first(budget, now)
 
-    def not_empty(self, budget: Budget) -> None:
+    def not_empty(self, budget: RateBudget) -> None:
         """Note that ``budget`` has a request on record: if it has none later, that is news again."""
         self._seen.pop(budget, None)
 

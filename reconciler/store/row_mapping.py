@@ -18,29 +18,29 @@ from reconciler.core.accepted_settings import History, needed
 from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     Acceptance,
-    Budget,
     Confirmed,
     Family,
     Known,
+    OpenAttempt,
     Pause,
     Quantity,
+    RateBudget,
     Setting,
     Uncertain,
-    Unresolved,
 )
-from reconciler.core.monitoring.state_timeline import Turn, Watch
-from reconciler.core.pacing import BURST, CALM_SENDS, Ledger, Sent, still_counts
+from reconciler.core.monitoring.state_timeline import ObservedPeriod, StateChange
+from reconciler.core.pacing import BURST, BURST_AGAIN_AFTER, CountedRequest, Ledger, still_counts
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.retry import RetryRecord, Tries
-from reconciler.core.saved_plan import AppliedChange, instant
+from reconciler.core.saved_plan import AppliedChange, format_utc
 from reconciler.core.state_records import (
     AcceptedRecord,
     AppliedRecord,
     AttemptRecord,
-    How,
     LiveRecord,
     OverrideRecord,
     PolicyRecord,
+    ProofKind,
 )
 from reconciler.errors import StateUnavailable
 from reconciler.store.queries import budget_key
@@ -77,7 +77,7 @@ class RateHistory:
     be counted). ``empty``: nothing that was or may have been sent is on record.
     """
 
-    budget: Budget
+    budget: RateBudget
     counting: tuple[AttemptRow, ...]
     limited: AttemptRow | None
     sends_since: int
@@ -117,7 +117,7 @@ def state_moved(place: str, moved: Moved) -> StateUnavailable:
         )
         return StateUnavailable("state-moving", message, hint)
     message = (
-        f"the state {place} was moved to {moved.place} at {instant(moved.at)}: nothing is written to it"
+        f"the state {place} was moved to {moved.place} at {format_utc(moved.at)}: nothing is written to it"
     )
     return StateUnavailable("state-moved", message, f"use --state {moved.place}")
 
@@ -157,7 +157,7 @@ def is_all_there_was(
     attempt: AttemptRow, accepted: AcceptedRow, proof: AppliedRow | None, open_others: Sequence[AttemptRow]
 ) -> bool:
     """Tell whether no other request than ``attempt`` can have put the ``accepted`` setting in force."""
-    if attempt.id < accepted.attempt or accepted.how != How.APPLIED.value:
+    if attempt.id < accepted.attempt or accepted.how != ProofKind.APPLIED.value:
         return False
     proven = proof is not None and proof.attempt >= accepted.attempt
     return not proven and not any(one.id >= accepted.attempt for one in open_others)
@@ -181,10 +181,10 @@ def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) ->
 def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
     """Return the pacing ledger: what still counts, as instants of this process."""
     aged = ((row.id, ages.hi(row)) for row in history.counting)
-    sent = tuple(Sent(number, hi) for number, hi in aged if still_counts(hi, ages.now))
+    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, ages.now))
     empty_since = _empty_since(history, ages)
     limited = history.limited
-    if limited is None or history.sends_since >= CALM_SENDS:
+    if limited is None or history.sends_since >= BURST_AGAIN_AFTER:
         return Ledger(sent, empty_since=empty_since)
     limited_hi = None if limited.retired else ages.hi(limited)
     return Ledger(sent, history.sends_since, limited_hi, empty_since)
@@ -290,7 +290,7 @@ def ended_by(open_attempts: Iterable[AttemptRow], since: float, ages: Ages) -> l
 
 
 def lost_attempts(
-    budget: Budget, on_record: Sequence[str], account: str, ages: Ages, wall: datetime
+    budget: RateBudget, on_record: Sequence[str], account: str, ages: Ages, wall: datetime
 ) -> list[AttemptRow]:
     """Return the attempts of ``budget`` that may have been and are not on record, ids still to be given.
 
@@ -370,7 +370,8 @@ def plan_changes_of(
 def applied_changes(rows: Iterable[PlanChangeRow]) -> dict[Family, AppliedChange]:
     """Return the changes of one saved plan that were applied, by family."""
     return {
-        Family(row.family): AppliedChange(How(row.how), datetime.fromisoformat(row.at_wall)) for row in rows
+        Family(row.family): AppliedChange(ProofKind(row.how), datetime.fromisoformat(row.at_wall))
+        for row in rows
     }
 
 
@@ -392,7 +393,9 @@ def attempt_record(row: AttemptRow) -> AttemptRecord:
 
 def applied_record(row: AppliedRow) -> AppliedRecord:
     """Return an applied row as a record for people."""
-    return AppliedRecord(setting_of(row), How(row.how), row.attempt, datetime.fromisoformat(row.at_wall))
+    return AppliedRecord(
+        setting_of(row), ProofKind(row.how), row.attempt, datetime.fromisoformat(row.at_wall)
+    )
 
 
 def pause_of(row: PauseRow) -> Pause:
@@ -403,9 +406,9 @@ def pause_of(row: PauseRow) -> Pause:
     )
 
 
-def pause_row(pause: Pause, budget: Budget, account: str) -> PauseRow:
+def pause_row(pause: Pause, budget: RateBudget, account: str) -> PauseRow:
     """Return the row that keeps a pause."""
-    fought = pause.fought
+    fought = pause.contested
     return PauseRow(
         checksum="",
         kind=budget.kind.value,
@@ -429,7 +432,7 @@ def pauses_request(row: PauseRow | None, setting: Setting, wall: datetime) -> bo
     """
     if row is None or not pause_of(row).holds(wall):
         return False
-    return pause_of(row).fought in (None, setting)
+    return pause_of(row).contested in (None, setting)
 
 
 def _fought(row: PauseRow) -> Setting | None:
@@ -438,14 +441,14 @@ def _fought(row: PauseRow) -> Setting | None:
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
 
-def watch_of(row: PresenceRow) -> Watch:
+def watch_of(row: PresenceRow) -> ObservedPeriod:
     """Return the watch a row keeps."""
-    return Watch(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
+    return ObservedPeriod(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
 
 
-def turn_of(row: TurnRow) -> Turn:
+def turn_of(row: TurnRow) -> StateChange:
     """Return the turn a row keeps."""
-    return Turn(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
+    return StateChange(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
 
 
 def override_record(row: OverrideRow) -> OverrideRecord:
@@ -470,7 +473,7 @@ def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
                 Family(row.family),
                 before.get(row.family),
                 setting,
-                How(row.how),
+                ProofKind(row.how),
                 row.digest,
                 row.override,
                 row.file_sha256,
@@ -505,7 +508,7 @@ def live_record(row: LiveDocument) -> LiveRecord:
 
 
 def _acceptance(row: AcceptedRow) -> Acceptance:
-    at, requested = datetime.fromisoformat(row.at_wall), row.how == How.APPLIED.value
+    at, requested = datetime.fromisoformat(row.at_wall), row.how == ProofKind.APPLIED.value
     return Acceptance(setting_of(row), row.attempt, at, file_of(row), requested)
 
 
@@ -525,15 +528,15 @@ def _confirmed(row: AppliedRow, ages: Ages) -> Confirmed:
         ages.proven_at(row),
         row.attempt,
         file=file_of(row),
-        acknowledged=row.how == How.APPLIED.value,
+        acknowledged=row.how == ProofKind.APPLIED.value,
         recorded_at=datetime.fromisoformat(row.at_wall),
     )
 
 
-def _quiet(doubt: Unresolved, proof: Confirmed) -> bool:
+def _quiet(doubt: OpenAttempt, proof: Confirmed) -> bool:
     return doubt.attempt <= proof.attempt and doubt.setting == proof.setting
 
 
-def _unresolved(row: AttemptRow, ages: Ages) -> Unresolved:
+def _unresolved(row: AttemptRow, ages: Ages) -> OpenAttempt:
     setting = None if row.status == LOST else setting_of(row)
-    return Unresolved(row.id, setting, ages.reserved_at(row), ages.effect_until(row), file_of(row))
+    return OpenAttempt(row.id, setting, ages.reserved_at(row), ages.effect_until(row), file_of(row))

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import Holder, StateCheck
+from reconciler.core.state_records import LockHolder, StateCheck
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
 from reconciler.store import mounts, row_mapping, sqlite_file, sqlite_schema, wal
@@ -202,7 +202,7 @@ class MemoryDisk:
     def __init__(self, db: sqlite3.Connection | None = None) -> None:
         self._db = db or _in_memory()
         self._db.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image(SIMULATED_ID), on=False))
-        self._locks: dict[str, tuple[object, Holder]] = {}
+        self._locks: dict[str, tuple[object, LockHolder]] = {}
 
     def open(
         self,
@@ -282,7 +282,7 @@ class SqliteState:
         self._failed: MmpError | None = None
         """Why the connection is closed and has to be opened again; None: it is open."""
 
-    def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
+    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> KeptAccount:
         """Return the store of one account; those of one state share connection and first sights."""
         return KeptAccount(self, account, environment, kind)
 
@@ -320,7 +320,7 @@ class SqliteState:
         if not self._is_shared:
             self._db.close()
 
-    def reading(self, _: Budget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
+    def reading(self, _: RateBudget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
         del only  # nothing here is far away
         return self._transaction(_READ)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, cast
 
-from reconciler.core.model import Budget
+from reconciler.core.model import RateBudget
 from reconciler.store import queries
 from reconciler.store.queries import AccountKey, Question, Value, budget_key
 from reconciler.store.row_mapping import RateHistory
@@ -194,24 +194,24 @@ class Tables:
 
     # -- one User ID ---------------------------------------------------------------------------
 
-    async def live_reads(self, budget: Budget) -> list[LiveDocument]:
+    async def live_reads(self, budget: RateBudget) -> list[LiveDocument]:
         """Return the last live read of every account name of the User ID, the newest one last."""
         return (await self._readable(LiveDocument, queries.live_reads(budget))).rows
 
-    async def all_applied(self, budget: Budget) -> list[AppliedRow]:
+    async def all_applied(self, budget: RateBudget) -> list[AppliedRow]:
         """Return the last proofs, by family."""
         rows = await self._all(AppliedRow, queries.all_applied(budget))
         return sorted(rows, key=lambda row: row.family)
 
-    async def applied(self, budget: Budget, family: str) -> AppliedRow | None:
+    async def applied(self, budget: RateBudget, family: str) -> AppliedRow | None:
         """Return the last proof of one family."""
         return await self._one(AppliedRow, queries.applied(budget, family))
 
-    async def all_accepted(self, budget: Budget) -> list[AcceptedRow]:
+    async def all_accepted(self, budget: RateBudget) -> list[AcceptedRow]:
         """Return the settings that passed the guard, of all families, in the order they did."""
         return await self._all(AcceptedRow, queries.all_accepted(budget))
 
-    async def accepted_of(self, budget: Budget, family: str) -> list[AcceptedRow]:
+    async def accepted_of(self, budget: RateBudget, family: str) -> list[AcceptedRow]:
         """Return those of one family, in the order they passed the guard."""
         return await self._all(AcceptedRow, queries.accepted_of(budget, family))
 
@@ -219,29 +219,29 @@ class Tables:
         """Forget settings that passed the guard, by the ids of their rows."""
         await self._transaction.run_each("DELETE FROM accepted WHERE id=?", [(one,) for one in numbers])
 
-    async def plan_changes(self, budget: Budget, plan: str) -> list[PlanChangeRow]:
+    async def plan_changes(self, budget: RateBudget, plan: str) -> list[PlanChangeRow]:
         """Return the changes of a saved plan that were applied."""
         return await self._all(PlanChangeRow, queries.plan_changes(budget, plan))
 
-    async def plan_change(self, budget: Budget, plan: str, family: str) -> PlanChangeRow | None:
+    async def plan_change(self, budget: RateBudget, plan: str, family: str) -> PlanChangeRow | None:
         """Return that of one family; None while it was not applied."""
         return await self._one(PlanChangeRow, queries.plan_change(budget, plan, family))
 
-    async def prune_plan_changes(self, budget: Budget, before: str) -> None:
+    async def prune_plan_changes(self, budget: RateBudget, before: str) -> None:
         """Forget changes of saved plans that were applied before a time of day."""
         await self._transaction.run(
             f"DELETE FROM plan_changes WHERE {_OF_USER} AND at_wall < ?", (*budget_key(budget), before)
         )
 
-    async def newest_policy(self, budget: Budget) -> PolicyRow | None:
+    async def newest_policy(self, budget: RateBudget) -> PolicyRow | None:
         """Return the policy that was recorded last."""
         return await self._one(PolicyRow, queries.newest_policy(budget))
 
-    async def policies(self, budget: Budget) -> list[PolicyRow]:
+    async def policies(self, budget: RateBudget) -> list[PolicyRow]:
         """Return all policies on record, newest first."""
         return await self._all(PolicyRow, queries.policies(budget))
 
-    async def prune_policies(self, budget: Budget, keep: int) -> None:
+    async def prune_policies(self, budget: RateBudget, keep: int) -> None:
         """Drop policies on record, except the newest ``keep`` of the User ID."""
         key = budget_key(budget)
         await self._transaction.run(
@@ -250,61 +250,61 @@ class Tables:
             (*key, *key, keep),
         )
 
-    async def all_open(self, budget: Budget) -> list[AttemptRow]:
+    async def all_open(self, budget: RateBudget) -> list[AttemptRow]:
         """Return the open attempts, in the order of their ids."""
         return await self._all(AttemptRow, queries.all_open(budget))
 
-    async def open_of(self, budget: Budget, family: str) -> list[AttemptRow]:
+    async def open_of(self, budget: RateBudget, family: str) -> list[AttemptRow]:
         """Return the open attempts of one family, in the order of their ids."""
         return await self._all(AttemptRow, queries.open_of(budget, family))
 
-    async def all_tries(self, budget: Budget) -> list[AttemptRow]:
+    async def all_tries(self, budget: RateBudget) -> list[AttemptRow]:
         """Return the attempts that count as tries without success, in the order of their ids."""
         return await self._all(AttemptRow, queries.all_tries(budget))
 
-    async def tries_of(self, budget: Budget, family: str) -> list[AttemptRow]:
+    async def tries_of(self, budget: RateBudget, family: str) -> list[AttemptRow]:
         """Return those of one family, in the order of their ids."""
         return await self._all(AttemptRow, queries.tries_of(budget, family))
 
-    async def newest_acknowledged(self, budget: Budget) -> AttemptRow | None:
+    async def newest_acknowledged(self, budget: RateBudget) -> AttemptRow | None:
         """Return the newest acknowledged attempt of the User ID."""
         return await self._one(AttemptRow, queries.newest_acknowledged(budget))
 
-    async def attempt(self, budget: Budget, number: int) -> AttemptRow | None:
+    async def attempt(self, budget: RateBudget, number: int) -> AttemptRow | None:
         """Return one attempt of the User ID."""
         return await self._one(AttemptRow, queries.attempt(budget, number))
 
-    async def newest_attempt(self, budget: Budget, family: str) -> int:
+    async def newest_attempt(self, budget: RateBudget, family: str) -> int:
         """Return the id of the family's newest attempt, 0 without one."""
         [(number,)] = await self._transaction.fetch(queries.newest_attempt(budget, family))
         return number or 0
 
-    async def newest_attempts(self, budget: Budget) -> dict[str, int]:
+    async def newest_attempts(self, budget: RateBudget) -> dict[str, int]:
         """Return the id of the newest attempt of each family that has one."""
         return dict(await self._transaction.fetch(queries.newest_attempts(budget)))
 
-    async def history(self, budget: Budget) -> Readable[AttemptRow]:
+    async def history(self, budget: RateBudget) -> Readable[AttemptRow]:
         """Return all attempts on record, newest first."""
         return await self._readable(AttemptRow, queries.history(budget))
 
-    async def overrides(self, budget: Budget) -> list[OverrideRow]:
+    async def overrides(self, budget: RateBudget) -> list[OverrideRow]:
         """Return all overrides on record, newest first."""
         return await self._all(OverrideRow, queries.overrides(budget))
 
-    async def file(self, budget: Budget, sha256: str) -> FileRow | None:
+    async def file(self, budget: RateBudget, sha256: str) -> FileRow | None:
         """Return when content of a settings file was accepted; None: never."""
         return await self._one(FileRow, queries.file(budget, sha256))
 
-    async def newest_file(self, budget: Budget) -> FileRow | None:
+    async def newest_file(self, budget: RateBudget) -> FileRow | None:
         """Return the content of a settings file that was accepted last."""
         return await self._one(FileRow, queries.newest_file(budget))
 
-    async def newest_number(self, budget: Budget) -> int:
+    async def newest_number(self, budget: RateBudget) -> int:
         """Return the highest number of a settings file that anything on record has, 0 without one."""
         [(number,)] = await self._transaction.fetch(queries.newest_number(budget))
         return number or 0
 
-    async def prune_files(self, budget: Budget, up_to: int) -> None:
+    async def prune_files(self, budget: RateBudget, up_to: int) -> None:
         """Forget content of settings files that was accepted as number ``up_to`` or before."""
         await self._transaction.run(
             f"DELETE FROM files WHERE {_OF_USER} AND number <= ?", (*budget_key(budget), up_to)
@@ -332,7 +332,7 @@ class Tables:
             ),
         )
 
-    async def rate_history(self, budget: Budget) -> RateHistory:
+    async def rate_history(self, budget: RateBudget) -> RateHistory:
         """Return the attempts of a budget that bear on its next slot."""
         counts, last_limited, sends = queries.rate(budget)
         counting = await self._all(AttemptRow, counts)
@@ -346,20 +346,20 @@ class Tables:
             empty=not counting and not at_all,
         )
 
-    async def lost_attempts(self, budget: Budget) -> list[AttemptRow]:
+    async def lost_attempts(self, budget: RateBudget) -> list[AttemptRow]:
         """Return the lost attempts that still count against the budget."""
         return await self._all(AttemptRow, queries.lost_attempts(budget))
 
-    async def on_record(self, budget: Budget) -> list[str]:
+    async def on_record(self, budget: RateBudget) -> list[str]:
         """Return the families of which there is an attempt or a proof, in order."""
         return sorted(family for (family,) in await self._transaction.fetch(queries.on_record(budget)))
 
-    async def reserved_then(self, budget: Budget, boot: str, at: float) -> bool:
+    async def reserved_then(self, budget: RateBudget, boot: str, at: float) -> bool:
         """Tell whether a request is on record that was reserved at this instant of a boot."""
         [(number,)] = await self._transaction.fetch(queries.reserved_then(budget, boot, at))
         return bool(number)
 
-    async def prune(self, budget: Budget, keep: int) -> None:
+    async def prune(self, budget: RateBudget, keep: int) -> None:
         """Drop attempts that nothing depends on, except the newest ``keep`` of the budget."""
         key = budget_key(budget)
         await self._transaction.run(
@@ -370,15 +370,15 @@ class Tables:
 
     # -- pauses --------------------------------------------------------------------------------
 
-    async def pauses(self, budget: Budget) -> list[PauseRow]:
+    async def pauses(self, budget: RateBudget) -> list[PauseRow]:
         """Return the pauses on record, whether or not their time is over."""
         return await self._all(PauseRow, queries.pauses(budget))
 
-    async def pause(self, budget: Budget, family: str) -> PauseRow | None:
+    async def pause(self, budget: RateBudget, family: str) -> PauseRow | None:
         """Return the pause of one family, whether or not its time is over."""
         return await self._one(PauseRow, queries.pause(budget, family))
 
-    async def drop_pause(self, budget: Budget, family: str) -> None:
+    async def drop_pause(self, budget: RateBudget, family: str) -> None:
         """End the pause of a family; harmless without one."""
         key = (*budget_key(budget), family)
         await self._transaction.run(f"DELETE FROM pauses WHERE {_OF_USER} AND family=?", key)

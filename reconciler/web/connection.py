@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from reconciler.web.http_head import MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
-from reconciler.web.request_filter import Refusal, RequestInfo
-from reconciler.web.responses import Answer, refusal_answer
+from reconciler.web.request_filter import Rejection, RequestInfo
+from reconciler.web.responses import Response, rejection_response
 
 DEADLINE_S = 15.0
 """From the connection to its end: the page of 10,000 families takes seconds to make and to read."""
@@ -28,7 +28,7 @@ with bytes unread is reset, and the client may lose the answer. Who sends more t
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: close at once, and let the system forget what the client has not read."""
 
-Handle = Callable[[RequestInfo], Awaitable[Answer]]
+Handle = Callable[[RequestInfo], Awaitable[Response]]
 """Answers a request; never raises."""
 
 
@@ -81,8 +81,8 @@ class Connection:
         self._stop_waiting()
         self._lingers = _has_more(request, self._received)
         self._received.clear()
-        if isinstance(request, Refusal):
-            self._send(refusal_answer(request))
+        if isinstance(request, Rejection):
+            self._send(rejection_response(request))
         else:
             self._handling = self._loop.create_task(self._answer(request))
 
@@ -91,7 +91,7 @@ class Connection:
         self._handling = None
         self._send(answer, with_body=request.method != "HEAD")
 
-    def _send(self, answer: Answer, *, with_body: bool = True) -> None:
+    def _send(self, answer: Response, *, with_body: bool = True) -> None:
         head = response_head(answer, int(time.time()))
         self._unsent = [memoryview(head), memoryview(answer.body if with_body else b"")]
         self._write()
@@ -166,8 +166,8 @@ class Connection:
         self._on_close(self)
 
 
-def _has_more(request: RequestInfo | Refusal, received: bytearray) -> bool:
+def _has_more(request: RequestInfo | Rejection, received: bytearray) -> bool:
     """Tell whether the client sends anything beside one whole head; junk has been read already."""
-    if isinstance(request, Refusal):
+    if isinstance(request, Rejection):
         return request is TOO_LARGE
     return request.has_body or not received.endswith(b"\r\n\r\n")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler.core.model import PausedBy, Uncertain
-from reconciler.core.monitoring.protection import Standing, frozen_until_reset
-from reconciler.core.monitoring.runtime import FileState, Vitals, alive
+from reconciler.core.monitoring.protection import Protection, frozen_until_reset
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive
 from reconciler.core.monitoring.status import FamilyState, PacingStatus
-from reconciler.web.latest_state import Watched
-from reconciler.web.status_api import Look, look
+from reconciler.web.latest_state import AccountSnapshot
+from reconciler.web.status_api import AccountStatus, account_status
 
 Labels = tuple[str, ...]
 Sample = tuple[Labels, float]
@@ -27,18 +27,18 @@ REJECTED_AT = "mmp_config_rejected_timestamp_seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class GaugeInput:
     """One account as it was seen at ``now`` and ``wall``."""
 
-    watched: Watched
-    look: Look
+    watched: AccountSnapshot
+    look: AccountStatus
     now: float
     wall: datetime
 
     @property
-    def vitals(self) -> Vitals:
+    def vitals(self) -> AccountRuntime:
         """What the account's loop is up to."""
-        return self.watched.vitals
+        return self.watched.runtime
 
     @property
     def labels(self) -> Labels:
@@ -51,67 +51,67 @@ class Gauge:
     """One metric: name, what it says, labels beside ACCOUNT, and its samples of one account."""
 
     name: str
-    told: str
+    help: str
     labels: Labels
-    samples: Callable[[Seen], Iterable[Sample]]
+    samples: Callable[[GaugeInput], Iterable[Sample]]
 
 
-def labels_of(vitals: Vitals) -> Labels:
+def labels_of(vitals: AccountRuntime) -> Labels:
     """Return the values of the ACCOUNT labels of a watched account."""
     return vitals.desired.account, vitals.desired.environment.value
 
 
-def see(watched: Watched, *, now: float, wall: datetime) -> Seen:
+def gauge_input(watched: AccountSnapshot, *, now: float, wall: datetime) -> GaugeInput:
     """Look at one account, for every gauge at once."""
-    return Seen(watched, look(watched, now=now, wall=wall), now, wall)
+    return GaugeInput(watched, account_status(watched, now=now, wall=wall), now, wall)
 
 
 def _one(value: float | None) -> list[Sample]:
     return [] if value is None else [((), float(value))]
 
 
-def _once_compared(of: Callable[[Seen], list[Sample]]) -> Callable[[Seen], list[Sample]]:
+def _once_compared(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
     """Give no samples before the first comparison: until then the state was not even looked at."""
     return lambda seen: of(seen) if seen.vitals.compared is not None else []
 
 
-def _once_read(of: Callable[[Seen], list[Sample]]) -> Callable[[Seen], list[Sample]]:
+def _once_read(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
     """Give no samples before live was read and compared: only the exchange says what it holds."""
     return _once_compared(lambda seen: of(seen) if seen.vitals.read_at is not None else [])
 
 
-def _states(seen: Seen) -> list[Sample]:
+def _states(seen: GaugeInput) -> list[Sample]:
     found = Counter(family.state for family in seen.look.status.families)
     return [((state.value,), float(found[state])) for state in FamilyState]
 
 
-def _family_states(seen: Seen) -> list[Sample]:
+def _family_states(seen: GaugeInput) -> list[Sample]:
     return [((family.family, family.state.value), 1.0) for family in seen.look.status.families]
 
 
-def _standing(seen: Seen) -> list[Sample]:
-    return [((one.value,), float(one is seen.look.judged.standing)) for one in Standing]
+def _standing(seen: GaugeInput) -> list[Sample]:
+    return [((one.value,), float(one is seen.look.protection.protection)) for one in Protection]
 
 
-def _pending(seen: Seen) -> list[Sample]:
+def _pending(seen: GaugeInput) -> list[Sample]:
     changes = (family.change for family in seen.look.status.families)
     return _one(sum(change is not None and change.order is not None for change in changes))
 
 
-def _frozen(seen: Seen) -> list[Sample]:
+def _frozen(seen: GaugeInput) -> list[Sample]:
     return _one(sum(bool(family.live and family.live.frozen) for family in seen.look.status.families))
 
 
-def _until_reset(seen: Seen) -> list[Sample]:
+def _until_reset(seen: GaugeInput) -> list[Sample]:
     return _one(sum(frozen_until_reset(family) for family in seen.look.status.families))
 
 
-def _paused(seen: Seen) -> list[Sample]:
+def _paused(seen: GaugeInput) -> list[Sample]:
     found = Counter(pause.by for pause in seen.look.status.pauses)
     return [((by.value,), float(found[by])) for by in PausedBy]
 
 
-def _unresolved(seen: Seen) -> list[Sample]:
+def _unresolved(seen: GaugeInput) -> list[Sample]:
     compared = seen.vitals.compared
     if compared is None:
         return []
@@ -119,27 +119,27 @@ def _unresolved(seen: Seen) -> list[Sample]:
     return _one(sum(len(one.unresolved) for one in known if isinstance(one, Uncertain)))
 
 
-def _pacing(of: Callable[[PacingStatus], float]) -> Callable[[Seen], list[Sample]]:
-    def samples(seen: Seen) -> list[Sample]:
+def _pacing(of: Callable[[PacingStatus], float]) -> Callable[[GaugeInput], list[Sample]]:
+    def samples(seen: GaugeInput) -> list[Sample]:
         pacing = seen.look.status.pacing
         return [] if pacing is None else _one(of(pacing))
 
     return samples
 
 
-def _at(of: Callable[[Seen], datetime | None]) -> Callable[[Seen], list[Sample]]:
-    def samples(seen: Seen) -> list[Sample]:
+def _at(of: Callable[[GaugeInput], datetime | None]) -> Callable[[GaugeInput], list[Sample]]:
+    def samples(seen: GaugeInput) -> list[Sample]:
         wall = of(seen)
         return [] if wall is None else _one(wall.timestamp())
 
     return samples
 
 
-def _in_sync_at(seen: Seen) -> datetime | None:
+def _in_sync_at(seen: GaugeInput) -> datetime | None:
     return _wall(seen, seen.vitals.in_sync_at)
 
 
-def _wall(seen: Seen, instant: float | None) -> datetime | None:
+def _wall(seen: GaugeInput, instant: float | None) -> datetime | None:
     return None if instant is None else seen.wall + timedelta(seconds=instant - seen.now)
 
 
@@ -151,7 +151,7 @@ def _rejected(file: FileState | None) -> datetime | None:
     return file.rejected_at if file else None
 
 
-def _flag(of: Callable[[Seen], bool]) -> Callable[[Seen], list[Sample]]:
+def _flag(of: Callable[[GaugeInput], bool]) -> Callable[[GaugeInput], list[Sample]]:
     return lambda seen: _one(of(seen))
 
 
@@ -170,7 +170,7 @@ GAUGES = (
     ),
     Gauge(
         "mmp_standing",
-        "1 for the protection of the account, else 0. Worst first: " + ", ".join(Standing) + ".",
+        "1 for the protection of the account, else 0. Worst first: " + ", ".join(Protection) + ".",
         ("standing",),
         _standing,
     ),
@@ -202,7 +202,7 @@ GAUGES = (
     ),
     Gauge(
         "mmp_paused_families",
-        f"Paused families: by {PausedBy.HAND}, or by {PausedBy.FIGHT} because another writer keeps "
+        f"Paused families: by {PausedBy.MANUAL}, or by {PausedBy.BREAKER} because another writer keeps "
         "changing them.",
         ("by",),
         _once_compared(_paused),
@@ -268,7 +268,7 @@ GAUGES = (
         "1 while key, account, environment or clock is not accepted, or rows of the account in PostgreSQL "
         "are damaged: nothing can be written.",
         (),
-        _flag(lambda seen: seen.vitals.objection is not None),
+        _flag(lambda seen: seen.vitals.terminal_error is not None),
     ),
     Gauge(
         "mmp_clock_offset_seconds",
@@ -280,7 +280,7 @@ GAUGES = (
         "mmp_loop_heard_timestamp_seconds",
         "When the account's loop last reported progress.",
         (),
-        _at(lambda seen: _wall(seen, seen.vitals.heard_at)),
+        _at(lambda seen: _wall(seen, seen.vitals.last_step_at)),
     ),
     Gauge(
         "mmp_loop_alive",

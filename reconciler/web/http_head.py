@@ -12,8 +12,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
-from reconciler.web.request_filter import Refusal, RequestInfo
-from reconciler.web.responses import HEADERS, Answer
+from reconciler.web.request_filter import Rejection, RequestInfo
+from reconciler.web.responses import HEADERS, Response
 
 MAX_HEAD_BYTES = 16 * 1024
 """A browser sends one or two KiB, and more of cookies: those of every server on its localhost."""
@@ -26,11 +26,11 @@ _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 
-TOO_LARGE = Refusal(431, "the head of the request is too large")
-MALFORMED = Refusal(400, "this is no HTTP request")
+TOO_LARGE = Rejection(431, "the head of the request is too large")
+MALFORMED = Rejection(400, "this is no HTTP request")
 
 
-def read_head(received: bytes | bytearray) -> RequestInfo | Refusal | None:
+def read_head(received: bytes | bytearray) -> RequestInfo | Rejection | None:
     """Return what the head at the beginning of ``received`` asks; None while its end has not arrived."""
     if not _BEGINNING.match(received):
         return MALFORMED if received else None
@@ -41,7 +41,7 @@ def read_head(received: bytes | bytearray) -> RequestInfo | Refusal | None:
     return _parsed(request_line, fields) or MALFORMED
 
 
-def response_head(answer: Answer, at: int) -> bytes:
+def response_head(answer: Response, at: int) -> bytes:
     """Return the status line and the headers of ``answer``, given ``at``, in seconds since 1970."""
     own = {
         "Date": _date(at),

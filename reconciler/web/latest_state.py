@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.core.monitoring.runtime import Vitals
+from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Timeline
-from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
-from reconciler.core.replica_assignment import AccountKey, Replica, Roster, account_of
+from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
+from reconciler.core.replica_assignment import LeaseName, LeaseTable, Replica, parse_lease_name
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class AccountSnapshot:
     """One account as it is on the board.
 
     ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
@@ -25,7 +25,7 @@ class Watched:
     ``owner`` is this process where it shares accounts out, else None.
     """
 
-    vitals: Vitals
+    runtime: AccountRuntime
     interval_s: float
     clock_offset_s: float | None = None
     timeline: Timeline = field(default_factory=Timeline)
@@ -33,7 +33,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class ReplicaStatus:
     """How this process shares the accounts out with others, where it does.
 
     ``keeps`` are those it has settings for. ``roster`` None: nobody was heard of yet. ``good_until``
@@ -41,20 +41,20 @@ class Together:
     """
 
     me: Replica
-    keeps: frozenset[AccountKey] = frozenset()
-    roster: Roster | None = None
-    good_until: float = float("-inf")
-    trouble: str = ""
+    configured: frozenset[LeaseName] = frozenset()
+    leases: LeaseTable | None = None
+    safe_until: float = float("-inf")
+    error: str = ""
 
     @property
-    def unable(self) -> frozenset[AccountKey]:
+    def unable(self) -> frozenset[LeaseName]:
         """The accounts that this replica reported it cannot serve."""
-        mine = None if self.roster is None else self.roster.abilities.get(self.me.id)
+        mine = None if self.leases is None else self.leases.abilities.get(self.me.id)
         return frozenset() if mine is None else frozenset(mine.unable)
 
 
 @dataclass(slots=True)
-class Board:
+class LatestState:
     """What is known of every account of this process.
 
     ``unkept`` are the settings no account is kept by. ``together`` None: this process keeps
@@ -65,14 +65,14 @@ class Board:
 
     version: str
     began_at: datetime
-    unkept: Unkept = NOTHING
+    unloaded: UnloadedFiles = NONE
     timelines: Mapping[str, Timeline] = field(default_factory=dict)
-    together: Together | None = None
-    trouble: str = ""
+    replica: ReplicaStatus | None = None
+    error: str = ""
     dropped_log_lines: Callable[[], int] = lambda: 0
-    _accounts: Mapping[str, Watched] = field(default_factory=dict)
+    _accounts: Mapping[str, AccountSnapshot] = field(default_factory=dict)
 
-    def put(self, name: str, watched: Watched) -> None:
+    def put(self, name: str, watched: AccountSnapshot) -> None:
         """Replace what is known of the account called ``name``."""
         self._accounts = {**self._accounts, name: watched}
 
@@ -80,7 +80,7 @@ class Board:
         """Forget an account that this process does not keep any more."""
         self._accounts = {key: value for key, value in self._accounts.items() if key != name}
 
-    def accounts(self) -> tuple[Watched, ...]:
+    def accounts(self) -> tuple[AccountSnapshot, ...]:
         """Return every account, by name, as of this moment."""
         timelines = self.timelines
         return tuple(
@@ -90,16 +90,17 @@ class Board:
 
     def values(self) -> tuple[object, ...]:
         """Return what is on the board but the strips: the same objects as before if nothing has changed."""
-        return (self._accounts, self.unkept, self.together, self.trouble)
+        return (self._accounts, self.unloaded, self.replica, self.error)
 
-    def elsewhere(self) -> tuple[tuple[str, str, Replica | None], ...]:
+    def remote_accounts(self) -> tuple[tuple[str, str, Replica | None], ...]:
         """Return every account this process does not keep: name, environment, who does (None: nobody)."""
-        together = self.together
-        if together is None or together.roster is None:
+        together = self.replica
+        if together is None or together.leases is None:
             return ()
-        roster, here = together.roster, self._accounts.keys()
+        roster, here = together.leases, self._accounts.keys()
         known = {
-            account_of(key): roster.owners.get(key, "") for key in together.keeps | roster.owners.keys()
+            parse_lease_name(key): roster.owners.get(key, "")
+            for key in together.configured | roster.owners.keys()
         }
         return tuple(
             (*account, None if owner == together.me.id else roster.replicas.get(owner))

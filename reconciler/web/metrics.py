@@ -19,7 +19,6 @@ from prometheus_client.registry import Collector
 
 from reconciler.core.events import (
     READING_LIVE,
-    Cause,
     Compared,
     Event,
     ExchangeFailed,
@@ -27,15 +26,16 @@ from reconciler.core.events import (
     PassEnded,
     RequestReserved,
     RequestSettled,
-    StateAwaited,
+    StateFailed,
     Waiting,
+    WaitReason,
 )
 from reconciler.core.model import Family
 from reconciler.core.plan import Reason
 from reconciler.core.reply import AttemptStatus
-from reconciler.web.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, see
-from reconciler.web.latest_state import Board
-from reconciler.web.responses import Answer
+from reconciler.web.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, gauge_input
+from reconciler.web.latest_state import LatestState
+from reconciler.web.responses import Response
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
 """The one form every Prometheus reads; nothing is negotiated, so no Accept header can go wrong."""
@@ -53,12 +53,14 @@ PASS_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 class Metrics:
     """What is counted, and where it is asked for. ``observe`` and ``answer`` may run in two threads."""
 
-    def __init__(self, board: Board, *, now: Callable[[], float], wall: Callable[[], datetime]) -> None:
+    def __init__(
+        self, board: LatestState, *, now: Callable[[], float], wall: Callable[[], datetime]
+    ) -> None:
         self._now = now
         # Not wanted: a second time series per counter, with when it was first counted.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has none
         self.registry = CollectorRegistry()
-        self._tallies: dict[Labels, _Tally] = {}
+        self._tallies: dict[Labels, _EventCounter] = {}
         self._counters = _Counters(self.registry)
         self.registry.register(_Gauges(board, now, wall))
         ProcessCollector(registry=self.registry)
@@ -67,17 +69,17 @@ class Metrics:
         """Count an event of the account with ``labels`` (its name and environment)."""
         self.observe_process(event)
         if labels not in self._tallies:
-            self._tallies[labels] = _Tally(self._counters, labels)
+            self._tallies[labels] = _EventCounter(self._counters, labels)
         self._tallies[labels].count(event, self._now())
 
     def observe_process(self, event: Event) -> None:
         """Count an event whatever account it is about, or of none."""
-        if isinstance(event, StateAwaited):
+        if isinstance(event, StateFailed):
             self._counters.state_failures.inc()
 
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         """Return everything as of now."""
-        return Answer(200, prometheus_client.generate_latest(self.registry), CONTENT_TYPE)
+        return Response(200, prometheus_client.generate_latest(self.registry), CONTENT_TYPE)
 
 
 class _Counters:
@@ -122,7 +124,7 @@ class _Counters:
         )
 
 
-class _Tally:
+class _EventCounter:
     """Folds one account's events into the counters."""
 
     def __init__(self, counters: _Counters, labels: Labels) -> None:
@@ -144,7 +146,7 @@ class _Tally:
         match event:
             case Compared():
                 self._compare(event)
-            case Waiting(cause=Cause.SLOT):
+            case Waiting(cause=WaitReason.SLOT):
                 self._waiting_since = now if self._waiting_since is None else self._waiting_since
             case RequestReserved(at=at):
                 self._reserve(at)
@@ -196,7 +198,7 @@ class _Tally:
 class _Gauges(Collector):
     """What the board says at the moment it is asked."""
 
-    def __init__(self, board: Board, now: Callable[[], float], wall: Callable[[], datetime]) -> None:
+    def __init__(self, board: LatestState, now: Callable[[], float], wall: Callable[[], datetime]) -> None:
         self._board = board
         self._now = now
         self._wall = wall
@@ -204,7 +206,7 @@ class _Gauges(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return every gauge of every account."""
         now, wall = self._now(), self._wall()
-        seen = [see(watched, now=now, wall=wall) for watched in self._board.accounts()]
+        seen = [gauge_input(watched, now=now, wall=wall) for watched in self._board.accounts()]
         began = self._board.began_at.timestamp()
         yield _family(
             "mmp_build_info", "The program's version.", ("version",), [((self._board.version,), 1.0)]
@@ -218,17 +220,17 @@ class _Gauges(Collector):
         for gauge in GAUGES:
             samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
             samples += _of_no_account(self._board) if gauge.name == REJECTED_AT else []
-            yield _family(gauge.name, gauge.told, ACCOUNT + gauge.labels, samples)
+            yield _family(gauge.name, gauge.help, ACCOUNT + gauge.labels, samples)
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing to the registry, which would else collect now: a test holds the names."""
         return ()
 
 
-def _shared(board: Board) -> Iterable[Metric]:
+def _shared(board: LatestState) -> Iterable[Metric]:
     """Return how the accounts are shared out; nothing where they are not, or nobody was heard of yet."""
-    together = board.together
-    roster = None if together is None else together.roster
+    together = board.replica
+    roster = None if together is None else together.leases
     living = [] if roster is None else [len(roster.replicas)]
     kept = [] if roster is None else [len(board.accounts())]
     unable = [] if together is None or roster is None else [len(together.unable)]
@@ -244,9 +246,9 @@ def _shared(board: Board) -> Iterable[Metric]:
         yield _family(name, told, (), [((), float(number)) for number in numbers])
 
 
-def _unkept(board: Board) -> Iterable[Metric]:
+def _unkept(board: LatestState) -> Iterable[Metric]:
     """Return how many settings there are that no account is kept by."""
-    awaited, refused = len(board.unkept.awaited), len(board.unkept.refused)
+    awaited, refused = len(board.unloaded.missing), len(board.unloaded.rejected)
     for name, told, number in (
         ("mmp_awaited_files", "Files or folders of settings that are not there yet.", awaited),
         (
@@ -258,9 +260,9 @@ def _unkept(board: Board) -> Iterable[Metric]:
         yield _family(name, told, (), [((), float(number))])
 
 
-def _of_no_account(board: Board) -> list[Sample]:
+def _of_no_account(board: LatestState) -> list[Sample]:
     """Return when a file that never held was last rejected: a sample whose labels are empty."""
-    times = [file.rejected_at.timestamp() for file in board.unkept.refused if file.rejected_at]
+    times = [file.rejected_at.timestamp() for file in board.unloaded.rejected if file.rejected_at]
     return [(("", ""), max(times))] if times else []
 
 

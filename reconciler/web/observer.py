@@ -12,34 +12,34 @@ from datetime import timedelta
 
 from reconciler import __version__, logs
 from reconciler.controller.account_worker import AccountWorker
-from reconciler.core.events import Event, StateAwaited
-from reconciler.core.monitoring.runtime import Trouble, Vitals
+from reconciler.core.events import Event, StateFailed
+from reconciler.core.monitoring.runtime import AccountRuntime, RecentError
 from reconciler.core.monitoring.state_timeline import Timeline
-from reconciler.core.monitoring.unloaded_files import Unkept
-from reconciler.core.replica_assignment import AccountKey
+from reconciler.core.monitoring.unloaded_files import UnloadedFiles
+from reconciler.core.replica_assignment import LeaseName
 from reconciler.okx.codes import lookup
 from reconciler.ports import Clock
-from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
 from reconciler.web.metrics import Metrics
-from reconciler.web.page.view_model import advise_of_ours
+from reconciler.web.page.view_model import hint_from_glossary
 from reconciler.web.request_filter import Listen
-from reconciler.web.routes import Pulse, Site
+from reconciler.web.routes import Endpoints, LoopPing
 from reconciler.web.server import Server, start_server
 
 DAY = timedelta(hours=24)
 """How far back the strips of the page go."""
 
-STRIPS_PAUSE_S = 0.02
+TIMELINE_PAUSE_S = 0.02
 """Between two pieces of what they are drawn from: a request to the exchange takes less."""
 
 
-class Watching:
+class HttpObserver:
     """What is seen of this process over HTTP: the board, the counters and the server."""
 
     def __init__(self, listen: Listen, clock: Clock) -> None:
         self._clock = clock
         self._listen = listen
-        self._board = Board(__version__, clock.wall(), dropped_log_lines=logs.dropped_lines)
+        self._board = LatestState(__version__, clock.wall(), dropped_log_lines=logs.dropped_lines)
         self._metrics = Metrics(self._board, now=clock.now, wall=clock.wall)
         self._server: Server | None = None
         self._keepers: dict[str, AccountWorker] = {}
@@ -47,15 +47,15 @@ class Watching:
     def start(self) -> None:
         """Serve from now on; call it in the loops' event loop. Raises MmpError if it cannot be."""
         loop = asyncio.get_running_loop()
-        pulse = Pulse(loop)
+        pulse = LoopPing(loop)
 
         async def ask_strips() -> Mapping[str, Callable[[], Timeline]]:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._undrawn(), loop))
 
-        site = Site(
+        site = Endpoints(
             self._board,
             self._metrics,
-            beats=pulse.beats,
+            beats=pulse.responds,
             now=self._clock.now,
             wall=self._clock.wall,
             advise=_advise,
@@ -69,7 +69,7 @@ class Watching:
         if self._server is not None:
             self._server.stop()
 
-    def keep(self, keeper: AccountWorker, vitals: Vitals) -> None:
+    def keep(self, keeper: AccountWorker, vitals: AccountRuntime) -> None:
         """Put an account on the board."""
         self._keepers[keeper.name] = keeper
         self._put(keeper, vitals)
@@ -79,12 +79,12 @@ class Watching:
         self._keepers.pop(keeper.name, None)
         self._board.drop(keeper.name)
 
-    def miss(self, unkept: Unkept, event: Event) -> None:
+    def miss(self, unkept: UnloadedFiles, event: Event) -> None:
         """Show by which settings no account is kept."""
         del event
-        self._board.unkept = unkept
+        self._board.unloaded = unkept
 
-    def hear(self, event: Event, keeper: AccountWorker, vitals: Vitals) -> None:
+    def hear(self, event: Event, keeper: AccountWorker, vitals: AccountRuntime) -> None:
         """Show what an account is like after ``event``."""
         self._metrics.observe((keeper.desired.account, keeper.desired.environment.value), event)
         self._put(keeper, vitals)
@@ -92,46 +92,46 @@ class Watching:
     def hear_of_none(self, event: Event) -> None:
         """Show what happened to no account."""
         self._metrics.observe_process(event)
-        if isinstance(event, StateAwaited):
+        if isinstance(event, StateFailed):
             self._state_awaited(event)
 
-    def share(self, together: Together) -> None:
+    def share(self, together: ReplicaStatus) -> None:
         """Show how the accounts are shared out now."""
-        self._board.together, self._board.trouble = together, ""
+        self._board.replica, self._board.error = together, ""
 
-    def widen(self, keeps: frozenset[AccountKey]) -> None:
+    def widen(self, keeps: frozenset[LeaseName]) -> None:
         """Show an account for which there are settings before anybody has it."""
-        assert self._board.together is not None, "shared out from before the first file on"
-        self._board.together = replace(self._board.together, keeps=keeps)
+        assert self._board.replica is not None, "shared out from before the first file on"
+        self._board.replica = replace(self._board.replica, configured=keeps)
 
-    def _state_awaited(self, event: StateAwaited) -> None:
+    def _state_awaited(self, event: StateFailed) -> None:
         """Show why the state cannot be used: not shared in any more, or not open yet."""
-        if self._board.together is not None:
-            self._board.together = replace(self._board.together, trouble=event.message)
+        if self._board.replica is not None:
+            self._board.replica = replace(self._board.replica, error=event.message)
         else:
-            self._board.trouble = event.message
+            self._board.error = event.message
 
     async def _undrawn(self) -> Mapping[str, Callable[[], Timeline]]:
         """Read every account's strips in the loops' thread, which alone uses the state; draw none there."""
         since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
         return {name: await keeper.store.undrawn_strips(since, _pause) for name, keeper in keepers}
 
-    def _put(self, keeper: AccountWorker, vitals: Vitals) -> None:
+    def _put(self, keeper: AccountWorker, vitals: AccountRuntime) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None
-        owner = self._board.together.me if self._board.together else None
-        watched = Watched(vitals, keeper.standing.interval_s, offset_s, owner=owner)
+        owner = self._board.replica.me if self._board.replica else None
+        watched = AccountSnapshot(vitals, keeper.standing.interval_s, offset_s, owner=owner)
         self._board.put(keeper.name, watched)
 
 
 async def _pause() -> None:
     """Let the loops do what they have to do."""
-    await asyncio.sleep(STRIPS_PAUSE_S)
+    await asyncio.sleep(TIMELINE_PAUSE_S)
 
 
-def _advise(trouble: Trouble) -> str:
+def _advise(trouble: RecentError) -> str:
     """Return what to do about a problem: the exchange's codes by its table, ours by the glossary."""
     if not trouble.code.isdigit():
-        return advise_of_ours(trouble)
+        return hint_from_glossary(trouble)
     known = lookup(trouble.code)
     return known.advice_on_reads if trouble.asked else known.advice
 

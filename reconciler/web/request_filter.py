@@ -48,7 +48,7 @@ class RequestInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """Why a request is not answered: an HTTP status and one line for whoever asked."""
 
     status: int
@@ -70,7 +70,7 @@ def parse_listen(text: str, names: Iterable[str] = ()) -> Listen:
     )
 
 
-class Guard:
+class RequestFilter:
     """Decides which requests are answered, for one bound socket.
 
     ``bound`` are the addresses listened at, ``names`` what we are also called: the host as it was
@@ -84,20 +84,20 @@ class Guard:
         everywhere = (machine.lower(),) if self._everywhere else ()
         self._names = {LOCALHOST, *(name.lower() for name in names), *everywhere}
 
-    def refusal(self, request: RequestInfo) -> Refusal | None:
+    def rejection(self, request: RequestInfo) -> Rejection | None:
         """Return why a request is not answered; None when it is."""
-        if not self.is_ours(request.hosts):
+        if not self.host_allowed(request.hosts):
             told = "this is not a name of this server"
-            return Refusal(421, f"{told}; mmp run --listen-name NAME adds one")
+            return Rejection(421, f"{told}; mmp run --listen-name NAME adds one")
         if request.method not in METHODS:
-            return Refusal(405, "everything here is for reading: GET or HEAD")
+            return Rejection(405, "everything here is for reading: GET or HEAD")
         if not request.target.startswith("/"):
-            return Refusal(400, "the target is a path")
+            return Rejection(400, "the target is a path")
         if request.has_body:
-            return Refusal(413, "a request here has no body")
+            return Rejection(413, "a request here has no body")
         return None
 
-    def is_ours(self, hosts: Sequence[str]) -> bool:
+    def host_allowed(self, hosts: Sequence[str]) -> bool:
         """Tell whether the one Host header names this server; the port does not matter.
 
         A port may be mapped on the way. None, and more than one, is nobody's.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.core.problems import json_text
 from reconciler.documents.plan import Document
-from reconciler.web.request_filter import METHODS, Refusal
+from reconciler.web.request_filter import METHODS, Rejection
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json; charset=utf-8"
@@ -36,7 +36,7 @@ HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One answer: HTTP status, body and its type; ``headers`` beside the ones every answer has."""
 
     status: int
@@ -52,21 +52,21 @@ class Query:
     verbose: bool = False
 
 
-Route = Callable[[Query], Awaitable[Answer]]
+Route = Callable[[Query], Awaitable[Response]]
 """Answers the requests for one path."""
 
 
-def text_answer(status: int, text: str, **headers: str) -> Answer:
+def text_response(status: int, text: str, **headers: str) -> Response:
     """Return ``text``, a line or several without the last line break, as plain text."""
-    return Answer(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
+    return Response(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
 
 
-def refusal_answer(refusal: Refusal) -> Answer:
+def rejection_response(refusal: Rejection) -> Response:
     """Return why a request is not answered."""
     allow = {"Allow": ", ".join(METHODS)} if refusal.status == 405 else {}
-    return text_answer(refusal.status, refusal.why, **allow)
+    return text_response(refusal.status, refusal.why, **allow)
 
 
-def json_answer(status: int, document: Document) -> Answer:
+def json_response(status: int, document: Document) -> Response:
     """Return a document as the command line prints it."""
-    return Answer(status, f"{json_text(document, indent=2, allow_nan=False)}\n".encode(), JSON)
+    return Response(status, f"{json_text(document, indent=2, allow_nan=False)}\n".encode(), JSON)

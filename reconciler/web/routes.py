@@ -21,18 +21,18 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.errors import MmpError
-from reconciler.web.latest_state import Board
+from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.render import Asset, assets, page_html
-from reconciler.web.page.view_model import Advise, advise_of_ours
-from reconciler.web.probes import live_checks, probe_answer, ready_checks, startup_checks
-from reconciler.web.responses import HTML, Answer, Query, Route
-from reconciler.web.status_api import status_answer
+from reconciler.web.page.view_model import HintFor, hint_from_glossary
+from reconciler.web.probes import live_checks, probe_response, ready_checks, startup_checks
+from reconciler.web.responses import HTML, Query, Response, Route
+from reconciler.web.status_api import status_response
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PULSE_WITHIN_S = 2.0
+PING_TIMEOUT_S = 2.0
 """How long the program's event loop may take to answer: it does its steps in milliseconds."""
 
 ANSWER_COUNTS_S = 1.0
@@ -54,13 +54,13 @@ CHEAP_S = 0.025
 MAX_REUSE_S = 5.0
 """How old an answer may be at most, after something has changed."""
 
-STRIPS_EVERY_S = 10.0
+TIMELINE_REFRESH_S = 10.0
 """How old strips may be: a column of theirs is of minutes, and each asking is a look into the state."""
 
-STRIPS_WITHIN_S = 2.0
+TIMELINE_TIMEOUT_S = 2.0
 """How long the page waits for them: it is of use without."""
 
-AskStrips = Callable[[], Awaitable[Mapping[str, Callable[[], Timeline]]]]
+ReadTimelines = Callable[[], Awaitable[Mapping[str, Callable[[], Timeline]]]]
 """Asks the state for what draws every account's strips of the last 24 hours. Asking may raise MmpError."""
 
 
@@ -82,7 +82,7 @@ class SingleFlight(Generic[T]):
         return await asyncio.shield(self.start())
 
 
-class Pulse:
+class LoopPing:
     """Asks an event loop in another thread whether it still turns. It costs that loop no timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -90,7 +90,7 @@ class Pulse:
         self._asking = SingleFlight(self._ask)
         self._answered_at = float("-inf")
 
-    async def beats(self) -> bool:
+    async def responds(self) -> bool:
         """Tell whether the loop has answered a moment ago, or else whether it answers in time.
 
         While a flood of probes is answered no probe waits, and the loop is asked a few times a second.
@@ -109,21 +109,21 @@ class Pulse:
 
         try:
             self._loop.call_soon_threadsafe(answer)
-            await asyncio.wait_for(answered.wait(), PULSE_WITHIN_S)
+            await asyncio.wait_for(answered.wait(), PING_TIMEOUT_S)
         except (RuntimeError, TimeoutError):  # closed, or too slow
             return False
         self._answered_at = here.time()
         return True
 
 
-Beats = Callable[[], Awaitable[bool]]
+Responds = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """An answer that was made: of which values, when, and what that cost of a core."""
 
-    answer: Answer
+    answer: Response
     values: tuple[object, ...]
     began: float
     ended: float
@@ -143,7 +143,7 @@ class Rendered:
 class Renderer:
     """Makes answers beside the server, in one thread: one at a time, whatever is asked how often."""
 
-    def __init__(self, board: Board, now: Callable[[], float]) -> None:
+    def __init__(self, board: LatestState, now: Callable[[], float]) -> None:
         self._board = board
         self._now = now
         self._thread = DaemonThreadExecutor(at_once=1)
@@ -154,7 +154,7 @@ class Renderer:
         return await loop.run_in_executor(self._thread, _uncollected, partial(work, *args, **kwargs))
 
     def route(
-        self, make: Callable[[], Answer], before: Callable[[], Awaitable[None]] | None = None
+        self, make: Callable[[], Response], before: Callable[[], Awaitable[None]] | None = None
     ) -> Route:
         """Return the route whose answer ``make`` makes, after ``before``; made once for many who ask."""
         last: Rendered | None = None
@@ -170,7 +170,7 @@ class Renderer:
 
         rendering = SingleFlight(render)
 
-        async def answer(query: Query) -> Answer:
+        async def answer(query: Query) -> Response:
             del query
             if last is not None and last.reusable(self._board.values(), self._now()):
                 return last.answer
@@ -179,7 +179,7 @@ class Renderer:
         return answer
 
 
-def _with_cost(make: Callable[[], Answer]) -> tuple[Answer, float]:
+def _with_cost(make: Callable[[], Response]) -> tuple[Response, float]:
     """Return the answer, and how long this thread was on a core for it."""
     began = time.thread_time()
     answer = make()
@@ -199,19 +199,19 @@ def _uncollected(work: Callable[[], T]) -> T:
         gc.enable()
 
 
-class Site:
+class Endpoints:
     """Everything that is served, made from the board at the moment it is asked for."""
 
     def __init__(
         self,
-        board: Board,
+        board: LatestState,
         metrics: Metrics,
         *,
-        beats: Beats,
+        beats: Responds,
         now: Callable[[], float],
         wall: Callable[[], datetime],
-        advise: Advise = advise_of_ours,
-        ask_strips: AskStrips | None = None,
+        advise: HintFor = hint_from_glossary,
+        ask_strips: ReadTimelines | None = None,
     ) -> None:
         self._board = board
         self._ask_strips = ask_strips
@@ -221,9 +221,9 @@ class Site:
         self._started = False
         self._renderer = Renderer(board, now)
         self._metrics = self._renderer.route(metrics.answer)
-        self._status = self._renderer.route(lambda: status_answer(board, now=now(), wall=wall()))
+        self._status = self._renderer.route(lambda: status_response(board, now=now(), wall=wall()))
         self._page = self._renderer.route(
-            lambda: page_answer(page_html(board, now=now(), wall=wall(), advise=advise)),
+            lambda: page_response(page_html(board, now=now(), wall=wall(), advise=advise)),
             before=self._renew_strips,
         )
 
@@ -240,50 +240,50 @@ class Site:
             **{path: asset_route(asset) for path, asset in assets().items()},
         }
 
-    async def _live(self, query: Query) -> Answer:
+    async def _live(self, query: Query) -> Response:
         answers = await self._beats()
         checks = live_checks(self._board, answers=answers, now=self._now())
-        return probe_answer(checks, verbose=query.verbose)
+        return probe_response(checks, verbose=query.verbose)
 
-    async def _ready(self, query: Query) -> Answer:
+    async def _ready(self, query: Query) -> Response:
         answers = await self._beats()
         checks = ready_checks(self._board, answers=answers, now=self._now())
-        return probe_answer(checks, verbose=query.verbose)
+        return probe_response(checks, verbose=query.verbose)
 
     async def _renew_strips(self) -> None:
         """Ask for the strips again once they are old; where they cannot be had, the old ones stay."""
-        if self._ask_strips is None or self._now() < self._strips_at + STRIPS_EVERY_S:
+        if self._ask_strips is None or self._now() < self._strips_at + TIMELINE_REFRESH_S:
             return
         self._strips_at = self._now()
         with suppress(TimeoutError, MmpError):
-            drawn = await asyncio.wait_for(self._drawn(self._ask_strips), STRIPS_WITHIN_S)
+            drawn = await asyncio.wait_for(self._drawn(self._ask_strips), TIMELINE_TIMEOUT_S)
             self._board.timelines = {**self._board.timelines, **drawn}
 
-    async def _drawn(self, ask: AskStrips) -> Mapping[str, Timeline]:
+    async def _drawn(self, ask: ReadTimelines) -> Mapping[str, Timeline]:
         """Draw, beside the loops and the server: ten thousand families take half a second."""
         return await self._renderer.run(_draw, await ask())
 
-    async def _startup(self, query: Query) -> Answer:
+    async def _startup(self, query: Query) -> Response:
         """Answer 200 for good once it was: a file added later does not undo a start."""
         checks = startup_checks(self._board, now=self._now())
         self._started = self._started or all(check.passed for check in checks)
-        return probe_answer(() if self._started else checks, verbose=query.verbose)
+        return probe_response(() if self._started else checks, verbose=query.verbose)
 
 
 def _draw(undrawn: Mapping[str, Callable[[], Timeline]]) -> Mapping[str, Timeline]:
     return {name: draw() for name, draw in undrawn.items()}
 
 
-def page_answer(html: str) -> Answer:
+def page_response(html: str) -> Response:
     """Return the status page."""
-    return Answer(200, html.encode("utf-8", "backslashreplace"), HTML)
+    return Response(200, html.encode("utf-8", "backslashreplace"), HTML)
 
 
 def asset_route(asset: Asset) -> Route:
     """Return the route of a file the page loads."""
 
-    async def answer(query: Query) -> Answer:
+    async def answer(query: Query) -> Response:
         del query
-        return Answer(200, asset.content, asset.media_type)
+        return Response(200, asset.content, asset.media_type)
 
     return answer

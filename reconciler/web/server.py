@@ -21,8 +21,8 @@ from urllib.parse import parse_qs
 
 from reconciler.errors import MmpError
 from reconciler.web.connection import Connection, Handle
-from reconciler.web.request_filter import Guard, Listen, RequestInfo
-from reconciler.web.responses import Answer, Query, Route, refusal_answer, text_answer
+from reconciler.web.request_filter import Listen, RequestFilter, RequestInfo
+from reconciler.web.responses import Query, Response, Route, rejection_response, text_response
 
 MAX_CONNECTIONS = 256
 """Far more than probes, a scraper and some browsers need. A probe is answered within a few turns of the
@@ -144,27 +144,27 @@ def start_server(listen: Listen, routes: Mapping[str, Route], *, on_error: OnErr
     """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at."""
     sockets = _sockets(listen)
     bound = [address.getsockname()[0].partition("%")[0] for address in sockets]
-    guard = Guard(bound, (listen.host, *listen.names), machine=socket.gethostname())
+    guard = RequestFilter(bound, (listen.host, *listen.names), machine=socket.gethostname())
     server = Server(sockets, _url(listen.host, sockets[0].getsockname()[1]))
     server.start(partial(_handle, guard, routes, on_error))
     return server
 
 
 async def _handle(
-    guard: Guard, routes: Mapping[str, Route], on_error: OnError, request: RequestInfo
-) -> Answer:
+    guard: RequestFilter, routes: Mapping[str, Route], on_error: OnError, request: RequestInfo
+) -> Response:
     """Answer one request."""
-    if refusal := guard.refusal(request):
-        return refusal_answer(refusal)
+    if refusal := guard.rejection(request):
+        return rejection_response(refusal)
     path, _, query = request.target.partition("?")
     route = routes.get(path)
     if route is None:
-        return text_answer(404, f"there is nothing here; there is {' '.join(sorted(routes))}")
+        return text_response(404, f"there is nothing here; there is {' '.join(sorted(routes))}")
     try:
         return await route(Query(verbose="verbose" in parse_qs(query, keep_blank_values=True)))
     except Exception as bug:
         on_error(bug)
-        return text_answer(500, "this is a bug in mmp; its log says where")
+        return text_response(500, "this is a bug in mmp; its log says where")
 
 
 def _sockets(listen: Listen) -> list[socket.socket]:

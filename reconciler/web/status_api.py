@@ -10,77 +10,77 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import Family, Setting
-from reconciler.core.monitoring.protection import Judged, stands
-from reconciler.core.monitoring.runtime import Vitals, status_of
+from reconciler.core.monitoring.protection import ProtectionResult, runtime_protection
+from reconciler.core.monitoring.runtime import AccountRuntime, status_of
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
-from reconciler.core.monitoring.unloaded_files import NOTHING
-from reconciler.core.replica_assignment import account_of
-from reconciler.documents.plan import Document, listed, several
-from reconciler.documents.runtime_status import file_document, problems_of, watched_document
+from reconciler.core.monitoring.unloaded_files import NONE
+from reconciler.core.replica_assignment import parse_lease_name
+from reconciler.documents.plan import Document, as_list, one_or_list
+from reconciler.documents.runtime_status import file_document, problems_of, runtime_document
 from reconciler.render.problems import FORMAT
 from reconciler.render.status import owner_document
-from reconciler.web.latest_state import Board, Watched
-from reconciler.web.responses import Answer, json_answer
+from reconciler.web.latest_state import AccountSnapshot, LatestState
+from reconciler.web.responses import Response, json_response
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class AccountStatus:
     """One account as it is at one moment: its status, and how it stands by it."""
 
     status: Status
-    judged: Judged
+    protection: ProtectionResult
 
 
-def look(watched: Watched, *, now: float, wall: datetime) -> Look:
+def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
     """Return how an account is; before the first comparison, with nothing known."""
-    vitals = watched.vitals
+    vitals = watched.runtime
     known = status_of(vitals, now=now, wall=wall)
-    judged = stands(vitals, known, now=now, interval_s=watched.interval_s)
+    judged = runtime_protection(vitals, known, now=now, interval_s=watched.interval_s)
     status = known or _nothing_known(vitals, wall)
-    return Look(replace(status, owner=watched.owner), judged)
+    return AccountStatus(replace(status, owner=watched.owner), judged)
 
 
-def status_answer(board: Board, *, now: float, wall: datetime) -> Answer:
+def status_response(board: LatestState, *, now: float, wall: datetime) -> Response:
     """Return every account's status, as one document; 503 and why while there is none.
 
     Where accounts are shared out it is always the list, beside those that others keep; and so it is
     while there are settings that no account is kept by, beside those.
     """
-    accounts, together = board.accounts(), board.together
-    shared = together is not None and together.roster is not None
+    accounts, together = board.accounts(), board.replica
+    shared = together is not None and together.leases is not None
     if not accounts and not shared:
-        return json_answer(503, _nothing_yet(board))
+        return json_response(503, _nothing_yet(board))
     dropped = board.dropped_log_lines()
     documents = [_document(watched, dropped, now=now, wall=wall) for watched in accounts]
     beside: Document = {}
     if shared:
         beside["elsewhere"] = _elsewhere(board)
     if together is not None and together.unable:
-        named = sorted(map(account_of, together.unable))
+        named = sorted(map(parse_lease_name, together.unable))
         beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]
-    if board.unkept != NOTHING:
-        beside["awaited"] = list(board.unkept.awaited)
-        beside["refused"] = [file_document(file) for file in board.unkept.refused]
+    if board.unloaded != NONE:
+        beside["awaited"] = list(board.unloaded.missing)
+        beside["refused"] = [file_document(file) for file in board.unloaded.rejected]
     if not beside:
-        return json_answer(200, several("status", documents))
-    return json_answer(200, {**listed("status", documents), **beside})
+        return json_response(200, one_or_list("status", documents))
+    return json_response(200, {**as_list("status", documents), **beside})
 
 
-def _elsewhere(board: Board) -> list[Document]:
+def _elsewhere(board: LatestState) -> list[Document]:
     return [
         {"account": account, "environment": environment, "owner": owner_document(owner)}
-        for account, environment, owner in board.elsewhere()
+        for account, environment, owner in board.remote_accounts()
     ]
 
 
-def _document(watched: Watched, dropped_log_lines: int, *, now: float, wall: datetime) -> Document:
-    seen = look(watched, now=now, wall=wall)
-    return watched_document(
-        seen.status, watched.vitals, seen.judged, now=now, dropped_log_lines=dropped_log_lines
+def _document(watched: AccountSnapshot, dropped_log_lines: int, *, now: float, wall: datetime) -> Document:
+    seen = account_status(watched, now=now, wall=wall)
+    return runtime_document(
+        seen.status, watched.runtime, seen.protection, now=now, dropped_log_lines=dropped_log_lines
     )
 
 
-def _nothing_known(vitals: Vitals, wall: datetime) -> Status:
+def _nothing_known(vitals: AccountRuntime, wall: datetime) -> Status:
     """Return the status of an account whose state was not looked at yet: it may say anything."""
     wanted = sorted(vitals.desired.families.items())
     return Status(
@@ -101,10 +101,10 @@ def _unknown(family: Family, desired: Setting) -> FamilyStatus:
     return FamilyStatus(family, FamilyState.UNCERTAIN, desired, applied=None, live=None, change=None)
 
 
-def _nothing_yet(board: Board) -> Document:
+def _nothing_yet(board: LatestState) -> Document:
     """Return what is waited for, in the form of every command that has no document of its own yet."""
-    told = [_problem(path, 1, "waiting for this file") for path in board.unkept.awaited]
-    told += [each for file in board.unkept.refused for each in problems_of(file.problems)]
+    told = [_problem(path, 1, "waiting for this file") for path in board.unloaded.missing]
+    told += [each for file in board.unloaded.rejected for each in problems_of(file.problems)]
     return {"format": FORMAT, "problems": told or [_problem(None, None, "no account is kept yet")]}
 
 

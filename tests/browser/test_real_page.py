@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from reconciler.core.evidence import SETTLING_S
+from reconciler.core.evidence import READ_LAG_S
 from tests.e2e.processes import Desk, Exchange, configured, put_in_place, simulator
 from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.browser import Browser, Scheme, violations
@@ -46,7 +46,7 @@ def sidecar(desk: Desk) -> Iterator[Sidecar]:
     """A sidecar in sync that only tells of drift, so that what differs stays until a test looks."""
     running = started(desk, "--interval", "1s", "--drift", "warn")
     running.wait_for("/startupz", 15.0)
-    time.sleep(SETTLING_S)  # what differs so soon after the start is not known yet, and said to be
+    time.sleep(READ_LAG_S)  # what differs so soon after the start is not known yet, and said to be
     yield running
     ends_well(running)
 

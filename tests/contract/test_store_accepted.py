@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.accepted_settings import MIN_RETAINED, RETENTION, History
-from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind
+from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import AccountStore, Reservation, SignedRequest
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
@@ -31,7 +31,7 @@ def clock() -> ScriptedClock:
 
 
 def opened(place: Place, clock: ScriptedClock, account: str = "main") -> AccountStore:
-    store = place.open(clock, account=account, environment=Environment.LIVE, kind=Kind.OKX)
+    store = place.open(clock, account=account, environment=Environment.LIVE, kind=ExchangeKind.OKX)
     asyncio.run(store.identify(UID, HOST))
     return store
 

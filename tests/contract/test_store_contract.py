@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.evidence import SETTLING_S
+from reconciler.core.evidence import READ_LAG_S
 from reconciler.core.model import (
     Confirmed,
     Environment,
+    ExchangeKind,
     Family,
-    Kind,
     LiveRead,
     LiveRow,
+    OpenAttempt,
     Uncertain,
-    Unresolved,
 )
 from reconciler.core.pacing import (
-    CALM_SENDS,
+    BURST_AGAIN_AFTER,
     EPS_S,
     GUARD_S,
     LATEST_ARRIVAL_S,
     SPACING_S,
+    CountedRequest,
     Ledger,
-    Sent,
 )
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import Exit, StateAccountMismatch, StateLocked
@@ -47,7 +47,7 @@ from tests.contract.stores import (
 )
 
 L = LATEST_ARRIVAL_S
-SHOWN_S = L + SETTLING_S
+SHOWN_S = L + READ_LAG_S
 START = 1000.0
 
 
@@ -72,7 +72,7 @@ class Process:
             boot=boot,
             account=names.get("account", "main"),
             environment=Environment(names.get("environment", "live")),
-            kind=Kind(names.get("kind", "okx")),
+            kind=ExchangeKind(names.get("kind", "okx")),
         )
         asyncio.run(self.store.identify(names.get("uid", UID), HOST))
 
@@ -141,7 +141,7 @@ class Process:
         return asyncio.run(self.store.ledger())
 
     def hi(self, attempt: int) -> float | None:
-        return {sent.attempt: sent.hi for sent in self.ledger().sent}.get(attempt)
+        return {sent.attempt: sent.latest_arrival for sent in self.ledger().sent}.get(attempt)
 
 
 # -- identity ----------------------------------------------------------------------------------
@@ -169,13 +169,13 @@ def test_another_host_is_told_once_and_then_is_the_one_on_record(
 @pytest.mark.parametrize(
     ("kind", "uid", "code"),
     [
-        (Kind.OKX, "1", "state-foreign-uid"),
-        (Kind.SIMULATOR, UID, "state-foreign-kind"),
-        (Kind.SIMULATOR, "1", "state-foreign-kind"),
+        (ExchangeKind.OKX, "1", "state-foreign-uid"),
+        (ExchangeKind.SIMULATOR, UID, "state-foreign-kind"),
+        (ExchangeKind.SIMULATOR, "1", "state-foreign-kind"),
     ],
 )
 def test_another_uid_or_kind_is_refused_and_changes_nothing(
-    place: Place, clock: ScriptedClock, kind: Kind, uid: str, code: str
+    place: Place, clock: ScriptedClock, kind: ExchangeKind, uid: str, code: str
 ) -> None:
     asyncio.run(place.open(clock).identify(UID, HOST))
     stranger = place.open(clock, kind=kind)
@@ -247,7 +247,7 @@ def test_an_answered_request_counts_from_its_answer(
     one = Process(place, clock)
     attempt = one.send(at=START)
     one.settle(attempt, status, at=START + 1.5)
-    assert one.ledger() == Ledger(sent=(Sent(attempt, START + 1.5),))
+    assert one.ledger() == Ledger(sent=(CountedRequest(attempt, START + 1.5),))
     clock.time = START + 1.5 + GUARD_S
     assert one.ledger() == Ledger()
 
@@ -260,7 +260,7 @@ def test_an_unanswered_request_counts_from_the_end_of_its_l(
     attempt = one.send(at=START)
     if settled:
         one.settle(attempt, AttemptStatus.UNKNOWN, at=START + 1)
-    assert one.ledger() == Ledger(sent=(Sent(attempt, START + L),))
+    assert one.ledger() == Ledger(sent=(CountedRequest(attempt, START + L),))
 
 
 @pytest.mark.parametrize(("by", "reserved"), [(START, True), (START + 1, True), (START - 0.001, False)])
@@ -354,7 +354,9 @@ def test_an_answer_after_l_counts_from_then(place: Place, clock: ScriptedClock) 
 def test_a_rate_refusal_means_a_quiet_window_then_even_spacing(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     limited = one.limited(at=START)
-    assert one.ledger() == Ledger((Sent(limited, START),), sends_since_limited=0, limited_hi=START)
+    assert one.ledger() == Ledger(
+        (CountedRequest(limited, START),), sends_since_limited=0, limited_latest_arrival=START
+    )
     assert one.reserve() == NoSlotUntil(START + GUARD_S)
     clock.time = START + GUARD_S
     one.settle(one.send(), AttemptStatus.NOT_SENT)
@@ -362,13 +364,13 @@ def test_a_rate_refusal_means_a_quiet_window_then_even_spacing(place: Place, clo
     one.applied()
     assert one.reserve() == NoSlotUntil(START + GUARD_S + SPACING_S + EPS_S)
     assert one.ledger().sends_since_limited == 1
-    assert one.ledger().limited_hi is None
+    assert one.ledger().limited_latest_arrival is None
 
 
 def test_enough_sends_without_a_refusal_end_the_spacing(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     one.limited(at=START)
-    for done in range(CALM_SENDS):
+    for done in range(BURST_AGAIN_AFTER):
         assert one.ledger().sends_since_limited == done
         one.applied()
     assert one.ledger().sends_since_limited is None
@@ -379,8 +381,8 @@ def test_enough_sends_without_a_refusal_end_the_spacing(place: Place, clock: Scr
 def test_a_reservation_is_on_record_before_it_returns(place: Place, clock: ScriptedClock) -> None:
     attempt = Process(place, clock).send("7", at=START)
     other = Process(place, clock)
-    assert other.ledger() == Ledger(sent=(Sent(attempt, START + L),))
-    assert other.known() == Uncertain(None, (Unresolved(attempt, setting("7"), START, START + L),))
+    assert other.ledger() == Ledger(sent=(CountedRequest(attempt, START + L),))
+    assert other.known() == Uncertain(None, (OpenAttempt(attempt, setting("7"), START, START + L),))
 
 
 def test_old_attempts_are_dropped_once_nothing_depends_on_them(place: Place, clock: ScriptedClock) -> None:
@@ -454,7 +456,7 @@ def test_a_lost_reply_then_the_old_value_again_is_never_equal_to_it(
     one = Process(place, clock)
     first = one.applied("1", at=START)
     lost = one.unknown("2", at=START + 1)
-    doubt = Unresolved(lost, setting("2"), START + 1, START + 1 + L)
+    doubt = OpenAttempt(lost, setting("2"), START + 1, START + 1 + L)
     assert one.known() == Uncertain(Confirmed(setting("1"), START, first), (doubt,))
     again = one.applied("1", at=START + GUARD_S)
     last = Confirmed(setting("1"), START + GUARD_S, again)
@@ -492,7 +494,7 @@ def test_an_overtaken_attempt_of_the_confirmed_value_matters_again_once_another_
     assert isinstance(one.known(), Confirmed)
     newer = one.applied("2", at=START + 1 + GUARD_S)
     last = Confirmed(setting("2"), START + 1 + GUARD_S, newer)
-    assert one.known() == Uncertain(last, (Unresolved(lost, setting("1"), START, START + L),))
+    assert one.known() == Uncertain(last, (OpenAttempt(lost, setting("1"), START, START + L),))
     clock.time = START + SHOWN_S + 1
     one.adopt("2", read_begun_at=START + SHOWN_S)
     assert one.known() == Confirmed(setting("2"), START + SHOWN_S, newer)
@@ -530,7 +532,7 @@ def test_a_read_settles_another_value_only_if_it_shows_all_of_its_l(
     clock.time = START + SHOWN_S + 1
     one.adopt("2", read_begun_at=read_begun_at)
     last = Confirmed(setting("2"), read_begun_at, lost)
-    doubt = Unresolved(lost, setting("1"), START, START + L)
+    doubt = OpenAttempt(lost, setting("1"), START, START + L)
     assert one.known() == (last if settled else Uncertain(last, (doubt,)))
 
 
@@ -546,7 +548,7 @@ def test_two_acknowledged_values_in_flight_together_prove_neither(
         two.settle(sent[second], AttemptStatus.APPLIED)
         assert isinstance(one.known(), Uncertain)
         shown = ("1", "2")[first]
-        clock.time += SETTLING_S - 0.001
+        clock.time += READ_LAG_S - 0.001
         one.adopt(shown, read_begun_at=clock.time)
         assert isinstance(one.known(), Uncertain), "the other may have come later, and not be shown yet"
         clock.time += 0.001
@@ -568,7 +570,7 @@ def test_families_do_not_touch_each_other(place: Place, clock: ScriptedClock) ->
     one.applied("1", BTC, at=START)
     lost = one.unknown("1", ETH, at=START + 1)
     assert isinstance(one.known(BTC), Confirmed)
-    assert one.known(ETH) == Uncertain(None, (Unresolved(lost, setting("1"), START + 1, START + 1 + L),))
+    assert one.known(ETH) == Uncertain(None, (OpenAttempt(lost, setting("1"), START + 1, START + 1 + L),))
     clock.time = START + 3
     asyncio.run(one.store.adopt({BTC: setting("2"), ETH: setting("1")}, read_begun_at=START + 2))
     assert list(asyncio.run(one.store.known())) == [BTC, ETH]
@@ -585,7 +587,7 @@ def test_a_simulators_settings_are_never_taken_for_the_exchanges(
     place: Place, clock: ScriptedClock
 ) -> None:
     Process(place, clock, kind="simulator").applied("1")
-    assert asyncio.run(place.open(clock, kind=Kind.OKX).known()) == {}
+    assert asyncio.run(place.open(clock, kind=ExchangeKind.OKX).known()) == {}
 
 
 def test_proof_of_another_boot_ages_from_its_first_sight(place: Place, clock: ScriptedClock) -> None:
@@ -597,7 +599,7 @@ def test_proof_of_another_boot_ages_from_its_first_sight(place: Place, clock: Sc
     for now in (7.0, 30.0):
         later.time = now
         assert after.known(BTC) == Confirmed(setting("1"), 7.0, proven)
-        assert after.known(ETH) == Uncertain(None, (Unresolved(lost, setting("2"), 7.0, 7.0 + L),))
+        assert after.known(ETH) == Uncertain(None, (OpenAttempt(lost, setting("2"), 7.0, 7.0 + L),))
     before.applied("3", BTC, at=START + 50)
     later.time = 60.0
     assert after.known(BTC) == Confirmed(setting("3"), 60.0, lost + 1)
@@ -749,7 +751,7 @@ def test_locking_twice_is_a_bug_and_accounts_have_locks_of_their_own(
             for other in (
                 place.open(clock, account="twin"),
                 place.open(clock, environment=Environment.DEMO),
-                place.open(clock, kind=Kind.SIMULATOR),
+                place.open(clock, kind=ExchangeKind.SIMULATOR),
             ):
                 async with other.locked("apply"):
                     pass
@@ -792,7 +794,7 @@ def test_control_is_of_one_account_and_keeps_nobody_from_a_pass(place: Place, cl
         for other in (
             place.open(clock, account="twin"),
             place.open(clock, environment=Environment.DEMO),
-            place.open(clock, kind=Kind.SIMULATOR),
+            place.open(clock, kind=ExchangeKind.SIMULATOR),
         ):
             assert await other.try_control("run")
         async with place.open(clock, lock_timeout_s=0.0).locked("apply"):

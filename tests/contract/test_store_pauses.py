@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Accepting, Environment, Family, FileVersion, Kind, Pause, PausedBy
-from reconciler.core.state_records import AcceptedRecord, How, OverrideRecord
+from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion, Pause, PausedBy
+from reconciler.core.state_records import AcceptedRecord, OverrideRecord, ProofKind
 from reconciler.errors import Exit, MmpError
 from reconciler.ports import AccountStore, PausedMeanwhile, Reservation
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
@@ -35,7 +35,7 @@ def opened(place: Place, clock: ScriptedClock, **names: str) -> AccountStore:
             clock,
             account=names.get("account", "main"),
             environment=Environment(names.get("environment", "live")),
-            kind=Kind(names.get("kind", "okx")),
+            kind=ExchangeKind(names.get("kind", "okx")),
         )
 
     asyncio.run(store().identify(names.get("uid", UID), HOST))
@@ -113,7 +113,7 @@ def test_a_pause_is_found_whichever_kind_of_exchange_is_asked_with(
     place: Place, clock: ScriptedClock
 ) -> None:
     asyncio.run(opened(place, clock, kind="simulator").pause([BTC], until=None, reason=""))
-    assert paused(place.open(clock, kind=Kind.OKX)) == {BTC}
+    assert paused(place.open(clock, kind=ExchangeKind.OKX)) == {BTC}
 
 
 def test_an_account_that_was_never_used_is_neither_paused_nor_resumed(
@@ -175,9 +175,9 @@ def test_a_fight_s_pause_is_kept_with_the_setting_fought_over(place: Place, cloc
         Pause(BTC, "put back", at(0), at(60), setting("7.0")),
         Pause(ETH, "put back", at(0), at(60)),
     )
-    assert [pause.by for pause in held] == [PausedBy.FIGHT, PausedBy.HAND]
-    assert held[0].fought is not None
-    assert held[0].fought.qty_limit.text == "7.0"
+    assert [pause.by for pause in held] == [PausedBy.BREAKER, PausedBy.MANUAL]
+    assert held[0].contested is not None
+    assert held[0].contested.qty_limit.text == "7.0"
     clock.time = 60.0
     assert paused(opened(place, clock)) == set()
 
@@ -266,7 +266,7 @@ def test_accepted_settings_are_listed_newest_first_with_what_was_accepted_before
         family: Family, before: str | None, after: str, override: str, seconds: int
     ) -> AcceptedRecord:
         was = None if before is None else setting(before)
-        more = (How.ADOPTED, "sha256:1", override, "f" * 64, at(seconds))
+        more = (ProofKind.ADOPTED, "sha256:1", override, "f" * 64, at(seconds))
         return AcceptedRecord(family, was, setting(after), *more)
 
     adopt(BTC, "1")
@@ -282,7 +282,7 @@ def test_accepted_settings_are_listed_newest_first_with_what_was_accepted_before
     assert asyncio.run(store.accepted_log(10, "ETH-*")) == told[1:2]
     assert asyncio.run(opened(place, clock, account="renamed").accepted_log(10)) == told
     assert asyncio.run(opened(place, clock, account="other", uid="2").accepted_log(10)) == []
-    unused = place.open(clock, account="unused", environment=Environment.DEMO, kind=Kind.OKX)
+    unused = place.open(clock, account="unused", environment=Environment.DEMO, kind=ExchangeKind.OKX)
     assert asyncio.run(unused.accepted_log(10)) == []
 
 
@@ -292,7 +292,12 @@ def test_a_request_s_setting_is_listed_as_applied(place: Place, clock: ScriptedC
     slot = asyncio.run(store.reserve(signed("5"), assume_idle=True, accepting=Accepting(setting("7"))))
     assert isinstance(slot, Reservation)
     (told,) = asyncio.run(store.accepted_log(10))
-    assert (told.family, told.how, told.setting, told.before) == (BTC, How.APPLIED, setting("7"), None)
+    assert (told.family, told.how, told.setting, told.before) == (
+        BTC,
+        ProofKind.APPLIED,
+        setting("7"),
+        None,
+    )
 
 
 def test_whatever_people_write_can_be_kept(place: Place, clock: ScriptedClock) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Family, Kind
+from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION, AppliedChange
-from reconciler.core.state_records import How
+from reconciler.core.state_records import ProofKind
 from reconciler.ports import AccountStore, AppliedMeanwhile, Reservation, SignedRequest
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 
@@ -35,7 +35,7 @@ def opened(
     place: Place, clock: ScriptedClock, plan: str = PLAN, *, account: str = "main", uid: str = UID
 ) -> AccountStore:
     """Return the store as a process sees it that applies ``plan``; "" for none."""
-    store = place.open(clock, account=account, environment=Environment.LIVE, kind=Kind.OKX)
+    store = place.open(clock, account=account, environment=Environment.LIVE, kind=ExchangeKind.OKX)
     asyncio.run(store.identify(uid, HOST))
     if plan:
         store.apply_plan(plan, CHANGES)
@@ -61,7 +61,7 @@ def adopt(store: AccountStore, clock: ScriptedClock, quantity: str, family: Fami
     asyncio.run(store.adopt({family: setting(quantity)}, read_begun_at=clock.time - 0.5))
 
 
-def applied(store: AccountStore) -> dict[Family, How]:
+def applied(store: AccountStore) -> dict[Family, ProofKind]:
     return {family: one.how for family, one in asyncio.run(store.grounds()).applied.items()}
 
 
@@ -74,7 +74,7 @@ def test_an_acknowledged_change_is_on_record_and_is_not_reserved_again(
     settle(store, attempt, AttemptStatus.APPLIED)
     again = opened(place, clock)
     found = asyncio.run(again.grounds()).applied
-    assert found == {BTC: AppliedChange(How.APPLIED, clock.wall())}
+    assert found == {BTC: AppliedChange(ProofKind.APPLIED, clock.wall())}
     clock.time += 100.0
     request = SignedRequest(BTC, setting("400"), "", b"{}", {})
     assert asyncio.run(again.reserve(request, assume_idle=True)) == AppliedMeanwhile()
@@ -102,7 +102,7 @@ def test_changes_belong_to_the_user_id_whatever_its_accounts_are_called(
 ) -> None:
     store = opened(place, clock)
     settle(store, send(store, clock), AttemptStatus.APPLIED)
-    assert applied(opened(place, clock, account="another.name")) == {BTC: How.APPLIED}
+    assert applied(opened(place, clock, account="another.name")) == {BTC: ProofKind.APPLIED}
     assert applied(opened(place, clock, account="other", uid="7")) == {}
     assert applied(opened(place, clock, OTHER)) == {}
     assert applied(opened(place, clock, "")) == {}
@@ -119,7 +119,7 @@ def test_a_proof_by_another_process_applies_a_change_whose_request_has_no_answer
         adopt(controller, clock, "400")
     else:
         settle(controller, send(controller, clock, "400"), AttemptStatus.APPLIED)
-    how = How.ADOPTED if prove == "read" else How.APPLIED
+    how = ProofKind.ADOPTED if prove == "read" else ProofKind.APPLIED
     assert applied(opened(place, clock)) == {BTC: how}
 
 
@@ -138,9 +138,9 @@ def test_what_the_plan_finds_as_it_wants_it_is_applied_and_nothing_else(
     adopt(store, clock, "100")
     assert applied(store) == {}, "it is not what the plan leads to"
     adopt(store, clock, "400")
-    assert applied(store) == {BTC: How.ADOPTED}
+    assert applied(store) == {BTC: ProofKind.ADOPTED}
     asyncio.run(store.record_in_force([ETH]))
-    assert applied(store) == {BTC: How.ADOPTED, ETH: How.ADOPTED}
+    assert applied(store) == {BTC: ProofKind.ADOPTED, ETH: ProofKind.ADOPTED}
 
 
 def test_changes_are_remembered_for_as_long_as_their_plan_may_be_applied(
@@ -152,9 +152,9 @@ def test_changes_are_remembered_for_as_long_as_their_plan_may_be_applied(
     settle(neighbour, send(neighbour, clock), AttemptStatus.APPLIED)
     clock.time += (APPLIED_CHANGES_RETENTION - timedelta(minutes=5)).total_seconds()
     adopt(opened(place, clock, OTHER), clock, "400")
-    assert applied(first) == {BTC: How.APPLIED}
+    assert applied(first) == {BTC: ProofKind.APPLIED}
     clock.time += 600.0
     adopt(opened(place, clock, OTHER), clock, "400")
     assert applied(first) == {}
-    assert applied(opened(place, clock, OTHER)) == {BTC: How.ADOPTED}
-    assert applied(neighbour) == {BTC: How.APPLIED}, "it recorded nothing since"
+    assert applied(opened(place, clock, OTHER)) == {BTC: ProofKind.ADOPTED}
+    assert applied(neighbour) == {BTC: ProofKind.APPLIED}, "it recorded nothing since"

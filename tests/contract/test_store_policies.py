@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.state_records import PolicyRecord
 from reconciler.ports import AccountStore
 from reconciler.store.account import KEEP_POLICIES, KeptAccount
@@ -38,7 +38,7 @@ def opened(place: Place, clock: ScriptedClock, *, uid: str = UID, **names: str) 
         clock,
         account=names.get("account", "main"),
         environment=Environment(names.get("environment", "live")),
-        kind=Kind(names.get("kind", "okx")),
+        kind=ExchangeKind(names.get("kind", "okx")),
     )
     asyncio.run(store.identify(uid, HOST))
     return store

@@ -20,15 +20,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pytest
 
-from reconciler.core.evidence import SETTLING_S, Reads, view
+from reconciler.core.evidence import READ_LAG_S, Reads, evidence_of
 from reconciler.core.model import (
     Confirmed,
     Environment,
-    Kind,
+    ExchangeKind,
     Known,
     LiveRead,
     LiveRow,
-    Never,
+    NeverApplied,
     Setting,
     Uncertain,
 )
@@ -121,7 +121,7 @@ class Oracle:
                 if self.latest[attempt] >= since and world not in self.worlds:
                     self.worlds.add(world)
                     todo.append(world)
-        past = until - SETTLING_S
+        past = until - READ_LAG_S
         self.worlds = {
             world._replace(before=frozenset(one for one in world.before if one[1] > past))
             for world in self.worlds
@@ -163,12 +163,12 @@ class Tale:
             boot=f"boot-{self.boots}",
             account=self.name,
             environment=Environment.LIVE,
-            kind=Kind.OKX,
+            kind=ExchangeKind.OKX,
         )
         self.run(self.store.identify(self.name, "host"))
 
     def known(self) -> Known:
-        return self.run(self.store.known()).get(BTC, Never())
+        return self.run(self.store.known()).get(BTC, NeverApplied())
 
     def pass_time(self, seconds: float) -> None:
         self.oracle.pass_time(self.true_time, self.true_time + seconds)
@@ -221,7 +221,7 @@ class Tale:
         Of all it can show, a value that may not be in force any more, else the one least like what is on
         record, to be hard on it.
         """
-        begun_at, since = self.clock.time, self.true_time - SETTLING_S
+        begun_at, since = self.clock.time, self.true_time - READ_LAG_S
         self.pass_time(0.5)
         known = self.known()
         proof = known.last if isinstance(known, Uncertain) else known
@@ -233,7 +233,7 @@ class Tale:
         value = min(self.oracle.can_show(since), key=hardness)
         self.oracle.showed(value, since)
         if value in VALUES:
-            shown = view(BTC, known, Reads(LiveRead(begun_at, {BTC: LiveRow(VALUES[value])})))
+            shown = evidence_of(BTC, known, Reads(LiveRead(begun_at, {BTC: LiveRow(VALUES[value])})))
             if isinstance(shown, LiveRow):
                 self.run(self.store.adopt({BTC: shown.setting}, read_begun_at=begun_at))
 
@@ -241,7 +241,7 @@ class Tale:
         known = self.known()
         if isinstance(known, Confirmed):
             assert {_name(known.setting)} == self.oracle.possible
-        elif isinstance(known, Never):
+        elif isinstance(known, NeverApplied):
             assert self.oracle.possible == {"nothing"}
 
     def check_ends(self, how: str) -> None:

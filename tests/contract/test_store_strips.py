@@ -12,8 +12,8 @@ from random import Random
 
 import pytest
 
-from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.monitoring.state_timeline import UNMANAGED, Span, Timeline
+from reconciler.core.model import Environment, ExchangeKind, Family
+from reconciler.core.monitoring.state_timeline import UNMANAGED, Segment, Timeline
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
@@ -132,7 +132,7 @@ def test_strips_are_of_one_account_environment_and_kind(
     for other in (
         place.open(clock, account="other"),
         place.open(clock, environment=Environment.DEMO),
-        place.open(clock, kind=Kind.SIMULATOR),
+        place.open(clock, kind=ExchangeKind.SIMULATOR),
     ):
         assert told(other) == {}
         asyncio.run(other.record_states({ETH: "held"}))
@@ -210,7 +210,7 @@ def test_strips_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
     look(store, clock, 60, BTC="in-sync")
     with ThreadPoolExecutor() as aside:
         assert aside.submit(draw).result() == Timeline(strips)
-    assert strips[BTC][-1] == Span("held", at(30), at(40))
+    assert strips[BTC][-1] == Segment("held", at(30), at(40))
 
 
 def test_strips_are_read_in_pieces_with_a_pause_between_them(

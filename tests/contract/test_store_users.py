@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.evidence import SETTLING_S
+from reconciler.core.evidence import READ_LAG_S
 from reconciler.core.model import (
     Confirmed,
     Environment,
+    ExchangeKind,
     Family,
     FileVersion,
-    Kind,
+    OpenAttempt,
     Uncertain,
-    Unresolved,
 )
 from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
 from reconciler.core.reply import AttemptStatus
@@ -61,15 +61,15 @@ def test_a_renamed_account_finds_its_proofs_and_doubts(place: Place, clock: Scri
 
 
 def test_the_state_tells_which_accounts_it_knows(place: Place, clock: ScriptedClock) -> None:
-    asker = place.open(clock, account="never-used", kind=Kind.SIMULATOR)
+    asker = place.open(clock, account="never-used", kind=ExchangeKind.SIMULATOR)
     assert asyncio.run(asker.names()) == ()
     used = [("twin", "live", UID), ("other", "live", "2"), ("elsewhere", "demo", "3")]
     for name, environment, uid in used:
         store = place.open(clock, account=name, environment=Environment(environment))
         asyncio.run(store.identify(uid, HOST))
     assert asyncio.run(asker.names()) == (
-        NameRecord("other", Kind.OKX, "2"),
-        NameRecord("twin", Kind.OKX, UID),
+        NameRecord("other", ExchangeKind.OKX, "2"),
+        NameRecord("twin", ExchangeKind.OKX, UID),
     )
 
 
@@ -100,7 +100,7 @@ def proof(one: Process) -> Confirmed:
 def test_attempts_and_proofs_name_the_file_they_came_from(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     attempt = reserve(one, "1", OLD)
-    doubt = Unresolved(attempt, setting("1"), START, START + L, OLD)
+    doubt = OpenAttempt(attempt, setting("1"), START, START + L, OLD)
     assert one.known() == Uncertain(None, (doubt,))
     one.settle(attempt, AttemptStatus.APPLIED, at=START + 1)
     assert proof(one) == Confirmed(
@@ -222,7 +222,7 @@ def test_attempts_end_by_a_read_that_shows_all_that_took_effect(
     first = one.applied("1")
     one.unknown("2", at=START + 20)
     one.unknown("2", ETH, at=START + 21)
-    begun_at = START + 20 + L + SETTLING_S
+    begun_at = START + 20 + L + READ_LAG_S
     clock.time = begun_at + 1
     asyncio.run(one.store.end_attempts([BTC], read_begun_at=begun_at - (0 if shown else 0.001)))
     known = one.known()
@@ -238,7 +238,7 @@ def test_a_family_without_a_proof_is_not_known_once_its_attempts_ended(
     one = Process(place, clock)
     one.unknown("1")
     clock.time = START + 100
-    asyncio.run(one.store.end_attempts([BTC], read_begun_at=START + L + SETTLING_S))
+    asyncio.run(one.store.end_attempts([BTC], read_begun_at=START + L + READ_LAG_S))
     assert one.known() is None
 
 

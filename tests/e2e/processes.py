@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from jsonschema import Draft202012Validator
 
 from reconciler.clock import SystemClock
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.okx.wire import parse_base_url
 from reconciler.schema_files import load_schema
 from reconciler.store.sqlite import open_state
@@ -243,7 +243,7 @@ class Desk:
         self.state.parent.mkdir(mode=0o700, exist_ok=True)
         base = parse_base_url(exchange.variables["MMP_BASE_URL"], frozenset())
         state = open_state(str(self.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
-        store = state.account(account, Environment.LIVE, Kind.SIMULATOR)
+        store = state.account(account, Environment.LIVE, ExchangeKind.SIMULATOR)
         asyncio.run(store.identify(exchange.uid, base.host))
         state.close_now()
 

@@ -11,7 +11,7 @@ import pexpect
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.core.model import Environment, Family, Kind, Quantity, Setting
+from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.store.sqlite import open_state
 from tests.e2e.processes import MMP, Desk, Ended, Exchange, eventually, simulator
 
@@ -315,7 +315,7 @@ def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange
     desk.wants(BTC)
     desk.state.parent.mkdir()
     state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
-    asyncio.run(state.account("main", Environment.LIVE, Kind.SIMULATOR).identify("1", "127.0.0.1"))
+    asyncio.run(state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR).identify("1", "127.0.0.1"))
     state.close_now()
     ended = desk.mmp("doctor", "--output", "json")
     (found,) = [one for one in ended.document["findings"] if one["check"] == "state"]
@@ -539,7 +539,7 @@ def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
     desk.wants(BTC)
     desk.uses_state(exchange)
     state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
-    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     fought = {Family("BTC-USD"): Setting(5000, 2000, Quantity("100"))}
     asyncio.run(store.pause(fought, until=None, reason="put back", fought=fought))
     state.close_now()

@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 
 from reconciler.clock import SystemClock, boot_identity
-from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.monitoring.state_timeline import Span
+from reconciler.core.model import Environment, ExchangeKind, Family
+from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.store.sqlite import open_existing
 from tests.e2e.processes import Desk, Exchange, configured, eventually, gaps, simulator
 from tests.e2e.web_client import Sidecar, ends_well, started
@@ -81,12 +81,12 @@ def stream(life: Life) -> None:
     life.change()
 
 
-def strip(desk: Desk) -> tuple[Span, ...]:
+def strip(desk: Desk) -> tuple[Segment, ...]:
     """Return what is on record of the last hour of BTC-USD; empty before the first look."""
     clock = SystemClock()
     state = open_existing(str(desk.state), clock=clock, boot=boot_identity())
     assert state is not None
-    store = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     try:
         return asyncio.run(store.strips(clock.wall() - timedelta(hours=1))).get(BTC, ())
     finally:
@@ -118,7 +118,7 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
     holds_together(strip(desk), began, life.starts)
 
 
-def holds_together(spans: tuple[Span, ...], began: Span, starts: int) -> None:
+def holds_together(spans: tuple[Segment, ...], began: Segment, starts: int) -> None:
     """What was seen is there, from the first look on, and so is what nobody watched: a few seconds each."""
     before, *between, after = [span for span in spans if span.state is None]
     assert before == spans[0], "before the first start"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.evidence import Reads
-from reconciler.core.file_diff import compare, gone
+from reconciler.core.file_diff import compare, removed_account_plan
 from reconciler.core.model import (
     Acceptance,
     Desired,
@@ -24,22 +24,22 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.monitoring.status import Record, Status, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, Outcome, Result
 from reconciler.core.plan import (
     Action,
     Basis,
-    Because,
     Change,
+    HoldReason,
     Plan,
+    PlanConstraints,
     Reason,
-    Rules,
     in_order,
     with_schedule,
 )
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import GUARD_RULE, Allow, Kind, Loosening, Policy, Refusal
-from reconciler.documents.plan import Context, OldSide, PolicyFile
+from reconciler.core.policy import GUARD_RULE, Loosening, Override, Policy, Refusal, RefusalKind
+from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile
 from reconciler.render.color import ansi
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text, results_text
@@ -48,8 +48,8 @@ from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, ro
 from tests.unit.report_samples import HOSTILE, LEDGERS, WALL, XAU
 
 FOLDER = Path(__file__).parent
-CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
-LOOPBACK = Context("127.0.0.1", "mmp.yaml", "0" * 64)
+CONTEXT = PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64)
+LOOPBACK = PlanContext("127.0.0.1", "mmp.yaml", "0" * 64)
 A, B = setting("5000/2000/100"), setting("5000/2000/400")
 
 
@@ -72,7 +72,9 @@ def every_direction(allowed: bool = True) -> Plan:
         XAU: row("5000/2000/100.0"),
         Family("ADA-USD_UM"): row("0/0/12"),
     }
-    rules = Rules(allowed=frozenset(Allow(Kind.DISABLE, family) for family in wanted if allowed))
+    rules = PlanConstraints(
+        allowed=frozenset(Override(RefusalKind.DISABLE, family) for family in wanted if allowed)
+    )
     plan = make_plan(desired(wanted), {}, Reads(read(990, rows)), rules, NOW)
     return with_schedule(plan, LEDGERS["full"], NOW, assume_idle=False)
 
@@ -99,26 +101,26 @@ def every_reason() -> Plan:
         SOL: row("2000/2000/50"),
         XAU: row("1000/2000/100"),
     }
-    plan = make_plan(desired(wanted), known, Reads(read(970, rows)), Rules(), NOW)
+    plan = make_plan(desired(wanted), known, Reads(read(970, rows)), PlanConstraints(), NOW)
     return with_schedule(plan, LEDGERS["spaced"], NOW, assume_idle=False)
 
 
 def every_hold() -> Plan:
     """Return a plan with one family for each reason to hold it back."""
-    changes = [_held(because, place) for place, because in enumerate(Because)]
-    guarded = next(change.family for change in changes if change.because is Because.GUARD)
-    refusal = Refusal(Kind.DISABLE, guarded, GUARD_RULE, "would switch protection off", "deny")
+    changes = [_held(because, place) for place, because in enumerate(HoldReason)]
+    guarded = next(change.family for change in changes if change.because is HoldReason.GUARD)
+    refusal = Refusal(RefusalKind.DISABLE, guarded, GUARD_RULE, "would switch protection off", "deny")
     environment = desired({BTC: A}).environment
     return Plan("main", environment, Basis.LIVE, in_order(changes), (), {}, refusals=(refusal,))
 
 
-def _held(because: Because, place: int) -> Change:
+def _held(because: HoldReason, place: int) -> Change:
     before = setting("5000/2000/50")
-    after = setting("0/2000/50") if because is Because.GUARD else B
+    after = setting("0/2000/50") if because is HoldReason.GUARD else B
     return Change(
         Family(f"HELD{place}-USD"),
         Action.HOLD,
-        Reason.DRIFTED if because is Because.DRIFT_POLICY else Reason.CHANGED,
+        Reason.DRIFTED if because is HoldReason.DRIFT_POLICY else Reason.CHANGED,
         before,
         after,
         because=because,
@@ -128,7 +130,9 @@ def _held(because: Because, place: int) -> Change:
 
 
 def no_live() -> Plan:
-    plan = make_plan(desired({BTC: A, ETH: A}), {BTC: confirmed("5000/2000/400")}, Reads(), Rules(), NOW)
+    plan = make_plan(
+        desired({BTC: A, ETH: A}), {BTC: confirmed("5000/2000/400")}, Reads(), PlanConstraints(), NOW
+    )
     return with_schedule(plan, LEDGERS["unknown"], NOW, assume_idle=False)
 
 
@@ -136,7 +140,7 @@ def nothing_to_do(families: int) -> Plan:
     wanted = dict.fromkeys((BTC, ETH)[:families], A)
     known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
     rows = {family: row("5000/2000/100") for family in (*wanted, XAU)}
-    return make_plan(desired(wanted), known, Reads(read(990, rows)), Rules(), NOW)
+    return make_plan(desired(wanted), known, Reads(read(990, rows)), PlanConstraints(), NOW)
 
 
 GUARDED = Policy("mmp-policy.yaml", "1" * 64, protected=frozenset({ETH}))
@@ -145,7 +149,7 @@ GUARDED = Policy("mmp-policy.yaml", "1" * 64, protected=frozenset({ETH}))
 def protected_gone() -> Plan:
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     rows = {BTC: row("5000/2000/100")}
-    return make_plan(desired({BTC: A}), known, Reads(read(990, rows)), Rules(policy=GUARDED), NOW)
+    return make_plan(desired({BTC: A}), known, Reads(read(990, rows)), PlanConstraints(policy=GUARDED), NOW)
 
 
 AT_MOST_FIVE = Policy("mmp-policy.yaml", "2" * 64, loosening=Loosening(max_factor=Decimal(5)))
@@ -167,20 +171,22 @@ def against_accepted(*, refused: bool = False) -> Plan:
     accepted = {family: (Acceptance(setting(texts[0])),) for family, texts in cases.items()}
     wanted = {family: setting(texts[2]) for family, texts in cases.items()}
     reads = Reads(read(990, {family: row(texts[1]) for family, texts in cases.items()}))
-    plan = make_plan(desired(wanted), known, reads, Rules(policy=AT_MOST_FIVE, accepted=accepted), NOW)
+    plan = make_plan(
+        desired(wanted), known, reads, PlanConstraints(policy=AT_MOST_FIVE, accepted=accepted), NOW
+    )
     return with_schedule(plan, LEDGERS["free"], NOW, assume_idle=False)
 
 
 POLICED = replace(CONTEXT, policy=PolicyFile(AT_MOST_FIVE.path, AT_MOST_FIVE.sha256))
 
 
-def since(account: str | None, environment: str | None) -> Context:
+def since(account: str | None, environment: str | None) -> PlanContext:
     """Return the context of two revisions, in the older of which the account is called so."""
-    old = OldSide("HEAD~1:mmp.yaml", None, None, account, environment)
-    return Context(None, "HEAD:mmp.yaml", "0" * 64, old=old)
+    old = DiffBase("HEAD~1:mmp.yaml", None, None, account, environment)
+    return PlanContext(None, "HEAD:mmp.yaml", "0" * 64, old=old)
 
 
-def without_a_record() -> Context:
+def without_a_record() -> PlanContext:
     """Return the context of two revisions whose policy limits a share, and steps in a row."""
     context = since("main", "live")
     assert context.old is not None
@@ -191,7 +197,7 @@ def without_a_record() -> Context:
 def hundreds() -> Plan:
     """Return a plan that takes hours, as after a first import of a large desk."""
     wanted = {Family(f"F{number}-USD"): A for number in range(0, 2000, 1)}
-    plan = make_plan(desired(wanted), {}, Reads(), Rules(), NOW)
+    plan = make_plan(desired(wanted), {}, Reads(), PlanConstraints(), NOW)
     timed = with_schedule(plan, LEDGERS["free"], NOW, assume_idle=False)
     return replace(timed, changes=(*timed.changes[:3], timed.changes[-1]))
 
@@ -204,7 +210,7 @@ def every_result() -> tuple[Result, ...]:
         Result(Family("ADA-USD_UM"), Outcome.ADOPTED, "0", "", 0),
         Result(BTC, Outcome.APPLIED, "0", "", 1),
         Result(ETH, Outcome.APPLIED, "0", "", 3),
-        Result(Family("DOGE-USD_UM"), Outcome.HELD, "frozen", HOLD_WORDS[Because.FROZEN], 0),
+        Result(Family("DOGE-USD_UM"), Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
         Result(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
         Result(
             Family("TON-USD_UM"), Outcome.SKIPPED, "not-reached", "stopped by a signal before its turn", 0
@@ -268,12 +274,12 @@ def calm(*, frozen: bool = False, simulator: bool = False) -> Status:
 
 
 def nothing_on_record() -> Status:
-    record = Record(None, None, {}, None, {}, None)
+    record = StatusInputs(None, None, {}, None, {}, None)
     return make_status(desired({BTC: A}), record, simulator=False, now=NOW, wall=WALL)
 
 
 def _status(wanted: Desired, known: Mapping[Family, Known], rows: Mapping[Family, LiveRow]) -> Status:
-    record = Record(
+    record = StatusInputs(
         uid="446556540",
         host="openapi.okx.com",
         known=known,
@@ -356,7 +362,7 @@ CASES: dict[str, Callable[[], str]] = {
     "plan-accepted-refused-markdown": lambda: plans_markdown([(against_accepted(refused=True), POLICED)]),
     "history-adopted": lambda: history_text("main", "live", every_attempt()[:2], accepted=every_adoption()),
     "plan-nothing-on-record": lambda: plan_text(
-        make_plan(desired({BTC: A}), {}, Reads(), Rules(), NOW), CONTEXT, simulator=False
+        make_plan(desired({BTC: A}), {}, Reads(), PlanConstraints(), NOW), CONTEXT, simulator=False
     ),
     "diff-renamed": lambda: plan_text(
         compare(desired({BTC: A, ETH: A}), desired({BTC: B, SOL: A}, account="spare")),
@@ -375,7 +381,7 @@ CASES: dict[str, Callable[[], str]] = {
         compare(None, desired({BTC: A})), since(None, None), simulator=False
     ),
     "diff-gone-account": lambda: plan_text(
-        gone(desired({BTC: A, ETH: A})), since("main", "live"), simulator=False
+        removed_account_plan(desired({BTC: A, ETH: A})), since("main", "live"), simulator=False
     ),
     "diff-gone-families": lambda: plan_text(
         compare(desired({BTC: A, ETH: A}), desired({BTC: A})), since("main", "live"), simulator=False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from tests.e2e.processes import MMP, desired_text
 from tests.support.requirements import UNSHARE
 from tests.unit.test_store_files import opened
@@ -32,7 +32,7 @@ def desk(tmp_path: Path) -> Path:
     """A folder with settings and a state that was used for them."""
     (tmp_path / "mmp.yaml").write_text(desired_text({"BTC-USD": "5s/2s/100"}))
     state = opened(tmp_path / ".mmp" / "state.db")
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify("1", "openapi.okx.com"))
     state.close_now()
     return tmp_path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store.sqlite import SqliteState
 from tests.e2e.processes import MMP, desired_text
@@ -34,7 +34,7 @@ def place() -> Iterator[Path]:
 
 
 async def _use(state: SqliteState) -> None:
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     await store.identify("1", "openapi.okx.com")
     async with store.locked("a test"):
         pass
@@ -99,7 +99,9 @@ def test_the_owner_goes_on_after_root_used_the_state_once(
 
     def make() -> None:
         state = opened(path)
-        asyncio.run(state.account("main", Environment.LIVE, Kind.OKX).identify("1", "openapi.okx.com"))
+        asyncio.run(
+            state.account("main", Environment.LIVE, ExchangeKind.OKX).identify("1", "openapi.okx.com")
+        )
         state.close_now()
 
     as_user(OWNER, make, gid=OWNER)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.model import Environment, Family, Kind, Known, Never
+from reconciler.core.model import Environment, ExchangeKind, Family, Known, NeverApplied
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.account import KeptAccount
@@ -54,7 +54,7 @@ class Desk:
         await self.store.adopt({family: setting(quantity)}, read_begun_at=self.clock.time)
 
     async def known(self, family: Family = BTC) -> Known:
-        return (await self.store.known()).get(family, Never())
+        return (await self.store.known()).get(family, NeverApplied())
 
 
 def play(story: Callable[[str], Coroutine[Any, Any, None]]) -> None:
@@ -77,7 +77,7 @@ async def desk(
     clock = ScriptedClock(at)
     state = await open_state(url, clock=clock, boot=boot, lock_timeout_s=lock_s)
     try:
-        store = state.account(account, Environment.LIVE, Kind.OKX)
+        store = state.account(account, Environment.LIVE, ExchangeKind.OKX)
         await store.identify(uid, HOST)
         yield Desk(state, store, clock)
     finally:

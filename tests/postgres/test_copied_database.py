@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import AccountProblem
 from reconciler.ports import Reservation
@@ -22,7 +22,7 @@ async def _use(url: str, folder: Path, clock: ScriptedClock) -> None:
     registry = StateRegistry(str(folder), clock, "boot-1", print)
     state = await open_state(url, clock=clock, boot="boot-1", lock_timeout_s=0.0, registry=registry)
     try:
-        store = state.account("main", Environment.LIVE, Kind.OKX)
+        store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         await store.identify(UID, HOST)
         slot = await store.reserve(signed(), assume_idle=True)
         assert isinstance(slot, Reservation)

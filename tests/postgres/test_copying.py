@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from reconciler.cli.main import cli
-from reconciler.core.model import Accepting, Environment, Family, Kind, LiveRead, LiveRow
+from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
@@ -54,7 +54,7 @@ async def settle(store: KeptAccount, attempt: int, status: AttemptStatus) -> Non
 
 async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> None:
     """Let an account have something in every table, some attempts dropped, and two that count."""
-    store = state.account(account, Environment.LIVE, Kind.OKX)
+    store = state.account(account, Environment.LIVE, ExchangeKind.OKX)
     clock = state.clock
     assert isinstance(clock, ScriptedClock)
     await store.identify(uid, HOST)
@@ -113,7 +113,7 @@ async def seen(store: KeptAccount) -> list[object]:
     }
     return [
         *(snapshot.kind, snapshot.uid, snapshot.host, known, applied, snapshot.live, attempts),
-        sorted(sent.hi for sent in snapshot.ledger.sent) if snapshot.ledger else None,
+        sorted(sent.latest_arrival for sent in snapshot.ledger.sent) if snapshot.ledger else None,
         *(await store.pauses(), await store.overrides(9), await store.strips(NOON)),
         *(await store.policies(9), accepted),
         (await store.grounds()).applied,
@@ -128,7 +128,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
     monkeypatch.setattr(copy_to_postgres, "PIECE", piece)
 
     async def story(url: str, source: SqliteState) -> None:
-        there = source.account("main", Environment.LIVE, Kind.OKX)
+        there = source.account("main", Environment.LIVE, ExchangeKind.OKX)
         await there.identify(UID, HOST)
         async with desk(url, at=source.clock.now(), account="somebody.else", uid="7") as other:
             await other.applied()
@@ -136,7 +136,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             before, slot = await seen(there), await there.reserve(signed("6", ETH), assume_idle=True)
             counts = await copy(source, other.state)
             assert all(counts.values()), counts
-            here = other.state.account("main", Environment.LIVE, Kind.OKX)
+            here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
             here.apply_plan("a" * 32, {})
             assert await seen(here) == before
@@ -153,7 +153,7 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, at=5000.0, account="somebody.else", uid="7") as other:
             await copy(source, other.state)
-            here = other.state.account("main", Environment.LIVE, Kind.OKX)
+            here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
             assert await here.reserve(signed("6", ETH), assume_idle=True) == NoSlotUntil(
                 5000.0 + L + GUARD_S
@@ -175,11 +175,11 @@ def test_proofs_go_on_being_older_or_newer_than_the_same_attempts() -> None:
 
 
 async def _identify(one: Desk) -> None:
-    await one.state.account("main", Environment.LIVE, Kind.OKX).identify("7", HOST)
+    await one.state.account("main", Environment.LIVE, ExchangeKind.OKX).identify("7", HOST)
 
 
 async def _renamed(one: Desk) -> KeptAccount:
-    same = one.state.account("another.name", Environment.LIVE, Kind.OKX)
+    same = one.state.account("another.name", Environment.LIVE, ExchangeKind.OKX)
     await same.identify(UID, HOST)
     return same
 
@@ -222,7 +222,7 @@ def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
         worker = sqlite(tmp_path)
         async with (
             desk(url, account="other", uid="99") as one,
-            worker.account("main", Environment.LIVE, Kind.OKX).locked("run"),
+            worker.account("main", Environment.LIVE, ExchangeKind.OKX).locked("run"),
         ):
             with pytest.raises(StateLocked):
                 await copy(source, one.state)
@@ -282,7 +282,7 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
 
 async def is_usable(source: SqliteState) -> bool:
     """Tell whether the state is written to; what says that it is not must name the other one."""
-    store, refused = source.account("main", Environment.LIVE, Kind.OKX), None
+    store, refused = source.account("main", Environment.LIVE, ExchangeKind.OKX), None
     try:
         await store.identify(UID, "another.host")
     except StateUnavailable as problem:
@@ -309,7 +309,7 @@ WRITES: dict[str, Callable[[KeptAccount], Coroutine[Any, Any, object]]] = {
 def test_nothing_is_written_to_a_file_that_was_moved_and_it_can_be_read(tmp_path: Path) -> None:
     async def story(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
-        store = worker.account("main", Environment.LIVE, Kind.OKX)
+        store = worker.account("main", Environment.LIVE, ExchangeKind.OKX)
         await store.identify(UID, HOST)
         assert await worker.moved() is None
         async with desk(url, account="other", uid="99") as one:
@@ -412,14 +412,14 @@ def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complet
     """The empty database was used all the same: its records are not those of the file."""
 
     async def story(url: str, source: SqliteState) -> None:
-        there = source.account("main", Environment.LIVE, Kind.OKX)
+        there = source.account("main", Environment.LIVE, ExchangeKind.OKX)
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
             told = await source.moved()
             assert told is not None
             assert (told.code, "--state" in f"{told} {told.hint}") == ("state-moving", False)
-            await one.state.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
+            await one.state.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
             if way_back is copy:
                 with pytest.raises(StateUnusable) as refused:
                     await copy(source, one.state)
@@ -568,16 +568,18 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
     async def story(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
         worker.registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
-        await worker.account("main", Environment.LIVE, Kind.OKX).identify(UID, HOST)
+        await worker.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
         async with desk(url, account="other", uid="99") as one:
             one.state.registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
             await copy(source, one.state)
-            here = one.state.account("main", Environment.LIVE, Kind.OKX)
+            here = one.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
             assert isinstance(await here.reserve(signed("6", ETH), assume_idle=True), NoSlotUntil)
             assert not await is_usable(worker)
             with pytest.raises(StateUnavailable):
-                await worker.account("main", Environment.LIVE, Kind.OKX).record_live(LiveRead(1.0, {}))
+                await worker.account("main", Environment.LIVE, ExchangeKind.OKX).record_live(
+                    LiveRead(1.0, {})
+                )
         worker.close_now()
 
     told(tmp_path, story)

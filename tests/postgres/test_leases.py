@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
-from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Claimed, Replica, account_key
+from reconciler.core.model import Environment, ExchangeKind
+from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, AccountClaim, Replica, lease_name
 from reconciler.errors import StateUnavailable
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
@@ -20,7 +20,7 @@ from tests.postgres.accounts import desk, play
 from tests.support.postgres import shared
 
 ABC = frozenset({"a.live.okx", "b.live.okx", "c.live.okx"})
-NOTHING: dict[str, Claimed] = {}
+NOTHING: dict[str, AccountClaim] = {}
 
 
 def replica(url: str, name: str) -> Leases:
@@ -132,7 +132,7 @@ def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None
     async def story(url: str) -> None:
         async with desk(url) as state:
             one, two = replica(url, "1"), replica(url, "2")
-            key = account_key("main", Environment.LIVE, Kind.OKX)
+            key = lease_name("main", Environment.LIVE, ExchangeKind.OKX)
             await one.beat(frozenset({key}), NOTHING)
             await one.take([key])
             fall_silent("1", -ahead_s)
@@ -195,11 +195,11 @@ def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() 
         await two.beat(ABC, NOTHING)
         await one.take(["a.live.okx", "b.live.okx"])
         await two.take(["c.live.okx"])
-        a, b = Claimed("7", frozenset({BTC})), Claimed("8", frozenset({BTC}))
+        a, b = AccountClaim("7", frozenset({BTC})), AccountClaim("8", frozenset({BTC}))
         first = await one.beat(ABC, {"a.live.okx": a, "b.live.okx": b, "c.live.okx": b})
-        assert first.rivals == {}, "nor does it count what is said of an account of another's"
-        c = Claimed("7", frozenset({BTC, ETH}))
-        rivals = (await two.beat(ABC, {"c.live.okx": c})).rivals
+        assert first.same_uid_accounts == {}, "nor does it count what is said of an account of another's"
+        c = AccountClaim("7", frozenset({BTC, ETH}))
+        rivals = (await two.beat(ABC, {"c.live.okx": c})).same_uid_accounts
         assert {name: (one.uid, one.families) for name, one in rivals.items()} == {
             "a.live.okx": ("7", frozenset({BTC})),
             "c.live.okx": ("7", frozenset({BTC, ETH})),
@@ -213,26 +213,28 @@ def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() 
 def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        a, c = Claimed("7", frozenset({BTC})), Claimed("7", frozenset({ETH}))
+        a, c = AccountClaim("7", frozenset({BTC})), AccountClaim("7", frozenset({ETH}))
         await one.beat(ABC, NOTHING)
         await two.beat(ABC, NOTHING)
         await one.take(["a.live.okx"])
         await two.take(["c.live.okx"])
         await one.beat(ABC, {"a.live.okx": a})
-        before = (await two.beat(ABC, {"c.live.okx": c})).rivals
+        before = (await two.beat(ABC, {"c.live.okx": c})).same_uid_accounts
         await one.leave()
-        assert (await two.beat(ABC, {"c.live.okx": c})).rivals == before, "it is nobody's for a moment"
+        assert (await two.beat(ABC, {"c.live.okx": c})).same_uid_accounts == before, (
+            "it is nobody's for a moment"
+        )
         await two.take(["a.live.okx"])
         both = {"a.live.okx": a, "c.live.okx": c}
-        assert (await two.beat(ABC, both)).rivals == before
-        changed = {**both, "a.live.okx": Claimed("7", frozenset({BTC, ETH}))}
-        after = (await two.beat(ABC, changed)).rivals
+        assert (await two.beat(ABC, both)).same_uid_accounts == before
+        changed = {**both, "a.live.okx": AccountClaim("7", frozenset({BTC, ETH}))}
+        after = (await two.beat(ABC, changed)).same_uid_accounts
         assert after["a.live.okx"].number > after["c.live.okx"].number
-        held = {**both, "a.live.okx": Claimed("", frozenset())}
-        assert (await two.beat(ABC, held)).rivals == {}
+        held = {**both, "a.live.okx": AccountClaim("", frozenset())}
+        assert (await two.beat(ABC, held)).same_uid_accounts == {}
         await two.beat(ABC, both)
         gone = await two.beat(ABC - {"a.live.okx"}, both)
-        assert set(gone.rivals) == {"c.live.okx"}, "who has no file any more claims nothing"
+        assert set(gone.same_uid_accounts) == {"c.live.okx"}, "who has no file any more claims nothing"
         await leave(two)
 
     play(story)
@@ -246,11 +248,11 @@ def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
         await one.take(["a.live.okx"])
         await two.take(["b.live.okx"])
         for number in range(20):
-            claim = Claimed(str(number), frozenset({BTC}))
+            claim = AccountClaim(str(number), frozenset({BTC}))
             seen = await asyncio.gather(
                 one.beat(ABC, {"a.live.okx": claim}), two.beat(ABC, {"b.live.okx": claim})
             )
-            assert any(set(roster.rivals) == {"a.live.okx", "b.live.okx"} for roster in seen)
+            assert any(set(roster.same_uid_accounts) == {"a.live.okx", "b.live.okx"} for roster in seen)
         await leave(one, two)
 
     play(story)
@@ -311,7 +313,7 @@ def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
 def test_a_state_tells_who_keeps_an_account() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one:
-            key = account_key("main", Environment.LIVE, Kind.OKX)
+            key = lease_name("main", Environment.LIVE, ExchangeKind.OKX)
             me = Replica("1", "pod-1", 42)
             sharing = one.state.sharing(me)
             assert await one.store.owner() is None

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from reconciler.core.model import Confirmed
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateLocked
 from reconciler.ports import PausedMeanwhile, Reservation
 from reconciler.store.engine import Claim
@@ -167,7 +167,7 @@ def test_a_lock_that_cannot_be_given_back_ends_by_itself() -> None:
 def test_one_lock_of_several_is_given_back_and_the_others_stay() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
-            holder = Holder(7, "here", "run", "2026-01-02T12:00:00.000Z")
+            holder = LockHolder(7, "here", "run", "2026-01-02T12:00:00.000Z")
             ours, theirs = one.state.locks, two.state.locks
             assert await ours.take("a", holder)
             assert await ours.take("b", holder)

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import pytest
 
-from reconciler.core.evidence import SETTLING_S
-from reconciler.core.model import Confirmed, Known, Never, Uncertain
+from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.model import Confirmed, Known, NeverApplied, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
 from reconciler.errors import StateUnavailable
 from reconciler.ports import NoSlotUntil, Reservation
@@ -101,10 +101,10 @@ def test_a_doubted_family_is_certain_again_by_a_read_that_shows_the_last_that_ca
             lose_history()
             assert doubted(await one.known())
             assert doubted(await one.known(ETH))
-            one.clock.time = 2000.0 + L + SETTLING_S - 0.01
+            one.clock.time = 2000.0 + L + READ_LAG_S - 0.01
             await one.adopt("1")
             assert doubted(await one.known())
-            one.clock.time = 2000.0 + L + SETTLING_S
+            one.clock.time = 2000.0 + L + READ_LAG_S
             await one.adopt("1")
             assert isinstance(await one.known(), Confirmed)
             one.clock.time = 3000.0
@@ -139,7 +139,7 @@ def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost(
             await one.applied("1", ETH)
             one.clock.time = 3000.0
             lose_history()
-            assert await one.known() == Never()
+            assert await one.known() == NeverApplied()
             one.clock.time = 3010.0
             await one.adopt("1")
             assert doubted(await one.known())
@@ -157,7 +157,7 @@ def test_a_family_new_to_the_record_once_the_loss_is_over_is_not_doubted() -> No
             one.clock.time = 3000.0
             lose_history()
             await one.store.ledger()
-            one.clock.time = 3000.0 + L + SETTLING_S
+            one.clock.time = 3000.0 + L + READ_LAG_S
             await one.adopt("1")
             assert isinstance(await one.known(), Confirmed)
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from reconciler.cli import doors
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import Reservation
 from reconciler.store.file_locks import StoreMisuse
@@ -479,7 +479,7 @@ def test_a_state_opened_for_reading_checks_whose_it_is_and_writes_nothing() -> N
         state = await open_existing(url, clock=ScriptedClock(), boot="boot-2")
         assert state is not None
         shared().ask("UPDATE mmp.budgets SET history = 'another'", ready_database())
-        reader = state.account("main", Environment.LIVE, Kind.OKX)
+        reader = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         assert await reader.identify(UID, "another.host") == HOST
         assert len((await reader.ledger()).sent) == 1, "and records no loss"
         assert list(await reader.known()) == [BTC]
@@ -499,7 +499,7 @@ def test_a_new_account_seen_for_reading_has_the_ledger_of_its_user_id() -> None:
             await one.applied()
         state = await open_existing(url, clock=ScriptedClock(), boot="boot-2")
         assert state is not None
-        other = state.account("other", Environment.LIVE, Kind.OKX)
+        other = state.account("other", Environment.LIVE, ExchangeKind.OKX)
         await other.identify(UID, HOST)
         ledger = (await other.snapshot()).ledger
         assert ledger is not None

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from reconciler.core.events import Compared, Event, FightBroken, Parked, RequestSettled
+from reconciler.core.events import Compared, Event, HealBreakerTripped, RequestSettled, SettingRejected
 from reconciler.core.evidence import last_proof
-from reconciler.core.model import Confirmed, Family, Known, Never, Setting, Uncertain
+from reconciler.core.model import Confirmed, Family, Known, NeverApplied, Setting, Uncertain
 from reconciler.core.plan import Plan, Reason
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
@@ -155,7 +155,7 @@ class Auditor:
         """Check that the request is wanted and rests on fresh evidence."""
         verify, scenario = self._world.verify, self._world.scenario
         family, setting, known = attempt.family, attempt.setting, basis.known.get(attempt.family)
-        proof = last_proof(known or Never())
+        proof = last_proof(known or NeverApplied())
         may_stay = (basis.last_rows.get(family), proof.setting if proof else None)
         accepted = [one for one, _ in self._world.truth.accepted.get(family, ())]
         wanted = (family, setting), basis.wanted, may_stay, accepted
@@ -330,7 +330,7 @@ class Auditor:
         """Return for what a retry has to leave a slot free; None: nothing, as far as is certain."""
         known, newest = basis.known.get(attempt.family), basis.reads[0] if basis.reads else None
         row = newest.read.rows.get(attempt.family) if newest is not None else None
-        proof = last_proof(known or Never())
+        proof = last_proof(known or NeverApplied())
         unresolved = known.unresolved if isinstance(known, Uncertain) else ()
         may_be = [row.setting if row else None, *(one.setting for one in unresolved)]
         may_be += [proof.setting] if proof is not None else []
@@ -745,14 +745,14 @@ class Auditor:
     def heard(self, process: Process, event: Event) -> None:
         """Count how often one life of ``run`` heals a family, until it gives up; note what is rejected."""
         match event:
-            case Parked(family, setting):
+            case SettingRejected(family, setting):
                 self._world.truth.rejected.add((family, setting))
             case RequestSettled(status=AttemptStatus.APPLIED, reason=Reason.DRIFTED):
                 what = event.family, event.setting
                 process.put_back[what] = process.put_back.get(what, 0) + 1
                 if process.role is Role.RUN:
                     self._world.verify(checkers.no_endless_fight, event.family, process.put_back[what])
-            case FightBroken():
+            case HealBreakerTripped():
                 self._world.verify(checkers.no_early_end, process.put_back, event.family, event.setting)
                 process.put_back.pop((event.family, event.setting), None)
             case _:

@@ -15,9 +15,9 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
+    OpenAttempt,
     Setting,
     Uncertain,
-    Unresolved,
 )
 from reconciler.core.target import DriftPolicy
 from reconciler.ports import SignedRequest
@@ -493,6 +493,6 @@ def _doubt_needs_a_write(
     return due_without_reads or not others or not _written_since(setting, known, others)
 
 
-def _written_since(setting: Setting, known: Uncertain, others: Sequence[Unresolved]) -> bool:
+def _written_since(setting: Setting, known: Uncertain, others: Sequence[OpenAttempt]) -> bool:
     newest = max(attempt.attempt for attempt in others)
     return known.last is not None and known.last.setting == setting and known.last.attempt > newest

@@ -20,10 +20,10 @@ from reconciler.core import reply as reply_rules
 from reconciler.core.accepted_settings import may_be_live
 from reconciler.core.change_direction import Direction, direction, is_protective
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Budget, Family, Known, LiveRead, Setting, Uncertain
+from reconciler.core.model import Family, Known, LiveRead, RateBudget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Change, Rules
-from reconciler.core.reply import AttemptStatus, Next, Reply, ReplyClass, Verdict
+from reconciler.core.plan import Change, PlanConstraints
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandling, ReplyVerdict
 from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
@@ -168,8 +168,8 @@ def _short_l(reserved_at: float, answered_at: float | None) -> float:
 def _leaky_bucket(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> Sequence[float]:
     """Two tokens, one more every 5 s: what a rate limiter from the shelf does."""
     empty_at, tokens_since = 0.0, NEVER
-    for sent in sorted(ledger.sent, key=lambda sent: sent.hi):
-        empty_at = max(empty_at, sent.hi) + 5.0
+    for sent in sorted(ledger.sent, key=lambda sent: sent.latest_arrival):
+        empty_at = max(empty_at, sent.latest_arrival) + 5.0
         tokens_since = max(tokens_since, empty_at - 5.0)
     bounds = [tokens_since if len(ledger.sent) >= 2 else NEVER]
     if ledger.empty_since is not None and not assume_idle:
@@ -245,7 +245,7 @@ def _wall_to_true_time(self: Host, instant: float, boot: int | None = None) -> f
 _real_open = Tables.all_open
 
 
-async def _open_without_pending(self: Tables, budget: Budget) -> list[AttemptRow]:
+async def _open_without_pending(self: Tables, budget: RateBudget) -> list[AttemptRow]:
     return [row for row in await _real_open(self, budget) if row.status != AttemptStatus.PENDING]
 
 
@@ -275,27 +275,27 @@ def _everything_ended(open_attempts: Sequence[AttemptRow], begun_at: float, ages
     return [row._replace(resolved=1) for row in open_attempts]
 
 
-def _any_acceptance(family: object, sent: object, reply: Reply) -> Verdict:
+def _any_acceptance(family: object, sent: object, reply: Reply) -> ReplyVerdict:
     if reply.reply_class is ReplyClass.ACCEPTED:
         return reply_rules._APPLIED
     return reply_rules._BY_CLASS[reply.reply_class]
 
 
-def _table_with(reply_class: ReplyClass, instead: Verdict) -> Mapping[ReplyClass, Verdict]:
+def _table_with(reply_class: ReplyClass, instead: ReplyVerdict) -> Mapping[ReplyClass, ReplyVerdict]:
     return {**reply_rules._BY_CLASS, reply_class: instead}
 
 
-def _family_of_echo_ignored(family: Family, sent: Setting, reply: Reply) -> Verdict:
+def _family_of_echo_ignored(family: Family, sent: Setting, reply: Reply) -> ReplyVerdict:
     settings = [setting for _, setting in reply.echo or ()]
     return reply_rules._APPLIED if settings == [sent] else _real_judge(family, sent, reply)
 
 
-def _any_row_of_echo(family: Family, sent: Setting, reply: Reply) -> Verdict:
+def _any_row_of_echo(family: Family, sent: Setting, reply: Reply) -> ReplyVerdict:
     is_among = (family, sent) in (reply.echo or ())
     return reply_rules._APPLIED if is_among else _real_judge(family, sent, reply)
 
 
-_real_judge = reply_rules.judge
+_real_judge = reply_rules.interpret_reply
 
 
 # -- the plan --------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def _unconfirmed_is_no_drift(self: Any, case: Any, **how: Any) -> Any:
 _real_rules = reconcile._Pass._rules
 
 
-def _no_policy_in_run(self: Any, now: float) -> Rules:
+def _no_policy_in_run(self: Any, now: float) -> PlanConstraints:
     rules = _real_rules(self, now)
     return rules if self.options.patient else replace(rules, policy=None)
 
@@ -479,7 +479,7 @@ def _deaf(self: Any) -> Any:
 
 
 async def _not_recorded(
-    self: KeptAccount, tables: Tables, budget: Budget, row: AttemptRow, ages: Ages
+    self: KeptAccount, tables: Tables, budget: RateBudget, row: AttemptRow, ages: Ages
 ) -> AttemptRow:
     return row._replace(resolved=1)
 
@@ -535,7 +535,7 @@ def _counted_by_one() -> int:
     return 1
 
 
-async def _loss_ignored(self: KeptAccount, tables: Tables, budget: Budget) -> None:
+async def _loss_ignored(self: KeptAccount, tables: Tables, budget: RateBudget) -> None:
     """Go on as if nothing could be lost."""
 
 
@@ -700,7 +700,7 @@ def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
     latest = reads.latest
     return (
         latest is not None
-        and latest.begun_at > evidence.counts_after(known)
+        and latest.begun_at > evidence.valid_after(known)
         and latest.begun_at > now - pass_step.FRESH_S
     )
 
@@ -786,7 +786,7 @@ def _only_whole_lists(*told: Any, begun_at: float, asked: Family | None = None, 
     return replies.no_answer("bad-data", "an odd row") if odd else read
 
 
-def _without_wrapper(family: Family, sent: Setting, reply: Reply) -> Verdict:
+def _without_wrapper(family: Family, sent: Setting, reply: Reply) -> ReplyVerdict:
     return _real_judge(family, sent, replace(reply, wrapper=None))
 
 
@@ -795,7 +795,7 @@ _CONTRACT = {**codes.TABLE, "51155": replace(codes.TABLE["51155"], reply_class=R
 # -- what was not reviewed -------------------------------------------------------------------------
 
 
-def _unreadable_is_none(self: Any, now: float) -> Rules:
+def _unreadable_is_none(self: Any, now: float) -> PlanConstraints:
     rules = _real_rules(self, now)
     return replace(rules, policy=None, policy_unreadable=False) if rules.policy_unreadable else rules
 
@@ -807,7 +807,11 @@ def _goes_at_once(change: Change, *_: object) -> bool:
 def _protects_by_the_read(change: Change, case: Any, reads: Reads) -> bool:
     """Ask the newest read alone whether a change only adds protection."""
     seen = case.seen
-    if change.action is not plan.Action.SET or not isinstance(seen, evidence.Doubtful) or seen.row is None:
+    if (
+        change.action is not plan.Action.SET
+        or not isinstance(seen, evidence.NeedsSecondRead)
+        or seen.row is None
+    ):
         return False
     return is_protective(seen.row.setting, change.after)
 
@@ -924,7 +928,9 @@ MUTANTS = (
             Patch(
                 reply_rules,
                 "_BY_CLASS",
-                _table_with(ReplyClass.NO_ANSWER, Verdict(AttemptStatus.REJECTED, False, Next.PROCEED)),
+                _table_with(
+                    ReplyClass.NO_ANSWER, ReplyVerdict(AttemptStatus.REJECTED, False, ReplyHandling.PROCEED)
+                ),
             ),
         ),
     ),
@@ -934,7 +940,10 @@ MUTANTS = (
             Patch(
                 reply_rules,
                 "_BY_CLASS",
-                _table_with(ReplyClass.NO_ANSWER, Verdict(AttemptStatus.NOT_SENT, False, Next.BACK_OFF)),
+                _table_with(
+                    ReplyClass.NO_ANSWER,
+                    ReplyVerdict(AttemptStatus.NOT_SENT, False, ReplyHandling.BACK_OFF),
+                ),
             ),
         ),
     ),
@@ -944,7 +953,9 @@ MUTANTS = (
             Patch(
                 reply_rules,
                 "_BY_CLASS",
-                _table_with(ReplyClass.AMBIGUOUS, Verdict(AttemptStatus.REJECTED, True, Next.PROCEED)),
+                _table_with(
+                    ReplyClass.AMBIGUOUS, ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.PROCEED)
+                ),
             ),
         ),
     ),
@@ -1127,7 +1138,9 @@ MUTANTS = (
         Patch(
             reply_rules,
             "_BY_CLASS",
-            _table_with(ReplyClass.BUSY, Verdict(AttemptStatus.REJECTED, True, Next.BACK_OFF)),
+            _table_with(
+                ReplyClass.BUSY, ReplyVerdict(AttemptStatus.REJECTED, True, ReplyHandling.BACK_OFF)
+            ),
         ),
     ),
     _of_feature(

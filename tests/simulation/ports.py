@@ -22,13 +22,13 @@ from reconciler.core.model import (
     FileVersion,
     Known,
     LiveRead,
-    Never,
+    NeverApplied,
     Pause,
     Setting,
 )
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import NO_TRIES
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.okx.codes import lookup
 from reconciler.ports import (
     NO_ACCEPTING,
@@ -286,7 +286,7 @@ class WatchedStore:
         recorded = {family: settings[family] for family in adopted}
         begun_at, known = process.begun_at(read_begun_at), await self._store.known()
         for family in recorded:
-            proof = last_proof(known.get(family, Never()))
+            proof = last_proof(known.get(family, NeverApplied()))
             proven_at = float("-inf") if proof is None else proof.at
             facts = family, proven_at, read_begun_at
             self._world.verify(guard_checkers.as_old_as_its_read, *facts)
@@ -333,7 +333,7 @@ class WatchedStore:
     async def release_control(self) -> None:
         await self._store.release_control()
 
-    async def controller(self) -> Holder | None:
+    async def controller(self) -> LockHolder | None:
         return await self._store.controller()
 
     async def end_fights(self, fought: Mapping[Family, Setting]) -> None:

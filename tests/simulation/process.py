@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from reconciler.controller.loop import Loop
 from reconciler.controller.reconcile import Approval, PassOptions, identify, reconcile
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
-from reconciler.core.evidence import counts_after
-from reconciler.core.model import Confirmed, Desired, Family, Never, Setting
+from reconciler.core.evidence import valid_after
+from reconciler.core.model import Confirmed, Desired, Family, NeverApplied, Setting
 from reconciler.core.plan import Plan
-from reconciler.core.policy import Allow, Kind
+from reconciler.core.policy import Override, RefusalKind
 from reconciler.core.reply import Reply
 from reconciler.core.target import DriftPolicy
 from tests.simulation import checkers
@@ -72,7 +72,7 @@ class ReadFollower:
             return "old"  # it was held up
         known = process.store.known_last()
         wanted = process.accepted.families
-        if any(counts_after(known.get(family, Never())) >= seen.read.begun_at for family in wanted):
+        if any(valid_after(known.get(family, NeverApplied())) >= seen.read.begun_at for family in wanted):
             return "newer record"  # or one of before a failover, as old as its first sight
         if begun_local < seen.read.begun_at + checkers.SECOND_READ_AFTER_S - 0.01:
             return None
@@ -402,7 +402,7 @@ class Process:
             drift=scenario.drift if self.role is Role.RUN else DriftPolicy.HEAL,
             allowed=frozenset()
             if scenario.guarded
-            else frozenset(Allow(Kind.DISABLE, family) for family in scenario.families),
+            else frozenset(Override(RefusalKind.DISABLE, family) for family in scenario.families),
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Protocol, cast
 
-from reconciler.core.model import Environment, Family, Kind
-from reconciler.core.state_records import Holder
+from reconciler.core.model import Environment, ExchangeKind, Family
+from reconciler.core.state_records import LockHolder
 from reconciler.ports import AccountStore
 from reconciler.store.file_locks import MemoryLocks
 from reconciler.store.row_clock import FirstSights
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class OpenState(Protocol):
     """A state as one process has it."""
 
-    def account(self, account: str, environment: Environment, kind: Kind) -> AccountStore:
+    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> AccountStore:
         """Return the store of one account."""
         ...
 
@@ -87,7 +87,7 @@ class SqliteKeeping:
 
     def __init__(self, world: World) -> None:
         self._troubles = world.scenario.extras.file
-        self._locks: dict[str, tuple[object, Holder]] = {}
+        self._locks: dict[str, tuple[object, LockHolder]] = {}
         self._rows = Rows.in_memory()
         self._disk = MemoryDisk(self._rows)
         outside = self._disk.open(clock=ObserverClock(world.scheduler), boot="observer")
@@ -100,7 +100,7 @@ class SqliteKeeping:
             clock=process.clock, boot=process.host.boot_id, lock_timeout_s=lock_timeout_s
         )
         return state, WatchedStore(
-            process, state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
+            process, state.account(process.stored_as, Environment.LIVE, ExchangeKind.SIMULATOR)
         )
 
     def _open_troubled(
@@ -116,7 +116,7 @@ class SqliteKeeping:
             lock_timeout_s=lock_timeout_s,
             reopen=lambda: cast("sqlite3.Connection", file.reopen()),
         )
-        account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
+        account = state.account(process.stored_as, Environment.LIVE, ExchangeKind.SIMULATOR)
         return state, CommitWatchedStore(process, account, file)
 
     def observer(self, account: str) -> AccountStore:
@@ -173,7 +173,7 @@ class PostgresKeeping:
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
         state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
-        account = state.account(process.stored_as, Environment.LIVE, Kind.SIMULATOR)
+        account = state.account(process.stored_as, Environment.LIVE, ExchangeKind.SIMULATOR)
         self._states[process.name] = state
         return state, CommitWatchedStore(process, account, state.connections)
 
@@ -199,7 +199,7 @@ class PostgresKeeping:
         return self.taker(process) == process.name
 
     def taker(self, process: Process) -> str | None:
-        return self.server.takers.get(f"{process.stored_as}.{Environment.LIVE}.{Kind.SIMULATOR}")
+        return self.server.takers.get(f"{process.stored_as}.{Environment.LIVE}.{ExchangeKind.SIMULATOR}")
 
     def unnoticed(self) -> list[Family]:
         return list(self._world.scenario.families) if self.server.loss_unnoticed() else []
@@ -268,5 +268,5 @@ class _Observers:
         """Return the store of an account, to look into."""
         name = self._world.identified_names.get(account, account)
         if name not in self._stores:
-            self._stores[name] = self._outside.account(name, Environment.LIVE, Kind.SIMULATOR)
+            self._stores[name] = self._outside.account(name, Environment.LIVE, ExchangeKind.SIMULATOR)
         return self._stores[name]

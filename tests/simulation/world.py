@@ -21,9 +21,9 @@ from reconciler.core.model import (
     DesiredFamily,
     Environment,
     Family,
+    FilePosition,
     Known,
     Setting,
-    Source,
 )
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import MmpError
@@ -179,7 +179,7 @@ class _Files:
 
     def _make(self, account: str, version: int, name: str) -> Desired:
         _, settings = self.scenario.versions[version]
-        place = Source("mmp.yaml", 1, 1)
+        place = FilePosition("mmp.yaml", 1, 1)
         owned = {
             family: DesiredFamily(setting, place)
             for family, setting in settings.items()
@@ -507,7 +507,7 @@ class World:
         self.pausings += bool(self.scenario.extras.pauses)
         for account in self.accounts if self.scenario.extras.pauses else ():
             for pause in at_once(self.keeping.observer(account).pauses()):
-                if pause.fought is None:
+                if pause.contested is None:
                     since = before.get(pause.family, self.scheduler.now)
                     self.truth.paused_at[pause.family] = since
 
@@ -648,7 +648,7 @@ class World:
             return
         for account in self.accounts:
             store = self.keeping.observer(account)
-            fought = [pause.family for pause in at_once(store.pauses()) if pause.fought is not None]
+            fought = [pause.family for pause in at_once(store.pauses()) if pause.contested is not None]
             if fought:
                 self.pausings += 1
                 at_once(store.resume(fought))

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from reconciler.core.evidence import SeenRow
-from reconciler.core.model import Accepting, Environment, Family, Kind, LiveRead, LiveRow
+from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, LiveRead, LiveRow
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptLog, StateSnapshot
@@ -62,7 +62,7 @@ def build(path: Path) -> None:
     clock = ScriptedClock(START)
     state = open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
     for name, uid in ACCOUNTS:
-        store = state.account(name, Environment.LIVE, Kind.OKX)
+        store = state.account(name, Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(_fill(store, uid, clock))
     state.close_now()
     db = sqlite3.connect(path)
@@ -109,7 +109,7 @@ async def read(state: SqliteState) -> tuple[Content, dict[str, Shown]]:
     decisions: Content = {}
     shown: dict[str, Shown] = {}
     for name, uid in ACCOUNTS:
-        store = state.account(name, Environment.LIVE, Kind.OKX)
+        store = state.account(name, Environment.LIVE, ExchangeKind.OKX)
         await store.check_identity(uid)
         decisions[name] = (
             await store.names(),
@@ -128,7 +128,7 @@ async def read(state: SqliteState) -> tuple[Content, dict[str, Shown]]:
 async def work(state: SqliteState) -> None:
     """Do what a pass does: another attempt of each account, acknowledged."""
     for name, uid in ACCOUNTS:
-        store = state.account(name, Environment.LIVE, Kind.OKX)
+        store = state.account(name, Environment.LIVE, ExchangeKind.OKX)
         await store.identify(uid, HOST)
         await store.accept_file("d" * 64, changed=True)
         await store.resume([BTC])

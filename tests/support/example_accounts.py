@@ -18,18 +18,18 @@ from reconciler.core.events import (
     ExchangeFailed,
     Identified,
     LiveReadDone,
-    Parked,
+    LoopIdle,
     PassEnded,
     RequestReserved,
     RequestSettled,
-    WentIdle,
+    SettingRejected,
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     Environment,
+    ExchangeKind,
     Family,
     Field,
-    Kind,
     Known,
     LiveRead,
     LiveRow,
@@ -37,19 +37,25 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.monitoring.runtime import FileState, Objection, Vitals, after, begun
-from reconciler.core.monitoring.state_timeline import Span, Timeline
-from reconciler.core.monitoring.unloaded_files import Unkept
-from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Reason, Rules
+from reconciler.core.monitoring.runtime import (
+    AccountRuntime,
+    FileState,
+    TerminalError,
+    apply_event,
+    initial,
+)
+from reconciler.core.monitoring.state_timeline import Segment, Timeline
+from reconciler.core.monitoring.unloaded_files import UnloadedFiles
+from reconciler.core.pacing import CountedRequest, Ledger
+from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.core.replica_assignment import LEASE_TTL_S, Replica, Roster, account_key
+from reconciler.core.replica_assignment import LEASE_TTL_S, LeaseTable, Replica, lease_name
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
-from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
 from tests.unit.builders import confirmed, desired, read, setting, unresolved
 
 NOW = 50_000.0
@@ -112,14 +118,14 @@ def vitals(
     wanted: Mapping[Family, Setting] | None = None,
     unmanaged: Mapping[Family, LiveRow] | None = None,
     ledger: Ledger | None = None,
-    rules: Rules | None = None,
+    rules: PlanConstraints | None = None,
     pauses: tuple[Pause, ...] = (),
     simulator: bool = False,
     live: bool = True,
     path: str = "mmp.yaml",
     read_ago_s: float = 4.0,
     then: Sequence[tuple[float, Event]] = (),
-) -> Vitals:
+) -> AccountRuntime:
     """Return the vitals of a loop that read and compared ``shapes``, and then heard ``then``.
 
     ``then`` are events, each with how many seconds ago it happened.
@@ -130,23 +136,23 @@ def vitals(
     rows = {family: row for family, (_, row) in shapes.items() if row is not None}
     seen: LiveRead = read(NOW - read_ago_s, {**rows, **(unmanaged or {})})
     reads = Reads(latest=seen, display=True) if live else Reads()
-    rules = rules or Rules(paused=frozenset(pause.family for pause in pauses))
-    ledger = ledger or Ledger(sent=(Sent(1, NOW - 300),))
+    rules = rules or PlanConstraints(paused=frozenset(pause.family for pause in pauses))
+    ledger = ledger or Ledger(sent=(CountedRequest(1, NOW - 300),))
     plan = make_plan(file, known, reads, rules, NOW)
     host = "127.0.0.1" if simulator else "openapi.okx.com"
-    told = begun(file, host=host, simulator=simulator, live=live, now=NOW - 3600)
+    told = initial(file, host=host, simulator=simulator, live=live, now=NOW - 3600)
     events: list[tuple[float, Event]] = [(60.0, Identified("446556540", None))]
     events += [(read_ago_s, LiveReadDone(seen))] if live else []
     events += [(read_ago_s, Compared(file, known, ledger, pauses, rules, plan, whole=True, reads=reads))]
     events += [*then, (min(1.0, read_ago_s), PassEnded(0.2, finished=True))]
     for ago, event in sorted(events, key=lambda one: -one[0]):
-        told = after(told, event, now=NOW - ago, wall=WALL - timedelta(seconds=ago))
+        told = apply_event(told, event, now=NOW - ago, wall=WALL - timedelta(seconds=ago))
     return told
 
 
 def idle(ago_s: float, for_s: float = 30.0) -> tuple[float, Event]:
     """Return the event of a loop that went idle."""
-    return ago_s, WentIdle(NOW - ago_s + for_s)
+    return ago_s, LoopIdle(NOW - ago_s + for_s)
 
 
 def request(
@@ -189,18 +195,18 @@ def bad_quantity(path: str = "mmp.yaml", message: str = "qtyLimit: 1e3 is not a 
     return problem(Code.BAD_QUANTITY, path, message, "write 1000", line=11, column=15)
 
 
-def day_of(*states: tuple[float, str | None]) -> tuple[Span, ...]:
+def day_of(*states: tuple[float, str | None]) -> tuple[Segment, ...]:
     """Return spans that end now, from (minutes, state), oldest first."""
     end, spans = WALL, []
     for minutes, state in reversed(states):
         begin = end - timedelta(minutes=minutes)
-        spans.append(Span(state, begin, end))
+        spans.append(Segment(state, begin, end))
         end = begin
     return tuple(reversed(spans))
 
 
 CALM = day_of((1440, "in-sync"))
-DAYS: dict[str, tuple[Span, ...]] = {
+DAYS: dict[str, tuple[Segment, ...]] = {
     "calm": CALM,
     "eventful": day_of(
         (300, "in-sync"),
@@ -219,14 +225,14 @@ DAYS: dict[str, tuple[Span, ...]] = {
 }
 
 
-def board_of(*accounts: Vitals, days: Sequence[str] = ("calm", "eventful", "young")) -> Board:
+def board_of(*accounts: AccountRuntime, days: Sequence[str] = ("calm", "eventful", "young")) -> LatestState:
     """Return the board of ``accounts``; the days of their families take turns."""
-    board = Board(version="0.1.0", began_at=WALL - timedelta(hours=26))
+    board = LatestState(version="0.1.0", began_at=WALL - timedelta(hours=26))
     for one in accounts:
         families = list(one.desired.families)
         strips = {family: DAYS[days[place % len(days)]] for place, family in enumerate(families)}
         name = f"{one.desired.account}/{one.desired.environment.value}"
-        board.put(name, Watched(one, 30.0, timeline=Timeline(strips if days else {})))
+        board.put(name, AccountSnapshot(one, 30.0, timeline=Timeline(strips if days else {})))
     return board
 
 
@@ -235,14 +241,14 @@ def all_of(name: str, families: Sequence[Family] = SIX) -> dict[Family, Shape]:
     return dict.fromkeys(families, SHAPES[name])
 
 
-def calm() -> Board:
+def calm() -> LatestState:
     """Return one account with all as the file says."""
     return board_of(replace(vitals(all_of("in sync"), then=[idle(1)]), config=file_state()), days=("calm",))
 
 
-def troubled(*, simulator: bool = False) -> Board:
+def troubled(*, simulator: bool = False) -> LatestState:
     """Return one account in which much is wrong at once."""
-    ledger = Ledger(sent=(Sent(9, NOW - 6), Sent(10, NOW - 2)))
+    ledger = Ledger(sent=(CountedRequest(9, NOW - 6), CountedRequest(10, NOW - 2)))
     shapes = dict(
         zip(
             SIX,
@@ -270,14 +276,14 @@ def troubled(*, simulator: bool = False) -> Board:
         wanted=wanted,
         unmanaged={Family("UNI-USD"): LiveRow(setting(LOOSER))},
         ledger=ledger,
-        rules=Rules(drift=DriftPolicy.HEAL_LOOSENED, paused=paused, rejected=rejected),
+        rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED, paused=paused, rejected=rejected),
         pauses=(pause,),
         simulator=simulator,
         then=[
             *request(ETH, 52, AttemptStatus.APPLIED, attempt=5),
             *request(XAU, 51.2, AttemptStatus.APPLIED, attempt=6),
             *request(Family("LTC-USD"), 40, AttemptStatus.REJECTED, attempt=7, reply=rejection()),
-            (39.7, Parked(Family("LTC-USD"), setting(FILE), rejection(), None)),
+            (39.7, SettingRejected(Family("LTC-USD"), setting(FILE), rejection(), None)),
             *request(
                 SOL,
                 9,
@@ -292,13 +298,13 @@ def troubled(*, simulator: bool = False) -> Board:
     return board_of(replace(one, config=file_state(problems=(bad_quantity(),)), policy=policy))
 
 
-def showcase() -> Board:
+def showcase() -> LatestState:
     """Return the account of the pictures: a drift put back, a freeze, a refused file, a busy minute."""
     names = ("in sync", "drifted looser", "frozen until reset", "in sync", "in sync", "in sync")
     one = vitals(
         {family: SHAPES[name] for family, name in zip(SIX, names, strict=True)},
         wanted={family: setting("5000/0/100" if family == ETH else FILE) for family in SIX},
-        ledger=Ledger(sent=(Sent(8, NOW - 6), Sent(9, NOW - 5.8))),
+        ledger=Ledger(sent=(CountedRequest(8, NOW - 6), CountedRequest(9, NOW - 5.8))),
         then=[
             *request(SOL, 48, AttemptStatus.APPLIED, attempt=5),
             *request(XAU, 47.6, AttemptStatus.APPLIED, attempt=6),
@@ -311,7 +317,7 @@ def showcase() -> Board:
     return board_of(one, days=("calm", "eventful", "calm", "calm", "young", "calm"))
 
 
-def several() -> Board:
+def several() -> LatestState:
     """Return three accounts that stand differently, one of them waiting for its settings."""
     main = replace(vitals(all_of("in sync", SIX[:3])), config=file_state("accounts/main.yaml"))
     hedge = vitals(
@@ -334,7 +340,9 @@ def several() -> Board:
     return board_of(main, hedge, arb, dark)
 
 
-def large(count: int = 200, *, seed: int = 1, differing: float = 0.1, restless: bool = False) -> Board:
+def large(
+    count: int = 200, *, seed: int = 1, differing: float = 0.1, restless: bool = False
+) -> LatestState:
     """Return one account of ``count`` families, some of them differing; ``restless``: all day long."""
     chance = random.Random(seed)
     families = [Family(f"COIN{number:03}-USD_UM") for number in range(count)]
@@ -348,20 +356,20 @@ def large(count: int = 200, *, seed: int = 1, differing: float = 0.1, restless: 
         return board_of(one, days=("calm", "calm", "young"))
     board = board_of(one)
     flicker = day_of(*(((15, ("in-sync", "drifted", "frozen", None)[place % 4])) for place in range(96)))
-    board.put("main/live", Watched(one, 30.0, timeline=Timeline(dict.fromkeys(families, flicker))))
+    board.put("main/live", AccountSnapshot(one, 30.0, timeline=Timeline(dict.fromkeys(families, flicker))))
     return board
 
 
-def hostile() -> Board:
+def hostile() -> LatestState:
     """Return an account whose every text from outside is an attack."""
     one = vitals(
         {BTC: SHAPES["drifted looser"], ETH: SHAPES["frozen"], SOL: SHAPES["changed"]},
         account=HOSTILE,
         path=HOSTILE,
-        rules=Rules(rejected={SOL: Rejection(setting(FILE), float("inf"))}),
+        rules=PlanConstraints(rejected={SOL: Rejection(setting(FILE), float("inf"))}),
         pauses=(Pause(BTC, HOSTILE, WALL, None),),
         then=[
-            (2.0, Parked(SOL, setting(FILE), rejection(HOSTILE), NOW + 60)),
+            (2.0, SettingRejected(SOL, setting(FILE), rejection(HOSTILE), NOW + 60)),
             failed(1, message=HOSTILE),
             (0.5, Identified(HOSTILE, None)),
         ],
@@ -375,49 +383,49 @@ def hostile() -> Board:
     )
     board = board_of(one)
     never = replace(file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)), sha256="", accepted_at=None)
-    board.unkept = Unkept(awaited=(HOSTILE,), refused=(replace(never, stops=True),))
+    board.unloaded = UnloadedFiles(missing=(HOSTILE,), rejected=(replace(never, stops=True),))
     return board
 
 
-def guarded() -> Board:
+def guarded() -> LatestState:
     """Return an account whose changes the policy refuses."""
     strict = Policy("mmp-policy.yaml", "1" * 64, default={Field.QTY_LIMIT: Bound(maximum=Decimal(50))})
-    return board_of(vitals(all_of("changed", SIX[:2]), rules=Rules(policy=strict)))
+    return board_of(vitals(all_of("changed", SIX[:2]), rules=PlanConstraints(policy=strict)))
 
 
-def unguarded() -> Board:
+def unguarded() -> LatestState:
     """Return an account that is to be disabled without a policy that lets it."""
     return board_of(vitals(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
 
 
-def silent() -> Board:
+def silent() -> LatestState:
     """Return an account whose loop has not been heard of for minutes."""
     one = vitals(all_of("in sync", SIX[:2]), read_ago_s=500)
-    return board_of(replace(one, heard_at=NOW - 490, due_at=NOW - 470))
+    return board_of(replace(one, last_step_at=NOW - 490, next_step_by=NOW - 470))
 
 
-def starting() -> Board:
+def starting() -> LatestState:
     """Return an account whose loop has just begun."""
     return board_of(
-        begun(desired({BTC: setting(FILE)}), host="openapi.okx.com", simulator=False, live=True, now=NOW)
+        initial(desired({BTC: setting(FILE)}), host="openapi.okx.com", simulator=False, live=True, now=NOW)
     )
 
 
-def empty() -> Board:
+def empty() -> LatestState:
     """Return the board of a program that has not accepted any settings."""
     board = board_of()
-    board.unkept = Unkept(awaited=("accounts/main.yaml",))
+    board.unloaded = UnloadedFiles(missing=("accounts/main.yaml",))
     return board
 
 
-def refused() -> Board:
+def refused() -> LatestState:
     """Return an account in sync beside a new file that does not hold, under a key that is refused."""
     board, wrong = calm(), bad_quantity("accounts/new.yaml")
     (one,) = board.accounts()
-    objection = Objection(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
-    board.put("main/live", replace(one, vitals=replace(one.vitals, objection=objection)))
+    objection = TerminalError(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
+    board.put("main/live", replace(one, runtime=replace(one.runtime, terminal_error=objection)))
     never = replace(file_state("accounts/new.yaml", (wrong,)), sha256="", accepted_at=None, stops=True)
-    board.unkept = Unkept(refused=(never,))
+    board.unloaded = UnloadedFiles(rejected=(never,))
     return board
 
 
@@ -431,7 +439,7 @@ REPLICAS = (
 
 def shared(
     mine: int = 2, theirs: int = 7, free: int = 1, *, trouble: str = "", hosts: Sequence[Replica] = REPLICAS
-) -> Board:
+) -> LatestState:
     """Return the board of one of three replicas: accounts kept here, by the others, and by nobody.
 
     ``trouble``: why the state has not been reached for longer than leases last.
@@ -440,35 +448,37 @@ def shared(
     names = [f"desk-{place:03}" for place in range(1, number + 1)]
     kept = [vitals(all_of("in sync", SIX[:2]), account=name) for name in names[:mine]]
     board = board_of(*kept)
-    keys = [account_key(name, Environment.LIVE, Kind.OKX) for name in names]
+    keys = [lease_name(name, Environment.LIVE, ExchangeKind.OKX) for name in names]
     owners = dict.fromkeys(keys[:mine], hosts[0].id)
     owners |= {key: hosts[1 + place % 2].id for place, key in enumerate(keys[mine : mine + theirs])}
     keeps = frozenset(keys)
-    roster = Roster({one.id: one for one in hosts}, dict.fromkeys([one.id for one in hosts], keeps), owners)
+    roster = LeaseTable(
+        {one.id: one for one in hosts}, dict.fromkeys([one.id for one in hosts], keeps), owners
+    )
     good_until = NOW - 60 if trouble else NOW + LEASE_TTL_S
-    board.together = Together(hosts[0], keeps, roster, good_until, trouble)
+    board.replica = ReplicaStatus(hosts[0], keeps, roster, good_until, trouble)
     for name, watched in zip(names, board.accounts(), strict=False):
         board.put(f"{name}/live", replace(watched, owner=hosts[0]))
     return board
 
 
-def hostile_hosts() -> Board:
+def hostile_hosts() -> LatestState:
     """Return a board whose replicas have attacks for names, and whose state says one."""
     evil = tuple(replace(one, host=f"{HOSTILE}{one.host}") for one in REPLICAS)
     return shared(hosts=evil, trouble=HOSTILE)
 
 
-def never_open() -> Board:
+def never_open() -> LatestState:
     """Return the board of a program whose state could not be opened so far."""
     board = board_of()
-    board.trouble = (
+    board.error = (
         "the state postgresql://mmp@db.internal:5432/mmp cannot be used now: connection failed: connection"
         ' to server at "10.0.12.7", port 5432 failed: Connection refused'
     )
     return board
 
 
-BOARDS: dict[str, Callable[[], Board]] = {
+BOARDS: dict[str, Callable[[], LatestState]] = {
     "calm": calm,
     "troubled": troubled,
     "simulator": lambda: troubled(simulator=True),

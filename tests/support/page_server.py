@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import cast
 
-from reconciler.web.latest_state import Board
+from reconciler.web.latest_state import LatestState
 from reconciler.web.page.render import assets, page_html
 from tests.support.example_accounts import NOW, WALL
 
@@ -23,14 +23,14 @@ CONTENT_SECURITY_POLICY = (
 class Site:
     """What the server shows; ``down``: it does not answer any more. ``asked`` are the paths asked for."""
 
-    board: Board
+    board: LatestState
     url: str = ""
     down: bool = False
     asked: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def site(board: Board) -> Iterator[Site]:
+def site(board: LatestState) -> Iterator[Site]:
     """Serve the page of ``board`` on a port of the loopback address until the end of the block."""
     shown = Site(board)
     server = _Server(("127.0.0.1", 0), _Handler)

@@ -9,24 +9,24 @@ from decimal import Decimal
 
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Pause
-from reconciler.core.monitoring.alerts import conditions
-from reconciler.core.monitoring.notifications import tell
-from reconciler.core.monitoring.protection import judge_standing
+from reconciler.core.monitoring.alerts import active_alerts
+from reconciler.core.monitoring.notifications import advance
+from reconciler.core.monitoring.protection import status_protection
 from reconciler.core.monitoring.runtime import status_of
-from reconciler.core.monitoring.status import Record, make_status
+from reconciler.core.monitoring.status import StatusInputs, make_status
 from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
-from reconciler.core.plan import Because, Plan, Rules, with_schedule
+from reconciler.core.plan import HoldReason, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
-from reconciler.documents.notification import notice_document
+from reconciler.documents.notification import notification_document
 from reconciler.documents.plan import (
-    Context,
     Document,
+    PlanContext,
     PolicyFile,
     apply_document,
+    one_or_list,
     plan_document,
-    several,
 )
 from reconciler.render.problems import problems_document
 from reconciler.render.status import (
@@ -57,7 +57,7 @@ POLICY = Policy("mmp-policy.yaml", "1" * 64, loosening=Loosening(max_factor=Deci
 
 def plan() -> Plan:
     """Return a plan with a request, a change the policy refuses, and families that need nothing."""
-    made = make_plan(desired(WANTED), KNOWN, Reads(read(990, ROWS)), Rules(policy=POLICY), NOW)
+    made = make_plan(desired(WANTED), KNOWN, Reads(read(990, ROWS)), PlanConstraints(policy=POLICY), NOW)
     return with_schedule(made, LEDGERS["full"], NOW, assume_idle=False)
 
 
@@ -70,18 +70,20 @@ def notice() -> Document:
     }
     calm = vitals_of(wanted, known, {BTC: row("5000/2000/100"), ETH: row("1000/0/500")})
     drifted = vitals_of(wanted, known, {BTC: row("5000/2000/400"), ETH: row("1000/0/500")})
-    stories, _ = tell({}, conditions(calm), now=NOW, wall=WALL)
-    _, (first, *_) = tell(stories, conditions(drifted), now=NOW + 30, wall=WALL + timedelta(seconds=30))
-    judged = judge_standing(status_of(drifted, now=NOW, wall=WALL), live=True, interval_s=30.0)
+    stories, _ = advance({}, active_alerts(calm), now=NOW, wall=WALL)
+    _, (first, *_) = advance(
+        stories, active_alerts(drifted), now=NOW + 30, wall=WALL + timedelta(seconds=30)
+    )
+    judged = status_protection(status_of(drifted, now=NOW, wall=WALL), live=True, interval_s=30.0)
     at = WALL + timedelta(seconds=30)
-    return notice_document(first, drifted, judged, at=at, advice=lambda _: "")
+    return notification_document(first, drifted, judged, at=at, advice=lambda _: "")
 
 
 def examples() -> dict[str, Document]:
     """Return every example by its name."""
     made = plan()
     rows = {**ROWS, ETH: LiveRow(setting("1000/0/500"), frozen=True)}
-    record = Record(
+    record = StatusInputs(
         uid="446556540",
         host="openapi.okx.com",
         known=KNOWN,
@@ -97,7 +99,7 @@ def examples() -> dict[str, Document]:
     )
     results = (
         Result(BTC, Outcome.APPLIED, "0", "", 1),
-        Result(ETH, Outcome.HELD, "frozen", HOLD_WORDS[Because.FROZEN], 0),
+        Result(ETH, Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
         Result(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
     )
     lines = [
@@ -129,7 +131,7 @@ def examples() -> dict[str, Document]:
     return {
         "plan": plan_document(
             made,
-            Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile(POLICY.path, POLICY.sha256)),
+            PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile(POLICY.path, POLICY.sha256)),
         ),
         "apply": apply_document(made, results, made.digest),
         "status": status_document(
@@ -138,7 +140,7 @@ def examples() -> dict[str, Document]:
         "notice": notice(),
         "history": history_document("main", "live", lines, [override], [policy]),
         "problems": problems_document([wrong]),
-        "several": several(
+        "several": one_or_list(
             "apply",
             [
                 apply_document(replace(made, account=account), (), made.digest)

@@ -12,10 +12,10 @@ from reconciler.cli.main import COMMANDS, cli
 from reconciler.config.settings import read_config
 from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S
-from reconciler.core.evidence import SETTLING_S
+from reconciler.core.evidence import READ_LAG_S
 from reconciler.core.monitoring.runtime import SILENCE_S
 from reconciler.core.pacing import (
-    CALM_SENDS,
+    BURST_AGAIN_AFTER,
     EPS_S,
     GUARD_S,
     LATEST_ARRIVAL_S,
@@ -25,11 +25,11 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.problems import any_error
 from reconciler.core.retry import LONG_BACK_OFF_S, LOOSENING_RETRY_S, PROTECTIVE_RETRY_S
-from reconciler.documents.plan import several
+from reconciler.documents.plan import one_or_list
 from reconciler.errors import Exit
 from reconciler.render.plan_text import _LOOK
 from reconciler.schema_files import schema_text
-from reconciler.web.routes import ANSWER_COUNTS_S, PULSE_WITHIN_S
+from reconciler.web.routes import ANSWER_COUNTS_S, PING_TIMEOUT_S
 
 DOCS = Path(__file__).parents[2] / "docs"
 MINE = (
@@ -145,7 +145,9 @@ def test_every_format_is_told_with_the_one_of_several_accounts() -> None:
     package = DOCS.parent / "reconciler"
     source = "\n".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
     formats = set(re.findall(r'"format": "(mmp/[a-z]+/1)"', source))
-    formats |= {several(kind, [{}, {}])["format"] for kind in re.findall(r'several\(\s*"([a-z]+)"', source)}
+    formats |= {
+        one_or_list(kind, [{}, {}])["format"] for kind in re.findall(r'several\(\s*"([a-z]+)"', source)
+    }
     assert len(formats) > 12
     assert [one for one in sorted(formats) if f"`{one}`" not in text("documents")] == []
 
@@ -167,7 +169,7 @@ def test_the_bounds_of_a_hang_are_the_code_s() -> None:
     assert f"`/livez` fails {SILENCE_S:.0f} s after the loop was due" in told
     assert f"after `--lock-timeout` and {BURST_S + LONGEST_WAIT_S:.0f} s" in told
     assert f"a retry of at most {max(STOPPED_RETRY_S, LONG_BACK_OFF_S):.0f} s" in told
-    assert f"the process hangs | `/livez` fails within {ANSWER_COUNTS_S + PULSE_WITHIN_S:.0f} s" in told
+    assert f"the process hangs | `/livez` fails within {ANSWER_COUNTS_S + PING_TIMEOUT_S:.0f} s" in told
 
 
 def test_the_numbers_of_the_proof_are_the_code_s() -> None:
@@ -175,9 +177,9 @@ def test_the_numbers_of_the_proof_are_the_code_s() -> None:
     assert f"hi + {WINDOW_S + EPS_S:.3f} s > t" in safety
     assert f"reservation + {LATEST_ARRIVAL_S:.0f} s" in safety
     assert f"{SEND_DEADLINE_S:.0f} s from the reservation to the first byte" in safety
-    assert f"requests go {SPACING_S:.0f} s apart until {CALM_SENDS} in a row" in safety
+    assert f"requests go {SPACING_S:.0f} s apart until {BURST_AGAIN_AFTER} in a row" in safety
     assert f"nothing is sent for {LATEST_ARRIVAL_S + GUARD_S:.0f} s" in safety
-    assert f"a read that began {LATEST_ARRIVAL_S + SETTLING_S:.0f} s later" in safety
+    assert f"a read that began {LATEST_ARRIVAL_S + READ_LAG_S:.0f} s later" in safety
     waits = ", ".join(f"{wait:.0f}" for wait in PROTECTIVE_RETRY_S)
     assert f"waits {waits} s; a change that loosens up to {LOOSENING_RETRY_S[-1]:.0f} s" in safety
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reconciler.core.monitoring.alerts import Kind
+from reconciler.core.monitoring.alerts import AlertKind
 from reconciler.render.glossary import ERRORS
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.test_docs import DOCS, text
@@ -36,7 +36,7 @@ def test_every_metric_that_is_named_is_exported() -> None:
 def test_every_error_of_the_state_that_is_named_exists() -> None:
     named = {code for name in NAMES for code in STATE_CODE.findall(text(name))}
     assert len(named) > 10
-    assert named - set(ERRORS) - {kind.value for kind in Kind} == set()
+    assert named - set(ERRORS) - {kind.value for kind in AlertKind} == set()
 
 
 @pytest.mark.parametrize(("name", "message"), LOG_MESSAGES)

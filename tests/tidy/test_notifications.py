@@ -9,11 +9,11 @@ from reconciler.core.monitoring.alerts import (
     LOCKED_AFTER_S,
     STATE_LOST_AFTER_S,
     UNREACHABLE_AFTER_S,
-    Kind,
+    AlertKind,
 )
-from reconciler.core.monitoring.notifications import APART, CALM_S
+from reconciler.core.monitoring.notifications import FLAP_SUPPRESS_S, GROUP_ABOVE
 from reconciler.documents.notification import MAX_NAMED
-from reconciler.notify.retry import MAX_TRIES, MAX_WAIT_S, RETRIED, Answer, next_wait_s
+from reconciler.notify.retry import MAX_TRIES, MAX_WAIT_S, RETRIED, DeliveryResult, retry_delay_s
 from reconciler.notify.webhook_sender import FLUSH_S, MAX_WAITING, TRY_TIMEOUT_S
 from reconciler.schema_files import load_schema
 from tests.tidy.test_docs import section, tables
@@ -24,20 +24,20 @@ DOC = "notifications"
 
 def test_every_kind_is_told_and_no_other() -> None:
     told = [row[0].strip("`") for row in tables(section(DOC, "What is sent"))[0]]
-    assert told == [kind.value for kind in Kind]
+    assert told == [kind.value for kind in AlertKind]
 
 
 def test_the_bounds_that_are_told_are_the_code_s() -> None:
     told, delivered = section(DOC, "What is sent"), section(DOC, "Delivery")
-    waits = [next_wait_s(tries, Answer(None), WALL) for tries in range(1, MAX_TRIES)]
+    waits = [retry_delay_s(tries, DeliveryResult(None), WALL) for tries in range(1, MAX_TRIES)]
     *first, last = [f"{wait:.0f}" for wait in waits if wait is not None]
     for words in (
         f"{LATE_AFTER_S:.0f} s after it should be",
         f"not answered for {UNREACHABLE_AFTER_S:.0f} s",
         f"held the lock of the state for {LOCKED_AFTER_S:.0f} s",
         f"could not be used for {STATE_LOST_AFTER_S:.0f} s",
-        f"More than {APART} families",
-        f"within {CALM_S / 60:.0f} minutes",
+        f"More than {GROUP_ABOVE} families",
+        f"within {FLAP_SUPPRESS_S / 60:.0f} minutes",
     ):
         assert words in told.replace("\n", " ")
     for words in (

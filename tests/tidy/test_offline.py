@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.documents.plan import Context, plan_document
+from reconciler.documents.plan import PlanContext, plan_document
 from reconciler.documents.saved_plan import Origin, saved_document
 from tests.tidy.source import ROOT
 from tests.unit.builders import BTC, plan_of, setting
@@ -51,7 +51,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 MADE_AT = datetime(2026, 3, 1, tzinfo=UTC)
 SAVED_PLAN = saved_document(
     plan_document(
-        plan_of({BTC: setting("5000/2000/100")}), Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+        plan_of({BTC: setting("5000/2000/100")}), PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64)
     ),
     Origin(simulator=False, uid=None),
     plan_id="a" * 32,

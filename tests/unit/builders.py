@@ -11,15 +11,15 @@ from reconciler.core.model import (
     DesiredFamily,
     Environment,
     Family,
+    FilePosition,
     Known,
     LiveRead,
     LiveRow,
+    OpenAttempt,
     Quantity,
     Setting,
-    Source,
-    Unresolved,
 )
-from reconciler.core.plan import Plan, Rules
+from reconciler.core.plan import Plan, PlanConstraints
 from reconciler.core.planning import make_plan
 
 BTC = Family("BTC-USD")
@@ -47,7 +47,7 @@ def desired(
         account=account,
         environment=environment,
         families={
-            family: DesiredFamily(wanted, Source("mmp.yaml", line, 3))
+            family: DesiredFamily(wanted, FilePosition("mmp.yaml", line, 3))
             for line, (family, wanted) in enumerate(families.items(), 6)
         },
         path="mmp.yaml",
@@ -75,18 +75,18 @@ def confirmed(
 
 def unresolved(
     text: str, *, attempt: int = 5, reserved_at: float = 901.0, effect_until: float = 2000.0
-) -> Unresolved:
+) -> OpenAttempt:
     """Return an attempt at the setting written as ``text`` that nobody knows the end of."""
-    return Unresolved(attempt, setting(text), reserved_at, effect_until)
+    return OpenAttempt(attempt, setting(text), reserved_at, effect_until)
 
 
 def plan_of(
     wanted: Mapping[Family, Setting],
     known: Mapping[Family, Known] | None = None,
     reads: Reads | None = None,
-    rules: Rules | None = None,
+    rules: PlanConstraints | None = None,
     *,
     now: float = NOW,
 ) -> Plan:
     """Return the plan for ``wanted``; nothing is known and nothing was read unless said."""
-    return make_plan(desired(wanted), known or {}, reads or Reads(), rules or Rules(), now)
+    return make_plan(desired(wanted), known or {}, reads or Reads(), rules or PlanConstraints(), now)

@@ -15,7 +15,7 @@ from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.policy_change import FileChange, PolicyChange, RuleChange
-from reconciler.documents.plan import Context, OldSide, PolicyFile
+from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 
 LIMIT_BYTES = 60_000
@@ -31,7 +31,7 @@ CHANGE = PolicyChange(
         RuleChange("protected", "yes", "no", looser=True, families=(XAU,), others=False),
     ),
 )
-OLD = OldSide(
+OLD = DiffBase(
     "HEAD~1:mmp.yaml",
     PolicyFile("HEAD~1:mmp-policy.yaml", "2" * 64),
     CHANGE,
@@ -40,7 +40,9 @@ OLD = OldSide(
     share_unproven=True,
     per_not_asked=(timedelta(hours=24), timedelta(days=7)),
 )
-BETWEEN = Context(None, "HEAD:mmp.yaml", "0" * 64, PolicyFile("HEAD:mmp-policy.yaml", "1" * 64), old=OLD)
+BETWEEN = PlanContext(
+    None, "HEAD:mmp.yaml", "0" * 64, PolicyFile("HEAD:mmp-policy.yaml", "1" * 64), old=OLD
+)
 
 BEFORE = {
     BTC: setting("5000/2000/100"),

@@ -21,12 +21,12 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
-    Never,
+    NeverApplied,
+    OpenAttempt,
     Uncertain,
-    Unresolved,
 )
-from reconciler.core.plan import Rules
-from reconciler.core.policy import Allow, Kind
+from reconciler.core.plan import PlanConstraints
+from reconciler.core.policy import Override, RefusalKind
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
 from tests.unit.builders import BTC, setting
@@ -491,11 +491,11 @@ def known_of(record: Record) -> Known:
     if record.proof is not None:
         proof = Confirmed(SETTINGS[record.proof], PROOF_AT, 9 if record.acked_after else 1)
     if not record.attempts:
-        return proof or Never()
+        return proof or NeverApplied()
     return Uncertain(
         proof,
         tuple(
-            Unresolved(
+            OpenAttempt(
                 5 + place,
                 SETTINGS[attempt.value],
                 reserved_at(record, place),
@@ -532,7 +532,7 @@ def last_act(record: Record) -> float:
     return max(acts + ([] if record.proof is None else [PROOF_AT]), default=PROOF_AT)
 
 
-def rules_of(case: Situation, family: Family = BTC) -> Rules:
+def rules_of(case: Situation, family: Family = BTC) -> PlanConstraints:
     """Return the rules of a situation, for one family."""
     of = case.drift, case.paused, case.disable_allowed, case.parked, case.controller
     return _rules(*of, case.record.accepted, family)
@@ -547,18 +547,18 @@ def _rules(
     controller: bool,
     accepted: tuple[str, ...] | None,
     family: Family,
-) -> Rules:
+) -> PlanConstraints:
     numbers = (1, 5)  # of the proof, unless that came later, and of the first open attempt
     history = tuple(
         Acceptance(SETTINGS[name], number) for name, number in zip(accepted or (), numbers, strict=False)
     )
-    return Rules(
+    return PlanConstraints(
         drift=drift,
         controller=controller,
         accepted={family: history},
         rejected={family: Rejection(SETTINGS[parked], retry_at=float("inf"))} if parked else {},
         paused=frozenset({family} if paused else ()),
-        allowed=frozenset({Allow(Kind.DISABLE, family)} if allowed else ()),
+        allowed=frozenset({Override(RefusalKind.DISABLE, family)} if allowed else ()),
     )
 
 

@@ -18,14 +18,23 @@ from reconciler.controller.loop import Loop
 from reconciler.controller.reconcile import Approval, PassOptions, reconcile
 from reconciler.core.events import Event, Planned
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Desired, Environment, Family, Field, Kind, LiveRead, LiveRow, Setting
-from reconciler.core.plan import Because, Doubts, Plan, Rules
+from reconciler.core.model import (
+    Desired,
+    Environment,
+    ExchangeKind,
+    Family,
+    Field,
+    LiveRead,
+    LiveRow,
+    Setting,
+)
+from reconciler.core.plan import Doubts, HoldReason, Plan, PlanConstraints
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Allow, Bound, Loosening, Policy, PolicyInForce
-from reconciler.core.policy import Kind as RefusalKind
+from reconciler.core.policy import Bound, Loosening, Override, Policy, PolicyInForce
+from reconciler.core.policy import RefusalKind as RefusalKind
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
-from reconciler.documents.plan import Context
+from reconciler.documents.plan import PlanContext
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, SignedRequest
 from reconciler.render.plan_markdown import plans_markdown
@@ -109,7 +118,7 @@ class Renderings:
         under = policy.sha256 if policy else ""
         key = changes, plan.unchanged, plan.refusals, plan.left_tighter, plan.basis, under
         if key not in self.seen:
-            context = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+            context = PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64)
             text = plan_text(plan, context, simulator=False) + plans_markdown([(plan, context)])
             found = CLAIM.search(text)
             self.seen[key] = found.group() if found else ""
@@ -217,7 +226,7 @@ class World:
 
     def process(self) -> KeptAccount:
         state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
-        return state.account("main", Environment.LIVE, Kind.OKX)
+        return state.account("main", Environment.LIVE, ExchangeKind.OKX)
 
     def recorded(self) -> list[S]:
         """Return the accepted settings that are on record, oldest first."""
@@ -300,7 +309,7 @@ class World:
         """Look at what ``mmp plan`` shows at this moment."""
         grounds = driven(self.eye.grounds())
         read = LiveRead(self.clock.now(), dict(self.exchange.live))
-        rules = Rules(
+        rules = PlanConstraints(
             policy=self.policy.policy,
             policy_unreadable=self.policy.unreadable,
             accepted=grounds.accepted,
@@ -322,7 +331,7 @@ class World:
             return
         if self.model.file != self.model.now_accepted:
             self.model.look_at_record(self.clock.now())
-        known = [each for each in plan.changes if each.because is not Because.UNREADABLE]
+        known = [each for each in plan.changes if each.because is not HoldReason.UNREADABLE]
         model, ends = self.model, {of_setting(each.after) for each in known}
         for end in ends if plan.changes else {model.file}:
             base = model.now_accepted if end.off else model.last_on
@@ -340,7 +349,7 @@ class World:
         options = PassOptions(
             assume_idle=True,
             policy=lambda: self.policy,
-            allowed=frozenset(Allow(kind, BTC) for kind in kinds),
+            allowed=frozenset(Override(kind, BTC) for kind in kinds),
             reason="tested" if allow else "",
         )
         model, store = self.model, self.process()

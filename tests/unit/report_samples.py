@@ -11,10 +11,10 @@ from functools import cache
 from itertools import chain, product
 
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
-from reconciler.core.monitoring.status import Record, Status, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from reconciler.core.outcome import Outcome, Result, results
-from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Basis, Plan, Rules, in_order, with_schedule
+from reconciler.core.pacing import CountedRequest, Ledger
+from reconciler.core.plan import Basis, Plan, PlanConstraints, in_order, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Policy
 from reconciler.core.reply import Reply, ReplyClass
@@ -47,10 +47,12 @@ XAU = Family("XAU-USD_UM")
 HOSTILE = 'odd \x1b[2J\x1b[31m "words"\r\n\u202egnp.\x00\x9b1A and more'
 
 LEDGERS = {
-    "free": Ledger(sent=(Sent(1, NOW - 60),)),
-    "full": Ledger(sent=(Sent(1, NOW - 4), Sent(2, NOW - 3))),
+    "free": Ledger(sent=(CountedRequest(1, NOW - 60),)),
+    "full": Ledger(sent=(CountedRequest(1, NOW - 4), CountedRequest(2, NOW - 3))),
     "unknown": Ledger(empty_since=NOW - 1),
-    "spaced": Ledger(sent=(Sent(1, NOW - 4),), sends_since_limited=3, limited_hi=NOW - 4),
+    "spaced": Ledger(
+        sent=(CountedRequest(1, NOW - 4),), sends_since_limited=3, limited_latest_arrival=NOW - 4
+    ),
 }
 
 KNOWN: dict[str, dict[Family, Known]] = {
@@ -128,7 +130,7 @@ def refused_plan() -> Plan:
             SOL: confirmed("5000/2000/100"),
             XAU: confirmed("0/2000/11"),
         },
-        rules=Rules(policy=STRICT),
+        rules=PlanConstraints(policy=STRICT),
     )
 
 
@@ -175,7 +177,7 @@ def result_sets() -> tuple[tuple[Result, ...], ...]:
 def status(known: str, live: str, ledger: str | None = "free", *, age_s: float = 5.0) -> Status:
     """Return the status of BTC-USD and ETH-USD, of what is on record under these names."""
     rows = LIVE[live]
-    record = Record(
+    record = StatusInputs(
         uid=None if ledger is None else "446556540",
         host=None if ledger is None else "openapi.okx.com",
         known=KNOWN[known],

@@ -8,9 +8,9 @@ from dataclasses import replace
 from reconciler.core.events import Compared, ExchangeFailed
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Setting
-from reconciler.core.monitoring.runtime import Outage, Vitals, after, begun
+from reconciler.core.monitoring.runtime import AccountRuntime, Outage, apply_event, initial
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Rules, with_schedule
+from reconciler.core.plan import PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply, ReplyClass
 from tests.unit.builders import NOW, desired, read
@@ -25,21 +25,21 @@ def vitals_of(
     known: Mapping[Family, Known] | None = None,
     rows: Mapping[Family, LiveRow] | None = None,
     *,
-    rules: Rules | None = None,
+    rules: PlanConstraints | None = None,
     ledger: Ledger | None = None,
     whole: bool = True,
     simulator: bool = False,
-) -> Vitals:
+) -> AccountRuntime:
     """Return vitals after one comparison; ``rows`` None: live was not read."""
     file = desired(wanted)
-    vitals = begun(file, host="openapi.okx.com", simulator=simulator, live=True, now=NOW)
+    vitals = initial(file, host="openapi.okx.com", simulator=simulator, live=True, now=NOW)
     reads = Reads() if rows is None else Reads(read(NOW - 0.5, rows), display=True)
     if reads.latest is not None:
         vitals = replace(vitals, read=reads.latest, read_at=NOW)
-    rules = rules or Rules()
+    rules = rules or PlanConstraints()
     ledger = ledger or Ledger()
     plan = with_schedule(make_plan(file, known or {}, reads, rules, NOW), ledger, NOW, assume_idle=True)
-    return after(
+    return apply_event(
         vitals, Compared(file, known or {}, ledger, (), rules, plan, whole, reads), now=NOW, wall=WALL
     )
 

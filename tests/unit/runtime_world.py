@@ -9,19 +9,19 @@ from datetime import UTC, datetime, timedelta
 from reconciler.core.events import Compared, Event
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
-from reconciler.core.monitoring.runtime import FileState, Vitals, after, begun
-from reconciler.core.monitoring.unloaded_files import Unkept
-from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Rules, with_schedule
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, apply_event, initial
+from reconciler.core.monitoring.unloaded_files import UnloadedFiles
+from reconciler.core.pacing import CountedRequest, Ledger
+from reconciler.core.plan import PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.web.latest_state import Board, Watched
+from reconciler.web.latest_state import AccountSnapshot, LatestState
 from tests.unit.builders import BTC, ETH, NOW, desired, setting
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 INTERVAL_S = 30.0
 A = setting("5000/2000/100")
 WANTED = {BTC: A, ETH: A}
-IDLE = Ledger(sent=(Sent(1, NOW - 60),))
+IDLE = Ledger(sent=(CountedRequest(1, NOW - 60),))
 
 
 def wall_at(now: float) -> datetime:
@@ -31,10 +31,10 @@ def wall_at(now: float) -> datetime:
 
 def fresh(
     wanted: Mapping[Family, Setting] | Desired = WANTED, *, live: bool = True, account: str = "main"
-) -> Vitals:
+) -> AccountRuntime:
     """Return the vitals of a loop that began at NOW."""
     file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
-    vitals = begun(file, host="openapi.okx.com", simulator=False, live=live, now=NOW)
+    vitals = initial(file, host="openapi.okx.com", simulator=False, live=live, now=NOW)
     return replace(vitals, config=FileState(file.path, file.sha256, WALL))
 
 
@@ -43,7 +43,7 @@ def compared(
     rows: Mapping[Family, LiveRow] | None = None,
     *,
     wanted: Mapping[Family, Setting] | Desired = WANTED,
-    rules: Rules | None = None,
+    rules: PlanConstraints | None = None,
     ledger: Ledger = IDLE,
     now: float = NOW,
     whole: bool | None = None,
@@ -55,22 +55,22 @@ def compared(
     file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
     read = None if rows is None else LiveRead(now - 1, rows)
     reads = reads or Reads(read, display=True)  # what is missing counts as confirmed to be gone
-    rules, known = rules or Rules(), known or {}
+    rules, known = rules or PlanConstraints(), known or {}
     plan = with_schedule(make_plan(file, known, reads, rules, now), ledger, now, assume_idle=False)
     whole = read is not None and not plan.doubtful if whole is None else whole
     return Compared(file, known, ledger, pauses, rules, plan, whole, reads)
 
 
-def having(vitals: Vitals, *events: Event, now: float = NOW) -> Vitals:
+def having(vitals: AccountRuntime, *events: Event, now: float = NOW) -> AccountRuntime:
     """Return the vitals after ``events``, all at ``now``."""
     for event in events:
-        vitals = after(vitals, event, now=now, wall=wall_at(now))
+        vitals = apply_event(vitals, event, now=now, wall=wall_at(now))
     return vitals
 
 
-def board(*vitals: Vitals, awaited: tuple[str, ...] = ()) -> Board:
+def board(*vitals: AccountRuntime, awaited: tuple[str, ...] = ()) -> LatestState:
     """Return a board with these accounts."""
-    made = Board("1.2.3", WALL, Unkept(awaited))
+    made = LatestState("1.2.3", WALL, UnloadedFiles(awaited))
     for one in vitals:
-        made.put(f"{one.desired.account}/{one.desired.environment}", Watched(one, INTERVAL_S))
+        made.put(f"{one.desired.account}/{one.desired.environment}", AccountSnapshot(one, INTERVAL_S))
     return made

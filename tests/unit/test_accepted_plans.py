@@ -11,17 +11,17 @@ from reconciler.cli.output import Output
 from reconciler.cli.plan_output import FAIL_ON, status_of
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Acceptance, Family, Field, Setting
-from reconciler.core.plan import Action, Because, Plan, Rules, first_records
+from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints, first_records
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Allow, Bound, Kind, Loosening, Policy, unfit
+from reconciler.core.policy import Bound, Loosening, Override, Policy, RefusalKind, unfit
 from reconciler.core.saved_plan import reviewed
 from reconciler.core.target import left_tighter
-from reconciler.documents.plan import Context
+from reconciler.documents.plan import PlanContext
 from reconciler.errors import Exit
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting
 
 AT_MOST_2 = Policy("mmp-policy.yaml", "2" * 64, loosening=Loosening(max_factor=Decimal(2)))
-CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+CONTEXT = PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64)
 
 
 def plan_of(cases: Mapping[Family, tuple[str | None, str, str]], **rules: object) -> Plan:
@@ -31,7 +31,7 @@ def plan_of(cases: Mapping[Family, tuple[str | None, str, str]], **rules: object
     reads = Reads(read(990, {family: row(texts[1]) for family, texts in cases.items()}))
     wanted = {family: setting(texts[2]) for family, texts in cases.items()}
     values = {"policy": AT_MOST_2, "accepted": accepted, **rules}
-    return make_plan(desired(wanted), known, reads, Rules(**values), NOW)  # type: ignore[arg-type] # a builder
+    return make_plan(desired(wanted), known, reads, PlanConstraints(**values), NOW)  # type: ignore[arg-type] # a builder
 
 
 ADOPTED = ("5000/2000/100", "5000/2000/200", "5000/2000/200")
@@ -41,7 +41,7 @@ TIGHTER = ("5000/2000/100", "5000/2000/10", "5000/2000/100")
 OPENED = ("5000/2000/100", "5000/2000/9999", "5000/2000/150")
 
 
-def only(plan: Plan) -> tuple[Action, Because | None]:
+def only(plan: Plan) -> tuple[Action, HoldReason | None]:
     (change,) = plan.changes
     return change.action, change.because
 
@@ -60,7 +60,7 @@ Review = dict[Family, tuple[Setting | None, Setting]]
 def test_an_adoption_that_was_not_reviewed_stops_nothing_and_is_made_only_if_it_passes() -> None:
     nothing: Review = {}
     refused = plan_of({BTC: REFUSED}, reviewed=nothing)
-    assert (only(refused), refused.refusals) == ((Action.HOLD, Because.STALE), ())
+    assert (only(refused), refused.refusals) == ((Action.HOLD, HoldReason.STALE), ())
     assert only(plan_of({BTC: ADOPTED}, reviewed=nothing)) == (Action.ADOPT, None)
 
 
@@ -68,7 +68,7 @@ def test_a_reviewed_adoption_is_judged_again() -> None:
     lax = plan_of({BTC: REFUSED}, policy=None)
     assert only(lax) == (Action.ADOPT, None)
     again = plan_of({BTC: REFUSED}, reviewed=reviewed(lax))
-    assert only(again) == (Action.HOLD, Because.POLICY)
+    assert only(again) == (Action.HOLD, HoldReason.POLICY)
     assert [one.family for one in again.refusals] == [BTC]
 
 
@@ -77,7 +77,7 @@ def test_a_reviewed_request_may_leave_fields_tighter_and_nothing_else() -> None:
     assert plan_of({BTC: PARTLY}, reviewed=reviewed(plan)).changes == plan.changes
     for other in ("5000/1500/1000", "0/1500/100"):
         promised: Review = {BTC: (setting(PARTLY[1]), setting(other))}
-        assert only(plan_of({BTC: PARTLY}, reviewed=promised)) == (Action.HOLD, Because.STALE)
+        assert only(plan_of({BTC: PARTLY}, reviewed=promised)) == (Action.HOLD, HoldReason.STALE)
 
 
 def test_a_field_stays_tighter_only_if_live_has_it_tighter_than_accepted() -> None:
@@ -92,10 +92,10 @@ def test_a_field_stays_tighter_only_if_live_has_it_tighter_than_accepted() -> No
 
 def test_an_override_undoes_what_stays_tighter_under_the_same_digest() -> None:
     plan = plan_of({BTC: TIGHTER})
-    assert only(plan) == (Action.HOLD, Because.POLICY)
+    assert only(plan) == (Action.HOLD, HoldReason.POLICY)
     assert plan.stays_tighter == {BTC}
     assert not plan.refusals
-    allowed = plan_of({BTC: TIGHTER}, allowed=frozenset({Allow(Kind.LOOSEN, BTC)}))
+    allowed = plan_of({BTC: TIGHTER}, allowed=frozenset({Override(RefusalKind.LOOSEN, BTC)}))
     assert only(allowed) == (Action.SET, None)
     assert allowed.digest == plan.digest
     assert [one.family for one in allowed.overridden] == [BTC]

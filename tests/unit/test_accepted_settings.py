@@ -20,7 +20,7 @@ from reconciler.core.accepted_settings import (
     needed,
     was_accepted,
 )
-from reconciler.core.model import Acceptance, Known, Never, Setting, Uncertain, Unresolved
+from reconciler.core.model import Acceptance, Known, NeverApplied, OpenAttempt, Setting, Uncertain
 from tests.unit.builders import confirmed, setting, unresolved
 
 A, B, C, OFF = map(setting, ("5000/2000/100", "5000/2000/200", "5000/2000/300", "0/2000/100"))
@@ -28,7 +28,7 @@ WALL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 PROOF = confirmed("5000/2000/100", attempt=1)
-OPEN_B = Unresolved(5, B, 901.0, 936.0)
+OPEN_B = OpenAttempt(5, B, 901.0, 936.0)
 
 
 def history(*entries: tuple[Setting, int]) -> History:
@@ -38,11 +38,11 @@ def history(*entries: tuple[Setting, int]) -> History:
 @pytest.mark.parametrize(
     ("of", "known", "counts", "live"),
     [
-        ((), Never(), None, set()),
+        ((), NeverApplied(), None, set()),
         ((), PROOF, A, {A}),
         ((), Uncertain(PROOF, (OPEN_B,)), B, {A, B}),
         ((), Uncertain(None, (OPEN_B,)), B, {B}),
-        ((), Uncertain(None, (Unresolved(7, None, 901.0, 936.0),)), None, set()),
+        ((), Uncertain(None, (OpenAttempt(7, None, 901.0, 936.0),)), None, set()),
         # Its request was sent after the proof, and nothing proves that it took effect.
         (history((A, 1), (B, 5)), Uncertain(PROOF, (OPEN_B,)), B, {A, B}),
         (history((A, 1), (B, 5)), PROOF, B, {A, B}),
@@ -76,7 +76,7 @@ def test_which_setting_counts_and_which_may_be_live(
         (history((A, 1)), PROOF, A, False),
         (history((A, 1), (B, 5), (C, 6)), Uncertain(PROOF, (OPEN_B,)), B, False),
         ((), Uncertain(PROOF, (OPEN_B,)), B, False),
-        ((), Never(), B, False),
+        ((), NeverApplied(), B, False),
     ],
 )
 def test_a_request_is_later_than_what_is_accepted_only_by_its_number(
@@ -104,7 +104,7 @@ def test_a_target_was_never_accepted() -> None:
     ],
 )
 def test_the_last_enabled_setting(of: History, found: Setting | None) -> None:
-    assert last_enabled(of, Never()) == found
+    assert last_enabled(of, NeverApplied()) == found
 
 
 AGES: list[timedelta | None] = [None, -DAY, timedelta(0), DAY - timedelta(seconds=1), DAY, 9 * DAY]
@@ -155,8 +155,8 @@ def test_dropping_what_is_not_needed_changes_no_answer(length: int) -> None:
         every = (*of, *recent)
         left = tuple(every[number] for number in sorted(needed(every, WALL)))
         assert len(left) <= MIN_RETAINED + length
-        assert last_enabled(left, Never()) == last_enabled(every, Never())
-        assert accepted(left, Never()) == accepted(every, Never())
+        assert last_enabled(left, NeverApplied()) == last_enabled(every, NeverApplied())
+        assert accepted(left, NeverApplied()) == accepted(every, NeverApplied())
         for window in (DAY, RETENTION):
             assert at_start(left, WALL, window) == at_start(every, WALL, window)
             assert enabled_throughout(left, WALL, window) == enabled_throughout(every, WALL, window)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.account_check import claimed_twice, refusal
+from reconciler.core.account_check import claim_conflict, why_unusable
 from reconciler.core.model import AccountInfo, Environment, Family
 from reconciler.errors import Exit
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
@@ -38,7 +38,7 @@ def test_an_account_is_refused_for_one_named_reason(
     info = AccountInfo(uid, uid, level, permissions)
     wanted = desired({BTC: setting("1/1/1")}, expected_uid=expected_uid)
     for writing, code in ((False, to_read), (True, to_write)):
-        problem = refusal(info, wanted, writing=writing)
+        problem = why_unusable(info, wanted, writing=writing)
         assert (problem.code if problem else None) == code
         assert problem is None or (problem.hint and problem.exit_status is Exit.ACCOUNT)
 
@@ -67,7 +67,7 @@ def test_two_files_may_not_want_the_same_family_of_one_account(
         somebody_else,
         (uids[1], replace(b, path="b.yaml", environment=environment)),
     ]
-    problem = claimed_twice(owned)
+    problem = claim_conflict(owned)
     assert (problem is None) is (told is None)
     if problem is not None:
         assert problem.message == f"a.yaml and b.yaml are for one account, User ID 7, and {told}"

@@ -17,16 +17,16 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli import doors
 from reconciler.controller.account_worker import AccountWorker
-from reconciler.core.events import Event, LeaseTaken, PolicyAccepted, PolicyRejected, WentIdle
-from reconciler.core.model import Kind, LiveRow
-from reconciler.core.monitoring.runtime import Vitals, after, begun
+from reconciler.core.events import Event, LeaseTaken, LoopIdle, PolicyAccepted, PolicyRejected
+from reconciler.core.model import ExchangeKind, LiveRow
+from reconciler.core.monitoring.runtime import AccountRuntime, apply_event, initial
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
-from reconciler.notify.account_notifier import PolicyStories, Teller
-from reconciler.notify.observer import Telling
+from reconciler.notify.account_notifier import AccountNotifier, PolicyDeduper
+from reconciler.notify.observer import WebhookObserver
 from reconciler.notify.target import parse_target
-from reconciler.notify.webhook_sender import Notifier
+from reconciler.notify.webhook_sender import WebhookSender
 from reconciler.okx.wire import BaseUrl
 from reconciler.schema_files import load_schema
 from tests.contract.stores import ScriptedClock
@@ -47,18 +47,18 @@ class Listener:
     def __init__(self, here: World, post: Callable[[Mapping[str, Any]], None] | None = None) -> None:
         self.told: list[tuple[float, Mapping[str, Any]]] = []
         self._clock = here.clock
-        self._vitals = begun(
+        self._vitals = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
-        self._teller = Teller(
-            post or self._take, doors.hint_for, interval_s=here.interval_s, policies=PolicyStories()
+        self._teller = AccountNotifier(
+            post or self._take, doors.hint_for, interval_s=here.interval_s, policies=PolicyDeduper()
         )
         here.listeners.append(self.hear)
 
     def hear(self, event: Event) -> None:
         now, wall = self._clock.now(), self._clock.wall()
-        self._vitals = after(self._vitals, event, now=now, wall=wall)
-        self._teller.hear(event, self._vitals, now=now, wall=wall)
+        self._vitals = apply_event(self._vitals, event, now=now, wall=wall)
+        self._teller.on_event(event, self._vitals, now=now, wall=wall)
 
     def _take(self, document: Mapping[str, Any]) -> None:
         assert list(VALIDATOR.iter_errors(document)) == []
@@ -236,7 +236,7 @@ def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
 
     alone = history(started()[0])
     with webhook(HookReply(hangs=True)) as hook:
-        notifier = Notifier([parse_target(hook.url())], lambda *_: None)
+        notifier = WebhookSender([parse_target(hook.url())], lambda *_: None)
         notifier.start()
         here = started()[0]
         Listener(here, notifier.post)
@@ -277,16 +277,16 @@ class Many:
 
     def __init__(self, number: int = 30) -> None:
         self.told: list[tuple[str, str, str]] = []
-        self._policies = PolicyStories()
+        self._policies = PolicyDeduper()
         self._number = 0
-        self._under: dict[str, list[tuple[Teller, Vitals]]] = {POLICY: [], OTHER: []}
+        self._under: dict[str, list[tuple[AccountNotifier, AccountRuntime]]] = {POLICY: [], OTHER: []}
         for _ in range(number):
             self.one_more()
         self.one_more(path=OTHER)
 
     def one_more(self, *begins_with: Event, path: str = POLICY) -> None:
         """Take one more account, which hears what is wrong with its policy as it begins."""
-        teller = Teller(self._post, doors.hint_for, interval_s=30.0, policies=self._policies)
+        teller = AccountNotifier(self._post, doors.hint_for, interval_s=30.0, policies=self._policies)
         self._under[path].append((teller, fresh(account=f"desk-{self._number}")))
         self._number += 1
         for event in begins_with:
@@ -294,7 +294,7 @@ class Many:
 
     def hear(self, event: PolicyAccepted | PolicyRejected, *, at: float) -> None:
         """Take what happened to a policy as the program does: once for itself, then for each account."""
-        self._policies.hear(event)
+        self._policies.on_event(event)
         for place in range(len(self._under[event.path])):
             self._hear(event, event.path, place, NOW + at)
 
@@ -306,12 +306,12 @@ class Many:
         """Let every account look, as it does at the end of a pass."""
         for path, accounts in self._under.items():
             for place in range(len(accounts)):
-                self._hear(WentIdle(NOW + at + 30), path, place, NOW + at)
+                self._hear(LoopIdle(NOW + at + 30), path, place, NOW + at)
 
     def _hear(self, event: Event, path: str, place: int, now: float) -> None:
         teller, vitals = self._under[path][place]
-        vitals = after(vitals, event, now=now, wall=wall_at(now))
-        teller.hear(event, vitals, now=now, wall=wall_at(now))
+        vitals = apply_event(vitals, event, now=now, wall=wall_at(now))
+        teller.on_event(event, vitals, now=now, wall=wall_at(now))
         self._under[path][place] = teller, vitals
 
     def _post(self, document: Mapping[str, Any]) -> None:
@@ -367,12 +367,12 @@ def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy
 ) -> None:
     told: list[tuple[str, str, str]] = []
 
-    def post(_: Notifier, document: Mapping[str, Any]) -> None:
+    def post(_: WebhookSender, document: Mapping[str, Any]) -> None:
         told.append((document["turn"], document["kind"], document["account"]))
 
-    monkeypatch.setattr(Notifier, "post", post)
-    base = BaseUrl("https://openapi.okx.com", "openapi.okx.com", Kind.OKX)
-    telling = Telling([parse_target("http://127.0.0.1:9/hook")], base, ScriptedClock())
+    monkeypatch.setattr(WebhookSender, "post", post)
+    base = BaseUrl("https://openapi.okx.com", "openapi.okx.com", ExchangeKind.OKX)
+    telling = WebhookObserver([parse_target("http://127.0.0.1:9/hook")], base, ScriptedClock())
     telling.start()
     for event, names in ((WRONG, ("a", "b")), (HOLDS, ()), (WRONG, ("c", "d"))):
         telling.hear_of_none(event)
@@ -382,6 +382,6 @@ def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy
                 AccountWorker, SimpleNamespace(name=name, standing=SimpleNamespace(interval_s=30.0))
             )
             telling.keep(keeper, vitals)
-            telling.hear(event, keeper, after(vitals, event, now=NOW, wall=wall_at(NOW)))
+            telling.hear(event, keeper, apply_event(vitals, event, now=NOW, wall=wall_at(NOW)))
     telling.stop()
     assert told == [(*BEGAN, "a"), (*BEGAN, "c")]

@@ -11,7 +11,7 @@ import pytest
 from reconciler.config.policy import recorded_policy
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.core.missing_policy import GivenUp
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.policy import PolicyInForce
 from reconciler.errors import RefusedByPolicyOrReview
 from reconciler.store.account import KeptAccount
@@ -34,7 +34,7 @@ class Desk:
 
     def store(self) -> KeptAccount:
         state = self.disk.open(clock=ScriptedClock(), boot="boot-1")
-        store = state.account("main", Environment.LIVE, Kind.OKX)
+        store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(store.identify(UID, HOST))
         return store
 

@@ -17,7 +17,7 @@ from reconciler.controller.account_worker import AccountWorker, KeyFiles, RunOpt
 from reconciler.controller.family_claims import FamilyClaims
 from reconciler.controller.loop import STOPPED_RETRY_S
 from reconciler.controller.shutdown import GracefulShutdown
-from reconciler.core.events import Event, LoopFailed, PolicyAccepted, PolicyRejected, WentIdle
+from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.core.retry import MAX_BACK_OFF_S
@@ -135,7 +135,7 @@ def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.Mo
     run(monkeypatch, account)
     failures = [event for event in account.told if isinstance(event, LoopFailed)]
     assert (len(failures), account.clock.pauses) == (2, [1.0, 1.0])
-    rests = [event for event in account.told if isinstance(event, WentIdle)]
+    rests = [event for event in account.told if isinstance(event, LoopIdle)]
     assert len(rests) == 2, "each wait says until when silence is no sign of death"
 
 

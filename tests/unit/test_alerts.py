@@ -14,12 +14,12 @@ from reconciler.core.events import (
     ExchangeFailed,
     Identified,
     LiveReadDone,
-    LockAwaited,
     LoopFailed,
-    Parked,
     PassEnded,
     RequestSettled,
-    StateAwaited,
+    SettingRejected,
+    StateFailed,
+    StateLockTimedOut,
 )
 from reconciler.core.model import Pause, Uncertain
 from reconciler.core.monitoring.alerts import (
@@ -29,17 +29,23 @@ from reconciler.core.monitoring.alerts import (
     STANDBY_AFTER_S,
     STATE_LOST_AFTER_S,
     UNREACHABLE_AFTER_S,
-    Condition,
-    Key,
-    Kind,
-    Severity,
+    Alert,
+    AlertKey,
+    AlertKind,
+    AlertSeverity,
+    AlertTopic,
     StateTrouble,
-    Topic,
-    conditions,
+    active_alerts,
 )
-from reconciler.core.monitoring.runtime import FileState, Objection, Vitals, after, begun
-from reconciler.core.pacing import Ledger, Sent
-from reconciler.core.plan import Reason, Rules
+from reconciler.core.monitoring.runtime import (
+    AccountRuntime,
+    FileState,
+    TerminalError,
+    apply_event,
+    initial,
+)
+from reconciler.core.pacing import CountedRequest, Ledger
+from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
@@ -52,28 +58,28 @@ from tests.unit.runtime_builders import BAD_KEY, LOST, outage, vitals_of
 A = setting("5000/2000/100")
 LOOSER, TIGHTER = "5000/2000/9999", "5000/2000/50"
 APPLIED = {BTC: confirmed("5000/2000/100", at=NOW - 60)}
-FULL = Ledger(sent=(Sent(1, NOW - 4), Sent(2, NOW - 3)))
+FULL = Ledger(sent=(CountedRequest(1, NOW - 4), CountedRequest(2, NOW - 3)))
 REFUSED = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
-CRITICAL, WARNING, INFO = Severity
+CRITICAL, WARNING, INFO = AlertSeverity
 CALM = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
 
 
-def family(vitals: Vitals) -> Condition | None:
-    return conditions(vitals).get(Key(Topic.FAMILY, BTC))
+def family(vitals: AccountRuntime) -> Alert | None:
+    return active_alerts(vitals).get(AlertKey(AlertTopic.FAMILY, BTC))
 
 
-def told(vitals: Vitals) -> tuple[Kind, Severity, str, float] | None:
+def told(vitals: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
     found = family(vitals)
-    return None if found is None else (found.kind, found.severity, found.code, found.patience_s)
+    return None if found is None else (found.kind, found.severity, found.code, found.for_s)
 
 
 def test_an_account_in_sync_is_protected_and_that_is_all() -> None:
-    only = {Key(Topic.START): Condition(Kind.PROTECTED, INFO, "started", 1)}
-    assert conditions(CALM) == only
+    only = {AlertKey(AlertTopic.START): Alert(AlertKind.PROTECTED, INFO, "started", 1)}
+    assert active_alerts(CALM) == only
 
 
 def test_before_anything_was_compared_nothing_is_known_and_nothing_told() -> None:
-    assert conditions(begun(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)) == {}
+    assert active_alerts(initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)) == {}
 
 
 def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
@@ -88,15 +94,22 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
         (vitals_of({BTC: A}, APPLIED, {BTC: row("0/2000/100")}), (CRITICAL, "drifted", 0.0)),
         (vitals_of({BTC: A}, APPLIED, {}), (CRITICAL, "drifted", 0.0)),
         (
-            vitals_of({BTC: A}, APPLIED, {BTC: row(TIGHTER)}, rules=Rules(drift=DriftPolicy.HEAL_LOOSENED)),
+            vitals_of(
+                {BTC: A},
+                APPLIED,
+                {BTC: row(TIGHTER)},
+                rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED),
+            ),
             (WARNING, "drift-policy", 0.0),
         ),
         (
-            vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=Rules(drift=DriftPolicy.WARN)),
+            vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(drift=DriftPolicy.WARN)),
             (CRITICAL, "drift-policy", 0.0),
         ),
         (
-            vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=Rules(paused=frozenset({BTC}))),
+            vitals_of(
+                {BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(paused=frozenset({BTC}))
+            ),
             (CRITICAL, "paused", 0.0),
         ),
         (
@@ -104,7 +117,7 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
                 {BTC: A},
                 {BTC: confirmed("5000/2000/50", at=NOW - 60)},
                 {BTC: row(TIGHTER)},
-                rules=Rules(policy=Policy("p", "0" * 64, protected=frozenset({ETH}))),
+                rules=PlanConstraints(policy=Policy("p", "0" * 64, protected=frozenset({ETH}))),
             ),
             (WARNING, "changed", LATE_AFTER_S),
         ),
@@ -124,8 +137,8 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
         ),
     ],
 )
-def test_a_family_that_differs(vitals: Vitals, expected: tuple[Severity, str, float]) -> None:
-    assert told(vitals) == (Kind.OUT_OF_SYNC, *expected)
+def test_a_family_that_differs(vitals: AccountRuntime, expected: tuple[AlertSeverity, str, float]) -> None:
+    assert told(vitals) == (AlertKind.OUT_OF_SYNC, *expected)
 
 
 def test_what_only_has_to_be_adopted_is_no_difference() -> None:
@@ -137,30 +150,34 @@ def test_an_unconfirmed_family_is_told_of_when_it_should_have_been_known() -> No
     known = {BTC: Uncertain(confirmed("5000/2000/100", at=NOW - 3, attempt=9), (other,))}
     found = told(vitals_of({BTC: A}, known, {BTC: row("5000/2000/100")}))
     assert found is not None
-    assert found[:3] == (Kind.OUT_OF_SYNC, WARNING, "uncertain")
+    assert found[:3] == (AlertKind.OUT_OF_SYNC, WARNING, "uncertain")
     assert found[3] >= 30.0 + LATE_AFTER_S
 
 
 def test_frozen_until_reset_goes_before_everything_else_and_only_desired_families_count() -> None:
     rows = {BTC: row("5000/0/9999", frozen=True), ETH: row("5000/0/100", frozen=True)}
     vitals = vitals_of({BTC: A}, APPLIED, rows)
-    assert told(vitals) == (Kind.FROZEN, CRITICAL, "until-reset", 0.0)
-    assert [key for key in conditions(vitals) if key.topic is Topic.FAMILY] == [Key(Topic.FAMILY, BTC)]
+    assert told(vitals) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
+    assert [key for key in active_alerts(vitals) if key.topic is AlertTopic.FAMILY] == [
+        AlertKey(AlertTopic.FAMILY, BTC)
+    ]
 
 
 @pytest.mark.parametrize(
     ("shown", "severity"), [(LOOSER, CRITICAL), (TIGHTER, WARNING), ("5000/2000/100", WARNING)]
 )
-def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(shown: str, severity: Severity) -> None:
-    fought = Pause(BTC, "somebody else", WALL, None, fought=A)
+def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(
+    shown: str, severity: AlertSeverity
+) -> None:
+    fought = Pause(BTC, "somebody else", WALL, None, contested=A)
     by_hand = Pause(ETH, "testing", WALL, None)
-    rules = Rules(paused=frozenset({BTC}))
+    rules = PlanConstraints(paused=frozenset({BTC}))
     vitals = vitals_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
     found = told(replace(vitals, pauses=(fought, by_hand)))
-    assert found == (Kind.FIGHT, severity, "fight", 0.0)
-    assert Key(Topic.FAMILY, ETH) not in conditions(replace(vitals, pauses=(fought, by_hand)))
-    nothing_compared = begun(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
-    assert told(replace(nothing_compared, pauses=(fought,))) == (Kind.FIGHT, WARNING, "fight", 0.0)
+    assert found == (AlertKind.CONTESTED, severity, "fight", 0.0)
+    assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(replace(vitals, pauses=(fought, by_hand)))
+    nothing_compared = initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
+    assert told(replace(nothing_compared, pauses=(fought,))) == (AlertKind.CONTESTED, WARNING, "fight", 0.0)
 
 
 def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:
@@ -168,16 +185,16 @@ def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:
 
 
 def test_a_refused_value_is_told_in_the_exchange_s_words() -> None:
-    parked = Parked(BTC, A, REFUSED, None)
+    parked = SettingRejected(BTC, A, REFUSED, None)
     vitals = vitals_of(
-        {BTC: A}, {}, {BTC: row(LOOSER)}, rules=Rules(rejected={BTC: Rejection(A, float("inf"))})
+        {BTC: A}, {}, {BTC: row(LOOSER)}, rules=PlanConstraints(rejected={BTC: Rejection(A, float("inf"))})
     )
-    assert told(replace(vitals, parked={BTC: parked})) == (Kind.REJECTED, CRITICAL, "51000", 0.0)
-    assert told(vitals) == (Kind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
+    assert told(replace(vitals, rejected={BTC: parked})) == (AlertKind.REJECTED, CRITICAL, "51000", 0.0)
+    assert told(vitals) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
 
 
 def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:
-    vitals = replace(CALM, parked={BTC: Parked(BTC, A, REFUSED, None)})
+    vitals = replace(CALM, rejected={BTC: SettingRejected(BTC, A, REFUSED, None)})
     assert family(vitals) is None
 
 
@@ -185,65 +202,65 @@ def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:
 
 
 def test_an_outage_is_told_of_after_a_minute_and_a_key_problem_at_once() -> None:
-    key = Key(Topic.EXCHANGE)
+    key = AlertKey(AlertTopic.EXCHANGE)
     silent = replace(CALM, outage=outage())
-    assert conditions(silent)[key] == Condition(
-        Kind.UNREACHABLE, CRITICAL, "no-answer", outage(), UNREACHABLE_AFTER_S
+    assert active_alerts(silent)[key] == Alert(
+        AlertKind.UNREACHABLE, CRITICAL, "no-answer", outage(), UNREACHABLE_AFTER_S
     )
-    refused = replace(silent, objection=Objection(BAD_KEY, writing=False))
-    assert conditions(refused)[key] == Condition(Kind.KEY_PROBLEM, CRITICAL, "50119", BAD_KEY)
+    refused = replace(silent, terminal_error=TerminalError(BAD_KEY, writing=False))
+    assert active_alerts(refused)[key] == Alert(AlertKind.KEY_PROBLEM, CRITICAL, "50119", BAD_KEY)
 
 
 def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
-    found = conditions(replace(CALM, locked_out="pid 7"))[Key(Topic.STATE)]
-    assert found == Condition(Kind.STATE_LOCKED, WARNING, "locked", "pid 7", LOCKED_AFTER_S)
+    found = active_alerts(replace(CALM, locked_out="pid 7"))[AlertKey(AlertTopic.STATE)]
+    assert found == Alert(AlertKind.STATE_LOCKED, WARNING, "locked", "pid 7", LOCKED_AFTER_S)
 
 
 def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() -> None:
-    lost = after(CALM, StateAwaited("state-disk-full", "no space left", NOW + 1), now=NOW, wall=WALL)
-    found = conditions(replace(lost, locked_out="pid 7"))[Key(Topic.STATE)]
+    lost = apply_event(CALM, StateFailed("state-disk-full", "no space left", NOW + 1), now=NOW, wall=WALL)
+    found = active_alerts(replace(lost, locked_out="pid 7"))[AlertKey(AlertTopic.STATE)]
     trouble = StateTrouble("no space left")
-    assert found == Condition(Kind.STATE_UNAVAILABLE, CRITICAL, "unavailable", trouble, STATE_LOST_AFTER_S)
-    again = after(lost, LockAwaited("pid 7"), now=NOW, wall=WALL)
-    assert conditions(again)[Key(Topic.STATE)].kind is Kind.STATE_LOCKED
+    assert found == Alert(AlertKind.STATE_UNAVAILABLE, CRITICAL, "unavailable", trouble, STATE_LOST_AFTER_S)
+    again = apply_event(lost, StateLockTimedOut("pid 7"), now=NOW, wall=WALL)
+    assert active_alerts(again)[AlertKey(AlertTopic.STATE)].kind is AlertKind.STATE_LOCKED
 
 
 def test_standing_by_is_told_of_after_a_minute() -> None:
     elsewhere = ControlledElsewhere(None)
-    found = conditions(after(CALM, elsewhere, now=NOW, wall=WALL))[Key(Topic.CONTROLLER)]
-    assert found == Condition(Kind.STANDBY, WARNING, "standby", elsewhere, STANDBY_AFTER_S)
+    found = active_alerts(apply_event(CALM, elsewhere, now=NOW, wall=WALL))[AlertKey(AlertTopic.CONTROLLER)]
+    assert found == Alert(AlertKind.STANDBY, WARNING, "standby", elsewhere, STANDBY_AFTER_S)
     assert (elsewhere.who, STANDBY_AFTER_S) == ("another process", 60.0)
     taken = having_all(CALM, elsewhere, ControlTaken())
-    assert Key(Topic.CONTROLLER) not in conditions(taken)
+    assert AlertKey(AlertTopic.CONTROLLER) not in active_alerts(taken)
     failed = having_all(CALM, elsewhere, LoopFailed("credentials-missing", "no key", "", NOW + 30))
-    assert Key(Topic.CONTROLLER) not in conditions(failed), "not known any more"
+    assert AlertKey(AlertTopic.CONTROLLER) not in active_alerts(failed), "not known any more"
 
 
-def having_all(vitals: Vitals, *events: Event) -> Vitals:
+def having_all(vitals: AccountRuntime, *events: Event) -> AccountRuntime:
     for event in events:
-        vitals = after(vitals, event, now=NOW, wall=WALL)
+        vitals = apply_event(vitals, event, now=NOW, wall=WALL)
     return vitals
 
 
 @pytest.mark.parametrize(
     ("topic", "kind", "placed"),
     [
-        (Topic.CONFIG, Kind.CONFIG_REJECTED, lambda file: replace(CALM, config=file)),
-        (Topic.POLICY, Kind.POLICY_REJECTED, lambda file: replace(CALM, policy=file)),
+        (AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, lambda file: replace(CALM, config=file)),
+        (AlertTopic.POLICY, AlertKind.POLICY_REJECTED, lambda file: replace(CALM, policy=file)),
     ],
 )
 def test_a_file_that_does_not_hold_is_told_of_at_once(
-    topic: Topic, kind: Kind, placed: Callable[[FileState], Vitals]
+    topic: AlertTopic, kind: AlertKind, placed: Callable[[FileState], AccountRuntime]
 ) -> None:
     good = FileState("mmp.yaml", "0" * 64, WALL)
     wrong = (problem(Code.UNKNOWN_KEY, "mmp.yaml", "unknown key"),)
-    assert Key(topic) not in conditions(placed(good))
+    assert AlertKey(topic) not in active_alerts(placed(good))
     bad = replace(good, rejected_at=WALL, problems=wrong)
-    assert conditions(placed(bad))[Key(topic)] == Condition(kind, WARNING, "unknown-key", bad)
+    assert active_alerts(placed(bad))[AlertKey(topic)] == Alert(kind, WARNING, "unknown-key", bad)
     unnamed = replace(bad, problems=())
-    assert conditions(placed(unnamed))[Key(topic)] == Condition(kind, WARNING, "rejected", unnamed)
+    assert active_alerts(placed(unnamed))[AlertKey(topic)] == Alert(kind, WARNING, "rejected", unnamed)
     never = replace(bad, stops=True)
-    assert conditions(placed(never))[Key(topic)] == Condition(kind, CRITICAL, "unknown-key", never)
+    assert active_alerts(placed(never))[AlertKey(topic)] == Alert(kind, CRITICAL, "unknown-key", never)
 
 
 # ---- what is objected to -------------------------------------------------------------------------
@@ -280,36 +297,40 @@ READ = LiveReadDone(read(NOW, {}))
         ([OBJECTING, settled(LOST, AttemptStatus.UNKNOWN)], True),
         ([OBJECTING, settled(STALE, AttemptStatus.REJECTED)], True),
         ([OBJECTING, settled(Reply(ReplyClass.BUSY, "50013"), AttemptStatus.REJECTED)], True),
-        ([OBJECTING, LockAwaited("pid 7")], True),
+        ([OBJECTING, StateLockTimedOut("pid 7")], True),
     ],
 )
 def test_an_objection_lasts_until_it_is_shown_to_be_over(events: list[object], objected: bool) -> None:
     vitals = CALM
     for event in events:
-        vitals = after(vitals, event, now=NOW, wall=WALL)  # type: ignore[arg-type] # events of all kinds
-    assert (vitals.objection is not None) == objected
-    assert (Key(Topic.EXCHANGE) in conditions(vitals) and vitals.objection is not None) == objected
+        vitals = apply_event(vitals, event, now=NOW, wall=WALL)  # type: ignore[arg-type] # events of all kinds
+    assert (vitals.terminal_error is not None) == objected
+    assert (
+        AlertKey(AlertTopic.EXCHANGE) in active_alerts(vitals) and vitals.terminal_error is not None
+    ) == objected
 
 
-HELD = vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=Rules(paused=frozenset({BTC})))
+HELD = vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(paused=frozenset({BTC})))
 
 
 @pytest.mark.parametrize(("vitals", "objected"), [(HELD, True), (CALM, False)])
-def test_a_pass_that_only_holds_shows_no_key_to_be_accepted(vitals: Vitals, objected: bool) -> None:
+def test_a_pass_that_only_holds_shows_no_key_to_be_accepted(vitals: AccountRuntime, objected: bool) -> None:
     for event in (OBJECTING, PassEnded(0.1, finished=True)):
-        vitals = after(vitals, event, now=NOW, wall=WALL)
-    assert (vitals.objection is not None) == objected
+        vitals = apply_event(vitals, event, now=NOW, wall=WALL)
+    assert (vitals.terminal_error is not None) == objected
 
 
 def test_what_a_write_was_told_is_not_over_because_a_read_was_refused_too() -> None:
     vitals = CALM
     for event in (OBJECTING, ExchangeFailed("reading live settings", STALE, None), READ):
-        vitals = after(vitals, event, now=NOW, wall=WALL)
-    assert vitals.objection == Objection(BAD_KEY, writing=True)
+        vitals = apply_event(vitals, event, now=NOW, wall=WALL)
+    assert vitals.terminal_error == TerminalError(BAD_KEY, writing=True)
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_an_outage_is_over_where_nobody_asks_the_exchange_any_more(live: bool) -> None:
     vitals = replace(CALM, outage=outage(), live=live)
-    assert after(vitals, PassEnded(0.1, finished=False), now=NOW, wall=WALL).outage is not None
-    assert (after(vitals, PassEnded(0.1, finished=True), now=NOW, wall=WALL).outage is not None) == live
+    assert apply_event(vitals, PassEnded(0.1, finished=False), now=NOW, wall=WALL).outage is not None
+    assert (
+        apply_event(vitals, PassEnded(0.1, finished=True), now=NOW, wall=WALL).outage is not None
+    ) == live

@@ -16,9 +16,9 @@ from reconciler.render.config_file import (
     Imported,
     Naming,
     common_values,
+    describe_setting,
     import_text,
     imported,
-    meaning,
     starter_text,
 )
 from tests.unit.builders import BTC, ETH, SOL, row, setting
@@ -105,7 +105,7 @@ def test_the_common_value_is_the_most_frequent_and_of_equals_the_first(
     ],
 )
 def test_a_setting_is_said_in_one_phrase(text: str, says: str) -> None:
-    assert meaning(setting(text)) == says
+    assert describe_setting(setting(text)) == says
 
 
 def test_what_a_file_cannot_say_is_left_out_and_named() -> None:

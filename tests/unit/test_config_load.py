@@ -18,9 +18,9 @@ from reconciler.core.model import (
     DesiredFamily,
     Environment,
     Family,
+    FilePosition,
     Quantity,
     Setting,
-    Source,
 )
 from reconciler.core.problems import Code
 
@@ -62,9 +62,9 @@ def test_the_sample_reads_clean_and_says_what_it_says() -> None:
         account="main",
         environment=Environment.LIVE,
         families={
-            Family("BTC-USD"): DesiredFamily(setting(5000, 2000, "100"), Source("mmp.yaml", 9, 3)),
-            Family("ETH-USD"): DesiredFamily(setting(1000, 0, "500"), Source("mmp.yaml", 10, 3)),
-            Family("SOL-USD_UM"): DesiredFamily(setting(0, 2000, "10"), Source("mmp.yaml", 11, 3)),
+            Family("BTC-USD"): DesiredFamily(setting(5000, 2000, "100"), FilePosition("mmp.yaml", 9, 3)),
+            Family("ETH-USD"): DesiredFamily(setting(1000, 0, "500"), FilePosition("mmp.yaml", 10, 3)),
+            Family("SOL-USD_UM"): DesiredFamily(setting(0, 2000, "10"), FilePosition("mmp.yaml", 11, 3)),
         },
         path="mmp.yaml",
         sha256=sha256(content).hexdigest(),

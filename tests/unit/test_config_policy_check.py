@@ -9,7 +9,7 @@ import pytest
 from reconciler.config.policy import policy_for, read_policy
 from reconciler.config.policy_check import CODES, held_to, with_unmatched
 from reconciler.config.settings import Reading, read_config
-from reconciler.core.policy import Kind, PolicyInForce
+from reconciler.core.policy import PolicyInForce, RefusalKind
 from reconciler.core.problems import Code
 from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
 from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
@@ -164,7 +164,11 @@ def test_a_file_with_errors_is_not_held_to_anything() -> None:
 def test_without_a_policy_a_reading_stays_as_it_is() -> None:
     reading = read_config(CONFIG.encode(), "mmp.yaml")
     assert held_to(None, reading) is reading
-    assert {kind for kind in Kind if kind not in CODES} == {Kind.LOOSEN, Kind.MIXED, Kind.DISABLE}
+    assert {kind for kind in RefusalKind if kind not in CODES} == {
+        RefusalKind.LOOSEN,
+        RefusalKind.MIXED,
+        RefusalKind.DISABLE,
+    }
 
 
 # ---- a policy that is watched --------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.reconcile import InMemoryState
-from reconciler.core.events import Compared, FightBroken, RequestReserved
+from reconciler.core.events import Compared, HealBreakerTripped, RequestReserved
 from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
@@ -59,7 +59,7 @@ def sent(here: World, since: float = 0.0) -> list[tuple[float, Setting]]:
 
 
 def broken(here: World) -> list[float]:
-    return here.told(FightBroken)
+    return here.told(HealBreakerTripped)
 
 
 def paused_by(here: World) -> list[PausedBy]:
@@ -77,9 +77,9 @@ def test_it_is_put_back_three_times_and_then_left() -> None:
     here.run(4000.0)
     assert [wanted for _, wanted in sent(here)] == [A] * MOST
     assert here.exchange.live[BTC].setting == LOOSER
-    ((_, event),) = [(at, one) for at, one in here.events if isinstance(one, FightBroken)]
-    assert event == FightBroken(BTC, A, MOST)
-    assert paused_by(here) == [PausedBy.FIGHT]
+    ((_, event),) = [(at, one) for at, one in here.events if isinstance(one, HealBreakerTripped)]
+    assert event == HealBreakerTripped(BTC, A, MOST)
+    assert paused_by(here) == [PausedBy.BREAKER]
 
 
 def test_without_the_breaker_it_goes_on_for_ever() -> None:
@@ -170,7 +170,7 @@ def test_a_pause_by_hand_is_never_replaced(minutes: int | None) -> None:
     here.clock.at(1050.0, lambda: asyncio.get_running_loop().create_task(pausing))
     here.run(400.0)
     assert sent(here) == []
-    assert paused_by(here) == [PausedBy.HAND]
+    assert paused_by(here) == [PausedBy.MANUAL]
     assert broken(here) == []
 
 
@@ -248,10 +248,10 @@ def test_a_fight_is_judged_while_another_family_is_in_doubt(
     in_doubt = [
         (type(event), ETH in in_doubt_then(here, number))
         for number, (_, event) in enumerate(here.events)
-        if isinstance(event, FightBroken | RequestReserved) and event.family == BTC
+        if isinstance(event, HealBreakerTripped | RequestReserved) and event.family == BTC
     ]
-    assert in_doubt == [(FightBroken if heals == MOST else RequestReserved, True)]
-    assert paused_by(here) == ([PausedBy.FIGHT] if heals == MOST else [])
+    assert in_doubt == [(HealBreakerTripped if heals == MOST else RequestReserved, True)]
+    assert paused_by(here) == ([PausedBy.BREAKER] if heals == MOST else [])
     assert bool(sent(here)) == (heals < MOST)
 
 

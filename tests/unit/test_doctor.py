@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from reconciler.core import doctor
-from reconciler.core.doctor import Finding, Mark, Purpose, exit_status
+from reconciler.core.doctor import CheckResult, CheckStatus, Purpose, exit_status
 from reconciler.core.model import AccountInfo, Family, LiveRead, LiveRow, Pause
 from reconciler.core.policy import Policy
 from reconciler.errors import AccountProblem, Exit, InvalidInput, MmpError
-from reconciler.render.doctor import Checkup, doctor_document, doctor_text
+from reconciler.render.doctor import DoctorReport, doctor_document, doctor_text
 from tests.unit.builders import BTC, ETH, SOL, desired, row, setting
 from tests.unit.report_samples import HOSTILE, WALL
 
@@ -20,102 +20,116 @@ INFO = AccountInfo("7", "7", "4", frozenset({"read_only", "trade"}), ("203.0.113
 WANTED = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
 
 
-def marks(*findings: Finding) -> list[Mark]:
+def marks(*findings: CheckResult) -> list[CheckStatus]:
     return [finding.mark for finding in findings]
 
 
 @pytest.mark.parametrize(
     ("permissions", "purpose", "allow_withdraw", "expected"),
     [
-        ("read_only,trade", Purpose.APPLY, False, [Mark.OK, Mark.OK, Mark.OK]),
-        ("read_only", Purpose.APPLY, False, [Mark.OK, Mark.FAILED, Mark.OK]),
-        ("trade", Purpose.APPLY, False, [Mark.FAILED, Mark.OK, Mark.OK]),
-        ("read_only", Purpose.PLAN, False, [Mark.OK, Mark.OK]),
-        ("", Purpose.PLAN, False, [Mark.FAILED, Mark.OK]),
-        ("read_only,trade,withdraw", Purpose.APPLY, False, [Mark.OK, Mark.OK, Mark.FAILED]),
-        ("read_only,trade,withdraw", Purpose.APPLY, True, [Mark.OK, Mark.OK, Mark.ADVICE]),
+        ("read_only,trade", Purpose.APPLY, False, [CheckStatus.OK, CheckStatus.OK, CheckStatus.OK]),
+        ("read_only", Purpose.APPLY, False, [CheckStatus.OK, CheckStatus.FAILED, CheckStatus.OK]),
+        ("trade", Purpose.APPLY, False, [CheckStatus.FAILED, CheckStatus.OK, CheckStatus.OK]),
+        ("read_only", Purpose.PLAN, False, [CheckStatus.OK, CheckStatus.OK]),
+        ("", Purpose.PLAN, False, [CheckStatus.FAILED, CheckStatus.OK]),
+        (
+            "read_only,trade,withdraw",
+            Purpose.APPLY,
+            False,
+            [CheckStatus.OK, CheckStatus.OK, CheckStatus.FAILED],
+        ),
+        (
+            "read_only,trade,withdraw",
+            Purpose.APPLY,
+            True,
+            [CheckStatus.OK, CheckStatus.OK, CheckStatus.ADVICE],
+        ),
     ],
 )
 def test_a_key_needs_what_it_is_for_and_no_more(
-    permissions: str, purpose: Purpose, allow_withdraw: bool, expected: list[Mark]
+    permissions: str, purpose: Purpose, allow_withdraw: bool, expected: list[CheckStatus]
 ) -> None:
     info = replace(INFO, permissions=frozenset(permissions.split(",")))
     found = doctor.permissions(info, purpose=purpose, allow_withdraw=allow_withdraw)
     assert marks(*found) == expected
-    assert exit_status(found) is (Exit.ACCOUNT if Mark.FAILED in expected else Exit.DONE)
+    assert exit_status(found) is (Exit.ACCOUNT if CheckStatus.FAILED in expected else Exit.DONE)
 
 
 @pytest.mark.parametrize(
     ("offset_s", "mark", "says"),
     [
-        (0.0, Mark.OK, "within"),
-        (-1.0, Mark.OK, "within"),
-        (1.1, Mark.ADVICE, "1.1 s behind"),
-        (-40, Mark.ADVICE, "40.0 s ahead"),
+        (0.0, CheckStatus.OK, "within"),
+        (-1.0, CheckStatus.OK, "within"),
+        (1.1, CheckStatus.ADVICE, "1.1 s behind"),
+        (-40, CheckStatus.ADVICE, "40.0 s ahead"),
     ],
 )
 def test_a_clock_that_is_off_is_advice_because_it_is_compensated(
-    offset_s: float, mark: Mark, says: str
+    offset_s: float, mark: CheckStatus, says: str
 ) -> None:
     finding = doctor.clock_off(offset_s)
     assert finding.mark is mark
-    assert says in finding.told
+    assert says in finding.message
 
 
 @pytest.mark.parametrize(
-    ("expected_uid", "mark"), [("7", Mark.OK), (None, Mark.ADVICE), ("8", Mark.FAILED)]
+    ("expected_uid", "mark"), [("7", CheckStatus.OK), (None, CheckStatus.ADVICE), ("8", CheckStatus.FAILED)]
 )
-def test_the_key_is_held_to_the_account_the_file_expects(expected_uid: str | None, mark: Mark) -> None:
+def test_the_key_is_held_to_the_account_the_file_expects(
+    expected_uid: str | None, mark: CheckStatus
+) -> None:
     finding = doctor.ownership(INFO, replace(WANTED, expected_uid=expected_uid))
     assert finding.mark is mark
-    assert "User ID 7" in finding.told
-    assert finding.status is (Exit.ACCOUNT if mark is Mark.FAILED else Exit.DONE)
+    assert "User ID 7" in finding.message
+    assert finding.status is (Exit.ACCOUNT if mark is CheckStatus.FAILED else Exit.DONE)
 
 
 def test_a_key_without_a_label_is_named_by_its_account_alone() -> None:
-    told = doctor.ownership(replace(INFO, label=""), replace(WANTED, expected_uid="7")).told
+    told = doctor.ownership(replace(INFO, label=""), replace(WANTED, expected_uid="7")).message
     assert told == "User ID 7, as the file expects"
 
 
-@pytest.mark.parametrize(("level", "mark"), [("4", Mark.OK), ("3", Mark.FAILED), ("", Mark.FAILED)])
-def test_only_portfolio_margin_will_do(level: str, mark: Mark) -> None:
+@pytest.mark.parametrize(
+    ("level", "mark"), [("4", CheckStatus.OK), ("3", CheckStatus.FAILED), ("", CheckStatus.FAILED)]
+)
+def test_only_portfolio_margin_will_do(level: str, mark: CheckStatus) -> None:
     finding = doctor.account_mode(replace(INFO, level=level))
-    assert (finding.mark, finding.status) == (mark, Exit.DONE if mark is Mark.OK else Exit.ACCOUNT)
+    assert (finding.mark, finding.status) == (mark, Exit.DONE if mark is CheckStatus.OK else Exit.ACCOUNT)
 
 
 def test_a_key_bound_to_no_address_expires() -> None:
-    assert doctor.address_binding(INFO).told == "the key is bound to 1 address"
-    assert doctor.address_binding(replace(INFO, ip=("a", "b"))).told.endswith("2 addresses")
+    assert doctor.address_binding(INFO).message == "the key is bound to 1 address"
+    assert doctor.address_binding(replace(INFO, ip=("a", "b"))).message.endswith("2 addresses")
     unbound = doctor.address_binding(replace(INFO, ip=()))
-    assert unbound.mark is Mark.ADVICE
-    assert "14 days" in unbound.told
+    assert unbound.mark is CheckStatus.ADVICE
+    assert "14 days" in unbound.message
 
 
 def test_live_is_judged_for_desired_families_only() -> None:
     rows = {BTC: LiveRow(setting("5000/2000/100"), frozen=True), SOL: row("5000/2000/1", frozen=True)}
     read = LiveRead(0.0, rows, {ETH: "listed 2 times", Family("XAU-USD_UM"): "odd"})
     configured, frozen, senseless = doctor.live_readable(read, WANTED)
-    assert configured.told == "live is readable: 1 of 2 desired families are configured"
-    assert (frozen.mark, frozen.check) == (Mark.ADVICE, "frozen")
-    assert frozen.told.endswith("BTC-USD")
-    assert (senseless.mark, senseless.status) == (Mark.FAILED, Exit.FAILED)
-    assert "ETH-USD" in senseless.told
+    assert configured.message == "live is readable: 1 of 2 desired families are configured"
+    assert (frozen.mark, frozen.check) == (CheckStatus.ADVICE, "frozen")
+    assert frozen.message.endswith("BTC-USD")
+    assert (senseless.mark, senseless.status) == (CheckStatus.FAILED, Exit.FAILED)
+    assert "ETH-USD" in senseless.message
     assert len(doctor.live_readable(LiveRead(0.0, {}), WANTED)) == 1
 
 
 def test_a_family_that_is_not_listed_is_advice_and_many_are_counted() -> None:
-    assert doctor.families_listed(WANTED, {BTC, ETH, SOL}).mark is Mark.OK
+    assert doctor.families_listed(WANTED, {BTC, ETH, SOL}).mark is CheckStatus.OK
     missing = doctor.families_listed(WANTED, {BTC})
-    assert (missing.mark, missing.status) == (Mark.ADVICE, Exit.DONE)
-    assert missing.told == "no options are listed of ETH-USD"
+    assert (missing.mark, missing.status) == (CheckStatus.ADVICE, Exit.DONE)
+    assert missing.message == "no options are listed of ETH-USD"
     many = desired({Family(f"F{number}-USD"): setting("1/1/1") for number in range(7)})
-    assert doctor.families_listed(many, ()).told.endswith("F4-USD and 2 more")
+    assert doctor.families_listed(many, ()).message.endswith("F4-USD and 2 more")
 
 
 def test_the_policy_is_told_of_and_its_absence_is_advice() -> None:
-    assert doctor.policy_found(None).mark is Mark.ADVICE
-    assert doctor.policy_found(Policy("p.yaml", "0" * 64)).told == "p.yaml holds"
-    assert doctor.policy_found(Policy("p.yaml", "0" * 64, protected=frozenset({BTC}))).told.endswith(
+    assert doctor.policy_found(None).mark is CheckStatus.ADVICE
+    assert doctor.policy_found(Policy("p.yaml", "0" * 64)).message == "p.yaml holds"
+    assert doctor.policy_found(Policy("p.yaml", "0" * 64, protected=frozenset({BTC}))).message.endswith(
         "1 protected"
     )
 
@@ -128,7 +142,7 @@ def test_pauses_in_force_are_told_with_what_ends_them() -> None:
         Pause(SOL, "put back 3 times", WALL, None, setting("1/1/1")),
     ]
     found = doctor.pauses_in_force(pauses, WALL)
-    assert [finding.told for finding in found] == [
+    assert [finding.message for finding in found] == [
         "BTC-USD is paused until 2026-03-01 03:01:00Z: by hand",
         "ETH-USD is paused until it is resumed",
         "SOL-USD_UM is paused by the fight breaker until it is resumed: put back 3 times",
@@ -139,14 +153,14 @@ def test_pauses_in_force_are_told_with_what_ends_them() -> None:
 
 def test_a_group_that_may_use_the_state_is_advice() -> None:
     finding = doctor.group_access(30003)
-    assert (finding.check, finding.mark, finding.status) == ("state", Mark.ADVICE, Exit.DONE)
-    assert "30003" in finding.told
+    assert (finding.check, finding.mark, finding.status) == ("state", CheckStatus.ADVICE, Exit.DONE)
+    assert "30003" in finding.message
     assert "chmod 600" in finding.remedy
 
 
 def test_who_holds_the_state_is_told() -> None:
-    assert doctor.lock_held(None).mark is Mark.OK
-    assert doctor.lock_held("pid 7 on desk").told == "held by pid 7 on desk"
+    assert doctor.lock_held(None).mark is CheckStatus.OK
+    assert doctor.lock_held("pid 7 on desk").message == "held by pid 7 on desk"
 
 
 @pytest.mark.parametrize(
@@ -174,8 +188,8 @@ FINDINGS = (
 )
 
 
-def checkup(*findings: Finding) -> Checkup:
-    return Checkup("mmp.yaml", "main", "live", "openapi.okx.com", False, findings)
+def checkup(*findings: CheckResult) -> DoctorReport:
+    return DoctorReport("mmp.yaml", "main", "live", "openapi.okx.com", False, findings)
 
 
 def test_every_finding_is_a_line_with_what_to_do_under_it() -> None:

@@ -16,16 +16,16 @@ from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import Field
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.plan import Action, Because, Reason
-from reconciler.core.policy import Kind
+from reconciler.core.plan import Action, HoldReason, Reason
+from reconciler.core.policy import RefusalKind
 from reconciler.documents.plan import (
-    Context,
     Document,
+    PlanContext,
     PolicyFile,
     apply_document,
+    one_or_list,
     plan_document,
     plan_summary,
-    several,
 )
 from reconciler.errors import MmpError
 from reconciler.render.plan_text import plan_text
@@ -36,7 +36,7 @@ from tests.unit.report_samples import large_plans, refused_plan, result_sets, sm
 
 pytestmark = pytest.mark.unmeasured
 
-CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
+CONTEXT = PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64, PolicyFile("mmp-policy.yaml", "1" * 64))
 KINDS = ("plan", "apply", "status")
 FREE_TEXT = {"message", "path", "host", "rule", "measured", "limit", "source"}
 """Keys whose text may be anything but the wrong type."""
@@ -56,7 +56,7 @@ def validator(kind: str) -> Draft202012Validator:
 def plan_documents() -> Iterator[Document]:
     for plan in (*small_plans(), *large_plans()):
         yield plan_document(plan, CONTEXT)
-    yield plan_document(plan_of({BTC: setting("5000/2000/100")}), Context(None, "mmp.yaml", "a" * 64))
+    yield plan_document(plan_of({BTC: setting("5000/2000/100")}), PlanContext(None, "mmp.yaml", "a" * 64))
 
 
 def apply_documents() -> Iterator[Document]:
@@ -120,9 +120,9 @@ def test_the_samples_hold_every_word_a_document_can_say() -> None:
     assert {change["action"] for change in changes} == {*Action}
     assert {change["reason"] for change in changes} == {*Reason}
     assert {change["direction"] for change in changes} == {*Direction, None}
-    assert {change["because"] for change in changes} == {*Because, None} - {Because.STALE}
+    assert {change["because"] for change in changes} == {*HoldReason, None} - {HoldReason.STALE}
     refusals = [refusal for document in plan_documents() for refusal in document["refusals"]]
-    assert {refusal["kind"] for refusal in refusals} == {*Kind}
+    assert {refusal["kind"] for refusal in refusals} == {*RefusalKind}
     assert {refusal["field"] for refusal in refusals} == {*Field, None}
     states = {family["state"] for document in status_documents() for family in document["families"]}
     assert states == {*FamilyState} - {FamilyState.HELD}
@@ -135,8 +135,8 @@ def test_the_samples_hold_every_word_a_document_can_say() -> None:
 )
 def test_several_accounts_are_wrapped_and_one_is_not(kind: str, plural: str) -> None:
     first, second = next(DOCUMENTS[kind]()), next(DOCUMENTS[kind]())
-    assert several(kind, [first]) is first
-    many = several(kind, [first, second])
+    assert one_or_list(kind, [first]) is first
+    many = one_or_list(kind, [first, second])
     assert many == {"format": f"mmp/{plural}/1", plural: [first, second]}
     assert validator(kind).is_valid(many)
     assert not validator(kind).is_valid({**many, plural: [first]})
@@ -447,7 +447,7 @@ def test_the_digest_is_the_reviewed_plan_s() -> None:
 def test_a_name_of_a_file_never_decides_what_is_planned() -> None:
     """Places are told, and are no part of the digest."""
     plan = plan_of({SOL: setting("5000/2000/100")})
-    moved = plan_document(plan, Context(None, "elsewhere/mmp.yml", "f" * 64))
+    moved = plan_document(plan, PlanContext(None, "elsewhere/mmp.yml", "f" * 64))
     assert moved["digest"] == plan_document(plan, CONTEXT)["digest"]
     assert desired({SOL: setting("5000/2000/100")}).path == "mmp.yaml"
 

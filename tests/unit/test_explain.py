@@ -18,8 +18,8 @@ from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.outcome import Outcome
-from reconciler.core.plan import Action, Because, Reason
-from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Kind, Loosening, Policy
+from reconciler.core.plan import Action, HoldReason, Reason
+from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Loosening, Policy, RefusalKind
 from reconciler.core.problems import CATALOGUE, Code
 from reconciler.core.reply import ReplyClass
 from reconciler.errors import Exit
@@ -82,7 +82,9 @@ def test_nothing_is_explained_that_nobody_says() -> None:
     assert sorted(set(ERRORS) - set(codes_said())) == []
 
 
-@pytest.mark.parametrize("words", [Action, Reason, Direction, Because, Outcome, FamilyState, Kind])
+@pytest.mark.parametrize(
+    "words", [Action, Reason, Direction, HoldReason, Outcome, FamilyState, RefusalKind]
+)
 def test_every_word_of_plans_and_results_is_explained(words: type[Action]) -> None:
     assert [word.value for word in words if word.value not in WORDS] == []
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from reconciler.core.failover_loss import HistorySight, may_have_lost
+from reconciler.core.failover_loss import SeenTimeline, may_have_lost
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 
 COUNTS_S = LATEST_ARRIVAL_S + GUARD_S
@@ -20,15 +20,15 @@ AGES_S = (0.0, 1.0, COUNTS_S - 0.01, COUNTS_S, 1e6)
 @pytest.mark.parametrize(("recorded", "current"), list(itertools.permutations(HISTORIES, 2)))
 def test_a_record_of_another_history_lacks_what_nobody_counted(recorded: str, current: str) -> None:
     for history, age in itertools.product(HISTORIES, AGES_S):
-        assert may_have_lost(recorded, HistorySight(current, NOW), HistorySight(history, NOW - age))
-    assert may_have_lost(recorded, HistorySight(current, NOW), None)
+        assert may_have_lost(recorded, SeenTimeline(current, NOW), SeenTimeline(history, NOW - age))
+    assert may_have_lost(recorded, SeenTimeline(current, NOW), None)
 
 
 @pytest.mark.parametrize("current", HISTORIES)
 def test_a_record_of_this_history_is_whole_for_whoever_saw_no_other(current: str) -> None:
-    assert not may_have_lost(current, HistorySight(current, NOW), None)
+    assert not may_have_lost(current, SeenTimeline(current, NOW), None)
     for age in AGES_S:
-        assert not may_have_lost(current, HistorySight(current, NOW), HistorySight(current, NOW - age))
+        assert not may_have_lost(current, SeenTimeline(current, NOW), SeenTimeline(current, NOW - age))
 
 
 @pytest.mark.parametrize(("earlier", "later"), list(itertools.combinations(ORDER, 2)))
@@ -36,14 +36,14 @@ def test_an_old_primary_that_comes_back_is_known_by_the_later_one_whenever_that_
     earlier: str, later: str
 ) -> None:
     for age in AGES_S:
-        assert may_have_lost(earlier, HistorySight(earlier, NOW), HistorySight(later, NOW - age))
+        assert may_have_lost(earlier, SeenTimeline(earlier, NOW), SeenTimeline(later, NOW - age))
 
 
 @pytest.mark.parametrize("seen", ORDER)
 def test_another_cluster_is_no_later_one(seen: str) -> None:
     for age in AGES_S:
-        assert may_have_lost(ELSEWHERE, HistorySight(ELSEWHERE, NOW), HistorySight(seen, NOW - age))
-        assert may_have_lost(seen, HistorySight(seen, NOW), HistorySight(ELSEWHERE, NOW - age))
+        assert may_have_lost(ELSEWHERE, SeenTimeline(ELSEWHERE, NOW), SeenTimeline(seen, NOW - age))
+        assert may_have_lost(seen, SeenTimeline(seen, NOW), SeenTimeline(ELSEWHERE, NOW - age))
 
 
 @pytest.mark.parametrize(("earlier", "later"), list(itertools.combinations(ORDER, 2)))
@@ -51,14 +51,14 @@ def test_a_failover_that_somebody_counted_is_counted_again_only_by_who_may_have_
     earlier: str, later: str
 ) -> None:
     lost = [
-        may_have_lost(later, HistorySight(later, NOW), HistorySight(earlier, NOW - age)) for age in AGES_S
+        may_have_lost(later, SeenTimeline(later, NOW), SeenTimeline(earlier, NOW - age)) for age in AGES_S
     ]
     assert lost == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("age", AGES_S)
 def test_a_record_in_another_table_than_was_seen_may_be_a_restored_one(age: float) -> None:
-    now = HistorySight(ONE, NOW, table=8)
-    assert may_have_lost(ONE, now, HistorySight(ONE, NOW - age, table=7))
-    assert not may_have_lost(ONE, now, HistorySight(ONE, NOW - age, table=8))
+    now = SeenTimeline(ONE, NOW, table=8)
+    assert may_have_lost(ONE, now, SeenTimeline(ONE, NOW - age, table=7))
+    assert not may_have_lost(ONE, now, SeenTimeline(ONE, NOW - age, table=8))
     assert not may_have_lost(ONE, now, None)

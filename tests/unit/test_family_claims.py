@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.controller.family_claims import FamilyClaims, RecordedClaims
 from reconciler.core.model import Desired, Environment, Family
-from reconciler.core.replica_assignment import Claimed
+from reconciler.core.replica_assignment import AccountClaim
 from tests.unit.builders import BTC, ETH, desired, setting
 
 A = setting("5000/2000/100")
@@ -66,8 +66,8 @@ def test_a_key_of_another_user_id_claims_there() -> None:
 # ---- claims of other replicas --------------------------------------------------------------------
 
 
-def other(uid: str, *families: Family, number: int = 5) -> tuple[Claimed, str]:
-    return Claimed(uid, frozenset(families), number), "pod-2 (pid 7)"
+def other(uid: str, *families: Family, number: int = 5) -> tuple[AccountClaim, str]:
+    return AccountClaim(uid, frozenset(families), number), "pod-2 (pid 7)"
 
 
 A_OWNER, B_OWNER = ("a", Environment.LIVE), ("b", Environment.LIVE)
@@ -85,15 +85,17 @@ A_OWNER, B_OWNER = ("a", Environment.LIVE), ("b", Environment.LIVE)
     ],
 )
 def test_who_claimed_a_family_before_elsewhere_has_it(
-    claim: tuple[Claimed, str], environment: Environment, number: int | None, refused: bool
+    claim: tuple[AccountClaim, str], environment: Environment, number: int | None, refused: bool
 ) -> None:
-    ours = {} if number is None else {A_OWNER: (Claimed("1", frozenset({BTC}), number), "pod-1 (pid 7)")}
+    ours = (
+        {} if number is None else {A_OWNER: (AccountClaim("1", frozenset({BTC}), number), "pod-1 (pid 7)")}
+    )
     claims = FamilyClaims(recorded=RecordedClaims(rivals={("b", environment): claim, **ours}))
     problem = claims.claim_families("1", file("a", BTC))
     assert (problem is not None) == refused
     assert problem is None or "kept by pod-2 (pid 7)" in problem.message
     assert claims.claims_to_publish() == {
-        A_OWNER: Claimed("1", frozenset() if refused else frozenset({BTC}))
+        A_OWNER: AccountClaim("1", frozenset() if refused else frozenset({BTC}))
     }
 
 
@@ -122,7 +124,7 @@ def test_an_account_that_is_not_kept_here_any_more_claims_nothing() -> None:
     assert claims.claim_families("1", file("a", BTC)) is None
     assert claims.claim_families("1", file("b", BTC)) is not None
     claims.release(A_OWNER)
-    assert claims.claims_to_publish() == {B_OWNER: Claimed("1", frozenset())}
+    assert claims.claims_to_publish() == {B_OWNER: AccountClaim("1", frozenset())}
     claims.release(B_OWNER)
     assert claims.claims_to_publish() == {}
 
@@ -131,7 +133,7 @@ def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozense
     """Return what is on record of accounts of one User ID that want the same, each with its number."""
     return RecordedClaims(
         rivals={
-            (name, Environment.LIVE): (Claimed("1", families, number), "nobody at this moment")
+            (name, Environment.LIVE): (AccountClaim("1", families, number), "nobody at this moment")
             for name, number in accounts
         }
     )

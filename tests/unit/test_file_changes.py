@@ -15,12 +15,18 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.events import FightBroken, FilesUndecided, Planned, RequestReserved, RequestSettled
+from reconciler.core.events import (
+    FilesStillWritten,
+    HealBreakerTripped,
+    Planned,
+    RequestReserved,
+    RequestSettled,
+)
 from reconciler.core.evidence import newest_file
 from reconciler.core.model import Accepting, FileVersion, LiveRow, Setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.pacing import earliest_slot
-from reconciler.core.plan import Action, Because, Change, Reason
+from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
@@ -185,7 +191,7 @@ def test_while_what_was_found_is_not_decided_on_nothing_is_loosened() -> None:
     assert all(wait_s <= waited < wait_s + 0.5 for wait_s, waited in zip((1, 2, 4), waits, strict=True)), (
         waits
     )
-    assert [event.wait_s for _, event in here.events if isinstance(event, FilesUndecided)] == [1, 2, 4]
+    assert [event.wait_s for _, event in here.events if isinstance(event, FilesStillWritten)] == [1, 2, 4]
 
 
 def test_what_is_decided_on_again_is_loosened_a_second_later() -> None:
@@ -296,7 +302,7 @@ def test_a_fight_under_an_older_file_is_broken_off_as_any_other() -> None:
     here.clock.at(here.clock.now() + 1.0, loosens)
     go(here, 640.0)
     assert [wanted for _, family, wanted in odd.sent if family == BTC] == [TIGHTER] * 3
-    assert len(here.told(FightBroken)) == 1
+    assert len(here.told(HealBreakerTripped)) == 1
 
 
 def last_change(here: World) -> Change | None:
@@ -314,7 +320,7 @@ def test_what_a_newer_file_tightened_is_left_and_reported_with_its_words() -> No
     assert (change.action, change.reason, change.because) == (
         Action.HOLD,
         Reason.CHANGED,
-        Because.DRIFT_POLICY,
+        HoldReason.DRIFT_POLICY,
     )
     assert hold_words(change) == (
         f"a newer settings file was applied at {applied_at:%Y-%m-%d %H:%M:%S}Z: "

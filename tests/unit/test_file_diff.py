@@ -10,10 +10,17 @@ from decimal import Decimal
 import pytest
 
 from reconciler.core.change_direction import Direction, direction
-from reconciler.core.file_diff import compare, gone, is_share_judged, other_uid, paired, windows_not_asked
+from reconciler.core.file_diff import (
+    compare,
+    is_share_judged,
+    match_accounts,
+    other_uid,
+    removed_account_plan,
+    windows_not_asked,
+)
 from reconciler.core.model import Desired, Environment, Family, Field, Setting
 from reconciler.core.pacing import GUARD_S
-from reconciler.core.plan import Action, Basis, Because, Plan, Reason
+from reconciler.core.plan import Action, Basis, HoldReason, Plan, Reason
 from reconciler.core.policy import Loosening, Policy
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.one_family_world import SETTINGS
@@ -38,7 +45,7 @@ def policy(
     )
 
 
-def because(plan: Plan) -> dict[Family, Because | None]:
+def because(plan: Plan) -> dict[Family, HoldReason | None]:
     return {change.family: change.because for change in plan.changes}
 
 
@@ -86,7 +93,7 @@ def test_an_account_that_has_come_is_all_new() -> None:
 
 
 def test_an_account_that_has_gone_is_all_unmanaged() -> None:
-    plan = gone(file_of(BTC="1/1/1", ETH="0/1/1"))
+    plan = removed_account_plan(file_of(BTC="1/1/1", ETH="0/1/1"))
     assert (plan.changes, plan.unchanged, plan.refusals) == ((), (), ())
     assert list(plan.unmanaged) == [BTC, ETH]
     assert plan.basis is Basis.FILE
@@ -100,7 +107,7 @@ def test_accounts_are_matched_by_name_and_environment_in_the_order_of_the_newer_
     old_a, old_b = file_of("a", BTC="1/1/1"), file_of("b", BTC="2/2/2")
     new_b = file_of("b", BTC="3/3/3")
     demo = file_of("a", Environment.DEMO, ETH="4/4/4")
-    pairs, dropped = paired([old_a, old_b], [new_b, demo], nowhere)
+    pairs, dropped = match_accounts([old_a, old_b], [new_b, demo], nowhere)
     assert pairs == ((old_b, new_b), (None, demo))
     assert dropped == (old_a,)
 
@@ -155,7 +162,7 @@ OLD_TWO = at("b.yaml", file_of("two", SOL="1/1/1"), "222")
 def test_an_account_that_was_renamed_is_known_by_its_file_its_user_or_its_families(
     come: Desired, was: Desired | None
 ) -> None:
-    pairs, dropped = paired([OLD_ONE, OLD_TWO], [come], same_path)
+    pairs, dropped = match_accounts([OLD_ONE, OLD_TWO], [come], same_path)
     assert pairs == ((was, come),)
     assert set(map(id, dropped)) == {id(one) for one in (OLD_ONE, OLD_TWO) if one is not was}
 
@@ -169,14 +176,14 @@ def test_where_more_than_one_account_could_be_meant_none_is(old: str, new: str, 
     """Taking the first one could show a loosening of one account as a tightening of another."""
     went = [at("x.yaml", file_of(name, BTC="1/1/1"), uid) for name in old]
     come = [at("y.yaml", file_of(name, BTC="2/2/2"), uid) for name in new]
-    pairs, dropped = paired(went, come, nowhere)
+    pairs, dropped = match_accounts(went, come, nowhere)
     assert (pairs, dropped) == (tuple((None, one) for one in come), tuple(went))
 
 
 def test_what_one_sign_leaves_open_another_may_tell() -> None:
     old = [at(f"{name}.yaml", file_of(name, BTC="1/1/1"), "111") for name in "ab"]
     new = [at(f"{name}.yaml", file_of(f"{name}2", BTC="2/2/2"), "111") for name in "ba"]
-    pairs, dropped = paired(old, new, same_path)
+    pairs, dropped = match_accounts(old, new, same_path)
     assert (pairs, dropped) == (((old[1], new[0]), (old[0], new[1])), ())
 
 
@@ -235,7 +242,7 @@ def test_a_window_is_not_asked_where_the_record_may_refuse_the_change(
 
 def test_a_renamed_account_is_held_to_the_policy_as_any_other() -> None:
     plan = compare(file_of("a", BTC="1/1/100"), file_of("b", BTC="1/1/400"), [policy(factor="2")])
-    assert because(plan) == {BTC: Because.POLICY}
+    assert because(plan) == {BTC: HoldReason.POLICY}
     assert (plan.account, plan.changes[0].direction) == ("b", Direction.LOOSEN)
 
 
@@ -266,13 +273,13 @@ def test_more_protection_is_sent_first() -> None:
 
 def test_without_a_policy_the_guard_holds_whatever_disables() -> None:
     plan = compare(file_of(BTC="5000/2000/100", ETH="1/1/1"), file_of(BTC="0/2000/100", ETH="1/1/2"))
-    assert because(plan) == {BTC: Because.GUARD, ETH: None}
+    assert because(plan) == {BTC: HoldReason.GUARD, ETH: None}
     assert [refusal.rule for refusal in plan.refusals] == ["guard"]
 
 
 def test_a_policy_holds_what_it_refuses() -> None:
     plan = compare(file_of(BTC="1/1/100"), file_of(BTC="1/1/400"), [policy(factor="2")])
-    assert because(plan) == {BTC: Because.POLICY}
+    assert because(plan) == {BTC: HoldReason.POLICY}
     assert plan.refusals[0].sentence == "loosening.maxFactor: ×4, limit ×2"
 
 
@@ -282,17 +289,17 @@ STRICT, LAX = policy(factor="2"), policy(factor="8", disable=True)
 @pytest.mark.parametrize(
     ("policies", "held"),
     [
-        ([STRICT], {BTC: Because.POLICY, ETH: Because.POLICY}),
+        ([STRICT], {BTC: HoldReason.POLICY, ETH: HoldReason.POLICY}),
         ([LAX], {BTC: None, ETH: None}),
-        ([STRICT, LAX], {BTC: Because.POLICY, ETH: Because.POLICY}),
-        ([LAX, STRICT], {BTC: Because.POLICY, ETH: Because.POLICY}),
-        ([None, LAX], {BTC: None, ETH: Because.GUARD}),
-        ([LAX, None], {BTC: None, ETH: Because.GUARD}),
-        ([None, STRICT], {BTC: Because.POLICY, ETH: Because.POLICY}),
+        ([STRICT, LAX], {BTC: HoldReason.POLICY, ETH: HoldReason.POLICY}),
+        ([LAX, STRICT], {BTC: HoldReason.POLICY, ETH: HoldReason.POLICY}),
+        ([None, LAX], {BTC: None, ETH: HoldReason.GUARD}),
+        ([LAX, None], {BTC: None, ETH: HoldReason.GUARD}),
+        ([None, STRICT], {BTC: HoldReason.POLICY, ETH: HoldReason.POLICY}),
     ],
 )
 def test_a_change_has_to_pass_the_policy_before_and_the_policy_after(
-    policies: list[Policy | None], held: dict[Family, Because | None]
+    policies: list[Policy | None], held: dict[Family, HoldReason | None]
 ) -> None:
     old = file_of(BTC="5000/2000/100", ETH="5000/2000/100")
     plan = compare(old, file_of(BTC="5000/2000/400", ETH="0/2000/100"), policies)
@@ -313,7 +320,7 @@ def test_a_protected_family_that_is_removed_is_refused_though_there_is_no_change
 
 def test_removing_an_account_is_refused_for_its_own_protected_families_alone() -> None:
     guard = policy(protected=(ETH, SOL))
-    plan = gone(file_of(BTC="1/1/1", ETH="1/1/1"), [guard, None])
+    plan = removed_account_plan(file_of(BTC="1/1/1", ETH="1/1/1"), [guard, None])
     assert [refusal.family for refusal in plan.refusals] == [ETH]
 
 

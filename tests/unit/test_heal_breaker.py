@@ -8,9 +8,9 @@ from itertools import combinations, product
 import pytest
 
 from reconciler.core.evidence import Reads
-from reconciler.core.heal_breaker import MOST_HEALS, Fight, Heals, fights, healed, without
+from reconciler.core.heal_breaker import MOST_HEALS, ContestedFamily, Heals, forget, record_heal, tripped
 from reconciler.core.model import Family, Known, Setting, Uncertain
-from reconciler.core.plan import Plan, Rules
+from reconciler.core.plan import Plan, PlanConstraints
 from reconciler.core.target import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
 
@@ -18,7 +18,7 @@ A, B = setting("5000/2000/100"), setting("5000/2000/400")
 TEN_MINUTES = 600.0
 
 
-def drifted(family: Family = BTC, wanted: Setting = A, rules: Rules | None = None) -> Plan:
+def drifted(family: Family = BTC, wanted: Setting = A, rules: PlanConstraints | None = None) -> Plan:
     """Return a plan that finds ``family`` looser than it was applied."""
     shown = Reads(read(NOW - 1, {family: row("5000/2000/9999")}))
     known: dict[Family, Known] = {family: confirmed(f"5000/2000/{wanted.qty_limit}", at=NOW - 60)}
@@ -28,7 +28,7 @@ def drifted(family: Family = BTC, wanted: Setting = A, rules: Rules | None = Non
 def heals(moments: Iterable[tuple[Setting, float]], family: Family = BTC) -> Heals:
     made: Heals = {}
     for wanted, at in moments:
-        made = healed(made, family, wanted, at)
+        made = record_heal(made, family, wanted, at)
     return made
 
 
@@ -46,8 +46,8 @@ def test_it_bites_after_three_heals_of_this_setting_within_ten_minutes_and_never
                 # A heal of another setting means that the file changed: what was before is another story.
                 other = max((at for wanted, at in moments if wanted != A), default=0.0)
                 counting = sum(wanted == A and at > max(other, NOW - TEN_MINUTES) for wanted, at in moments)
-                found = fights(heals(moments), drifted(), NOW)
-                assert found == ((Fight(BTC, A, 3),) if counting >= 3 else ()), moments
+                found = tripped(heals(moments), drifted(), NOW)
+                assert found == ((ContestedFamily(BTC, A, 3),) if counting >= 3 else ()), moments
                 bitten += bool(found)
     assert bitten == 9, "three young ones, with each choice of older ones before"
 
@@ -55,8 +55,8 @@ def test_it_bites_after_three_heals_of_this_setting_within_ten_minutes_and_never
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param(drifted(rules=Rules(drift=DriftPolicy.WARN)), id="drift that is only told"),
-        pytest.param(drifted(rules=Rules(paused=frozenset({BTC}))), id="paused"),
+        pytest.param(drifted(rules=PlanConstraints(drift=DriftPolicy.WARN)), id="drift that is only told"),
+        pytest.param(drifted(rules=PlanConstraints(paused=frozenset({BTC}))), id="paused"),
         pytest.param(plan_of({BTC: A}, {BTC: confirmed("5000/2000/400")}), id="a changed file"),
         pytest.param(plan_of({BTC: A}), id="never applied"),
         pytest.param(plan_of({BTC: A}, {BTC: confirmed("5000/2000/100")}), id="in sync"),
@@ -64,13 +64,13 @@ def test_it_bites_after_three_heals_of_this_setting_within_ten_minutes_and_never
     ],
 )
 def test_only_drift_about_to_be_put_back_is_a_fight(plan: Plan) -> None:
-    assert fights(heals([(A, NOW - 1)] * 3), plan, NOW) == ()
+    assert tripped(heals([(A, NOW - 1)] * 3), plan, NOW) == ()
 
 
 def test_an_unanswered_request_is_doubt_and_no_fight() -> None:
     doubtful = Uncertain(confirmed("5000/2000/100", at=NOW - 60), (unresolved("5000/2000/100"),))
     plan = plan_of({BTC: A}, {BTC: doubtful}, Reads(read(NOW - 1, {BTC: row("5000/2000/9999")})))
-    assert fights(heals([(A, NOW - 1)] * 3), plan, NOW) == ()
+    assert tripped(heals([(A, NOW - 1)] * 3), plan, NOW) == ()
 
 
 def test_every_fight_of_a_plan_is_told_in_its_order() -> None:
@@ -78,7 +78,7 @@ def test_every_fight_of_a_plan_is_told_in_its_order() -> None:
     known: dict[Family, Known] = dict.fromkeys((BTC, ETH), confirmed("5000/2000/100", at=NOW - 60))
     plan = plan_of({BTC: A, ETH: A}, known, Reads(read(NOW - 1, rows)))
     both = {**heals([(A, NOW)] * 3, ETH), **heals([(A, NOW)] * 3)}
-    assert [fight.family for fight in fights(both, plan, NOW)] == [BTC, ETH]
+    assert [fight.family for fight in tripped(both, plan, NOW)] == [BTC, ETH]
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -88,5 +88,5 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_a_family_that_is_resumed_begins_anew() -> None:
     both = {**heals([(A, NOW)] * 3, ETH), **heals([(A, NOW)] * 3)}
-    assert without(both, {BTC}) == {ETH: both[ETH]}
-    assert fights(without(both, {BTC}), drifted(), NOW) == ()
+    assert forget(both, {BTC}) == {ETH: both[ETH]}
+    assert tripped(forget(both, {BTC}), drifted(), NOW) == ()

@@ -22,7 +22,7 @@ from reconciler.core.events import (
     PolicyRejected,
 )
 from reconciler.core.model import LiveRow
-from reconciler.core.monitoring.runtime import SILENCE_S, Vitals, after, alive, begun
+from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, alive, apply_event, initial
 from tests.unit.builders import BTC
 from tests.unit.test_loop import A, B, Wire, World, world
 
@@ -40,14 +40,14 @@ class Pulse:
 
     def __init__(self, here: World) -> None:
         self._clock = here.clock
-        self.vitals: Vitals = begun(
+        self.vitals: AccountRuntime = initial(
             here.desired, host="h", simulator=False, live=True, now=here.clock.now()
         )
         self.looks: list[tuple[float, bool]] = []
         here.listeners.append(self.hear)
 
     def hear(self, event: Event) -> None:
-        self.vitals = after(self.vitals, event, now=self._clock.now(), wall=self._clock.wall())
+        self.vitals = apply_event(self.vitals, event, now=self._clock.now(), wall=self._clock.wall())
 
     def look(self) -> None:
         now = self._clock.now()

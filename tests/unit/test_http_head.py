@@ -8,8 +8,8 @@ import time
 import pytest
 
 from reconciler.web.http_head import MALFORMED, MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
-from reconciler.web.request_filter import Refusal, RequestInfo
-from reconciler.web.responses import Answer, text_answer
+from reconciler.web.request_filter import Rejection, RequestInfo
+from reconciler.web.responses import Response, text_response
 
 HEAD = b"GET /livez?verbose HTTP/1.1\r\nHost: localhost:9464\r\nCookie: a=\xe9; b\r\n\r\n"
 READ = RequestInfo("GET", "/livez?verbose", ["localhost:9464"], has_body=False)
@@ -64,11 +64,11 @@ def test_any_bytes_are_read_or_refused() -> None:
     parts = [b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"Host:", b"a", b":", b"\n", b"\x00", b"\xff", b"\t"]
     for _ in range(5000):
         received = b"".join(chance.choices(parts, k=chance.randint(0, 20)))
-        assert isinstance(read_head(received), RequestInfo | Refusal | None)
+        assert isinstance(read_head(received), RequestInfo | Rejection | None)
 
 
 def test_the_head_of_a_response_is_lines_of_ours_alone() -> None:
-    head = response_head(Answer(503, b"not yet\n", "text/plain", {"Allow": "GET"}), at=0)
+    head = response_head(Response(503, b"not yet\n", "text/plain", {"Allow": "GET"}), at=0)
     status_line, *fields = head.decode().split("\r\n")
     assert status_line == "HTTP/1.1 503 Service Unavailable"
     assert fields[-2:] == ["", ""]
@@ -76,4 +76,4 @@ def test_the_head_of_a_response_is_lines_of_ours_alone() -> None:
     assert told["Date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
     assert (told["Content-Length"], told["Content-Type"], told["Allow"]) == ("8", "text/plain", "GET")
     assert told["Connection"] == "close"
-    assert b"Allow" not in response_head(text_answer(200, "ok"), at=0)
+    assert b"Allow" not in response_head(text_response(200, "ok"), at=0)

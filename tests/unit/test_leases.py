@@ -28,25 +28,25 @@ from reconciler.controller.leases import (
 )
 from reconciler.core import replica_assignment
 from reconciler.core import unserved_accounts as core_ability
-from reconciler.core.events import Event, StateAwaited
+from reconciler.core.events import Event, StateFailed
 from reconciler.core.replica_assignment import (
     ABLE,
-    BEAT_S,
+    HEARTBEAT_S,
     LEASE_TTL_S,
     Ability,
-    AccountKey,
-    Claimed,
+    AccountClaim,
+    LeaseName,
+    LeaseTable,
+    OwnershipView,
     Replica,
     ReplicaId,
-    Roster,
-    Shares,
 )
 from reconciler.core.unserved_accounts import (
     RECOVERING_S,
     TRY_AGAIN_S,
     TRY_EVERY_S,
     UNREAD_S,
-    Reading,
+    ReadState,
     Trial,
 )
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
@@ -90,26 +90,26 @@ class World:
         self.time = 1000.0
         self.random = Random(seed)
         self.up = True
-        self.living: dict[ReplicaId, tuple[frozenset[AccountKey], float]] = {}
-        self.leases: dict[AccountKey, ReplicaId] = {}
+        self.living: dict[ReplicaId, tuple[frozenset[LeaseName], float]] = {}
+        self.leases: dict[LeaseName, ReplicaId] = {}
         self.abilities: dict[ReplicaId, Ability] = {}
         self.exchange_up = True
-        self.unreadable: set[AccountKey] = set()
+        self.unreadable: set[LeaseName] = set()
         """Accounts that the exchange does not answer about, to any replica."""
         self.read_every_s = READ_EVERY_S
-        self.taken: list[tuple[float, AccountKey, ReplicaId]] = []
+        self.taken: list[tuple[float, LeaseName, ReplicaId]] = []
         self.processes: dict[ReplicaId, Process] = {}
         self.calm_since = float("inf")
         self.clock_s = 0.0
         self.clock_set_at = float("-inf")
         self.served_beside_s = float("inf")
         self.can_read_since: dict[ReplicaId, float] = {}
-        self.served_at: dict[AccountKey, float] = {}
-        self.last_kept: dict[AccountKey, float] = {}
+        self.served_at: dict[LeaseName, float] = {}
+        self.last_kept: dict[LeaseName, float] = {}
         self._due: list[tuple[float, int, Process]] = []
         self._order = count()
 
-    def start(self, name: ReplicaId, keeps: Collection[AccountKey], *, settling_s: float = 0.0) -> Process:
+    def start(self, name: ReplicaId, keeps: Collection[LeaseName], *, settling_s: float = 0.0) -> Process:
         process = Process(self, name, set(keeps), settling_s=settling_s)
         self.processes[name] = process
         self._later(self.time, process)
@@ -166,7 +166,7 @@ class World:
     def awake(self) -> list[Process]:
         return [one for one in self.processes.values() if not one.dead and one.stopped_until <= self.time]
 
-    def unowned(self) -> list[AccountKey]:
+    def unowned(self) -> list[LeaseName]:
         wanted = {account for one in self.awake() for account in one.configured()}
         return sorted(wanted - {account for one in self.awake() for account in one.may_begin()})
 
@@ -191,12 +191,12 @@ class World:
             if not self.alive(name) and name not in self.leases.values():
                 del self.living[name]
 
-    def roster(self, *, was_alive: bool) -> Roster:
+    def roster(self, *, was_alive: bool) -> LeaseTable:
         living = {name: keeps for name, (keeps, _) in self.living.items() if self.alive(name)}
         owners = {account: owner for account, owner in self.leases.items() if owner in living}
         every = {name: Replica(name, name, 1) for name in living}
         abilities = {name: self.abilities[name] for name in living}
-        return Roster(every, living, owners, was_alive=was_alive, abilities=abilities)
+        return LeaseTable(every, living, owners, was_alive=was_alive, abilities=abilities)
 
 
 SQL = sqlite3.connect(":memory:")
@@ -216,23 +216,23 @@ class Process:
 
     world: World
     name: ReplicaId
-    has: set[AccountKey]
+    has: set[LeaseName]
     settling_s: float = 0.0
     """How long after being let go an account's request in flight may take."""
     dead: bool = False
     stopped_until: float = float("-inf")
     cut: bool = False
-    kept: dict[AccountKey, float] = field(default_factory=dict)
+    kept: dict[LeaseName, float] = field(default_factory=dict)
     """Until when something of the account is under way; infinite while it is kept."""
-    told: list[tuple[str, AccountKey]] = field(default_factory=list)
+    told: list[tuple[str, LeaseName]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     recovered: int = 0
     cut_from_exchange: bool = False
-    refused: set[AccountKey] = field(default_factory=set)
+    refused: set[LeaseName] = field(default_factory=set)
     """Accounts whose key the exchange refuses here."""
-    read: dict[AccountKey, Reading] = field(default_factory=dict)
-    next_read_at: dict[AccountKey, float] = field(default_factory=dict)
-    trials_made: dict[AccountKey, Trial] = field(default_factory=dict)
+    read: dict[LeaseName, ReadState] = field(default_factory=dict)
+    next_read_at: dict[LeaseName, float] = field(default_factory=dict)
+    trials_made: dict[LeaseName, Trial] = field(default_factory=dict)
     unusable: MmpError | None = None
     """What the database says instead of an answer."""
 
@@ -244,10 +244,10 @@ class Process:
         self.stopped_for_good = False
         self.work: Coroutine[float, None, None] = self.member.run()
 
-    def may_begin(self) -> list[AccountKey]:
+    def may_begin(self) -> list[LeaseName]:
         return [account for account in self.kept if self.member.is_owner(account)]
 
-    def under_way(self) -> list[AccountKey]:
+    def under_way(self) -> list[LeaseName]:
         """What it keeps, or still settles."""
         settling = [
             account for account, until in self.kept.items() if self.world.time < until < float("inf")
@@ -270,31 +270,31 @@ class Process:
 
     # -- replica.Accounts ------------------------------------------------------------------------
 
-    def configured(self) -> frozenset[AccountKey]:
+    def configured(self) -> frozenset[LeaseName]:
         return frozenset(self.has)
 
-    def claims_made(self) -> Mapping[AccountKey, Claimed]:
+    def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
         return {}
 
-    def begin(self, account: AccountKey, before: ReplicaId | None) -> None:
+    def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         assert self.ended(account), "what is not over is not begun again"
         self.kept[account] = float("inf")
-        self.read[account], self.next_read_at[account] = Reading(), self.world.time + FIRST_READ_S
+        self.read[account], self.next_read_at[account] = ReadState(), self.world.time + FIRST_READ_S
         self.told.append((f"from {before}" if before else "begin", account))
 
-    def end(self, account: AccountKey, *, lost: bool, unable: bool = False) -> None:
+    def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         self.kept[account] = self.world.time + self.world.random.uniform(0, self.settling_s)
         self.told.append(("lost" if lost else "unable" if unable else "end", account))
         del self.read[account], self.next_read_at[account]
 
-    def readings(self) -> Mapping[AccountKey, Reading]:
+    def readings(self) -> Mapping[LeaseName, ReadState]:
         """Read what was due since the last call, each when it was."""
         for account in self.read:
             while self.next_read_at[account] <= self.world.time:
                 self._read_live(account, self.next_read_at[account])
         return dict(self.read)
 
-    def _read_live(self, account: AccountKey, at: float) -> None:
+    def _read_live(self, account: LeaseName, at: float) -> None:
         before = self.read[account]
         fails = self._fails(account)
         if account in self.refused and not fails:
@@ -303,29 +303,29 @@ class Process:
             since = at if before.failing_since is None else before.failing_since
             self.read[account] = replace(before, failing_since=since)
         else:
-            self.read[account] = Reading(read_at=at)
+            self.read[account] = ReadState(read_at=at)
         self.next_read_at[account] = at + (RETRY_READ_S if fails else self.world.read_every_s)
 
     def read_soon(self) -> None:
         for account in sorted(self.read)[:1]:
             self.next_read_at[account] = min(self.next_read_at[account], self.world.time)
 
-    def trials(self) -> Mapping[AccountKey, Trial]:
+    def trials(self) -> Mapping[LeaseName, Trial]:
         return dict(self.trials_made)
 
-    def try_reading(self, account: AccountKey) -> None:
+    def try_reading(self, account: LeaseName) -> None:
         assert account not in self.read, "what runs here is read by its loop"
         fails, refused = self._fails(account), account in self.refused
         self.trials_made[account] = Trial(self.world.time, not fails and not refused, refused and not fails)
 
-    def _fails(self, account: AccountKey) -> bool:
+    def _fails(self, account: LeaseName) -> bool:
         world = self.world
         return self.cut_from_exchange or not world.exchange_up or account in world.unreadable
 
-    def ended(self, account: AccountKey) -> bool:
+    def ended(self, account: LeaseName) -> bool:
         return self.kept.get(account, float("-inf")) <= self.world.time
 
-    def seen(self, roster: Roster) -> None:
+    def seen(self, roster: LeaseTable) -> None:
         assert self.name in roster.replicas
 
     def state_recovered(self) -> None:
@@ -335,10 +335,10 @@ class Process:
 
     async def beat(
         self,
-        keeps: frozenset[AccountKey],
-        claims: Mapping[AccountKey, Claimed],
+        keeps: frozenset[LeaseName],
+        claims: Mapping[LeaseName, AccountClaim],
         ability: Ability = ABLE,
-    ) -> Roster:
+    ) -> LeaseTable:
         del claims
         await self._reach()
         self.world.abilities[self.name] = ability
@@ -349,9 +349,9 @@ class Process:
         await self._answer()
         return roster
 
-    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
+    async def take(self, accounts: Collection[LeaseName]) -> Mapping[LeaseName, ReplicaId | None]:
         await self._reach()
-        taken: dict[AccountKey, ReplicaId | None] = {}
+        taken: dict[LeaseName, ReplicaId | None] = {}
         for account in sorted(accounts) if self.world.alive(self.name) else ():
             owner = self.world.leases.get(account)
             if owner is None or not self.world.alive(owner):
@@ -361,7 +361,7 @@ class Process:
         await self._answer()
         return taken
 
-    async def release(self, accounts: Collection[AccountKey]) -> None:
+    async def release(self, accounts: Collection[LeaseName]) -> None:
         await self._reach()
         for account in accounts:
             assert self.ended(account), "an account is another's to take only when nothing is under way"
@@ -398,7 +398,7 @@ class Until:
         yield self._instant
 
 
-def accounts(number: int) -> set[AccountKey]:
+def accounts(number: int) -> set[LeaseName]:
     return {f"desk-{each:02}.live.okx" for each in range(number)}
 
 
@@ -429,7 +429,7 @@ def test_a_newcomer_gets_its_share_within_three_beats_and_only_that_moves() -> N
         world.start(name, accounts(30))
     world.run(60.0)
     world.start("c", accounts(30))
-    world.run(3 * BEAT_S)
+    world.run(3 * HEARTBEAT_S)
     assert world.shares() == [10, 10, 10]
     assert len(world.taken) == 40
 
@@ -441,7 +441,7 @@ def test_the_accounts_of_a_dead_one_are_taken_over_in_time(died_at: float) -> No
         world.start(name, accounts(30))
     world.run(died_at)
     world.processes["b"].dead = True
-    world.run(LEASE_TTL_S + BEAT_S + 0.1)
+    world.run(LEASE_TTL_S + HEARTBEAT_S + 0.1)
     assert world.unowned() == []
     assert world.shares() == [15, 15]
     others = [word for one in world.awake() for word, _ in one.told if word.startswith("from")]
@@ -558,7 +558,7 @@ def sharing_evenly(*names: ReplicaId, number: int = 10, read_every_s: float = RE
     return world
 
 
-def moved_since(world: World, at: float) -> Counter[AccountKey]:
+def moved_since(world: World, at: float) -> Counter[LeaseName]:
     return Counter(account for when, account, _ in world.taken if when > at)
 
 
@@ -620,7 +620,7 @@ def test_an_account_whose_key_is_refused_moves_alone_and_once() -> None:
     one, began = world.processes["a"], world.time
     account = one.may_begin()[0]
     one.refused = {account}
-    world.run(READ_EVERY_S + 3 * BEAT_S)
+    world.run(READ_EVERY_S + 3 * HEARTBEAT_S)
     assert account in world.processes["b"].may_begin()
     world.run(TRY_AGAIN_S[0] - READ_EVERY_S)
     assert moved_since(world, began)[account] == 1
@@ -646,7 +646,7 @@ def test_one_that_stays_cut_off_is_given_nothing_to_try_and_gets_its_share_once_
     world.run(5000.0)
     assert len(world.taken) == before
     world.processes["a"].cut_from_exchange = False
-    world.run(TRY_EVERY_S + TRY_EVERY_S + RECOVERING_S + 4 * BEAT_S)
+    world.run(TRY_EVERY_S + TRY_EVERY_S + RECOVERING_S + 4 * HEARTBEAT_S)
     assert world.shares() == [5, 5]
 
 
@@ -657,7 +657,7 @@ def test_one_that_is_cut_off_again_and_again_gets_accounts_less_and_less_often()
         one.cut_from_exchange = not one.cut_from_exchange
         world.run(150.0)
     tries = [when for when, account, name in world.taken if name == "a" and when > began]
-    rounds = [later for earlier, later in pairwise([began, *tries]) if later - earlier > 4 * BEAT_S]
+    rounds = [later for earlier, later in pairwise([began, *tries]) if later - earlier > 4 * HEARTBEAT_S]
     assert 3 <= len(rounds) <= len(TRY_AGAIN_S)
     apart = [later - earlier for earlier, later in pairwise(rounds)]
     assert all(later >= earlier for earlier, later in pairwise(apart))
@@ -748,7 +748,7 @@ def test_a_rule_that_keeps_accounts_from_who_gave_them_up_is_seen(monkeypatch: p
         cut_one_after_the_other(IN_TURN[-1])
 
 
-def believes_everybody(shares: Shares, replica: ReplicaId, account: AccountKey) -> bool:
+def believes_everybody(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> bool:
     """Ask no sign of one that could read, so that an outage of the exchange moves accounts."""
     return account not in shares.ability(replica).unable
 
@@ -795,7 +795,7 @@ def test_whatever_is_cut_off_a_healthy_one_ends_up_with_the_accounts(seed: int) 
     assert set(world.unowned()) <= elsewhere
 
 
-def _disturb_reading(world: World, random: Random, newcomer: ReplicaId, every: set[AccountKey]) -> None:
+def _disturb_reading(world: World, random: Random, newcomer: ReplicaId, every: set[LeaseName]) -> None:
     living = world.awake()
     match random.randrange(5):
         case 0:
@@ -826,7 +826,7 @@ def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> N
     world.run(0.2)
     assert woken.may_begin() == []
     assert [account for word, account in woken.told if word == "lost"] == before
-    world.run(COMING_BACK_S + 3 * BEAT_S)
+    world.run(COMING_BACK_S + 3 * HEARTBEAT_S)
     assert world.shares() == [10, 10, 10]
 
 
@@ -835,7 +835,7 @@ def test_a_short_stop_moves_nothing() -> None:
     for name in "ab":
         world.start(name, accounts(10))
     world.run(30.0)
-    world.processes["a"].stopped_until = world.time + LEASE_TTL_S - BEAT_S - 0.1
+    world.processes["a"].stopped_until = world.time + LEASE_TTL_S - HEARTBEAT_S - 0.1
     world.run(30.0)
     assert len(world.taken) == 10
 
@@ -854,7 +854,7 @@ def test_a_database_that_is_away_stops_everybody_and_moves_nothing() -> None:
     world.run(DEADLINE_S + RETRY_S + COMING_BACK_S)
     assert [one.may_begin() for one in world.awake()] == shares
     assert len(world.taken) == 30
-    assert {type(event) for event in world.awake()[0].events} == {StateAwaited}
+    assert {type(event) for event in world.awake()[0].events} == {StateFailed}
 
 
 DAMAGED = StateUnusable("state-damaged", "a page is damaged")
@@ -869,7 +869,7 @@ def test_what_a_person_has_to_mend_is_waited_out_once_the_state_was_usable(probl
     one.unusable = problem
     world.run(30.0)
     assert one.may_begin() == []
-    assert {type(event) for event in one.events} == {StateAwaited}
+    assert {type(event) for event in one.events} == {StateFailed}
     assert one.recovered == 0
     one.unusable = None
     world.run(RETRY_S + 0.1)
@@ -906,9 +906,9 @@ def test_what_is_in_flight_is_settled_before_another_may_take_it() -> None:
     world.start("a", accounts(10), settling_s=12.0)
     world.run(30.0)
     world.start("b", accounts(10))
-    world.run(3 * BEAT_S)
+    world.run(3 * HEARTBEAT_S)
     assert len(world.processes["b"].may_begin()) < 5
-    world.run(12.0 + BEAT_S)
+    world.run(12.0 + HEARTBEAT_S)
     assert world.shares() == [5, 5]
 
 
@@ -930,9 +930,9 @@ def test_a_new_file_is_kept_at_the_next_round_and_rounds_are_not_hurried_without
     one = world.start("a", accounts(1))
     world.run(10.0)
     one.has |= {"new.live.okx"}
-    world.run(BEAT_S + 0.1)
+    world.run(HEARTBEAT_S + 0.1)
     assert "new.live.okx" in one.may_begin()
-    assert SHORTEST_ROUND_S < BEAT_S
+    assert SHORTEST_ROUND_S < HEARTBEAT_S
 
 
 def test_a_stopping_one_goes_no_further_round() -> None:
@@ -940,7 +940,7 @@ def test_a_stopping_one_goes_no_further_round() -> None:
     one = world.start("a", accounts(1))
     world.run(10.0)
     one.stopped_for_good = True
-    world.run(BEAT_S + 0.1)
+    world.run(HEARTBEAT_S + 0.1)
     last = world.living["a"]
     world.run(30.0)
     assert world.living["a"] == last
@@ -971,7 +971,7 @@ def test_whatever_happens_no_two_act_and_all_is_owned_once_it_ends(seed: int) ->
     assert len(world.taken) == moved
 
 
-def _disturb(world: World, random: Random, newcomer: ReplicaId, every: set[AccountKey]) -> None:
+def _disturb(world: World, random: Random, newcomer: ReplicaId, every: set[LeaseName]) -> None:
     """Let one thing happen."""
     living = [one for one in world.processes.values() if not one.dead]
     match random.randrange(7):
@@ -1008,6 +1008,6 @@ def test_nobody_asks_for_too_much() -> None:
     every = accounts(300)
     for number in range(10):
         world.start(f"r{number}", every)
-        world.run(5 * BEAT_S)
+        world.run(5 * HEARTBEAT_S)
     assert world.shares() == [30] * 10
     assert len(world.taken) == 300 + sum(300 // number for number in range(2, 11))

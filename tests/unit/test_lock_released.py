@@ -26,10 +26,10 @@ from reconciler.controller.reconcile import (
     identify,
     reconcile,
 )
-from reconciler.core.events import Event, LockAwaited, RequestSettled
-from reconciler.core.model import Desired, Environment, Family, Kind, LiveRow, Setting
+from reconciler.core.events import Event, RequestSettled, StateLockTimedOut
+from reconciler.core.model import Desired, Environment, ExchangeKind, Family, LiveRow, Setting
 from reconciler.core.outcome import Outcome
-from reconciler.core.plan import Action, Because
+from reconciler.core.plan import Action, HoldReason
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, SignedRequest
@@ -133,7 +133,7 @@ class Process:
         self.desired: Desired = replace(desired(families), sha256=sha256)
         self.store: KeptAccount = here.disk.open(
             clock=self.clock, boot="boot-1", lock_timeout_s=5.0
-        ).account("main", Environment.LIVE, Kind.OKX)
+        ).account("main", Environment.LIVE, ExchangeKind.OKX)
         self.events: list[tuple[float, Event]] = []
         self.stopped = False
         self.memory = InMemoryState()
@@ -267,7 +267,7 @@ def test_a_newer_file_of_run_is_not_loosened_again_by_the_apply_that_still_waits
     assert [value for _, value in here.sent(THIRD)] == [C]
     assert ends[0].plan is not None
     [left] = [change for change in ends[0].plan.changes if change.family == THIRD]
-    assert (left.action, left.because, left.other_file) == (Action.HOLD, Because.DRIFT_POLICY, True)
+    assert (left.action, left.because, left.other_file) == (Action.HOLD, HoldReason.DRIFT_POLICY, True)
 
 
 def test_a_family_that_was_applied_and_then_written_by_run_is_left_to_run() -> None:
@@ -326,7 +326,7 @@ def test_an_apply_waits_for_the_lock_until_its_deadline_and_reports_what_it_did(
     assert isinstance(ends[0].end, TimedOut)
     assert apply.memory.done == {OTHER: Outcome.APPLIED}
     assert apply.clock.now() - here.begun_at == pytest.approx(60.0, abs=0.2)
-    told = [event.message for _, event in apply.events if isinstance(event, LockAwaited)]
+    told = [event.message for _, event in apply.events if isinstance(event, StateLockTimedOut)]
     assert len(told) == 1
     assert "import" in told[0]
 

@@ -18,51 +18,51 @@ from reconciler.core.events import (
     READING_LIVE,
     Adopted,
     AttemptsEnded,
-    Cause,
     ClockMeasured,
     ClockSynced,
     ClockUnmeasured,
     Compared,
     ConfigAccepted,
-    ConfigAwaited,
+    ConfigMissing,
     ConfigRejected,
-    ConfigWithdrawn,
     ControlledElsewhere,
     ControlTaken,
     Event,
     ExchangeFailed,
-    FightBroken,
-    FilesPolled,
-    FilesUndecided,
+    FilesStillWritten,
+    HealBreakerTripped,
     Identified,
     KeyMayWithdraw,
     KeyReplaced,
     LeaseEnded,
     LeaseTaken,
     LiveReadDone,
-    LockAwaited,
     LoopFailed,
+    LoopIdle,
+    LoopResumed,
     OddRowsSeen,
-    Parked,
     PassEnded,
     Planned,
     PolicyAccepted,
     PolicyRejected,
     ReadFailed,
+    RejectedConfigRemoved,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
-    StateAwaited,
+    SettingRejected,
+    StateFailed,
+    StateLockTimedOut,
     Waiting,
-    WentIdle,
-    WentOn,
+    WaitReason,
+    WatchDegraded,
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.pacing import Ledger
-from reconciler.core.plan import Reason, Rules
+from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.render.glossary import READ_AGAIN
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
@@ -117,7 +117,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"plan": "Plan: 1 to set (1 tighten), 1 unchanged. No waiting.", "digest": PLAN.digest},
     ),
     (
-        Waiting(NOW + 10, Cause.SLOT, BTC, 3, NOW + 20),
+        Waiting(NOW + 10, WaitReason.SLOT, BTC, 3, NOW + 20),
         "debug",
         "waiting",
         {"for": "slot", "family": "BTC-USD", "remaining": 3},
@@ -173,7 +173,9 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"families": ["BTC-USD"]},
     ),
     (
-        Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error"), None),
+        SettingRejected(
+            BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error"), None
+        ),
         "error",
         "setting refused by the exchange",
         {
@@ -184,7 +186,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         },
     ),
     (
-        FilesUndecided(BTC, 2.0),
+        FilesStillWritten(BTC, 2.0),
         "warning",
         "change waits: settings file or policy is being written, or is invalid",
         {"family": "BTC-USD", "wait_s": 2.0},
@@ -196,7 +198,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"family": "BTC-USD", "late_s": 10.0},
     ),
     (
-        FightBroken(BTC, A, 3),
+        HealBreakerTripped(BTC, A, 3),
         "error",
         "fight broken off: paused",
         {
@@ -222,13 +224,13 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (ClockMeasured(), "info", "the exchange's clock can be measured again", {}),
     (PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
     (
-        LockAwaited("the state is held by pid 7"),
+        StateLockTimedOut("the state is held by pid 7"),
         "warning",
         "state is locked",
         {"reason": "the state is held by pid 7"},
     ),
     (
-        ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
+        ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
         "warning",
         "standing by: another process controls the account, nothing is written from here",
         {"controller": "pid 7 on desk-1 (run, since 2026-03-01T02:00:00Z)"},
@@ -247,7 +249,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"code": "credentials-missing", "reason": "OKX_API_KEY is not set", "hint": "set it"},
     ),
     (
-        ConfigAwaited(("mmp.yaml",)),
+        ConfigMissing(("mmp.yaml",)),
         "info",
         "waiting for a file of desired settings",
         {"paths": ["mmp.yaml"]},
@@ -278,8 +280,8 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "policy rejected; no valid version yet: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
-    (ConfigWithdrawn("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),
-    (FilesPolled("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
+    (RejectedConfigRemoved("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),
+    (WatchDegraded("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
     (LeaseTaken(""), "info", "kept by this replica", {}),
     (
         LeaseTaken("pod-1 (pid 7)"),
@@ -296,7 +298,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     ),
     (LeaseEnded(lost=True), "warning", "taken over by another replica", {}),
     (
-        StateAwaited("state-unavailable", "the connection was lost", 7.0),
+        StateFailed("state-unavailable", "the connection was lost", 7.0),
         "error",
         "state cannot be used",
         {"code": "state-unavailable", "reason": "the connection was lost"},
@@ -323,7 +325,7 @@ def test_an_event_is_told(event: Event, level: str, message: str, values: dict[s
 
 
 def test_every_event_is_in_the_table() -> None:
-    unsaid = {Compared, WentIdle, WentOn}
+    unsaid = {Compared, LoopIdle, LoopResumed}
     assert {type(event) for event, *_ in ROWS} == set(get_args(Event)) - unsaid
 
 
@@ -475,8 +477,8 @@ def test_of_a_question_nobody_is_told_that_it_counts_as_sent(lines: io.StringIO)
 def test_what_only_a_watching_program_wants_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(log_format="json", level="debug", color=False)
     observe = logs.observer("main", "live", simulator=False)
-    observe(WentIdle(NOW))
-    observe(Compared(desired({BTC: A}), {}, Ledger(), (), Rules(), PLAN, True))
+    observe(LoopIdle(NOW))
+    observe(Compared(desired({BTC: A}), {}, Ledger(), (), PlanConstraints(), PLAN, True))
     assert capsys.readouterr().err == ""
 
 

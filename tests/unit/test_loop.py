@@ -35,19 +35,19 @@ from reconciler.core.events import (
     Identified,
     KeyReplaced,
     LiveReadDone,
-    LockAwaited,
     RequestSettled,
-    StateAwaited,
+    StateFailed,
+    StateLockTimedOut,
 )
 from reconciler.core.model import (
     AccountInfo,
-    Budget,
     Desired,
     Environment,
+    ExchangeKind,
     Family,
-    Kind,
     LiveRead,
     LiveRow,
+    RateBudget,
     Setting,
 )
 from reconciler.core.pacing import earliest_slot
@@ -229,7 +229,7 @@ class World:
     def process(self, account: str = "main") -> KeptAccount:
         """Return the store as one more process on the same state sees it."""
         state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=self.lock_timeout_s)
-        return state.account(account, Environment.LIVE, Kind.OKX)
+        return state.account(account, Environment.LIVE, ExchangeKind.OKX)
 
     def want(self, families: Mapping[Family, Setting], expected_uid: str | None = None) -> None:
         """Replace the file's content, as the watcher does."""
@@ -537,7 +537,7 @@ def test_a_locked_state_is_waited_for() -> None:
     here.clock.at(1010.0, lambda: asyncio.get_running_loop().create_task(hold()))
     here.clock.at(1020.0, lambda: here.want({BTC: B}))
     here.run(80.0)
-    waits = here.told(LockAwaited)
+    waits = here.told(StateLockTimedOut)
     assert len(waits) > 10
     assert min(gaps(waits)) >= LOCKED_RETRY_S
     assert [(time >= 1050.0, wanted) for time, _, wanted in here.exchange.sent] == [(False, A), (True, B)]
@@ -554,7 +554,7 @@ def test_an_idle_loop_does_not_hold_the_lock() -> None:
     here.clock.at(1050.0, lambda: asyncio.get_running_loop().create_task(take()))
     here.run(100.0)
     assert held == ["taken"]
-    assert here.told(LockAwaited) == []
+    assert here.told(StateLockTimedOut) == []
 
 
 def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,7 +616,7 @@ def test_another_state_in_use_on_this_machine_is_told_once_and_asked_about_again
     """It took this one's place after this loop had been identified."""
     asked, until = [], 1200.0
 
-    async def register(_: KeptAccount, __: Budget) -> None:
+    async def register(_: KeptAccount, __: RateBudget) -> None:
         asked.append(here.clock.now())
         if len(asked) > 1 and asked[-1] < until:
             raise AccountProblem("state-second", "another state is in use", "use that one")
@@ -634,7 +634,7 @@ def test_a_state_without_the_newest_request_is_asked_about_again_once_that_does_
 ) -> None:
     until = 1017.0
 
-    async def register(_: KeptAccount, __: Budget) -> None:
+    async def register(_: KeptAccount, __: RateBudget) -> None:
         if here.clock.now() < until:
             problem = AccountProblem("state-behind", "a request is not on record", "wait")
             problem.wait_s = until - here.clock.now()
@@ -798,7 +798,7 @@ def test_a_state_that_is_away_is_waited_for_with_back_off(
 
     monkeypatch.setattr(KeptAccount, step, away)
     here.run(300.0)
-    waits = here.told(StateAwaited)
+    waits = here.told(StateFailed)
     assert len(waits) == (1 if step == "settle" else 8)
     assert sorted(gaps(waits)) == gaps(waits)
     assert max(gaps(waits), default=0.0) <= MAX_BACK_OFF_S + 1.0

@@ -22,7 +22,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
 from reconciler.core.outcome import Outcome
-from reconciler.core.plan import Because, Plan
+from reconciler.core.plan import HoldReason, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.saved_plan import reviewed as reviewed_of
@@ -81,7 +81,7 @@ def go(here: World, seconds: float) -> None:
     here.run(seconds)
 
 
-def held(here: World) -> dict[Family, Because | None]:
+def held(here: World) -> dict[Family, HoldReason | None]:
     """Return why each family of the last plan is held."""
     plans = [event.plan for _, event in here.events if isinstance(event, Planned)]
     return {change.family: change.because for change in plans[-1].changes}
@@ -229,7 +229,7 @@ def test_drift_that_appears_after_a_review_is_not_put_back(reviewed: bool) -> No
     assert {family for _, family, _ in odd.sent} == {*three, *(() if reviewed else (ETH,))}
     if reviewed:
         assert result.plan is not None
-        assert {change.family: change.because for change in result.plan.changes} == {ETH: Because.STALE}
+        assert {change.family: change.because for change in result.plan.changes} == {ETH: HoldReason.STALE}
 
 
 def test_a_review_waits_ten_seconds_for_a_doubtful_family_and_names_it_as_held() -> None:
@@ -273,7 +273,7 @@ def test_a_partial_list_does_not_undo_what_the_desk_tightened(own_read: Reply | 
     go(here, 200.0)  # a restart, whose own reads never showed the row
     assert len(odd.sent) == sent
     if own_read is not None:
-        assert held(here)[BTC] is Because.UNREADABLE
+        assert held(here)[BTC] is HoldReason.UNREADABLE
         assert here.told(ReadFailed) != []
 
 
@@ -351,7 +351,7 @@ def test_a_file_that_lags_loosens_nothing_until_it_changes() -> None:
     by_apply(here, newer)
     go(here, 120.0)
     assert odd.live[BTC].setting == TIGHTER
-    assert held(here)[BTC] is Because.DRIFT_POLICY
+    assert held(here)[BTC] is HoldReason.DRIFT_POLICY
     odd.live[BTC] = LiveRow(B)
     go(here, 40.0)
     assert odd.live[BTC].setting == TIGHTER, "what became looser is healed to what the newer file says"
@@ -395,7 +395,7 @@ def test_a_renamed_account_keeps_its_doubts_and_its_pauses() -> None:
     here.desired = desired({BTC: A, ETH: A}, account="renamed")
     odd.writing = None
     go(here, 3.0)
-    assert held(here) == {BTC: None, ETH: Because.PAUSED}, "it may land yet, so it is not in sync"
+    assert held(here) == {BTC: None, ETH: HoldReason.PAUSED}, "it may land yet, so it is not in sync"
 
 
 def test_without_live_reads_a_busy_reply_is_no_proof() -> None:

@@ -12,8 +12,8 @@ from markdown_it.token import Token
 
 from reconciler.core.model import Family
 from reconciler.core.policy_change import FileChange, PolicyChange
-from reconciler.core.problems import printable
-from reconciler.documents.plan import Context, Identity, PolicyFile
+from reconciler.core.problems import escape_unprintable
+from reconciler.documents.plan import IdentityChange, PlanContext, PolicyFile
 from reconciler.render.markdown_escape import MAX_TEXT, cell, code
 from reconciler.render.plan_markdown import plans_markdown
 from tests.unit.builders import setting
@@ -33,14 +33,17 @@ def test_there_are_a_hundred_payloads() -> None:
 
 def shown(payload: str) -> str:
     """Return how a payload must read: control characters spelled out, cut when it is very long."""
-    text = printable(payload)
+    text = escape_unprintable(payload)
     return (text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…") or "(empty)"
 
 
 @pytest.mark.parametrize("payload", MARKUP, ids=repr)
 def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) -> None:
     policy = PolicyFile(payload, "1" * 64)
-    known = Identity("expect.uid", payload, payload), Identity("credentials.prefix", payload, payload)
+    known = (
+        IdentityChange("expect.uid", payload, payload),
+        IdentityChange("credentials.prefix", payload, payload),
+    )
     old = replace(
         OLD,
         path=payload,
@@ -50,7 +53,7 @@ def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) ->
         environment=payload,
         identity=known,
     )
-    context = Context(payload, payload, payload[:64], policy, old=old)
+    context = PlanContext(payload, payload, payload[:64], policy, old=old)
     plan = replace(between(), account=payload)
     harmless = replace(
         BETWEEN,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.file_diff import compare, gone
+from reconciler.core.file_diff import compare, removed_account_plan
 from reconciler.core.model import Desired, Family
 from reconciler.core.policy import Loosening
 from reconciler.render.plan_markdown import plans_markdown
@@ -80,7 +80,7 @@ def test_cutting_for_size_leaves_out_what_is_least_bad_over_all_accounts() -> No
 def test_whatever_the_number_of_families_the_form_holds(count: int) -> None:
     plan = compare(*crowd(count))
     hold_to_the_form(plans_markdown([(plan, BETWEEN)]))
-    hold_to_the_form(plans_markdown([(gone(crowd(count)[0]), BETWEEN)]))
+    hold_to_the_form(plans_markdown([(removed_account_plan(crowd(count)[0]), BETWEEN)]))
     hold_to_the_form(plans_markdown([(compare(None, crowd(count)[1]), BETWEEN)]))
 
 

@@ -24,19 +24,19 @@ from reconciler.core.events import (
     PolicyRejected,
 )
 from reconciler.core.model import Field, LiveRow
-from reconciler.core.monitoring.protection import Standing
-from reconciler.core.monitoring.runtime import after, begun
-from reconciler.core.monitoring.unloaded_files import unkept_after
+from reconciler.core.monitoring.protection import Protection
+from reconciler.core.monitoring.runtime import apply_event, initial
+from reconciler.core.monitoring.unloaded_files import with_event
 from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnavailable
-from reconciler.web.latest_state import Board, Watched
+from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page import labels
 from reconciler.web.page.view_model import page_view
 from reconciler.web.probes import live_checks, ready_checks
-from reconciler.web.status_api import status_answer
+from reconciler.web.status_api import status_response
 from tests.unit.builders import BTC, desired, setting
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, Clock, World
 
@@ -64,13 +64,13 @@ class Scene:
 
     here: World
     live: bool = True
-    board: Board = field(init=False)
+    board: LatestState = field(init=False)
     policy: PolicyInForce = field(default_factory=PolicyInForce)
 
     def __post_init__(self) -> None:
         here, clock = self.here, self.here.clock
-        self.board = Board("1.2.3", clock.wall())
-        self._vitals = begun(
+        self.board = LatestState("1.2.3", clock.wall())
+        self._vitals = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=self.live, now=clock.now()
         )
         self.hear(ConfigAccepted("mmp.yaml", here.desired.sha256))
@@ -79,12 +79,12 @@ class Scene:
     def hear(self, event: Event) -> None:
         """Take an event of the account."""
         now, wall = self.here.clock.now(), self.here.clock.wall()
-        self._vitals = after(self._vitals, event, now=now, wall=wall)
-        self.board.put("main/live", Watched(self._vitals, self.here.interval_s))
+        self._vitals = apply_event(self._vitals, event, now=now, wall=wall)
+        self.board.put("main/live", AccountSnapshot(self._vitals, self.here.interval_s))
 
     def hear_of_none(self, event: Event) -> None:
         """Take an event of no account."""
-        self.board.unkept = unkept_after(self.board.unkept, event, wall=self.here.clock.wall())
+        self.board.unloaded = with_event(self.board.unloaded, event, wall=self.here.clock.wall())
 
     def want(self, sha256: str, quantity: str) -> None:
         """Replace the file, as the watcher does."""
@@ -217,62 +217,74 @@ def policy_never_held_and_file_changed(quantity: str) -> Happens:
     return happens
 
 
-SITUATIONS: list[tuple[str, Happens, float, Standing, bool]] = [
-    ("all is well", nothing, 5, Standing.PROTECTED, True),
-    ("all is well for an hour", nothing, HOUR_S, Standing.PROTECTED, True),
-    ("state lost a moment ago", state_is_lost, 60, Standing.PROTECTED, False),
-    ("state lost an hour ago", state_is_lost, HOUR_S, Standing.UNKNOWN, False),
-    ("state locked for an hour", is_locked, HOUR_S, Standing.UNKNOWN, True),
-    ("file changed while locked", is_locked_and_changed, 20, Standing.UNKNOWN, True),
-    ("key refused for an hour", key_is_refused, HOUR_S, Standing.UNKNOWN, True),
-    ("key refused to a write", key_is_refused_to_a_write, 50, Standing.EXPOSED, True),
-    ("file changed while the key is refused", key_is_refused_and_file_changed, 45, Standing.UNKNOWN, True),
-    ("reads fail for a minute", reads_fail, 60, Standing.PROTECTED, True),
-    ("reads fail for an hour", reads_fail, HOUR_S, Standing.UNKNOWN, True),
-    ("reads fail, then the clock goes back", clock_goes(-HOUR_S, reads_fail), 600, Standing.UNKNOWN, True),
-    ("the clock goes back", clock_goes(-HOUR_S), 5, Standing.PROTECTED, True),
-    ("the clock goes ahead", clock_goes(HOUR_S), 5, Standing.PROTECTED, True),
-    ("drifted looser, left alone", drifts("5000/2000/400"), 60, Standing.EXPOSED, True),
-    ("drifted tighter, left alone", drifts("5000/2000/50"), 60, Standing.TIGHTER, True),
-    ("drifted looser, then reads fail", drifts("5000/2000/400"), HOUR_S, Standing.EXPOSED, True),
-    ("paused and drifted looser", is_paused, 60, Standing.EXPOSED, True),
-    ("frozen until reset", freezes, 60, Standing.FROZEN, True),
-    ("file emptied", file_is(Code.EMPTY_FILE), 60, Standing.PROTECTED, True),
-    ("file removed", file_is(Code.FILE_MISSING), 60, Standing.PROTECTED, True),
-    ("two files with one account", another_file, 60, Standing.PROTECTED, False),
+SITUATIONS: list[tuple[str, Happens, float, Protection, bool]] = [
+    ("all is well", nothing, 5, Protection.PROTECTED, True),
+    ("all is well for an hour", nothing, HOUR_S, Protection.PROTECTED, True),
+    ("state lost a moment ago", state_is_lost, 60, Protection.PROTECTED, False),
+    ("state lost an hour ago", state_is_lost, HOUR_S, Protection.UNKNOWN, False),
+    ("state locked for an hour", is_locked, HOUR_S, Protection.UNKNOWN, True),
+    ("file changed while locked", is_locked_and_changed, 20, Protection.UNKNOWN, True),
+    ("key refused for an hour", key_is_refused, HOUR_S, Protection.UNKNOWN, True),
+    ("key refused to a write", key_is_refused_to_a_write, 50, Protection.EXPOSED, True),
+    (
+        "file changed while the key is refused",
+        key_is_refused_and_file_changed,
+        45,
+        Protection.UNKNOWN,
+        True,
+    ),
+    ("reads fail for a minute", reads_fail, 60, Protection.PROTECTED, True),
+    ("reads fail for an hour", reads_fail, HOUR_S, Protection.UNKNOWN, True),
+    (
+        "reads fail, then the clock goes back",
+        clock_goes(-HOUR_S, reads_fail),
+        600,
+        Protection.UNKNOWN,
+        True,
+    ),
+    ("the clock goes back", clock_goes(-HOUR_S), 5, Protection.PROTECTED, True),
+    ("the clock goes ahead", clock_goes(HOUR_S), 5, Protection.PROTECTED, True),
+    ("drifted looser, left alone", drifts("5000/2000/400"), 60, Protection.EXPOSED, True),
+    ("drifted tighter, left alone", drifts("5000/2000/50"), 60, Protection.TIGHTER, True),
+    ("drifted looser, then reads fail", drifts("5000/2000/400"), HOUR_S, Protection.EXPOSED, True),
+    ("paused and drifted looser", is_paused, 60, Protection.EXPOSED, True),
+    ("frozen until reset", freezes, 60, Protection.FROZEN, True),
+    ("file emptied", file_is(Code.EMPTY_FILE), 60, Protection.PROTECTED, True),
+    ("file removed", file_is(Code.FILE_MISSING), 60, Protection.PROTECTED, True),
+    ("two files with one account", another_file, 60, Protection.PROTECTED, False),
     (
         "policy holds a looser value",
         policy_wants(AT_MOST, "400"),
         60,
-        Standing.TIGHTER,
+        Protection.TIGHTER,
         True,
     ),
     (
         "policy holds a tighter value",
         policy_wants(AT_LEAST, "7"),
         60,
-        Standing.EXPOSED,
+        Protection.EXPOSED,
         True,
     ),
-    ("a request is not answered", is_unanswered, 15, Standing.UNKNOWN, True),
-    ("no key", has_no_key, 20, Standing.PROTECTED, False),
-    ("no key for an hour", has_no_key, HOUR_S, Standing.UNKNOWN, False),
-    ("policy that never held", policy_never_held, 5, Standing.PROTECTED, False),
+    ("a request is not answered", is_unanswered, 15, Protection.UNKNOWN, True),
+    ("no key", has_no_key, 20, Protection.PROTECTED, False),
+    ("no key for an hour", has_no_key, HOUR_S, Protection.UNKNOWN, False),
+    ("policy that never held", policy_never_held, 5, Protection.PROTECTED, False),
     (
         "policy that was never valid, looser file",
         policy_never_held_and_file_changed("400"),
         60,
-        Standing.TIGHTER,
+        Protection.TIGHTER,
         False,
     ),
     (
         "policy that was never valid, tighter file",
         policy_never_held_and_file_changed("7"),
         60,
-        Standing.PROTECTED,
+        Protection.PROTECTED,
         False,
     ),
-    ("hangs", hangs, 300, Standing.UNKNOWN, False),
+    ("hangs", hangs, 300, Protection.UNKNOWN, False),
 ]
 
 
@@ -309,8 +321,8 @@ class Said:
 def said(made: Scene) -> Said:
     now, wall, board = made.here.clock.now(), made.here.clock.wall(), made.board
     (account,) = page_view(board, now=now, wall=wall).accounts
-    signs = {sign: standing for standing, sign in labels.STANDINGS.items()}
-    document = json.loads(status_answer(board, now=now, wall=wall).body)
+    signs = {sign: standing for standing, sign in labels.PROTECTIONS.items()}
+    document = json.loads(status_response(board, now=now, wall=wall).body)
     (document,) = document.get("statuses", [document])
     assert not (document["in_sync"] and document["watch"]["standing"] == "unknown")
     return Said(
@@ -339,7 +351,7 @@ def metric(made: Metrics) -> str:
     ids=[row[0] for row in SITUATIONS],
 )
 def test_all_say_the_same_and_what_is_true(
-    happens: Happens, later_s: float, standing: Standing, ready: bool
+    happens: Happens, later_s: float, standing: Protection, ready: bool
 ) -> None:
     made = played(scene(), happens, later_s)
     hanging = happens is hangs or (happens is has_no_key and later_s == HOUR_S)

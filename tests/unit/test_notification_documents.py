@@ -10,19 +10,19 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.controller.reconcile import FOUGHT
-from reconciler.core.events import ControlledElsewhere, Parked
+from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import Family, Pause
-from reconciler.core.monitoring.alerts import About, Condition, Kind, Severity, conditions
-from reconciler.core.monitoring.notifications import Notice, Turn, tell
-from reconciler.core.monitoring.protection import Standing, judge_standing
-from reconciler.core.monitoring.runtime import FileState, Objection, Vitals
-from reconciler.core.plan import Rules
+from reconciler.core.monitoring.alerts import Alert, AlertKind, AlertSeverity, AlertSubject, active_alerts
+from reconciler.core.monitoring.notifications import Notification, Transition, advance
+from reconciler.core.monitoring.protection import Protection, status_protection
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, TerminalError
+from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.core.target import DriftPolicy
-from reconciler.documents.notification import MAX_NAMED, MAX_TEXT_CHARS, notice_document
+from reconciler.documents.notification import MAX_NAMED, MAX_TEXT_CHARS, notification_document
 from reconciler.documents.plan import Document
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, NOW, confirmed, row, setting, unresolved
@@ -48,24 +48,24 @@ def advice(reply: Reply) -> str:
     return "Create a new key." if reply.code == "50119" else ""
 
 
-def documents(before: Vitals, vitals: Vitals) -> list[Document]:
+def documents(before: AccountRuntime, vitals: AccountRuntime) -> list[Document]:
     """Return what is told when ``before`` becomes ``vitals``, ten minutes of patience later."""
-    stories, _ = tell({}, conditions(before), now=NOW, wall=WALL)
-    stories, _ = tell(stories, conditions(before), now=NOW + 600, wall=WALL)
-    stories, at_once = tell(stories, conditions(vitals), now=NOW + 600, wall=WALL)
-    _, later = tell(stories, conditions(vitals), now=NOW + 1300, wall=WALL + timedelta(seconds=700))
+    stories, _ = advance({}, active_alerts(before), now=NOW, wall=WALL)
+    stories, _ = advance(stories, active_alerts(before), now=NOW + 600, wall=WALL)
+    stories, at_once = advance(stories, active_alerts(vitals), now=NOW + 600, wall=WALL)
+    _, later = advance(stories, active_alerts(vitals), now=NOW + 1300, wall=WALL + timedelta(seconds=700))
     return [told(notice, vitals) for notice in (*at_once, *later)]
 
 
-def calm(vitals: Vitals, *, simulator: bool = False) -> Vitals:
+def calm(vitals: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
     """Return vitals in sync, of a process whose start is as far on as in ``vitals``."""
     policy = replace(vitals.policy, rejected_at=None, problems=()) if vitals.policy else None
     return replace(CALM, started=vitals.started, simulator=simulator, policy=policy)
 
 
-def told(notice: Notice, vitals: Vitals) -> Document:
-    judged = judge_standing(None, live=True, interval_s=30.0)
-    document = notice_document(notice, vitals, judged, at=WALL, advice=advice)
+def told(notice: Notification, vitals: AccountRuntime) -> Document:
+    judged = status_protection(None, live=True, interval_s=30.0)
+    document = notification_document(notice, vitals, judged, at=WALL, advice=advice)
     assert list(VALIDATOR.iter_errors(document)) == []
     assert set(document) == set(load_schema("notice")["required"])
     assert set(document["details"]) == set(load_schema("notice")["properties"]["details"]["required"])
@@ -77,7 +77,7 @@ def told(notice: Notice, vitals: Vitals) -> Document:
 
 UNSURE = {BTC: unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW + 30)}
 
-SENTENCES: list[tuple[Vitals, str, str]] = [
+SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     (
         vitals_of({BTC: A}, APPLIED, LOOSER),
         "BTC-USD: changed by somebody else; being put back (qtyLimit 9999 → 100). Less protection than "
@@ -86,13 +86,16 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
     ),
     (
         vitals_of(
-            {BTC: A}, APPLIED, {BTC: row("5000/2000/50")}, rules=Rules(drift=DriftPolicy.HEAL_LOOSENED)
+            {BTC: A},
+            APPLIED,
+            {BTC: row("5000/2000/50")},
+            rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED),
         ),
         "BTC-USD: changed by somebody else; reported, not touched (qtyLimit 50 → 100).",
         "BTC-USD is as the file says again.",
     ),
     (
-        vitals_of({BTC: A}, APPLIED, LOOSER, rules=Rules(paused=frozenset({BTC}))),
+        vitals_of({BTC: A}, APPLIED, LOOSER, rules=PlanConstraints(paused=frozenset({BTC}))),
         "BTC-USD: changed by somebody else; held: paused (qtyLimit 9999 → 100). Less protection "
         "than the file says.",
         "BTC-USD is as the file says again.",
@@ -119,9 +122,9 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
                 {BTC: A},
                 {},
                 {BTC: row("5000/2000/50")},
-                rules=Rules(rejected={BTC: Rejection(A, float("inf"))}),
+                rules=PlanConstraints(rejected={BTC: Rejection(A, float("inf"))}),
             ),
-            parked={BTC: Parked(BTC, A, REFUSED, None)},
+            rejected={BTC: SettingRejected(BTC, A, REFUSED, None)},
         ),
         "BTC-USD: refused by the exchange (timeInterval 5s, frozenInterval 2s, qtyLimit 100): Parameter "
         "qtyLimit error [OKX 51000].",
@@ -135,7 +138,7 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
         "BTC-USD is as the file says again.",
     ),
     (
-        replace(CALM, objection=Objection(BAD_KEY, writing=False)),
+        replace(CALM, terminal_error=TerminalError(BAD_KEY, writing=False)),
         "Nothing can be written: API key doesn't exist [OKX 50119]. → Create a new key.",
         "Key and account are accepted again, or nothing is left to write.",
     ),
@@ -169,7 +172,9 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
         "The state can be used again.",
     ),
     (
-        replace(CALM, controller=ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))),
+        replace(
+            CALM, controller=ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+        ),
         "Another process has controlled this account for more than a minute: pid 7 on desk-1 (run, since "
         "2026-03-01T02:00:00Z). → This process writes nothing until the other one ends. Stop one of the "
         "two.",
@@ -185,7 +190,9 @@ SENTENCES: list[tuple[Vitals, str, str]] = [
 
 
 @pytest.mark.parametrize(("vitals", "began", "over"), SENTENCES, ids=range(len(SENTENCES)))
-def test_what_begins_and_ends_is_said_in_one_sentence(vitals: Vitals, began: str, over: str) -> None:
+def test_what_begins_and_ends_is_said_in_one_sentence(
+    vitals: AccountRuntime, began: str, over: str
+) -> None:
     (document,) = documents(calm(vitals), vitals)
     assert (document["text"], document["turn"]) == (f"main (live): {began}", "began")
     (document,) = documents(vitals, calm(vitals))
@@ -197,7 +204,7 @@ DRIFTED = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100")})
 FROZEN = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)})
 UNREACHABLE, KEYLESS = (
     replace(CALM, outage=outage()),
-    replace(CALM, objection=Objection(BAD_KEY, writing=False)),
+    replace(CALM, terminal_error=TerminalError(BAD_KEY, writing=False)),
 )
 
 TURNED = [
@@ -209,15 +216,15 @@ TURNED = [
 
 @pytest.mark.parametrize(("before", "after", "told"), TURNED)
 def test_what_turns_into_something_else_is_never_called_right(
-    before: Vitals, after: Vitals, told: str
+    before: AccountRuntime, after: AccountRuntime, told: str
 ) -> None:
     over = [one["text"] for one in documents(before, after) if one["turn"] == "over"]
     assert over == [f"main (live): {told}"]
 
 
 def test_every_kind_has_its_sentences() -> None:
-    seen = {one.kind for vitals, _, _ in SENTENCES for one in conditions(vitals).values()}
-    assert seen == set(Kind)
+    seen = {one.kind for vitals, _, _ in SENTENCES for one in active_alerts(vitals).values()}
+    assert seen == set(AlertKind)
 
 
 def test_being_protected_for_the_first_time_is_good_news() -> None:
@@ -240,7 +247,7 @@ def test_the_facts_stand_beside_the_sentence() -> None:
         "after": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100"},
         "families": ["BTC-USD"],
         "more_families": 0,
-        "standing": Standing.UNKNOWN.value,
+        "standing": Protection.UNKNOWN.value,
         "standing_text": "Not known yet: live settings have not been read.",
     }
 
@@ -314,30 +321,34 @@ def test_a_policy_that_is_gone_is_not_called_in_force() -> None:
 
 def test_no_link_from_outside_is_one_in_a_chat() -> None:
     reply = Reply(ReplyClass.ACCOUNT, "1", "see https://x.example/ or [this](https://x.example)")
-    (document,) = documents(CALM, replace(CALM, objection=Objection(reply, writing=False)))
+    (document,) = documents(CALM, replace(CALM, terminal_error=TerminalError(reply, writing=False)))
     assert "see https: //x.example/ or [this] (https: //x.example)" in document["text"]
 
 
 def test_a_count_is_told() -> None:
-    drifted = conditions(SENTENCES[0][0])
+    drifted = active_alerts(SENTENCES[0][0])
     ((_, condition),) = drifted.items()
-    notice = Notice(Kind.OUT_OF_SYNC, Turn.BEGAN, Severity.CRITICAL, (BTC,), condition, WALL, 7)
+    notice = Notification(
+        AlertKind.OUT_OF_SYNC, Transition.FIRING, AlertSeverity.CRITICAL, (BTC,), condition, WALL, 7
+    )
     assert told(notice, CALM)["text"].endswith(" It happened 7 times since it was last told.")
 
 
 def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> None:
     words = f"<!channel> @here <https://evil|click> `x` & {HOSTILE} " + "x" * 900
-    everything: tuple[About, ...] = (
+    everything: tuple[AlertSubject, ...] = (
         Reply(ReplyClass.ACCOUNT, "50119", words),
-        Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", words), None),
+        SettingRejected(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", words), None),
         Pause(BTC, words, WALL, None, A),
         outage(Reply(ReplyClass.NO_ANSWER, "timeout", words)),
         replace(FILE, problems=(problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),)),
         words,
     )
     for about in everything:
-        condition = Condition(Kind.KEY_PROBLEM, Severity.CRITICAL, "x", about)
-        notice = Notice(Kind.KEY_PROBLEM, Turn.BEGAN, Severity.CRITICAL, (), condition, WALL, 1)
+        condition = Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, "x", about)
+        notice = Notification(
+            AlertKind.KEY_PROBLEM, Transition.FIRING, AlertSeverity.CRITICAL, (), condition, WALL, 1
+        )
         assert told(notice, CALM)["text"].endswith("…")
 
 
@@ -354,10 +365,10 @@ def test_a_notice_has_one_id_and_every_other_has_another() -> None:
 
 def test_the_words_of_the_schema_are_the_code_s() -> None:
     properties = load_schema("notice")["properties"]
-    assert properties["kind"]["enum"] == [kind.value for kind in Kind]
-    assert properties["turn"]["enum"] == [turn.value for turn in Turn]
-    assert properties["severity"]["enum"] == [severity.value for severity in Severity]
-    assert properties["details"]["properties"]["standing"]["enum"] == [one.value for one in Standing]
+    assert properties["kind"]["enum"] == [kind.value for kind in AlertKind]
+    assert properties["turn"]["enum"] == [turn.value for turn in Transition]
+    assert properties["severity"]["enum"] == [severity.value for severity in AlertSeverity]
+    assert properties["details"]["properties"]["standing"]["enum"] == [one.value for one in Protection]
     assert properties["text"]["maxLength"] == MAX_TEXT_CHARS
     assert properties["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
     told_of = set(re.findall(r"([a-z-]+)(?:, [a-z-]+)*:", properties["kind"]["description"]))

@@ -9,35 +9,42 @@ from itertools import product
 import pytest
 
 from reconciler.core.model import Family
-from reconciler.core.monitoring.alerts import Condition, Conditions, Key, Kind, Severity, Topic
-from reconciler.core.monitoring.notifications import APART, CALM_S, Notice, Stories, Turn, tell
+from reconciler.core.monitoring.alerts import Alert, AlertKey, AlertKind, Alerts, AlertSeverity, AlertTopic
+from reconciler.core.monitoring.notifications import (
+    FLAP_SUPPRESS_S,
+    GROUP_ABOVE,
+    AlertStates,
+    Notification,
+    Transition,
+    advance,
+)
 from tests.unit.builders import BTC, ETH
 from tests.unit.report_samples import WALL
 
-KEY = Key(Topic.FAMILY, BTC)
-A = Condition(Kind.OUT_OF_SYNC, Severity.CRITICAL, "drifted", "")
-B = Condition(Kind.OUT_OF_SYNC, Severity.WARNING, "drift-policy", "")
-PATIENT = Condition(Kind.OUT_OF_SYNC, Severity.CRITICAL, "new", "", patience_s=10.0)
-FROZEN = Condition(Kind.FROZEN, Severity.CRITICAL, "until-reset", "")
-WARY = Condition(Kind.REJECTED, Severity.WARNING, "51000", "", patience_s=10.0)
+KEY = AlertKey(AlertTopic.FAMILY, BTC)
+A = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.CRITICAL, "drifted", "")
+B = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.WARNING, "drift-policy", "")
+PATIENT = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.CRITICAL, "new", "", for_s=10.0)
+FROZEN = Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", "")
+WARY = Alert(AlertKind.REJECTED, AlertSeverity.WARNING, "51000", "", for_s=10.0)
 
-Course = Sequence[tuple[float, Condition | None]]
+Course = Sequence[tuple[float, Alert | None]]
 """What holds of one family from which instant on, oldest first."""
 
 
-def played(course: Course) -> list[tuple[float, Notice]]:
+def played(course: Course) -> list[tuple[float, Notification]]:
     """Tell one family's course; every step is looked at once, at its beginning."""
-    stories: Stories = {}
+    stories: AlertStates = {}
     told = []
     for at, holds in course:
-        found: Conditions = {KEY: holds} if holds else {}
-        stories, notices = tell(stories, found, now=at, wall=WALL + timedelta(seconds=at))
+        found: Alerts = {KEY: holds} if holds else {}
+        stories, notices = advance(stories, found, now=at, wall=WALL + timedelta(seconds=at))
         told += [(at, notice) for notice in notices]
     return told
 
 
 def words(course: Course) -> list[tuple[float, str, str, int]]:
-    return [(at, one.turn.value, one.condition.code, one.count) for at, one in played(course)]
+    return [(at, one.status.value, one.alert.code, one.count) for at, one in played(course)]
 
 
 def test_what_begins_is_told_once_and_what_ends_is_told_once() -> None:
@@ -83,29 +90,29 @@ def test_what_becomes_of_another_kind_is_over_at_once_and_only_what_begins_waits
 
 def test_what_is_over_since_something_else_holds_says_what() -> None:
     course = [(0.0, A), (1.0, WARY), (12.0, WARY), (13.0, None)]
-    told = [(at, one.kind, one.turn, one.instead) for at, one in played(course)]
+    told = [(at, one.kind, one.status, one.instead) for at, one in played(course)]
     assert told == [
-        (0.0, Kind.OUT_OF_SYNC, Turn.BEGAN, None),
-        (1.0, Kind.OUT_OF_SYNC, Turn.OVER, Kind.REJECTED),
-        (12.0, Kind.REJECTED, Turn.BEGAN, None),
-        (13.0, Kind.REJECTED, Turn.OVER, None),
+        (0.0, AlertKind.OUT_OF_SYNC, Transition.FIRING, None),
+        (1.0, AlertKind.OUT_OF_SYNC, Transition.RESOLVED, AlertKind.REJECTED),
+        (12.0, AlertKind.REJECTED, Transition.FIRING, None),
+        (13.0, AlertKind.REJECTED, Transition.RESOLVED, None),
     ]
 
 
 def test_what_is_over_for_different_reasons_shares_no_message() -> None:
-    found = {Key(Topic.FAMILY, family): A for family in FAMILIES}
-    stories, _ = tell({}, found, now=0.0, wall=WALL)
-    frozen = {Key(Topic.FAMILY, family): FROZEN for family in FAMILIES[:4]}
-    _, notices = tell(stories, frozen, now=1.0, wall=WALL)
-    assert [(one.turn, one.instead, len(one.families)) for one in notices] == [
-        (Turn.BEGAN, None, 4),
-        (Turn.OVER, None, 5),
-        (Turn.OVER, Kind.FROZEN, 4),
+    found = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES}
+    stories, _ = advance({}, found, now=0.0, wall=WALL)
+    frozen = {AlertKey(AlertTopic.FAMILY, family): FROZEN for family in FAMILIES[:4]}
+    _, notices = advance(stories, frozen, now=1.0, wall=WALL)
+    assert [(one.status, one.instead, len(one.families)) for one in notices] == [
+        (Transition.FIRING, None, 4),
+        (Transition.RESOLVED, None, 5),
+        (Transition.RESOLVED, AlertKind.FROZEN, 4),
     ]
 
 
 def test_what_flaps_is_told_again_when_it_was_quiet_long_enough_with_a_count() -> None:
-    course: list[tuple[float, Condition | None]] = []
+    course: list[tuple[float, Alert | None]] = []
     for second in range(0, 320, 20):
         course += [(float(second), A), (second + 10.0, None)]
     assert words(course) == [
@@ -126,21 +133,21 @@ def test_what_came_and_went_untold_is_told_when_it_is_calm() -> None:
 
 
 def test_a_story_that_is_over_is_forgotten() -> None:
-    stories: Stories = {}
-    for at, found in ((0.0, {KEY: A}), (1.0, {}), (CALM_S, {})):
-        stories, _ = tell(stories, found, now=at, wall=WALL)
+    stories: AlertStates = {}
+    for at, found in ((0.0, {KEY: A}), (1.0, {}), (FLAP_SUPPRESS_S, {})):
+        stories, _ = advance(stories, found, now=at, wall=WALL)
     assert stories == {}
-    stories, _ = tell(stories, {KEY: PATIENT}, now=0.0, wall=WALL)
-    stories, _ = tell(stories, {}, now=1.0, wall=WALL)
+    stories, _ = advance(stories, {KEY: PATIENT}, now=0.0, wall=WALL)
+    stories, _ = advance(stories, {}, now=1.0, wall=WALL)
     assert stories == {}
 
 
 # ---- every short course --------------------------------------------------------------------------
 
-STEPS = (1.0, 11.0, CALM_S)
+STEPS = (1.0, 11.0, FLAP_SUPPRESS_S)
 
 
-def courses(conditions: Sequence[Condition | None], length: int) -> Iterator[Course]:
+def courses(conditions: Sequence[Alert | None], length: int) -> Iterator[Course]:
     """Yield every course of ``length`` steps, each with a long calm at its end."""
     for states in product(conditions, repeat=length):
         for gaps in product(STEPS, repeat=length - 1):
@@ -157,57 +164,57 @@ def beginnings(course: Course) -> int:
     for at, holds in course:
         if holds is not before:
             begun_at, counted, before = at, False, holds
-        if holds is not None and not counted and at >= begun_at + holds.patience_s:
+        if holds is not None and not counted and at >= begun_at + holds.for_s:
             count, counted = count + 1, True
     return count
 
 
-def complaint(course: Course, told: list[tuple[float, Notice]]) -> str | None:
+def complaint(course: Course, told: list[tuple[float, Notification]]) -> str | None:
     """Return which promise to the people who are told is broken; None when none is.
 
     One thing is believed at a time: what becomes of another kind is over before that begins. The same
     kind may begin once more as something else: worse, or for another reason.
     """
-    believed: Condition | None = None
+    believed: Alert | None = None
     last_begun: dict[str, float] = {}
     for at, notice in _overs_first(told):
-        code = notice.condition.code
+        code = notice.alert.code
         if notice.count < 1:
             return "something that never happened is told"
         if believed is not None and believed.kind is not notice.kind:
-            return f"{believed.kind} is not over when {notice.kind} {notice.turn}"
-        if notice.turn is Turn.BEGAN and believed is not None and believed.code == code:
+            return f"{believed.kind} is not over when {notice.kind} {notice.status}"
+        if notice.status is Transition.FIRING and believed is not None and believed.code == code:
             return f"{code} is told twice"
-        if notice.turn is Turn.BEGAN or believed is None:
-            if at < last_begun.get(code, float("-inf")) + CALM_S:
+        if notice.status is Transition.FIRING or believed is None:
+            if at < last_begun.get(code, float("-inf")) + FLAP_SUPPRESS_S:
                 return f"{code} is told again too soon"
             last_begun[code] = at
-        believed = notice.condition if notice.turn is Turn.BEGAN else None
+        believed = notice.alert if notice.status is Transition.FIRING else None
     if believed != course[-1][1]:
         return f"{believed} is believed in the end"
-    if len({(at, notice.turn) for at, notice in told}) != len(told):
+    if len({(at, notice.status) for at, notice in told}) != len(told):
         return "two notices of one family turn one way at one moment"
     return None
 
 
-def _overs_first(told: list[tuple[float, Notice]]) -> list[tuple[float, Notice]]:
+def _overs_first(told: list[tuple[float, Notification]]) -> list[tuple[float, Notification]]:
     """Return what was told by time; of one moment, what is over first: it was, before the other began."""
-    return sorted(told, key=lambda one: (one[0], one[1].turn is Turn.BEGAN))
+    return sorted(told, key=lambda one: (one[0], one[1].status is Transition.FIRING))
 
 
-def counted(told: list[tuple[float, Notice]]) -> int:
+def counted(told: list[tuple[float, Notification]]) -> int:
     """Add up what the notices count: every beginning, and what came and went untold."""
     total, believed = 0, False
     for _, notice in _overs_first(told):
-        ends_what_was_told = notice.turn is Turn.OVER and believed
+        ends_what_was_told = notice.status is Transition.RESOLVED and believed
         total += 0 if ends_what_was_told else notice.count
-        believed = notice.turn is Turn.BEGAN
+        believed = notice.status is Transition.FIRING
     return total
 
 
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
-def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Condition]) -> None:
+def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Alert]) -> None:
     for course in courses((None, *found), 4):
         told = played(course)
         assert complaint(course, told) is None, (course, told)
@@ -218,9 +225,9 @@ def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Conditio
 def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
     for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
         told = played([*course, (course[-1][0] + 1.0, None)])
-        open_kinds: set[Kind] = set()
+        open_kinds: set[AlertKind] = set()
         for _, notice in _overs_first(told):
-            if notice.turn is Turn.BEGAN:
+            if notice.status is Transition.FIRING:
                 open_kinds.add(notice.kind)
             else:
                 open_kinds.discard(notice.kind)
@@ -242,19 +249,19 @@ FAMILIES = [Family(f"F{number}-USD") for number in range(9)]
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_many_families_in_the_same_trouble_share_a_message(number: int) -> None:
-    found = {Key(Topic.FAMILY, family): A for family in FAMILIES[:number]}
-    stories, begun = tell({}, found, now=0.0, wall=WALL)
-    _, over = tell(stories, {}, now=1.0, wall=WALL)
+    found = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES[:number]}
+    stories, begun = advance({}, found, now=0.0, wall=WALL)
+    _, over = advance(stories, {}, now=1.0, wall=WALL)
     for notices in (begun, over):
         assert [family for one in notices for family in one.families] == FAMILIES[:number]
-        assert len(notices) == (number if number <= APART else 1)
+        assert len(notices) == (number if number <= GROUP_ABOVE else 1)
 
 
 def test_the_worst_is_told_first_and_different_trouble_apart() -> None:
-    many = {Key(Topic.FAMILY, family): B for family in FAMILIES}
-    locked = Condition(Kind.STATE_LOCKED, Severity.WARNING, "locked", "pid 7")
-    found = {**many, Key(Topic.FAMILY, ETH): A, Key(Topic.STATE): locked}
-    _, notices = tell({}, found, now=0.0, wall=WALL)
+    many = {AlertKey(AlertTopic.FAMILY, family): B for family in FAMILIES}
+    locked = Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", "pid 7")
+    found = {**many, AlertKey(AlertTopic.FAMILY, ETH): A, AlertKey(AlertTopic.STATE): locked}
+    _, notices = advance({}, found, now=0.0, wall=WALL)
     assert [(one.kind.value, len(one.families)) for one in notices] == [
         ("out-of-sync", 1),
         ("out-of-sync", 9),
@@ -263,18 +270,18 @@ def test_the_worst_is_told_first_and_different_trouble_apart() -> None:
 
 
 def test_a_shared_message_tells_the_earliest_beginning_and_the_largest_count() -> None:
-    stories: Stories = {}
-    flapping = {Key(Topic.FAMILY, family): A for family in FAMILIES[:2]}
+    stories: AlertStates = {}
+    flapping = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES[:2]}
     for at in range(0, 40, 10):
         found = flapping if at % 20 == 0 else {}
-        stories, _ = tell(stories, found, now=float(at), wall=WALL + timedelta(seconds=at))
-    everything = {Key(Topic.FAMILY, family): A for family in FAMILIES}
-    stories, (early,) = tell(stories, everything, now=60.0, wall=WALL + timedelta(seconds=60))
+        stories, _ = advance(stories, found, now=float(at), wall=WALL + timedelta(seconds=at))
+    everything = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES}
+    stories, (early,) = advance(stories, everything, now=60.0, wall=WALL + timedelta(seconds=60))
     assert len(early.families) == 7, "those that flap are held back"
     assert (early.since, early.count) == (WALL + timedelta(seconds=60), 1)
 
 
 def test_the_same_events_give_the_same_notices_whatever_their_order() -> None:
-    found = {Key(Topic.FAMILY, family): A for family in FAMILIES[:3]}
+    found = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES[:3]}
     backwards = dict(reversed(found.items()))
-    assert tell({}, found, now=0.0, wall=WALL)[1] == tell({}, backwards, now=0.0, wall=WALL)[1]
+    assert advance({}, found, now=0.0, wall=WALL)[1] == advance({}, backwards, now=0.0, wall=WALL)[1]

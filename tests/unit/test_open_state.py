@@ -14,7 +14,7 @@ import pytest
 from reconciler import logs
 from reconciler.cli import doors
 from reconciler.cli.options import PostgresUrl, StateFile, StateLocation, state_location
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.errors import (
     AccountProblem,
     Exit,
@@ -200,7 +200,9 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
     said: list[str] = []
     monkeypatch.setattr(logs, "log", lambda _, text: said.append(text))
 
-    async def identified(state: StateBackend, account: str = "main", kind: Kind = Kind.OKX) -> None:
+    async def identified(
+        state: StateBackend, account: str = "main", kind: ExchangeKind = ExchangeKind.OKX
+    ) -> None:
         await state.account(account, Environment.LIVE, kind).identify("7", "openapi.okx.com")
 
     async def story() -> None:
@@ -210,7 +212,7 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
         async with second as other:
             async with first as state:
                 await identified(state)
-                await identified(other, "simulated", Kind.SIMULATOR)
+                await identified(other, "simulated", ExchangeKind.SIMULATOR)
                 with pytest.raises(AccountProblem, match=f"{tmp_path}/a is in use for User ID 7"):
                     await identified(other)
                 with pytest.raises(StateAccountMismatch):
@@ -242,5 +244,5 @@ def test_a_door_closes_the_state_whatever_happens(tmp_path: Path) -> None:
             asyncio.run(fail(door))
     for state in through:
         with pytest.raises(StateUnusable):
-            asyncio.run(state.account("main", Environment.LIVE, Kind.OKX).snapshot())
+            asyncio.run(state.account("main", Environment.LIVE, ExchangeKind.OKX).snapshot())
         asyncio.run(state.close())

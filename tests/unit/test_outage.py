@@ -16,12 +16,12 @@ import pytest
 
 from reconciler.core.events import Event
 from reconciler.core.model import Family, LiveRow
-from reconciler.core.monitoring.runtime import after, begun
+from reconciler.core.monitoring.runtime import apply_event, initial
 from reconciler.core.pacing import WINDOW_S
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.web.latest_state import Board, Watched
-from reconciler.web.probes import live_checks, probe_answer, ready_checks
-from reconciler.web.status_api import status_answer
+from reconciler.web.latest_state import AccountSnapshot, LatestState
+from reconciler.web.probes import live_checks, probe_response, ready_checks
+from reconciler.web.status_api import status_response
 from tests.unit.builders import desired
 from tests.unit.test_loop import DOWN, LATENCY_S, A, B, World
 
@@ -60,8 +60,8 @@ class Onlooker:
 
     def __post_init__(self) -> None:
         clock = self.here.clock
-        self._board = Board("test", clock.wall())
-        self._vitals = begun(
+        self._board = LatestState("test", clock.wall())
+        self._vitals = initial(
             self.here.desired, host="openapi.okx.com", simulator=False, live=True, now=clock.now()
         )
         self.here.listeners.append(self._hear)
@@ -70,8 +70,8 @@ class Onlooker:
 
     def _hear(self, event: Event) -> None:
         clock = self.here.clock
-        self._vitals = after(self._vitals, event, now=clock.now(), wall=clock.wall())
-        self._board.put("main/live", Watched(self._vitals, self.here.interval_s))
+        self._vitals = apply_event(self._vitals, event, now=clock.now(), wall=clock.wall())
+        self._board.put("main/live", AccountSnapshot(self._vitals, self.here.interval_s))
 
     def _look(self) -> None:
         now, wall = self.here.clock.now(), self.here.clock.wall()
@@ -79,10 +79,10 @@ class Onlooker:
             return  # it has not begun yet
         probes = (live_checks, ready_checks)
         checks = (probe(self._board, answers=True, now=now) for probe in probes)
-        livez, readyz = (probe_answer(found, verbose=False).status for found in checks)
+        livez, readyz = (probe_response(found, verbose=False).status for found in checks)
         look = Look(now, livez, readyz)
         if now >= UP_AT:
-            document = json.loads(status_answer(self._board, now=now, wall=wall).body)
+            document = json.loads(status_response(self._board, now=now, wall=wall).body)
             settled = all(family["pending"] is None for family in document["families"])
             look = replace(look, in_sync=settled, due_in_s=_due_in_s(document, wall))
         self.looks.append(look)

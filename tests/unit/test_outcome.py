@@ -21,8 +21,8 @@ from reconciler.core.outcome import (
     results,
     tighter_words,
 )
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason
-from reconciler.core.policy import Kind, Refusal
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
+from reconciler.core.policy import Refusal, RefusalKind
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import PRECEDENCE, Exit, overall_status
 from tests.unit.builders import BTC, ETH, SOL, setting
@@ -31,7 +31,7 @@ A = setting("5000/2000/100")
 REFUSAL = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
 
 
-def change(family: Family, because: Because | None = None, action: Action | None = None) -> Change:
+def change(family: Family, because: HoldReason | None = None, action: Action | None = None) -> Change:
     """Return a change that is still to be sent, or is held."""
     return Change(
         family, action or (Action.HOLD if because else Action.SET), Reason.CHANGED, None, A, because=because
@@ -62,11 +62,11 @@ def told(
     )
 
 
-def held_as(because: Because) -> tuple[Outcome, str, str]:
+def held_as(because: HoldReason) -> tuple[Outcome, str, str]:
     """Return outcome, code and message of a hold; a family no plan file names is stale."""
-    if because is Because.STALE:
+    if because is HoldReason.STALE:
         return Outcome.STALE, "stale", "not a change of the plan file: skipped"
-    if because is Because.GUARD:  # the change does not disable the family
+    if because is HoldReason.GUARD:  # the change does not disable the family
         return Outcome.HELD, "guard", "would be as good as switching protection off"
     return Outcome.HELD, because.value, HOLD_WORDS[because]
 
@@ -82,15 +82,15 @@ ONE_FAMILY = [
     (None, Action.ADOPT, False, None, Outcome.SKIPPED, "not-reached", "stopped"),
     *(
         (because, Action.HOLD, uncertain, None, *held_as(because))
-        for because, uncertain in product(Because, (False, True))
+        for because, uncertain in product(HoldReason, (False, True))
     ),
     *(
         (because, Action.HOLD, False, REFUSAL, *held_as(because))
-        for because in Because
-        if because is not Because.REJECTED
+        for because in HoldReason
+        if because is not HoldReason.REJECTED
     ),
-    (Because.REJECTED, Action.HOLD, False, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
-    (Because.REJECTED, Action.HOLD, True, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
+    (HoldReason.REJECTED, Action.HOLD, False, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
+    (HoldReason.REJECTED, Action.HOLD, True, REFUSAL, Outcome.REJECTED, "51000", REFUSAL.message),
 ]
 
 
@@ -98,7 +98,7 @@ ONE_FAMILY = [
     ("because", "action", "uncertain", "refusal", "outcome", "code", "message"), ONE_FAMILY
 )
 def test_a_family_that_is_left_is_told_with_its_reason(
-    because: Because | None,
+    because: HoldReason | None,
     action: Action,
     uncertain: bool,
     refusal: Reply | None,
@@ -126,24 +126,24 @@ def test_what_was_settled_and_is_left_again_is_not_settled() -> None:
     assert [result.outcome for result in found] == [Outcome.SKIPPED]
 
 
-STAYS = Refusal(Kind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
+STAYS = Refusal(RefusalKind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
 
 
-def left_tighter(because: Because = Because.POLICY) -> Plan:
+def left_tighter(because: HoldReason = HoldReason.POLICY) -> Plan:
     """Return the plan of a family whose quantity stays 10, because 100 is refused from there."""
     tight = setting("5000/2000/10")
     held = replace(change(BTC, because), before=tight, is_live=False)
     return replace(left(held), left_tighter=(STAYS, replace(STAYS, family=ETH)))
 
 
-@pytest.mark.parametrize("because", [Because.POLICY, Because.GUARD])
-def test_a_field_that_stays_tighter_is_told_with_the_rule(because: Because) -> None:
+@pytest.mark.parametrize("because", [HoldReason.POLICY, HoldReason.GUARD])
+def test_a_field_that_stays_tighter_is_told_with_the_rule(because: HoldReason) -> None:
     words = (
         "qtyLimit stays 10 (live), the file says 100: refused from live: loosening.maxFactor: ×10, limit ×2"
     )
     assert told(left_tighter(because)) == (Result(BTC, Outcome.HELD, because.value, words, 2),)
-    paused = left_tighter(Because.PAUSED)
-    assert told(paused)[0].message == HOLD_WORDS[Because.PAUSED]
+    paused = left_tighter(HoldReason.PAUSED)
+    assert told(paused)[0].message == HOLD_WORDS[HoldReason.PAUSED]
 
 
 def test_what_stays_tighter_is_a_refusal_alone_and_partly_beside_anything_sent() -> None:
@@ -163,19 +163,20 @@ def test_words_name_the_fields_that_stay_tighter() -> None:
     sent = replace(change(BTC), before=now, after=setting("5000/1000/10"), desired=then)
     words = "qtyLimit stays 10 (live), the file says 100"
     assert tighter_words(sent) == words
-    assert tighter_words(replace(sent, action=Action.HOLD, because=Because.FROZEN)) == words
-    assert tighter_words(change(BTC)) == tighter_words(change(BTC, Because.POLICY)) == ""
-    held = replace(change(BTC, Because.POLICY), before=now, after=then)
+    assert tighter_words(replace(sent, action=Action.HOLD, because=HoldReason.FROZEN)) == words
+    assert tighter_words(change(BTC)) == tighter_words(change(BTC, HoldReason.POLICY)) == ""
+    held = replace(change(BTC, HoldReason.POLICY), before=now, after=then)
     assert tighter_words(held) == (
         "frozenInterval stays 2s (live), the file says 1s, qtyLimit stays 10 (live), the file says 100"
     )
 
 
 @pytest.mark.parametrize(
-    ("because", "who"), [(Because.POLICY, "policy"), (Because.GUARD, "guard"), (Because.PAUSED, None)]
+    ("because", "who"),
+    [(HoldReason.POLICY, "policy"), (HoldReason.GUARD, "guard"), (HoldReason.PAUSED, None)],
 )
 def test_a_refused_adoption_and_a_refused_return_have_words_of_their_own(
-    because: Because, who: str | None
+    because: HoldReason, who: str | None
 ) -> None:
     held = replace(change(BTC, because), is_live=True)
     if who is None:
@@ -217,9 +218,9 @@ def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(
 
 
 def test_every_hold_has_words() -> None:
-    assert set(HOLD_WORDS) == set(Because)
-    off = replace(change(BTC, Because.GUARD, Action.HOLD), after=setting("0/2000/100"))
-    assert hold_words(off) == HOLD_WORDS[Because.GUARD] == "would switch protection off"
+    assert set(HOLD_WORDS) == set(HoldReason)
+    off = replace(change(BTC, HoldReason.GUARD, Action.HOLD), after=setting("0/2000/100"))
+    assert hold_words(off) == HOLD_WORDS[HoldReason.GUARD] == "would switch protection off"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_every_hold_has_words() -> None:
 def test_a_hold_under_an_older_file_says_when_the_newer_one_was_applied(
     at: datetime | None, when: str
 ) -> None:
-    held = replace(change(BTC, Because.DRIFT_POLICY, Action.HOLD), other_file=True, other_file_at=at)
+    held = replace(change(BTC, HoldReason.DRIFT_POLICY, Action.HOLD), other_file=True, other_file_at=at)
     words = hold_words(held)
     assert words.startswith(f"a newer settings file was applied{when}")
     assert words.endswith("not loosened until a new mmp apply confirms this file")
@@ -241,19 +242,19 @@ SETTLED_FAMILY, LEFT_FAMILY, OTHER_FAMILY = ETH, BTC, SOL
 LEFT_ALONE: dict[str, tuple[Result, Change, Exit]] = {
     "rejected": (
         Result(BTC, Outcome.REJECTED, "51000", "no", 1),
-        change(BTC, Because.REJECTED),
+        change(BTC, HoldReason.REJECTED),
         Exit.FAILED,
     ),
     "unknown": (Result(BTC, Outcome.UNKNOWN, "unconfirmed", "", 1), change(BTC), Exit.FAILED),
     "skipped": (Result(BTC, Outcome.SKIPPED, "not-reached", "", 0), change(BTC), Exit.FAILED),
-    "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC, Because.STALE), Exit.STALE),
-    "frozen": (Result(BTC, Outcome.HELD, "frozen", "", 0), change(BTC, Because.FROZEN), Exit.HELD),
-    "paused": (Result(BTC, Outcome.HELD, "paused", "", 0), change(BTC, Because.PAUSED), Exit.HELD),
-    "policy": (Result(BTC, Outcome.HELD, "policy", "", 0), change(BTC, Because.POLICY), Exit.REFUSED),
-    "guard": (Result(BTC, Outcome.HELD, "guard", "", 0), change(BTC, Because.GUARD), Exit.REFUSED),
+    "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC, HoldReason.STALE), Exit.STALE),
+    "frozen": (Result(BTC, Outcome.HELD, "frozen", "", 0), change(BTC, HoldReason.FROZEN), Exit.HELD),
+    "paused": (Result(BTC, Outcome.HELD, "paused", "", 0), change(BTC, HoldReason.PAUSED), Exit.HELD),
+    "policy": (Result(BTC, Outcome.HELD, "policy", "", 0), change(BTC, HoldReason.POLICY), Exit.REFUSED),
+    "guard": (Result(BTC, Outcome.HELD, "guard", "", 0), change(BTC, HoldReason.GUARD), Exit.REFUSED),
     "drift-policy": (
         Result(BTC, Outcome.HELD, "drift-policy", "", 0),
-        change(BTC, Because.DRIFT_POLICY),
+        change(BTC, HoldReason.DRIFT_POLICY),
         Exit.REFUSED,
     ),
 }

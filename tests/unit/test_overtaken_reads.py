@@ -12,8 +12,8 @@ from itertools import pairwise
 import pytest
 
 from reconciler.controller.reconcile import Completed, InMemoryState, Interrupted, PassResult
-from reconciler.core.events import Cause, Compared, Event, Planned, RequestSettled, Waiting
-from reconciler.core.model import Environment, Kind, LiveRow
+from reconciler.core.events import Compared, Event, Planned, RequestSettled, Waiting, WaitReason
+from reconciler.core.model import Environment, ExchangeKind, LiveRow
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
@@ -31,7 +31,7 @@ WHILE_READING = 1000.02
 def other(here: World, boot: str) -> KeptAccount:
     """Return the state as one more process sees it, on the host of that boot."""
     state = here.disk.open(clock=here.clock, boot=boot, lock_timeout_s=0.2)
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     at_once(store.identify(INFO.uid, "openapi.okx.com"))
     return store
 
@@ -102,7 +102,7 @@ def test_what_it_proved_before_its_latest_read_is_overtaken_like_anything_else()
         here.exchange.live[BTC] = LiveRow(B)
 
     def comes_between(event: Event) -> None:
-        if isinstance(event, Waiting) and event.cause is Cause.SLOT and event.family == SOL:
+        if isinstance(event, Waiting) and event.cause is WaitReason.SLOT and event.family == SOL:
             here.clock.at(event.until + 0.02, proves_and_loosens)  # while it reads
 
     here.listeners.append(comes_between)

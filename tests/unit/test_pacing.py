@@ -10,14 +10,14 @@ from math import ceil
 import pytest
 
 from reconciler.core.pacing import (
-    CALM_SENDS,
+    BURST_AGAIN_AFTER,
     EPS_S,
     GUARD_S,
     LATEST_ARRIVAL_S,
     SPACING_S,
     WINDOW_S,
+    CountedRequest,
     Ledger,
-    Sent,
     earliest_slot,
     latest_arrival,
     schedule,
@@ -52,8 +52,10 @@ Rule = Callable[[tuple[Request, ...], float], float]
 
 
 def the_rule(history: tuple[Request, ...], now: float) -> float:
-    sent = (Sent(number, request.hi_as_seen_at(now)) for number, request in enumerate(history))
-    return earliest_slot(Ledger(tuple(each for each in sent if still_counts(each.hi, now))), now)
+    sent = (CountedRequest(number, request.hi_as_seen_at(now)) for number, request in enumerate(history))
+    return earliest_slot(
+        Ledger(tuple(each for each in sent if still_counts(each.latest_arrival, now))), now
+    )
 
 
 def counting_from_sending(history: tuple[Request, ...], now: float) -> float:
@@ -179,7 +181,7 @@ def every_second(first: float, last: float) -> list[float]:
 
 
 def ledger(*his: float) -> Ledger:
-    return Ledger(tuple(Sent(number, hi) for number, hi in enumerate(his)))
+    return Ledger(tuple(CountedRequest(number, hi) for number, hi in enumerate(his)))
 
 
 @pytest.mark.parametrize("his", [(), (0.0,), (99.9,), (-500.0, -400.0, 100.0)])
@@ -235,7 +237,7 @@ def test_with_no_history_at_all_one_window_is_waited_first() -> None:
 
 def test_assume_idle_waives_the_wait_for_unknown_history_only() -> None:
     assert earliest_slot(Ledger(empty_since=100.0), 100.0, assume_idle=True) == 100.0
-    known = Ledger((Sent(1, 99.0), Sent(2, 99.5)))
+    known = Ledger((CountedRequest(1, 99.0), CountedRequest(2, 99.5)))
     assert earliest_slot(known, 100.0, assume_idle=True) == 99.0 + GUARD_S
 
 
@@ -243,7 +245,7 @@ def test_assume_idle_waives_the_wait_for_unknown_history_only() -> None:
 
 
 def limited(sends_since: int, *his: float, limited_hi: float | None = 100.0) -> Ledger:
-    return Ledger(ledger(*his).sent, sends_since_limited=sends_since, limited_hi=limited_hi)
+    return Ledger(ledger(*his).sent, sends_since_limited=sends_since, limited_latest_arrival=limited_hi)
 
 
 def test_after_a_50011_a_full_quiet_window_is_waited() -> None:
@@ -257,18 +259,18 @@ def test_then_requests_are_evenly_spaced() -> None:
 
 
 def test_spacing_ends_after_twenty_calm_sends() -> None:
-    assert limited(CALM_SENDS - 1).spaced
-    assert not limited(CALM_SENDS).spaced
-    assert earliest_slot(limited(CALM_SENDS, 99.9), 100.0) == 100.0
-    assert earliest_slot(limited(CALM_SENDS - 1, 99.9), 100.0) > 100.0
-    assert not Ledger().spaced
+    assert limited(BURST_AGAIN_AFTER - 1).throttled
+    assert not limited(BURST_AGAIN_AFTER).throttled
+    assert earliest_slot(limited(BURST_AGAIN_AFTER, 99.9), 100.0) == 100.0
+    assert earliest_slot(limited(BURST_AGAIN_AFTER - 1, 99.9), 100.0) > 100.0
+    assert not Ledger().throttled
 
 
 def test_a_schedule_after_a_50011_is_quiet_then_even_then_bound_by_the_window_alone() -> None:
-    slots = schedule(limited(0, 100.0), 100.0, CALM_SENDS + 4)
+    slots = schedule(limited(0, 100.0), 100.0, BURST_AGAIN_AFTER + 4)
     gaps = [round(later - sooner, 3) for sooner, later in pairwise(slots)]
     assert slots[0] == 100.0 + GUARD_S
-    assert gaps[: CALM_SENDS - 1] == [SPACING_S + EPS_S] * (CALM_SENDS - 1)
+    assert gaps[: BURST_AGAIN_AFTER - 1] == [SPACING_S + EPS_S] * (BURST_AGAIN_AFTER - 1)
     assert slots[-1] - slots[-3] == slots[-2] - slots[-4] == pytest.approx(GUARD_S)
 
 
@@ -290,13 +292,13 @@ def test_n_requests_take_the_time_the_architecture_says_and_within_three_percent
 
 
 def test_a_schedule_is_what_asking_one_slot_at_a_time_would_give() -> None:
-    start = Ledger((Sent(1, 98.0), Sent(2, 130.0)), empty_since=None)
+    start = Ledger((CountedRequest(1, 98.0), CountedRequest(2, 130.0)), empty_since=None)
     now, sent, slots = 100.0, start.sent, []
     for number in range(7):
         slot = earliest_slot(Ledger(sent), now)
         slots.append(slot)
         now = slot + 0.3
-        sent = (*sent, Sent(number, now))
+        sent = (*sent, CountedRequest(number, now))
     assert schedule(start, 100.0, 7, round_trip_s=0.3) == pytest.approx(slots)
 
 
@@ -322,5 +324,5 @@ def test_unknown_history_delays_a_whole_schedule_once() -> None:
 def test_a_slot_that_is_kept_free_is_as_if_another_request_were_in_the_window(
     sent: tuple[float, ...], keep_free: int, slot: float
 ) -> None:
-    ledger = Ledger(tuple(Sent(number, hi) for number, hi in enumerate(sent)))
+    ledger = Ledger(tuple(CountedRequest(number, hi) for number, hi in enumerate(sent)))
     assert earliest_slot(ledger, NOW, keep_free=keep_free) == pytest.approx(slot, abs=1e-9)

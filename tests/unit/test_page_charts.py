@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.core.monitoring.state_timeline import Span
+from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.web.page.charts import (
     COLUMNS,
@@ -17,11 +17,11 @@ from reconciler.web.page.charts import (
     LOW,
     MARKS,
     MIDDLES,
-    Mark,
+    TimelineMark,
     columns_for,
     pacing_picture,
-    stretches,
-    strokes,
+    paths,
+    shares,
 )
 from tests.support.example_accounts import WALL, day_of
 
@@ -30,7 +30,7 @@ STATES = [*MARKS, None, "unmanaged"]
 
 def test_every_state_of_a_family_has_a_mark() -> None:
     assert set(FamilyState) <= set(MARKS)
-    assert len(set(MIDDLES.values())) == len(MIDDLES) == len(Mark) - 1
+    assert len(set(MIDDLES.values())) == len(MIDDLES) == len(TimelineMark) - 1
 
 
 # ---- the pacing window -----------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_requests_stand_at_their_time_and_older_ones_are_gone() -> None:
     picture = pacing_picture(
         [(-61, "applied", "a"), (-60, "applied", "b"), (-7.5, "unknown", "c")], slot_s=0
     )
-    assert [(dot.at, dot.kind, dot.told) for dot in picture.dots] == [
+    assert [(dot.at, dot.kind, dot.text) for dot in picture.dots] == [
         ("0.00%", "applied", "b"),
         ("70.00%", "unknown", "c"),
     ]
@@ -79,7 +79,7 @@ def test_requests_that_go_together_stand_one_above_the_other() -> None:
 
 
 def drawn(*states: tuple[float, str | None], columns: int = COLUMNS) -> dict[str, str]:
-    return {stroke.mark.value: stroke.path for stroke in strokes(day_of(*states), WALL, columns)}
+    return {stroke.mark.value: stroke.path for stroke in paths(day_of(*states), WALL, columns)}
 
 
 def test_a_strip_is_one_path_for_each_mark() -> None:
@@ -99,7 +99,7 @@ def test_a_strip_is_one_path_for_each_mark() -> None:
 )
 def test_one_second_of_what_matters_marks_its_whole_column(state: str, mark: str) -> None:
     found = drawn((1400, "in-sync"), (1 / 60, state), (39, "in-sync"))
-    assert found[mark] == f"M93 {MIDDLES[Mark(mark)]}h1"
+    assert found[mark] == f"M93 {MIDDLES[TimelineMark(mark)]}h1"
 
 
 def test_the_worst_of_a_column_is_the_one_that_is_drawn() -> None:
@@ -115,20 +115,20 @@ def test_a_column_nobody_watched_for_most_of_it_is_empty() -> None:
 def test_what_is_now_is_in_the_newest_column_from_the_first_second_on() -> None:
     assert drawn((1 / 60, "in-sync")) == {"in-sync": "M95 10h1"}
     assert drawn((1 / 60, "drifted"), (1 / 60, "in-sync")) == {"differs": "M95 8h1"}
-    asked_before = Span("in-sync", WALL - timedelta(seconds=12), WALL - timedelta(seconds=9))
-    assert strokes([asked_before], WALL)[0].path == "M95 10h1"
+    asked_before = Segment("in-sync", WALL - timedelta(seconds=12), WALL - timedelta(seconds=9))
+    assert paths([asked_before], WALL)[0].path == "M95 10h1"
 
 
 def test_what_is_older_than_a_day_or_still_to_come_is_left_out() -> None:
-    whole = Span("in-sync", WALL - timedelta(days=3), WALL + timedelta(days=1))
-    assert strokes([whole], WALL)[0].path == "M0 10h96"
-    assert stretches([whole], WALL)[0].seconds == DAY.total_seconds()
-    gone = Span("drifted", WALL - timedelta(days=3), WALL - timedelta(days=2))
-    assert strokes([gone], WALL) == ()
+    whole = Segment("in-sync", WALL - timedelta(days=3), WALL + timedelta(days=1))
+    assert paths([whole], WALL)[0].path == "M0 10h96"
+    assert shares([whole], WALL)[0].seconds == DAY.total_seconds()
+    gone = Segment("drifted", WALL - timedelta(days=3), WALL - timedelta(days=2))
+    assert paths([gone], WALL) == ()
 
 
 def test_a_day_is_told_by_how_long_and_how_often() -> None:
-    told = stretches(
+    told = shares(
         day_of(
             (60, "in-sync"), (2, "drifted"), (3, "pending"), (30, "in-sync"), (1, "held"), (4, "in-sync")
         ),
@@ -145,11 +145,11 @@ def test_a_day_is_told_by_how_long_and_how_often() -> None:
 def test_a_day_always_adds_up_and_every_column_is_drawn_once_at_most(seed: int) -> None:
     chance = random.Random(seed)
     spans = day_of(*((chance.uniform(0.01, 200), chance.choice(STATES)) for _ in range(30)))
-    assert sum(one.seconds for one in stretches(spans, WALL)) == pytest.approx(DAY.total_seconds(), abs=1)
+    assert sum(one.seconds for one in shares(spans, WALL)) == pytest.approx(DAY.total_seconds(), abs=1)
     columns = chance.choice([COLUMNS, FEWER_COLUMNS])
     runs = [
         tuple(int(number) for number in run.replace("h", " ").split(" "))
-        for stroke in strokes(spans, WALL, columns)
+        for stroke in paths(spans, WALL, columns)
         for run in stroke.path.split("M")[1:]
     ]
     filled = [column for start, _, width in runs for column in range(start, start + width)]

@@ -11,19 +11,19 @@ import pytest
 from reconciler.core.change_direction import Direction
 from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed
 from reconciler.core.model import LiveRow, Pause, PausedBy
-from reconciler.core.monitoring.protection import WORST_FIRST, Standing
-from reconciler.core.monitoring.runtime import SILENCE_S, Trouble, Vitals
+from reconciler.core.monitoring.protection import WORST_FIRST, Protection
+from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, RecentError
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.monitoring.unloaded_files import Unkept
-from reconciler.core.plan import Because, Rules
+from reconciler.core.monitoring.unloaded_files import UnloadedFiles
+from reconciler.core.plan import HoldReason, PlanConstraints
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.core.target import DriftPolicy
 from reconciler.render.glossary import ERRORS, READ_AGAIN
-from reconciler.web.latest_state import Board
+from reconciler.web.latest_state import LatestState
 from reconciler.web.page import labels
-from reconciler.web.page.families import Moment, differing_lines
+from reconciler.web.page.families import PageTime, differing_lines
 from reconciler.web.page.render import page_html
 from reconciler.web.page.view_model import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
 from tests.support.example_accounts import (
@@ -50,12 +50,12 @@ from tests.unit.report_samples import status
 from tests.unit.runtime_world import having
 
 
-def page(board: Board, *, later_s: float = 0.0) -> PageView:
+def page(board: LatestState, *, later_s: float = 0.0) -> PageView:
     """Return the view of ``board``, ``later_s`` seconds after it was made."""
     return page_view(board, now=NOW + later_s, wall=WALL + timedelta(seconds=later_s))
 
 
-def account(one: Vitals, *, later_s: float = 0.0) -> AccountView:
+def account(one: AccountRuntime, *, later_s: float = 0.0) -> AccountView:
     """Return the view of a single account."""
     (found,) = page(board_of(one), later_s=later_s).accounts
     return found
@@ -86,7 +86,7 @@ DIFFERING = [
     ("drifted mixed", "◆ partly less protection", AT_ONCE, HEALED),
     ("drifted off", "✗ switched off", AT_ONCE, HEALED),
     ("row gone", "✗ no protection", AT_ONCE, HEALED),
-    ("frozen and drifted", "▼ less protection", "Not by itself.", labels.HOLDS[Because.FROZEN]),
+    ("frozen and drifted", "▼ less protection", "Not by itself.", labels.HOLDS[HoldReason.FROZEN]),
     (
         # Frozen, too; but it is the guard that a person has to answer first.
         "frozen until reset",
@@ -126,7 +126,7 @@ def test_a_family_that_differs_is_told_which_way_by_when_and_why(
 @pytest.mark.parametrize("shape", ["in sync", "frozen"])
 def test_a_family_as_the_file_says_differs_in_nothing(shape: str) -> None:
     view = of(shape)
-    assert (view.differing, view.differing_told) == (
+    assert (view.differing, view.differing_text) == (
         (),
         "Nothing differs, as read from the exchange 4 s ago.",
     )
@@ -149,11 +149,11 @@ def test_every_state_of_a_family_is_among_the_boards() -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (labels.STANDINGS, Standing),
+        (labels.PROTECTIONS, Protection),
         (labels.STATES, FamilyState),
         (labels.STRENGTHS, Direction),
         (labels.ATTEMPTS, AttemptStatus),
-        (labels.HOLDS, Because),
+        (labels.HOLDS, HoldReason),
         (labels.PAUSED, PausedBy),
     ],
 )
@@ -161,8 +161,8 @@ def test_every_word_has_its_sign(table: dict[object, object], words: type[Enum])
     assert set(table) == set(words)
 
 
-@pytest.mark.parametrize("table", [labels.STANDINGS, labels.STATES, labels.ATTEMPTS])
-def test_no_two_signs_look_the_same_without_colour(table: dict[object, labels.Sign]) -> None:
+@pytest.mark.parametrize("table", [labels.PROTECTIONS, labels.STATES, labels.ATTEMPTS])
+def test_no_two_signs_look_the_same_without_colour(table: dict[object, labels.StatusLabel]) -> None:
     looks = [(sign.symbol, sign.word) for sign in table.values()]
     assert len({symbol for symbol, _ in looks}) == len({word for _, word in looks}) == len(looks)
 
@@ -210,7 +210,7 @@ def test_the_least_protected_come_first() -> None:
         )
     )
     assert [line.family for line in view.differing] == ["ETH-USD", "BTC-USD", "ADA-USD", "SOL-USD"]
-    assert view.differing_told == (
+    assert view.differing_text == (
         "4 of 5 families. The last is right in 20 s. What is in force → what the file says:"
     )
 
@@ -219,27 +219,27 @@ def test_the_least_protected_come_first() -> None:
 
 STANDINGS = [
     (
-        Standing.EXPOSED,
+        Protection.EXPOSED,
         "drifted looser",
         "No: 1 of 1 family has less protection than the file says: BTC-USD.",
     ),
-    (Standing.UNKNOWN, "uncertain", "Not known: a request for BTC-USD has no definite answer."),
+    (Protection.UNKNOWN, "uncertain", "Not known: a request for BTC-USD has no definite answer."),
     (
-        Standing.FROZEN,
+        Protection.FROZEN,
         "frozen until reset",
         "Frozen until somebody resets it: BTC-USD. Settings are no looser than desired.",
     ),
-    (Standing.TIGHTER, "drifted tighter", "Yes, and tighter than desired: BTC-USD."),
-    (Standing.PROTECTED, "in sync", "Yes: the 1 family is as the file says."),
+    (Protection.TIGHTER, "drifted tighter", "Yes, and tighter than desired: BTC-USD."),
+    (Protection.PROTECTED, "in sync", "Yes: the 1 family is as the file says."),
 ]
 
 
 @pytest.mark.parametrize(("standing", "shape", "sentence"), STANDINGS)
-def test_an_account_is_told_in_one_sentence(standing: Standing, shape: str, sentence: str) -> None:
+def test_an_account_is_told_in_one_sentence(standing: Protection, shape: str, sentence: str) -> None:
     view = page(board_of(vitals({BTC: SHAPES[shape]})))
     assert view.headline.sentence == sentence
     assert view.headline == view.accounts[0].headline
-    assert view.headline.sign == labels.STANDINGS[standing]
+    assert view.headline.sign == labels.PROTECTIONS[standing]
     assert view.title.startswith(f"{view.headline.sign.symbol} {view.headline.sign.word} · main (live)")
 
 
@@ -269,7 +269,7 @@ def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
 ) -> None:
     view = standing_together(*shapes)
     assert view.headline.sentence == sentence
-    order = [labels.STANDINGS[standing] for standing in WORST_FIRST]
+    order = [labels.PROTECTIONS[standing] for standing in WORST_FIRST]
     places = [order.index(one.headline.sign) for one in view.accounts]
     assert places == sorted(places)
     assert view.headline.sign == view.accounts[0].headline.sign
@@ -279,13 +279,13 @@ def test_without_an_account_nothing_is_called_protected() -> None:
     assert page(board_of()).headline.sentence == "Not known yet: no settings were accepted so far."
     awaiting = page(BOARDS["empty"]())
     assert awaiting.headline.sentence == "Not known: 1 settings file not there yet."
-    assert awaiting.awaited == ("accounts/main.yaml",)
+    assert awaiting.missing == ("accounts/main.yaml",)
 
 
 def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
     for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
         board = board_of(vitals({BTC: SHAPES[shape]}))
-        board.unkept = Unkept(awaited=("b.yaml",))
+        board.unloaded = UnloadedFiles(missing=("b.yaml",))
         assert page(board).headline.sign.word == word
         assert page(board).accounts[0].headline.sentence in page_html(board, now=NOW, wall=WALL)
 
@@ -305,21 +305,21 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
 def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
     newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
     view = account(newer)
-    assert view.headline.sign == labels.STANDINGS[Standing.UNKNOWN]
+    assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
     assert view.notices == ("Another file is in force since. What stands below is of the one before.",)
     assert view.files[0].sha256 == "1" * 12
 
 
 def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
     (view,) = page(BOARDS["old read"]()).accounts
-    assert view.headline.sign == labels.STANDINGS[Standing.UNKNOWN]
-    assert view.days_told == "State and settings, as read from the exchange 8 min 20 s ago."
-    assert of("in sync", live=False).days_told == "State and settings from what was last applied."
+    assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
+    assert view.days_text == "State and settings, as read from the exchange 8 min 20 s ago."
+    assert of("in sync", live=False).days_text == "State and settings from what was last applied."
 
 
 def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
     silent = account(vitals({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
-    assert silent.headline.sign == labels.STANDINGS[Standing.EXPOSED]
+    assert silent.headline.sign == labels.PROTECTIONS[Protection.EXPOSED]
     assert silent.differing[0].when == "Not known: the program does not go round."
 
 
@@ -339,7 +339,7 @@ def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
     locked = account(replace(vitals({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
     assert locked.notices == ("Waiting for another process: held by pid 7",)
     assert locked.differing[0].when == "After the other process lets go of the state."
-    elsewhere = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+    elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
     standby = account(replace(vitals({BTC: SHAPES["changed"]}), controller=elsewhere))
     assert standby.notices == (
         "Standing by, nothing is written from here: the account is controlled by pid 7 on desk-1 (run, "
@@ -348,18 +348,18 @@ def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
     assert standby.differing[0].when == "When the process that controls the account decides."
     blind = of("in sync", live=False)
     assert "never read" in blind.notices[0]
-    assert blind.frozen_told == "Not known: live settings have not been read."
-    assert blind.differing_told == "Nothing differs from what was last applied."
+    assert blind.frozen_text == "Not known: live settings have not been read."
+    assert blind.differing_text == "Nothing differs from what was last applied."
 
 
 def test_before_the_first_comparison_nothing_is_claimed() -> None:
     (view,) = page(BOARDS["starting"]()).accounts
     assert view.headline.sentence == "Not known yet: live settings have not been read."
-    assert (view.frozen_told, view.differing_told) == (
+    assert (view.frozen_text, view.differing_text) == (
         "Not known: live settings have not been read.",
         "Not known yet.",
     )
-    assert view.pacing.told == "Not known yet. Two requests may go in 10 s."
+    assert view.pacing.text == "Not known yet. Two requests may go in 10 s."
     assert view.place == "User ID not known yet at openapi.okx.com"
 
 
@@ -373,12 +373,12 @@ def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
     assert first.advice is not None
     assert first.advice.command == "mmp reset ETH-USD"
     assert (second.needs_you, second.advice) == (False, None)
-    assert second.told == "Frozen (the exchange says until 1772420405000). It ends by itself."
-    assert account(vitals(shapes)).frozen_told == "One needs a person."
+    assert second.text == "Frozen (the exchange says until 1772420405000). It ends by itself."
+    assert account(vitals(shapes)).frozen_text == "One needs a person."
     both = all_of("frozen until reset", (BTC, ETH))
-    assert account(vitals(both)).frozen_told == "2 need a person."
-    assert of("frozen").frozen_told == "Nobody has to do anything."
-    assert of("in sync").frozen_told == "Nothing is frozen, as read from the exchange 4 s ago."
+    assert account(vitals(both)).frozen_text == "2 need a person."
+    assert of("frozen").frozen_text == "Nobody has to do anything."
+    assert of("in sync").frozen_text == "Nothing is frozen, as read from the exchange 4 s ago."
 
 
 @pytest.mark.parametrize(
@@ -403,11 +403,11 @@ def held(one: AccountView) -> tuple[str, str, str]:
     """Return why the one family is held, what to do, and the command."""
     (line,) = one.differing
     assert line.when == "Not by itself."
-    return line.why, line.advice.told if line.advice else "", line.advice.command if line.advice else ""
+    return line.why, line.advice.text if line.advice else "", line.advice.command if line.advice else ""
 
 
 def test_each_hold_says_why_and_what_to_do() -> None:
-    assert held(of("drifted tighter", rules=Rules(drift=DriftPolicy.HEAL_LOOSENED))) == (
+    assert held(of("drifted tighter", rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED))) == (
         "Tighter than the file says, by a change outside mmp: reported, not touched.",
         "To put the file's settings back, run:",
         "mmp apply --family BTC-USD",
@@ -434,7 +434,7 @@ def test_each_hold_says_why_and_what_to_do() -> None:
 
 
 def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
-    why, what, command = held(of("changed", rules=Rules(policy_unreadable=True)))
+    why, what, command = held(of("changed", rules=PlanConstraints(policy_unreadable=True)))
     assert why.endswith("policy: loosen while the policy file cannot be read, limit enable and tighten")
     assert (what, command) == ("Correct the policy file; mmp validate says where.", "")
 
@@ -444,7 +444,7 @@ def test_what_the_exchange_refused_is_told_in_its_words() -> None:
     (line,) = [line for line in view.differing if line.family == "LTC-USD"]
     assert line.why == "The exchange refused these settings. [51000] qtyLimit must be greater than 0"
     assert line.advice is not None
-    assert line.advice.told == "Correct this family's entry in the file; the others go on."
+    assert line.advice.text == "Correct this family's entry in the file; the others go on."
 
 
 def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
@@ -486,28 +486,28 @@ def test_the_last_problems_say_what_to_do() -> None:
     codes = [("timeout", BTC), ("51000", None), ("", None)]
     one = replace(
         vitals({BTC: SHAPES["in sync"]}),
-        troubles=tuple(Trouble(WALL, code, "went wrong", family) for code, family in codes),
+        errors=tuple(RecentError(WALL, code, "went wrong", family) for code, family in codes),
     )
-    ours, okx, none = account(one).troubles
+    ours, okx, none = account(one).errors
     assert ours.advice.startswith("Nothing to do: a request to set counts as sent")
     assert okx.advice == "mmp explain 51000 tells what it means and what to do."
     assert none.advice == ""
     assert (ours.about, okx.about) == (BTC, "whole account")
     told = page_view(board_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
-    assert told.accounts[0].troubles[1].advice == "fix 51000"
+    assert told.accounts[0].errors[1].advice == "fix 51000"
 
 
 def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
     lost, cut = Reply(ReplyClass.NO_ANSWER, "timeout"), Reply(ReplyClass.NO_ANSWER, "not-okx")
     failed = (ExchangeFailed(READING_LIVE, lost, NOW + 1), ExchangeFailed(READING_LIVE, cut, NOW + 1))
-    cut_off, timeout = account(having(vitals({BTC: SHAPES["in sync"]}), *failed)).troubles
+    cut_off, timeout = account(having(vitals({BTC: SHAPES["in sync"]}), *failed)).errors
     assert timeout.advice == READ_AGAIN
     assert cut_off.advice == ERRORS["not-okx"].remedy
 
 
 def test_the_pace_is_told_in_words() -> None:
     (view,) = page(BOARDS["troubled"]()).accounts
-    assert view.pacing.told == "2 of 2 requests count now. The next may go in 4 s."
+    assert view.pacing.text == "2 of 2 requests count now. The next may go in 4 s."
     assert view.pacing.minute == (
         "5 requests in the last minute: 1 ○ waiting for its reply, 2 ● applied, 1 ✗ refused, "
         "1 ? outcome unknown."
@@ -526,7 +526,7 @@ def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
 
 def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
     pause = Pause(BTC, "", WALL, None)
-    fight = replace(pause, fought=setting(FILE))
+    fight = replace(pause, contested=setting(FILE))
     told = {one: of("in sync", pauses=(one,)).pauses for one in (pause, fight)}
     assert told == {
         pause: ((BTC, "paused by hand until it is resumed: no reason given"),),
@@ -543,7 +543,7 @@ def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
 
 def test_of_many_families_the_calm_ones_are_folded_away_and_none_is_left_out() -> None:
     few = account(vitals(all_of("in sync")))
-    assert (len(few.days), few.calm_days, few.calm_told) == (6, (), "")
+    assert (len(few.days), few.calm_days, few.calm_text) == (6, (), "")
     (many,) = page(large(40)).accounts
     assert len(many.days) + len(many.calm_days) == 40 > DAYS_SHOWN
     assert all(day.calm for day in many.calm_days)
@@ -569,7 +569,7 @@ def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
     ],
 )
 def test_distances_are_told_in_the_largest_unit_that_says_enough(seconds: float, told: str) -> None:
-    assert labels.distance(seconds) == told
+    assert labels.relative_time(seconds) == told
 
 
 def test_two_names_never_have_one_anchor() -> None:
@@ -586,18 +586,20 @@ def test_two_names_never_have_one_anchor() -> None:
 
 
 def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> None:
-    parked = held(of("changed", rules=Rules(rejected={BTC: Rejection(setting(FILE), float("inf"))})))
+    parked = held(
+        of("changed", rules=PlanConstraints(rejected={BTC: Rejection(setting(FILE), float("inf"))}))
+    )
     assert parked[0] == "The exchange refused these settings."
-    stopping = of("changed", rules=Rules(reviewed={}))
-    assert held(stopping)[0] == labels.HOLDS[Because.STALE]
+    stopping = of("changed", rules=PlanConstraints(reviewed={}))
+    assert held(stopping)[0] == labels.HOLDS[HoldReason.STALE]
 
 
 def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
     (line,) = of("row gone", wanted={BTC: setting(OFF)}).differing
-    assert line.sign.hue is not labels.Hue.BAD
+    assert line.sign.hue is not labels.ColorRole.BAD
 
 
 def test_without_a_record_of_requests_no_time_is_promised() -> None:
     record = status("nothing", "nothing", None)
-    told = differing_lines(record, vitals({BTC: SHAPES["never applied"]}), Moment(NOW, WALL))
+    told = differing_lines(record, vitals({BTC: SHAPES["never applied"]}), PageTime(NOW, WALL))
     assert {line.when for line in told} == {"As soon as it is this family's turn."}

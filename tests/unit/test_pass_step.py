@@ -8,23 +8,23 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.events import Cause
+from reconciler.core.events import WaitReason
 from reconciler.core.evidence import Reads, SeenRow
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.pass_step import (
     Adopt,
+    Done,
     EndAttempts,
     Read,
     ReadFamily,
     Send,
-    Settled,
     Slots,
     Step,
     Wait,
     next_request,
     next_step,
 )
-from reconciler.core.plan import Action, Plan, Rules
+from reconciler.core.plan import Action, Plan, PlanConstraints
 from reconciler.core.retry import RetryRecord, Tries
 from tests.unit.builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 from tests.unit.one_family_world import SETTINGS, Record, known_of, last_act, reads_of, records, sights
@@ -93,7 +93,7 @@ def moments() -> Iterator[Moment]:
         for sight, after_s in product(sights(record), (0.05, 1.0, 2.0, 60.0)):
             reads = reads_of(record, sight)
             now = (reads.latest.begun_at if reads.latest else 950.0) + after_s
-            rules = Rules(paused=frozenset({BTC} if paused else ()))
+            rules = PlanConstraints(paused=frozenset({BTC} if paused else ()))
             plan = plan_of({BTC: SETTINGS["A"]}, {BTC: known_of(record)}, reads, rules, now=now)
             for to_slot_s, back_off_s in product((-5.0, 0.99, 1.0, 1.01), (NEVER_BACKED_OFF, 0.0, 0.01)):
                 yield Moment(
@@ -113,15 +113,15 @@ def check(moment: Moment) -> type[Step]:
             assert not plan.doubtful
             assert not moment.adoptable
             assert moment.fresh or not moment.live
-        case Wait(until, Cause.SLOT):
+        case Wait(until, WaitReason.SLOT):
             assert plan.requests
             assert now < until == moment.slot_of_first - CLOSE_S
-        case Wait(until, Cause.BACK_OFF):
+        case Wait(until, WaitReason.BACK_OFF):
             assert now < until == moment.not_before
-        case Wait(until, Cause.SECOND_READ):
+        case Wait(until, WaitReason.SECOND_READ):
             assert now < until <= now + BETWEEN_READS_S
             assert moment.live
-        case Wait(until, Cause.UNCONFIRMED):
+        case Wait(until, WaitReason.UNCONFIRMED):
             assert now < until
             assert not plan.requests
             assert moment.awaited
@@ -139,7 +139,7 @@ def check(moment: Moment) -> type[Step]:
             assert settings == {BTC: SETTINGS["A"]}
             assert moment.reads.latest is not None
             assert not plan.requests
-        case Settled():
+        case Done():
             assert not plan.requests
             assert not plan.doubtful
             assert not moment.adoptable
@@ -157,7 +157,7 @@ def test_every_step_of_the_world_is_safe_and_moves_on() -> None:
             reached.add(check(moment))
         except AssertionError as broken:
             raise AssertionError(moment) from broken
-    assert reached == {Adopt, EndAttempts, Read, ReadFamily, Wait, Send, Settled}
+    assert reached == {Adopt, EndAttempts, Read, ReadFamily, Wait, Send, Done}
 
 
 def step_of(
@@ -183,7 +183,7 @@ A, LOOSER, TIGHTER = SETTINGS["A"], setting("5000/2000/400"), setting("5000/2000
 @pytest.mark.parametrize("not_before", [NEVER_BACKED_OFF, 1000.0, 1000.5])
 def test_a_pass_that_reads_live_begins_with_a_read_whatever_the_plan(not_before: float) -> None:
     step = step_of(plan_of({BTC: A}), {}, Reads(), not_before=not_before)
-    assert step == (Read() if not_before <= 1000.0 else Wait(not_before, Cause.BACK_OFF))
+    assert step == (Read() if not_before <= 1000.0 else Wait(not_before, WaitReason.BACK_OFF))
 
 
 @pytest.mark.parametrize("took_s", [0.0, 2.5, 5.0, 10.0])
@@ -204,7 +204,7 @@ def test_a_read_that_directly_follows_a_read_is_spaced_out(repeated: int, wait_s
     known = {BTC: confirmed("5000/2000/400", at=999.6)}
     reads = Reads(read(999.5, {BTC: row("5000/2000/400")}), frozenset({BTC}), repeated)
     plan = plan_of({BTC: A}, known, reads)
-    assert step_of(plan, known, reads) == Wait(999.5 + wait_s, Cause.SECOND_READ)
+    assert step_of(plan, known, reads) == Wait(999.5 + wait_s, WaitReason.SECOND_READ)
     if wait_s < 2.0:
         assert step_of(plan, known, reads, now=999.5 + wait_s) == Read(repeated=True)
 
@@ -214,7 +214,7 @@ def test_after_a_failure_nothing_is_sent_before_its_pause_is_over(slot: float, r
     reads = Reads(read(999.5, {BTC: row("5000/2000/400")})) if reads_live else Reads()
     plan = plan_of({BTC: A}, {}, reads)
     step = step_of(plan, {}, reads, slot=slot, not_before=1000.5, live=reads_live)
-    assert step == Wait(1010.0 - 1.0 if slot else 1000.5, Cause.SLOT if slot else Cause.BACK_OFF)
+    assert step == Wait(1010.0 - 1.0 if slot else 1000.5, WaitReason.SLOT if slot else WaitReason.BACK_OFF)
 
 
 def test_a_doubtful_family_holds_up_nothing_but_a_review() -> None:
@@ -224,9 +224,9 @@ def test_a_doubtful_family_holds_up_nothing_but_a_review() -> None:
     plan = plan_of({BTC: A, ETH: A}, known, reads)
     assert plan.doubtful == (ETH,)
     assert step_of(plan, known, reads) == Send(plan.requests[0], 1000.0)
-    assert step_of(plan, known, reads, slot=1005.0) == Wait(1000.5, Cause.SECOND_READ)
+    assert step_of(plan, known, reads, slot=1005.0) == Wait(1000.5, WaitReason.SECOND_READ)
     assert step_of(plan, known, reads, slot=1005.0, now=1000.5) == Read(repeated=True)
-    assert step_of(plan, known, reads, reviewing=True) == Wait(1000.5, Cause.SECOND_READ)
+    assert step_of(plan, known, reads, reviewing=True) == Wait(1000.5, WaitReason.SECOND_READ)
     adopting = Reads(read(999.5, rows | {BTC: row("5000/2000/100")}))
     plan = plan_of({BTC: A, ETH: A}, known, adopting)
     assert step_of(plan, known, adopting) == Adopt({BTC: A})
@@ -242,12 +242,12 @@ def test_a_missing_family_is_read_alone_once_per_list_and_at_most_once_a_second(
 
     assert step_at(999.6) == ReadFamily(BTC)
     reads = reads.without_answer(BTC, 999.7)
-    assert step_at(999.8) == Wait(1000.7, Cause.SECOND_READ)
+    assert step_at(999.8) == Wait(1000.7, WaitReason.SECOND_READ)
     assert step_at(1000.7) == ReadFamily(ETH)
     reads = reads.without_answer(ETH, 1000.8)
     assert step_at(1000.9) == Read(repeated=True)
-    reads = reads.then(read(1001.0, {}), repeated=True)
-    assert step_at(1001.1) == Wait(1001.8, Cause.SECOND_READ)
+    reads = reads.push(read(1001.0, {}), repeated=True)
+    assert step_at(1001.1) == Wait(1001.8, WaitReason.SECOND_READ)
     assert step_at(1001.8) == ReadFamily(BTC)
 
 
@@ -281,7 +281,9 @@ def test_retries_leave_a_slot_for_what_waits(
     families: dict[Family, Setting], tries: dict[Family, int], sent: Family, keep_free: int
 ) -> None:
     live = {family: row("5000/2000/200") for family in families}
-    rules = Rules(retries=RetryRecord({one: tried(count, families[one]) for one, count in tries.items()}))
+    rules = PlanConstraints(
+        retries=RetryRecord({one: tried(count, families[one]) for one, count in tries.items()})
+    )
     plan = plan_of(families, {}, Reads(read(999.5, live)), rules)
     following = next_request(plan, now=1000.0, slots=Slots(1000.0, 1035.0))
     assert following is not None
@@ -304,7 +306,7 @@ def test_what_loosens_leaves_the_last_slot_while_any_request_is_unanswered(
 def test_reads_of_one_family_alone_are_a_second_apart_whatever_the_last_one_showed(answer: str) -> None:
     families = {BTC: A, ETH: A}
     rows = {family: SeenRow(row("5000/2000/400"), 900.0) for family in families}
-    reads = Reads(rows=rows).then(read(998.0, {}))
+    reads = Reads(rows=rows).push(read(998.0, {}))
     found = read(998.5, {BTC: row("5000/2000/400")} if answer == "a row" else {})
     reads = reads.without_answer(BTC, 998.5) if answer == "a failure" else reads.with_family(BTC, found)
     known: dict[Family, Known] = {family: confirmed("5000/2000/400") for family in families}
@@ -313,7 +315,7 @@ def test_reads_of_one_family_alone_are_a_second_apart_whatever_the_last_one_show
         plan = plan_of(families, known, reads, now=now)
         return step_of(plan, known, reads, now=now, slot=2000.0)
 
-    assert step_at(999.0) == Wait(999.5, Cause.SECOND_READ)
+    assert step_at(999.0) == Wait(999.5, WaitReason.SECOND_READ)
     assert step_at(999.5) == ReadFamily(ETH)
 
 
@@ -330,13 +332,13 @@ def test_each_family_has_its_own_back_off_and_any_success_ends_all(
 ) -> None:
     record = RetryRecord({BTC: Tries(wanted, count, 990.0, ended_at=990.5 if success_since else None)})
     reads = Reads(read(999.5, {BTC: row("5000/2000/200")}))
-    plan = plan_of({BTC: wanted}, {}, reads, Rules(retries=record))
+    plan = plan_of({BTC: wanted}, {}, reads, PlanConstraints(retries=record))
     ready_at = 1000.0 if success_since else 990.0 + wait_s
     step = step_of(plan, {}, reads)
     assert step == (
         Send(plan.requests[0], 1000.0, int(wanted is LOOSER))
         if ready_at <= 1000.0
-        else Wait(ready_at, Cause.BACK_OFF)
+        else Wait(ready_at, WaitReason.BACK_OFF)
     )
 
 
@@ -352,8 +354,8 @@ def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:
     def step_at(now: float) -> Step:
         return step_of(plan_of({BTC: A, ETH: A}, known, reads, now=now), known, reads, now=now)
 
-    assert step_at(1000.0) == Wait(1026.0, Cause.UNCONFIRMED)
-    assert step_at(1025.0) == Wait(1026.0, Cause.UNCONFIRMED)
+    assert step_at(1000.0) == Wait(1026.0, WaitReason.UNCONFIRMED)
+    assert step_at(1025.0) == Wait(1026.0, WaitReason.UNCONFIRMED)
     assert step_at(1026.0) == Read(repeated=True)
 
 
@@ -361,11 +363,11 @@ def test_what_has_no_definite_answer_is_read_back_at_once_and_then_waits_for_its
     known: dict[Family, Known] = {
         BTC: Uncertain(None, (unresolved("5000/2000/100", reserved_at=999.0, effect_until=1034.0),))
     }
-    rules = Rules(retries=RetryRecord({BTC: Tries(A, 1, 999.0)}))
+    rules = PlanConstraints(retries=RetryRecord({BTC: Tries(A, 1, 999.0)}))
 
     def step_after(reads: Reads) -> Step:
         return step_of(plan_of({BTC: A}, known, reads, rules), known, reads)
 
     assert step_after(Reads(read(998.9, {}))) == Read()
-    assert step_after(Reads(read(999.9, {}))) == Wait(1009.0, Cause.BACK_OFF)
+    assert step_after(Reads(read(999.9, {}))) == Wait(1009.0, WaitReason.BACK_OFF)
     assert step_after(Reads(read(999.9, {BTC: row("5000/2000/100")}))) == Adopt({BTC: A})

@@ -9,11 +9,11 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.model import Family, Pause
-from reconciler.core.monitoring.status import FamilyState, Record, Status, make_status
-from reconciler.core.plan import Because
+from reconciler.core.monitoring.status import FamilyState, Status, StatusInputs, make_status
+from reconciler.core.plan import HoldReason
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord
-from reconciler.documents.plan import several
+from reconciler.documents.plan import one_or_list
 from reconciler.render.status import pauses_document, pauses_text, status_document, status_text
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, setting
@@ -35,7 +35,7 @@ def status_with(*pauses: Pause) -> Status:
     """Return a status of BTC-USD, in sync, and ETH-USD, which is to be changed."""
     wanted = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
     known = {BTC: confirmed("5000/2000/100"), ETH: confirmed("1000/0/900")}
-    record = Record("7", "openapi.okx.com", known, None, {}, None, pauses)
+    record = StatusInputs("7", "openapi.okx.com", known, None, {}, None, pauses)
     return make_status(wanted, record, simulator=False, now=NOW, wall=WALL)
 
 
@@ -50,11 +50,11 @@ def test_what_would_be_done_about_a_paused_family_is_held() -> None:
     assert (in_sync.state, in_sync.change) == (FamilyState.IN_SYNC, None)
     assert held.state is FamilyState.HELD
     assert held.change is not None
-    assert held.change.because is Because.PAUSED
+    assert held.change.because is HoldReason.PAUSED
 
 
 def test_a_fight_over_another_setting_than_the_desired_one_holds_nothing() -> None:
-    other = replace(FIGHT, fought=setting("1000/0/501"))
+    other = replace(FIGHT, contested=setting("1000/0/501"))
     status = status_with(other)
     assert status.pauses == ()
     assert {family.state for family in status.families} == {FamilyState.IN_SYNC, FamilyState.PENDING}
@@ -115,7 +115,7 @@ def test_pause_and_resume_tell_what_is_in_force() -> None:
     assert pauses_text("main", "live", [pause(BTC)], WALL).startswith("main (live) · 1 family paused\n  ‖ ")
     document = pauses_document("main", "live", [pause(BTC)])
     assert (document["format"], document["in_flight"]) == ("mmp/pause/1", [])
-    assert several("pause", [document, document])["format"] == "mmp/pauses/1"
+    assert one_or_list("pause", [document, document])["format"] == "mmp/pauses/1"
 
 
 def test_a_request_that_may_still_take_effect_is_named() -> None:

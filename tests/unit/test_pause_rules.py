@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.model import Family, Pause, PausedBy, Setting
-from reconciler.core.pauses import fought_no_more, in_force, paused, replaces
+from reconciler.core.pauses import in_force, obsolete_breaker_pauses, paused, replaces
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -40,8 +40,8 @@ def test_a_fight_is_over_as_soon_as_another_value_is_desired(
     one = pause(family, fought)
     assert in_force([one], WANTED) == ((one,) if holds else ())
     assert paused([one], WANTED) == ({family} if holds else set())
-    assert one.by is (PausedBy.FIGHT if fought else PausedBy.HAND)
-    assert fought_no_more([one], WANTED) == ({} if holds else {family: fought})
+    assert one.by is (PausedBy.BREAKER if fought else PausedBy.MANUAL)
+    assert obsolete_breaker_pauses([one], WANTED) == ({} if holds else {family: fought})
 
 
 @pytest.mark.parametrize("new", list(PausedBy))
@@ -58,4 +58,4 @@ def test_only_a_pause_by_hand_in_force_withstands_and_only_a_fight_s(
 
 
 def made(by: PausedBy, end: str) -> Pause:
-    return pause(BTC, setting("1/1/1") if by is PausedBy.FIGHT else None, ENDS[end])
+    return pause(BTC, setting("1/1/1") if by is PausedBy.BREAKER else None, ENDS[end])

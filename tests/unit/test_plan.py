@@ -23,25 +23,25 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
+    OpenAttempt,
     Setting,
     Uncertain,
-    Unresolved,
 )
 from reconciler.core.pacing import GUARD_S, Ledger
 from reconciler.core.plan import (
     Action,
     Basis,
-    Because,
     Change,
     Doubts,
+    HoldReason,
     Plan,
+    PlanConstraints,
     Reason,
-    Rules,
     in_order,
     with_schedule,
 )
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Allow, Kind, Loosening, Policy
+from reconciler.core.policy import Loosening, Override, Policy, RefusalKind
 from reconciler.core.retry import Rejection, RetryRecord, Tries
 from reconciler.core.target import DriftPolicy
 from tests.unit.builders import (
@@ -230,7 +230,7 @@ def test_a_difference_is_believed_from_five_seconds_after_the_proof_on(
     plan = plan_of(
         {BTC: SETTINGS["A"]},
         {BTC: confirmed("5000/2000/100", at=100.0)},
-        Reads().then(read(previous_at, rows)).then(read(begun_at, rows)),
+        Reads().push(read(previous_at, rows)).push(read(begun_at, rows)),
     )
     assert bool(plan.requests) == agreed
     assert bool(plan.doubtful) != agreed
@@ -281,7 +281,7 @@ def test_protection_that_may_come_into_force_yet_is_guarded() -> None:
     known = confirmed("5000/2000/400", at=931.0, attempt=5, lands_until=935.0)
     plan = plan_of({BTC: SETTINGS["D"]}, {BTC: known}, Reads(read(936.2, {BTC: row("0/2000/100")})))
     (change,) = plan.changes
-    assert change.because is Because.GUARD
+    assert change.because is HoldReason.GUARD
 
 
 @pytest.mark.parametrize(("now", "action"), [(935.9, "adopt"), (936.0, "adopt"), (936.1, "set")])
@@ -351,15 +351,15 @@ def test_heal_loosened_puts_back_only_what_became_less_safe(live: str | None, he
     reads = Reads(read(950.0, rows), missing=gone)
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     # Leaving until-reset is as good as switching off, also where that is what the file says: by name only.
-    allowed = frozenset({Allow(Kind.DISABLE, BTC)} if live == "5000/0/100" else ())
+    allowed = frozenset({Override(RefusalKind.DISABLE, BTC)} if live == "5000/0/100" else ())
     plans = {
-        policy: plan_of({BTC: SETTINGS["A"]}, known, reads, Rules(drift=policy, allowed=allowed))
+        policy: plan_of({BTC: SETTINGS["A"]}, known, reads, PlanConstraints(drift=policy, allowed=allowed))
         for policy in DriftPolicy
     }
     assert plans[DriftPolicy.HEAL].requests
     assert bool(plans[DriftPolicy.HEAL_LOOSENED].requests) == healed
     assert not plans[DriftPolicy.WARN].requests
-    assert [change.because for change in plans[DriftPolicy.WARN].changes] == [Because.DRIFT_POLICY]
+    assert [change.because for change in plans[DriftPolicy.WARN].changes] == [HoldReason.DRIFT_POLICY]
 
 
 @pytest.mark.parametrize("policy", DriftPolicy)
@@ -368,7 +368,7 @@ def test_a_changed_desired_value_is_always_applied(policy: DriftPolicy) -> None:
         {BTC: SETTINGS["B"]},
         {BTC: confirmed("5000/2000/100")},
         Reads(read(950.0, {BTC: row("5000/1000/100")})),
-        Rules(drift=policy),
+        PlanConstraints(drift=policy),
     )
     assert [(change.reason, change.after) for change in plan.requests] == [(Reason.CHANGED, SETTINGS["B"])]
 
@@ -400,7 +400,9 @@ def plan_of_ways(ways: dict[str, str], shuffle: random.Random | None = None) -> 
     built = [change_of(family, way) for family, way in ways.items()]
     if shuffle:
         shuffle.shuffle(built)
-    rules = Rules(allowed=frozenset(Allow(Kind.DISABLE, family) for family, *_ in built))
+    rules = PlanConstraints(
+        allowed=frozenset(Override(RefusalKind.DISABLE, family) for family, *_ in built)
+    )
     return plan_of(
         {family: wanted for family, wanted, _, _ in built},
         {family: known for family, _, known, _ in built if known},
@@ -467,7 +469,10 @@ def test_families_the_file_does_not_name_are_listed_and_never_touched() -> None:
 def test_only_the_chosen_families_are_looked_at_and_the_rest_is_not_called_unmanaged() -> None:
     rows = {family: row("5000/2000/400") for family in (BTC, ETH, SOL)}
     plan = plan_of(
-        {BTC: SETTINGS["A"], ETH: SETTINGS["A"]}, {}, Reads(read(950.0, rows)), Rules(only=frozenset({ETH}))
+        {BTC: SETTINGS["A"], ETH: SETTINGS["A"]},
+        {},
+        Reads(read(950.0, rows)),
+        PlanConstraints(only=frozenset({ETH})),
     )
     assert [change.family for change in plan.changes] == [ETH]
     assert plan.unchanged == ()
@@ -476,8 +481,8 @@ def test_only_the_chosen_families_are_looked_at_and_the_rest_is_not_called_unman
 
 def test_the_plan_says_whose_it_is_and_what_it_was_compared_with() -> None:
     wanted = desired({BTC: SETTINGS["A"]}, account="desk-2", environment=Environment.DEMO)
-    without = make_plan(wanted, {}, Reads(), Rules(), NOW)
-    with_live = make_plan(wanted, {}, Reads(read(950.0, {})), Rules(), NOW)
+    without = make_plan(wanted, {}, Reads(), PlanConstraints(), NOW)
+    with_live = make_plan(wanted, {}, Reads(read(950.0, {})), PlanConstraints(), NOW)
     assert (without.account, without.environment) == ("desk-2", Environment.DEMO)
     assert (without.basis, with_live.basis) == (Basis.LAST_APPLIED, Basis.LIVE)
     (change,) = without.changes
@@ -496,8 +501,8 @@ def test_another_spelling_of_a_quantity_is_no_difference_anywhere(other_text: st
     assert plan_of({BTC: spelled}, {}, seen).of(Action.ADOPT)
     doubts = Uncertain(known, (unresolved(other_text),))
     assert plan_of({BTC: SETTINGS["A"]}, {BTC: doubts}, seen).of(Action.ADOPT)
-    rejected = Rules(rejected={BTC: Rejection(spelled, retry_at=NOW + 1)})
-    assert plan_of({BTC: SETTINGS["A"]}, {}, None, rejected).changes[0].because is Because.REJECTED
+    rejected = PlanConstraints(rejected={BTC: Rejection(spelled, retry_at=NOW + 1)})
+    assert plan_of({BTC: SETTINGS["A"]}, {}, None, rejected).changes[0].because is HoldReason.REJECTED
 
 
 def test_the_digest_is_of_values_not_of_spellings() -> None:
@@ -606,7 +611,7 @@ A, B = setting("5000/2000/100"), setting("5000/2000/200")
 def test_a_record_that_was_lost_costs_a_request_only_where_live_is_not_seen_to_be_as_desired(
     live: str | None, begun_at: float, action: Action, known_at: float | None
 ) -> None:
-    lost = Unresolved(7, None, reserved_at=NOW - 5, effect_until=NOW + 30)
+    lost = OpenAttempt(7, None, reserved_at=NOW - 5, effect_until=NOW + 30)
     known = {BTC: Uncertain(confirmed("5000/2000/100", attempt=6), (lost,))}
     reads = Reads(read(begun_at, {BTC: row(live)})) if live else Reads()
     (change,) = plan_of({BTC: A}, known, reads, now=max(NOW, begun_at)).changes
@@ -614,8 +619,8 @@ def test_a_record_that_was_lost_costs_a_request_only_where_live_is_not_seen_to_b
 
 
 def test_a_lost_record_beside_an_attempt_of_another_value_does_not_hide_that() -> None:
-    lost = Unresolved(7, None, reserved_at=NOW - 5, effect_until=NOW + 30)
-    other = Unresolved(8, B, reserved_at=NOW - 4, effect_until=NOW + 31)
+    lost = OpenAttempt(7, None, reserved_at=NOW - 5, effect_until=NOW + 30)
+    other = OpenAttempt(8, B, reserved_at=NOW - 4, effect_until=NOW + 31)
     known = {BTC: Uncertain(confirmed("5000/2000/100", attempt=6), (lost, other))}
     reads = Reads(read(NOW, {BTC: row("5000/2000/100")}))
     (change,) = plan_of({BTC: A}, known, reads).changes
@@ -642,30 +647,30 @@ LOOSER, TIGHTER = setting("5000/2000/400"), setting("5000/2000/50")
 def test_an_uncertain_family_is_ranked_by_the_loosest_value_that_may_be_in_force(
     wanted: Setting, proof: Setting, attempts: list[Setting], live: Setting, protective: bool
 ) -> None:
-    unanswered = tuple(Unresolved(5 + n, one, 901.0 + n, 2000.0) for n, one in enumerate(attempts))
+    unanswered = tuple(OpenAttempt(5 + n, one, 901.0 + n, 2000.0) for n, one in enumerate(attempts))
     known = {BTC: Uncertain(Confirmed(proof, 900.0, 1), unanswered)}
-    rules = Rules(allowed=frozenset({Allow(Kind.DISABLE, BTC)}))
+    rules = PlanConstraints(allowed=frozenset({Override(RefusalKind.DISABLE, BTC)}))
     plan = plan_of({BTC: wanted}, known, Reads(read(950.0, {BTC: LiveRow(live)})), rules)
     assert [change.protective for change in plan.requests] == [protective]
 
 
 def test_fewer_tries_go_first_and_a_new_value_starts_at_none() -> None:
     tries = {BTC: Tries(A, 3, NOW - 1000), ETH: Tries(A, 1, NOW - 1000), SOL: Tries(B, 9, NOW)}
-    plan = plan_of({BTC: A, ETH: A, SOL: A}, rules=Rules(retries=RetryRecord(tries)))
+    plan = plan_of({BTC: A, ETH: A, SOL: A}, rules=PlanConstraints(retries=RetryRecord(tries)))
     assert [(change.family, change.tries) for change in plan.requests] == [(SOL, 0), (ETH, 1), (BTC, 3)]
 
 
 # -- a settings file that is older than what another process applied ------------------------------------
 
 OLD_FILE, NEW_FILE = FileVersion("old", 1), FileVersion("new", 2)
-OLDER = Rules(DriftPolicy.HEAL_LOOSENED, file=OLD_FILE, controller=True)
+OLDER = PlanConstraints(DriftPolicy.HEAL_LOOSENED, file=OLD_FILE, controller=True)
 STRICT = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
 
 
 @pytest.mark.parametrize(
     ("live", "because", "after"),
     [
-        ("5000/2000/50", Because.DRIFT_POLICY, "5000/2000/100"),  # what the newer file tightened stays
+        ("5000/2000/50", HoldReason.DRIFT_POLICY, "5000/2000/100"),  # what the newer file tightened stays
         ("5000/2000/400", None, "5000/2000/50"),  # a setting looser than both is reverted
         ("9000/2000/400", None, "9000/2000/50"),  # mixed: the looser field is reverted
         ("0/2000/100", None, "5000/2000/50"),
@@ -673,10 +678,10 @@ STRICT = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
 )
 @pytest.mark.parametrize("unanswered", [False, True])
 def test_an_older_file_loosens_nothing_that_a_newer_one_set(
-    live: str, because: Because | None, after: str, unanswered: bool
+    live: str, because: HoldReason | None, after: str, unanswered: bool
 ) -> None:
     proof = Confirmed(TIGHTER, 900.0, 1, file=NO_FILE if unanswered else NEW_FILE)
-    attempt = Unresolved(5, TIGHTER, 901.0, 936.0, file=NEW_FILE)
+    attempt = OpenAttempt(5, TIGHTER, 901.0, 936.0, file=NEW_FILE)
     known: Known = Uncertain(proof, (attempt,)) if unanswered else proof
     reads = Reads(read(940.9, {BTC: row(live)}))
     (change,) = plan_of({BTC: A}, {BTC: known}, reads, OLDER).changes
@@ -687,17 +692,17 @@ def test_an_older_file_loosens_nothing_that_a_newer_one_set(
 def test_a_newer_file_the_same_content_and_an_explicit_act_do(file: FileVersion | None) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
     reads = Reads(read(950.0, {BTC: row("5000/2000/50")}))
-    (change,) = plan_of({BTC: A}, known, reads, Rules(file=file)).requests
+    (change,) = plan_of({BTC: A}, known, reads, PlanConstraints(file=file)).requests
     assert change.reason is Reason.CHANGED
 
 
-@pytest.mark.parametrize("rules", [OLDER, Rules(file=OLD_FILE)])
-def test_under_an_older_file_live_as_it_says_is_not_recorded(rules: Rules) -> None:
+@pytest.mark.parametrize("rules", [OLDER, PlanConstraints(file=OLD_FILE)])
+def test_under_an_older_file_live_as_it_says_is_not_recorded(rules: PlanConstraints) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
     (change,) = plan_of({BTC: A}, known, reads, rules).changes
     restored = (Action.SET, Reason.DRIFTED, None, TIGHTER)
-    reported = (Action.HOLD, Reason.CHANGED, Because.DRIFT_POLICY, A)
+    reported = (Action.HOLD, Reason.CHANGED, HoldReason.DRIFT_POLICY, A)
     assert (change.action, change.reason, change.because, change.after) == (
         restored if rules.controller else reported
     )
@@ -721,7 +726,7 @@ def test_under_an_older_file_that_agrees_with_the_record_drift_is_plain_drift(dr
                 {BTC: A},
                 {BTC: Confirmed(A, 900.0, 1, file=file)},
                 reads,
-                Rules(drift, file=OLD_FILE, controller=True),
+                PlanConstraints(drift, file=OLD_FILE, controller=True),
             )
             for file in (OLD_FILE, NEW_FILE)
         ]
@@ -729,7 +734,7 @@ def test_under_an_older_file_that_agrees_with_the_record_drift_is_plain_drift(dr
 
 
 def test_an_older_file_that_wants_what_the_newer_one_s_open_request_carries_may_repeat_it() -> None:
-    attempt = Unresolved(5, A, 901.0, 936.0, file=NEW_FILE)
+    attempt = OpenAttempt(5, A, 901.0, 936.0, file=NEW_FILE)
     known = {BTC: Uncertain(Confirmed(TIGHTER, 900.0, 1, file=OLD_FILE), (attempt,))}
     reads = Reads(read(940.9, {BTC: row("5000/2000/50")}))
     (change,) = plan_of({BTC: A}, known, reads, OLDER).changes
@@ -755,20 +760,20 @@ def test_of_a_family_that_is_unconfirmed_and_was_never_seen_nothing_is_sent(afte
     nameless = LiveRead(950.0, {}, nameless=1)
     reads = Reads(nameless, missing={BTC: MissingRow(940.0, 3, asked_at=950.5)})
     (change,) = plan_of({BTC: setting(after)}, {}, reads).changes
-    assert (change.action, change.because) == (Action.HOLD, Because.UNREADABLE)
+    assert (change.action, change.because) == (Action.HOLD, HoldReason.UNREADABLE)
 
 
 @pytest.mark.parametrize(("since", "sent"), [(899.0, False), (901.0, True)])
 def test_a_family_that_is_unconfirmed_is_sent_its_setting_once(since: float, sent: bool) -> None:
     reads = Reads(read(950.0, {}), missing={BTC: MissingRow(since, 30, asked_at=950.5)})
     plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/100", at=900.0)}, reads)
-    assert [one.because for one in plan.changes] == [None if sent else Because.UNREADABLE]
+    assert [one.because for one in plan.changes] == [None if sent else HoldReason.UNREADABLE]
     assert bool(plan.requests) == sent
 
 
 def test_an_older_file_may_repeat_what_is_in_force_while_a_newer_one_s_request_is_open() -> None:
     """Without live reads only one more acknowledged request can settle that."""
-    attempt = Unresolved(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
+    attempt = OpenAttempt(5, LOOSER, 901.0, 936.0, file=NEW_FILE)
     known = {BTC: Uncertain(Confirmed(A, 940.0, 6, file=OLD_FILE), (attempt,))}
     (change,) = plan_of({BTC: A}, known, Reads(), OLDER, now=937.0).changes
     assert (change.before, change.after) == (A, A)
@@ -789,7 +794,7 @@ def test_what_an_older_file_would_change_in_parts_is_left_to_the_newer_one() -> 
 @pytest.mark.parametrize("live", ["5000/2000/400", "5000/2000/50", "5000/2000/20", "0/2000/100"])
 def test_an_explicit_act_that_waited_leaves_what_a_newer_file_set(live: str) -> None:
     known = {BTC: Confirmed(TIGHTER, 900.0, 1, file=NEW_FILE)}
-    rules = Rules(file=OLD_FILE)
+    rules = PlanConstraints(file=OLD_FILE)
     (change,) = plan_of({BTC: A}, known, Reads(read(950.0, {BTC: row(live)})), rules).changes
     assert (change.action, change.after) == (Action.HOLD, A)
 
@@ -799,13 +804,13 @@ def test_an_explicit_act_that_waited_does_not_record_what_a_newer_file_has_tight
     effect_until: float,
 ) -> None:
     """The request of the newer file was not answered, and live is still as the older file says."""
-    attempt = Unresolved(5, TIGHTER, 901.0, effect_until, file=NEW_FILE)
+    attempt = OpenAttempt(5, TIGHTER, 901.0, effect_until, file=NEW_FILE)
     known = {BTC: Uncertain(Confirmed(A, 890.0, 1, file=OLD_FILE), (attempt,))}
     history = (Acceptance(A, 1, file=OLD_FILE), Acceptance(TIGHTER, 5, file=NEW_FILE))
-    rules = Rules(policy=STRICT, file=OLD_FILE, accepted={BTC: history})
+    rules = PlanConstraints(policy=STRICT, file=OLD_FILE, accepted={BTC: history})
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
     (change,) = plan_of({BTC: A}, known, reads, rules).changes
-    assert (change.action, change.because) == (Action.HOLD, Because.DRIFT_POLICY)
+    assert (change.action, change.because) == (Action.HOLD, HoldReason.DRIFT_POLICY)
     (healed,) = plan_of({BTC: A}, known, reads, replace(rules, controller=True)).changes
     assert (healed.action, healed.after) == (Action.SET, TIGHTER)
 
@@ -835,13 +840,13 @@ def test_only_what_was_reviewed_is_judged_and_sent(
     reads = Reads(read(begun_at, {BTC: row(live)}))
     counts = begun_at > 900.0
     for policy in (STRICT, None):
-        plan = plan_of({BTC: LOOSER}, known, reads, Rules(reviewed=reviewed, policy=policy))
+        plan = plan_of({BTC: LOOSER}, known, reads, PlanConstraints(reviewed=reviewed, policy=policy))
         expected_to_be_judged = not counts if judged is None else judged
         assert bool(plan.refusals) == (expected_to_be_judged and policy is not None)
         is_settled = counts and live == "5000/2000/400"
         if not expected_to_be_judged:
             assert plan.requests == ()
-            assert [one.because for one in plan.changes] == [Because.STALE]
+            assert [one.because for one in plan.changes] == [HoldReason.STALE]
         elif policy is None:
             assert len(plan.requests) == (not is_settled)
 
@@ -855,11 +860,11 @@ def test_what_live_has_tighter_is_not_judged_where_nothing_is_done_about_it(unre
     if not unreadable:
         latest = read(950.0, {BTC: row("5000/2000/1")})
     reviewed = None if unreadable else {BTC: (LOOSER, A)}
-    rules = Rules(policy=STRICT, accepted=history, reviewed=reviewed)
+    rules = PlanConstraints(policy=STRICT, accepted=history, reviewed=reviewed)
     plan = plan_of({BTC: A}, known, Reads(latest), rules)
     assert (plan.refusals, plan.left_tighter, plan.requests) == ((), (), ())
     (change,) = plan.changes
-    assert change.because is (Because.UNREADABLE if unreadable else Because.STALE)
+    assert change.because is (HoldReason.UNREADABLE if unreadable else HoldReason.STALE)
 
 
 @pytest.mark.parametrize(
@@ -913,7 +918,7 @@ def test_what_is_in_force_and_what_the_file_says_are_known_of_each_change(
 def test_a_refused_setting_is_tried_again_at_its_time_while_live_is_looser(
     retry_at: float, only_if_looser: bool, live: str, sent: bool
 ) -> None:
-    rules = Rules(rejected={BTC: Rejection(A, retry_at, only_if_looser)})
+    rules = PlanConstraints(rejected={BTC: Rejection(A, retry_at, only_if_looser)})
     plan = plan_of({BTC: A}, {}, Reads(read(950.0, {BTC: row(live)})), rules)
     assert bool(plan.requests) == sent
 
@@ -935,7 +940,7 @@ def test_a_row_that_cannot_be_read_holds_its_family_alone(
     plan = plan_of({BTC: A, ETH: A}, known, Reads(live))
     assert [change.family for change in plan.requests] == [ETH]
     assert [(change.family, change.because) for change in plan.of(Action.HOLD)] == [
-        (BTC, Because.UNREADABLE)
+        (BTC, HoldReason.UNREADABLE)
     ]
 
 
@@ -946,7 +951,7 @@ def test_a_row_without_a_name_lets_no_family_count_as_gone() -> None:
 
 
 MISSED = {
-    "not read alone yet": (MissingRow(945.0, 1), Because.UNREADABLE),
+    "not read alone yet": (MissingRow(945.0, 1), HoldReason.UNREADABLE),
     "its own read failed": (MissingRow(945.0, 1, asked_at=950.5), None),
     "three lists, its own read failed": (MissingRow(945.0, 3, asked_at=950.5), None),
 }
@@ -962,10 +967,13 @@ def test_a_family_that_the_list_leaves_out_is_read_alone_and_stays_frozen(
     last = SeenRow(row("5000/2000/400", frozen=frozen), 944.0)
     reads = Reads(read(950.0, {}), rows={BTC: last}, missing={BTC: missing})
     plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/400")}, reads)
-    if because is Because.UNREADABLE:
+    if because is HoldReason.UNREADABLE:
         assert (plan.requests, plan.doubtful, plan.missing) == ((), (BTC,), (BTC,))
     elif frozen:
-        assert [(one.action, one.because) for one in plan.changes] in ([(Action.HOLD, Because.FROZEN)], [])
+        assert [(one.action, one.because) for one in plan.changes] in (
+            [(Action.HOLD, HoldReason.FROZEN)],
+            [],
+        )
         assert plan.requests == ()
     else:
         assert [one.family for one in plan.requests] == [BTC]
@@ -989,10 +997,10 @@ def test_a_doubtful_family_waits_by_itself_and_can_be_named_as_held() -> None:
     reads = Reads(read(102.0, {BTC: row("5000/2000/50"), ETH: row("5000/2000/400")}))
     plan = plan_of({BTC: A, ETH: A}, known, reads, now=103.0)
     assert ([change.family for change in plan.requests], plan.doubtful) == ([ETH], (BTC,))
-    shown = plan_of({BTC: A, ETH: A}, known, reads, Rules(doubts=Doubts.HOLD), now=103.0)
+    shown = plan_of({BTC: A, ETH: A}, known, reads, PlanConstraints(doubts=Doubts.HOLD), now=103.0)
     assert (shown.doubtful, shown.unchanged) == ((), ())
     (held,) = shown.of(Action.HOLD)
-    assert (held.family, held.because) == (BTC, Because.UNREADABLE)
+    assert (held.family, held.because) == (BTC, HoldReason.UNREADABLE)
 
 
 @pytest.mark.parametrize(
@@ -1012,7 +1020,11 @@ def test_within_five_seconds_of_a_proof_only_what_protects_against_both_goes_at_
     plan = plan_of({BTC: A}, known, Reads(read(102.0, {BTC: row(live)})), now=103.0)
     assert (bool(plan.requests), bool(plan.doubtful)) == (at_once, not at_once)
     shown = plan_of(
-        {BTC: A}, known, Reads(read(102.0, {BTC: row(live)})), Rules(doubts=Doubts.LEAVE_OUT), now=103.0
+        {BTC: A},
+        known,
+        Reads(read(102.0, {BTC: row(live)})),
+        PlanConstraints(doubts=Doubts.LEAVE_OUT),
+        now=103.0,
     )
     assert (shown.requests, shown.doubtful) == ((), (BTC,)), "a plan for people waits for every family"
 
@@ -1024,10 +1036,10 @@ def test_within_five_seconds_of_a_proof_only_what_protects_against_both_goes_at_
 def test_a_missing_row_does_not_lift_the_limit_on_a_change(proof: str, refused: bool) -> None:
     policy = Policy("p", "0" * 64, loosening=Loosening(max_factor=Decimal(2)))
     reads = Reads(read(950.0, {}), missing={BTC: MissingRow(950.0, 1, gone_at=950.5)})
-    plan = plan_of({BTC: A}, {BTC: confirmed(proof)}, reads, Rules(policy=policy))
+    plan = plan_of({BTC: A}, {BTC: confirmed(proof)}, reads, PlanConstraints(policy=policy))
     (change,) = plan.changes
     assert (change.before, change.direction) == (None, Direction.ENABLE)
-    assert (change.because is Because.POLICY) == refused
+    assert (change.because is HoldReason.POLICY) == refused
 
 
 @pytest.mark.parametrize(("attempt", "refused"), [("5000/2000/50", True), ("5000/2000/400", False)])
@@ -1037,7 +1049,7 @@ def test_under_an_unreadable_policy_what_was_sent_last_is_restored_and_not_loose
     """What an open attempt carries was accepted: that is sent again, because it is tighter than live."""
     known = {BTC: Uncertain(confirmed("5000/2000/400"), (unresolved(attempt),))}
     reads = Reads(read(950.0, {BTC: row("5000/2000/400")}))
-    plan = plan_of({BTC: A}, known, reads, Rules(policy_unreadable=True))
+    plan = plan_of({BTC: A}, known, reads, PlanConstraints(policy_unreadable=True))
     assert [one.after for one in plan.requests] == [setting(attempt) if refused else A]
     assert [refusal.rule for refusal in plan.refusals] == ["policy"] * refused
 
@@ -1093,7 +1105,7 @@ def test_the_digest_of_some_families_is_that_of_their_own_plan() -> None:
     known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
     whole = plan_of(wanted, known)
     for families in ({BTC}, {ETH, SOL}, {SOL}, set(wanted)):
-        narrow = plan_of(wanted, known, rules=Rules(only=frozenset(families)))
+        narrow = plan_of(wanted, known, rules=PlanConstraints(only=frozenset(families)))
         assert whole.digest_of(frozenset(families)) == narrow.digest
 
 

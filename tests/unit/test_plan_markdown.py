@@ -16,10 +16,10 @@ from reconciler.cli.output import Output
 from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.evidence import Reads
 from reconciler.core.exposure import UNLIMITED
-from reconciler.core.file_diff import compare, gone
+from reconciler.core.file_diff import compare, removed_account_plan
 from reconciler.core.model import Environment, Family
-from reconciler.core.plan import Action, Because, Rules
-from reconciler.documents.plan import Context, Published
+from reconciler.core.plan import Action, HoldReason, PlanConstraints
+from reconciler.documents.plan import PlanContext, StatusSource
 from reconciler.render.plan_gitlab import plans_gitlab
 from reconciler.render.plan_markdown import Page, plans_markdown
 from tests.unit.builders import BTC, ETH, SOL, confirmed, desired, plan_of, read, row, setting
@@ -29,10 +29,10 @@ from tests.unit.report_samples import large_plans, small_plans
 pytestmark = pytest.mark.unmeasured
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+CONTEXT = PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64)
 
 
-def since(account: str | None, environment: str | None) -> Context:
+def since(account: str | None, environment: str | None) -> PlanContext:
     """Return the context of two revisions, in the older of which the account is called so."""
     old = replace(OLD, account=account, environment=environment, policy_change=None)
     return replace(BETWEEN, old=old)
@@ -52,7 +52,7 @@ def several_pages() -> list[Page]:
     return [
         (between(), BETWEEN),
         (compare(desk, desk), since("desk-2", "demo")),
-        (gone(desired({ETH: setting("1/1/1")}, account="old")), since("old", "live")),
+        (removed_account_plan(desired({ETH: setting("1/1/1")}, account="old")), since("old", "live")),
         (compare(desk, replace(desk, account="desk-3")), since("desk-2", "live")),
         (compare(None, desk), since(None, None)),
     ]
@@ -163,8 +163,10 @@ def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
     assert held.startswith("DIGEST is what mmp plan prints with the same --family.\n\n")
 
 
-@pytest.mark.parametrize("hold", [each for each in Because if each not in (Because.POLICY, Because.GUARD)])
-def test_what_is_held_by_the_moment_is_told_with_the_reason(hold: Because) -> None:
+@pytest.mark.parametrize(
+    "hold", [each for each in HoldReason if each not in (HoldReason.POLICY, HoldReason.GUARD)]
+)
+def test_what_is_held_by_the_moment_is_told_with_the_reason(hold: HoldReason) -> None:
     (change,) = plan_of({BTC: setting("1/1/1")}).changes
     plan = plan_of({BTC: setting("1/1/1")})
     held = replace(plan, changes=(replace(change, action=Action.HOLD, because=hold, order=None),))
@@ -185,7 +187,7 @@ def test_a_removed_protected_family_is_refused_though_nothing_changes() -> None:
 
 def test_a_refusal_that_is_all_there_is_to_tell_is_not_called_no_changes() -> None:
     guard = replace(POLICY, protected=frozenset({ETH}))
-    plan = plan_of({BTC: setting("1/1/1")}, {BTC: confirmed("1/1/1")}, rules=Rules(policy=guard))
+    plan = plan_of({BTC: setting("1/1/1")}, {BTC: confirmed("1/1/1")}, rules=PlanConstraints(policy=guard))
     told = plans_markdown([(plan, CONTEXT)])
     hold_to_the_form(told)
     assert "**Refused: nothing would be sent.** 1 unchanged." in told
@@ -211,7 +213,7 @@ def test_the_simulator_is_always_named() -> None:
 
 def test_a_published_status_is_named_with_its_age() -> None:
     read_at = datetime(2026, 3, 1, tzinfo=UTC)
-    context = replace(CONTEXT, against=Published("status.json", read_at, 75.0))
+    context = replace(CONTEXT, against=StatusSource("status.json", read_at, 75.0))
     told = plans_markdown([(plan_of({BTC: setting("1/1/1")}), context)])
     assert "compared with what `status.json` says is live, 1 min 15 s old" in told
 
@@ -250,7 +252,11 @@ def test_every_plan_the_program_can_make_is_well_formed() -> None:
 
 
 def test_gitlab_counts_requests_by_what_they_do() -> None:
-    plans = [between(), gone(desired(BEFORE)), compare(None, desired({BTC: setting("0/1/1")}))]
+    plans = [
+        between(),
+        removed_account_plan(desired(BEFORE)),
+        compare(None, desired({BTC: setting("0/1/1")})),
+    ]
     assert plans_gitlab(plans) == {"create": 2, "update": 2, "delete": 1}
     assert list(plans_gitlab([])) == ["create", "update", "delete"]
 

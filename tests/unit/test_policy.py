@@ -18,23 +18,23 @@ from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Acceptance, Family, Field, Known, Uncertain, interval_text
 from reconciler.core.outcome import hold_words
-from reconciler.core.plan import Action, Because, Plan, Rules
+from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints
 from reconciler.core.policy import (
-    Allow,
     Bound,
     Exposures,
     Floor,
-    Judgement,
-    Kind,
     Loosening,
+    Override,
     Policy,
-    Proposal,
+    PolicyResult,
+    ProposedChange,
     Refusal,
+    RefusalKind,
+    check_file,
     effective_bounds,
     effective_exposure,
-    judge,
-    plainly,
-    refused_as_written,
+    evaluate,
+    format_decimal,
 )
 from tests.unit.builders import (
     BTC,
@@ -51,7 +51,7 @@ from tests.unit.builders import (
 )
 
 TIME, FREEZE, QTY = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL, Field.QTY_LIMIT
-NOBODY: frozenset[Allow] = frozenset()
+NOBODY: frozenset[Override] = frozenset()
 WALL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -86,29 +86,29 @@ def bound(minimum: str | None = None, maximum: str | None = None, zero: bool | N
     return Bound(Decimal(minimum) if minimum else None, Decimal(maximum) if maximum else None, zero)
 
 
-def proposal(family: Family, before: str | None, after: str) -> Proposal:
+def proposal(family: Family, before: str | None, after: str) -> ProposedChange:
     """Return a change between settings as ``window/freeze/quantity``; what is in force is known."""
     was, now = setting(before) if before else None, setting(after)
     enabled = was is not None and not was.disabled
-    return Proposal(family, was, now, may_be_enabled=enabled)
+    return ProposedChange(family, was, now, may_be_enabled=enabled)
 
 
 def judged(
     changes: Mapping[Family, tuple[str | None, str]],
     under: Policy | None,
-    allowed: frozenset[Allow] = NOBODY,
+    allowed: frozenset[Override] = NOBODY,
     *,
     unchanged: int = 0,
-) -> Judgement:
+) -> PolicyResult:
     """Return the judgement on ``changes`` in a file of these families and ``unchanged`` others."""
     others = {Family(f"U{number}-USD"): setting("5000/2000/100") for number in range(unchanged)}
     wanted = desired({**{family: setting(after) for family, (_, after) in changes.items()}, **others})
     proposals = [proposal(family, *values) for family, values in changes.items()]
     enabled = unchanged + sum(each.may_be_enabled for each in proposals)
-    return judge(proposals, wanted, under, allowed, in_force=enabled)
+    return evaluate(proposals, wanted, under, allowed, in_force=enabled)
 
 
-def rules_broken(judgement: Judgement) -> list[tuple[str, str]]:
+def rules_broken(judgement: PolicyResult) -> list[tuple[str, str]]:
     return [(refusal.family, refusal.rule) for refusal in judgement.refusals]
 
 
@@ -187,11 +187,11 @@ def test_what_is_as_good_as_off_takes_the_guard_of_disabling(
     names = {"timeInterval": "floor.timeInterval", "factor": "floor.factor", "off": "disable"}
     assert [one.rule for one in bare] == ["guard"] * len(told)
     assert sorted(one.rule for one in ruled) == sorted(names[each] for each in told)
-    assert {one.kind for one in (*bare, *ruled)} <= {Kind.DISABLE}
+    assert {one.kind for one in (*bare, *ruled)} <= {RefusalKind.DISABLE}
     assert [one.measured for one in sorted(bare, key=lambda one: one.measured)] == [
         one.measured for one in sorted(ruled, key=lambda one: one.measured)
     ]
-    assert judged(change, None, frozenset({Allow(Kind.DISABLE, BTC)})).refusals == ()
+    assert judged(change, None, frozenset({Override(RefusalKind.DISABLE, BTC)})).refusals == ()
     assert judged(change, policy(disable_allowed=True)).refusals == ()
 
 
@@ -210,7 +210,7 @@ def test_a_change_beyond_both_limits_takes_the_override_of_its_direction_as_well
     change = {BTC: ("5000/2000/1", "5000/2000/1000")}
     told = judged(change, policy(factor="2")).refusals
     assert [str(one.override) for one in told] == ["disable:BTC-USD", "loosen:BTC-USD"]
-    one = frozenset({Allow(Kind.DISABLE, BTC)})
+    one = frozenset({Override(RefusalKind.DISABLE, BTC)})
     assert [each.rule for each in judged(change, policy(factor="2"), one).refusals] == [
         "loosening.maxFactor"
     ]
@@ -229,7 +229,7 @@ def test_restoring_the_accepted_setting_after_drift_is_not_judged_by_the_floor()
     loosening = plan_of(
         {BTC: accepted}, {BTC: confirmed("60/2000/100")}, Reads(read(990, {BTC: row("60/2000/0.01")}))
     )
-    assert held(loosening) == {BTC: Because.GUARD}
+    assert held(loosening) == {BTC: HoldReason.GUARD}
     assert {hold_words(one) for one in loosening.changes} == {
         "would be as good as switching protection off"
     }
@@ -240,10 +240,10 @@ def test_restoring_the_accepted_setting_after_drift_is_not_judged_by_the_floor()
 )
 def test_the_floor_counts_from_whatever_an_open_request_may_have_set(may_be: str, refused: bool) -> None:
     one = replace(proposal(BTC, "20/2000/100", "40/2000/101"), may_be=(setting(may_be),))
-    found = judge([one], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals
+    found = evaluate([one], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals
     assert bool(found) == (refused or may_be.startswith("90"))
     tightens = replace(one, after=setting("40/2000/100"))
-    assert judge([tightens], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals == ()
+    assert evaluate([tightens], desired({BTC: one.after}), None, frozenset(), in_force=1).refusals == ()
 
 
 # ---- how far: factors ----------------------------------------------------------------------------
@@ -287,7 +287,10 @@ def test_a_factor_is_compared_exactly_and_told_so_that_it_looks_beyond_its_limit
     limit: str, before: str, after: str, measured: str | None
 ) -> None:
     refusals = judged({BTC: (before, after)}, policy(factor=limit, disable_allowed=True)).refusals
-    assert {(one.field, one.kind) for one in refusals} <= {(None, Kind.LOOSEN), (None, Kind.MIXED)}
+    assert {(one.field, one.kind) for one in refusals} <= {
+        (None, RefusalKind.LOOSEN),
+        (None, RefusalKind.MIXED),
+    }
     assert [(one.rule, one.measured, one.limit) for one in refusals] == [
         ("loosening.maxFactor", measured, f"×{limit}")
     ] * (measured is not None)
@@ -296,19 +299,19 @@ def test_a_factor_is_compared_exactly_and_told_so_that_it_looks_beyond_its_limit
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
     [
-        ("5000/2000/100", "5000/2000/400", Kind.LOOSEN),
-        ("5000/2000/100", "9000/2000/400", Kind.MIXED),
+        ("5000/2000/100", "5000/2000/400", RefusalKind.LOOSEN),
+        ("5000/2000/100", "9000/2000/400", RefusalKind.MIXED),
         # Disabling is judged by the rule of disabling alone.
         ("5000/2000/100", "0/2000/400", None),
-        ("0/2000/100", "0/2000/400", Kind.LOOSEN),
-        ("0/2000/100", "0/3000/400", Kind.MIXED),
+        ("0/2000/100", "0/2000/400", RefusalKind.LOOSEN),
+        ("0/2000/100", "0/3000/400", RefusalKind.MIXED),
         ("0/2000/100", "5000/2000/400", None),
         (None, "5000/2000/400", None),
         ("5000/2000/400", "5000/2000/100", None),
     ],
 )
 def test_the_direction_of_the_change_says_which_override_it_takes(
-    before: str | None, after: str, kind: Kind | None
+    before: str | None, after: str, kind: RefusalKind | None
 ) -> None:
     refusals = judged({BTC: (before, after)}, policy(factor="2", disable_allowed=True)).refusals
     assert [refusal.kind for refusal in refusals] == ([] if kind is None else [kind])
@@ -378,10 +381,10 @@ def test_disabling_counts_as_loosening_and_tightening_does_not() -> None:
 def test_an_overridden_family_is_not_counted() -> None:
     changes = looser(3)
     first, *others = changes
-    judgement = judged(changes, policy(count=2), frozenset({Allow(Kind.LOOSEN, first)}))
+    judgement = judged(changes, policy(count=2), frozenset({Override(RefusalKind.LOOSEN, first)}))
     assert judgement.refusals == ()
     assert [one.family for one in judgement.overridden] == [first]
-    judgement = judged(changes, policy(count=1), frozenset({Allow(Kind.LOOSEN, first)}))
+    judgement = judged(changes, policy(count=1), frozenset({Override(RefusalKind.LOOSEN, first)}))
     assert [one.family for one in judgement.refusals] == others
     assert {one.measured for one in judgement.refusals} == {"2 at once"}
 
@@ -414,10 +417,10 @@ def test_a_field_outside_its_bound_is_refused_with_both_numbers(
     after: str, broken: dict[str, tuple[str, str]]
 ) -> None:
     under = policy(default=LIMITS, disable_allowed=True)
-    written = refused_as_written(desired({BTC: setting(after)}), under)
+    written = check_file(desired({BTC: setting(after)}), under)
     assert {one.rule: (one.measured, one.limit) for one in written} == broken
     assert judged({BTC: (None, after)}, under).refusals == written
-    assert {one.kind for one in written} <= {Kind.BOUNDS}
+    assert {one.kind for one in written} <= {RefusalKind.BOUNDS}
     assert all(one.rule.startswith(f"bounds.{one.field}.") for one in written)
 
 
@@ -452,9 +455,9 @@ def test_a_change_back_towards_the_bounds_is_never_refused_for_them(
 def test_only_families_that_change_are_refused_for_their_bounds() -> None:
     wanted = desired({BTC: setting("5000/2000/5000"), ETH: setting("5000/2000/5000")})
     under = policy(default=LIMITS)
-    assert [one.family for one in refused_as_written(wanted, under)] == [BTC, ETH]
+    assert [one.family for one in check_file(wanted, under)] == [BTC, ETH]
     change = proposal(BTC, "5000/2000/100", "5000/2000/5000")
-    assert [one.family for one in judge([change], wanted, under, NOBODY, in_force=2).refusals] == [BTC]
+    assert [one.family for one in evaluate([change], wanted, under, NOBODY, in_force=2).refusals] == [BTC]
 
 
 @pytest.mark.parametrize(
@@ -543,7 +546,7 @@ def test_the_most_specific_limit_of_each_figure_counts(family: str, limits: dict
         },
     )
     found = effective_exposure(Family(family), under)
-    assert {name.value: plainly(most) for name, most in found.items()} == limits
+    assert {name.value: format_decimal(most) for name, most in found.items()} == limits
 
 
 @pytest.mark.parametrize(
@@ -567,7 +570,7 @@ def test_a_figure_above_its_limit_is_refused_unless_it_was_so_before(
     under = policy(exposure={Figure.PER_SECOND: Decimal(20)}, disable_allowed=True)
     told = judged({BTC: (before, after)}, under).refusals
     assert [one.rule for one in told] == ["bounds.exposure.perSecond.max"] * refused
-    assert {(one.kind, one.field, one.limit) for one in told} <= {(Kind.BOUNDS, None, "20")}
+    assert {(one.kind, one.field, one.limit) for one in told} <= {(RefusalKind.BOUNDS, None, "20")}
 
 
 def test_a_figure_above_its_limit_is_told_with_both_numbers() -> None:
@@ -583,9 +586,13 @@ def test_a_figure_above_its_limit_is_told_with_both_numbers() -> None:
 def test_a_protected_family_has_to_be_in_the_file_whether_or_not_anything_changes() -> None:
     under = policy(protected=(BTC, SOL))
     wanted = desired({BTC: setting("5000/2000/100")})
-    (refusal,) = refused_as_written(wanted, under)
-    assert (refusal.family, refusal.kind, refusal.measured) == (SOL, Kind.PROTECTED, "not in the file")
-    assert judge([], wanted, under, NOBODY, in_force=1).refusals == (refusal,)
+    (refusal,) = check_file(wanted, under)
+    assert (refusal.family, refusal.kind, refusal.measured) == (
+        SOL,
+        RefusalKind.PROTECTED,
+        "not in the file",
+    )
+    assert evaluate([], wanted, under, NOBODY, in_force=1).refusals == (refusal,)
 
 
 @pytest.mark.parametrize("before", ["5000/2000/100", "0/2000/50", None])
@@ -602,8 +609,12 @@ def test_a_protected_family_is_not_disabled_even_where_disabling_is_allowed(befo
 def test_an_override_lets_its_own_kind_and_family_pass_and_is_told_only_if_it_was_needed() -> None:
     under = policy(default=LIMITS, factor="2")
     change = {BTC: ("5000/2000/100", "5000/2000/5000"), ETH: ("5000/2000/100", "5000/2000/100")}
-    both = {Allow(Kind.BOUNDS, BTC), Allow(Kind.LOOSEN, BTC)}
-    needless = {Allow(Kind.DISABLE, BTC), Allow(Kind.LOOSEN, ETH), Allow(Kind.MIXED, BTC)}
+    both = {Override(RefusalKind.BOUNDS, BTC), Override(RefusalKind.LOOSEN, BTC)}
+    needless = {
+        Override(RefusalKind.DISABLE, BTC),
+        Override(RefusalKind.LOOSEN, ETH),
+        Override(RefusalKind.MIXED, BTC),
+    }
     for allowed in chain.from_iterable(combinations(both | needless, size) for size in range(6)):
         judgement = judged(change, under, frozenset(allowed))
         assert {one.override for one in judgement.refusals} == both - set(allowed)
@@ -637,29 +648,29 @@ def test_refusals_are_sorted_by_family_rule_and_field() -> None:
     ("value", "text"), [("4", "4"), ("2.50", "2.5"), ("100", "100"), ("1E+3", "1000"), ("0.10", "0.1")]
 )
 def test_a_decimal_is_written_plainly(value: str, text: str) -> None:
-    assert plainly(Decimal(value)) == text
+    assert format_decimal(Decimal(value)) == text
 
 
 def test_no_interval_at_all_is_written_as_a_zero() -> None:
     assert interval_text(0) == "0"
 
 
-def held(plan: Plan) -> dict[str, Because | None]:
+def held(plan: Plan) -> dict[str, HoldReason | None]:
     return {change.family: change.because for change in plan.changes if change.action is Action.HOLD}
 
 
 def test_a_plan_holds_what_is_refused_and_nothing_else() -> None:
     wanted = {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/150"), SOL: setting("0/2000/100")}
     known: dict[Family, Known] = {family: confirmed("5000/2000/100") for family in wanted}
-    under = Rules(policy=policy(factor="2", disable_allowed=True, protected=(Family("XAU-USD"),)))
+    under = PlanConstraints(policy=policy(factor="2", disable_allowed=True, protected=(Family("XAU-USD"),)))
     plan = plan_of(wanted, known, rules=under)
-    assert held(plan) == {BTC: Because.POLICY}
+    assert held(plan) == {BTC: HoldReason.POLICY}
     assert [change.family for change in plan.requests] == [ETH, SOL]
     assert [(one.family, one.kind) for one in plan.refusals] == [
-        (BTC, Kind.LOOSEN),
-        ("XAU-USD", Kind.PROTECTED),
+        (BTC, RefusalKind.LOOSEN),
+        ("XAU-USD", RefusalKind.PROTECTED),
     ]
-    assert held(plan_of(wanted, known)) == {SOL: Because.GUARD}
+    assert held(plan_of(wanted, known)) == {SOL: HoldReason.GUARD}
 
 
 # ---- an enable is measured from the last enabled setting on record --------------------------------
@@ -693,7 +704,7 @@ def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
     gone = Reads(read(950, {}), missing={BTC: missing})
     reads = gone if live is None else Reads(read(NOW, {BTC: row(live)}))
     record: dict[Family, Known] = {BTC: confirmed(known)}
-    plan = plan_of({BTC: setting(after)}, record, reads, Rules(policy=policy(factor="2")))
+    plan = plan_of({BTC: setting(after)}, record, reads, PlanConstraints(policy=policy(factor="2")))
     (change,) = plan.changes
     assert [f"{one.rule} {one.measured}" for one in plan.refusals] == told
     assert change.direction is Direction.ENABLE
@@ -711,7 +722,7 @@ def test_the_first_setting_of_a_family_is_not_held_for_what_a_row_once_showed() 
     assert [(one.action, one.factor, one.measured_from) for one in plan.changes] == [
         (Action.SET, None, None)
     ]
-    under = Rules(policy=policy(factor="2"))
+    under = PlanConstraints(policy=policy(factor="2"))
     refusals = plan_of({BTC: setting("5000/2000/100")}, {}, reads, under).refusals
     assert [one.rule for one in refusals] == ["loosening.maxFactor"]
     record: dict[Family, Known] = {BTC: Uncertain(None, (unresolved("5000/0/100"),))}
@@ -730,7 +741,9 @@ def test_the_digest_covers_what_the_factor_is_measured_from_where_that_is_not_be
 
 def test_a_plan_tells_which_refusals_were_overridden() -> None:
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
-    under = Rules(policy=policy(factor="2"), allowed=frozenset({Allow(Kind.LOOSEN, BTC)}))
+    under = PlanConstraints(
+        policy=policy(factor="2"), allowed=frozenset({Override(RefusalKind.LOOSEN, BTC)})
+    )
     plan = plan_of({BTC: setting("5000/2000/400")}, known, rules=under)
     assert plan.requests
     assert plan.refusals == ()
@@ -758,9 +771,9 @@ def slices(families: Iterable[Family]) -> list[frozenset[Family]]:
 @pytest.mark.parametrize("under", [policy(count=2), policy(share="0.7")], ids=["count", "share"])
 @pytest.mark.parametrize("only", slices(THREE), ids=named)
 def test_what_is_too_much_at_once_does_not_pass_in_slices(only: frozenset[Family], under: Policy) -> None:
-    plan = plan_of(THREE, IN_FORCE, rules=Rules(policy=under, only=only))
+    plan = plan_of(THREE, IN_FORCE, rules=PlanConstraints(policy=under, only=only))
     assert plan.requests == ()
-    assert held(plan) == dict.fromkeys(only, Because.POLICY)
+    assert held(plan) == dict.fromkeys(only, HoldReason.POLICY)
     assert {refusal.family for refusal in plan.refusals} == only
     assert all(refusal.measured.startswith("3 ") for refusal in plan.refusals)
 
@@ -769,22 +782,22 @@ def test_what_is_too_much_at_once_does_not_pass_in_slices(only: frozenset[Family
 def test_nor_do_the_slices_of_a_plan_file_pass(only: frozenset[Family]) -> None:
     """The file covers a few families; the others are not stale in it, they were never looked at."""
     promised = {family: (setting("5000/2000/100"), THREE[family]) for family in only}
-    rules = Rules(policy=policy(count=2), only=only, reviewed=promised)
+    rules = PlanConstraints(policy=policy(count=2), only=only, reviewed=promised)
     plan = plan_of(THREE, IN_FORCE, rules=rules)
-    assert held(plan) == dict.fromkeys(only, Because.POLICY)
+    assert held(plan) == dict.fromkeys(only, HoldReason.POLICY)
 
 
 def test_a_family_of_the_plan_file_that_has_moved_is_skipped_and_does_not_count() -> None:
     promised = {family: (setting("5000/2000/100"), THREE[family]) for family in (BTC, ETH)}
-    plan = plan_of(THREE, IN_FORCE, rules=Rules(policy=policy(count=2), reviewed=promised))
-    assert held(plan) == {SOL: Because.STALE}
+    plan = plan_of(THREE, IN_FORCE, rules=PlanConstraints(policy=policy(count=2), reviewed=promised))
+    assert held(plan) == {SOL: HoldReason.STALE}
 
 
 @pytest.mark.parametrize("paused", slices(THREE), ids=named)
 def test_nor_does_it_pass_while_some_of_it_is_paused(paused: frozenset[Family]) -> None:
-    plan = plan_of(THREE, IN_FORCE, rules=Rules(policy=policy(count=2), paused=paused))
+    plan = plan_of(THREE, IN_FORCE, rules=PlanConstraints(policy=policy(count=2), paused=paused))
     assert held(plan) == {
-        family: Because.PAUSED if family in paused else Because.POLICY for family in THREE
+        family: HoldReason.PAUSED if family in paused else HoldReason.POLICY for family in THREE
     }
     assert {refusal.family for refusal in plan.refusals} == THREE.keys() - paused
 
@@ -793,42 +806,50 @@ def test_a_drift_that_is_paused_does_not_count() -> None:
     drifted: dict[Family, Known] = {**IN_FORCE, BTC: confirmed("5000/2000/101")}
     rows = {BTC: row("5000/2000/1"), ETH: row("5000/2000/100"), SOL: row("5000/2000/100")}
     reads = Reads(read(NOW, rows))
-    under = Rules(policy=policy(count=2), paused=frozenset({BTC}))
-    assert held(plan_of(THREE, drifted, reads, under)) == {BTC: Because.PAUSED}
-    assert held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=3)))) == {}
-    assert held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=2)))) == {BTC: Because.POLICY}
-    assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=1))))) == {ETH, SOL}
-    assert set(held(plan_of(THREE, drifted, reads, Rules(policy=policy(count=0))))) == {BTC, ETH, SOL}
+    under = PlanConstraints(policy=policy(count=2), paused=frozenset({BTC}))
+    assert held(plan_of(THREE, drifted, reads, under)) == {BTC: HoldReason.PAUSED}
+    assert held(plan_of(THREE, drifted, reads, PlanConstraints(policy=policy(count=3)))) == {}
+    assert held(plan_of(THREE, drifted, reads, PlanConstraints(policy=policy(count=2)))) == {
+        BTC: HoldReason.POLICY
+    }
+    assert set(held(plan_of(THREE, drifted, reads, PlanConstraints(policy=policy(count=1))))) == {ETH, SOL}
+    assert set(held(plan_of(THREE, drifted, reads, PlanConstraints(policy=policy(count=0))))) == {
+        BTC,
+        ETH,
+        SOL,
+    }
 
 
 def test_what_is_left_out_refuses_nothing_else_but_what_is_gone_does() -> None:
     wanted = {BTC: setting("5000/2000/50"), ETH: setting("0/2000/100"), SOL: setting("5000/2000/9999")}
     under = policy(default={QTY: bound(None, "200")}, factor="2", protected=(Family("XAU-USD"),))
     looser = {**wanted, BTC: setting("5000/2000/150")}
-    plan = plan_of(looser, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    plan = plan_of(looser, IN_FORCE, rules=PlanConstraints(policy=under, only=frozenset({BTC})))
     assert [change.family for change in plan.requests] == [BTC]
     assert [(one.family, one.rule) for one in plan.refusals] == [("XAU-USD", "protected")]
-    tighter = plan_of(wanted, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC})))
+    tighter = plan_of(wanted, IN_FORCE, rules=PlanConstraints(policy=under, only=frozenset({BTC})))
     assert (len(tighter.requests), tighter.refusals) == (1, ()), "what is gone does not hold up protection"
     nothing = plan_of(
-        {BTC: setting("5000/2000/100")}, IN_FORCE, rules=Rules(policy=under, only=frozenset({BTC}))
+        {BTC: setting("5000/2000/100")},
+        IN_FORCE,
+        rules=PlanConstraints(policy=under, only=frozenset({BTC})),
     )
     assert [one.family for one in nothing.refusals] == ["XAU-USD"]
-    alone = plan_of(wanted, IN_FORCE, rules=Rules(only=frozenset({BTC})))
+    alone = plan_of(wanted, IN_FORCE, rules=PlanConstraints(only=frozenset({BTC})))
     assert (len(alone.requests), alone.refusals) == (1, ())
 
 
 def test_an_override_is_heard_only_where_its_family_is_about_to_be_changed() -> None:
     """Else naming a family that stays out would make room for others and leave no trace."""
-    rules = Rules(policy=policy(count=2), only=frozenset({BTC}))
-    other = replace(rules, allowed=frozenset({Allow(Kind.LOOSEN, ETH)}))
+    rules = PlanConstraints(policy=policy(count=2), only=frozenset({BTC}))
+    other = replace(rules, allowed=frozenset({Override(RefusalKind.LOOSEN, ETH)}))
     plan = plan_of(THREE, IN_FORCE, rules=other)
-    assert (held(plan), plan.overridden) == ({BTC: Because.POLICY}, ())
-    own = replace(rules, allowed=frozenset({Allow(Kind.LOOSEN, BTC)}))
+    assert (held(plan), plan.overridden) == ({BTC: HoldReason.POLICY}, ())
+    own = replace(rules, allowed=frozenset({Override(RefusalKind.LOOSEN, BTC)}))
     plan = plan_of(THREE, IN_FORCE, rules=own)
     assert (len(plan.requests), [one.family for one in plan.overridden]) == (1, [BTC])
-    gone = Rules(policy=policy(protected=(Family("XAU-USD"),)))
-    allowed = replace(gone, allowed=frozenset({Allow(Kind.PROTECTED, Family("XAU-USD"))}))
+    gone = PlanConstraints(policy=policy(protected=(Family("XAU-USD"),)))
+    allowed = replace(gone, allowed=frozenset({Override(RefusalKind.PROTECTED, Family("XAU-USD"))}))
     assert plan_of(THREE, IN_FORCE, rules=gone).refusals
     assert plan_of(THREE, IN_FORCE, rules=allowed).refusals == ()
 
@@ -875,10 +896,10 @@ def test_a_share_is_of_what_was_accepted_as_enabled_for_24_hours_so_padding_does
     rows |= {family: row(live) for family in PADDING if live}
     history = {BTC: OLD, ETH: OLD, **dict.fromkeys(PADDING, padding)}
     for share, refused in (("0.4", of == 2), ("0.1", True)):
-        rules = Rules(policy=policy(share=share), accepted=history, wall=WALL, controller=True)
+        rules = PlanConstraints(policy=policy(share=share), accepted=history, wall=WALL, controller=True)
         told = [one.measured for one in plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), rules).refusals]
         assert told == [f"1 of {of} at once"] * refused
-    unknown = Rules(policy=policy(share="1"), accepted=history)
+    unknown = PlanConstraints(policy=policy(share="1"), accepted=history)
     (refusal,) = plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), unknown).refusals
     assert refusal.measured == "1 of 0 at once", "without the time of day nothing is proven"
 
@@ -896,10 +917,10 @@ def test_a_disabled_family_neither_uses_up_a_share_nor_enlarges_it() -> None:
 
 def test_a_plan_has_the_digest_it_has_without_overrides() -> None:
     """So what was printed, and reviewed, can be expected and let pass at once."""
-    under = Rules(policy=policy(factor="2", count=1))
+    under = PlanConstraints(policy=policy(factor="2", count=1))
     wanted = {**THREE, BTC: setting("5000/2000/400")}
     reviewed = plan_of(wanted, IN_FORCE, rules=under)
-    names = [Allow(Kind.LOOSEN, family) for family in THREE]
+    names = [Override(RefusalKind.LOOSEN, family) for family in THREE]
     for allowed in chain.from_iterable(combinations(names, size) for size in range(4)):
         plan = plan_of(wanted, IN_FORCE, rules=replace(under, allowed=frozenset(allowed)))
         assert plan.digest == reviewed.digest
@@ -1041,7 +1062,7 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
         wanted = desired({BTC: setting(after)})
         change = proposal(BTC, before, after)
         for under in POLICIES:
-            judgement = judge([change], wanted, under, NOBODY, in_force=1)
+            judgement = evaluate([change], wanted, under, NOBODY, in_force=1)
             told = {(one.kind.value, one.rule) for one in judgement.refusals}
             assert told == oracle(before, after, under), (before, after, under)
             count += 1
@@ -1051,7 +1072,7 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
 def test_a_refused_file_is_refused_as_a_change_from_nothing_is() -> None:
     for after, under in product(SETTINGS, POLICIES):
         wanted = desired({BTC: setting(after)})
-        told = {(one.kind.value, one.rule) for one in refused_as_written(wanted, under)}
+        told = {(one.kind.value, one.rule) for one in check_file(wanted, under)}
         assert told == oracle(None, after, under)
 
 
@@ -1099,10 +1120,12 @@ def test_counts_and_shares_over_every_mixture_of_a_few_families(of: int) -> None
         ]
         counting = [name for name, way in zip(names, ways, strict=True) if way in KINDS]
         for overridden in (False, True) if ways[0] in KINDS else (False,):
-            allowed = frozenset({Allow(Kind(ways[0]), names[0])} if overridden else ())
+            allowed = frozenset({Override(RefusalKind(ways[0]), names[0])} if overridden else ())
             counted = counting[overridden:]
             for most, share, under in counting_policies(of):
-                told = {one.family for one in judge(changes, wanted, under, allowed, in_force=of).refusals}
+                told = {
+                    one.family for one in evaluate(changes, wanted, under, allowed, in_force=of).refusals
+                }
                 refused = len(counted) > most or Fraction(len(counted), of) > share
                 assert told == (set(counted) if refused else set())
 
@@ -1111,9 +1134,9 @@ KINDS = frozenset({"loosen", "mixed", "disable"})
 
 
 def test_every_kind_is_named_after_what_it_overrides() -> None:
-    assert {kind.value for kind in Kind} == KINDS | {"bounds", "protected"}
-    assert str(Allow(Kind.BOUNDS, BTC)) == "bounds:BTC-USD"
-    assert Refusal(Kind.BOUNDS, BTC, "rule", "1", "2").override == Allow(Kind.BOUNDS, BTC)
+    assert {kind.value for kind in RefusalKind} == KINDS | {"bounds", "protected"}
+    assert str(Override(RefusalKind.BOUNDS, BTC)) == "bounds:BTC-USD"
+    assert Refusal(RefusalKind.BOUNDS, BTC, "rule", "1", "2").override == Override(RefusalKind.BOUNDS, BTC)
     assert {Direction.LOOSEN, Direction.MIXED, Direction.DISABLE} == {Direction(kind) for kind in KINDS}
 
 
@@ -1136,14 +1159,14 @@ def test_under_a_policy_that_cannot_be_read_nothing_becomes_less_safe(
 ) -> None:
     before, after = EVERY_WAY[way]
     known: dict[Family, Known] = {BTC: confirmed(before or "")}
-    every_allow = frozenset(Allow(kind, BTC) for kind in Kind)
-    rules = Rules(policy=last_good, policy_unreadable=True, allowed=every_allow)
+    every_allow = frozenset(Override(kind, BTC) for kind in RefusalKind)
+    rules = PlanConstraints(policy=last_good, policy_unreadable=True, allowed=every_allow)
     plan = plan_of({BTC: setting(after)}, known, rules=rules)
     (change,) = plan.changes
     less_safe = way in (Direction.MIXED, Direction.LOOSEN, Direction.DISABLE)
     assert change.direction is way
     assert (change.action, change.because) == (
-        (Action.HOLD, Because.POLICY) if less_safe else (Action.SET, None)
+        (Action.HOLD, HoldReason.POLICY) if less_safe else (Action.SET, None)
     )
     assert [one.sentence for one in plan.refusals] == (
         [f"policy: {way.value} while the policy file cannot be read, limit enable and tighten"] * less_safe
@@ -1155,7 +1178,7 @@ def test_under_a_policy_that_cannot_be_read_nothing_becomes_less_safe(
 def test_under_a_policy_that_cannot_be_read_the_last_good_one_judges_the_rest(
     last_good: Policy | None,
 ) -> None:
-    rules = Rules(policy=last_good, policy_unreadable=True)
+    rules = PlanConstraints(policy=last_good, policy_unreadable=True)
     plan = plan_of({BTC: setting("5000/2000/5")}, {BTC: confirmed("5000/2000/100")}, rules=rules)
     assert [one.rule for one in plan.refusals] == ["bounds.qtyLimit.min"] * (last_good is not None)
     assert all(one.overridable for one in plan.refusals)
@@ -1166,7 +1189,7 @@ def test_drift_that_became_looser_is_put_back_under_a_policy_that_cannot_be_read
         {BTC: setting("5000/2000/100")},
         {BTC: confirmed("5000/2000/100")},
         Reads(read(990, {BTC: row("5000/2000/400")})),
-        rules=Rules(policy_unreadable=True),
+        rules=PlanConstraints(policy_unreadable=True),
     )
     assert [(one.action, one.direction) for one in plan.changes] == [(Action.SET, Direction.TIGHTEN)]
 
@@ -1179,7 +1202,7 @@ def test_an_unreadable_policy_holds_what_may_loosen_an_earlier_request_that_is_s
     open_one = unresolved(earlier, attempt=5)
     known = {BTC: Uncertain(confirmed("5000/2000/400", attempt=6), (open_one,))}
     history = (Acceptance(setting(earlier), 5), Acceptance(setting("5000/2000/400"), 6))
-    rules = Rules(policy_unreadable=True, accepted={BTC: history})
+    rules = PlanConstraints(policy_unreadable=True, accepted={BTC: history})
     reads = Reads(read(990, {BTC: row("5000/2000/400")}))
     plan = plan_of({BTC: setting("5000/2000/100")}, known, reads, rules)
     told = "policy: may loosen what an earlier request set while the policy file cannot be read, limit "
@@ -1188,12 +1211,12 @@ def test_an_unreadable_policy_holds_what_may_loosen_an_earlier_request_that_is_s
 
 def test_an_unreadable_policy_holds_what_nothing_is_known_of() -> None:
     now = setting("5000/2000/100")
-    unknown = Proposal(BTC, None, now, may_be_enabled=True, unknown=True)
+    unknown = ProposedChange(BTC, None, now, may_be_enabled=True, unknown=True)
     wanted = desired({BTC: now})
-    (refusal,) = judge([unknown], wanted, None, frozenset(), in_force=1, unreadable=True).refusals
-    assert (refusal.family, refusal.kind) == (BTC, Kind.LOOSEN)
+    (refusal,) = evaluate([unknown], wanted, None, frozenset(), in_force=1, unreadable=True).refusals
+    assert (refusal.family, refusal.kind) == (BTC, RefusalKind.LOOSEN)
     known = replace(unknown, unknown=False)
-    assert judge([known], wanted, None, frozenset(), in_force=1, unreadable=True).refusals == ()
+    assert evaluate([known], wanted, None, frozenset(), in_force=1, unreadable=True).refusals == ()
 
 
 @pytest.mark.parametrize(("may_be", "refused"), [("5000/2000/50", False), ("5000/2000/10", True)])
@@ -1204,23 +1227,23 @@ def test_a_factor_is_judged_against_whatever_an_open_request_may_have_set(
     one = replace(proposal(BTC, "5000/2000/99", "5000/2000/100"), may_be=(setting(may_be),))
     tighter = replace(one, may_be=(setting("5000/2000/150"), setting(may_be)))
     for each in (one, tighter):
-        found = judge([each], desired({BTC: each.after}), policy, frozenset(), in_force=1).refusals
+        found = evaluate([each], desired({BTC: each.after}), policy, frozenset(), in_force=1).refusals
         assert bool(found) == refused
     tightens = replace(one, before=setting("5000/2000/200"))
-    assert judge([tightens], desired({BTC: one.after}), policy, frozenset(), in_force=1).refusals == ()
+    assert evaluate([tightens], desired({BTC: one.after}), policy, frozenset(), in_force=1).refusals == ()
 
 
 def test_what_was_only_ever_off_has_no_setting_that_an_emergency_returns_to() -> None:
     under = replace(policy(factor="2"), loosening=Loosening(Decimal(2), per=timedelta(hours=24)))
     one = replace(proposal(BTC, "5000/2000/1", "5000/2000/100000"), at_start=setting("0/2000/1"))
-    found = judge([one], desired({BTC: one.after}), under, frozenset(), in_force=1).refusals
+    found = evaluate([one], desired({BTC: one.after}), under, frozenset(), in_force=1).refusals
     assert [refusal.rule for refusal in found] == ["floor.factor", "loosening.maxFactor"]
 
 
 def test_without_live_reads_a_change_is_measured_from_all_that_may_be_in_force() -> None:
     """A request of 200 got no answer, so 100 may still be in force."""
     known = {BTC: Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/200"),))}
-    rules = Rules(policy=policy(factor="2"), controller=True)
+    rules = PlanConstraints(policy=policy(factor="2"), controller=True)
     plan = plan_of({BTC: setting("5000/2000/400")}, known, rules=rules)
     assert [(one.rule, one.measured) for one in plan.refusals] == [("loosening.maxFactor", "×4")]
     read_first = plan_of({BTC: setting("5000/2000/400")}, known, rules=replace(rules, reads_live=True))

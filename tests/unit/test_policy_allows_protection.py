@@ -25,12 +25,12 @@ from reconciler.core.model import (
     Family,
     Field,
     Known,
+    OpenAttempt,
     Setting,
     Uncertain,
-    Unresolved,
 )
-from reconciler.core.plan import Action, Because, Change, Plan, Rules
-from reconciler.core.policy import Allow, Bound, Kind, Loosening, Policy
+from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints
+from reconciler.core.policy import Bound, Loosening, Override, Policy, RefusalKind
 from reconciler.core.target import DriftPolicy
 from tests.unit.builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 
@@ -70,22 +70,26 @@ def at_most(value: str) -> Bound:
     return Bound(maximum=Decimal(value))
 
 
-POLICIES: dict[str, Rules] = {
-    "guard alone": Rules(),
-    "factor 1": Rules(policy=policy("1")),
-    "factor 3": Rules(policy=policy("3")),
-    "factor 3 a day": Rules(policy=policy("3", timedelta(days=1))),
-    "quantity bounds": Rules(policy=policy(default={Field.QTY_LIMIT: Bound(Decimal(3), Decimal(5))})),
-    "window bounds": Rules(policy=policy("1", default={Field.TIME_INTERVAL: at_most("2000")})),
-    "freeze bounds": Rules(
+POLICIES: dict[str, PlanConstraints] = {
+    "guard alone": PlanConstraints(),
+    "factor 1": PlanConstraints(policy=policy("1")),
+    "factor 3": PlanConstraints(policy=policy("3")),
+    "factor 3 a day": PlanConstraints(policy=policy("3", timedelta(days=1))),
+    "quantity bounds": PlanConstraints(
+        policy=policy(default={Field.QTY_LIMIT: Bound(Decimal(3), Decimal(5))})
+    ),
+    "window bounds": PlanConstraints(policy=policy("1", default={Field.TIME_INTERVAL: at_most("2000")})),
+    "freeze bounds": PlanConstraints(
         policy=policy(default={Field.FROZEN_INTERVAL: Bound(Decimal(1500), None, zero_allowed=False)})
     ),
-    "exposure": Rules(policy=replace(policy(), default_exposure={Figure.PER_TRIP: Decimal("0.1")})),
-    "no family may get looser": Rules(
+    "exposure": PlanConstraints(
+        policy=replace(policy(), default_exposure={Figure.PER_TRIP: Decimal("0.1")})
+    ),
+    "no family may get looser": PlanConstraints(
         policy=replace(policy(), loosening=Loosening(max_families=0, max_share=Decimal(0)))
     ),
-    "unreadable": Rules(policy_unreadable=True),
-    "unreadable, with a last good one": Rules(policy_unreadable=True, policy=policy("1")),
+    "unreadable": PlanConstraints(policy_unreadable=True),
+    "unreadable, with a last good one": PlanConstraints(policy_unreadable=True, policy=policy("1")),
 }
 
 
@@ -146,7 +150,7 @@ class World:
         return change.accepts
 
 
-def worlds(rules: Rules, *, of: list[Setting] = SETTINGS) -> Iterator[World]:
+def worlds(rules: PlanConstraints, *, of: list[Setting] = SETTINGS) -> Iterator[World]:
     """Yield every accepted, live and desired setting; the accepted one was proven before."""
     for accepted, live, desired in product(of, repeat=3):
         known: dict[Family, Known] = {BTC: Confirmed(accepted, 900.0, 1)}
@@ -194,7 +198,7 @@ def test_a_controller_restores_what_was_accepted_and_never_more(under: str, drif
 @pytest.mark.parametrize("drift", DriftPolicy)
 def test_accepted_moves_by_no_more_than_the_limit_whatever_live_is(limit: str, drift: DriftPolicy) -> None:
     for controller in (True, False):
-        rules = Rules(policy=policy(limit), drift=drift, controller=controller)
+        rules = PlanConstraints(policy=policy(limit), drift=drift, controller=controller)
         for one in worlds(rules):
             if one.accepts is None or one.accepted.disabled:
                 continue
@@ -208,7 +212,7 @@ def test_accepted_moves_by_no_more_than_the_limit_whatever_live_is(limit: str, d
 def test_what_an_explicit_act_sends_is_within_the_limit_from_accepted_and_from_what_live_has_tighter(
     limit: str,
 ) -> None:
-    for one in worlds(Rules(policy=policy(limit)), of=ENABLED):
+    for one in worlds(PlanConstraints(policy=policy(limit)), of=ENABLED):
         change = one.change
         if one.plan.refusals or change is None or one.sent is None or no_looser(one.sent, one.live):
             continue
@@ -225,7 +229,7 @@ def test_what_an_explicit_act_sends_is_within_the_limit_from_accepted_and_from_w
 def test_what_an_explicit_act_may_not_undo_stays_and_everything_else_is_sent(limit: str) -> None:
     """The field stays as live has it; the fields that live has looser are restored; nothing is refused."""
     reached = set()
-    for one in worlds(Rules(policy=policy(limit)), of=ENABLED):
+    for one in worlds(PlanConstraints(policy=policy(limit)), of=ENABLED):
         if not one.plan.left_tighter or one.plan.refusals:
             continue
         result = one.live if one.sent is None else one.sent
@@ -234,13 +238,13 @@ def test_what_an_explicit_act_may_not_undo_stays_and_everything_else_is_sent(lim
         assert all(found >= desired for found, _, _, desired in fields), one
         assert any(found == live > desired for found, live, _, desired in fields), one
         assert {one.override for one in one.plan.left_tighter} <= {
-            Allow(Kind.LOOSEN, BTC),
-            Allow(Kind.MIXED, BTC),
-            Allow(Kind.DISABLE, BTC),
+            Override(RefusalKind.LOOSEN, BTC),
+            Override(RefusalKind.MIXED, BTC),
+            Override(RefusalKind.DISABLE, BTC),
         }
         if one.sent is None:
             assert one.change is not None
-            assert one.change.because is Because.POLICY
+            assert one.change.because is HoldReason.POLICY
             reached.add("held")
         elif any(found == desired < live == accepted for found, live, accepted, desired in fields):
             reached.add("what the file changes elsewhere is sent")
@@ -252,7 +256,7 @@ def test_what_an_explicit_act_may_not_undo_stays_and_everything_else_is_sent(lim
 
 
 def test_with_the_override_that_a_return_names_it_is_undone() -> None:
-    rules = Rules(policy=policy("2"))
+    rules = PlanConstraints(policy=policy("2"))
     known: dict[Family, Known] = {BTC: confirmed("3000/1000/6")}
     reads = Reads(read(950.0, {BTC: row("3000/500/1")}))
     plan = plan_of({BTC: setting("3000/1000/6")}, known, reads, rules)
@@ -273,13 +277,13 @@ def test_what_was_enabled_by_hand_is_switched_off_by_name_only(
 ) -> None:
     off, known = setting("0/2000/100"), {BTC: confirmed("0/2000/100")}
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
-    rules = Rules(drift=drift, controller=controller)
+    rules = PlanConstraints(drift=drift, controller=controller)
     plan = plan_of({BTC: off}, known, reads, rules)
     assert plan.requests == ()
     assert plan.refusals == (), "the file changes nothing"
     if drift is DriftPolicy.HEAL:
         assert [str(one.override) for one in plan.left_tighter] == ["disable:BTC-USD"]
-        named = replace(rules, allowed=frozenset({Allow(Kind.DISABLE, BTC)}))
+        named = replace(rules, allowed=frozenset({Override(RefusalKind.DISABLE, BTC)}))
         assert [one.direction for one in plan_of({BTC: off}, known, reads, named).requests] == [
             Direction.DISABLE
         ]
@@ -294,7 +298,7 @@ def test_a_refused_adoption_is_not_made_under_any_drift_mode(drift: DriftPolicy)
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     reads = Reads(read(950.0, {BTC: row("5000/2000/1000")}))
     history = {BTC: (Acceptance(setting("5000/2000/100"), 1),)}
-    apply = Rules(policy=policy("2"), accepted=history)
+    apply = PlanConstraints(policy=policy("2"), accepted=history)
     for rules in (replace(apply, drift=drift, controller=True), apply):
         plan = plan_of({BTC: setting("5000/2000/1000")}, known, reads, rules)
         (change,) = plan.changes
@@ -311,7 +315,7 @@ def test_a_refused_adoption_is_not_made_under_any_drift_mode(drift: DriftPolicy)
 def test_a_refused_tightening_is_not_adopted_where_live_is_as_desired(drift: DriftPolicy) -> None:
     bounds = policy(default={Field.QTY_LIMIT: at_least("60")})
     reads = Reads(read(950.0, {BTC: row("5000/2000/50")}))
-    rules = Rules(policy=bounds, drift=drift, controller=True)
+    rules = PlanConstraints(policy=bounds, drift=drift, controller=True)
     for proof in ("5000/2000/100", "5000/2000/50"):
         history = {BTC: (Acceptance(setting("5000/2000/100"), 1),)}
         of = replace(rules, accepted=history)
@@ -328,7 +332,7 @@ def test_an_adoption_is_judged_from_accepted_and_carries_what_it_is_measured_fro
     digests = set()
     for enabled, refused in (("5000/2000/100", False), ("5000/2000/10", True)):
         history = {BTC: (Acceptance(setting(enabled), 1), Acceptance(setting("0/2000/100"), 2))}
-        rules = Rules(policy=policy("2"), accepted=history)
+        rules = PlanConstraints(policy=policy("2"), accepted=history)
         known: dict[Family, Known] = {BTC: confirmed("0/2000/100", attempt=2)}
         plan = plan_of({BTC: setting("5000/2000/150")}, known, reads, rules)
         (change,) = plan.changes
@@ -343,7 +347,7 @@ def test_an_adoption_is_judged_from_accepted_and_carries_what_it_is_measured_fro
 def test_with_nothing_on_record_live_is_recorded_and_not_judged() -> None:
     strict = policy("1", default={Field.QTY_LIMIT: at_most("1")})
     reads = Reads(read(950.0, {BTC: row("5000/2000/100")}))
-    plan = plan_of({BTC: setting("5000/2000/100")}, {}, reads, Rules(policy=strict))
+    plan = plan_of({BTC: setting("5000/2000/100")}, {}, reads, PlanConstraints(policy=strict))
     (change,) = plan.changes
     assert (change.action, change.accepts, plan.refusals) == (Action.ADOPT, setting("5000/2000/100"), ())
 
@@ -363,13 +367,13 @@ def test_an_older_accepted_setting_is_a_change_once_a_newer_one_was_reserved(
     """300 was accepted, then 100, and the file says 300 again: answered or not, and whatever live shows."""
     until = 902.0 if spent else 2000.0
     numbered = [(5, LOOSE, loose_open), (6, TIGHT, tight_open)]
-    attempts = tuple(Unresolved(number, one, 900.0, until) for number, one, is_open in numbered if is_open)
+    attempts = tuple(OpenAttempt(number, one, 900.0, until) for number, one, is_open in numbered if is_open)
     proof = confirmed("5000/2000/300", at=899.0, attempt=4)
     if not tight_open:
         proof = confirmed("5000/2000/100", at=899.0, attempt=6)
     known: Known = Uncertain(proof, attempts) if attempts else proof
     history = (Acceptance(LOOSE, 4 if not loose_open else 5), Acceptance(TIGHT, 6))
-    rules = Rules(policy=policy("2"), accepted={BTC: history})
+    rules = PlanConstraints(policy=policy("2"), accepted={BTC: history})
     reads = Reads() if shown is None else Reads(read(950.0, {BTC: row(shown)}))
     plan = plan_of({BTC: LOOSE}, {BTC: known}, reads, rules)
     assert [one.rule for one in plan.refusals] == ["loosening.maxFactor"]
@@ -380,8 +384,8 @@ def test_an_older_accepted_setting_is_a_change_once_a_newer_one_was_reserved(
 
 def test_a_late_effect_of_a_request_newer_than_accepted_is_recorded_without_being_judged_again() -> None:
     """A later request of 300 was rejected, so 100 is accepted again; then the earlier one took effect."""
-    known = Uncertain(confirmed("5000/2000/100", at=899.0), (Unresolved(5, LOOSE, 900.0, 902.0),))
-    rules = Rules(policy=policy("2"), accepted={BTC: (Acceptance(TIGHT, 1),)})
+    known = Uncertain(confirmed("5000/2000/100", at=899.0), (OpenAttempt(5, LOOSE, 900.0, 902.0),))
+    rules = PlanConstraints(policy=policy("2"), accepted={BTC: (Acceptance(TIGHT, 1),)})
     reads = Reads(read(950.0, {BTC: row("5000/2000/300")}))
     (change,) = plan_of({BTC: LOOSE}, {BTC: known}, reads, rules).changes
     assert (change.action, change.accepts) == (Action.ADOPT, LOOSE)
@@ -399,7 +403,7 @@ def test_an_unanswered_target_is_sent_again_and_not_what_it_left_tighter(drift: 
     known = Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/1"),))
     of = {BTC: (Acceptance(setting("5000/2000/100"), 1),)}
     for wanted in ("5000/2000/100", "5000/4000/200"):
-        rules = Rules(policy=policy("2"), accepted=of, drift=drift, controller=True)
+        rules = PlanConstraints(policy=policy("2"), accepted=of, drift=drift, controller=True)
         plan = plan_of({BTC: setting(wanted)}, {BTC: known}, Reads(), rules)
         assert [one.after.qty_limit.text for one in plan.requests] == ["1"]
         assert plan.refusals == (), "what the file changes is not measured from what was set by hand"
@@ -408,7 +412,7 @@ def test_an_unanswered_target_is_sent_again_and_not_what_it_left_tighter(drift: 
 @pytest.mark.parametrize("controller", [True, False])
 def test_a_heal_while_a_change_is_refused_accepts_nothing_new(controller: bool) -> None:
     """Also where only the proof says what was accepted."""
-    rules = Rules(policy=policy("2"), policy_unreadable=not controller, controller=controller)
+    rules = PlanConstraints(policy=policy("2"), policy_unreadable=not controller, controller=controller)
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}
     reads = Reads(read(950.0, {BTC: row("5000/2000/9999")}))
     (change,) = plan_of({BTC: setting("5000/2000/1000")}, known, reads, rules).requests
@@ -423,7 +427,7 @@ def test_where_differences_are_only_reported_an_open_request_never_sends_what_wa
     known = Uncertain(confirmed("5000/2000/50"), (unresolved("5000/2000/100"),))
     of = {BTC: (Acceptance(setting("5000/2000/50"), 1), Acceptance(setting("5000/2000/100"), 5))}
     reads = Reads() if shown is None else Reads(read(950.0, {BTC: row(shown)}))
-    rules = Rules(accepted=of, drift=DriftPolicy.WARN, controller=True)
+    rules = PlanConstraints(accepted=of, drift=DriftPolicy.WARN, controller=True)
     plan = plan_of({BTC: setting("5000/2000/100")}, {BTC: known}, reads, rules)
     by_hand = shown == "5000/2000/1"  # tighter than desired: it stays; what is looser is overwritten
     assert [one.after for one in plan.requests] == ([] if by_hand else [setting("5000/2000/100")])
@@ -431,7 +435,7 @@ def test_where_differences_are_only_reported_an_open_request_never_sends_what_wa
 
 # ---- unknown is not safe ------------------------------------------------------------------------------
 
-LOST = Uncertain(None, (Unresolved(7, None, 901.0, 936.0),))
+LOST = Uncertain(None, (OpenAttempt(7, None, 901.0, 936.0),))
 """Nothing is known but that a request may exist, of any setting: the state lost its newest records."""
 
 UNKNOWN: dict[str, dict[Family, Known]] = {"no record": {}, "a record that was lost": {BTC: LOST}}
@@ -442,30 +446,32 @@ UNKNOWN: dict[str, dict[Family, Known]] = {"no record": {}, "a record that was l
 @pytest.mark.parametrize(
     ("under", "after", "refused"),
     [
-        (Rules(), "0/2000/100", ["guard disable"]),
-        (Rules(), "5000/2000/100", []),
-        (Rules(), "50/2000/100", ["guard disable"]),
-        (Rules(policy=policy()), "0/2000/100", ["disable disable"]),
-        (Rules(policy=policy()), "5000/2000/100", []),
-        (Rules(policy=policy(disable_allowed=True)), "0/2000/100", []),
-        (Rules(policy=policy("2")), "0/2000/100", ["disable disable"]),
-        (Rules(policy=policy("2")), "5000/2000/100", ["loosening.unknown loosen"]),
+        (PlanConstraints(), "0/2000/100", ["guard disable"]),
+        (PlanConstraints(), "5000/2000/100", []),
+        (PlanConstraints(), "50/2000/100", ["guard disable"]),
+        (PlanConstraints(policy=policy()), "0/2000/100", ["disable disable"]),
+        (PlanConstraints(policy=policy()), "5000/2000/100", []),
+        (PlanConstraints(policy=policy(disable_allowed=True)), "0/2000/100", []),
+        (PlanConstraints(policy=policy("2")), "0/2000/100", ["disable disable"]),
+        (PlanConstraints(policy=policy("2")), "5000/2000/100", ["loosening.unknown loosen"]),
         (
-            Rules(policy=policy("2")),
+            PlanConstraints(policy=policy("2")),
             "50/2000/100",
             ["floor.timeInterval disable", "loosening.unknown loosen"],
         ),
         (
-            Rules(policy=replace(policy(), loosening=Loosening(Decimal(2), unknown_allowed=True))),
+            PlanConstraints(
+                policy=replace(policy(), loosening=Loosening(Decimal(2), unknown_allowed=True))
+            ),
             "5000/2000/100",
             [],
         ),
-        (Rules(policy_unreadable=True), "5000/2000/100", ["policy loosen"]),
-        (Rules(policy_unreadable=True), "0/2000/100", ["guard disable", "policy disable"]),
+        (PlanConstraints(policy_unreadable=True), "5000/2000/100", ["policy loosen"]),
+        (PlanConstraints(policy_unreadable=True), "0/2000/100", ["guard disable", "policy disable"]),
     ],
 )
 def test_without_a_read_and_a_record_only_what_no_rule_measures_is_sent(
-    known: str, controller: bool, under: Rules, after: str, refused: list[str]
+    known: str, controller: bool, under: PlanConstraints, after: str, refused: list[str]
 ) -> None:
     plan = plan_of({BTC: setting(after)}, UNKNOWN[known], rules=replace(under, controller=controller))
     assert [f"{one.rule} {one.kind.value}" for one in plan.refusals] == refused
@@ -486,7 +492,7 @@ def passes(history: list[tuple[str, datetime | None]], after: str, wall: datetim
     """Tell whether a file that says ``after`` passes a limit of 2 a day, for live as accepted."""
     entries = tuple(Acceptance(setting(text), number, at) for number, (text, at) in enumerate(history, 1))
     last = entries[-1].setting
-    rules = Rules(policy=policy("2", DAY), accepted={BTC: entries}, wall=wall, controller=True)
+    rules = PlanConstraints(policy=policy("2", DAY), accepted={BTC: entries}, wall=wall, controller=True)
     known = {BTC: Confirmed(last, 900.0, len(entries))}
     plan = plan_of({BTC: setting(after)}, known, Reads(read(950.0, {BTC: row(text_of(last))})), rules)
     assert bool(plan.refusals) != bool(plan.requests), after
@@ -540,7 +546,7 @@ def test_a_return_from_a_hand_set_emergency_is_no_second_step() -> None:
         Acceptance(setting("5000/2000/200"), 2, WALL - timedelta(hours=1)),
     )
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/200", attempt=2)}
-    rules = Rules(policy=policy("2", DAY), accepted={BTC: entries}, wall=WALL)
+    rules = PlanConstraints(policy=policy("2", DAY), accepted={BTC: entries}, wall=WALL)
     for live, sent in (("5000/2000/150", True), ("5000/2000/1", False)):
         reads = Reads(read(950.0, {BTC: row(live)}))
         plan = plan_of({BTC: setting("5000/2000/200")}, known, reads, rules)
@@ -555,7 +561,7 @@ def test_a_refused_family_holds_up_no_other_family_of_a_controller() -> None:
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100"), ETH: confirmed("5000/2000/100")}
     reads = Reads(read(950.0, {BTC: row("5000/2000/100"), ETH: row("5000/2000/100")}))
     wanted = {BTC: setting("5000/2000/1000"), ETH: setting("5000/2000/50")}
-    rules = Rules(policy=policy("2"), controller=True)
+    rules = PlanConstraints(policy=policy("2"), controller=True)
     plan = plan_of(wanted, known, reads, rules)
     assert [one.family for one in plan.requests] == [ETH]
     assert [one.family for one in plan.refusals] == [BTC]

@@ -11,7 +11,7 @@ import pytest
 from reconciler.config.policy import read_policy
 from reconciler.core.exposure import Amount, amount_text, factor, is_above
 from reconciler.core.model import Setting
-from reconciler.core.policy import Kind, Policy, Proposal, judge
+from reconciler.core.policy import Policy, ProposedChange, RefusalKind, evaluate
 from tests.tidy.source import ROOT
 from tests.unit.builders import desired, setting
 from tests.unit.test_policy import looser, policy, proposal
@@ -59,8 +59,10 @@ def most_passing(share: str, of: int) -> int:
 def refused(changed: int, of: int, under: Policy) -> bool:
     changes = looser(of)
     wanted = desired({family: setting(after) for family, (_, after) in changes.items()})
-    proposals: list[Proposal] = [proposal(family, *changes[family]) for family in list(changes)[:changed]]
-    return bool(judge(proposals, wanted, under, frozenset(), in_force=of).refusals)
+    proposals: list[ProposedChange] = [
+        proposal(family, *changes[family]) for family in list(changes)[:changed]
+    ]
+    return bool(evaluate(proposals, wanted, under, frozenset(), in_force=of).refusals)
 
 
 def test_the_steps_in_a_row_are_what_the_limit_makes_of_them() -> None:
@@ -82,7 +84,7 @@ def found(before: Setting, after: Setting) -> Amount:
 
 def test_every_kind_of_override_is_in_the_table_of_rules() -> None:
     told = " ".join(row[2] for row in rows("| rule |")[1:])
-    assert {kind.value for kind in Kind} <= set(re.findall(r"`(\w+)`", told))
+    assert {kind.value for kind in RefusalKind} <= set(re.findall(r"`(\w+)`", told))
 
 
 def text_of(cell: str) -> str:

@@ -27,7 +27,7 @@ from reconciler.core.evidence import last_proof
 from reconciler.core.exposure import Figure, exposure, ratio, worst
 from reconciler.core.model import Acceptance, Known, Setting
 from reconciler.core.plan import Change
-from reconciler.core.policy import Proposal
+from reconciler.core.policy import ProposedChange
 from reconciler.core.target import DriftPolicy
 from reconciler.render import plan_markdown
 from tests.unit.policy_oracle import S, factor, rises
@@ -200,7 +200,7 @@ def heals_judged(patch: Patch) -> None:
         found = real(self, case, refused=refused)
         if found is None or case.live is None or (case.is_change and not refused):
             return found
-        judged = self._judgement([Proposal(case.family, case.live, found, True)])
+        judged = self._judgement([ProposedChange(case.family, case.live, found, True)])
         return None if judged.refusals else found
 
     patch.setattr(planning._Planner, "_target", target)

@@ -15,15 +15,15 @@ from reconciler.core.monitoring.protection import (
     MIN_FRESH_S,
     MISSED_READS,
     WORST_FIRST,
-    Judged,
-    Standing,
-    judge_standing,
-    stands,
+    Protection,
+    ProtectionResult,
+    runtime_protection,
+    status_protection,
     worst_of,
 )
-from reconciler.core.monitoring.runtime import SILENCE_S, Vitals
+from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
 from reconciler.core.monitoring.runtime import status_of as watched_status
-from reconciler.core.monitoring.status import Record, Status, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
 from tests.unit.runtime_world import IDLE, WALL, compared, fresh, having, wall_at
 
@@ -51,7 +51,7 @@ SHOWN = ("unread", "missing", "A", "B", "C", "D", "R", "A*", "R*")
 """What the last read showed; a star: frozen."""
 
 
-def oracle(wanted: str, proven: str | None, shown: str, *, live: bool, stale: bool) -> Standing:
+def oracle(wanted: str, proven: str | None, shown: str, *, live: bool, stale: bool) -> Protection:
     """Return the standing of one family's account, from the words alone."""
     uncertain = proven == "A?"
     row = None if shown in ("unread", "missing") else shown.rstrip("*")
@@ -59,16 +59,16 @@ def oracle(wanted: str, proven: str | None, shown: str, *, live: bool, stale: bo
     never_seen = shown == "unread" and live
     if not uncertain:
         if in_force is None and wanted != "D" and not never_seen:
-            return Standing.EXPOSED
+            return Protection.EXPOSED
         if in_force in LOOSER_THAN[wanted]:
-            return Standing.EXPOSED
+            return Protection.EXPOSED
     if live and (shown == "unread" or stale):
-        return Standing.UNKNOWN
+        return Protection.UNKNOWN
     if uncertain:
-        return Standing.UNKNOWN
+        return Protection.UNKNOWN
     if shown == "R*":
-        return Standing.FROZEN
-    return Standing.PROTECTED if in_force == wanted else Standing.TIGHTER
+        return Protection.FROZEN
+    return Protection.PROTECTED if in_force == wanted else Protection.TIGHTER
 
 
 def known_as(proven: str | None) -> dict[Family, Known]:
@@ -83,7 +83,7 @@ def status_of(wanted: str, proven: str | None, shown: str, age_s: float = 5.0) -
     if shown not in ("unread", "missing"):
         rows = {BTC: LiveRow(setting(TEXT[shown[0]]), frozen=shown.endswith("*"))}
     live_at = None if shown == "unread" else WALL - timedelta(seconds=age_s)
-    record = Record("1", "openapi.okx.com", known_as(proven), IDLE, rows, live_at)
+    record = StatusInputs("1", "openapi.okx.com", known_as(proven), IDLE, rows, live_at)
     return make_status(
         desired({BTC: setting(TEXT[wanted])}), record, simulator=False, now=NOW + 2000, wall=WALL
     )
@@ -94,11 +94,11 @@ def status_of(wanted: str, proven: str | None, shown: str, age_s: float = 5.0) -
 @pytest.mark.parametrize("shown", SHOWN)
 def test_an_account_stands_as_the_oracle_says(shown: str, age_s: float, live: bool) -> None:
     for wanted, proven in product(WANTED, PROVEN):
-        judged = judge_standing(status_of(wanted, proven, shown, age_s), live=live, interval_s=30.0)
+        judged = status_protection(status_of(wanted, proven, shown, age_s), live=live, interval_s=30.0)
         expected = oracle(wanted, proven, shown, live=live, stale=age_s > MIN_FRESH_S)
-        assert judged.standing is expected, (wanted, proven, shown, judged)
-        assert judged.sentence.startswith("Yes") == (expected in (Standing.PROTECTED, Standing.TIGHTER))
-        assert judged.sentence.startswith("No:") == (expected is Standing.EXPOSED)
+        assert judged.protection is expected, (wanted, proven, shown, judged)
+        assert judged.sentence.startswith("Yes") == (expected in (Protection.PROTECTED, Protection.TIGHTER))
+        assert judged.sentence.startswith("No:") == (expected is Protection.EXPOSED)
 
 
 def test_the_oracle_gives_every_word() -> None:
@@ -107,20 +107,26 @@ def test_the_oracle_gives_every_word() -> None:
         for case in product(WANTED, PROVEN, SHOWN)
         for live in (True, False)
     }
-    assert given == set(Standing)
+    assert given == set(Protection)
 
 
 SENTENCES = [
-    ("A", "A", "A", Standing.PROTECTED, "Yes: the 1 family is as the file says."),
-    ("A", "B", "B", Standing.EXPOSED, "No: 1 of 1 family has less protection than the file says: BTC-USD."),
-    ("B", "A", "A", Standing.TIGHTER, "Yes, and tighter than desired: BTC-USD."),
-    ("A", "A?", "A", Standing.UNKNOWN, "Not known: a request for BTC-USD has no definite answer."),
-    ("A", "A", "unread", Standing.UNKNOWN, "Not known: live settings have not been read yet."),
+    ("A", "A", "A", Protection.PROTECTED, "Yes: the 1 family is as the file says."),
+    (
+        "A",
+        "B",
+        "B",
+        Protection.EXPOSED,
+        "No: 1 of 1 family has less protection than the file says: BTC-USD.",
+    ),
+    ("B", "A", "A", Protection.TIGHTER, "Yes, and tighter than desired: BTC-USD."),
+    ("A", "A?", "A", Protection.UNKNOWN, "Not known: a request for BTC-USD has no definite answer."),
+    ("A", "A", "unread", Protection.UNKNOWN, "Not known: live settings have not been read yet."),
     (
         "R",
         "R",
         "R*",
-        Standing.FROZEN,
+        Protection.FROZEN,
         "Frozen until somebody resets it: BTC-USD. Settings are no looser than desired.",
     ),
 ]
@@ -128,10 +134,10 @@ SENTENCES = [
 
 @pytest.mark.parametrize(("wanted", "proven", "shown", "standing", "sentence"), SENTENCES)
 def test_the_sentence_says_the_standing(
-    wanted: str, proven: str, shown: str, standing: Standing, sentence: str
+    wanted: str, proven: str, shown: str, standing: Protection, sentence: str
 ) -> None:
-    judged = judge_standing(status_of(wanted, proven, shown), live=True, interval_s=30.0)
-    assert (judged.standing, judged.sentence) == (standing, sentence)
+    judged = status_protection(status_of(wanted, proven, shown), live=True, interval_s=30.0)
+    assert (judged.protection, judged.sentence) == (standing, sentence)
 
 
 def doubted(*unanswered: Family) -> Status:
@@ -140,7 +146,7 @@ def doubted(*unanswered: Family) -> Status:
     lost = {family: Uncertain(before[family], (unresolved(TEXT["A"]),)) for family in unanswered}
     rows = dict.fromkeys((BTC, ETH), LiveRow(setting(TEXT["B"])))
     wanted = desired(dict.fromkeys((BTC, ETH), setting(TEXT["A"])))
-    record = Record("1", "openapi.okx.com", {**before, **lost}, IDLE, rows, WALL)
+    record = StatusInputs("1", "openapi.okx.com", {**before, **lost}, IDLE, rows, WALL)
     seen = LiveRead(NOW - 1, rows)
     return make_status(wanted, record, simulator=False, now=NOW, wall=WALL, reads=Reads(seen))
 
@@ -155,13 +161,15 @@ def doubted(*unanswered: Family) -> Status:
 def test_a_read_nobody_expected_is_not_told_as_a_request_without_an_answer(
     unanswered: tuple[Family, ...], sentence: str
 ) -> None:
-    judged = judge_standing(doubted(*unanswered), live=True, interval_s=30.0)
-    assert judged == Judged(Standing.UNKNOWN, sentence, (BTC, ETH))
+    judged = status_protection(doubted(*unanswered), live=True, interval_s=30.0)
+    assert judged == ProtectionResult(Protection.UNKNOWN, sentence, (BTC, ETH))
 
 
 def test_nothing_compared_yet_is_not_known() -> None:
-    judged = judge_standing(None, live=True, interval_s=30.0)
-    assert judged == Judged(Standing.UNKNOWN, "Not known yet: live settings have not been read.")
+    judged = status_protection(None, live=True, interval_s=30.0)
+    assert judged == ProtectionResult(
+        Protection.UNKNOWN, "Not known yet: live settings have not been read."
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +182,7 @@ def test_nothing_compared_yet_is_not_known() -> None:
     ],
 )
 def test_a_read_too_old_for_the_interval_proves_nothing(interval_s: float, age_s: float, told: str) -> None:
-    judged = judge_standing(status_of("A", "A", "A", age_s), live=True, interval_s=interval_s)
+    judged = status_protection(status_of("A", "A", "A", age_s), live=True, interval_s=interval_s)
     expected = f"Not known: live settings were last read {told}." if told else SENTENCES[0][4]
     assert judged.sentence == expected
 
@@ -182,9 +190,9 @@ def test_a_read_too_old_for_the_interval_proves_nothing(interval_s: float, age_s
 def test_the_first_names_are_said_and_the_others_counted() -> None:
     names = (BTC, ETH, SOL, Family("XAU-USD_UM"), Family("XRP-USD"))
     wanted = desired(dict.fromkeys(names, setting(TEXT["A"])))
-    record = Record("1", "openapi.okx.com", {}, IDLE, {}, WALL)
+    record = StatusInputs("1", "openapi.okx.com", {}, IDLE, {}, WALL)
     made = make_status(wanted, record, simulator=False, now=NOW, wall=WALL)
-    judged = judge_standing(made, live=True, interval_s=30.0)
+    judged = status_protection(made, live=True, interval_s=30.0)
     assert judged.families == tuple(sorted(names))
     assert judged.sentence == (
         "No: 5 of 5 families have less protection than the file says:"
@@ -193,9 +201,9 @@ def test_the_first_names_are_said_and_the_others_counted() -> None:
     known: dict[Family, Known] = dict.fromkeys(names, confirmed(TEXT["A"]))
     rows = dict.fromkeys(names, LiveRow(setting(TEXT["A"])))
     made = make_status(
-        wanted, Record("1", "h", known, IDLE, rows, WALL), simulator=False, now=NOW, wall=WALL
+        wanted, StatusInputs("1", "h", known, IDLE, rows, WALL), simulator=False, now=NOW, wall=WALL
     )
-    assert judge_standing(made, live=True, interval_s=30.0).sentence == (
+    assert status_protection(made, live=True, interval_s=30.0).sentence == (
         "Yes: all 5 families are as the file says."
     )
 
@@ -203,8 +211,8 @@ def test_the_first_names_are_said_and_the_others_counted() -> None:
 def test_the_worst_of_several_accounts_is_theirs() -> None:
     for one, other in product(WORST_FIRST, WORST_FIRST):
         worst = min(one, other, key=WORST_FIRST.index)
-        assert worst_of([Judged(one, ""), Judged(other, "")]) is worst
-    assert worst_of([]) is Standing.UNKNOWN
+        assert worst_of([ProtectionResult(one, ""), ProtectionResult(other, "")]) is worst
+    assert worst_of([]) is Protection.UNKNOWN
 
 
 # ---- the one rule of a watched account ------------------------------------------------------------
@@ -212,7 +220,7 @@ def test_the_worst_of_several_accounts_is_theirs() -> None:
 
 def watched(
     wanted: str = "A", shown: str = "A", *, live: bool = True, silent_s: float = 0.0
-) -> tuple[Vitals, Status]:
+) -> tuple[AccountRuntime, Status]:
     """Return an account that compared what a read showed, and has said nothing since."""
     rows = {BTC: LiveRow(setting(TEXT[shown]))}
     known: dict[Family, Known] = {BTC: confirmed(TEXT[shown])}
@@ -232,14 +240,16 @@ def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
     silent_s: float, shown: str, live: bool
 ) -> None:
     vitals, status = watched(shown=shown, live=live, silent_s=silent_s)
-    judged = stands(vitals, status, now=NOW + silent_s, interval_s=3600.0)
+    judged = runtime_protection(vitals, status, now=NOW + silent_s, interval_s=3600.0)
     if shown == "B":
-        assert judged.standing is Standing.EXPOSED
+        assert judged.protection is Protection.EXPOSED
     elif silent_s <= SILENCE_S:
-        assert judged.standing is Standing.PROTECTED
+        assert judged.protection is Protection.PROTECTED
     else:
         told = "91 s" if silent_s < 120 else "120 min"
-        assert judged == Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {told}.")
+        assert judged == ProtectionResult(
+            Protection.UNKNOWN, f"Not known: the program has not gone round for {told}."
+        )
 
 
 @pytest.mark.parametrize("shown", ["A", "B"])
@@ -248,13 +258,15 @@ def test_what_was_compared_long_ago_is_nothing_to_stand_on_though_the_loop_goes_
     age_s: float, shown: str
 ) -> None:
     vitals, status = watched(shown=shown, live=False, silent_s=age_s)
-    judged = stands(replace(vitals, heard_at=NOW + age_s), status, now=NOW + age_s, interval_s=1.0)
+    judged = runtime_protection(
+        replace(vitals, last_step_at=NOW + age_s), status, now=NOW + age_s, interval_s=1.0
+    )
     if shown == "B":
-        assert judged.standing is Standing.EXPOSED
+        assert judged.protection is Protection.EXPOSED
     elif age_s <= MIN_FRESH_S:
-        assert judged.standing is Standing.PROTECTED
+        assert judged.protection is Protection.PROTECTED
     else:
-        assert judged == Judged(Standing.UNKNOWN, "Not known: nothing was compared for 91 s.")
+        assert judged == ProtectionResult(Protection.UNKNOWN, "Not known: nothing was compared for 91 s.")
 
 
 NEWER = ConfigAccepted("mmp.yaml", "2" * 64)
@@ -266,10 +278,12 @@ def test_a_file_that_was_accepted_is_not_judged_before_it_was_compared(shown: st
     """What the file before wanted says nothing of this one, not even that there is too little."""
     vitals, status = watched(shown=shown)
     newer = having(vitals, NEWER)
-    judged = stands(newer, status, now=NOW, interval_s=30.0)
-    assert judged == Judged(Standing.UNKNOWN, "Not known: the file that was accepted was not compared yet.")
+    judged = runtime_protection(newer, status, now=NOW, interval_s=30.0)
+    assert judged == ProtectionResult(
+        Protection.UNKNOWN, "Not known: the file that was accepted was not compared yet."
+    )
     rejected = having(newer, ConfigRejected("mmp.yaml", ()))
-    assert stands(rejected, status, now=NOW, interval_s=30.0) == judged
+    assert runtime_protection(rejected, status, now=NOW, interval_s=30.0) == judged
 
 
 @pytest.mark.parametrize(
@@ -279,7 +293,7 @@ def test_a_file_that_was_accepted_is_not_judged_before_it_was_compared(shown: st
 def test_what_is_in_force_still_is_judged_as_it_was(event: Event) -> None:
     vitals, status = watched()
     newer = having(vitals, event)
-    assert stands(newer, status, now=NOW, interval_s=30.0).standing is Standing.PROTECTED
+    assert runtime_protection(newer, status, now=NOW, interval_s=30.0).protection is Protection.PROTECTED
 
 
 def test_the_comparison_judges_the_newer_file() -> None:
@@ -288,4 +302,4 @@ def test_the_comparison_judges_the_newer_file() -> None:
     event = compared({BTC: confirmed(TEXT["A"])}, {BTC: LiveRow(setting(TEXT["A"]))}, wanted=file)
     newer = having(vitals, NEWER, event)
     status = watched_status(newer, now=NOW, wall=WALL)
-    assert stands(newer, status, now=NOW, interval_s=30.0).standing is Standing.TIGHTER
+    assert runtime_protection(newer, status, now=NOW, interval_s=30.0).protection is Protection.TIGHTER

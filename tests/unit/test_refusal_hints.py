@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.core.model import Family
-from reconciler.core.plan import Rules
+from reconciler.core.plan import PlanConstraints
 from reconciler.render.policy_refusals import override_command, override_commands, protection_command
 from tests.unit.builders import BTC, ETH, SOL, confirmed, plan_of, setting
 from tests.unit.markdown_checks import between
@@ -14,7 +14,7 @@ GONE = Family("XRP-USD")
 PLAN = plan_of(
     {BTC: setting("5000/2000/400"), ETH: setting("5000/2000/50"), SOL: setting("5000/2000/900")},
     {family: confirmed("5000/2000/100") for family in (BTC, ETH, SOL)},
-    rules=Rules(policy=policy(factor="2", protected=(GONE,))),
+    rules=PlanConstraints(policy=policy(factor="2", protected=(GONE,))),
 )
 
 

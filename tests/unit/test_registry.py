@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.registered_state import IN_USE_S
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.ports import Reservation
@@ -25,7 +25,7 @@ from reconciler.store.registry import StateRegistry, runtime_folder
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
 
-BUDGET = Budget(Kind.OKX, Environment.LIVE, UID)
+BUDGET = RateBudget(ExchangeKind.OKX, Environment.LIVE, UID)
 ENTRY = f"okx.live.{UID}"
 
 
@@ -51,7 +51,9 @@ class Machine:
         self.states.append(state)
         return state
 
-    def account(self, name: str, *, kind: Kind = Kind.OKX, account: str = "main") -> KeptAccount:
+    def account(
+        self, name: str, *, kind: ExchangeKind = ExchangeKind.OKX, account: str = "main"
+    ) -> KeptAccount:
         return self.state(name).account(account, Environment.LIVE, kind)
 
     @property
@@ -105,7 +107,7 @@ def test_a_second_state_is_refused_while_the_first_is_in_use_and_names_it(machin
     assert asyncio.run(second.snapshot()).uid is None, "nothing was written to it"
     identify(machine.account("first", account="another.name"))
     identify(machine.account("third"), uid="7")
-    identify(machine.account("fourth", kind=Kind.SIMULATOR))
+    identify(machine.account("fourth", kind=ExchangeKind.SIMULATOR))
     assert machine.notices == []
 
 
@@ -135,7 +137,7 @@ def test_a_state_that_is_not_in_use_is_replaced_with_a_notice(machine: Machine) 
 
 def test_a_state_is_in_use_until_every_account_of_its_process_has_released_it(machine: Machine) -> None:
     state = machine.state("first")
-    accounts = [state.account(name, Environment.LIVE, Kind.OKX) for name in ("main", "other")]
+    accounts = [state.account(name, Environment.LIVE, ExchangeKind.OKX) for name in ("main", "other")]
     for one in accounts:
         identify(one)
     asyncio.run(accounts[0].release_control())
@@ -277,15 +279,15 @@ def test_a_database_is_known_by_its_id_whatever_its_address(machine: Machine) ->
     assert "postgresql://10.0.0.1/mmp was used" in machine.notices[0]
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", ExchangeKind)
 def test_the_copy_of_a_state_takes_the_place_of_the_one_that_is_registered(
-    machine: Machine, kind: Kind
+    machine: Machine, kind: ExchangeKind
 ) -> None:
     store = machine.account("first", kind=kind)
     identify(store)
-    budget, registry = Budget(kind, Environment.LIVE, UID), machine.registry()
+    budget, registry = RateBudget(kind, Environment.LIVE, UID), machine.registry()
     asyncio.run(registry.hand_over(budget, "c" * 32, "b" * 32, "postgresql://db/mmp"))
-    if kind is Kind.SIMULATOR:
+    if kind is ExchangeKind.SIMULATOR:
         assert not machine.folder.exists()
         return
     assert machine.entry["place"] == f"{machine.folder.parent}/first/state.db", "another one is registered"
@@ -301,7 +303,7 @@ def test_a_reservation_says_nothing_about_the_state_that_took_its_place(machine:
     asyncio.run(registry.claim(BUDGET, "main", "b" * 32, "postgresql://db/mmp", unknown, is_file=False))
     asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
     assert machine.entry["reserved_at"] is None
-    asyncio.run(registry.reserved(Budget(Kind.SIMULATOR, Environment.LIVE, UID), "b" * 32, 1.0))
+    asyncio.run(registry.reserved(RateBudget(ExchangeKind.SIMULATOR, Environment.LIVE, UID), "b" * 32, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,20 @@ from random import Random
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.replica_assignment import (
-    BEAT_S,
+    HEARTBEAT_S,
     LEASE_TTL_S,
     Ability,
-    Moves,
-    Shares,
-    account_key,
-    account_of,
+    OwnershipView,
+    Rebalance,
     awaited,
-    even,
-    good_until,
+    balance,
+    lease_name,
+    leases_safe_until,
     may_take_left,
-    moves,
+    parse_lease_name,
+    rebalance,
 )
 
 ROUNDS = 5
@@ -36,13 +36,13 @@ class World:
         self.keeps = keeps
         self.moved = 0
 
-    def view(self, replica: str) -> Shares:
+    def view(self, replica: str) -> OwnershipView:
         living = {account: owner for account, owner in self.owners.items() if owner in self.keeps}
-        return Shares(replica, self.keeps, living)
+        return OwnershipView(replica, self.keeps, living)
 
     def round(self) -> None:
         """Let all look at the same moment, then act one after the other, as rows decide."""
-        decided = {replica: moves(self.view(replica)) for replica in self.keeps}
+        decided = {replica: rebalance(self.view(replica)) for replica in self.keeps}
         for replica, made in decided.items():
             for account in made.release:
                 assert self.owners[account] == replica
@@ -149,8 +149,8 @@ def test_the_fewest_accounts_move() -> None:
 
 def test_views_that_differ_cost_a_round_and_no_account() -> None:
     """One replica has not seen the other yet: it takes what it can, and the rows decide."""
-    alone = Shares("a", {"a": frozenset({"x", "y"})}, {})
-    assert moves(alone) == Moves(take=("x", "y"))
+    alone = OwnershipView("a", {"a": frozenset({"x", "y"})}, {})
+    assert rebalance(alone) == Rebalance(take=("x", "y"))
     world = World({"x": "a", "y": "a"}, {"a": frozenset({"x", "y"}), "b": frozenset({"x", "y"})})
     world.settle()
     assert world.is_even()
@@ -170,7 +170,7 @@ SEEN = (
 )
 
 
-def can_serve(shares: Shares, replica: str, account: str) -> bool:
+def can_serve(shares: OwnershipView, replica: str, account: str) -> bool:
     """Say the rule once more, in other words: of an account that is owned by another one."""
     mine, owner = shares.ability(replica), shares.owners.get(account)
     if account in mine.unable:
@@ -183,7 +183,7 @@ def can_serve(shares: Shares, replica: str, account: str) -> bool:
     return since is None or (mine.read_age_s is not None and since - mine.read_age_s >= LEASE_TTL_S)
 
 
-def can_serve_again(shares: Shares, replica: str, account: str) -> bool:
+def can_serve_again(shares: OwnershipView, replica: str, account: str) -> bool:
     """Say in other words when what rests is no longer kept from a replica."""
     mine, owner = shares.ability(replica), shares.owners.get(account)
     if account not in mine.resting or account in mine.unable:
@@ -202,8 +202,8 @@ def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(
     keeps = {replica: frozenset("xyz") for replica in "abc"}
     for owned in product(("a", "b", "c", None), repeat=3):
         owners = {account: owner for account, owner in zip("xyz", owned, strict=True) if owner}
-        shares = Shares("a", keeps, owners, dict(zip("abc", abilities, strict=True)))
-        target = even(shares)
+        shares = OwnershipView("a", keeps, owners, dict(zip("abc", abilities, strict=True)))
+        target = balance(shares)
         assert set(target) == set("xyz")
         for account, owner in target.items():
             able = [replica for replica in "abc" if can_serve(shares, replica, account)]
@@ -216,7 +216,7 @@ def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(
                 counts = Counter(target.values())
                 assert counts[owner] <= counts[owners[account]] + 1, "only to be even"
         left = {one for one, owner in target.items() if owners.get(one) == "a" and owner != "a"}
-        assert set(moves(shares).release) == left
+        assert set(rebalance(shares).release) == left
 
 
 @pytest.mark.parametrize(
@@ -240,26 +240,28 @@ def test_an_account_leaves_who_cannot_read_it_for_one_that_has_read_since(
 ) -> None:
     owners = {"x": "a"} | ({"y": owner_of_y} if owner_of_y else {})
     keeps = {"a": frozenset("x"), "b": frozenset("xy")}
-    assert even(Shares("b", keeps, owners, {"a": theirs, "b": mine}))["x"] == owner_of_x
+    assert balance(OwnershipView("b", keeps, owners, {"a": theirs, "b": mine}))["x"] == owner_of_x
 
 
 def test_an_account_that_nobody_owns_and_nobody_can_serve_is_given_to_somebody() -> None:
     keeps = {replica: frozenset("x") for replica in "ab"}
-    assert even(Shares("a", keeps, {}, {name: Ability({"x": None}) for name in "ab"})) == {"x": "a"}
+    assert balance(OwnershipView("a", keeps, {}, {name: Ability({"x": None}) for name in "ab"})) == {
+        "x": "a"
+    }
 
 
 def test_who_reports_that_it_cannot_leaves_what_is_free_to_others() -> None:
     keeps = {replica: frozenset("xy") for replica in "ab"}
-    one = Shares("a", keeps, {}, {"a": Ability({"x": None})})
+    one = OwnershipView("a", keeps, {}, {"a": Ability({"x": None})})
     assert (may_take_left(one, "x"), may_take_left(one, "y")) == (False, True)
-    both = Shares("a", keeps, {}, {"a": Ability({"x": None}), "b": Ability({"x": None})})
+    both = OwnershipView("a", keeps, {}, {"a": Ability({"x": None}), "b": Ability({"x": None})})
     assert may_take_left(both, "x"), "none can: then any"
-    rests = Shares("a", keeps, {}, {"a": Ability(resting={"x": 1.0})})
+    rests = OwnershipView("a", keeps, {}, {"a": Ability(resting={"x": 1.0})})
     assert not may_take_left(rests, "x")
     abilities = {"a": Ability({"x": None}), "b": Ability(resting={"x": None})}
-    assert not may_take_left(Shares("a", keeps, {}, abilities), "x"), "it may be able to"
-    assert may_take_left(Shares("b", keeps, {}, abilities), "x")
-    assert even(Shares("a", keeps, {}, abilities))["x"] == "b"
+    assert not may_take_left(OwnershipView("a", keeps, {}, abilities), "x"), "it may be able to"
+    assert may_take_left(OwnershipView("b", keeps, {}, abilities), "x")
+    assert balance(OwnershipView("a", keeps, {}, abilities))["x"] == "b"
 
 
 def test_a_read_is_worth_making_where_another_one_waits_for_a_sign() -> None:
@@ -267,7 +269,7 @@ def test_a_read_is_worth_making_where_another_one_waits_for_a_sign() -> None:
     failing = Ability({"x": 25.0}, 60.0)
 
     def asked(mine: Ability, theirs: Ability = failing, owned: dict[str, str] = owners) -> bool:
-        return awaited(Shares("b", keeps, owned, {"a": theirs, "b": mine})) == ("x",)
+        return awaited(OwnershipView("b", keeps, owned, {"a": theirs, "b": mine})) == ("x",)
 
     assert asked(Ability({}, 30.0))
     assert not asked(Ability({}, 3.0)), "it has shown that it can"
@@ -278,12 +280,12 @@ def test_a_read_is_worth_making_where_another_one_waits_for_a_sign() -> None:
 
 
 def test_a_lease_is_good_for_its_time_to_live_from_the_beginning_of_the_beat() -> None:
-    assert good_until(100.0) == 100.0 + LEASE_TTL_S
-    assert LEASE_TTL_S > 3 * BEAT_S, "one lost beat must not cost every account"
-    assert LEASE_TTL_S + BEAT_S < 15.0, "a death must be noticed in time"
+    assert leases_safe_until(100.0) == 100.0 + LEASE_TTL_S
+    assert LEASE_TTL_S > 3 * HEARTBEAT_S, "one lost beat must not cost every account"
+    assert LEASE_TTL_S + HEARTBEAT_S < 15.0, "a death must be noticed in time"
 
 
 @pytest.mark.parametrize("account", ["main", "desk-2.eu", "a.live.okx"])
 def test_the_key_of_a_lease_says_whose_it_is_whatever_the_account_is_called(account: str) -> None:
-    for environment, kind in product(Environment, Kind):
-        assert account_of(account_key(account, environment, kind)) == (account, environment.value)
+    for environment, kind in product(Environment, ExchangeKind):
+        assert parse_lease_name(lease_name(account, environment, kind)) == (account, environment.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.model import Family, Setting
-from reconciler.core.reply import AttemptStatus, Next, Reply, ReplyClass, judge
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandling, interpret_reply
 from tests.unit.builders import BTC, ETH, setting
 
 SENT = setting("5000/2000/100")
@@ -32,17 +32,17 @@ TABLE = {
 def test_every_class_but_accepted_has_its_row(
     reply_class: ReplyClass, echo: tuple[tuple[Family, Setting], ...] | None
 ) -> None:
-    verdict = judge(BTC, SENT, Reply(reply_class, "any", "text", echo))
-    assert (verdict.status, verdict.definite, verdict.next) == TABLE[reply_class]
+    verdict = interpret_reply(BTC, SENT, Reply(reply_class, "any", "text", echo))
+    assert (verdict.status, verdict.proves_arrival, verdict.next) == TABLE[reply_class]
 
 
 @pytest.mark.parametrize("quantity", ["100", "100.0", "100.000"])
 def test_an_acceptance_that_echoes_exactly_what_was_sent_is_applied(quantity: str) -> None:
     echo = ((BTC, setting(f"5000/2000/{quantity}")),)
-    verdict = judge(BTC, SENT, Reply(ReplyClass.ACCEPTED, "0", echo=echo))
+    verdict = interpret_reply(BTC, SENT, Reply(ReplyClass.ACCEPTED, "0", echo=echo))
     assert verdict.status is AttemptStatus.APPLIED
-    assert verdict.definite
-    assert verdict.next is Next.PROCEED
+    assert verdict.proves_arrival
+    assert verdict.next is ReplyHandling.PROCEED
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_an_acceptance_that_echoes_exactly_what_was_sent_is_applied(quantity: st
 def test_any_other_echo_proves_nothing_not_even_the_arrival(
     echo: tuple[tuple[Family, Setting], ...] | None,
 ) -> None:
-    verdict = judge(BTC, SENT, Reply(ReplyClass.ACCEPTED, "0", echo=echo))
+    verdict = interpret_reply(BTC, SENT, Reply(ReplyClass.ACCEPTED, "0", echo=echo))
     assert verdict.status is AttemptStatus.UNKNOWN
-    assert not verdict.definite
-    assert verdict.next is Next.PROCEED
+    assert not verdict.proves_arrival
+    assert verdict.next is ReplyHandling.PROCEED
 
 
 @pytest.mark.parametrize("reply_class", [each for each in ReplyClass if each is not ReplyClass.ACCEPTED])
@@ -75,12 +75,12 @@ def test_a_wrapped_refusal_bounds_the_arrival_and_leaves_the_effect_open(
     reply_class: ReplyClass, wrapper: str
 ) -> None:
     status, definite, following = TABLE[reply_class]
-    verdict = judge(BTC, SENT, Reply(reply_class, "any", "text", wrapper=wrapper))
+    verdict = interpret_reply(BTC, SENT, Reply(reply_class, "any", "text", wrapper=wrapper))
     told = "unknown" if status == "rejected" else status
-    assert (verdict.status, verdict.definite, verdict.next) == (told, definite, following)
+    assert (verdict.status, verdict.proves_arrival, verdict.next) == (told, definite, following)
 
 
 def test_only_what_left_our_hands_without_proof_stays_unknown() -> None:
     unknown = {each for each, (status, _, _) in TABLE.items() if status == "unknown"}
     assert unknown == {ReplyClass.AMBIGUOUS, ReplyClass.BUSY, ReplyClass.NO_ANSWER}
-    assert {next_ for _, _, next_ in TABLE.values()} == {each.value for each in Next}
+    assert {next_ for _, _, next_ in TABLE.values()} == {each.value for each in ReplyHandling}

@@ -11,8 +11,8 @@ import pytest
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Known, Setting, Uncertain
 from reconciler.core.pass_step import Slots, next_request
-from reconciler.core.plan import Rules
-from reconciler.core.policy import Allow, Kind
+from reconciler.core.plan import PlanConstraints
+from reconciler.core.policy import Override, RefusalKind
 from reconciler.core.reply import STOPPING, Reply, ReplyClass
 from reconciler.core.retry import (
     LONG_BACK_OFF_S,
@@ -178,8 +178,8 @@ def test_each_direction_has_its_waits(live: str | None, wanted: str, waits: tupl
     rows = {} if live is None else {BTC: row(live)}
     reads = Reads(read(NOW - 0.5, rows))
     for count, wait_s in enumerate(waits, 1):
-        allowed = frozenset({Allow(Kind.DISABLE, BTC)})
-        rules = Rules(retries=RetryRecord({BTC: Tries(after, count, NOW)}), allowed=allowed)
+        allowed = frozenset({Override(RefusalKind.DISABLE, BTC)})
+        rules = PlanConstraints(retries=RetryRecord({BTC: Tries(after, count, NOW)}), allowed=allowed)
         (change,) = plan_of({BTC: after}, {}, reads, rules).changes
         assert (change.tries, change.not_before) == (count, NOW + wait_s)
 
@@ -196,7 +196,7 @@ def test_the_loosest_that_may_be_in_force_decides_how_a_family_in_doubt_waits(
     live: str, attempt: str, waits: tuple[float, ...]
 ) -> None:
     known: Known = Uncertain(confirmed(live), (unresolved(attempt),))
-    rules = Rules(retries=RetryRecord({BTC: Tries(A, 5, NOW)}))
+    rules = PlanConstraints(retries=RetryRecord({BTC: Tries(A, 5, NOW)}))
     (change,) = plan_of({BTC: A}, {BTC: known}, Reads(read(NOW - 0.5, {BTC: row(live)})), rules).changes
     assert change.not_before == NOW + waits[4]
 
@@ -218,7 +218,7 @@ def test_how_long_a_retry_leaves_the_last_slot_to_others(
     after: Setting = setting(wanted)
     rows = {BTC: row("5000/2000/200"), ETH: row("5000/2000/200")}
     tries = {BTC: Tries(after, 1, NOW - 10.0 - waited_s), ETH: Tries(after, 4, NOW - 9999.0)}
-    reads, rules = Reads(read(NOW - 0.5, rows)), Rules(retries=RetryRecord(tries))
+    reads, rules = Reads(read(NOW - 0.5, rows)), PlanConstraints(retries=RetryRecord(tries))
     plan = plan_of({BTC: after, ETH: after}, {}, reads, rules)
     first = next_request(plan, now=NOW, slots=Slots(NOW, NOW))
     assert first is not None

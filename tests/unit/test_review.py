@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from reconciler.controller.reconcile import Approval, Completed, InMemoryState
-from reconciler.core.model import Confirmed, Known, LiveRow, Never
+from reconciler.core.model import Confirmed, Known, LiveRow, NeverApplied
 from reconciler.core.plan import Action, Plan
 from tests.unit.builders import BTC, ETH, desired
 from tests.unit.test_loop import A as AS_DESIRED
@@ -42,7 +42,7 @@ def passed(here: World, answer: Approval | None) -> tuple[list[Plan], list[Known
 
     def review(plan: Plan) -> Approval | None:
         plans.append(plan)
-        on_record.append(at_once(here.store.snapshot()).known.get(BTC, Never()))
+        on_record.append(at_once(here.store.snapshot()).known.get(BTC, NeverApplied()))
         return answer
 
     return plans, on_record, here.one_pass(InMemoryState(), review=review).end
@@ -55,6 +55,6 @@ def test_nothing_is_recorded_before_the_first_whole_plan_was_reviewed() -> None:
         BTC: Action.ADOPT,
         ETH: Action.SET,
     }
-    assert on_record == [Never()]
+    assert on_record == [NeverApplied()]
     assert isinstance(end, Completed)
     assert isinstance(at_once(here.store.snapshot()).known[BTC], Confirmed)

@@ -14,25 +14,25 @@ from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.exposure import UNLIMITED
 from reconciler.core.file_diff import compare
 from reconciler.core.model import Environment, Family
-from reconciler.core.plan import Action, Basis, Because, Change, Plan, Reason, in_order
-from reconciler.documents.plan import Context, plan_document
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, in_order
+from reconciler.documents.plan import PlanContext, plan_document
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text, plans_text
 from reconciler.render.risk_order import MOST_SHOWN, figure_moves, risk_words, shown_first, worst_first
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.report_samples import large_plans, small_plans
 
-CONTEXT = Context("openapi.okx.com", "mmp.yaml", "0" * 64)
+CONTEXT = PlanContext("openapi.okx.com", "mmp.yaml", "0" * 64)
 
-KINDS: dict[str, tuple[str | None, str, Because | None]] = {
-    "refused off": ("5000/2000/100", "0/2000/100", Because.GUARD),
-    "refused unknown": (None, "5000/2000/100", Because.POLICY),
-    "refused x4": ("5000/2000/100", "5000/2000/400", Because.POLICY),
-    "refused x2": ("5000/2000/100", "5000/2000/200", Because.POLICY),
+KINDS: dict[str, tuple[str | None, str, HoldReason | None]] = {
+    "refused off": ("5000/2000/100", "0/2000/100", HoldReason.GUARD),
+    "refused unknown": (None, "5000/2000/100", HoldReason.POLICY),
+    "refused x4": ("5000/2000/100", "5000/2000/400", HoldReason.POLICY),
+    "refused x2": ("5000/2000/100", "5000/2000/200", HoldReason.POLICY),
     "off": ("5000/2000/100", "0/2000/100", None),
-    "unlimited": ("5000/0/100", "5000/2000/100", Because.PAUSED),
+    "unlimited": ("5000/0/100", "5000/2000/100", HoldReason.PAUSED),
     "unknown": (None, "5000/2000/100", None),
-    "x9": ("5000/2000/100", "5000/2000/900", Because.FROZEN),
+    "x9": ("5000/2000/100", "5000/2000/900", HoldReason.FROZEN),
     "x1.5": ("5000/2000/100", "5000/2000/150", None),
     "x1": ("5000/2000/100", "5000/2000/50", None),
     "x0.5": ("5000/2000/100", "10000/4000/50", None),

@@ -11,67 +11,67 @@ import pytest
 from reconciler.core.events import (
     Adopted,
     AttemptsEnded,
-    Cause,
     ClockMeasured,
     ClockSynced,
     ClockUnmeasured,
     ConfigAccepted,
-    ConfigAwaited,
+    ConfigMissing,
     ConfigRejected,
-    ConfigWithdrawn,
     ControlledElsewhere,
     ControlTaken,
     Event,
     ExchangeFailed,
-    FightBroken,
-    FilesPolled,
-    FilesUndecided,
+    FilesStillWritten,
+    HealBreakerTripped,
     Identified,
     KeyMayWithdraw,
     KeyReplaced,
     LeaseEnded,
     LeaseTaken,
     LiveReadDone,
-    LockAwaited,
     LoopFailed,
+    LoopIdle,
+    LoopResumed,
     OddRowsSeen,
-    Parked,
     PassEnded,
     Planned,
     PolicyAccepted,
     PolicyRejected,
     ReadFailed,
+    RejectedConfigRemoved,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
-    StateAwaited,
+    SettingRejected,
+    StateFailed,
+    StateLockTimedOut,
     Waiting,
-    WentIdle,
-    WentOn,
+    WaitReason,
+    WatchDegraded,
 )
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Family, Known, LiveRow, Never, Uncertain
+from reconciler.core.model import Family, Known, LiveRow, NeverApplied, Uncertain
 from reconciler.core.monitoring.runtime import (
     FROM_OUTSIDE,
+    MAX_ERRORS,
     MAX_PROBLEMS,
-    MAX_SENDINGS,
-    MAX_TROUBLES,
+    MAX_REQUESTS,
     SHOWN_S,
     SILENCE_S,
+    AccountRuntime,
     FileState,
-    Objection,
     Outage,
-    Sending,
-    Trouble,
-    Vitals,
+    RecentError,
+    RecentRequest,
+    TerminalError,
     alive,
     status_of,
 )
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.plan import Reason, Rules
+from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
 from tests.unit.runtime_world import WALL, WANTED, A, compared, fresh, having, wall_at
 
@@ -83,9 +83,9 @@ NO = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
 NO_KEY = Reply(ReplyClass.ACCOUNT, "credentials-missing", "OKX_API_KEY is not set; set it")
 DOWN = ExchangeFailed("connecting", LOST, NOW + 1)
 OUTAGE = Outage(NOW - 5, wall_at(NOW - 5), DOWN, 2)
-PARKED = Parked(BTC, A, NO, None)
+PARKED = SettingRejected(BTC, A, NO, None)
 RESERVED = RequestReserved(7, BTC, A, NOW)
-SENDING = Sending(7, BTC, NOW, AttemptStatus.PENDING)
+SENDING = RecentRequest(7, BTC, NOW, AttemptStatus.PENDING)
 WHOLE = compared(IN_SYNC, ROWS)
 PASS_ENDED = PassEnded(0.1, finished=True)
 
@@ -98,18 +98,18 @@ WRONG = problem(Code.BAD_QUANTITY, "mmp.yaml", "too much", "less", line=3, colum
 IN_FORCE_FILE = FileState("mmp.yaml", "00", wall_at(NOW - 100))
 
 UNNAMED = ControlledElsewhere(None)
-ELSEWHERE = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+ELSEWHERE = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
 
 BEFORE = replace(
     fresh(),
-    heard_at=NOW - 10,
-    due_at=NOW - 10,
+    last_step_at=NOW - 10,
+    next_step_by=NOW - 10,
     outage=OUTAGE,
     controller=ELSEWHERE,
     locked_out="pid 7",
     state_lost="timeout",
-    parked={BTC: PARKED, ETH: replace(PARKED, family=ETH)},
-    sendings=(SENDING,),
+    rejected={BTC: PARKED, ETH: replace(PARKED, family=ETH)},
+    requests=(SENDING,),
     config=IN_FORCE_FILE,
 )
 """An account that knows of trouble of every kind, so that it shows what an event clears."""
@@ -136,14 +136,14 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         DOWN,
         {
             "outage": replace(OUTAGE, failures=3),
-            "troubles": (Trouble(WALL, "timeout", "failed: connecting: no-answer", asked=True),),
+            "troubles": (RecentError(WALL, "timeout", "failed: connecting: no-answer", asked=True),),
         },
     ),
     (Planned(plan_of(WANTED)), {}),
     (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": "", "state_lost": ""}),
-    (WentIdle(NOW + 30), {"due_at": NOW + 30}),
-    (WentOn(NOW + 47), {"due_at": NOW + 47}),
-    (Waiting(NOW + 5, Cause.SLOT, BTC, 1, NOW + 5), {}),
+    (LoopIdle(NOW + 30), {"due_at": NOW + 30}),
+    (LoopResumed(NOW + 47), {"due_at": NOW + 47}),
+    (Waiting(NOW + 5, WaitReason.SLOT, BTC, 1, NOW + 5), {}),
     (Adopted({BTC: A}), {}),
     (replace(RESERVED, attempt=8), {"sendings": (SENDING, replace(SENDING, attempt=8))}),
     (
@@ -158,12 +158,12 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         settled(AttemptStatus.REJECTED),
         {
             "sendings": (replace(SENDING, status=AttemptStatus.REJECTED),),
-            "troubles": (Trouble(WALL, "51000", "request rejected: Parameter qtyLimit error", BTC),),
+            "troubles": (RecentError(WALL, "51000", "request rejected: Parameter qtyLimit error", BTC),),
         },
     ),
     (
         settled(AttemptStatus.UNKNOWN, LOST, attempt=9),
-        {"troubles": (Trouble(WALL, "timeout", "request unknown: no-answer", BTC),)},
+        {"troubles": (RecentError(WALL, "timeout", "request unknown: no-answer", BTC),)},
     ),
     (
         replace(PARKED, reply=replace(NO, message="")),
@@ -172,14 +172,14 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
                 BTC: replace(PARKED, reply=replace(NO, message="")),
                 ETH: replace(PARKED, family=ETH),
             },
-            "troubles": (Trouble(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
+            "troubles": (RecentError(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
         },
     ),
     (
-        FightBroken(BTC, A, 3),
+        HealBreakerTripped(BTC, A, 3),
         {
             "troubles": (
-                Trouble(
+                RecentError(
                     WALL, "fight", "put back 3 times and changed again by somebody else: left as it is", BTC
                 ),
             )
@@ -189,35 +189,35 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (ClockUnmeasured(NO), {}),
     (ClockMeasured(), {}),
     (RequestTooLate(BTC, 12.0), {}),
-    (FilesUndecided(BTC, 1.0), {}),
+    (FilesStillWritten(BTC, 1.0), {}),
     (ReadFailed("reading one family", NO), {}),
     (AttemptsEnded((BTC,)), {}),
     (OddRowsSeen(("btc-usd",), 0), {}),
-    (LockAwaited("pid 9 holds it"), {"locked_out": "pid 9 holds it", "state_lost": ""}),
+    (StateLockTimedOut("pid 9 holds it"), {"locked_out": "pid 9 holds it", "state_lost": ""}),
     (ControlledElsewhere(None), {"controller": UNNAMED, "locked_out": "", "state_lost": ""}),
     (ControlTaken(), {"controller": None}),
     (KeyReplaced(), {}),
-    (FilesPolled("no watches left"), {}),
-    (ConfigAwaited(("mmp.yaml",)), {}),
+    (WatchDegraded("no watches left"), {}),
+    (ConfigMissing(("mmp.yaml",)), {}),
     (
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
         {
             "due_at": NOW + 30,
             "failed": "OKX_API_KEY is not set; set it",
-            "objection": Objection(NO_KEY, writing=False),
+            "objection": TerminalError(NO_KEY, writing=False),
             "controller": None,
-            "troubles": (Trouble(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
+            "troubles": (RecentError(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
         },
     ),
     (LeaseTaken("pod-1 (pid 7)"), {}),
     (KeyMayWithdraw("7"), {}),
     (LeaseEnded(lost=False), {}),
     (
-        StateAwaited("state-unavailable", "the connection was lost", NOW + 4),
+        StateFailed("state-unavailable", "the connection was lost", NOW + 4),
         {
             "due_at": NOW + 4,
             "state_lost": "the connection was lost",
-            "troubles": (Trouble(WALL, "state-unavailable", "the connection was lost"),),
+            "troubles": (RecentError(WALL, "state-unavailable", "the connection was lost"),),
         },
     ),
     (ConfigAccepted("mmp.yaml", "ab"), {"config": FileState("mmp.yaml", "ab", WALL)}),
@@ -234,7 +234,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         PolicyRejected("p.yaml", (WRONG,), in_force=False),
         {"policy": FileState("p.yaml", "", None, WALL, (WRONG,), stops=True)},
     ),
-    (ConfigWithdrawn("other.yaml"), {}),
+    (RejectedConfigRemoved("other.yaml"), {}),
 ]
 
 
@@ -245,7 +245,7 @@ def test_an_event_makes_its_own_facts_known_and_no_others(event: Event, news: di
     made = having(BEFORE, event)
     changed = {
         field.name: getattr(made, field.name)
-        for field in fields(Vitals)
+        for field in fields(AccountRuntime)
         if getattr(made, field.name) != getattr(BEFORE, field.name)
     }
     steps = {} if isinstance(event, FROM_OUTSIDE) else {"heard_at": NOW, "due_at": NOW}
@@ -258,7 +258,7 @@ def test_the_table_has_every_event() -> None:
 
 def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> None:
     made = having(fresh(), settled(AttemptStatus.REJECTED), PARKED)
-    assert [trouble.told for trouble in made.troubles] == [
+    assert [trouble.message for trouble in made.errors] == [
         "refused by the exchange: Parameter qtyLimit error"
     ]
 
@@ -273,10 +273,10 @@ FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", N
 @pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
 def test_a_loop_that_could_not_go_on_does_when_it_tells_of_itself(event: Event) -> None:
     """Files, leases and waiting are told of an account whatever its loop does."""
-    stays = isinstance(event, (LoopFailed, WentIdle, *FROM_OUTSIDE))
+    stays = isinstance(event, (LoopFailed, LoopIdle, *FROM_OUTSIDE))
     made = having(having(fresh(), FAILED), event)
     assert bool(made.failed) == stays
-    blamed = made.objection is not None and made.objection.reply.code == "credentials-missing"
+    blamed = made.terminal_error is not None and made.terminal_error.reply.code == "credentials-missing"
     assert blamed == stays
 
 
@@ -306,7 +306,7 @@ def safe(text: str | None) -> bool:
 
 
 KNOWN_AS: dict[str, Known] = {
-    "never": Never(),
+    "never": NeverApplied(),
     "as desired": confirmed("5000/2000/100"),
     "looser": confirmed("5000/2000/400"),
     "unanswered": Uncertain(confirmed("5000/2000/100"), (unresolved("5000/2000/100"),)),
@@ -406,7 +406,7 @@ def test_a_family_of_which_another_value_may_still_land_is_not_in_sync() -> None
 def test_silence_means_something_only_after_it_was_due(
     heard: float, due: float, now: float, expected: bool
 ) -> None:
-    assert alive(replace(fresh(), heard_at=heard, due_at=due), now) is expected
+    assert alive(replace(fresh(), last_step_at=heard, next_step_by=due), now) is expected
 
 
 # ---- what is kept is bounded ---------------------------------------------------------------------
@@ -414,20 +414,20 @@ def test_silence_means_something_only_after_it_was_due(
 
 def test_troubles_are_the_last_ones_newest_first_and_each_once() -> None:
     vitals = fresh()
-    for number in range(MAX_TROUBLES + 5):
+    for number in range(MAX_ERRORS + 5):
         vitals = having(vitals, replace(DOWN, doing=f"asking {number}"), now=NOW + number)
-    vitals = having(vitals, replace(DOWN, doing=f"asking {MAX_TROUBLES}"), now=NOW + 99)
-    assert len(vitals.troubles) == MAX_TROUBLES
-    assert vitals.troubles[0].told == f"failed: asking {MAX_TROUBLES}: no-answer"
-    assert [one.at for one in vitals.troubles] == sorted((one.at for one in vitals.troubles), reverse=True)
-    assert len({one.told for one in vitals.troubles}) == MAX_TROUBLES
+    vitals = having(vitals, replace(DOWN, doing=f"asking {MAX_ERRORS}"), now=NOW + 99)
+    assert len(vitals.errors) == MAX_ERRORS
+    assert vitals.errors[0].message == f"failed: asking {MAX_ERRORS}: no-answer"
+    assert [one.at for one in vitals.errors] == sorted((one.at for one in vitals.errors), reverse=True)
+    assert len({one.message for one in vitals.errors}) == MAX_ERRORS
 
 
 def test_requests_leave_the_picture_when_they_are_old_and_when_they_are_too_many() -> None:
     vitals = having(fresh(), replace(RESERVED, at=NOW - SHOWN_S - 11), RESERVED)
-    assert vitals.sendings == (SENDING,)
-    vitals = having(fresh(), *(replace(RESERVED, attempt=number) for number in range(MAX_SENDINGS + 9)))
-    assert [one.attempt for one in vitals.sendings] == list(range(9, MAX_SENDINGS + 9))
+    assert vitals.requests == (SENDING,)
+    vitals = having(fresh(), *(replace(RESERVED, attempt=number) for number in range(MAX_REQUESTS + 9)))
+    assert [one.attempt for one in vitals.requests] == list(range(9, MAX_REQUESTS + 9))
 
 
 # ---- status --------------------------------------------------------------------------------------
@@ -438,7 +438,9 @@ def test_there_is_no_status_before_the_first_comparison() -> None:
 
 
 def test_a_status_is_what_the_pass_compared_under_its_rules() -> None:
-    event = compared(IN_SYNC, {**ROWS, BTC: row("5000/2000/400")}, rules=Rules(paused=frozenset({BTC})))
+    event = compared(
+        IN_SYNC, {**ROWS, BTC: row("5000/2000/400")}, rules=PlanConstraints(paused=frozenset({BTC}))
+    )
     seen = LiveReadDone(read(NOW - 1, {**ROWS, BTC: row("5000/2000/400")}))
     made = status_of(having(fresh(), Identified("1", None), seen, event), now=NOW, wall=WALL)
     assert made is not None

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.account_check import refusal
+from reconciler.core.account_check import why_unusable
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
     AccountInfo,
@@ -19,38 +19,38 @@ from reconciler.core.model import (
     Field,
     Known,
     LiveRow,
-    Never,
+    NeverApplied,
     Pause,
     Setting,
     Uncertain,
 )
 from reconciler.core.outcome import Outcome, Result, exit_status, results
 from reconciler.core.pacing import GUARD_S, earliest_slot
-from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules
+from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Kind, Refusal
+from reconciler.core.policy import Refusal, RefusalKind
 from reconciler.core.published_status import (
-    Seen,
+    PublishedFamily,
     Snapshot,
-    accepted_by,
-    known_by,
-    ledger_of,
-    paused_by,
-    reads_of,
+    accepted_from,
+    known_from,
+    ledger_from,
+    paused_from,
+    reads_from,
     too_old,
 )
 from reconciler.core.saved_plan import (
     APPLIED_CHANGES_RETENTION,
     CLOCK_TOLERANCE,
     MAX_EXPIRY,
-    Place,
+    PlanTarget,
     SavedPlan,
-    covered,
-    elsewhere,
+    describe_moved,
+    expired,
+    families_in_scope,
     in_sending_order,
-    moved,
-    out_of_time,
     reviewed,
+    target_mismatches,
 )
 from reconciler.errors import Exit
 from tests.unit.builders import (
@@ -137,13 +137,13 @@ def test_a_change_that_was_not_reviewed_is_stale_and_every_other_answer_is_as_ev
                 continue  # what stays tighter: recorded, or named as stale, and never sent
             if answer.action in ("set", "hold") and not lets_through(case, answer, review):
                 # what cannot be read, or is refused, is held whatever was reviewed
-                held = (Because.STALE, Because.UNREADABLE, Because.GUARD)
+                held = (HoldReason.STALE, HoldReason.UNREADABLE, HoldReason.GUARD)
                 assert because in held or plan.doubtful, (case, review)
             else:
-                assert because is not Because.STALE, (case, review)
+                assert because is not HoldReason.STALE, (case, review)
                 assert plan.changes == unreviewed.changes, (case, review)
             seen.add(because)
-    assert {None, Because.STALE, Because.FROZEN, Because.GUARD} <= seen
+    assert {None, HoldReason.STALE, HoldReason.FROZEN, HoldReason.GUARD} <= seen
 
 
 def _setting(name: str | None) -> Setting | None:
@@ -152,23 +152,23 @@ def _setting(name: str | None) -> Setting | None:
 
 def _known(case: Situation) -> dict[Family, Known]:
     known = known_of(case.record)
-    return {} if isinstance(known, Never) else {BTC: known}
+    return {} if isinstance(known, NeverApplied) else {BTC: known}
 
 
-def _planner(case: Situation) -> Callable[[Rules], Plan]:
+def _planner(case: Situation) -> Callable[[PlanConstraints], Plan]:
     """Return what plans ``case`` under rules; all else is the same for each of its reviews."""
     wanted, known = desired({BTC: SETTINGS[case.wanted]}), _known(case)
     reads = world_reads_of(case.record, case.sight)
     return lambda rules: make_plan(wanted, known, reads, rules, NOW)
 
 
-def _because(plan: Plan) -> Because | None:
+def _because(plan: Plan) -> HoldReason | None:
     return plan.changes[0].because if plan.changes else None
 
 
 def change(before: Setting | None = A, after: Setting = B, **more: object) -> Change:
     """Return a change of BTC-USD that is stale, unless said."""
-    values = {"action": Action.HOLD, "reason": Reason.CHANGED, "because": Because.STALE, **more}
+    values = {"action": Action.HOLD, "reason": Reason.CHANGED, "because": HoldReason.STALE, **more}
     return replace(Change(BTC, Action.SET, Reason.CHANGED, before, after), **values)  # type: ignore[arg-type] # a builder
 
 
@@ -177,7 +177,7 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
         {BTC: B, ETH: B, SOL: setting("0/2000/100")},
         {BTC: confirmed("5000/2000/100"), ETH: confirmed("5000/2000/200"), SOL: confirmed("1/1/1")},
     )
-    assert [one.because for one in plan.changes] == [None, Because.GUARD]
+    assert [one.because for one in plan.changes] == [None, HoldReason.GUARD]
     adopted = replace(
         plan,
         changes=(
@@ -191,12 +191,12 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
     )
     assert set(reviewed(adopted)) == {BTC, SOL, Family("Y-Z")}
     assert reviewed(adopted)[BTC] == (A, B)
-    assert covered(adopted) == {BTC, ETH, SOL, Family("X-Y"), Family("Y-Z"), Family("Z-A")}
+    assert families_in_scope(adopted) == {BTC, ETH, SOL, Family("X-Y"), Family("Y-Z"), Family("Z-A")}
 
 
 def test_an_override_approves_what_the_file_says_where_a_field_stays_tighter() -> None:
-    stays = replace(change(A, B, because=Because.POLICY), desired=C)
-    refusal = Refusal(Kind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
+    stays = replace(change(A, B, because=HoldReason.POLICY), desired=C)
+    refusal = Refusal(RefusalKind.LOOSEN, BTC, "loosening.maxFactor", "×10", "×2")
     plan = replace(plan_of({BTC: B}), changes=(stays,), left_tighter=(refusal,))
     assert reviewed(plan) == {BTC: (A, B)}
     assert reviewed(plan, frozenset({BTC})) == {BTC: (A, C)}
@@ -224,13 +224,13 @@ def test_the_order_of_a_plan_file_follows_from_before_and_after(changes: list[Ch
     assert "".join(change.family[0] for change in in_sending_order(changes)) == order
 
 
-@pytest.mark.parametrize(("wanted", "because"), [(B, None), (C, Because.STALE)])
+@pytest.mark.parametrize(("wanted", "because"), [(B, None), (C, HoldReason.STALE)])
 def test_what_a_request_of_ours_left_open_is_not_stale_until_a_new_read_tells(
-    wanted: Setting, because: Because | None
+    wanted: Setting, because: HoldReason | None
 ) -> None:
     known = Uncertain(confirmed("5000/2000/900"), (unresolved("5000/2000/200"),))
     before_the_request = Reads(read(900.0, {BTC: row("5000/2000/900")}))
-    rules = Rules(reviewed={BTC: (A, B)})
+    rules = PlanConstraints(reviewed={BTC: (A, B)})
     plan = plan_of({BTC: wanted}, {BTC: known}, before_the_request, rules)
     assert [one.because for one in plan.changes] == [because]
 
@@ -254,7 +254,7 @@ def test_what_a_request_of_ours_left_open_is_not_stale_until_a_new_read_tells(
 def test_a_family_that_has_moved_is_told_by_the_fields_that_did(
     now: Setting | None, promised: dict[Family, tuple[Setting | None, Setting]], says: str
 ) -> None:
-    assert moved(change(now), promised) == says
+    assert describe_moved(change(now), promised) == says
     left = replace(plan_of({BTC: B}), changes=(change(now),))
     (told,) = results(
         done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="", reviewed=promised
@@ -285,16 +285,18 @@ def test_stale_promises_that_nothing_was_sent(outcomes: list[tuple[str, int]], s
 @pytest.mark.parametrize(
     ("because", "ended", "status"),
     [
-        (Because.FROZEN, Exit.DONE, Exit.HELD),
-        (Because.PAUSED, Exit.DONE, Exit.HELD),
-        (Because.POLICY, Exit.DONE, Exit.REFUSED),
-        (Because.FROZEN, Exit.FAILED, Exit.FAILED),
-        (Because.STALE, Exit.LOCKED, Exit.LOCKED),
-        (Because.STALE, Exit.TERMINATED, Exit.TERMINATED),
-        (Because.STALE, Exit.INTERRUPTED, Exit.INTERRUPTED),
+        (HoldReason.FROZEN, Exit.DONE, Exit.HELD),
+        (HoldReason.PAUSED, Exit.DONE, Exit.HELD),
+        (HoldReason.POLICY, Exit.DONE, Exit.REFUSED),
+        (HoldReason.FROZEN, Exit.FAILED, Exit.FAILED),
+        (HoldReason.STALE, Exit.LOCKED, Exit.LOCKED),
+        (HoldReason.STALE, Exit.TERMINATED, Exit.TERMINATED),
+        (HoldReason.STALE, Exit.INTERRUPTED, Exit.INTERRUPTED),
     ],
 )
-def test_what_ended_an_apply_outweighs_what_was_held(because: Because, ended: Exit, status: Exit) -> None:
+def test_what_ended_an_apply_outweighs_what_was_held(
+    because: HoldReason, ended: Exit, status: Exit
+) -> None:
     left = replace(plan_of({BTC: B}), changes=(change(because=because),))
     told = results(done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="")
     assert exit_status(told, left, ended) is status
@@ -302,7 +304,7 @@ def test_what_ended_an_apply_outweighs_what_was_held(because: Because, ended: Ex
 
 # ---- here and now ------------------------------------------------------------------------------
 
-PLACE = Place("main", Environment.LIVE, "openapi.okx.com", False, "0" * 64)
+PLACE = PlanTarget("main", Environment.LIVE, "openapi.okx.com", False, "0" * 64)
 
 
 @pytest.mark.parametrize(
@@ -319,13 +321,13 @@ PLACE = Place("main", Environment.LIVE, "openapi.okx.com", False, "0" * 64)
         (replace(PLACE, sha256="1" * 64), ("the config has changed since (another sha256)",)),
     ],
 )
-def test_a_plan_is_for_one_place(here: Place, says: tuple[str, ...]) -> None:
-    assert elsewhere(PLACE, here) == says
+def test_a_plan_is_for_one_place(here: PlanTarget, says: tuple[str, ...]) -> None:
+    assert target_mismatches(PLACE, here) == says
 
 
 def test_every_difference_of_place_is_told() -> None:
-    other = Place("spare", Environment.DEMO, "127.0.0.1", True, "1" * 64)
-    assert len(elsewhere(PLACE, other)) == 4
+    other = PlanTarget("spare", Environment.DEMO, "127.0.0.1", True, "1" * 64)
+    assert len(target_mismatches(PLACE, other)) == 4
 
 
 MOMENT = timedelta(milliseconds=1)
@@ -346,20 +348,20 @@ MOMENT = timedelta(milliseconds=1)
 )
 def test_a_plan_has_its_time(wall: datetime, says: str | None) -> None:
     saved = SavedPlan("a" * 32, plan_of({BTC: A}), PLACE, WALL, WALL + timedelta(hours=24), None, "0.1.0")
-    assert out_of_time(saved, wall) == says
+    assert expired(saved, wall) == says
 
 
 def test_no_plan_may_be_applied_for_longer_than_its_changes_are_remembered() -> None:
     saved = SavedPlan("a" * 32, plan_of({BTC: A}), PLACE, WALL, WALL + 2 * MAX_EXPIRY, None, "0.1.0")
-    assert out_of_time(saved, WALL + MAX_EXPIRY - MOMENT) is None
-    assert out_of_time(saved, WALL + MAX_EXPIRY) == "it expired at 2026-03-31 03:00:00Z"
+    assert expired(saved, WALL + MAX_EXPIRY - MOMENT) is None
+    assert expired(saved, WALL + MAX_EXPIRY) == "it expired at 2026-03-31 03:00:00Z"
     assert APPLIED_CHANGES_RETENTION > MAX_EXPIRY + CLOCK_TOLERANCE
 
 
 @pytest.mark.parametrize(("uid", "code"), [("7", None), ("8", "wrong-account"), (None, None)])
 def test_a_plan_is_for_one_user_id(uid: str | None, code: str | None) -> None:
     info = AccountInfo("7", "7", "4", frozenset({"read_only", "trade"}))
-    problem = refusal(info, desired({BTC: A}), writing=True, reviewed_uid=uid)
+    problem = why_unusable(info, desired({BTC: A}), writing=True, reviewed_uid=uid)
     assert (problem.code if problem else None) == code
 
 
@@ -376,7 +378,7 @@ def snapshot(**more: object) -> Snapshot:
         "host": "openapi.okx.com",
         "simulator": False,
         "live_at": WALL,
-        "families": {BTC: Seen(A, A, LiveRow(A), False)},
+        "families": {BTC: PublishedFamily(A, A, LiveRow(A), False)},
         "unmanaged": {},
         "pauses": (),
         "paced": True,
@@ -410,23 +412,26 @@ def test_a_snapshot_is_as_good_as_its_age(
 
 SEEN = {
     # what is published of the family: what a plan that wants B then does, and from what
-    "as applied": (Seen(A, A, LiveRow(A), False), ("set", "changed", A)),
-    "drifted elsewhere": (Seen(A, A, LiveRow(C), False), ("set", "changed", C)),
-    "as wanted now": (Seen(A, A, LiveRow(B), False), ("adopt", "changed", A)),
-    "accepted, and as wanted now": (Seen(A, A, LiveRow(B), False, B), ("adopt", "changed", B)),
-    "accepted other than applied": (Seen(A, A, LiveRow(B), False, C), ("adopt", "changed", C)),
-    "in sync, and another is accepted": (Seen(B, B, LiveRow(B), False, C), ("adopt", "changed", C)),
-    "drifted from what is wanted": (Seen(B, B, LiveRow(A), False), ("set", "drifted", A)),
-    "in sync": (Seen(B, B, LiveRow(B), False), None),
-    "not read since": (Seen(A, A, None, False), ("set", "changed", A)),
-    "in sync, not read since": (Seen(B, B, None, False), None),
-    "never applied": (Seen(B, None, LiveRow(A), False), ("set", "changed", A)),
-    "nothing there": (Seen(B, None, None, False), ("set", "new", None)),
-    "frozen": (Seen(A, A, LiveRow(A, frozen=True), False), ("hold", "changed", A)),
-    "uncertain, and the other value": (Seen(A, A, LiveRow(B), True), ("set", "uncertain", B)),
-    "uncertain, and not read since": (Seen(B, B, None, True), ("set", "uncertain", B)),
-    "uncertain, and shown": (Seen(B, A, LiveRow(B), True), ("adopt", "uncertain", B)),
-    "uncertain, and never proven": (Seen(B, None, None, True), ("set", "uncertain", None)),
+    "as applied": (PublishedFamily(A, A, LiveRow(A), False), ("set", "changed", A)),
+    "drifted elsewhere": (PublishedFamily(A, A, LiveRow(C), False), ("set", "changed", C)),
+    "as wanted now": (PublishedFamily(A, A, LiveRow(B), False), ("adopt", "changed", A)),
+    "accepted, and as wanted now": (PublishedFamily(A, A, LiveRow(B), False, B), ("adopt", "changed", B)),
+    "accepted other than applied": (PublishedFamily(A, A, LiveRow(B), False, C), ("adopt", "changed", C)),
+    "in sync, and another is accepted": (
+        PublishedFamily(B, B, LiveRow(B), False, C),
+        ("adopt", "changed", C),
+    ),
+    "drifted from what is wanted": (PublishedFamily(B, B, LiveRow(A), False), ("set", "drifted", A)),
+    "in sync": (PublishedFamily(B, B, LiveRow(B), False), None),
+    "not read since": (PublishedFamily(A, A, None, False), ("set", "changed", A)),
+    "in sync, not read since": (PublishedFamily(B, B, None, False), None),
+    "never applied": (PublishedFamily(B, None, LiveRow(A), False), ("set", "changed", A)),
+    "nothing there": (PublishedFamily(B, None, None, False), ("set", "new", None)),
+    "frozen": (PublishedFamily(A, A, LiveRow(A, frozen=True), False), ("hold", "changed", A)),
+    "uncertain, and the other value": (PublishedFamily(A, A, LiveRow(B), True), ("set", "uncertain", B)),
+    "uncertain, and not read since": (PublishedFamily(B, B, None, True), ("set", "uncertain", B)),
+    "uncertain, and shown": (PublishedFamily(B, A, LiveRow(B), True), ("adopt", "uncertain", B)),
+    "uncertain, and never proven": (PublishedFamily(B, None, None, True), ("set", "uncertain", None)),
 }
 
 
@@ -434,8 +439,8 @@ SEEN = {
 def test_a_snapshot_gives_the_plan_that_its_account_would(name: str) -> None:
     seen, wanted = SEEN[name]
     published = snapshot(families={BTC: seen})
-    rules = Rules(accepted=accepted_by(published))
-    plan = make_plan(desired({BTC: B}), known_by(published, NOW), reads_of(published, NOW), rules, NOW)
+    rules = PlanConstraints(accepted=accepted_from(published))
+    plan = make_plan(desired({BTC: B}), known_from(published, NOW), reads_from(published, NOW), rules, NOW)
     told = [(one.action.value, one.reason.value, one.before) for one in plan.changes]
     assert told == ([] if wanted is None else [wanted])
     assert plan.basis == "live"
@@ -445,15 +450,19 @@ def test_a_snapshot_gives_the_plan_that_its_account_would(name: str) -> None:
 def test_families_that_come_and_go_are_taken_from_all_that_was_live() -> None:
     published = snapshot(unmanaged={ETH: row("5000/2000/200")})
     plan = make_plan(
-        desired({ETH: B, SOL: A}), known_by(published, NOW), reads_of(published, NOW), Rules(), NOW
+        desired({ETH: B, SOL: A}),
+        known_from(published, NOW),
+        reads_from(published, NOW),
+        PlanConstraints(),
+        NOW,
     )
     assert [(one.family, one.action.value) for one in plan.changes] == [(SOL, "set"), (ETH, "adopt")]
     assert plan.unmanaged == {BTC: A}
 
 
 def test_a_snapshot_that_knows_nothing_of_a_family_says_nothing() -> None:
-    assert known_by(snapshot(families={BTC: Seen(A, None, None, False)}), NOW) == {}
-    known = known_by(snapshot(families={BTC: Seen(A, A, LiveRow(A), True)}), NOW)[BTC]
+    assert known_from(snapshot(families={BTC: PublishedFamily(A, None, None, False)}), NOW) == {}
+    known = known_from(snapshot(families={BTC: PublishedFamily(A, A, LiveRow(A), True)}), NOW)[BTC]
     assert isinstance(known, Uncertain)
     assert isinstance(known.last, Confirmed)
 
@@ -461,17 +470,17 @@ def test_a_snapshot_that_knows_nothing_of_a_family_says_nothing() -> None:
 def test_a_pause_counts_until_its_end() -> None:
     ends = {BTC: None, ETH: WALL, SOL: WALL + MOMENT}
     published = snapshot(pauses=tuple(Pause(family, "", WALL, until) for family, until in ends.items()))
-    assert paused_by(published, desired({BTC: A}), WALL) == {BTC, SOL}
+    assert paused_from(published, desired({BTC: A}), WALL) == {BTC, SOL}
 
 
 @pytest.mark.parametrize(("fought", "held"), [(A, {BTC}), (B, set())])
 def test_a_published_fight_holds_for_its_own_setting_only(fought: Setting, held: set[Family]) -> None:
     published = snapshot(pauses=(Pause(BTC, "", WALL, None, fought),))
-    assert paused_by(published, desired({BTC: A}), WALL) == held
+    assert paused_from(published, desired({BTC: A}), WALL) == held
 
 
 @pytest.mark.parametrize(("paced", "spaced"), list(product((True, False), repeat=2)))
 def test_times_are_as_after_a_quiet_window_unless_nothing_is_known(paced: bool, spaced: bool) -> None:
-    ledger = ledger_of(snapshot(paced=paced, spaced=spaced), NOW)
+    ledger = ledger_from(snapshot(paced=paced, spaced=spaced), NOW)
     assert earliest_slot(ledger, NOW) == pytest.approx(NOW if paced else NOW + GUARD_S)
-    assert ledger.spaced is (paced and spaced)
+    assert ledger.throttled is (paced and spaced)

@@ -17,15 +17,15 @@ import pytest
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.outcome import ALREADY_APPLIED, Outcome, Result, exit_status, results
-from reconciler.core.plan import Action, Because, Plan, Rules
+from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints
 from reconciler.core.saved_plan import (
     AppliedChange,
+    describe_moved,
     in_force_already,
-    moved,
     not_applied_yet,
     reviewed,
 )
-from reconciler.core.state_records import How
+from reconciler.core.state_records import ProofKind
 from reconciler.errors import Exit
 from tests.unit.builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 
@@ -61,13 +61,13 @@ class Case:
                 return confirmed(AFTER, at=950.0, attempt=2)
 
     @property
-    def expected(self) -> Action | Because | None:
+    def expected(self) -> Action | HoldReason | None:
         """What the plan does of it, by the words of the issue; None: nothing, it is in force."""
         if self.live == AFTER:
             # Only the record may be behind; nothing is sent.
             return None if self.sent is Sent.APPLIED else Action.ADOPT
         if self.sent is Sent.APPLIED or self.live == OTHER:
-            return Because.STALE
+            return HoldReason.STALE
         return Action.SET
 
 
@@ -80,7 +80,7 @@ PAIRS = list(product(CASES, CASES))
 def rerun(btc: Case, eth: Case) -> Plan:
     """Return the plan of a rerun that reads live after everything on record."""
     reads = Reads(read(1000.0, {BTC: row(btc.live), ETH: row(eth.live)}))
-    rules = Rules(reviewed=not_applied_yet(PROMISED, applied(btc, eth)))
+    rules = PlanConstraints(reviewed=not_applied_yet(PROMISED, applied(btc, eth)))
     wanted = {BTC: setting(AFTER), ETH: setting(AFTER)}
     return plan_of(wanted, {BTC: btc.known, ETH: eth.known}, reads, rules)
 
@@ -88,7 +88,7 @@ def rerun(btc: Case, eth: Case) -> Plan:
 def applied(btc: Case, eth: Case) -> dict[Family, AppliedChange]:
     cases = {BTC: btc, ETH: eth}
     return {
-        family: AppliedChange(How.APPLIED, APPLIED_AT)
+        family: AppliedChange(ProofKind.APPLIED, APPLIED_AT)
         for family, case in cases.items()
         if case.sent is Sent.APPLIED
     }
@@ -130,7 +130,7 @@ def test_a_rerun_ends_with_0_when_all_is_in_force_and_with_5_when_something_move
         applied=before,
     )
     status = exit_status(outcomes, left)
-    stale = [one for one in (btc, eth) if one.expected is Because.STALE]
+    stale = [one for one in (btc, eth) if one.expected is HoldReason.STALE]
     acts = [one for one in (btc, eth) if isinstance(one.expected, Action)]
     assert status is (Exit.DONE if not stale else Exit.PARTLY if acts else Exit.STALE)
     for family, case in ((BTC, btc), (ETH, eth)):
@@ -149,7 +149,9 @@ def test_a_rerun_ends_with_0_when_all_is_in_force_and_with_5_when_something_move
 def test_what_another_apply_put_in_force_is_found_once() -> None:
     plan = plan_of({BTC: setting(AFTER), ETH: setting(AFTER)}, _both(AFTER), _shown(AFTER, BEFORE))
     assert in_force_already(plan, PROMISED, {}) == {BTC}
-    assert in_force_already(plan, PROMISED, {BTC: AppliedChange(How.ADOPTED, APPLIED_AT)}) == frozenset()
+    assert (
+        in_force_already(plan, PROMISED, {BTC: AppliedChange(ProofKind.ADOPTED, APPLIED_AT)}) == frozenset()
+    )
     assert in_force_already(plan, {}, {}) == frozenset(), "it is no change of the plan"
     doubtful = replace(plan, doubtful=(BTC,))
     assert in_force_already(doubtful, PROMISED, {}) == frozenset()
@@ -172,8 +174,11 @@ def moves() -> Iterator[tuple[Setting | None, str]]:
 @pytest.mark.parametrize(("now", "says"), list(moves()))
 def test_a_family_that_moved_since_is_told_with_what_moved(now: Setting | None, says: str) -> None:
     [change] = plan_of({BTC: setting(OTHER)}).changes
-    applied_then = {BTC: AppliedChange(How.APPLIED, APPLIED_AT)}
-    assert moved(replace(change, before=now), PROMISED, applied_then) == f"{SAID}, {says}: not sent again"
+    applied_then = {BTC: AppliedChange(ProofKind.APPLIED, APPLIED_AT)}
+    assert (
+        describe_moved(replace(change, before=now), PROMISED, applied_then)
+        == f"{SAID}, {says}: not sent again"
+    )
 
 
 def test_a_review_that_shows_a_change_as_stale_does_not_approve_it() -> None:
@@ -181,6 +186,6 @@ def test_a_review_that_shows_a_change_as_stale_does_not_approve_it() -> None:
     reads = Reads(read(1000.0, {BTC: row(OTHER), ETH: row(BEFORE)}))
     known = _both(BEFORE)
     wanted = {BTC: setting(AFTER), ETH: setting(AFTER)}
-    shown = plan_of(wanted, known, reads, Rules(reviewed=PROMISED))
-    again = plan_of(wanted, known, reads, Rules(reviewed=reviewed(shown)))
-    assert {one.family: one.because for one in again.changes} == {BTC: Because.STALE, ETH: None}
+    shown = plan_of(wanted, known, reads, PlanConstraints(reviewed=PROMISED))
+    again = plan_of(wanted, known, reads, PlanConstraints(reviewed=reviewed(shown)))
+    assert {one.family: one.because for one in again.changes} == {BTC: HoldReason.STALE, ETH: None}

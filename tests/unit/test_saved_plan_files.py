@@ -20,9 +20,9 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import cli
 from reconciler.core.evidence import Reads
-from reconciler.core.plan import Basis, Plan, Rules
+from reconciler.core.plan import Basis, Plan, PlanConstraints
 from reconciler.core.policy import Loosening, Policy
-from reconciler.documents.plan import Context, Document, PolicyFile, Published, plan_document
+from reconciler.documents.plan import Document, PlanContext, PolicyFile, StatusSource, plan_document
 from reconciler.documents.plan_file import LoadedPlan, load_plan, stale_reasons
 from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
@@ -41,13 +41,13 @@ pytestmark = pytest.mark.unmeasured
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 HOST = "openapi.okx.com"
 CONTEXTS = (
-    Context(HOST, "mmp.yaml", "a" * 64),
-    Context(
+    PlanContext(HOST, "mmp.yaml", "a" * 64),
+    PlanContext(
         HOST,
         HOSTILE,
         "a" * 64,
         policy=PolicyFile("mmp-policy.yaml", "b" * 64),
-        against=Published("https://desk.example/status", WALL - timedelta(minutes=2), 120.0),
+        against=StatusSource("https://desk.example/status", WALL - timedelta(minutes=2), 120.0),
     ),
 )
 
@@ -59,7 +59,7 @@ def plans() -> Iterator[Plan]:
             yield plan
 
 
-def saved(plan: Plan, context: Context = CONTEXTS[0], origin: Origin = Origin(False, "7")) -> Document:  # noqa: B008 a value
+def saved(plan: Plan, context: PlanContext = CONTEXTS[0], origin: Origin = Origin(False, "7")) -> Document:  # noqa: B008 a value
     """Return the document of ``plan`` as it is saved at WALL, through its bytes."""
     document = saved_document(
         plan_document(plan, context, simulator=origin.simulator),
@@ -74,7 +74,7 @@ def saved(plan: Plan, context: Context = CONTEXTS[0], origin: Origin = Origin(Fa
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=["plain", "everything"])
 @pytest.mark.parametrize("origin", [Origin(False, "7"), Origin(True, None)], ids=["okx", "simulator"])
-def test_a_plan_comes_back_as_it_was_saved(context: Context, origin: Origin) -> None:
+def test_a_plan_comes_back_as_it_was_saved(context: PlanContext, origin: Origin) -> None:
     validator = Draft202012Validator(load_schema("plan"))
     count = 0
     for plan in plans():
@@ -258,7 +258,9 @@ def test_refusals_of_a_plan_file_are_shown_as_its_policy_s_and_not_as_final() ->
 
 def test_a_sealed_plan_from_elsewhere_cannot_break_out_of_its_text() -> None:
     """Who can write the file can write the seal: what it says for people is text from outside."""
-    rules = Rules(policy=Policy("mmp-policy.yaml", "b" * 64, loosening=Loosening(max_factor=Decimal(2))))
+    rules = PlanConstraints(
+        policy=Policy("mmp-policy.yaml", "b" * 64, loosening=Loosening(max_factor=Decimal(2)))
+    )
     plan = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")}, rules=rules)
     told = 0
     for path in leaves(saved(plan, CONTEXTS[1])):
@@ -380,7 +382,7 @@ def test_a_plan_is_stale_by_its_config_only_where_that_can_be_read(
     monkeypatch.chdir(elsewhere)
     made_at = datetime.now(UTC)
     document = saved_document(
-        plan_document(SAMPLE, Context(HOST, "mmp.yaml", _sha256(b"as planned"))),
+        plan_document(SAMPLE, PlanContext(HOST, "mmp.yaml", _sha256(b"as planned"))),
         Origin(False, None),
         plan_id="a" * 32,
         made_at=made_at,

@@ -16,10 +16,10 @@ from reconciler.core.problems import (
     WARNINGS,
     Code,
     Severity,
+    escape_unprintable,
     json_text,
-    printable,
     problem,
-    shown,
+    quoted,
 )
 from reconciler.schema_files import SCHEMA_NAMES, load_schema, schema_text
 
@@ -113,10 +113,10 @@ def test_the_catalogue_has_nothing_else() -> None:
     ],
 )
 def test_a_value_is_shown_quoted_short_and_harmless(text: str, result: str) -> None:
-    assert shown(text) == result
+    assert quoted(text) == result
 
 
 def test_only_what_is_not_printable_is_escaped() -> None:
-    assert printable("a: é日 ✓") == "a: é日 ✓"
+    assert escape_unprintable("a: é日 ✓") == "a: é日 ✓"
     assert json_text({"a": "é\ud800"}) == '{"a": "é\\\\ud800"}'
-    assert printable("a\x1b\t\u200b\ud800") == "a\\x1b\\t\\u200b\\ud800"
+    assert escape_unprintable("a\x1b\t\u200b\ud800") == "a\\x1b\\t\\u200b\\ud800"

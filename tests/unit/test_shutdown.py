@@ -8,11 +8,11 @@ from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import (
     Event,
     LoopFailed,
+    LoopIdle,
     PassEnded,
     RequestReserved,
     RequestSettled,
-    StateAwaited,
-    WentIdle,
+    StateFailed,
 )
 from reconciler.core.plan import Reason
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
@@ -31,9 +31,9 @@ def settled(attempt: int) -> RequestSettled:
     [
         (settled(1), False),
         (settled(2), True),
-        (StateAwaited("state-unavailable", "away", NOW), False),
+        (StateFailed("state-unavailable", "away", NOW), False),
         (LoopFailed("state-damaged", "damaged", "", NOW), False),
-        (WentIdle(NOW), False),
+        (LoopIdle(NOW), False),
         (PassEnded(0.1, finished=False), True),
     ],
 )

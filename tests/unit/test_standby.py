@@ -19,15 +19,15 @@ from reconciler.core.events import (
     ExchangeFailed,
     Identified,
     LiveReadDone,
+    LoopIdle,
     Planned,
     RequestReserved,
-    WentIdle,
 )
 from reconciler.core.evidence import SURVEY_READS
 from reconciler.core.model import Family, LiveRead, LiveRow, Setting
-from reconciler.core.monitoring.runtime import after as vitals_after
-from reconciler.core.monitoring.runtime import alive, begun
-from reconciler.core.plan import Because
+from reconciler.core.monitoring.runtime import alive, initial
+from reconciler.core.monitoring.runtime import apply_event as vitals_after
+from reconciler.core.plan import HoldReason
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply
 from reconciler.store.account import KeptAccount
@@ -189,7 +189,7 @@ def test_a_policy_that_cannot_be_read_holds_in_what_it_sees_too() -> None:
     here.options = replace(here.options, policy=lambda: PolicyInForce(unreadable=True))
     here.run(5.0)
     (compared,) = [event for _, event in here.events if isinstance(event, Compared)]
-    assert [change.because for change in compared.plan.changes] == [Because.POLICY]
+    assert [change.because for change in compared.plan.changes] == [HoldReason.POLICY]
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,12 @@ def test_a_row_that_cannot_be_read_holds_its_family_alone() -> None:
     here.run(0.5)
     *_, compared = (event for _, event in here.events if isinstance(event, Compared))
     held = {change.family: change.because for change in compared.plan.changes}
-    assert held == {BTC: Because.UNREADABLE, ETH: None}
+    assert held == {BTC: HoldReason.UNREADABLE, ETH: None}
 
 
 def test_it_is_alive_all_the_while() -> None:
     here, _ = standing_by()
-    vitals = begun(here.desired, host="h", simulator=False, live=True, now=here.clock.now())
+    vitals = initial(here.desired, host="h", simulator=False, live=True, now=here.clock.now())
     looks: list[bool] = []
 
     def hear(event: Event) -> None:
@@ -271,7 +271,7 @@ def test_it_is_alive_all_the_while() -> None:
     assert all(looks)
     assert vitals.started, "/startupz answers from what it read"
     assert vitals.controller is not None
-    assert max(gaps(here.told(WentIdle))) <= CONTROL_RETRY_S + 0.5
+    assert max(gaps(here.told(LoopIdle))) <= CONTROL_RETRY_S + 0.5
 
 
 def test_it_prepares_without_writing_until_it_takes_over() -> None:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli.main import cli
-from reconciler.core.model import Environment, Kind, LiveRead, LiveRow
+from reconciler.core.model import Environment, ExchangeKind, LiveRead, LiveRow
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import sqlite, wal
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, setting
@@ -133,7 +133,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def log_of(path: Path) -> bytes:
     clock = ScriptedClock(damage.START)
     state = sqlite.open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify(UID, HOST))
     asyncio.run(store.pause([BTC], until=None, reason="by hand"))
     for number in range(5):

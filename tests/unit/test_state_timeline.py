@@ -13,14 +13,14 @@ from reconciler.core.model import Family
 from reconciler.core.monitoring.state_timeline import (
     MAX_GAP_S,
     UNMANAGED,
-    Span,
-    Turn,
-    Watch,
-    gap_s,
-    goes_on,
-    stamp,
-    strips,
-    turned,
+    ObservedPeriod,
+    Segment,
+    StateChange,
+    build_timeline,
+    changed_states,
+    continues,
+    max_gap_s,
+    monotonic_wall,
 )
 from tests.unit.builders import BTC, ETH, SOL
 
@@ -31,17 +31,17 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def watch(since: float, until: float) -> Watch:
-    return Watch(at(since), at(until))
+def watch(since: float, until: float) -> ObservedPeriod:
+    return ObservedPeriod(at(since), at(until))
 
 
-def turn(seconds: float, state: str, family: Family = BTC) -> Turn:
-    return Turn(family, state, at(seconds))
+def turn(seconds: float, state: str, family: Family = BTC) -> StateChange:
+    return StateChange(family, state, at(seconds))
 
 
 def drawn(
-    watches: Sequence[Watch],
-    turns: Sequence[Turn],
+    watches: Sequence[ObservedPeriod],
+    turns: Sequence[StateChange],
     since: float,
     now: float,
     gap: float = 10.0,
@@ -49,11 +49,11 @@ def drawn(
     watching: bool = True,
 ) -> dict[Family, list[tuple[str | None, float, float]]]:
     """Return strips with seconds after noon for times."""
-    made = strips(watches, turns, since=at(since), now=at(now), watching=watching, max_gap_s=gap)
+    made = build_timeline(watches, turns, since=at(since), now=at(now), watching=watching, max_gap_s=gap)
     return {family: [_told(span) for span in spans] for family, spans in made.items()}
 
 
-def _told(span: Span) -> tuple[str | None, float, float]:
+def _told(span: Segment) -> tuple[str | None, float, float]:
     since, until = ((one - NOON).total_seconds() for one in (span.since, span.until))
     return span.state, since, until
 
@@ -170,7 +170,12 @@ def test_strips_are_what_an_oracle_says_second_by_second(seed: int) -> None:
 
 
 def oracle(
-    watches: Sequence[Watch], turns: Sequence[Turn], family: Family, second: int, now: int, gap: float
+    watches: Sequence[ObservedPeriod],
+    turns: Sequence[StateChange],
+    family: Family,
+    second: int,
+    now: int,
+    gap: float,
 ) -> str | None:
     """Return what was seen in the second that begins at ``second``."""
     watched = any(one.since <= at(second) and at(second + 1) <= one.until for one in watches)
@@ -199,20 +204,20 @@ def oracle(
 def test_a_small_step_back_of_the_clock_is_ridden_out(
     last: float | None, wall: float, recorded: float
 ) -> None:
-    assert stamp(None if last is None else at(last), at(wall), 10.0) == at(recorded)
+    assert monotonic_wall(None if last is None else at(last), at(wall), 10.0) == at(recorded)
 
 
 @pytest.mark.parametrize(
     ("seconds", "goes"), [(-0.1, False), (0, True), (50, True), (60, True), (60.1, False)]
 )
 def test_a_watch_goes_on_until_the_looks_are_too_far_apart(seconds: float, goes: bool) -> None:
-    assert goes_on(watch(0, 50), at(seconds), 10.0) is goes
+    assert continues(watch(0, 50), at(seconds), 10.0) is goes
 
 
 def test_two_missed_looks_of_the_usual_interval_are_no_hole() -> None:
-    assert gap_s(30.0) == MAX_GAP_S
-    assert goes_on(watch(0, 50), at(50 + MAX_GAP_S))
-    assert stamp(at(MAX_GAP_S), at(0)) == at(MAX_GAP_S)
+    assert max_gap_s(30.0) == MAX_GAP_S
+    assert continues(watch(0, 50), at(50 + MAX_GAP_S))
+    assert monotonic_wall(at(MAX_GAP_S), at(0)) == at(MAX_GAP_S)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +235,9 @@ def test_two_missed_looks_of_the_usual_interval_are_no_hole() -> None:
 def test_only_what_changed_is_a_turn(
     before: dict[Family, str], states: dict[Family, str], turns: dict[Family, str]
 ) -> None:
-    assert turned(before, states) == turns
+    assert changed_states(before, states) == turns
 
 
 @pytest.mark.parametrize(("interval_s", "gap"), [(1.0, 61.0), (30.0, 90.0), (600.0, 660.0)])
 def test_a_look_may_be_a_minute_late_however_seldom_they_are(interval_s: float, gap: float) -> None:
-    assert gap_s(interval_s) == gap
+    assert max_gap_s(interval_s) == gap

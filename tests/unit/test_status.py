@@ -8,14 +8,14 @@ from datetime import timedelta
 import pytest
 
 from reconciler.core.model import Family, Known, LiveRow, Setting, Uncertain
-from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Record, Status, make_status
-from reconciler.core.pacing import EPS_S, GUARD_S, Ledger, Sent
-from reconciler.core.plan import Action, Because, Reason
+from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status, StatusInputs, make_status
+from reconciler.core.pacing import EPS_S, GUARD_S, CountedRequest, Ledger
+from reconciler.core.plan import Action, HoldReason, Reason
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, row, setting, unresolved
 from tests.unit.report_samples import KNOWN, LEDGERS, LIVE, WALL, XAU, status
 
 A, B, D = "5000/2000/100", "5000/2000/400", "0/2000/100"
-IDLE = Ledger(sent=(Sent(1, NOW - 60),))
+IDLE = Ledger(sent=(CountedRequest(1, NOW - 60),))
 UNCERTAIN_A = Uncertain(confirmed(A), (unresolved(A),))
 UNCERTAIN_ONLY = Uncertain(None, (unresolved(A),))
 FROZEN_A = LiveRow(setting(A), frozen=True)
@@ -31,7 +31,7 @@ def status_of(
     ledger: Ledger | None = IDLE,
 ) -> Status:
     """Return the status of BTC-USD; ``live`` None with ``was_read`` means that it had no row."""
-    record = Record(
+    record = StatusInputs(
         uid="446556540",
         host="openapi.okx.com",
         known={} if known is None else {BTC: known},
@@ -138,11 +138,11 @@ def test_a_change_is_what_a_plan_from_the_record_would_do() -> None:
     assert (change.action, change.reason, change.before) == (Action.SET, Reason.DRIFTED, setting(B))
     guarded = only(status_of(confirmed(A), row(A), wanted=D)).change
     assert guarded is not None
-    assert guarded.because is Because.GUARD
+    assert guarded.because is HoldReason.GUARD
 
 
 def test_what_is_pending_is_due_at_its_slot() -> None:
-    full = Ledger(sent=(Sent(1, NOW - 4), Sent(2, NOW - 3)))
+    full = Ledger(sent=(CountedRequest(1, NOW - 4), CountedRequest(2, NOW - 3)))
     made = status_of(confirmed(A), row(B), ledger=full)
     change = only(made).change
     assert change is not None
@@ -165,9 +165,14 @@ PACING = [
     (LEDGERS["full"], 2, GUARD_S - 4, False),
     (LEDGERS["unknown"], 0, GUARD_S - 1, False),
     (LEDGERS["spaced"], 1, GUARD_S - 4, True),
-    (Ledger(sent=(Sent(1, NOW - 1),)), 1, 0.0, False),
-    (Ledger(sent=(Sent(1, NOW - 1),), sends_since_limited=2, limited_hi=NOW - 30), 1, 4 + EPS_S, True),
-    (Ledger(sent=(Sent(1, NOW - 1), Sent(2, NOW + 35))), 2, GUARD_S - 1, False),
+    (Ledger(sent=(CountedRequest(1, NOW - 1),)), 1, 0.0, False),
+    (
+        Ledger(sent=(CountedRequest(1, NOW - 1),), sends_since_limited=2, limited_latest_arrival=NOW - 30),
+        1,
+        4 + EPS_S,
+        True,
+    ),
+    (Ledger(sent=(CountedRequest(1, NOW - 1), CountedRequest(2, NOW + 35))), 2, GUARD_S - 1, False),
 ]
 
 
@@ -187,7 +192,7 @@ def test_unmanaged_families_are_the_read_s_others_by_name() -> None:
 
 def test_nothing_on_record_is_a_status_too() -> None:
     rows: Mapping[Family, LiveRow] = {}
-    record = Record(None, None, {}, None, rows, None)
+    record = StatusInputs(None, None, {}, None, rows, None)
     wanted: dict[Family, Setting] = {BTC: setting(A)}
     made = make_status(desired(wanted), record, simulator=True, now=NOW, wall=WALL)
     assert (made.uid, made.host, made.live_at, made.pacing) == (None, None, None, None)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Environment, Kind
-from reconciler.core.state_records import Holder
+from reconciler.core.model import Environment, ExchangeKind
+from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store import access, file_locks, sqlite, sqlite_file, sqlite_schema
 from reconciler.store.file_locks import FileLocks
@@ -157,7 +157,7 @@ def end_of_the_process(folder: Path) -> None:
 def test_a_kill_at_any_moment_of_making_a_lock_leaves_none_or_one_that_can_be_taken(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder = Holder(1, "here", "a test", "2026-03-01")
+    holder = LockHolder(1, "here", "a test", "2026-03-01")
     completed, links_left = [], []
     for lives in range(40):
         lock = made.with_name(f"{made.name}.{lives}.lock")
@@ -346,7 +346,7 @@ def test_a_file_that_cannot_be_read_is_told(made: Path, monkeypatch: pytest.Monk
 
 def test_a_state_that_is_removed_or_replaced_is_not_written_to_any_more(made: Path) -> None:
     state = opened(made)
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify("1", "host"))
     made.rename(made.with_name("aside.db"))
     for replaced in (False, True):
@@ -469,7 +469,7 @@ def test_in_a_folder_that_cannot_be_listed_every_other_link_counts(
 
 def test_a_state_that_gets_another_link_while_it_is_open_is_not_written_to_any_more(made: Path) -> None:
     state = opened(made)
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify("1", "host"))
     other = made.with_name("other.db")
     os.link(made, other)

@@ -7,8 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.core.evidence import SETTLING_S
-from reconciler.core.model import Confirmed, Environment, Family, Kind, Known, Never, Uncertain
+from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.model import (
+    Confirmed,
+    Environment,
+    ExchangeKind,
+    Family,
+    Known,
+    NeverApplied,
+    Uncertain,
+)
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateUnavailable
@@ -19,7 +27,7 @@ from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
 
 L = LATEST_ARRIVAL_S
-SHOWN_S = L + SETTLING_S
+SHOWN_S = L + READ_LAG_S
 
 
 class World:
@@ -29,7 +37,7 @@ class World:
         self.clock = ScriptedClock()
         self.disk = MemoryDisk()
         self.state: SqliteState = self.disk.open(clock=self.clock, boot="boot-1")
-        self.store: KeptAccount = self.state.account("main", Environment.LIVE, Kind.OKX)
+        self.store: KeptAccount = self.state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(self.store.identify(UID, HOST))
 
     def lose(self) -> None:
@@ -59,7 +67,7 @@ class World:
         asyncio.run(self.store.adopt({family: setting(quantity)}, read_begun_at=self.clock.time))
 
     def known(self, family: Family = BTC) -> Known:
-        return asyncio.run(self.store.known()).get(family, Never())
+        return asyncio.run(self.store.known()).get(family, NeverApplied())
 
     def doubted(self, family: Family = BTC) -> bool:
         known = self.known(family)
@@ -146,7 +154,7 @@ def test_lost_requests_end_no_spacing_and_are_dropped_in_the_end(world: World) -
         world.clock.time += 100.0
         world.lose()
     world.clock.time += 100.0
-    assert asyncio.run(world.store.ledger()).spaced
+    assert asyncio.run(world.store.ledger()).throttled
 
 
 def test_a_state_for_reading_records_no_loss(world: World) -> None:
@@ -165,7 +173,7 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: W
     db.execute("DELETE FROM sqlite_sequence")
     if row != "gone":
         world.clock.time += 1.0
-        other = world.state.account("main", Environment.LIVE, Kind.OKX)
+        other = world.state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(other.identify(UID, HOST))
         assert asyncio.run(other.reserve(signed("2"), assume_idle=True)) == Reservation(
             slot.attempt, world.clock.time
@@ -192,7 +200,7 @@ def test_all_rows_of_a_kind_come_in_the_order_of_their_ids(world: World) -> None
 def test_whose_account_it_is_is_put_on_record_again_where_that_was_lost(world: World) -> None:
     world.applied("1")
     world.state._db.execute("DELETE FROM identity")
-    unused = world.state.account("main", Environment.LIVE, Kind.OKX)
+    unused = world.state.account("main", Environment.LIVE, ExchangeKind.OKX)
     with pytest.raises(MmpError):
         asyncio.run(unused.pause([BTC], until=None, reason=""))
     asyncio.run(world.store.grounds())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Confirmed, Environment, Kind, Uncertain
+from reconciler.core.model import Confirmed, Environment, ExchangeKind, Uncertain
 from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import StateLocked
@@ -65,7 +65,7 @@ def opened(path: str, clock: RealClock, *, lock_timeout_s: float = 0.0) -> Sqlit
 
 
 async def identified(state: SqliteState) -> KeptAccount:
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     await store.identify("1", "host")
     return store
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.model import Budget, Environment, Kind
-from reconciler.core.state_records import Holder
+from reconciler.core.model import Environment, ExchangeKind, RateBudget
+from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateAccessDenied
 from reconciler.store import row_clock
 from reconciler.store.file_locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
@@ -32,7 +32,7 @@ from reconciler.store.rows import (
 from tests.contract.stores import NOON
 
 ROW = IdentityRow("", "main", "live", "okx", "446556540", "openapi.okx.com", "2026-01-02T12:00:00.000Z")
-HOLDER = Holder(4242, "host-a", "apply", "2026-01-02T12:03:04.000Z")
+HOLDER = LockHolder(4242, "host-a", "apply", "2026-01-02T12:03:04.000Z")
 
 
 def test_the_check_of_a_row_never_changes_between_versions() -> None:
@@ -113,7 +113,7 @@ def test_a_first_sight_is_of_one_fact_with_one_stamp() -> None:
     assert sights.local("fact", Stamp("other", 1.0), 20.0) == 10.0
     assert sights.local("fact", Stamp("other", 2.0), 20.0) == 20.0
     assert sights.local("fact", Stamp("third", 1.0), 30.0) == 30.0
-    budget = Budget(Kind.OKX, Environment.LIVE, "1")
+    budget = RateBudget(ExchangeKind.OKX, Environment.LIVE, "1")
     assert sights.empty_since(budget, 40.0) == sights.empty_since(budget, 50.0) == 40.0
 
 
@@ -142,7 +142,7 @@ def file_locks(folder: Path) -> FileLocks:
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[OwnLocks, OwnLocks]:
     if request.param == "file":
         return file_locks(tmp_path), file_locks(tmp_path)
-    table: dict[str, tuple[object, Holder]] = {}
+    table: dict[str, tuple[object, LockHolder]] = {}
     return MemoryLocks(table), MemoryLocks(table)
 
 

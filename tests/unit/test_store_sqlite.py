@@ -15,16 +15,16 @@ from reconciler.core.model import (
     Accepting,
     Confirmed,
     Environment,
-    Kind,
+    ExchangeKind,
     LiveRead,
     LiveRow,
+    OpenAttempt,
     Uncertain,
-    Unresolved,
 )
-from reconciler.core.pacing import LATEST_ARRIVAL_S, Ledger, Sent
+from reconciler.core.pacing import LATEST_ARRIVAL_S, CountedRequest, Ledger
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AppliedRecord, AttemptRecord, How, LiveRecord, StateSnapshot
+from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveRecord, ProofKind, StateSnapshot
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.ports import Reservation
 from reconciler.store import sqlite_schema
@@ -57,7 +57,7 @@ def state(path: str, clock: ScriptedClock) -> Iterator[SqliteState]:
 
 @pytest.fixture
 def store(state: SqliteState) -> KeptAccount:
-    main = state.account("main", Environment.LIVE, Kind.OKX)
+    main = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(main.identify(UID, HOST))
     return main
 
@@ -75,7 +75,7 @@ def copy_of(path: str, clock: ScriptedClock) -> KeptAccount:
     """Return the account as a dry run or a status sees it."""
     state = open_existing(path, clock=clock, boot="boot-1")
     assert state is not None
-    return state.account("main", Environment.LIVE, Kind.OKX)
+    return state.account("main", Environment.LIVE, ExchangeKind.OKX)
 
 
 def write(store: KeptAccount, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
@@ -146,7 +146,7 @@ def test_history_is_bounded_and_chosen_by_a_glob(
 
 
 def test_an_empty_state_has_an_empty_snapshot(state: SqliteState) -> None:
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     assert asyncio.run(store.snapshot()) == StateSnapshot(None, None, None, {}, {}, (), None, None)
 
 
@@ -155,10 +155,10 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
 ) -> None:
     fill(store, clock)
     told = asyncio.run(store.snapshot())
-    doubt = Unresolved(2, setting("7"), START + 1, START + 1 + LATEST_ARRIVAL_S)
+    doubt = OpenAttempt(2, setting("7"), START + 1, START + 1 + LATEST_ARRIVAL_S)
     assert told == StateSnapshot(
         uid=UID,
-        kind=Kind.OKX,
+        kind=ExchangeKind.OKX,
         host=HOST,
         known={
             BTC: Confirmed(
@@ -170,9 +170,9 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
             ),
             ETH: Uncertain(None, (doubt,)),
         },
-        applied={BTC: AppliedRecord(setting("100"), How.APPLIED, 1, NOON + timedelta(seconds=START))},
+        applied={BTC: AppliedRecord(setting("100"), ProofKind.APPLIED, 1, NOON + timedelta(seconds=START))},
         open_attempts=tuple(asyncio.run(store.history(1)).attempts),
-        ledger=Ledger(sent=(Sent(1, START), Sent(2, START + 1 + LATEST_ARRIVAL_S))),
+        ledger=Ledger(sent=(CountedRequest(1, START), CountedRequest(2, START + 1 + LATEST_ARRIVAL_S))),
         live=LiveRecord(
             {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")},
             {ETH: "odd"},
@@ -188,7 +188,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
 
 
 def test_a_snapshot_for_another_kind_has_no_ledger(store: KeptAccount, state: SqliteState) -> None:
-    other = state.account("main", Environment.LIVE, Kind.SIMULATOR)
+    other = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     told = asyncio.run(other.snapshot())
     assert (told.uid, told.ledger, told.known) == (UID, None, {})
     assert (asyncio.run(other.known()), asyncio.run(other.history(10)).attempts) == ({}, [])

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.model import Environment, FileVersion, Kind, LiveRead, LiveRow
-from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, Sent
+from reconciler.core.model import Environment, ExchangeKind, FileVersion, LiveRead, LiveRow
+from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, CountedRequest
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import NoSlotUntil, Reservation
@@ -51,7 +51,7 @@ def opened(path: str, clock: Any) -> SqliteState:
 
 
 def account_of(state: SqliteState) -> KeptAccount:
-    store = state.account("main", Environment.LIVE, Kind.OKX)
+    store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify(UID, HOST))
     return store
 
@@ -493,17 +493,17 @@ def test_a_reservation_whose_commit_failed_counts_for_the_rate(
         desk.clock.time += 1.0
     first = START + 60
     latest = [first + LATEST_ARRIVAL_S, first + 1.0 + LATEST_ARRIVAL_S]
-    assert sorted(one.hi for one in asyncio.run(desk.store.ledger()).sent) == latest
-    assert sorted(one.hi for one in asyncio.run(desk.store.grounds()).ledger.sent) == latest
+    assert sorted(one.latest_arrival for one in asyncio.run(desk.store.ledger()).sent) == latest
+    assert sorted(one.latest_arrival for one in asyncio.run(desk.store.grounds()).ledger.sent) == latest
     snapshot = asyncio.run(desk.store.snapshot())
     assert snapshot.ledger is not None
-    assert sorted(one.hi for one in snapshot.ledger.sent) == latest
+    assert sorted(one.latest_arrival for one in snapshot.ledger.sent) == latest
     slot = asyncio.run(STEPS["reserve"](desk.store, 0))
     assert slot == NoSlotUntil(latest[0] + GUARD_S)
-    another = desk.state.account("other", Environment.LIVE, Kind.OKX)
+    another = desk.state.account("other", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(another.identify(UID, HOST))
     assert asyncio.run(another.reserve(signed("9", ETH), assume_idle=True)) == slot
-    third = desk.state.account("third", Environment.LIVE, Kind.OKX)
+    third = desk.state.account("third", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(third.identify("another user", HOST))
     assert isinstance(asyncio.run(third.reserve(signed("9", ETH), assume_idle=True)), Reservation)
     desk.clock.time = latest[0] + GUARD_S
@@ -538,7 +538,7 @@ def test_a_reservation_on_record_after_its_commit_failed_counts_once(
 ) -> None:
     desk = desk_in(tmp_path / "desk")
     fail_to_reserve(desk, Fault(sqlite3.SQLITE_IOERR_FSYNC, at_commit=True, done=True), failing)
-    assert asyncio.run(desk.store.ledger()).sent == (Sent(2, START + 60 + LATEST_ARRIVAL_S),)
+    assert asyncio.run(desk.store.ledger()).sent == (CountedRequest(2, START + 60 + LATEST_ARRIVAL_S),)
     desk.state.close_now()
 
 

@@ -9,12 +9,12 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.events import StateAwaited
+from reconciler.core.events import StateFailed
 from reconciler.core.evidence import Reads
-from reconciler.core.model import Confirmed, Family, Known, LiveRow, Never, Uncertain
+from reconciler.core.model import Confirmed, Family, Known, LiveRow, NeverApplied, Uncertain
 from reconciler.core.monitoring.state_timeline import FAILED, UNMANAGED
-from reconciler.core.monitoring.status import states_seen
-from reconciler.core.plan import Rules
+from reconciler.core.monitoring.status import family_states
+from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
@@ -27,17 +27,17 @@ from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
 # ---- the word for a family -----------------------------------------------------------------------
 
 KNOWN: dict[str, Known] = {
-    "never": Never(),
+    "never": NeverApplied(),
     "as desired": confirmed("5000/2000/100", at=NOW - 60),
     "otherwise": confirmed("5000/2000/400", at=NOW - 60),
     "unanswered": Uncertain(confirmed("5000/2000/100", at=NOW - 60), (unresolved("5000/2000/100"),)),
 }
 LIVE = {"as desired": "5000/2000/100", "looser": "5000/2000/9999", "tighter": "5000/2000/50"}
 RULES = {
-    "heal": Rules(),
-    "only tell": Rules(drift=DriftPolicy.WARN),
-    "paused": Rules(paused=frozenset({BTC})),
-    "parked": Rules(rejected={BTC: Rejection(A, float("inf"))}),
+    "heal": PlanConstraints(),
+    "only tell": PlanConstraints(drift=DriftPolicy.WARN),
+    "paused": PlanConstraints(paused=frozenset({BTC})),
+    "parked": PlanConstraints(rejected={BTC: Rejection(A, float("inf"))}),
 }
 
 
@@ -78,19 +78,19 @@ def test_each_family_has_the_word_for_what_was_seen(
     of = {BTC: KNOWN[known]}
     reads = Reads(read(NOW - 1, {BTC: row(LIVE[live], frozen=frozen)}))
     plan = make_plan(desired({BTC: A}), of, reads, RULES[rules], NOW)
-    seen = states_seen(desired({BTC: A}), of, reads, plan, refused=refused)
+    seen = family_states(desired({BTC: A}), of, reads, plan, refused=refused)
     assert seen == {BTC: expected(known, live, frozen, rules, refused)}
 
 
 def test_where_nobody_could_see_every_family_has_failed() -> None:
     wanted = desired({BTC: A, ETH: A})
-    assert states_seen(wanted, {}, Reads(), None, refused=False) == {BTC: FAILED, ETH: FAILED}
+    assert family_states(wanted, {}, Reads(), None, refused=False) == {BTC: FAILED, ETH: FAILED}
 
 
 def test_without_reads_what_was_applied_is_all_there_is() -> None:
     of: dict[Family, Known] = {BTC: Confirmed(A, NOW - 60)}
-    plan = make_plan(desired({BTC: A, ETH: A}), of, Reads(), Rules(), NOW)
-    seen = states_seen(desired({BTC: A, ETH: A}), of, Reads(), plan, refused=False)
+    plan = make_plan(desired({BTC: A, ETH: A}), of, Reads(), PlanConstraints(), NOW)
+    seen = family_states(desired({BTC: A, ETH: A}), of, Reads(), plan, refused=False)
     assert seen == {BTC: "in-sync", ETH: "pending"}
 
 
@@ -212,7 +212,7 @@ def test_a_state_that_cannot_be_used_while_recording_is_told_and_stops_no_pass(
     here.clock.at(1050.0, lambda: here.want({BTC: B}))
     here.run(200.0)
     assert here.exchange.live[BTC].setting == B
-    assert len(here.told(StateAwaited)) > 3
+    assert len(here.told(StateFailed)) > 3
 
 
 def test_a_state_that_cannot_be_written_stops_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,27 +12,27 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import (
     ConfigAccepted,
-    ConfigAwaited,
+    ConfigMissing,
     ConfigRejected,
-    ConfigWithdrawn,
     Event,
     LoopFailed,
+    LoopIdle,
     PolicyAccepted,
     PolicyRejected,
-    WentIdle,
+    RejectedConfigRemoved,
 )
-from reconciler.core.monitoring.notifications import CALM_S
-from reconciler.core.monitoring.runtime import FileState, Vitals
-from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept, unkept_after
+from reconciler.core.monitoring.notifications import FLAP_SUPPRESS_S
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState
+from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.core.problems import Code, problem
-from reconciler.notify.account_notifier import FileTeller
+from reconciler.notify.account_notifier import FileNotifier
 from reconciler.schema_files import load_schema
-from reconciler.web.latest_state import Board
+from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.render import page_html
 from reconciler.web.page.view_model import page_view
 from reconciler.web.probes import ready_checks, startup_checks
-from reconciler.web.status_api import status_answer
+from reconciler.web.status_api import status_response
 from tests.unit.builders import NOW
 from tests.unit.report_samples import HOSTILE
 from tests.unit.runtime_world import WALL, board, fresh, having, wall_at
@@ -44,14 +44,14 @@ WRONG = (
 BROKEN = ConfigRejected("b.yaml", WRONG, in_force=False)
 REFUSED = FileState("b.yaml", "", None, WALL, WRONG, stops=True)
 HOLDS = ConfigAccepted("b.yaml", "1" * 64)
-GONE = ConfigWithdrawn("b.yaml")
+GONE = RejectedConfigRemoved("b.yaml")
 
 
-def having_met(*events: Event) -> Unkept:
+def having_met(*events: Event) -> UnloadedFiles:
     """Return what nobody keeps after ``events``."""
-    unkept = NOTHING
+    unkept = NONE
     for event in events:
-        unkept = unkept_after(unkept, event, wall=WALL)
+        unkept = with_event(unkept, event, wall=WALL)
     return unkept
 
 
@@ -78,15 +78,15 @@ def test_a_file_that_comes_ends_the_wait_for_itself_alone(
         ConfigAccepted(path, "1" * 64) if holds else ConfigRejected(path, WRONG, in_force=False)
         for path in kept
     ]
-    unkept = having_met(*(ConfigAwaited((path,)) for path in awaited), *come)
-    assert unkept.awaited == left
-    assert [file.path for file in unkept.refused] == ([] if holds else sorted(kept))
+    unkept = having_met(*(ConfigMissing((path,)) for path in awaited), *come)
+    assert unkept.missing == left
+    assert [file.path for file in unkept.rejected] == ([] if holds else sorted(kept))
 
 
 def test_a_file_that_is_withdrawn_is_waited_for_no_longer() -> None:
-    waiting = having_met(ConfigAwaited(("b.yaml", "accounts")))
-    assert unkept_after(waiting, GONE, wall=WALL).awaited == ("accounts",)
-    inside = unkept_after(waiting, ConfigWithdrawn("accounts/b.yaml"), wall=WALL)
+    waiting = having_met(ConfigMissing(("b.yaml", "accounts")))
+    assert with_event(waiting, GONE, wall=WALL).missing == ("accounts",)
+    inside = with_event(waiting, RejectedConfigRemoved("accounts/b.yaml"), wall=WALL)
     assert inside == waiting, "the folder still is"
 
 
@@ -98,24 +98,24 @@ def test_a_file_that_is_withdrawn_is_waited_for_no_longer() -> None:
         ([replace(BROKEN, path="c.yaml"), BROKEN], (REFUSED, replace(REFUSED, path="c.yaml"))),
         ([BROKEN, HOLDS], ()),
         ([BROKEN, GONE], ()),
-        ([BROKEN, ConfigAwaited(("b.yaml",))], ()),
-        ([BROKEN, ConfigAwaited(("c.yaml",))], (REFUSED,)),
-        ([BROKEN, WentIdle(NOW), replace(HOLDS, path="c.yaml")], (REFUSED,)),
+        ([BROKEN, ConfigMissing(("b.yaml",))], ()),
+        ([BROKEN, ConfigMissing(("c.yaml",))], (REFUSED,)),
+        ([BROKEN, LoopIdle(NOW), replace(HOLDS, path="c.yaml")], (REFUSED,)),
         ([replace(BROKEN, in_force=True)], ()),
     ],
 )
 def test_a_file_is_refused_until_it_holds_or_is_gone(
     events: list[Event], refused: tuple[FileState, ...]
 ) -> None:
-    assert having_met(*events).refused == refused
+    assert having_met(*events).rejected == refused
 
 
 # ---- everywhere ------------------------------------------------------------------------------------
 
 
-def served(*accounts: Vitals, unkept: Unkept) -> Board:
+def served(*accounts: AccountRuntime, unkept: UnloadedFiles) -> LatestState:
     made = board(*accounts)
-    made.unkept = unkept
+    made.unloaded = unkept
     return made
 
 
@@ -124,15 +124,15 @@ BESIDE = served(replace(fresh(), started=True), unkept=having_met(BROKEN))
 TOLD = "b.yaml:11:15: 1e3 is not a plain number"
 
 
-def document(made: Board) -> tuple[int, Any]:
-    answer = status_answer(made, now=NOW, wall=WALL)
+def document(made: LatestState) -> tuple[int, Any]:
+    answer = status_response(made, now=NOW, wall=WALL)
     found = json.loads(answer.body)
     name = "problems" if found["format"] == "mmp/problems/1" else "status"
     Draft202012Validator(load_schema(name)).validate(found)
     return answer.status, found
 
 
-def samples(made: Board) -> dict[str, list[tuple[dict[str, str], float]]]:
+def samples(made: LatestState) -> dict[str, list[tuple[dict[str, str], float]]]:
     text = Metrics(made, now=lambda: NOW, wall=lambda: WALL).answer().body.decode()
     return {
         family.name: [(sample.labels, sample.value) for sample in family.samples]
@@ -141,9 +141,9 @@ def samples(made: Board) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 
 @pytest.mark.parametrize("made", [ALONE, BESIDE])
-def test_a_file_that_never_held_makes_the_process_neither_ready_nor_started(made: Board) -> None:
+def test_a_file_that_never_held_makes_the_process_neither_ready_nor_started(made: LatestState) -> None:
     for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made, now=NOW)):
-        failed = {check.name: check.told for check in checks if not check.passed}
+        failed = {check.name: check.message for check in checks if not check.passed}
         assert failed["settings"] == TOLD, "the first error, whatever is warned of before"
         assert "state" not in failed, "it is open, or nobody would have looked for files"
 
@@ -157,14 +157,14 @@ def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:
     assert (refused["path"], refused["sha256"], refused["accepted_at"]) == ("b.yaml", None, None)
     assert refused["rejected_at"] == "2026-03-01T03:00:00.000Z"
     assert refused["problems"][1]["hint"] == "write 1000"
-    _, found = document(served(fresh(), unkept=having_met(ConfigAwaited(("c.yaml",)))))
+    _, found = document(served(fresh(), unkept=having_met(ConfigMissing(("c.yaml",)))))
     assert (found["awaited"], found["refused"]) == (["c.yaml"], [])
-    _, found = document(served(fresh(), unkept=NOTHING))
+    _, found = document(served(fresh(), unkept=NONE))
     assert found["format"] == "mmp/status/1"
 
 
 @pytest.mark.parametrize("made", [ALONE, BESIDE])
-def test_the_metrics_say_when_and_how_many(made: Board) -> None:
+def test_the_metrics_say_when_and_how_many(made: LatestState) -> None:
     found = samples(made)
     assert found["mmp_refused_files"] == [({}, 1)]
     assert found["mmp_awaited_files"] == [({}, 0)]
@@ -183,14 +183,14 @@ def test_the_page_says_where_it_is_wrong_and_calls_nothing_protected() -> None:
     for made in (ALONE, BESIDE):
         view = page_view(made, now=NOW, wall=WALL)
         assert view.headline.sentence == "Not known: 1 settings file does not hold."
-        (file,) = view.refused
+        (file,) = view.rejected
         assert (file.path, file.sha256, file.accepted) == ("b.yaml", "", "")
         assert file.refused.startswith("Refused at 03:00:00 UTC (now). Nothing is written by it")
         html = page_html(made, now=NOW, wall=WALL)
         assert "Settings that do not hold" in html
         assert "1e3 is not a plain number" in html
         assert "sha256 <code></code>" not in html
-    both = having_met(ConfigAwaited(("c.yaml",)), BROKEN, replace(BROKEN, path="d.yaml"))
+    both = having_met(ConfigMissing(("c.yaml",)), BROKEN, replace(BROKEN, path="d.yaml"))
     told = page_view(served(unkept=both), now=NOW, wall=WALL).headline.sentence
     assert told == "Not known: 1 settings file not there yet, 2 settings files do not hold."
 
@@ -213,7 +213,7 @@ HELD = "the policy cannot be read, changes that loosen or disable are held"
 def test_a_policy_that_never_held_under_an_account_makes_it_not_ready() -> None:
     begun = having(fresh(), PolicyRejected("p.yaml", WRONG, in_force=False))
     (failed,) = (check for check in ready_checks(board(begun), answers=True, now=NOW) if not check.passed)
-    assert (failed.name, failed.told) == ("settings-main-live", f"{HELD}: {TOLD}")
+    assert (failed.name, failed.message) == ("settings-main-live", f"{HELD}: {TOLD}")
     (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
     assert policy.refused.endswith("Only the guard checks other changes:")
     _, found = document(board(begun))
@@ -229,16 +229,16 @@ def test_a_policy_that_cannot_be_read_any_more_holds_and_leaves_the_account_read
     )
     checks = ready_checks(board(begun), answers=True, now=NOW)
     assert all(check.passed for check in checks)
-    assert HELD in next(check.told for check in checks if check.name == "settings-main-live")
+    assert HELD in next(check.message for check in checks if check.name == "settings-main-live")
 
 
 NO_KEY = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
 
 
 def test_an_account_without_a_key_is_told_of_everywhere() -> None:
-    made = board(having(fresh(), NO_KEY, WentIdle(NOW + 30)))
+    made = board(having(fresh(), NO_KEY, LoopIdle(NOW + 30)))
     (failed,) = (check for check in ready_checks(made, answers=True, now=NOW) if not check.passed)
-    assert (failed.name, failed.told) == ("key-main-live", "OKX_API_KEY is not set; set it")
+    assert (failed.name, failed.message) == ("key-main-live", "OKX_API_KEY is not set; set it")
     (account,) = page_view(made, now=NOW, wall=WALL).accounts
     assert "Nothing can be written: OKX_API_KEY is not set; set it." in account.notices
     _, found = document(made)
@@ -254,11 +254,11 @@ NOTICE = Draft202012Validator(load_schema("notice"))
 def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
     """Return what is told of files while ``happened``, each at its second."""
     told: list[dict[str, Any]] = []
-    teller = FileTeller(told.append, host="openapi.okx.com", simulator=False)
-    unkept = NOTHING
+    teller = FileNotifier(told.append, host="openapi.okx.com", simulator=False)
+    unkept = NONE
     for at, event in happened:
-        unkept = unkept_after(unkept, event, wall=wall_at(NOW + at))
-        teller.hear(unkept, event, now=NOW + at, wall=wall_at(NOW + at))
+        unkept = with_event(unkept, event, wall=wall_at(NOW + at))
+        teller.on_event(unkept, event, now=NOW + at, wall=wall_at(NOW + at))
     assert [list(NOTICE.iter_errors(one)) for one in told] == [[]] * len(told)
     return told
 
@@ -268,12 +268,12 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
     [
         (HOLDS, "b.yaml holds and is in force."),
         (GONE, "b.yaml is gone."),
-        (ConfigAwaited(("b.yaml",)), "b.yaml is gone."),
+        (ConfigMissing(("b.yaml",)), "b.yaml is gone."),
     ],
 )
 def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: str) -> None:
     again = replace(BROKEN, problems=(WRONG[0], replace(WRONG[1], message="another")))
-    began, over = notices((0, BROKEN), (5, again), (9, WentIdle(NOW)), (60, end), (70, WentIdle(NOW)))
+    began, over = notices((0, BROKEN), (5, again), (9, LoopIdle(NOW)), (60, end), (70, LoopIdle(NOW)))
     assert (began["kind"], began["turn"], began["severity"]) == ("config-rejected", "began", "critical")
     assert (began["account"], began["environment"], began["family"]) == (None, None, None)
     assert began["text"].startswith(
@@ -285,7 +285,9 @@ def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: 
 
 def test_two_files_are_two_stories_and_one_that_flaps_is_counted() -> None:
     other = replace(BROKEN, path="c.yaml")
-    told = notices((0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (CALM_S, WentIdle(NOW)))
+    told = notices(
+        (0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (FLAP_SUPPRESS_S, LoopIdle(NOW))
+    )
     assert [(one["turn"], one["count"]) for one in told] == [
         ("began", 1),
         ("began", 1),

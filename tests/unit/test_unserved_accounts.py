@@ -10,8 +10,8 @@ from types import MappingProxyType
 import pytest
 
 from reconciler.core.events import READING_LIVE, ExchangeFailed
-from reconciler.core.monitoring.runtime import Objection, after, begun
-from reconciler.core.replica_assignment import BEAT_S, Ability, AccountKey
+from reconciler.core.monitoring.runtime import TerminalError, apply_event, initial
+from reconciler.core.replica_assignment import HEARTBEAT_S, Ability, LeaseName
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.unserved_accounts import (
     CALM_S,
@@ -21,13 +21,13 @@ from reconciler.core.unserved_accounts import (
     TRY_SOON_S,
     UNREAD_S,
     Experience,
-    GivenUp,
-    Reading,
+    ReadState,
+    Released,
     Trial,
-    ability,
-    gave_up,
     learned,
     reading_of,
+    released,
+    serving_ability,
     to_try,
 )
 from tests.unit.builders import BTC, desired, setting
@@ -35,12 +35,12 @@ from tests.unit.builders import BTC, desired, setting
 NOW = 1000.0
 KEEPS = ("x", "y", "z")
 FILE = desired({BTC: setting("5000/2000/100")})
-GOOD, NEW, REFUSED = Reading(read_at=NOW - 3), Reading(), Reading(refused=True)
+GOOD, NEW, REFUSED = ReadState(read_at=NOW - 3), ReadState(), ReadState(refused=True)
 FRESH = Experience(read_at=NOW - 3)
 
 
-def failing(seconds: float, read_at: float | None = None) -> Reading:
-    return Reading(failing_since=NOW - seconds, read_at=read_at)
+def failing(seconds: float, read_at: float | None = None) -> ReadState:
+    return ReadState(failing_since=NOW - seconds, read_at=read_at)
 
 
 @pytest.mark.parametrize(
@@ -55,40 +55,42 @@ def failing(seconds: float, read_at: float | None = None) -> Reading:
     ],
 )
 def test_an_account_that_runs_here_cannot_be_served_after_so_long_or_at_once_without_its_key(
-    reading: Reading, unable: dict[str, float | None]
+    reading: ReadState, unable: dict[str, float | None]
 ) -> None:
     experience = learned(Experience(), {"x": reading, "y": GOOD}, {}, NOW)
-    assert ability(experience, {"x": reading, "y": GOOD}, {}, KEEPS, NOW) == Ability(unable, 3.0)
+    assert serving_ability(experience, {"x": reading, "y": GOOD}, {}, KEEPS, NOW) == Ability(unable, 3.0)
 
 
 def test_the_age_of_the_newest_read_is_of_any_account_and_outlives_it() -> None:
-    assert ability(Experience(), {}, {}, KEEPS, NOW).read_age_s is None
-    experience = learned(Experience(), {"x": Reading(read_at=900.0), "y": Reading(read_at=990.0)}, {}, NOW)
-    assert ability(experience, {}, {}, KEEPS, NOW).read_age_s == 10.0
+    assert serving_ability(Experience(), {}, {}, KEEPS, NOW).read_age_s is None
+    experience = learned(
+        Experience(), {"x": ReadState(read_at=900.0), "y": ReadState(read_at=990.0)}, {}, NOW
+    )
+    assert serving_ability(experience, {}, {}, KEEPS, NOW).read_age_s == 10.0
     assert learned(experience, {"x": NEW}, {}, NOW) == experience
 
 
 @pytest.mark.parametrize("read_at", [NOW - 2, None])
 def test_one_whose_newest_reads_all_failed_takes_nothing_until_a_while_after(read_at: float | None) -> None:
     failed = learned(Experience(read_at=read_at), {"x": failing(1.0)}, {}, NOW)
-    assert set(ability(failed, {"x": failing(1.0)}, {}, KEEPS, NOW).unable) == {"y", "z"}
-    read = {"x": Reading(read_at=NOW + 1)}
+    assert set(serving_ability(failed, {"x": failing(1.0)}, {}, KEEPS, NOW).unable) == {"y", "z"}
+    read = {"x": ReadState(read_at=NOW + 1)}
     again = learned(failed, read, {}, NOW + 2)
-    assert set(ability(again, read, {}, KEEPS, NOW + RECOVERING_S - 0.1).unable) == {"y", "z"}
-    assert ability(again, read, {}, KEEPS, NOW + RECOVERING_S).unable == {}
+    assert set(serving_ability(again, read, {}, KEEPS, NOW + RECOVERING_S - 0.1).unable) == {"y", "z"}
+    assert serving_ability(again, read, {}, KEEPS, NOW + RECOVERING_S).unable == {}
 
 
 def test_one_that_reads_other_accounts_takes_what_it_can() -> None:
     readings = {"x": failing(1.0)}
     experience = learned(Experience(read_at=NOW - 0.5), readings, {}, NOW)
-    assert ability(experience, readings, {}, KEEPS, NOW).unable == {}
+    assert serving_ability(experience, readings, {}, KEEPS, NOW).unable == {}
 
 
 def test_what_was_given_up_is_not_taken_again_for_a_time_that_grows() -> None:
     readings, experience, waits = {"x": REFUSED, "y": GOOD}, FRESH, []
     now = NOW
     for _ in range(len(TRY_AGAIN_S) + 1):
-        experience = gave_up(experience, ["x"], readings, now)
+        experience = released(experience, ["x"], readings, now)
         until = experience.accounts["x"].until
         waits.append(until - now)
         assert rests(experience, until) == {"x": None}, "nothing shows that it can be read"
@@ -99,45 +101,45 @@ def test_what_was_given_up_is_not_taken_again_for_a_time_that_grows() -> None:
         assert rests(experience, until, {"x": Trial(now - 1.0, succeeded=True)}) == {"x": None}
         now = until + CALM_S - 0.1
     assert tuple(waits) == (*TRY_AGAIN_S, TRY_AGAIN_S[-1])
-    experience = gave_up(experience, ["x"], readings, now + CALM_S + TRY_AGAIN_S[-1])
+    experience = released(experience, ["x"], readings, now + CALM_S + TRY_AGAIN_S[-1])
     assert experience.accounts["x"].times == 1
     assert experience.exchange is None, "others could be read"
-    assert gave_up(experience, [], readings, now).accounts == experience.accounts
+    assert released(experience, [], readings, now).accounts == experience.accounts
 
 
 def rests(
-    experience: Experience, now: float, trials: Mapping[AccountKey, Trial] = MappingProxyType({})
-) -> Mapping[AccountKey, float | None]:
+    experience: Experience, now: float, trials: Mapping[LeaseName, Trial] = MappingProxyType({})
+) -> Mapping[LeaseName, float | None]:
     """Return what rests at one that runs ``y`` alone; it is able to serve everything else."""
-    reported = ability(experience, {"y": GOOD}, trials, KEEPS, now)
+    reported = serving_ability(experience, {"y": GOOD}, trials, KEEPS, now)
     assert reported.unable == {}
     return reported.resting
 
 
 def test_one_that_could_read_nothing_rests_with_everything_until_any_read_succeeds() -> None:
     readings = {"x": failing(UNREAD_S), "y": failing(UNREAD_S)}
-    experience = gave_up(Experience(read_at=NOW - 40), ["x", "y"], readings, NOW)
-    assert experience.exchange == GivenUp(NOW)
+    experience = released(Experience(read_at=NOW - 40), ["x", "y"], readings, NOW)
+    assert experience.exchange == Released(NOW)
     assert {one.alone for one in experience.accounts.values()} == {False}
     until = NOW + TRY_AGAIN_S[0]
-    assert ability(experience, {}, {}, KEEPS, until).resting == dict.fromkeys(KEEPS)
+    assert serving_ability(experience, {}, {}, KEEPS, until).resting == dict.fromkeys(KEEPS)
     read = learned(experience, {}, {"z": Trial(until - 3, succeeded=True)}, until - 1)
-    assert ability(read, {}, {}, KEEPS, until - 1) == Ability({}, 2.0, dict.fromkeys(KEEPS, 2.0))
-    assert ability(read, {}, {}, KEEPS, until).resting == {}
-    goes_on = gave_up(experience, ["z"], {"z": failing(UNREAD_S)}, NOW + 30)
-    assert goes_on.exchange == GivenUp(NOW + 30), "nothing was read since: it is the same outage"
-    again = gave_up(read, ["x"], {"x": failing(UNREAD_S)}, until + 30)
-    assert again.exchange == GivenUp(until + 30, times=2)
+    assert serving_ability(read, {}, {}, KEEPS, until - 1) == Ability({}, 2.0, dict.fromkeys(KEEPS, 2.0))
+    assert serving_ability(read, {}, {}, KEEPS, until).resting == {}
+    goes_on = released(experience, ["z"], {"z": failing(UNREAD_S)}, NOW + 30)
+    assert goes_on.exchange == Released(NOW + 30), "nothing was read since: it is the same outage"
+    again = released(read, ["x"], {"x": failing(UNREAD_S)}, until + 30)
+    assert again.exchange == Released(until + 30, times=2)
 
 
 def test_who_finds_out_later_that_it_can_read_nothing_had_given_up_the_first_for_that_too() -> None:
-    first = gave_up(FRESH, ["x"], {"x": failing(UNREAD_S), "y": GOOD, "z": REFUSED}, NOW)
+    first = released(FRESH, ["x"], {"x": failing(UNREAD_S), "y": GOOD, "z": REFUSED}, NOW)
     assert (first.accounts["x"].alone, first.exchange) == (True, None)
     readings = {"y": failing(UNREAD_S), "z": REFUSED}
-    second = gave_up(first, ["y", "z"], readings, NOW + 30)
+    second = released(first, ["y", "z"], readings, NOW + 30)
     assert {name: one.alone for name, one in second.accounts.items()} == {"x": False, "y": False, "z": True}
     read_since = replace(first, read_at=NOW + 1)
-    assert gave_up(read_since, ["y"], readings, NOW + 30).accounts["x"].alone
+    assert released(read_since, ["y"], readings, NOW + 30).accounts["x"].alone
 
 
 def test_one_that_runs_nothing_is_unable_while_its_trials_fail_and_a_while_after() -> None:
@@ -154,7 +156,7 @@ def test_what_rests_is_read_on_trial_now_and_then_and_soon_where_its_owner_canno
     reported, running = Ability(resting={"x": None, "y": None}), {"z": GOOD}
 
     def tried(
-        awaited: tuple[str, ...], now: float, readings: Mapping[str, Reading] = running
+        awaited: tuple[str, ...], now: float, readings: Mapping[str, ReadState] = running
     ) -> str | None:
         return to_try(reported, readings, {"x": Trial(NOW, False), "y": Trial(NOW - 5, True)}, awaited, now)
 
@@ -165,14 +167,14 @@ def test_what_rests_is_read_on_trial_now_and_then_and_soon_where_its_owner_canno
     assert tried((), NOW + TRY_EVERY_S - 5.0) == "y"
     assert tried(("x",), NOW + TRY_SOON_S - 0.1) is None
     assert tried(("x",), NOW + TRY_SOON_S) == "x"
-    assert tried(("w",), NOW + BEAT_S, {}) == "w"
-    assert tried(("w",), NOW + BEAT_S - 0.1, {}) is None, "one at a time"
+    assert tried(("w",), NOW + HEARTBEAT_S, {}) == "w"
+    assert tried(("w",), NOW + HEARTBEAT_S - 0.1, {}) is None, "one at a time"
 
 
-def runtime(reply: Reply) -> Reading:
-    vitals = begun(FILE, host="host", simulator=False, live=True, now=NOW)
+def runtime(reply: Reply) -> ReadState:
+    vitals = initial(FILE, host="host", simulator=False, live=True, now=NOW)
     event = ExchangeFailed(READING_LIVE, reply, NOW + 1)
-    return reading_of(after(vitals, event, now=NOW, wall=datetime(2026, 1, 2, tzinfo=UTC)))
+    return reading_of(apply_event(vitals, event, now=NOW, wall=datetime(2026, 1, 2, tzinfo=UTC)))
 
 
 @pytest.mark.parametrize(
@@ -187,13 +189,13 @@ def runtime(reply: Reply) -> Reading:
     ],
 )
 def test_what_no_other_replica_could_do_better_is_no_refused_key(reply: Reply, refused: bool) -> None:
-    assert runtime(reply) == Reading(failing_since=NOW, refused=refused)
+    assert runtime(reply) == ReadState(failing_since=NOW, refused=refused)
 
 
 def test_an_account_that_nothing_was_seen_of_is_able() -> None:
-    vitals = begun(FILE, host="host", simulator=False, live=True, now=NOW)
-    assert reading_of(vitals) == Reading()
+    vitals = initial(FILE, host="host", simulator=False, live=True, now=NOW)
+    assert reading_of(vitals) == ReadState()
     objected = replace(
-        vitals, read_at=NOW, objection=Objection(Reply(ReplyClass.ACCOUNT, "1"), writing=True)
+        vitals, read_at=NOW, terminal_error=TerminalError(Reply(ReplyClass.ACCOUNT, "1"), writing=True)
     )
-    assert reading_of(objected) == Reading(read_at=NOW, refused=True)
+    assert reading_of(objected) == ReadState(read_at=NOW, refused=True)

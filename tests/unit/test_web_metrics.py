@@ -15,27 +15,27 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import (
     READING_LIVE,
-    Cause,
     ControlledElsewhere,
     Event,
     ExchangeFailed,
     Identified,
     LiveReadDone,
-    LockAwaited,
+    LoopIdle,
     PassEnded,
     RequestReserved,
     RequestSettled,
+    StateLockTimedOut,
     Waiting,
-    WentIdle,
+    WaitReason,
 )
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, PausedBy, Uncertain
-from reconciler.core.monitoring.protection import Standing
-from reconciler.core.monitoring.runtime import FileState, Vitals
+from reconciler.core.monitoring.protection import Protection
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Reason
-from reconciler.core.replica_assignment import Replica, Roster
+from reconciler.core.replica_assignment import LeaseTable, Replica
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
 from reconciler.web.metrics import MAX_CODES, OTHER_CODE, Metrics
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS
@@ -64,7 +64,7 @@ class Clock:
     now = NOW
 
 
-def metrics(on: Board | None = None, clock: Clock | None = None) -> Metrics:
+def metrics(on: LatestState | None = None, clock: Clock | None = None) -> Metrics:
     clock = clock or Clock()
     return Metrics(on or board(), now=lambda: clock.now, wall=lambda: wall_at(clock.now))
 
@@ -99,10 +99,10 @@ CALM = compared(IN_SYNC, AS_DESIRED)
 CHANGED = compared(
     {BTC: confirmed("5000/2000/400"), ETH: IN_SYNC[ETH]}, AS_DESIRED | {BTC: row("5000/2000/400")}
 )
-WAIT = Waiting(NOW + 5, Cause.SLOT, BTC, 1, NOW + 5)
+WAIT = Waiting(NOW + 5, WaitReason.SLOT, BTC, 1, NOW + 5)
 
 COUNTED: list[tuple[str, list[Event], dict[str, str], dict[str, float]]] = [
-    ("nothing", [Identified("1", None), WentIdle(NOW)], {}, {}),
+    ("nothing", [Identified("1", None), LoopIdle(NOW)], {}, {}),
     ("a slot", [RequestReserved(7, BTC, A, NOW)], {}, {"mmp_slots_used_total": 1}),
     (
         "an applied request",
@@ -170,7 +170,7 @@ def test_an_event_counts_what_it_is(
 
 def test_counters_begin_at_zero() -> None:
     made = metrics()
-    made.observe(MAIN, WentIdle(NOW))
+    made.observe(MAIN, LoopIdle(NOW))
     assert values(made)["mmp_drift_found_total"] == 0
 
 
@@ -181,7 +181,7 @@ def test_counters_begin_at_zero() -> None:
         ([(0, WAIT), (2, WAIT), (4, RequestReserved(7, BTC, A, NOW + 4))], 4.0),
         ([(0, WAIT), (2, CALM), (4, RequestReserved(7, BTC, A, NOW + 4))], 0.0),
         ([(0, WAIT), (2, CHANGED), (4, RequestReserved(7, BTC, A, NOW + 4))], 4.0),
-        ([(0, replace(WAIT, cause=Cause.BACK_OFF)), (4, RequestReserved(7, BTC, A, NOW + 4))], 0.0),
+        ([(0, replace(WAIT, cause=WaitReason.BACK_OFF)), (4, RequestReserved(7, BTC, A, NOW + 4))], 0.0),
         ([(0, RequestReserved(7, BTC, A, NOW))], 0.0),
         (
             [
@@ -239,19 +239,19 @@ KNOWN: dict[Family, Known] = {
 }
 
 
-def busy() -> Vitals:
+def busy() -> AccountRuntime:
     """Return an account that has something to say on every gauge."""
     event = compared(KNOWN, LIVE, wanted=WANTED, ledger=LEDGERS["full"])
     file = FileState("mmp.yaml", "1" * 64, wall_at(NOW - 60), wall_at(NOW - 5))
     vitals = having(fresh(WANTED), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, LIVE)), event)
-    vitals = having(vitals, ExchangeFailed(READING_LIVE, LOST, NOW + 1), LockAwaited("pid 9"))
-    pauses = (Pause(ETH, "testing", WALL, None), Pause(SOL, "fought over", WALL, None, fought=A))
+    vitals = having(vitals, ExchangeFailed(READING_LIVE, LOST, NOW + 1), StateLockTimedOut("pid 9"))
+    pauses = (Pause(ETH, "testing", WALL, None), Pause(SOL, "fought over", WALL, None, contested=A))
     return replace(vitals, config=file, policy=file, pauses=pauses, in_sync_at=NOW - 90, started=True)
 
 
-def busy_board() -> Board:
+def busy_board() -> LatestState:
     made = board()
-    made.put("main/live", Watched(busy(), INTERVAL_S, 0.25))
+    made.put("main/live", AccountSnapshot(busy(), INTERVAL_S, 0.25))
     return made
 
 
@@ -294,7 +294,7 @@ def test_states_and_standing_are_labels() -> None:
         FamilyState.FROZEN: 2,
         FamilyState.UNCERTAIN: 1,
     }
-    assert [values(made, standing=one.value)["mmp_standing"] for one in Standing] == [0, 1, 0, 0, 0]
+    assert [values(made, standing=one.value)["mmp_standing"] for one in Protection] == [0, 1, 0, 0, 0]
     assert values(made, family="BTC-USD", state="frozen") == {"mmp_family_state": 1}
     assert values(made, family="BTC-USD", state="in-sync") == {}
 
@@ -364,7 +364,7 @@ class Exported:
 def exported() -> dict[str, Exported]:
     """Return what the registry has, of an account that has a sample of every metric."""
     busy, me = busy_board(), Replica("1", "pod-1", 7)
-    busy.together = Together(me, roster=Roster({"1": me}, {"1": frozenset()}, {}))
+    busy.replica = ReplicaStatus(me, leases=LeaseTable({"1": me}, {"1": frozenset()}, {}))
     made = metrics(busy)
     for _, events, _, _ in COUNTED:
         for event in events:
@@ -410,7 +410,7 @@ def test_alerts_use_metrics_labels_and_values_that_exist() -> None:
         (name,) = re.findall(r"\bmmp_\w+", rule["expr"])
         labels = dict(re.findall(r'(\w+)!?="(\w*)"', rule["expr"]))
         assert labels.keys() <= known[name].labels | LABELS.keys(), rule["alert"]
-        assert labels.get("standing", Standing.EXPOSED) in list(Standing)
+        assert labels.get("standing", Protection.EXPOSED) in list(Protection)
         about_an_account = "$labels.account" in rule["annotations"]["summary"]
         assert about_an_account == (name not in OF_THE_PROCESS), rule["alert"]
 

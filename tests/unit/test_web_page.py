@@ -9,17 +9,17 @@ from datetime import timedelta
 from functools import partial
 
 from reconciler.core.model import Family
-from reconciler.core.monitoring.state_timeline import Span, Timeline
+from reconciler.core.monitoring.state_timeline import Segment, Timeline
 from reconciler.errors import StateUnusable
 from reconciler.web import routes
 from reconciler.web.metrics import Metrics
-from reconciler.web.responses import Answer, Query
-from reconciler.web.routes import STRIPS_EVERY_S, Site
+from reconciler.web.responses import Query, Response
+from reconciler.web.routes import TIMELINE_REFRESH_S, Endpoints
 from tests.unit.builders import BTC, NOW
 from tests.unit.runtime_world import WALL, board, compared, fresh, having
 
-DAY: Mapping[str, Mapping[Family, tuple[Span, ...]]] = {
-    "main/live": {BTC: (Span("frozen", WALL - timedelta(hours=2), WALL - timedelta(hours=1)),)}
+DAY: Mapping[str, Mapping[Family, tuple[Segment, ...]]] = {
+    "main/live": {BTC: (Segment("frozen", WALL - timedelta(hours=2), WALL - timedelta(hours=1)),)}
 }
 SHOWN = "frozen 1 h"
 
@@ -44,13 +44,13 @@ class State:
             raise self.broken
         return {name: partial(self.draw, spans) for name, spans in DAY.items()}
 
-    def draw(self, spans: Mapping[Family, tuple[Span, ...]]) -> Timeline:
+    def draw(self, spans: Mapping[Family, tuple[Segment, ...]]) -> Timeline:
         self.threads.append(threading.get_ident())
         return Timeline(spans, self.damaged)
 
-    def site(self) -> Site:
+    def site(self) -> Endpoints:
         shown = board(having(fresh(), compared()))
-        return Site(
+        return Endpoints(
             shown,
             Metrics(shown, now=lambda: self.now, wall=lambda: WALL),
             beats=_beats,
@@ -64,8 +64,8 @@ async def _beats() -> bool:
     return True
 
 
-def page(site: Site) -> Answer:
-    async def ask() -> Answer:
+def page(site: Endpoints) -> Response:
+    async def ask() -> Response:
         return await site.routes()["/"](Query())
 
     return asyncio.run(ask())
@@ -83,7 +83,7 @@ def test_strips_are_asked_for_once_in_a_while_however_often_somebody_looks() -> 
     for _ in range(5):
         page(site)
     assert state.asked == 1
-    state.now += STRIPS_EVERY_S
+    state.now += TIMELINE_REFRESH_S
     page(site)
     assert state.asked == 2
 
@@ -92,7 +92,7 @@ def test_a_state_that_does_not_tell_leaves_the_strips_as_they_were() -> None:
     state = State()
     site = state.site()
     page(site)
-    state.now += STRIPS_EVERY_S
+    state.now += TIMELINE_REFRESH_S
     state.broken = StateUnusable("state-damaged", "torn")
     assert SHOWN in page(site).body.decode()
 
@@ -116,11 +116,11 @@ def test_the_page_counts_the_damaged_records_that_it_leaves_out() -> None:
 def test_a_slow_state_does_not_keep_the_page() -> None:
     state = State()
     state.slow = True
-    within, routes.STRIPS_WITHIN_S = routes.STRIPS_WITHIN_S, 0.05
+    within, routes.TIMELINE_TIMEOUT_S = routes.TIMELINE_TIMEOUT_S, 0.05
     try:
         answer = page(state.site())
     finally:
-        routes.STRIPS_WITHIN_S = within
+        routes.TIMELINE_TIMEOUT_S = within
     assert answer.status == 200
     assert SHOWN not in answer.body.decode()
 
@@ -129,7 +129,7 @@ def test_every_file_the_page_loads_is_served_with_its_type() -> None:
     site = State().site()
     html = page(site).body.decode()
 
-    async def fetch(path: str) -> Answer:
+    async def fetch(path: str) -> Response:
         return await site.routes()[path](Query())
 
     for path, media_type in (

@@ -12,38 +12,38 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.events import ControlledElsewhere, ExchangeFailed, LockAwaited, LoopFailed
-from reconciler.core.monitoring.runtime import SILENCE_S, Vitals
-from reconciler.core.monitoring.unloaded_files import Unkept
+from reconciler.core.events import ControlledElsewhere, ExchangeFailed, LoopFailed, StateLockTimedOut
+from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
+from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.state_records import Holder
-from reconciler.web.latest_state import Board
+from reconciler.core.state_records import LockHolder
+from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
-from reconciler.web.probes import live_checks, probe_answer, ready_checks, startup_checks
-from reconciler.web.responses import Answer, Query, text_answer
+from reconciler.web.probes import live_checks, probe_response, ready_checks, startup_checks
+from reconciler.web.responses import Query, Response, text_response
 from reconciler.web.routes import (
     ANSWER_COUNTS_S,
     CHEAP_S,
     MAX_REUSE_S,
-    PULSE_WITHIN_S,
+    PING_TIMEOUT_S,
     RENDER_SHARE,
     REUSE_S,
-    Pulse,
+    Endpoints,
+    LoopPing,
     Rendered,
     Renderer,
-    Site,
 )
 from tests.unit.builders import NOW
 from tests.unit.runtime_world import WALL, board, fresh, having
 
 ALIVE = fresh()
-SILENT = replace(fresh(account="other"), heard_at=NOW - SILENCE_S - 7, due_at=0.0)
+SILENT = replace(fresh(account="other"), last_step_at=NOW - SILENCE_S - 7, next_step_by=0.0)
 STARTED = replace(fresh(), started=True)
 assert ALIVE.config is not None
 REJECTED = replace(ALIVE, config=replace(ALIVE.config, rejected_at=WALL))
 IN_TROUBLE = having(
     ALIVE,
-    LockAwaited("pid 9"),
+    StateLockTimedOut("pid 9"),
     ExchangeFailed("connecting", Reply(ReplyClass.ACCOUNT, "50119"), None),
 )
 """A key that is refused and a state somebody else holds: nothing a restart would mend."""
@@ -64,7 +64,7 @@ def passes(checks: object) -> bool:
     ),
 )
 def test_live_and_ready_are_what_they_say(
-    accounts: tuple[Vitals, ...], answers: bool, awaited: tuple[str, ...]
+    accounts: tuple[AccountRuntime, ...], answers: bool, awaited: tuple[str, ...]
 ) -> None:
     made = board(*accounts, awaited=awaited)
     live = answers and SILENT not in accounts
@@ -86,21 +86,21 @@ def test_live_and_ready_are_what_they_say(
     ],
 )
 def test_started_is_every_account(
-    accounts: tuple[Vitals, ...], awaited: tuple[str, ...], expected: bool
+    accounts: tuple[AccountRuntime, ...], awaited: tuple[str, ...], expected: bool
 ) -> None:
     assert passes(startup_checks(board(*accounts, awaited=awaited), now=NOW)) == expected
 
 
 def test_a_probe_tells_why_in_a_line_each() -> None:
     checks = ready_checks(board(REJECTED, SILENT, awaited=("a\nb.yaml",)), answers=False, now=NOW)
-    told = probe_answer(checks, verbose=False)
+    told = probe_response(checks, verbose=False)
     assert (told.status, told.body.decode()) == (
         503,
         "settings: waiting for a\\nb.yaml\n"
         "event-loop: the program's event loop does not answer\n"
         "loop-other-live: nothing was heard of it for 97 s\n",
     )
-    verbose = probe_answer(checks, verbose=True)
+    verbose = probe_response(checks, verbose=True)
     assert (verbose.status, verbose.body.decode()) == (
         503,
         "[-]settings failed: waiting for a\\nb.yaml\n"
@@ -119,24 +119,25 @@ def test_an_account_that_cannot_be_kept_at_all_is_not_ready_and_says_for_what(
     code: str, check: str
 ) -> None:
     made = board(ALIVE, having(fresh(account="other"), LoopFailed(code, "no", "mend it", NOW + 60)))
-    told = probe_answer(ready_checks(made, answers=True, now=NOW), verbose=False)
+    told = probe_response(ready_checks(made, answers=True, now=NOW), verbose=False)
     assert (told.status, told.body.decode()) == (503, f"{check}-other-live: no; mend it\n")
 
 
 def test_a_probe_that_passes_says_so() -> None:
     checks = live_checks(board(ALIVE), answers=True, now=NOW)
-    assert probe_answer(checks, verbose=False).body == b"ok\n"
+    assert probe_response(checks, verbose=False).body == b"ok\n"
     assert (
-        probe_answer(checks, verbose=True).body == b"[+]event-loop ok\n[+]loop-main-live ok\ncheck passed\n"
+        probe_response(checks, verbose=True).body
+        == b"[+]event-loop ok\n[+]loop-main-live ok\ncheck passed\n"
     )
-    assert probe_answer(checks, verbose=False).status == 200
+    assert probe_response(checks, verbose=False).status == 200
 
 
 # ---- the pulse of a loop in another thread -------------------------------------------------------
 
 
 async def ask(loop: asyncio.AbstractEventLoop) -> bool:
-    return await Pulse(loop).beats()
+    return await LoopPing(loop).responds()
 
 
 def with_other_loop(ask: Callable[[asyncio.AbstractEventLoop], bool]) -> bool:
@@ -158,12 +159,12 @@ def test_a_loop_that_turns_answers() -> None:
 
 def test_a_loop_that_hangs_does_not_answer_and_a_later_answer_hurts_nobody() -> None:
     def hang_and_ask(other: asyncio.AbstractEventLoop) -> bool:
-        other.call_soon_threadsafe(time.sleep, PULSE_WITHIN_S + 0.3)
+        other.call_soon_threadsafe(time.sleep, PING_TIMEOUT_S + 0.3)
         return asyncio.run(ask(other))
 
     began = time.monotonic()
     assert not with_other_loop(hang_and_ask)
-    assert time.monotonic() - began < PULSE_WITHIN_S + 2.0
+    assert time.monotonic() - began < PING_TIMEOUT_S + 2.0
 
 
 def test_a_loop_that_has_ended_does_not_answer() -> None:
@@ -181,9 +182,9 @@ def test_askers_at_once_share_one_question() -> None:
             answer()
 
     async def ask_often() -> list[bool]:
-        pulse = Pulse(Counting())  # type: ignore[arg-type] # as much of a loop as is asked
-        found = await asyncio.gather(*(pulse.beats() for _ in range(100)))
-        return [*found, await pulse.beats()]
+        pulse = LoopPing(Counting())  # type: ignore[arg-type] # as much of a loop as is asked
+        found = await asyncio.gather(*(pulse.responds() for _ in range(100)))
+        return [*found, await pulse.responds()]
 
     assert asyncio.run(ask_often()) == [True] * 101
     assert len(questions) == 1, "it has just answered"
@@ -192,11 +193,11 @@ def test_askers_at_once_share_one_question() -> None:
 def test_a_loop_that_hangs_after_an_answer_is_soon_found_out() -> None:
     def ask_hang_and_ask(other: asyncio.AbstractEventLoop) -> bool:
         async def ask_again() -> bool:
-            pulse = Pulse(other)
-            assert await pulse.beats()
-            other.call_soon_threadsafe(time.sleep, ANSWER_COUNTS_S + PULSE_WITHIN_S + 0.5)
+            pulse = LoopPing(other)
+            assert await pulse.responds()
+            other.call_soon_threadsafe(time.sleep, ANSWER_COUNTS_S + PING_TIMEOUT_S + 0.5)
             await asyncio.sleep(ANSWER_COUNTS_S + 0.1)
-            return await pulse.beats()
+            return await pulse.responds()
 
         return asyncio.run(ask_again())
 
@@ -210,12 +211,12 @@ async def beats() -> bool:
     return True
 
 
-def site(on: Board) -> Site:
+def site(on: LatestState) -> Endpoints:
     metrics = Metrics(on, now=lambda: NOW, wall=lambda: WALL)
-    return Site(on, metrics, beats=beats, now=lambda: NOW, wall=lambda: WALL)
+    return Endpoints(on, metrics, beats=beats, now=lambda: NOW, wall=lambda: WALL)
 
 
-def statuses(served: Site, path: str) -> int:
+def statuses(served: Endpoints, path: str) -> int:
     async def status() -> int:
         return (await served.routes()[path](Query())).status
 
@@ -229,8 +230,8 @@ def test_once_started_it_stays_so_whatever_comes_after() -> None:
     made = board(STARTED)
     served = site(made)
     assert statuses(served, "/startupz") == 200
-    made.put("other/live", replace(made.accounts()[0], vitals=fresh(account="other")))
-    made.unkept = Unkept(awaited=("more.yaml",))
+    made.put("other/live", replace(made.accounts()[0], runtime=fresh(account="other")))
+    made.unloaded = UnloadedFiles(missing=("more.yaml",))
     assert statuses(served, "/startupz") == 200
 
 
@@ -248,11 +249,11 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
     begun, released = threading.Event(), threading.Event()
     made = []
 
-    def make() -> Answer:
+    def make() -> Response:
         made.append(1)
         begun.set()
         assert released.wait(5.0)
-        return text_answer(200, f"{len(made)}")
+        return text_response(200, f"{len(made)}")
 
     async def ask_all() -> list[bytes]:
         shown = board(ALIVE)
@@ -262,7 +263,7 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
         assert (await site(board(ALIVE)).routes()["/livez"](Query())).status == 200
         released.set()
         answers = [*(await asyncio.gather(*asking)), await route(Query())]
-        shown.trouble = "something has changed"
+        shown.error = "something has changed"
         return [one.body for one in [*answers, await route(Query())]]
 
     assert asyncio.run(ask_all()) == [b"1\n"] * 21 + [b"2\n"]
@@ -271,12 +272,12 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
 def test_answers_of_all_kinds_are_made_one_at_a_time() -> None:
     making, most = [], []
 
-    def make() -> Answer:
+    def make() -> Response:
         making.append(1)
         most.append(len(making))
         time.sleep(0.02)
         making.pop()
-        return text_answer(200, "ok")
+        return text_response(200, "ok")
 
     async def ask_all() -> None:
         renderer = Renderer(board(ALIVE), lambda: NOW)
@@ -289,7 +290,7 @@ def test_answers_of_all_kinds_are_made_one_at_a_time() -> None:
 def test_making_an_answer_starts_no_garbage_collection_that_would_stop_the_loops() -> None:
     seen = []
 
-    def make() -> Answer:
+    def make() -> Response:
         seen.append(gc.isenabled())
         raise RuntimeError("a bug")
 
@@ -305,10 +306,10 @@ def test_making_an_answer_starts_no_garbage_collection_that_would_stop_the_loops
 def test_an_answer_that_could_not_be_made_is_made_by_whoever_asks_next() -> None:
     failures = [RuntimeError("a bug")]
 
-    def make() -> Answer:
+    def make() -> Response:
         if failures:
             raise failures.pop()
-        return text_answer(200, "ok")
+        return text_response(200, "ok")
 
     async def ask_twice() -> bytes:
         route = Renderer(board(ALIVE), lambda: NOW).route(make)
@@ -341,13 +342,13 @@ PAUSE_S = 0.2 / RENDER_SHARE - 0.2
 def test_an_answer_is_shared_while_nothing_changed_and_while_making_it_again_would_cost_too_much(
     cost_s: float, value: object, now: float, reusable: bool
 ) -> None:
-    made = Rendered(text_answer(200, "ok"), (OLD,), began=9.5, ended=10.0, cost_s=cost_s)
+    made = Rendered(text_response(200, "ok"), (OLD,), began=9.5, ended=10.0, cost_s=cost_s)
     assert made.reusable((value,), now) == reusable
 
 
 def test_a_process_that_stands_by_is_ready_and_says_so() -> None:
-    made = board(having(fresh(), ControlledElsewhere(Holder(7, "desk-1", "run", "now"))))
+    made = board(having(fresh(), ControlledElsewhere(LockHolder(7, "desk-1", "run", "now"))))
     checks = ready_checks(made, answers=True, now=NOW)
     assert all(check.passed for check in checks)
-    told = {check.name: check.told for check in checks}
+    told = {check.name: check.message for check in checks}
     assert told["standby-main-live"] == "controlled by pid 7 on desk-1 (run, since now)"

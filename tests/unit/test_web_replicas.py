@@ -11,20 +11,20 @@ import pytest
 from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.core.events import Event, LeaseEnded, LeaseTaken, LockAwaited, StateAwaited
-from reconciler.core.model import Environment, Kind
-from reconciler.core.monitoring.runtime import Vitals
-from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
-from reconciler.core.problems import printable
-from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, Replica, Roster, account_key
+from reconciler.core.events import Event, LeaseEnded, LeaseTaken, StateFailed, StateLockTimedOut
+from reconciler.core.model import Environment, ExchangeKind
+from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
+from reconciler.core.problems import escape_unprintable
+from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, LeaseTable, Replica, lease_name
 from reconciler.render.status import status_text
 from reconciler.schema_files import load_schema
-from reconciler.web.latest_state import Board, Together, Watched
+from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.render import page_html
 from reconciler.web.page.view_model import NOBODY, page_view
 from reconciler.web.probes import ready_checks, startup_checks
-from reconciler.web.status_api import look, status_answer
+from reconciler.web.status_api import account_status, status_response
 from tests.support.example_accounts import NOW as SHARED_NOW
 from tests.support.example_accounts import WALL as SHARED_WALL
 from tests.support.example_accounts import shared
@@ -33,21 +33,23 @@ from tests.unit.report_samples import HOSTILE
 from tests.unit.runtime_world import INTERVAL_S, WALL, board, compared, fresh, having, wall_at
 
 ME, OTHER = Replica("1", "pod-1", 7), Replica("2", "pod-2", 8)
-MAIN, DESK, NEW = (account_key(name, Environment.LIVE, Kind.OKX) for name in ("main", "desk", "new"))
+MAIN, DESK, NEW = (lease_name(name, Environment.LIVE, ExchangeKind.OKX) for name in ("main", "desk", "new"))
 KEEPS = frozenset({MAIN, DESK, NEW})
 BOTH = {"1": KEEPS, "2": KEEPS}
 STARTED = replace(fresh(), started=True)
-AWAY = StateAwaited("state-unavailable", "the connection was lost", NOW + 1)
+AWAY = StateFailed("state-unavailable", "the connection was lost", NOW + 1)
 
 
-def sharing(*mine: Vitals, owners: dict[str, str], heard: bool = True, trouble: str = "") -> Board:
+def sharing(
+    *mine: AccountRuntime, owners: dict[str, str], heard: bool = True, trouble: str = ""
+) -> LatestState:
     """Return the board of a process that keeps ``mine``, of what it heard just now."""
     made = board()
-    roster = Roster({"1": ME, "2": OTHER}, BOTH, owners)
+    roster = LeaseTable({"1": ME, "2": OTHER}, BOTH, owners)
     good_until = NOW + LEASE_TTL_S if heard else float("-inf")
-    made.together = Together(ME, KEEPS, roster if heard else None, good_until, trouble)
+    made.replica = ReplicaStatus(ME, KEEPS, roster if heard else None, good_until, trouble)
     for one in mine:
-        made.put(f"{one.desired.account}/live", Watched(one, INTERVAL_S, owner=ME))
+        made.put(f"{one.desired.account}/live", AccountSnapshot(one, INTERVAL_S, owner=ME))
     return made
 
 
@@ -56,9 +58,9 @@ ALL_ELSEWHERE = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"})
 UNHEARD = sharing(owners={}, heard=False)
 
 
-def failed(made: Board, *, now: float = NOW) -> dict[str, str]:
+def failed(made: LatestState, *, now: float = NOW) -> dict[str, str]:
     checks = (*ready_checks(made, answers=True, now=now), *startup_checks(made, now=now))
-    return {check.name: check.told for check in checks if not check.passed}
+    return {check.name: check.message for check in checks if not check.passed}
 
 
 def test_who_keeps_nothing_while_others_keep_everything_is_ready_and_started() -> None:
@@ -102,16 +104,16 @@ def test_where_nothing_is_kept_by_anybody_nothing_is_protected(
     keeps: tuple[str, ...], owners: dict[str, str], expected: dict[str, str]
 ) -> None:
     made = sharing(owners=owners)
-    assert made.together is not None
-    made.together = replace(made.together, keeps=frozenset(keeps))
+    assert made.replica is not None
+    made.replica = replace(made.replica, configured=frozenset(keeps))
     assert failed(made) == expected
 
 
-class Racing(Board):
+class Racing(LatestState):
     """A board that is written to while it is read: before its n-th read whatever is due by then."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("unkept", "together", "_accounts"):
+        if name in ("unloaded", "replica", "_accounts"):
             clock = super().__getattribute__("version")
             clock()
         return super().__getattribute__(name)
@@ -121,12 +123,12 @@ class Racing(Board):
 def test_a_file_that_comes_while_a_probe_looks_lets_it_never_pass(due: tuple[int, int, int]) -> None:
     """A run shows the account's settings, then that nobody waits for them, then the account."""
     waiting = sharing(owners={DESK: "2"})
-    assert waiting.together is not None
-    before = replace(waiting.together, keeps=frozenset({DESK}))
-    unprotected = {"main/live": Watched(fresh(), INTERVAL_S, owner=ME)}
+    assert waiting.replica is not None
+    before = replace(waiting.replica, configured=frozenset({DESK}))
+    unprotected = {"main/live": AccountSnapshot(fresh(), INTERVAL_S, owner=ME)}
     steps: list[tuple[str, object]] = [
-        ("together", replace(before, keeps=frozenset({DESK, MAIN}))),
-        ("unkept", NOTHING),
+        ("replica", replace(before, configured=frozenset({DESK, MAIN}))),
+        ("unloaded", NONE),
         ("_accounts", unprotected),
     ]
     reads = count()
@@ -137,7 +139,7 @@ def test_a_file_that_comes_while_a_probe_looks_lets_it_never_pass(due: tuple[int
             if when == at:
                 object.__setattr__(made, name, value)
 
-    made = Racing("", WALL, Unkept(("mmp.yaml",)), together=before)
+    made = Racing("", WALL, UnloadedFiles(("mmp.yaml",)), replica=before)
     object.__setattr__(made, "version", write)
     assert not all(check.passed for check in startup_checks(made, now=NOW))
 
@@ -145,33 +147,33 @@ def test_a_file_that_comes_while_a_probe_looks_lets_it_never_pass(due: tuple[int
 def test_a_state_that_an_account_cannot_use_is_not_ready_until_it_can() -> None:
     away = having(STARTED, AWAY)
     assert failed(board(away)) == {"state": "the connection was lost"}
-    assert failed(board(having(away, LockAwaited("pid 7 holds it")))) == {}
+    assert failed(board(having(away, StateLockTimedOut("pid 7 holds it")))) == {}
 
 
 def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
     made = board()
     assert failed(made)["state"] == "it is not open yet"
-    made.trouble = "the server is away"
+    made.error = "the server is away"
     assert failed(made)["state"] == "the server is away"
 
 
 def test_what_a_server_says_is_told_in_one_line() -> None:
     made = board()
-    made.trouble = HOSTILE
+    made.error = HOSTILE
     silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, trouble=HOSTILE)
     unheard = sharing(owners={}, heard=False, trouble=HOSTILE)
     lost = board(having(STARTED, replace(AWAY, message=HOSTILE)))
     for one in (made, silent, unheard, lost):
         told = failed(one, now=NOW + LEASE_TTL_S)
-        assert printable(HOSTILE) in told.values()
+        assert escape_unprintable(HOSTILE) in told.values()
         assert [line for line in told.values() if not line.isprintable()] == []
 
 
 # ---- the status ------------------------------------------------------------------------------------
 
 
-def served(made: Board) -> Any:
-    answer = status_answer(made, now=NOW + 2, wall=wall_at(NOW + 2))
+def served(made: LatestState) -> Any:
+    answer = status_response(made, now=NOW + 2, wall=wall_at(NOW + 2))
     assert answer.status == 200
     document = json.loads(answer.body)
     Draft202012Validator(load_schema("status")).validate(document)
@@ -194,36 +196,40 @@ def test_a_status_has_the_accounts_kept_here_and_who_keeps_the_others() -> None:
 
 def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
     made = sharing(STARTED, owners={MAIN: "1", DESK: "2", NEW: "2"})
-    assert made.together is not None
-    assert made.together.roster is not None
+    assert made.replica is not None
+    assert made.replica.leases is not None
     assert "unable" not in served(made)
     assert counted(made)["mmp_unable_accounts"] == 0
     abilities = {"1": Ability({NEW: None, DESK: 21.0}), "2": Ability({MAIN: None})}
-    made.together = replace(made.together, roster=replace(made.together.roster, abilities=abilities))
+    made.replica = replace(made.replica, leases=replace(made.replica.leases, abilities=abilities))
     assert served(made)["unable"] == [
         {"account": "desk", "environment": "live"},
         {"account": "new", "environment": "live"},
     ]
     assert counted(made)["mmp_unable_accounts"] == 2
-    told = page_view(made, now=NOW, wall=WALL).elsewhere_told
+    told = page_view(made, now=NOW, wall=WALL).remote_text
     assert told.endswith("It cannot serve 2 accounts now: not read live, or the key is refused here.")
 
 
 def test_who_keeps_nothing_still_tells_who_does() -> None:
     document = served(ALL_ELSEWHERE)
     assert (document["statuses"], len(document["elsewhere"])) == ([], 3)
-    assert status_answer(UNHEARD, now=NOW, wall=WALL).status == 503
+    assert status_response(UNHEARD, now=NOW, wall=WALL).status == 503
 
 
 def test_an_account_on_its_way_from_here_is_nobody_s() -> None:
     """The newest roster still has it as ours, and it is not kept any more."""
     leaving = sharing(owners={MAIN: "1", DESK: "2", NEW: "2"})
-    assert leaving.elsewhere() == (("desk", "live", OTHER), ("main", "live", None), ("new", "live", OTHER))
+    assert leaving.remote_accounts() == (
+        ("desk", "live", OTHER),
+        ("main", "live", None),
+        ("new", "live", OTHER),
+    )
 
 
 def test_the_text_of_a_status_tells_who_keeps_the_account() -> None:
     (watched,) = SHARED.accounts()
-    status = look(watched, now=NOW, wall=WALL).status
+    status = account_status(watched, now=NOW, wall=WALL).status
     assert "kept by pod-1 (pid 7)" in status_text(status)
     assert "kept by" not in status_text(replace(status, owner=None))
     hostile = replace(status, owner=Replica("1", HOSTILE, 7))
@@ -239,7 +245,7 @@ def values(made: Metrics) -> dict[str, float]:
     return {sample.name: sample.value for family in found for sample in family.samples}
 
 
-def counted(made: Board, *events: Event) -> dict[str, float]:
+def counted(made: LatestState, *events: Event) -> dict[str, float]:
     metrics = Metrics(made, now=lambda: NOW, wall=lambda: WALL)
     for event in events:
         metrics.observe(("main", "live"), event)
@@ -282,9 +288,9 @@ def test_a_failure_that_is_about_no_account_is_counted_too() -> None:
 def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
     page = page_view(SHARED, now=NOW, wall=WALL)
     assert page.accounts[0].place.endswith("kept by pod-1 (pid 7)")
-    assert [line.name for line in page.elsewhere] == ["new (live)", "desk (live)"]
-    assert page.elsewhere[1].told == "kept by pod-2 (pid 8)"
-    assert page.elsewhere_told == "This is pod-1 (pid 7): it keeps 1 account. 2 replicas share them out."
+    assert [line.name for line in page.remote] == ["new (live)", "desk (live)"]
+    assert page.remote[1].text == "kept by pod-2 (pid 8)"
+    assert page.remote_text == "This is pod-1 (pid 7): it keeps 1 account. 2 replicas share them out."
 
 
 @pytest.mark.parametrize(
@@ -301,9 +307,9 @@ def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
     theirs: int, free: int, shown: int, folded: int, told: str
 ) -> None:
     page = page_view(shared(2, theirs, free), now=SHARED_NOW, wall=SHARED_WALL)
-    assert (len(page.elsewhere), len(page.elsewhere_more)) == (shown, folded)
-    assert page.elsewhere_more_told == told
-    assert all(line.told == NOBODY for line in page.elsewhere[:free])
+    assert (len(page.remote), len(page.remote_more)) == (shown, folded)
+    assert page.remote_more_text == told
+    assert all(line.text == NOBODY for line in page.remote[:free])
 
 
 def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:
@@ -328,7 +334,7 @@ def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
 
 def test_a_page_says_when_the_state_is_not_reached() -> None:
     made = sharing(STARTED, owners={MAIN: "1"}, trouble="the server is away")
-    told = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).elsewhere_told
+    told = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).remote_text
     assert told == (
         "The state is not reached: the server is away. Nothing is begun here until it is."
         " Who keeps what is as last heard."
@@ -340,29 +346,29 @@ def test_a_page_says_when_the_state_is_not_reached() -> None:
 
 def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
     made = board()
-    made.trouble = f"the server {HOSTILE}"
+    made.error = f"the server {HOSTILE}"
     page = page_view(made, now=NOW, wall=WALL)
     assert page.headline.sentence == "Not known yet: the state is not reached."
-    assert page.trouble.startswith("The state cannot be used now, so nothing is sent: the server ")
+    assert page.error.startswith("The state cannot be used now, so nothing is sent: the server ")
     html = page_html(made, now=NOW, wall=WALL)
     assert "\x1b" not in html
     assert "The state cannot be used now" in html
-    assert page_view(board(STARTED), now=NOW, wall=WALL).trouble == ""
+    assert page_view(board(STARTED), now=NOW, wall=WALL).error == ""
 
 
 def test_without_sharing_the_page_does_not_speak_of_it() -> None:
     page = page_view(board(STARTED), now=NOW, wall=WALL)
-    assert (page.elsewhere, page.elsewhere_told) == ((), "")
+    assert (page.remote, page.remote_text) == ((), "")
     assert "Who keeps what" not in page_html(board(STARTED), now=NOW, wall=WALL)
     assert "kept by" not in page.accounts[0].place
 
 
 def test_hostile_names_of_hosts_stay_text() -> None:
     made = sharing(STARTED, owners={MAIN: "1", DESK: "2"}, trouble=HOSTILE)
-    assert made.together is not None
-    assert made.together.roster is not None
+    assert made.replica is not None
+    assert made.replica.leases is not None
     evil = {"1": ME, "2": Replica("2", "<script>alert(1)</script>", 8)}
-    made.together = replace(made.together, roster=replace(made.together.roster, replicas=evil))
+    made.replica = replace(made.replica, leases=replace(made.replica.leases, replicas=evil))
     html = page_html(made, now=NOW, wall=WALL)
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; (pid 8)" in html

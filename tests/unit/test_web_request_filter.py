@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.errors import UsageError
-from reconciler.web.request_filter import Guard, Listen, RequestInfo, parse_listen
+from reconciler.web.request_filter import Listen, RequestFilter, RequestInfo, parse_listen
 
 LISTEN = [
     ("127.0.0.1:9464", "127.0.0.1", 9464),
@@ -98,15 +98,15 @@ ADDRESSES = ["10.1.2.3", "10.1.2.3:9464", "192.168.0.9", "[2001:db8::1]:9464", "
 MACHINE = "desk-1"
 
 
-def guard(bound: str, *names: str) -> Guard:
-    return Guard([bound], names, machine=MACHINE)
+def guard(bound: str, *names: str) -> RequestFilter:
+    return RequestFilter([bound], names, machine=MACHINE)
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1", "::1", "10.1.2.3", "0.0.0.0", "::", "2001:db8::1"])
 def test_loopback_is_always_ours_and_a_foreign_name_never(bound: str) -> None:
     own = guard(bound)
-    assert [host for host in [*LOOPBACK, LOOPBACK_MAPPED] if not own.is_ours([host])] == []
-    assert [host for host in FOREIGN if own.is_ours([host])] == []
+    assert [host for host in [*LOOPBACK, LOOPBACK_MAPPED] if not own.host_allowed([host])] == []
+    assert [host for host in FOREIGN if own.host_allowed([host])] == []
 
 
 @pytest.mark.parametrize(
@@ -122,21 +122,21 @@ def test_loopback_is_always_ours_and_a_foreign_name_never(bound: str) -> None:
     ],
 )
 def test_addresses_are_ours_as_far_as_they_are_listened_at(bound: str, ours: list[str]) -> None:
-    assert [host for host in ADDRESSES if guard(bound).is_ours([host])] == ours
+    assert [host for host in ADDRESSES if guard(bound).host_allowed([host])] == ours
     everywhere = bound in ("0.0.0.0", "::")
-    assert guard(bound).is_ours([f"{MACHINE.upper()}:9464"]) == everywhere
+    assert guard(bound).host_allowed([f"{MACHINE.upper()}:9464"]) == everywhere
 
 
 def test_names_given_are_ours() -> None:
     named = guard("127.0.0.1", "mmp.trading.svc")
-    assert named.is_ours(["MMP.trading.svc:9464"])
-    assert not named.is_ours(["other.trading.svc:9464"])
-    assert not named.is_ours(["[mmp.trading.svc]"])
+    assert named.host_allowed(["MMP.trading.svc:9464"])
+    assert not named.host_allowed(["other.trading.svc:9464"])
+    assert not named.host_allowed(["[mmp.trading.svc]"])
 
 
 @pytest.mark.parametrize("hosts", [[], ["localhost", "localhost"], ["localhost", "evil.example"]])
 def test_one_host_header_and_no_other_number(hosts: list[str]) -> None:
-    assert not guard("0.0.0.0").is_ours(hosts)
+    assert not guard("0.0.0.0").host_allowed(hosts)
 
 
 def asking(method: str, target: str) -> RequestInfo:
@@ -167,6 +167,6 @@ GOOD = RequestInfo("GET", "/livez", ["127.0.0.1:9464"], has_body=False)
 def test_a_request_is_refused_for_the_first_thing_that_is_wrong(
     asked: RequestInfo, status: int | None
 ) -> None:
-    refusal = guard("127.0.0.1").refusal(asked)
+    refusal = guard("127.0.0.1").rejection(asked)
     assert (refusal.status if refusal else None) == status
     assert refusal is None or ("\n" not in refusal.why and refusal.why)

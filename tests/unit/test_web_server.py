@@ -19,7 +19,7 @@ from reconciler.errors import MmpError
 from reconciler.web.connection import DEADLINE_S
 from reconciler.web.http_head import MAX_HEAD_BYTES
 from reconciler.web.request_filter import Listen, parse_listen
-from reconciler.web.responses import HEADERS, Answer, Query, Route, json_answer, text_answer
+from reconciler.web.responses import HEADERS, Query, Response, Route, json_response, text_response
 from reconciler.web.server import MAX_CONNECTIONS, Server, start_server
 from tests.support.hostile_clients import attacked
 
@@ -34,26 +34,26 @@ LOCAL = Listen("127.0.0.1", 0)
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
 
-async def live(query: Query) -> Answer:
-    return text_answer(200, "verbose" if query.verbose else "ok")
+async def live(query: Query) -> Response:
+    return text_response(200, "verbose" if query.verbose else "ok")
 
 
-async def document(query: Query) -> Answer:
-    return json_answer(200, {"told": "naïve"})
+async def document(query: Query) -> Response:
+    return json_response(200, {"told": "naïve"})
 
 
-async def large(query: Query) -> Answer:
-    return Answer(200, LARGE_BODY)
+async def large(query: Query) -> Response:
+    return Response(200, LARGE_BODY)
 
 
-async def broken(query: Query) -> Answer:
+async def broken(query: Query) -> Response:
     raise RuntimeError("a secret")
 
 
-async def held(query: Query) -> Answer:
+async def held(query: Query) -> Response:
     """Answer late: like a probe while the loops are busy, or a page that takes long to render."""
     await asyncio.sleep(2.0)
-    return text_answer(200, "at last")
+    return text_response(200, "at last")
 
 
 ROUTES: Mapping[str, Route] = {

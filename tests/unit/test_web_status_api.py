@@ -19,24 +19,24 @@ from reconciler.core.events import (
     ExchangeFailed,
     Identified,
     LiveReadDone,
-    LockAwaited,
-    Parked,
+    SettingRejected,
+    StateLockTimedOut,
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
-from reconciler.core.monitoring.runtime import FileState, Vitals
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.plan import Rules
+from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
 from reconciler.core.published_status import too_old
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.read import read_document
 from reconciler.render.status import status_document
 from reconciler.schema_files import load_schema
-from reconciler.web.latest_state import Board
-from reconciler.web.status_api import look, status_answer
+from reconciler.web.latest_state import LatestState
+from reconciler.web.status_api import account_status, status_response
 from tests.unit.builders import BTC, ETH, NOW, confirmed
 from tests.unit.report_samples import HOSTILE, KNOWN, LEDGERS, LIVE
 from tests.unit.runtime_world import WALL, A, board, compared, fresh, having, wall_at
@@ -45,28 +45,33 @@ pytestmark = pytest.mark.unmeasured
 
 DOWN = ExchangeFailed("reading live settings", Reply(ReplyClass.NO_ANSWER, "timeout", HOSTILE), NOW + 4)
 STOPPED = ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50119"), None)
-PARKED = Parked(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)
+PARKED = SettingRejected(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)
 WRONG = problem(Code.UNKNOWN_KEY, "mmp.yaml", HOSTILE.replace("\r\n", " "), "did you mean it?", line=3)
 FILE = FileState("mmp.yaml", "1" * 64, WALL, WALL + timedelta(seconds=9), (WRONG,))
 
-TROUBLES: list[tuple[Event, ...]] = [(), (DOWN,), (STOPPED, LockAwaited(HOSTILE)), (PARKED, DOWN, DOWN)]
+TROUBLES: list[tuple[Event, ...]] = [
+    (),
+    (DOWN,),
+    (STOPPED, StateLockTimedOut(HOSTILE)),
+    (PARKED, DOWN, DOWN),
+]
 
 
-def states() -> Iterator[Vitals]:
+def states() -> Iterator[AccountRuntime]:
     """Yield an account in every combination of what is on record, live, and gone wrong."""
     for known, rows, ledger, troubles in product(KNOWN, LIVE, LEDGERS, TROUBLES):
         shown = LIVE[rows]
         reads: tuple[Event, ...] = ()
         if shown is not None:
             reads = (LiveReadDone(LiveRead(NOW - 1, shown)),)
-        rules = Rules(paused=frozenset({ETH}))
+        rules = PlanConstraints(paused=frozenset({ETH}))
         event = compared(KNOWN[known], shown, ledger=LEDGERS[ledger], rules=rules)
         vitals = having(fresh(), Identified("446556540", None), *reads, event, *troubles)
         yield replace(vitals, pauses=(Pause(ETH, HOSTILE, WALL, None),), config=FILE, policy=FILE)
 
 
-def served(made: Board, *, now: float = NOW + 2) -> tuple[int, Any]:
-    answer = status_answer(made, now=now, wall=wall_at(now))
+def served(made: LatestState, *, now: float = NOW + 2) -> tuple[int, Any]:
+    answer = status_response(made, now=now, wall=wall_at(now))
     return answer.status, json.loads(answer.body)
 
 
@@ -82,9 +87,9 @@ def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
         status, document = served(board(vitals))
         assert (status, errors(document)) == (200, [])
         watch = document.pop("watch")
-        assert watch["troubles"] or not vitals.troubles
+        assert watch["troubles"] or not vitals.errors
         (watched,) = board(vitals).accounts()
-        there = look(watched, now=NOW + 2, wall=wall_at(NOW + 2))
+        there = account_status(watched, now=NOW + 2, wall=wall_at(NOW + 2))
         assert document.pop("in_sync") == (there.status.in_sync and watch["standing"] != "unknown")
         written = json.loads(json.dumps(status_document(there.status)))
         assert document == {key: value for key, value in written.items() if key != "in_sync"}
@@ -141,11 +146,11 @@ def test_a_plan_can_be_made_against_it() -> None:
     row = LiveRow(A)
     event = compared(KNOWN["in sync"], {BTC: row, ETH: row})
     vitals = having(fresh(), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, {BTC: row})), event)
-    body = status_answer(board(vitals), now=NOW + 2, wall=wall_at(NOW + 2)).body
+    body = status_response(board(vitals), now=NOW + 2, wall=wall_at(NOW + 2)).body
     (snapshot,) = read_snapshots(read_document(body, "it", "status", "statuses"), "it")
     assert too_old(snapshot, wall_at(NOW + 3), timedelta(minutes=1)) is None
     assert snapshot.families[BTC].live == row
-    body = status_answer(board(fresh()), now=NOW, wall=WALL).body
+    body = status_response(board(fresh()), now=NOW, wall=WALL).body
     (snapshot,) = read_snapshots(read_document(body, "it", "status", "statuses"), "it")
     assert too_old(snapshot, WALL, timedelta(minutes=1)) is not None
 
@@ -161,7 +166,7 @@ def test_times_are_the_walls_of_their_instants() -> None:
 
 
 def test_another_process_that_controls_the_account_is_named() -> None:
-    elsewhere = ControlledElsewhere(Holder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
+    elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
     event = compared(KNOWN["in sync"], LIVE["as desired"])
     _, document = served(board(having(fresh(), elsewhere, event)))
     assert (errors(document), document["controller"]) == (

@@ -16,16 +16,16 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.monitoring.alerts import Severity
+from reconciler.core.monitoring.alerts import AlertSeverity
 from reconciler.notify.retry import (
     MAX_TRIES,
     MAX_WAIT_S,
     RETRIED,
-    Answer,
-    next_wait_s,
+    DeliveryResult,
+    retry_delay_s,
 )
 from reconciler.notify.target import MAX_URL_CHARS, parse_target
-from reconciler.notify.webhook_sender import JOIN_S, MAX_WAITING, Notifier
+from reconciler.notify.webhook_sender import JOIN_S, MAX_WAITING, WebhookSender
 from tests.support.webhook import OK, Reply, Webhook, eventually, webhook
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -87,8 +87,8 @@ def test_an_address_that_will_not_do_is_refused_without_repeating_it(text: str) 
 
 def test_every_answer_is_tried_again_or_not_by_what_it_means() -> None:
     for status, tries in product((None, *range(100, 600)), range(1, MAX_TRIES + 2)):
-        answer = Answer(status)
-        wait_s = next_wait_s(tries, answer, WALL)
+        answer = DeliveryResult(status)
+        wait_s = retry_delay_s(tries, answer, WALL)
         patient = status is None or status >= 500 or status in RETRIED
         assert (wait_s is not None) == (patient and tries < MAX_TRIES), (status, tries)
         assert wait_s is None or wait_s == 2.0 ** (tries - 1)
@@ -117,8 +117,8 @@ def test_every_answer_is_tried_again_or_not_by_what_it_means() -> None:
     ],
 )
 def test_a_retry_after_is_honoured_within_a_bound(header: str, wait_s: float) -> None:
-    assert next_wait_s(1, Answer(429, retry_after=header), WALL) == wait_s
-    assert next_wait_s(1, Answer(503, retry_after=header), WALL) == wait_s
+    assert retry_delay_s(1, DeliveryResult(429, retry_after=header), WALL) == wait_s
+    assert retry_delay_s(1, DeliveryResult(503, retry_after=header), WALL) == wait_s
 
 
 # ---- the thread ----------------------------------------------------------------------------------
@@ -142,9 +142,9 @@ class Told:
 
 
 @contextmanager
-def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[Notifier, Told]]:
+def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[WebhookSender, Told]]:
     told = Told()
-    notifier = Notifier(
+    notifier = WebhookSender(
         [parse_target(target) for target in targets], told.say, timeout_s=timeout_s, sleep=told.sleep
     )
     notifier.start()
@@ -156,7 +156,7 @@ def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[Notifier,
         assert TOKEN not in str(told.lines)
 
 
-def notice(number: int = 0, severity: Severity = Severity.CRITICAL) -> dict[str, object]:
+def notice(number: int = 0, severity: AlertSeverity = AlertSeverity.CRITICAL) -> dict[str, object]:
     told = {"kind": "frozen", "severity": severity.value, "text": f"é {number}", "count": number}
     return {"format": "mmp/notice/1", **told}
 
@@ -277,7 +277,7 @@ def test_handing_over_never_waits_and_what_is_too_much_is_dropped_oldest_first_a
 def test_of_too_many_the_mildest_make_way_and_of_those_the_oldest(seed: int) -> None:
     chance = random.Random(seed)
     weights = [(1, 1, 8), (8, 1, 1), (0, 8, 1), (1, 0, 0)][seed]
-    severities = chance.choices(list(Severity), weights, k=MAX_WAITING + 50)
+    severities = chance.choices(list(AlertSeverity), weights, k=MAX_WAITING + 50)
     with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, told):
         notifier.post(notice(-1))
         eventually(lambda: hook.arrived)
@@ -285,7 +285,8 @@ def test_of_too_many_the_mildest_make_way_and_of_those_the_oldest(seed: int) -> 
             notifier.post(notice(number, severity))
         eventually(lambda: told.events().count("notice delivered") == MAX_WAITING + 1)
         worst = sorted(
-            range(len(severities)), key=lambda number: (list(Severity).index(severities[number]), -number)
+            range(len(severities)),
+            key=lambda number: (list(AlertSeverity).index(severities[number]), -number),
         )
         assert numbers(hook) == [-1, *sorted(worst[:MAX_WAITING])]
 
@@ -315,7 +316,7 @@ def test_stopping_delivers_what_waits() -> None:
 def test_stopping_gives_each_one_more_try_and_no_more() -> None:
     with webhook(Reply(500)) as hook:
         told = Told()
-        notifier = Notifier([parse_target(hook.url())], told.say)
+        notifier = WebhookSender([parse_target(hook.url())], told.say)
         notifier.start()
         notifier.post(notice(1))
         notifier.post(notice(2))

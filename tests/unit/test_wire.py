@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from reconciler.core.model import Environment, Kind, Quantity, Setting, parse_family
+from reconciler.core.model import Environment, ExchangeKind, Quantity, Setting, parse_family
 from reconciler.errors import Exit, UsageError
 from reconciler.okx import wire
 from reconciler.okx.credentials import Credentials
@@ -121,19 +121,22 @@ def test_headers_never_show_a_value() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (DEFAULT_BASE_URL, BaseUrl("https://openapi.okx.com", "openapi.okx.com", Kind.OKX)),
-        *[(f"https://{host}", BaseUrl(f"https://{host}", host, Kind.OKX)) for host in sorted(KNOWN_HOSTS)],
-        ("https://www.okx.com/", BaseUrl("https://www.okx.com", "www.okx.com", Kind.OKX)),
-        ("HTTPS://WWW.OKX.COM:8443", BaseUrl("https://www.okx.com:8443", "www.okx.com", Kind.OKX)),
+        (DEFAULT_BASE_URL, BaseUrl("https://openapi.okx.com", "openapi.okx.com", ExchangeKind.OKX)),
+        *[
+            (f"https://{host}", BaseUrl(f"https://{host}", host, ExchangeKind.OKX))
+            for host in sorted(KNOWN_HOSTS)
+        ],
+        ("https://www.okx.com/", BaseUrl("https://www.okx.com", "www.okx.com", ExchangeKind.OKX)),
+        ("HTTPS://WWW.OKX.COM:8443", BaseUrl("https://www.okx.com:8443", "www.okx.com", ExchangeKind.OKX)),
         (
             "https://proxy.desk.example",
-            BaseUrl("https://proxy.desk.example", "proxy.desk.example", Kind.OKX),
+            BaseUrl("https://proxy.desk.example", "proxy.desk.example", ExchangeKind.OKX),
         ),
-        ("http://127.0.0.1:8080", BaseUrl("http://127.0.0.1:8080", "127.0.0.1", Kind.SIMULATOR)),
-        ("http://127.9.8.7/", BaseUrl("http://127.9.8.7", "127.9.8.7", Kind.SIMULATOR)),
-        ("http://localhost:1", BaseUrl("http://localhost:1", "localhost", Kind.SIMULATOR)),
-        ("http://[::1]:8080", BaseUrl("http://[::1]:8080", "::1", Kind.SIMULATOR)),
-        ("https://127.0.0.1:8443", BaseUrl("https://127.0.0.1:8443", "127.0.0.1", Kind.SIMULATOR)),
+        ("http://127.0.0.1:8080", BaseUrl("http://127.0.0.1:8080", "127.0.0.1", ExchangeKind.SIMULATOR)),
+        ("http://127.9.8.7/", BaseUrl("http://127.9.8.7", "127.9.8.7", ExchangeKind.SIMULATOR)),
+        ("http://localhost:1", BaseUrl("http://localhost:1", "localhost", ExchangeKind.SIMULATOR)),
+        ("http://[::1]:8080", BaseUrl("http://[::1]:8080", "::1", ExchangeKind.SIMULATOR)),
+        ("https://127.0.0.1:8443", BaseUrl("https://127.0.0.1:8443", "127.0.0.1", ExchangeKind.SIMULATOR)),
     ],
 )
 def test_an_address_is_understood(text: str, expected: BaseUrl) -> None:

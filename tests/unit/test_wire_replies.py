@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import AccountInfo, LiveRead, LiveRow, Quantity, Setting, parse_family
-from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, judge
+from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, interpret_reply
 from reconciler.okx import replies
 from reconciler.okx.codes import TABLE
 from reconciler.okx.credentials import Credentials
@@ -175,7 +175,7 @@ def test_the_key_id_in_a_message_is_masked() -> None:
 def test_only_one_row_that_echoes_what_was_sent_is_applied(rows: list[object], applied: bool) -> None:
     reply = set_reply(envelope(*rows))
     assert reply.reply_class is ReplyClass.ACCEPTED
-    status = judge(BTC, SENT, reply).status
+    status = interpret_reply(BTC, SENT, reply).status
     assert status is (AttemptStatus.APPLIED if applied else AttemptStatus.UNKNOWN)
 
 
@@ -204,7 +204,7 @@ def test_an_acceptance_that_is_no_acknowledgement_says_what_came(body: bytes, sa
     assert (reply.reply_class, reply.code) == (ReplyClass.ACCEPTED, "0")
     assert reply.message.startswith("accepted, but the reply does not repeat what was sent: ")
     assert says in reply.message
-    assert judge(BTC, SENT, reply).status is AttemptStatus.UNKNOWN
+    assert interpret_reply(BTC, SENT, reply).status is AttemptStatus.UNKNOWN
 
 
 def result(

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.change_direction import LESS_SAFE, direction
-from reconciler.core.events import ControlledElsewhere, Parked
+from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import Family, LiveRow, Pause
-from reconciler.core.monitoring.runtime import FileState, Outage, Vitals
-from reconciler.core.plan import Action, Because, Change, Reason
-from reconciler.core.problems import foremost
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
+from reconciler.core.plan import Action, Change, HoldReason, Reason
+from reconciler.core.problems import first_error
 from reconciler.core.reply import Reply
 
 UNREACHABLE_AFTER_S = 60.0
@@ -39,13 +39,13 @@ LATE_AFTER_S = 15.0
 """A change is told of when it is not in force so long after it should have been."""
 
 
-class Kind(StrEnum):
+class AlertKind(StrEnum):
     """What holds. Each is told when it begins and when it is over; PROTECTED is never over."""
 
     OUT_OF_SYNC = "out-of-sync"
     FROZEN = "frozen"
     REJECTED = "rejected"
-    FIGHT = "fight"
+    CONTESTED = "fight"
     KEY_PROBLEM = "key-problem"
     UNREACHABLE = "unreachable"
     CONFIG_REJECTED = "config-rejected"
@@ -56,7 +56,7 @@ class Kind(StrEnum):
     PROTECTED = "protected"
 
 
-class Severity(StrEnum):
+class AlertSeverity(StrEnum):
     """How bad it is. CRITICAL: there is less protection than desired, or nothing can be written."""
 
     CRITICAL = "critical"
@@ -64,7 +64,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-class Topic(StrEnum):
+class AlertTopic(StrEnum):
     """What a story is about; at most one thing holds of each topic (of each family), the worst."""
 
     FAMILY = "family"
@@ -77,10 +77,10 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Key:
+class AlertKey:
     """A topic, and which family it is of: "" for what is about the whole account."""
 
-    topic: Topic
+    topic: AlertTopic
     family: str = ""
 
 
@@ -91,10 +91,10 @@ class StateTrouble:
     message: str
 
 
-About = (
+AlertSubject = (
     Change
     | LiveRow
-    | Parked
+    | SettingRejected
     | Pause
     | Outage
     | Reply
@@ -110,31 +110,31 @@ how many families there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Alert:
     """One thing that holds. ``code`` says more closely what; ``patience_s``: how long it may, untold."""
 
-    kind: Kind
-    severity: Severity
+    kind: AlertKind
+    severity: AlertSeverity
     code: str
-    about: About
-    patience_s: float = 0.0
+    about: AlertSubject
+    for_s: float = 0.0
 
     @property
-    def mark(self) -> tuple[str, str, str]:
+    def identity(self) -> tuple[str, str, str]:
         """What makes this condition news while another one of its topic is told already."""
         return self.kind, self.severity, self.code
 
 
-Conditions = Mapping[Key, Condition]
+Alerts = Mapping[AlertKey, Alert]
 
 
-def conditions(vitals: Vitals) -> Conditions:
+def active_alerts(vitals: AccountRuntime) -> Alerts:
     """Return everything that holds, by key."""
     return {
         **_families(vitals),
         **_exchange(vitals),
-        **_file(Topic.CONFIG, Kind.CONFIG_REJECTED, vitals.config),
-        **_file(Topic.POLICY, Kind.POLICY_REJECTED, vitals.policy),
+        **_file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, vitals.config),
+        **_file(AlertTopic.POLICY, AlertKind.POLICY_REJECTED, vitals.policy),
         **_state(vitals),
         **_standby(vitals),
         **_start(vitals),
@@ -148,13 +148,15 @@ def less_protected(change: Change) -> bool:
     return direction(change.wanted, change.in_force) in LESS_SAFE
 
 
-def _families(vitals: Vitals) -> dict[Key, Condition]:
-    changes = vitals.believed.plan.changes if vitals.believed else ()
+def _families(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
+    changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
     differing = {change.family: _differs(change, vitals) for change in changes if _counts(change)}
-    fought = {pause.family: _fought(pause, vitals) for pause in vitals.pauses if pause.fought is not None}
+    fought = {
+        pause.family: _fought(pause, vitals) for pause in vitals.pauses if pause.contested is not None
+    }
     frozen = {family: _frozen(row) for family, row in _frozen_until_reset(vitals)}
     worst_last = {**differing, **fought, **frozen}
-    return {Key(Topic.FAMILY, family): one for family, one in sorted(worst_last.items())}
+    return {AlertKey(AlertTopic.FAMILY, family): one for family, one in sorted(worst_last.items())}
 
 
 def _counts(change: Change) -> bool:
@@ -162,13 +164,13 @@ def _counts(change: Change) -> bool:
     return change.action is not Action.ADOPT or change.known_at is not None
 
 
-def _differs(change: Change, vitals: Vitals) -> Condition:
-    severity = Severity.CRITICAL if less_protected(change) else Severity.WARNING
-    parked = vitals.parked.get(change.family)
-    if change.because is Because.REJECTED and parked is not None:
-        return Condition(Kind.REJECTED, severity, parked.reply.code, parked)
+def _differs(change: Change, vitals: AccountRuntime) -> Alert:
+    severity = AlertSeverity.CRITICAL if less_protected(change) else AlertSeverity.WARNING
+    parked = vitals.rejected.get(change.family)
+    if change.because is HoldReason.REJECTED and parked is not None:
+        return Alert(AlertKind.REJECTED, severity, parked.reply.code, parked)
     code = change.because or change.reason
-    return Condition(Kind.OUT_OF_SYNC, severity, code.value, change, _patience_s(change))
+    return Alert(AlertKind.OUT_OF_SYNC, severity, code.value, change, _patience_s(change))
 
 
 def _patience_s(change: Change) -> float:
@@ -177,22 +179,22 @@ def _patience_s(change: Change) -> float:
     Drift is told at once, even where it is put back at once: somebody changed the setting. So is what
     is held, a freeze that ends by itself aside.
     """
-    if change.reason is Reason.DRIFTED and change.because is not Because.FROZEN:
+    if change.reason is Reason.DRIFTED and change.because is not HoldReason.FROZEN:
         return 0.0
     if change.action is Action.HOLD:
-        return FROZEN_FOR_S if change.because is Because.FROZEN else 0.0
+        return FROZEN_FOR_S if change.because is HoldReason.FROZEN else 0.0
     return (change.eta_s or 0.0) + LATE_AFTER_S
 
 
-def _fought(pause: Pause, vitals: Vitals) -> Condition:
+def _fought(pause: Pause, vitals: AccountRuntime) -> Alert:
     """A family that is fought over is in nobody's hand, whatever is in force at this moment."""
-    changes = vitals.believed.plan.changes if vitals.believed else ()
+    changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
     exposed = any(change.family == pause.family and less_protected(change) for change in changes)
-    severity = Severity.CRITICAL if exposed else Severity.WARNING
-    return Condition(Kind.FIGHT, severity, "fight", pause)
+    severity = AlertSeverity.CRITICAL if exposed else AlertSeverity.WARNING
+    return Alert(AlertKind.CONTESTED, severity, "fight", pause)
 
 
-def _frozen_until_reset(vitals: Vitals) -> Iterator[tuple[Family, LiveRow]]:
+def _frozen_until_reset(vitals: AccountRuntime) -> Iterator[tuple[Family, LiveRow]]:
     rows = vitals.read.rows if vitals.read else {}
     for family in vitals.desired.families:
         row = rows.get(family)
@@ -200,55 +202,61 @@ def _frozen_until_reset(vitals: Vitals) -> Iterator[tuple[Family, LiveRow]]:
             yield family, row
 
 
-def _frozen(row: LiveRow) -> Condition:
-    return Condition(Kind.FROZEN, Severity.CRITICAL, "until-reset", row)
+def _frozen(row: LiveRow) -> Alert:
+    return Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", row)
 
 
-def _exchange(vitals: Vitals) -> dict[Key, Condition]:
-    key = Key(Topic.EXCHANGE)
-    if vitals.objection is not None:
-        reply = vitals.objection.reply
-        return {key: Condition(Kind.KEY_PROBLEM, Severity.CRITICAL, reply.code, reply)}
+def _exchange(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
+    key = AlertKey(AlertTopic.EXCHANGE)
+    if vitals.terminal_error is not None:
+        reply = vitals.terminal_error.reply
+        return {key: Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, reply.code, reply)}
     if vitals.outage is not None:
         outage, after = vitals.outage, UNREACHABLE_AFTER_S
-        return {key: Condition(Kind.UNREACHABLE, Severity.CRITICAL, "no-answer", outage, after)}
+        return {key: Alert(AlertKind.UNREACHABLE, AlertSeverity.CRITICAL, "no-answer", outage, after)}
     return {}
 
 
-def refused_file(file: FileState) -> Conditions:
+def rejected_file_alerts(file: FileState) -> Alerts:
     """Return what holds of a file of settings by which no account is kept."""
-    return _file(Topic.CONFIG, Kind.CONFIG_REJECTED, file)
+    return _file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, file)
 
 
-def _file(topic: Topic, kind: Kind, file: FileState | None) -> dict[Key, Condition]:
+def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[AlertKey, Alert]:
     if file is None or file.rejected_at is None:
         return {}
-    wrong = foremost(file.problems)
+    wrong = first_error(file.problems)
     code = wrong.code.value if wrong else "rejected"
-    severity = Severity.CRITICAL if file.stops else Severity.WARNING
-    return {Key(topic): Condition(kind, severity, code, file)}
+    severity = AlertSeverity.CRITICAL if file.stops else AlertSeverity.WARNING
+    return {AlertKey(topic): Alert(kind, severity, code, file)}
 
 
-def _state(vitals: Vitals) -> dict[Key, Condition]:
-    key = Key(Topic.STATE)
+def _state(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
+    key = AlertKey(AlertTopic.STATE)
     if vitals.state_lost:
         trouble, after = StateTrouble(vitals.state_lost), STATE_LOST_AFTER_S
-        return {key: Condition(Kind.STATE_UNAVAILABLE, Severity.CRITICAL, "unavailable", trouble, after)}
+        return {
+            key: Alert(AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, "unavailable", trouble, after)
+        }
     if vitals.locked_out:
         holder, after = vitals.locked_out, LOCKED_AFTER_S
-        return {key: Condition(Kind.STATE_LOCKED, Severity.WARNING, "locked", holder, after)}
+        return {key: Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", holder, after)}
     return {}
 
 
-def _standby(vitals: Vitals) -> dict[Key, Condition]:
+def _standby(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
     if vitals.controller is None:
         return {}
     about, after = vitals.controller, STANDBY_AFTER_S
-    return {Key(Topic.CONTROLLER): Condition(Kind.STANDBY, Severity.WARNING, "standby", about, after)}
+    return {
+        AlertKey(AlertTopic.CONTROLLER): Alert(
+            AlertKind.STANDBY, AlertSeverity.WARNING, "standby", about, after
+        )
+    }
 
 
-def _start(vitals: Vitals) -> dict[Key, Condition]:
+def _start(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
     if not vitals.started:
         return {}
     number = len(vitals.desired.families)
-    return {Key(Topic.START): Condition(Kind.PROTECTED, Severity.INFO, "started", number)}
+    return {AlertKey(AlertTopic.START): Alert(AlertKind.PROTECTED, AlertSeverity.INFO, "started", number)}

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.model import Family
-from reconciler.core.monitoring.runtime import Vitals, alive, is_judged
+from reconciler.core.monitoring.runtime import AccountRuntime, alive, is_current
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 
 MIN_FRESH_S = 90.0
@@ -30,7 +30,7 @@ ENOUGH_NAMES = 3
 NOT_JUDGED = "Not known: the file that was accepted was not compared yet."
 
 
-class Standing(StrEnum):
+class Protection(StrEnum):
     """How an account stands, worst first.
 
     EXPOSED: some family has less protection than desired, or none. UNKNOWN: nobody can say, because
@@ -45,71 +45,79 @@ class Standing(StrEnum):
     PROTECTED = "protected"
 
 
-WORST_FIRST = tuple(Standing)
+WORST_FIRST = tuple(Protection)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ProtectionResult:
     """An account's standing, the sentence that says it, and the families it is about."""
 
-    standing: Standing
+    protection: Protection
     sentence: str
     families: tuple[Family, ...] = ()
 
 
-def judge_standing(status: Status | None, *, live: bool, interval_s: float) -> Judged:
+def status_protection(status: Status | None, *, live: bool, interval_s: float) -> ProtectionResult:
     """Return how an account stands. ``status`` None: nothing was compared yet.
 
     ``live`` False: the exchange is never read, so what was last applied is all there is to stand on.
     ``interval_s`` is the time between two live reads.
     """
     if status is None:
-        return Judged(Standing.UNKNOWN, "Not known yet: live settings have not been read.")
+        return ProtectionResult(Protection.UNKNOWN, "Not known yet: live settings have not been read.")
     unread = live and status.live_at is None
     exposed = _names(status, lambda family: exposed_family(family) and not (unread and _unheard_of(family)))
     if exposed:
-        return Judged(Standing.EXPOSED, _exposed_words(exposed, status), exposed)
+        return ProtectionResult(Protection.EXPOSED, _exposed_words(exposed, status), exposed)
     doubt = _doubt(status, live=live, interval_s=interval_s)
     if doubt:
-        return Judged(Standing.UNKNOWN, f"Not known: {doubt}.")
+        return ProtectionResult(Protection.UNKNOWN, f"Not known: {doubt}.")
     uncertain = _names(status, lambda family: family.state is FamilyState.UNCERTAIN)
     if uncertain:
-        return Judged(Standing.UNKNOWN, _uncertain_words(status), uncertain)
+        return ProtectionResult(Protection.UNKNOWN, _uncertain_words(status), uncertain)
     frozen = _names(status, frozen_until_reset)
     if frozen:
         told = f"Frozen until somebody resets it: {_list(frozen)}. Settings are no looser than desired."
-        return Judged(Standing.FROZEN, told, frozen)
+        return ProtectionResult(Protection.FROZEN, told, frozen)
     differing = _names(status, _differs)
     if differing:
-        return Judged(Standing.TIGHTER, f"Yes, and tighter than desired: {_list(differing)}.", differing)
-    return Judged(Standing.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
+        return ProtectionResult(
+            Protection.TIGHTER, f"Yes, and tighter than desired: {_list(differing)}.", differing
+        )
+    return ProtectionResult(Protection.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
 
 
-def stands(vitals: Vitals, status: Status | None, *, now: float, interval_s: float) -> Judged:
+def runtime_protection(
+    vitals: AccountRuntime, status: Status | None, *, now: float, interval_s: float
+) -> ProtectionResult:
     """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
 
     ``status`` is what the loop knows, None before its first comparison. What it knows of another file
     than the one in force says nothing. A loop that fell silent, or could not look at the state lately,
     is nothing to stand on, but the exposure it saw last is not hidden by that.
     """
-    if status is not None and not is_judged(vitals):
-        return Judged(Standing.UNKNOWN, NOT_JUDGED)
-    found = judge_standing(status, live=vitals.live, interval_s=interval_s)
-    if found.standing is Standing.EXPOSED:
+    if status is not None and not is_current(vitals):
+        return ProtectionResult(Protection.UNKNOWN, NOT_JUDGED)
+    found = status_protection(status, live=vitals.live, interval_s=interval_s)
+    if found.protection is Protection.EXPOSED:
         return found
     if not alive(vitals, now):
-        silent = _ago(timedelta(seconds=now - vitals.heard_at))
-        return Judged(Standing.UNKNOWN, f"Not known: the program has not gone round for {silent}.")
+        silent = _ago(timedelta(seconds=now - vitals.last_step_at))
+        return ProtectionResult(
+            Protection.UNKNOWN, f"Not known: the program has not gone round for {silent}."
+        )
     compared = timedelta(seconds=now - vitals.compared_at if vitals.compared_at is not None else 0.0)
-    if found.standing is not Standing.UNKNOWN and compared > _fresh(interval_s):
-        return Judged(Standing.UNKNOWN, f"Not known: nothing was compared for {_ago(compared)}.")
+    if found.protection is not Protection.UNKNOWN and compared > _fresh(interval_s):
+        return ProtectionResult(
+            Protection.UNKNOWN, f"Not known: nothing was compared for {_ago(compared)}."
+        )
     return found
 
 
-def worst_of(judged: Sequence[Judged]) -> Standing:
+def worst_of(judged: Sequence[ProtectionResult]) -> Protection:
     """Return the worst standing of several accounts; UNKNOWN where there is none."""
-    found = {one.standing for one in judged}
-    return next((one for one in WORST_FIRST if one in found), Standing.UNKNOWN)
+    found = {one.protection for one in judged}
+    return next((one for one in WORST_FIRST if one in found), Protection.UNKNOWN)
 
 
 def exposed_family(family: FamilyStatus) -> bool:

@@ -15,42 +15,42 @@ from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.events import (
     Compared,
     ConfigAccepted,
-    ConfigAwaited,
+    ConfigMissing,
     ConfigRejected,
-    ConfigWithdrawn,
     ControlledElsewhere,
     ControlTaken,
     Event,
     ExchangeFailed,
-    FightBroken,
-    FilesPolled,
+    HealBreakerTripped,
     Identified,
     LeaseEnded,
     LeaseTaken,
     LiveReadDone,
-    LockAwaited,
     LoopFailed,
-    Parked,
+    LoopIdle,
+    LoopResumed,
     PassEnded,
     PolicyAccepted,
     PolicyRejected,
+    RejectedConfigRemoved,
     RequestReserved,
     RequestSettled,
-    StateAwaited,
-    WentIdle,
-    WentOn,
+    SettingRejected,
+    StateFailed,
+    StateLockTimedOut,
+    WatchDegraded,
 )
 from reconciler.core.evidence import (
-    Doubtful,
     Missing,
-    Overtaken,
+    NeedsSecondRead,
+    OrderUnknown,
     Reads,
     Unconfirmed,
     Unreadable,
-    view,
+    evidence_of,
 )
-from reconciler.core.model import Desired, Family, LiveRead, Never, Pause
-from reconciler.core.monitoring.status import Record, Status, make_status
+from reconciler.core.model import Desired, Family, LiveRead, NeverApplied, Pause
+from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
 from reconciler.core.problems import Problem
@@ -59,10 +59,10 @@ from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
 SHOWN_S = 60.0
 """How long a request is shown in the picture of the pacing window."""
 
-MAX_SENDINGS = 32
+MAX_REQUESTS = 32
 """Requests kept for that picture: more than two in 10 s can be; bounds what a bug could pile up."""
 
-MAX_TROUBLES = 20
+MAX_ERRORS = 20
 """Last problems kept, newest first: what a person reads, not an archive (the log is)."""
 
 MAX_PROBLEMS = 20
@@ -75,13 +75,13 @@ for a turn and for the lock is promised apart, since ``--lock-timeout`` says how
 
 
 FROM_OUTSIDE = (
-    ConfigAwaited,
+    ConfigMissing,
     ConfigAccepted,
     ConfigRejected,
-    ConfigWithdrawn,
+    RejectedConfigRemoved,
     PolicyAccepted,
     PolicyRejected,
-    FilesPolled,
+    WatchDegraded,
     LeaseTaken,
     LeaseEnded,
 )
@@ -89,7 +89,7 @@ FROM_OUTSIDE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class RecentError:
     """One thing that went wrong; ``family`` None: it is about the whole account.
 
     ``asked``: the exchange was only asked, nothing was to change by it.
@@ -97,13 +97,13 @@ class Trouble:
 
     at: datetime
     code: str
-    told: str
+    message: str
     family: Family | None = None
     asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class RecentRequest:
     """One request of the last minute; PENDING until its reply is on record."""
 
     attempt: int
@@ -123,7 +123,7 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class Objection:
+class TerminalError:
     """Key, account, environment or clock are not accepted: nothing is written until somebody acts.
 
     ``writing``: said to a write, so that being able to read does not mean that it is over.
@@ -151,7 +151,7 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class AccountRuntime:
     """One account's loop as seen from outside.
 
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
@@ -169,16 +169,16 @@ class Vitals:
     host: str
     simulator: bool
     live: bool
-    heard_at: float
-    due_at: float
+    last_step_at: float
+    next_step_by: float
     uid: str | None = None
     compared: Compared | None = None
     compared_at: float | None = None
-    believed: Compared | None = None
+    last_complete: Compared | None = None
     read: LiveRead | None = None
     read_at: float | None = None
     outage: Outage | None = None
-    objection: Objection | None = None
+    terminal_error: TerminalError | None = None
     controller: ControlledElsewhere | None = None
     locked_out: str = ""
     state_lost: str = ""
@@ -187,14 +187,14 @@ class Vitals:
     in_sync_at: float | None = None
     last_pass: PassEnded | None = None
     pauses: tuple[Pause, ...] = ()
-    parked: Mapping[Family, Parked] = field(default_factory=dict)
-    sendings: tuple[Sending, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
+    rejected: Mapping[Family, SettingRejected] = field(default_factory=dict)
+    requests: tuple[RecentRequest, ...] = ()
+    errors: tuple[RecentError, ...] = ()
     config: FileState | None = None
     policy: FileState | None = None
 
 
-def begun(
+def initial(
     desired: Desired,
     *,
     host: str,
@@ -202,12 +202,12 @@ def begun(
     live: bool,
     now: float,
     policy: FileState | None = None,
-) -> Vitals:
+) -> AccountRuntime:
     """Return the vitals of a loop that has just begun, under ``policy`` (None: there is none)."""
-    return Vitals(desired, host, simulator, live, heard_at=now, due_at=now, policy=policy)
+    return AccountRuntime(desired, host, simulator, live, last_step_at=now, next_step_by=now, policy=policy)
 
 
-def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals:
+def apply_event(vitals: AccountRuntime, event: Event, *, now: float, wall: datetime) -> AccountRuntime:
     """Return the vitals once ``event`` has happened, at ``now`` and ``wall``."""
     heard = vitals if isinstance(event, FROM_OUTSIDE) else _heard(vitals, event, now)
     match event:
@@ -220,16 +220,16 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
         case ExchangeFailed():
             return _failed(heard, event, now, wall)
         case RequestReserved():
-            sending = Sending(event.attempt, event.family, event.at, AttemptStatus.PENDING)
-            return replace(heard, sendings=_shown((*heard.sendings, sending), now))
+            sending = RecentRequest(event.attempt, event.family, event.at, AttemptStatus.PENDING)
+            return replace(heard, requests=_shown((*heard.requests, sending), now))
         case RequestSettled():
             return _settled(heard, event, wall)
-        case Parked():
+        case SettingRejected():
             return _parked(heard, event, wall)
-        case FightBroken():
+        case HealBreakerTripped():
             told = f"put back {event.heals} times and changed again by somebody else: left as it is"
-            return _troubled(heard, Trouble(wall, "fight", told, event.family))
-        case LockAwaited(message=message):
+            return _troubled(heard, RecentError(wall, "fight", told, event.family))
+        case StateLockTimedOut(message=message):
             return replace(heard, locked_out=message, state_lost="")
         case ControlledElsewhere():
             return replace(heard, controller=event, locked_out="", state_lost="")
@@ -237,11 +237,11 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return replace(heard, controller=None)
         case PassEnded():
             return _ended(heard, event)
-        case WentIdle(until=until) | WentOn(until=until):
-            return replace(heard, due_at=until)
-        case StateAwaited(code=code, message=message, retry_at=retry_at):
-            waiting = replace(heard, due_at=retry_at, state_lost=message)
-            return _troubled(waiting, Trouble(wall, code, message))
+        case LoopIdle(until=until) | LoopResumed(until=until):
+            return replace(heard, next_step_by=until)
+        case StateFailed(code=code, message=message, retry_at=retry_at):
+            waiting = replace(heard, next_step_by=retry_at, state_lost=message)
+            return _troubled(waiting, RecentError(wall, code, message))
         case LoopFailed():
             return _broken(heard, event, wall)
         case ConfigAccepted(path=path, sha256=sha256):
@@ -258,18 +258,18 @@ def after(vitals: Vitals, event: Event, *, now: float, wall: datetime) -> Vitals
             return heard
 
 
-def alive(vitals: Vitals, now: float) -> bool:
+def alive(vitals: AccountRuntime, now: float) -> bool:
     """Tell whether the loop took a step within what it promised; a hang is seen SILENCE_S after that."""
-    return now <= max(vitals.heard_at, vitals.due_at) + SILENCE_S
+    return now <= max(vitals.last_step_at, vitals.next_step_by) + SILENCE_S
 
 
-def is_judged(vitals: Vitals) -> bool:
+def is_current(vitals: AccountRuntime) -> bool:
     """Tell whether the file in force is the one that was compared last; one just accepted is not yet."""
     file = vitals.config
     return file is None or file.accepted_at is None or file.sha256 == vitals.desired.sha256
 
 
-def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
+def status_of(vitals: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
     """Return the account's status as the loop knows it; None before the first comparison.
 
     How long ago live was read is counted on the process's clock: the time of day may be set meanwhile.
@@ -277,7 +277,7 @@ def status_of(vitals: Vitals, *, now: float, wall: datetime) -> Status | None:
     compared = vitals.compared
     if compared is None:
         return None
-    record = Record(
+    record = StatusInputs(
         uid=vitals.uid,
         host=vitals.host,
         known=compared.known,
@@ -314,7 +314,7 @@ def refused(
     return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS], stops=not in_force)
 
 
-def protects(changes: tuple[Change, ...]) -> bool:
+def all_protected(changes: tuple[Change, ...]) -> bool:
     """Tell whether every family a plan still has something to do about is at least as tight as desired.
 
     A family without any setting in force is not, and an uncertain one is not known to be.
@@ -330,132 +330,142 @@ def _protects(change: Change) -> bool:
     return change.in_force is not None and direction(change.wanted, change.in_force) not in LESS_SAFE
 
 
-def _compared(vitals: Vitals, event: Compared, now: float) -> Vitals:
+def _compared(vitals: AccountRuntime, event: Compared, now: float) -> AccountRuntime:
     """Take the comparison; only a whole one says that everything is in sync, or protected."""
     vitals = replace(vitals, compared_at=now, pauses=event.pauses, state_lost="")
     vitals = replace(vitals, desired=event.desired, compared=event)
     if not event.whole:
         return vitals
-    vitals = replace(vitals, believed=event)
-    started = vitals.started or (protects(event.plan.changes) and not _in_doubt(vitals, event))
+    vitals = replace(vitals, last_complete=event)
+    started = vitals.started or (all_protected(event.plan.changes) and not _in_doubt(vitals, event))
     in_sync = all(
         change.action is Action.ADOPT and change.known_at is None for change in event.plan.changes
     )
     return replace(vitals, started=started, in_sync_at=now if in_sync else vitals.in_sync_at)
 
 
-def _in_doubt(vitals: Vitals, event: Compared) -> bool:
+def _in_doubt(vitals: AccountRuntime, event: Compared) -> bool:
     """Tell whether what was read of some family is not believed yet: it differs, or is overtaken.
 
     The plan does not wait for a second read where the file has changed as well, and compares with what
     was applied; but what the read shows may be less protection than that, or none.
     """
-    reads, never = _reads(vitals, event) or Reads(), Never()
-    seen = (view(each, event.known.get(each, never), reads) for each in event.desired.families)
-    return any(isinstance(one, Doubtful | Overtaken | Missing | Unconfirmed | Unreadable) for one in seen)
+    reads, never = _reads(vitals, event) or Reads(), NeverApplied()
+    seen = (evidence_of(each, event.known.get(each, never), reads) for each in event.desired.families)
+    return any(
+        isinstance(one, NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable) for one in seen
+    )
 
 
-def _reads(vitals: Vitals, compared: Compared) -> Reads | None:
+def _reads(vitals: AccountRuntime, compared: Compared) -> Reads | None:
     """Return what a pass had read when it compared; before its first read, what was read last; or None."""
     latest = compared.reads.latest or vitals.read
     return None if latest is None else replace(compared.reads, latest=latest)
 
 
-def _answered(vitals: Vitals) -> Vitals:
+def _answered(vitals: AccountRuntime) -> AccountRuntime:
     """Take it that the exchange answers; an objection to a write is not over by that."""
-    objection = vitals.objection
-    return replace(vitals, outage=None, objection=objection if objection and objection.writing else None)
+    objection = vitals.terminal_error
+    return replace(
+        vitals, outage=None, terminal_error=objection if objection and objection.writing else None
+    )
 
 
-def _ended(vitals: Vitals, event: PassEnded) -> Vitals:
+def _ended(vitals: AccountRuntime, event: PassEnded) -> AccountRuntime:
     """Take the end of a pass; one with nothing left to write leaves nothing to object to.
 
     What is only held, by a freeze or a pause, is left to write. Without live reads, nobody asks an
     exchange again that nothing is left to write to.
     """
     ended = replace(vitals, last_pass=event, locked_out="", state_lost="")
-    if not event.finished or (vitals.believed is not None and vitals.believed.plan.changes):
+    if not event.finished or (vitals.last_complete is not None and vitals.last_complete.plan.changes):
         return ended
-    return replace(ended, objection=None, outage=vitals.outage if vitals.live else None)
+    return replace(ended, terminal_error=None, outage=vitals.outage if vitals.live else None)
 
 
-def _failed(vitals: Vitals, event: ExchangeFailed, now: float, wall: datetime) -> Vitals:
+def _failed(vitals: AccountRuntime, event: ExchangeFailed, now: float, wall: datetime) -> AccountRuntime:
     before = vitals.outage
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
     told = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
-    stopped = event.reply.reply_class in STOPPING and not (vitals.objection and vitals.objection.writing)
-    objection = Objection(event.reply, writing=False) if stopped else vitals.objection
+    stopped = event.reply.reply_class in STOPPING and not (
+        vitals.terminal_error and vitals.terminal_error.writing
+    )
+    objection = TerminalError(event.reply, writing=False) if stopped else vitals.terminal_error
     return _troubled(
-        replace(vitals, outage=outage, objection=objection),
-        Trouble(wall, event.reply.code, told, asked=True),
+        replace(vitals, outage=outage, terminal_error=objection),
+        RecentError(wall, event.reply.code, told, asked=True),
     )
 
 
-def _settled(vitals: Vitals, event: RequestSettled, wall: datetime) -> Vitals:
+def _settled(vitals: AccountRuntime, event: RequestSettled, wall: datetime) -> AccountRuntime:
     sendings = tuple(
         replace(sending, status=event.status) if sending.attempt == event.attempt else sending
-        for sending in vitals.sendings
+        for sending in vitals.requests
     )
-    vitals = replace(vitals, sendings=sendings, objection=_objection(vitals, event))
+    vitals = replace(vitals, requests=sendings, terminal_error=_objection(vitals, event))
     if event.status is AttemptStatus.APPLIED:
-        parked = {family: one for family, one in vitals.parked.items() if family != event.family}
-        return replace(vitals, parked=parked, outage=None)
+        parked = {family: one for family, one in vitals.rejected.items() if family != event.family}
+        return replace(vitals, rejected=parked, outage=None)
     told = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
-    return _troubled(vitals, Trouble(wall, event.reply.code, told, event.family))
+    return _troubled(vitals, RecentError(wall, event.reply.code, told, event.family))
 
 
-def _objection(vitals: Vitals, event: RequestSettled) -> Objection | None:
+def _objection(vitals: AccountRuntime, event: RequestSettled) -> TerminalError | None:
     """Return what is objected to after a request; a verdict on its settings means that the key holds.
 
     One refused timestamp is no objection: the clock is measured again.
     """
     if event.reply.reply_class in STOPPING - {ReplyClass.CLOCK}:
-        return Objection(event.reply, writing=True)
+        return TerminalError(event.reply, writing=True)
     judged = event.reply.reply_class in (
         ReplyClass.ACCEPTED,
         ReplyClass.WRONG_SETTINGS,
         ReplyClass.NOT_OPEN,
     )
-    return None if judged else vitals.objection
+    return None if judged else vitals.terminal_error
 
 
-def _parked(vitals: Vitals, event: Parked, wall: datetime) -> Vitals:
+def _parked(vitals: AccountRuntime, event: SettingRejected, wall: datetime) -> AccountRuntime:
     told = f"refused by the exchange: {event.reply.message or event.reply.reply_class.value}"
-    parked = {**vitals.parked, event.family: event}
-    return _troubled(replace(vitals, parked=parked), Trouble(wall, event.reply.code, told, event.family))
+    parked = {**vitals.rejected, event.family: event}
+    return _troubled(
+        replace(vitals, rejected=parked), RecentError(wall, event.reply.code, told, event.family)
+    )
 
 
-def _heard(vitals: Vitals, event: Event, now: float) -> Vitals:
+def _heard(vitals: AccountRuntime, event: Event, now: float) -> AccountRuntime:
     """Take a step of the loop itself: what it promised before is kept, and one that failed goes on.
 
     That it waits is no sign of going on.
     """
-    heard = replace(vitals, heard_at=now, due_at=now)
-    if not vitals.failed or isinstance(event, WentIdle):
+    heard = replace(vitals, last_step_at=now, next_step_by=now)
+    if not vitals.failed or isinstance(event, LoopIdle):
         return heard
-    return replace(heard, failed="", objection=None)
+    return replace(heard, failed="", terminal_error=None)
 
 
-def _broken(vitals: Vitals, event: LoopFailed, wall: datetime) -> Vitals:
+def _broken(vitals: AccountRuntime, event: LoopFailed, wall: datetime) -> AccountRuntime:
     """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
     told = f"{event.message}; {event.hint}" if event.hint else event.message
-    objection = Objection(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
-    vitals = replace(vitals, due_at=event.retry_at, failed=told, objection=objection, controller=None)
-    return _troubled(vitals, Trouble(wall, event.code, event.message))
+    objection = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
+    vitals = replace(
+        vitals, next_step_by=event.retry_at, failed=told, terminal_error=objection, controller=None
+    )
+    return _troubled(vitals, RecentError(wall, event.code, event.message))
 
 
-def _troubled(vitals: Vitals, trouble: Trouble) -> Vitals:
+def _troubled(vitals: AccountRuntime, trouble: RecentError) -> AccountRuntime:
     """Put a problem in front; the same one told again, in whatever words, replaces its older self."""
-    others = (old for old in vitals.troubles if _what(old) != _what(trouble))
-    return replace(vitals, troubles=(trouble, *others)[:MAX_TROUBLES])
+    others = (old for old in vitals.errors if _what(old) != _what(trouble))
+    return replace(vitals, errors=(trouble, *others)[:MAX_ERRORS])
 
 
-def _what(trouble: Trouble) -> tuple[str, ...]:
+def _what(trouble: RecentError) -> tuple[str, ...]:
     """Return what a problem is about; a refused request and the family parked for it are one."""
-    return (trouble.code, trouble.family or "", "" if trouble.family else trouble.told)
+    return (trouble.code, trouble.family or "", "" if trouble.family else trouble.message)
 
 
-def _shown(sendings: tuple[Sending, ...], now: float) -> tuple[Sending, ...]:
+def _shown(sendings: tuple[RecentRequest, ...], now: float) -> tuple[RecentRequest, ...]:
     recent = (sending for sending in sendings if sending.at > now - SHOWN_S - WINDOW_S - EPS_S)
-    return tuple(recent)[-MAX_SENDINGS:]
+    return tuple(recent)[-MAX_REQUESTS:]

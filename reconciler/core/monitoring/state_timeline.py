@@ -35,7 +35,7 @@ refuses the key, or has refused the value."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class ObservedPeriod:
     """A time in which one process looked, each time before the next look was long overdue."""
 
     since: datetime
@@ -43,7 +43,7 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class StateChange:
     """A family was found in another state than at the look before, ``at`` that time."""
 
     family: Family
@@ -52,7 +52,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Segment:
     """A part of a family's strip: a FamilyState, FAILED or UNMANAGED; None: nobody watched."""
 
     state: str | None
@@ -64,16 +64,16 @@ class Span:
 class Timeline:
     """The spans of each family, oldest first; ``damaged`` records are not readable and were left out."""
 
-    spans: Mapping[Family, tuple[Span, ...]] = field(default_factory=dict)
+    spans: Mapping[Family, tuple[Segment, ...]] = field(default_factory=dict)
     damaged: int = 0
 
 
-def gap_s(interval_s: float) -> float:
+def max_gap_s(interval_s: float) -> float:
     """Return the longest gap between looks that leaves no hole, for whoever looks every ``interval_s``."""
     return interval_s + LATE_S
 
 
-def stamp(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -> datetime:
+def monotonic_wall(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -> datetime:
     """Return the time a look at ``wall`` is recorded at; ``last`` is that of the look before.
 
     A step back of at most ``max_gap_s`` is ridden out by standing still.
@@ -83,27 +83,27 @@ def stamp(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -
     return wall
 
 
-def goes_on(watch: Watch, at: datetime, max_gap_s: float = MAX_GAP_S) -> bool:
+def continues(watch: ObservedPeriod, at: datetime, max_gap_s: float = MAX_GAP_S) -> bool:
     """Tell whether a look ``at`` that time belongs to ``watch``."""
     return watch.since <= at <= watch.until + timedelta(seconds=max_gap_s)
 
 
-def turned(before: Mapping[Family, str], states: Mapping[Family, str]) -> dict[Family, str]:
+def changed_states(before: Mapping[Family, str], states: Mapping[Family, str]) -> dict[Family, str]:
     """Return the families that are in another state than ``before``; those gone are UNMANAGED."""
     gone = dict.fromkeys(before.keys() - states.keys(), UNMANAGED)
     now = {**states, **gone}
     return {family: now[family] for family in sorted(now) if before.get(family) != now[family]}
 
 
-def strips(
-    watches: Sequence[Watch],
-    turns: Iterable[Turn],
+def build_timeline(
+    watches: Sequence[ObservedPeriod],
+    turns: Iterable[StateChange],
     *,
     since: datetime,
     now: datetime,
     watching: bool,
     max_gap_s: float = MAX_GAP_S,
-) -> dict[Family, tuple[Span, ...]]:
+) -> dict[Family, tuple[Segment, ...]]:
     """Return each family's spans from ``since`` to ``now``, without a hole, by family.
 
     ``watches`` and ``turns`` are in the order they were recorded in. The last watch goes on until now
@@ -111,7 +111,7 @@ def strips(
     whether it is still there. A family unmanaged all the while has no strip. Where the clock
     was set back a little since the last look, now is that look's time, as for the next look.
     """
-    now = stamp(watches[-1].until if watches else None, now, max_gap_s)
+    now = monotonic_wall(watches[-1].until if watches else None, now, max_gap_s)
     carried_on = _carried_on(watches, now, max_gap_s) if watching else watches
     looks = [edge for watch in carried_on for edge in _edges(watch)]
     of_family: dict[Family, list[_Event]] = {}
@@ -125,29 +125,31 @@ _Event = tuple[datetime, bool | str]
 """From when on: somebody watches or nobody does, or the state of the family."""
 
 
-def _tells(span: Span) -> bool:
+def _tells(span: Segment) -> bool:
     return span.state not in (None, UNMANAGED)
 
 
-def _carried_on(watches: Sequence[Watch], now: datetime, max_gap_s: float) -> Sequence[Watch]:
-    if not watches or not goes_on(watches[-1], now, max_gap_s):
+def _carried_on(
+    watches: Sequence[ObservedPeriod], now: datetime, max_gap_s: float
+) -> Sequence[ObservedPeriod]:
+    if not watches or not continues(watches[-1], now, max_gap_s):
         return watches
-    return [*watches[:-1], Watch(watches[-1].since, now)]
+    return [*watches[:-1], ObservedPeriod(watches[-1].since, now)]
 
 
-def _edges(watch: Watch) -> tuple[_Event, _Event]:
+def _edges(watch: ObservedPeriod) -> tuple[_Event, _Event]:
     return (watch.since, True), (watch.until, False)
 
 
-def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Span, ...]:
+def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Segment, ...]:
     """Go through the events in the order of their times, and cut where what they say changes."""
-    spans: list[Span] = []
+    spans: list[Segment] = []
     state: str | None = None
     reached, watched = since, False
     for at, what in sorted([*events, (now, False)], key=lambda event: event[0]):
         until = min(at, now)
         if until > reached:
-            _append(spans, Span(state if watched else None, reached, until))
+            _append(spans, Segment(state if watched else None, reached, until))
             reached = until
         if isinstance(what, bool):
             watched = what
@@ -156,8 +158,8 @@ def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Span, 
     return tuple(spans)
 
 
-def _append(spans: list[Span], span: Span) -> None:
+def _append(spans: list[Segment], span: Segment) -> None:
     """Append a span, as a part of the last one if that says the same."""
     if spans and spans[-1].state == span.state:
-        span = Span(span.state, spans.pop().since, span.until)
+        span = Segment(span.state, spans.pop().since, span.until)
     spans.append(span)

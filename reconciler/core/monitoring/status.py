@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.accepted_settings import History, accepted
-from reconciler.core.evidence import NotRead, Overtaken, Reads, view
+from reconciler.core.evidence import NotRead, OrderUnknown, Reads, evidence_of
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -20,7 +20,7 @@ from reconciler.core.model import (
     Known,
     LiveRead,
     LiveRow,
-    Never,
+    NeverApplied,
     Pause,
     Setting,
     Uncertain,
@@ -28,11 +28,11 @@ from reconciler.core.model import (
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
 from reconciler.core.pauses import in_force
-from reconciler.core.plan import Action, Because, Change, Plan, Reason, Rules, with_schedule
+from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 
 
 class FamilyState(StrEnum):
@@ -97,7 +97,7 @@ class Status:
     eta_s: float
     pauses: tuple[Pause, ...] = ()
     owner: Replica | None = None
-    controller: Holder | None = None
+    controller: LockHolder | None = None
     damaged: int = 0
 
     @property
@@ -107,7 +107,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class StatusInputs:
     """What the state holds of one account; ``live_rows`` and ``live_at`` of the last live read."""
 
     uid: str | None
@@ -118,21 +118,21 @@ class Record:
     live_at: datetime | None
     pauses: tuple[Pause, ...] = ()
     owner: Replica | None = None
-    controller: Holder | None = None
+    controller: LockHolder | None = None
     accepted: Mapping[Family, History] = field(default_factory=dict)
     damaged: int = 0
 
 
 def make_status(
     desired: Desired,
-    record: Record,
+    record: StatusInputs,
     *,
     simulator: bool,
     now: float,
     wall: datetime,
     policy: Policy | None = None,
     policy_unreadable: bool = False,
-    rules: Rules | None = None,
+    rules: PlanConstraints | None = None,
     reads: Reads | None = None,
 ) -> Status:
     """Compare the record with the desired settings, as of ``now`` and ``wall``.
@@ -144,7 +144,7 @@ def make_status(
     reads = reads or _reads(record, now, wall)
     pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
-        rules = Rules(
+        rules = PlanConstraints(
             paused=frozenset(pause.family for pause in pauses),
             policy=policy,
             policy_unreadable=policy_unreadable,
@@ -181,7 +181,7 @@ def make_status(
     )
 
 
-def _reads(record: Record, now: float, wall: datetime) -> Reads:
+def _reads(record: StatusInputs, now: float, wall: datetime) -> Reads:
     """Return the recorded read as one begun that long ago; the wall clock is good enough to show.
 
     It is only shown, so a family that it leaves out counts as gone, and is never shown as in sync. Nothing
@@ -196,12 +196,12 @@ def _reads(record: Record, now: float, wall: datetime) -> Reads:
 def _family(
     family: Family,
     desired: Desired,
-    record: Record,
+    record: StatusInputs,
     reads: Reads,
     change: Change | None,
     doubtful: bool,
 ) -> FamilyStatus:
-    known = record.known.get(family, Never())
+    known = record.known.get(family, NeverApplied())
     live = record.live_rows.get(family) if _counts(family, known, reads) else None
     return FamilyStatus(
         family=family,
@@ -218,7 +218,7 @@ def _family(
 def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool) -> FamilyState:
     if isinstance(known, Uncertain) or doubtful:
         return FamilyState.UNCERTAIN
-    if (live is not None and live.frozen) or (change and change.because is Because.FROZEN):
+    if (live is not None and live.frozen) or (change and change.because is HoldReason.FROZEN):
         return FamilyState.FROZEN
     if change is None:
         return FamilyState.IN_SYNC
@@ -227,7 +227,7 @@ def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: 
     return FamilyState.HELD if change.action is Action.HOLD else FamilyState.PENDING
 
 
-def states_seen(
+def family_states(
     desired: Desired, known: Mapping[Family, Known], reads: Reads, plan: Plan | None, *, refused: bool
 ) -> dict[Family, str]:
     """Return the one word for each desired family after a pass, for the record of the strips.
@@ -239,7 +239,7 @@ def states_seen(
     changes = {change.family: change for change in plan.changes}
     return {
         family: _seen(
-            known.get(family, Never()),
+            known.get(family, NeverApplied()),
             _row(family, known, reads),
             changes.get(family),
             family in plan.doubtful,
@@ -251,17 +251,17 @@ def states_seen(
 
 def _seen(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool, refused: bool) -> str:
     stuck = change is not None and (
-        change.because is Because.REJECTED or (refused and change.action is Action.SET)
+        change.because is HoldReason.REJECTED or (refused and change.action is Action.SET)
     )
     return FAILED if stuck else _state(known, live, change, doubtful).value
 
 
 def _counts(family: Family, known: Known, reads: Reads) -> bool:
-    return not isinstance(view(family, known, reads), NotRead | Overtaken)
+    return not isinstance(evidence_of(family, known, reads), NotRead | OrderUnknown)
 
 
 def _row(family: Family, known: Mapping[Family, Known], reads: Reads) -> LiveRow | None:
-    counts = _counts(family, known.get(family, Never()), reads)
+    counts = _counts(family, known.get(family, NeverApplied()), reads)
     return reads.latest.rows.get(family) if counts and reads.latest is not None else None
 
 
@@ -277,7 +277,7 @@ def _applied(known: Known) -> Setting | None:
 
 def _pacing(ledger: Ledger, now: float) -> PacingStatus:
     return PacingStatus(
-        counting=sum(still_counts(sent.hi, now) for sent in ledger.sent),
+        counting=sum(still_counts(sent.latest_arrival, now) for sent in ledger.sent),
         next_slot_s=earliest_slot(ledger, now) - now,
-        spaced=ledger.spaced,
+        spaced=ledger.throttled,
     )

@@ -9,52 +9,58 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.core.events import ConfigAccepted, ConfigAwaited, ConfigRejected, ConfigWithdrawn, Event
+from reconciler.core.events import (
+    ConfigAccepted,
+    ConfigMissing,
+    ConfigRejected,
+    Event,
+    RejectedConfigRemoved,
+)
 from reconciler.core.monitoring.runtime import FileState, refused
 
 
 @dataclass(frozen=True, slots=True)
-class Unkept:
+class UnloadedFiles:
     """What there is no account for. ``awaited`` are paths, of files or folders; ``refused`` are files."""
 
-    awaited: tuple[str, ...] = ()
-    refused: tuple[FileState, ...] = ()
+    missing: tuple[str, ...] = ()
+    rejected: tuple[FileState, ...] = ()
 
 
-NOTHING = Unkept()
+NONE = UnloadedFiles()
 
 
-def unkept_after(unkept: Unkept, event: Event, *, wall: datetime) -> Unkept:
+def with_event(unkept: UnloadedFiles, event: Event, *, wall: datetime) -> UnloadedFiles:
     """Return which settings nobody keeps once ``event`` has happened, at ``wall``.
 
     A file that is there is not waited for any more, whether it holds or not; one that is waited for is
     not refused, and one that is withdrawn neither.
     """
     match event:
-        case ConfigAwaited(paths=paths):
-            refused_still = tuple(each for each in unkept.refused if each.path not in paths)
-            return Unkept(tuple(dict.fromkeys((*unkept.awaited, *paths))), refused_still)
+        case ConfigMissing(paths=paths):
+            refused_still = tuple(each for each in unkept.rejected if each.path not in paths)
+            return UnloadedFiles(tuple(dict.fromkeys((*unkept.missing, *paths))), refused_still)
         case ConfigRejected(path=path, problems=problems, in_force=False):
             here = _without(_met(unkept, path), path)
             newest = refused(None, path, problems, wall, in_force=False)
-            return replace(here, refused=_by_path((*here.refused, newest)))
+            return replace(here, rejected=_by_path((*here.rejected, newest)))
         case ConfigAccepted(path=path):
             return _without(_met(unkept, path), path)
-        case ConfigWithdrawn(path=path):
-            awaited_still = tuple(each for each in unkept.awaited if each != path)
-            return _without(replace(unkept, awaited=awaited_still), path)
+        case RejectedConfigRemoved(path=path):
+            awaited_still = tuple(each for each in unkept.missing if each != path)
+            return _without(replace(unkept, missing=awaited_still), path)
         case _:
             return unkept
 
 
-def _met(unkept: Unkept, path: str) -> Unkept:
+def _met(unkept: UnloadedFiles, path: str) -> UnloadedFiles:
     """Wait no longer for what ``path`` is, or is in."""
-    left = (each for each in unkept.awaited if path != each and not path.startswith(each.rstrip("/") + "/"))
-    return replace(unkept, awaited=tuple(left))
+    left = (each for each in unkept.missing if path != each and not path.startswith(each.rstrip("/") + "/"))
+    return replace(unkept, missing=tuple(left))
 
 
-def _without(unkept: Unkept, path: str) -> Unkept:
-    return replace(unkept, refused=tuple(each for each in unkept.refused if each.path != path))
+def _without(unkept: UnloadedFiles, path: str) -> UnloadedFiles:
+    return replace(unkept, rejected=tuple(each for each in unkept.rejected if each.path != path))
 
 
 def _by_path(files: tuple[FileState, ...]) -> tuple[FileState, ...]:

@@ -17,11 +17,11 @@ from reconciler.core.replica_assignment import (
     ABLE,
     LEASE_TTL_S,
     Ability,
-    AccountKey,
-    Claimed,
+    AccountClaim,
+    LeaseName,
+    LeaseTable,
     Replica,
     ReplicaId,
-    Roster,
 )
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.connections import Connections, Row, Statement, Transaction
@@ -109,12 +109,12 @@ class Leases:
     def __init__(self, connections: Connections, replica: Replica) -> None:
         self._connections = connections
         self._me = replica
-        self._generations: dict[AccountKey, int] = {}
-        self._claimed: dict[AccountKey, Claimed] = {}
+        self._generations: dict[LeaseName, int] = {}
+        self._claimed: dict[LeaseName, AccountClaim] = {}
 
     async def beat(
-        self, keeps: frozenset[AccountKey], claims: Mapping[AccountKey, Claimed], ability: Ability = ABLE
-    ) -> Roster:
+        self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
+    ) -> LeaseTable:
         """Say that this replica lives; returns who lives and owns what."""
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
@@ -137,7 +137,7 @@ class Leases:
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
         return _roster(living, owned, rivals, was_alive=was_alive)
 
-    def _lives(self, keeps: frozenset[AccountKey], ability: Ability) -> Statement:
+    def _lives(self, keeps: frozenset[LeaseName], ability: Ability) -> Statement:
         me = self._me
         return _LIVE, {
             "id": me.id,
@@ -150,29 +150,29 @@ class Leases:
             "ttl": LEASE_TTL_S,
         }
 
-    def _claim(self, new: Mapping[AccountKey, Claimed]) -> list[Statement]:
+    def _claim(self, new: Mapping[LeaseName, AccountClaim]) -> list[Statement]:
         if not new:
             return []
         each = [(_CLAIM, _claim(self._me, *one)) for one in sorted(new.items(), key=str)]
         return [(_CLAIM_ALONE, (CLAIM_LOCK,)), *each]
 
-    async def take(self, accounts: Collection[AccountKey]) -> Mapping[AccountKey, ReplicaId | None]:
+    async def take(self, accounts: Collection[LeaseName]) -> Mapping[LeaseName, ReplicaId | None]:
         """Become the owner of what is free or left behind; returns what it really became the owner of."""
         names = sorted(accounts)
         async with self._connections.transaction() as transaction:
             if await transaction.row(_AM_I_ALIVE, (self._me.id,)) is None:
                 return {}
             await transaction.run(_MAKE, (names,))
-            owners: dict[AccountKey, ReplicaId | None] = dict(await transaction.rows(_LOCK, (names,)))
+            owners: dict[LeaseName, ReplicaId | None] = dict(await transaction.rows(_LOCK, (names,)))
             silent = await transaction.rows(_SILENT, (sorted({one for one in owners.values() if one}),))
             gone = {None, *(replica for (replica,) in silent)}
             free = [name for name, owner in owners.items() if owner in gone]
             [found] = await transaction.last_answers((_TAKE, (self._me.id, free)))
-            taken: list[tuple[AccountKey, int]] = [(name, number) for name, number in found]
+            taken: list[tuple[LeaseName, int]] = [(name, number) for name, number in found]
         self._generations.update(taken)
         return {name: owners[name] for name, _ in taken}
 
-    async def release(self, accounts: Collection[AccountKey]) -> None:
+    async def release(self, accounts: Collection[LeaseName]) -> None:
         """Give accounts back."""
         given = {name: self._generations[name] for name in sorted(accounts) if name in self._generations}
         async with self._connections.transaction() as transaction:
@@ -190,25 +190,25 @@ class Leases:
             await self._connections.close()
 
 
-async def owner_of(transaction: Transaction, name: AccountKey) -> Replica | None:
+async def owner_of(transaction: Transaction, name: LeaseName) -> Replica | None:
     """Return the living replica that owns an account; None when none does."""
     found = await transaction.row(_OWNER, (name,))
     return None if found is None else Replica(*found)
 
 
-def _claim(me: Replica, name: AccountKey, claim: Claimed) -> dict[str, object]:
+def _claim(me: Replica, name: LeaseName, claim: AccountClaim) -> dict[str, object]:
     return {"uid": claim.uid, "families": sorted(claim.families), "name": name, "replica": me.id}
 
 
-def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive: bool) -> Roster:
-    keeps = {name: frozenset[AccountKey](kept) for name, _, _, kept, *_ in living}
-    kept = frozenset[AccountKey]().union(*keeps.values())
-    return Roster(
+def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive: bool) -> LeaseTable:
+    keeps = {name: frozenset[LeaseName](kept) for name, _, _, kept, *_ in living}
+    kept = frozenset[LeaseName]().union(*keeps.values())
+    return LeaseTable(
         replicas={name: Replica(name, host, pid) for name, host, pid, *_ in living},
         keeps=keeps,
         owners={name: owner for name, owner, _ in owned},
-        rivals={
-            name: Claimed(uid, frozenset(Family(family) for family in families), number)
+        same_uid_accounts={
+            name: AccountClaim(uid, frozenset(Family(family) for family in families), number)
             for name, uid, families, number in rivals
             if name in kept
         },

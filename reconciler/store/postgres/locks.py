@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
 
-from reconciler.core.state_records import Holder
+from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateLocked
 from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement
@@ -60,7 +60,7 @@ _GENERATION = "SELECT generation, holder FROM locks WHERE name = %s FOR SHARE"
 """Shared, so that nobody takes the lock between this look and the commit."""
 
 
-_FIELDS = fields(Holder)
+_FIELDS = fields(LockHolder)
 
 
 class LeaseLocks:
@@ -73,7 +73,7 @@ class LeaseLocks:
         self._held: dict[str, int] = {}
         self._renewing: asyncio.Task[None] | None = None
 
-    async def take(self, name: str, holder: Holder) -> bool:
+    async def take(self, name: str, holder: LockHolder) -> bool:
         """Take the lock if it is free or its holder has gone silent."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
@@ -98,7 +98,7 @@ class LeaseLocks:
                 async with self._connections.transaction() as transaction:
                     await transaction.run(_RELEASE, (name, generation))
 
-    async def holder(self, name: str) -> Holder | None:
+    async def holder(self, name: str) -> LockHolder | None:
         """Return who holds the lock."""
         async with self._connections.transaction(Mode.READ) as transaction:
             found = await transaction.row(_HOLDER, (name,))
@@ -142,8 +142,8 @@ def _stride() -> int:
     return 1 + secrets.randbelow(MAX_STRIDE)
 
 
-def _parse(text: str) -> Holder | None:
+def _parse(text: str) -> LockHolder | None:
     try:
-        return Holder(**json.loads(text))
+        return LockHolder(**json.loads(text))
     except (ValueError, TypeError):
         return None

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
-from reconciler.core.failover_loss import HistorySight, may_have_lost
-from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.failover_loss import SeenTimeline, may_have_lost
+from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import StateCheck
@@ -156,11 +156,11 @@ class PostgresState:
         self.frozen = frozen
         self.registry = registry
         self._connections = connections
-        self._seen: dict[Budget, HistorySight] = {}
+        self._seen: dict[RateBudget, SeenTimeline] = {}
         """Of each budget with a row. An old primary that comes back agrees with its own rows, so those
         alone do not tell."""
 
-    def account(self, account: str, environment: Environment, kind: Kind) -> KeptAccount:
+    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
         return KeptAccount(self, account, environment, kind)
 
@@ -189,7 +189,7 @@ class PostgresState:
         await self._connections.close()
 
     @asynccontextmanager
-    async def reading(self, budget: Budget | None, /, *only: Question) -> AsyncIterator[Tables]:
+    async def reading(self, budget: RateBudget | None, /, *only: Question) -> AsyncIterator[Tables]:
         """Give one consistent view of all rows."""
         histories = () if budget is None else ((_HISTORY, budget_key(budget)),)
         async with self._connections.transaction(Mode.READ) as transaction:
@@ -227,7 +227,7 @@ class PostgresState:
                 await self._claim(transaction, claim)
             yield Tables(_Statements(transaction, {}))
 
-    def _is_other(self, budget: Budget, found: Sequence[Row]) -> bool:
+    def _is_other(self, budget: RateBudget, found: Sequence[Row]) -> bool:
         """Tell whether the server's history may have lost what nobody counted as lost yet.
 
         A budget that nobody wrote about has nothing that could be lost.
@@ -237,11 +237,11 @@ class PostgresState:
             return seen is not None
         [(recorded, current, table, usable_from)] = found
         schema.refuse_newer(self.place, usable_from)
-        return may_have_lost(recorded, HistorySight(current, self.clock.now(), table), seen)
+        return may_have_lost(recorded, SeenTimeline(current, self.clock.now(), table), seen)
 
-    def _saw(self, budget: Budget, found: Sequence[Row]) -> None:
+    def _saw(self, budget: RateBudget, found: Sequence[Row]) -> None:
         now = self.clock.now()
-        self._seen.update((budget, HistorySight(current, now, table)) for _, current, table, _ in found)
+        self._seen.update((budget, SeenTimeline(current, now, table)) for _, current, table, _ in found)
 
     async def _claim(
         self, transaction: Transaction, claim: Claim, *, again: bool = False
@@ -279,7 +279,7 @@ class PostgresState:
         return _Statements(transaction, answers), histories, again and budget in self._seen
 
     async def _row_of(
-        self, transaction: Transaction, budget: Budget, *, make: bool
+        self, transaction: Transaction, budget: RateBudget, *, make: bool
     ) -> tuple[Statement, ...]:
         """Return what locks the row of a budget; it is made unless this process saw that it is there."""
         key = budget_key(budget)

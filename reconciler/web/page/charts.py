@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import groupby
 
 from reconciler.core.monitoring.runtime import SHOWN_S
-from reconciler.core.monitoring.state_timeline import Span
+from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.pacing import WINDOW_S
 
 AHEAD_S = 15.0
@@ -36,7 +36,7 @@ even if each of 200 families alternates all day and differs now."""
 STRIP_HEIGHT = 12
 
 
-class Mark(StrEnum):
+class TimelineMark(StrEnum):
     """How a family's state of the day is drawn; each has a height of its own beside its colour."""
 
     FAILED = "failed"
@@ -47,21 +47,26 @@ class Mark(StrEnum):
 
 
 MARKS = {
-    "uncertain": Mark.FAILED,
-    "failed": Mark.FAILED,
-    "held": Mark.DIFFERS,
-    "drifted": Mark.DIFFERS,
-    "pending": Mark.DIFFERS,
-    "frozen": Mark.FROZEN,
-    "in-sync": Mark.IN_SYNC,
+    "uncertain": TimelineMark.FAILED,
+    "failed": TimelineMark.FAILED,
+    "held": TimelineMark.DIFFERS,
+    "drifted": TimelineMark.DIFFERS,
+    "pending": TimelineMark.DIFFERS,
+    "frozen": TimelineMark.FROZEN,
+    "in-sync": TimelineMark.IN_SYNC,
 }
 """The mark of each state that is on record; any other, and none, is nobody having watched."""
 
-ALWAYS_SHOWN = (Mark.FAILED, Mark.DIFFERS, Mark.FROZEN)
+ALWAYS_SHOWN = (TimelineMark.FAILED, TimelineMark.DIFFERS, TimelineMark.FROZEN)
 """Worst first: one second of these marks the whole column. The others are what most of it was, and in the
 newest column what is now: a sidecar that has just begun is to be seen."""
 
-MIDDLES = {Mark.FAILED: 6, Mark.DIFFERS: 8, Mark.FROZEN: 4, Mark.IN_SYNC: 10}
+MIDDLES = {
+    TimelineMark.FAILED: 6,
+    TimelineMark.DIFFERS: 8,
+    TimelineMark.FROZEN: 4,
+    TimelineMark.IN_SYNC: 10,
+}
 """Where the stroke of a mark runs, so that each stands at a height of its own."""
 
 
@@ -74,7 +79,7 @@ class Dot:
 
     at: str
     kind: str
-    told: str
+    text: str
     top: int = LOW
 
 
@@ -99,18 +104,18 @@ class PacingPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class Stroke:
+class Path:
     """All stretches of one mark in a strip, as one SVG path."""
 
-    mark: Mark
+    mark: TimelineMark
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Share:
     """How long a mark held within a day, and how often it began."""
 
-    mark: Mark
+    mark: TimelineMark
     seconds: float
     times: int
 
@@ -142,47 +147,47 @@ def columns_for(families: int) -> int:
     return COLUMNS if families <= MANY else FEWER_COLUMNS
 
 
-def strokes(spans: Sequence[Span], wall: datetime, columns: int = COLUMNS) -> tuple[Stroke, ...]:
+def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> tuple[Path, ...]:
     """Return a day's strip up to ``wall``: one path for each mark that occurs in it, worst first.
 
     Where nobody watched nothing is drawn, and the strip's ground shows.
     """
-    paths: dict[Mark, list[str]] = {}
+    paths: dict[TimelineMark, list[str]] = {}
     start = 0
     for mark, same in groupby(_columns(spans, wall - DAY, columns)):
         width = len(list(same))
-        if mark is not Mark.UNWATCHED:
+        if mark is not TimelineMark.UNWATCHED:
             paths.setdefault(mark, []).append(f"M{start} {MIDDLES[mark]}h{width}")
         start += width
-    return tuple(Stroke(mark, "".join(paths[mark])) for mark in Mark if mark in paths)
+    return tuple(Path(mark, "".join(paths[mark])) for mark in TimelineMark if mark in paths)
 
 
-def stretches(spans: Sequence[Span], wall: datetime) -> tuple[Stretch, ...]:
+def shares(spans: Sequence[Segment], wall: datetime) -> tuple[Share, ...]:
     """Return how a day up to ``wall`` was spent, worst first; it always adds up to 24 hours."""
     watched = sorted(_clipped(spans, wall - DAY, wall), key=lambda piece: piece[1])
     told = [
-        Stretch(mark, *_sum(watched, mark))
-        for mark in Mark
-        if mark is not Mark.UNWATCHED and any(piece[0] is mark for piece in watched)
+        Share(mark, *_sum(watched, mark))
+        for mark in TimelineMark
+        if mark is not TimelineMark.UNWATCHED and any(piece[0] is mark for piece in watched)
     ]
     left = DAY.total_seconds() - sum(stretch.seconds for stretch in told)
-    return (*told, Stretch(Mark.UNWATCHED, left, 1)) if left >= 1 else tuple(told)
+    return (*told, Share(TimelineMark.UNWATCHED, left, 1)) if left >= 1 else tuple(told)
 
 
-def _sum(pieces: Sequence[tuple[Mark, float, float]], mark: Mark) -> tuple[float, int]:
+def _sum(pieces: Sequence[tuple[TimelineMark, float, float]], mark: TimelineMark) -> tuple[float, int]:
     """Return the seconds of ``mark`` and in how many runs; pieces that follow each other are one."""
     runs = sum(found is mark for found, _ in groupby(piece[0] for piece in pieces))
     return sum(end - begin for found, begin, end in pieces if found is mark), runs
 
 
-def _columns(spans: Sequence[Span], since: datetime, columns: int) -> list[Mark]:
+def _columns(spans: Sequence[Segment], since: datetime, columns: int) -> list[TimelineMark]:
     """Return what each column shows: painted over each other, the worst last."""
     width = DAY.total_seconds() / columns
     pieces = list(_clipped(spans, since, since + DAY))
-    in_sync = _covered([piece for piece in pieces if piece[0] is Mark.IN_SYNC], width, columns)
-    shown = [Mark.IN_SYNC if covered > width / 2 else Mark.UNWATCHED for covered in in_sync]
-    if in_sync[-1] > 0 and _mark(spans[-1]) is Mark.IN_SYNC:
-        shown[-1] = Mark.IN_SYNC
+    in_sync = _covered([piece for piece in pieces if piece[0] is TimelineMark.IN_SYNC], width, columns)
+    shown = [TimelineMark.IN_SYNC if covered > width / 2 else TimelineMark.UNWATCHED for covered in in_sync]
+    if in_sync[-1] > 0 and _mark(spans[-1]) is TimelineMark.IN_SYNC:
+        shown[-1] = TimelineMark.IN_SYNC
     for mark in reversed(ALWAYS_SHOWN):
         for found, begin, end in pieces:
             if found is mark:
@@ -191,7 +196,9 @@ def _columns(spans: Sequence[Span], since: datetime, columns: int) -> list[Mark]
     return shown
 
 
-def _covered(pieces: Sequence[tuple[Mark, float, float]], width: float, columns: int) -> list[float]:
+def _covered(
+    pieces: Sequence[tuple[TimelineMark, float, float]], width: float, columns: int
+) -> list[float]:
     """Return how many seconds of each column the pieces cover."""
     covered = [0.0] * columns
     for _, begin, end in pieces:
@@ -204,18 +211,18 @@ def _covered(pieces: Sequence[tuple[Mark, float, float]], width: float, columns:
 
 
 def _clipped(
-    spans: Sequence[Span], since: datetime, until: datetime
-) -> Iterator[tuple[Mark, float, float]]:
+    spans: Sequence[Segment], since: datetime, until: datetime
+) -> Iterator[tuple[TimelineMark, float, float]]:
     """Yield the watched spans within a day, in seconds from its begin."""
     for span in spans:
         begin, end = max(span.since, since), min(span.until, until)
         mark = _mark(span)
-        if begin < end and mark is not Mark.UNWATCHED:
+        if begin < end and mark is not TimelineMark.UNWATCHED:
             yield mark, (begin - since).total_seconds(), (end - since).total_seconds()
 
 
-def _mark(span: Span) -> Mark:
-    return MARKS.get(span.state, Mark.UNWATCHED) if span.state else Mark.UNWATCHED
+def _mark(span: Segment) -> TimelineMark:
+    return MARKS.get(span.state, TimelineMark.UNWATCHED) if span.state else TimelineMark.UNWATCHED
 
 
 def _place(at_s: float) -> str:

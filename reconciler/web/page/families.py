@@ -14,16 +14,16 @@ from typing import assert_never
 from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting
 from reconciler.core.monitoring.protection import exposed_family, frozen_until_reset
-from reconciler.core.monitoring.runtime import Vitals
-from reconciler.core.monitoring.state_timeline import Span
+from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
-from reconciler.core.plan import Action, Because, Change, Reason
+from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.policy import Refusal
-from reconciler.core.problems import printable
+from reconciler.core.problems import escape_unprintable
 from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
-from reconciler.render.values import field_value, setting_words
-from reconciler.web.page.charts import Mark, Stretch, Stroke, columns_for, stretches, strokes
+from reconciler.render.values import field_value, format_setting
+from reconciler.web.page.charts import Path, Share, TimelineMark, columns_for, paths, shares
 from reconciler.web.page.labels import (
     AS_DESIRED,
     HOLDS,
@@ -34,26 +34,26 @@ from reconciler.web.page.labels import (
     SAME_STRENGTH,
     STATES,
     STRENGTHS,
-    Sign,
+    StatusLabel,
     long_duration,
     moment_words,
     shown,
 )
 
 STRETCH_WORDS = {
-    Mark.FAILED: "failed or not known",
-    Mark.DIFFERS: "differed",
-    Mark.FROZEN: "frozen",
-    Mark.IN_SYNC: "in sync",
-    Mark.UNWATCHED: "nobody watched",
+    TimelineMark.FAILED: "failed or not known",
+    TimelineMark.DIFFERS: "differed",
+    TimelineMark.FROZEN: "frozen",
+    TimelineMark.IN_SYNC: "in sync",
+    TimelineMark.UNWATCHED: "nobody watched",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
+class PageHint:
     """What to do, and the command for it; empty where there is none."""
 
-    told: str
+    text: str
     command: str = ""
 
 
@@ -63,8 +63,8 @@ class FrozenLine:
 
     family: str
     needs_you: bool
-    told: str
-    advice: Advice | None
+    text: str
+    advice: PageHint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class DifferingLine:
     """One family that differs: which way, in what, and by when it is right, or why it is left."""
 
     family: str
-    sign: Sign
+    sign: StatusLabel
     values: str
     when: str
     why: str
-    advice: Advice | None
+    advice: PageHint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +87,17 @@ class DayLine:
     """
 
     family: str
-    sign: Sign
+    sign: StatusLabel
     in_force: str
     columns: int
-    strip: tuple[Stroke, ...]
-    told: str
+    strip: tuple[Path, ...]
+    text: str
     in_sync: bool
     calm: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class PageTime:
     """As of when the page is made, on the process's clock and in UTC.
 
     ``delay`` says what keeps the times of the plan from coming true; empty: nothing does.
@@ -118,14 +118,14 @@ def frozen_lines(status: Status) -> tuple[FrozenLine, ...]:
     return tuple(sorted(lines, key=lambda line: not line.needs_you))
 
 
-def differing_lines(status: Status, vitals: Vitals, moment: Moment) -> tuple[DifferingLine, ...]:
+def differing_lines(status: Status, vitals: AccountRuntime, moment: PageTime) -> tuple[DifferingLine, ...]:
     """Return the families that are not known to be as desired: least protected first, then by name."""
     differing = [family for family in status.families if family.change is not None]
     return tuple(_differing(family, status, vitals, moment) for family in sorted(differing, key=_urgency))
 
 
 def day_lines(
-    status: Status, strips: Mapping[Family, tuple[Span, ...]], wall: datetime
+    status: Status, strips: Mapping[Family, tuple[Segment, ...]], wall: datetime
 ) -> tuple[DayLine, ...]:
     """Return a line for every family of the file, by name."""
     columns = columns_for(len(status.families))
@@ -143,7 +143,7 @@ def reset_command(family: str, path: str) -> str:
     return _command("reset", family, path)
 
 
-def strength(family: FamilyStatus) -> Sign:
+def protection_sign(family: FamilyStatus) -> StatusLabel:
     """Return how what is in force compares with what the file wants."""
     if family.state is FamilyState.UNCERTAIN:
         return NOT_KNOWN
@@ -162,7 +162,7 @@ def _urgency(family: FamilyStatus) -> tuple[int, Family]:
 def _frozen(family: FamilyStatus, status: Status) -> FrozenLine:
     if frozen_until_reset(family):
         command = reset_command(family.family, status.desired.path)
-        advice = Advice("Find out first why it froze. Then run:", command)
+        advice = PageHint("Find out first why it froze. Then run:", command)
         return FrozenLine(family.family, True, "Frozen until somebody resets it.", advice)
     return FrozenLine(family.family, False, f"Frozen{_until(family.live)}. It ends by itself.", None)
 
@@ -181,10 +181,12 @@ def _in_force(family: FamilyStatus) -> Setting | None:
     return None if family.state is FamilyState.DRIFTED else family.applied
 
 
-def _differing(family: FamilyStatus, status: Status, vitals: Vitals, moment: Moment) -> DifferingLine:
+def _differing(
+    family: FamilyStatus, status: Status, vitals: AccountRuntime, moment: PageTime
+) -> DifferingLine:
     change = family.change
     assert change is not None
-    sign = strength(family)
+    sign = protection_sign(family)
     if change.because is not None:
         why, advice = _held(change.because, family, status, vitals, moment)
         return DifferingLine(family.family, sign, _values(family), "Not by itself.", why, advice)
@@ -197,20 +199,20 @@ def _values(family: FamilyStatus) -> str:
     """Write each differing field as what is in force and what the file wants."""
     in_force, wanted = _in_force(family), family.desired
     if in_force is None:
-        return f"{_nothing(family)} → {setting_words(wanted)}"
+        return f"{_nothing(family)} → {format_setting(wanted)}"
     last = "last known " if family.state is FamilyState.UNCERTAIN else ""
     told = ", ".join(
         f"{field.value} {field_value(in_force, field)} → {field_value(wanted, field)}"
         for field in changed_fields(in_force, wanted)
     )
-    return f"{last}{told or setting_words(wanted)}"
+    return f"{last}{told or format_setting(wanted)}"
 
 
 def _nothing(family: FamilyStatus) -> str:
     return "not known" if family.state is FamilyState.UNCERTAIN else "nothing"
 
 
-def _when(change: Change, moment: Moment) -> str:
+def _when(change: Change, moment: PageTime) -> str:
     if moment.delay:
         return moment.delay
     if change.action is Action.ADOPT and change.known_at is None:
@@ -238,31 +240,31 @@ def _reason(reason: Reason) -> str:
 
 
 def _held(
-    because: Because, family: FamilyStatus, status: Status, vitals: Vitals, moment: Moment
-) -> tuple[str, Advice | None]:
+    because: HoldReason, family: FamilyStatus, status: Status, vitals: AccountRuntime, moment: PageTime
+) -> tuple[str, PageHint | None]:
     """Return why a family is left as it is, and what to do about it."""
     name, path = family.family, status.desired.path
     match because:
-        case Because.FROZEN:
+        case HoldReason.FROZEN:
             return HOLDS[because], None
-        case Because.PAUSED:
+        case HoldReason.PAUSED:
             pause = next((one for one in status.pauses if one.family == name), None)
             return _paused(pause, moment.wall), _resume(pause, name, path)
-        case Because.POLICY | Because.GUARD:
+        case HoldReason.POLICY | HoldReason.GUARD:
             assert family.change is not None
-            near_off = because is Because.GUARD and not family.change.after.disabled
+            near_off = because is HoldReason.GUARD and not family.change.after.disabled
             told = NEAR_OFF if near_off else HOLDS[because]
             return _refused(name, told, _refusals(name, vitals), path)
-        case Because.DRIFT_POLICY:
+        case HoldReason.DRIFT_POLICY:
             assert family.change is not None
             told = HOLDS[because]
             if family.change.other_file:
                 told = f"Left as it is: {hold_words(family.change)}."
             command = _command("apply", f"--family {name}", path)
-            return told, Advice("To put the file's settings back, run:", command)
-        case Because.REJECTED:
+            return told, PageHint("To put the file's settings back, run:", command)
+        case HoldReason.REJECTED:
             return _parked(name, vitals, moment)
-        case Because.STALE | Because.UNREADABLE:
+        case HoldReason.STALE | HoldReason.UNREADABLE:
             return HOLDS[because], None
         case _:
             assert_never(because)
@@ -270,8 +272,8 @@ def _held(
 
 def _paused(pause: Pause | None, wall: datetime) -> str:
     if pause is None:
-        return HOLDS[Because.PAUSED]
-    left = "Paused" if pause.by is PausedBy.HAND else "Left"
+        return HOLDS[HoldReason.PAUSED]
+    left = "Paused" if pause.by is PausedBy.MANUAL else "Left"
     told = f"{PAUSED[pause.by]}: not written, not even put back."
     return f"{told} {left} {_pause_words(pause, wall)}."
 
@@ -279,46 +281,46 @@ def _paused(pause: Pause | None, wall: datetime) -> str:
 def _pause_words(pause: Pause, wall: datetime) -> str:
     """Write until when a pause holds, and why there is one: a fight's is over with what was fought over."""
     until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
-    if pause.by is PausedBy.FIGHT:
+    if pause.by is PausedBy.BREAKER:
         until = f"the file wants something else of it or {until}"
     return f"until {until}: {shown(pause.reason) or 'no reason given'}"
 
 
-def _resume(pause: Pause | None, family: Family, path: str) -> Advice:
-    fought = pause is not None and pause.by is PausedBy.FIGHT
+def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
+    fought = pause is not None and pause.by is PausedBy.BREAKER
     told = "Find out who changes it, then run:" if fought else "To go on earlier, run:"
-    return Advice(told, _command("resume", f"--family {family}", path))
+    return PageHint(told, _command("resume", f"--family {family}", path))
 
 
-def _refusals(family: Family, vitals: Vitals) -> tuple[Refusal, ...]:
+def _refusals(family: Family, vitals: AccountRuntime) -> tuple[Refusal, ...]:
     plan = vitals.compared.plan if vitals.compared else None
     return tuple(refusal for refusal in plan.refusals if refusal.family == family) if plan else ()
 
 
 def _refused(
     family: Family, told: str, refusals: Sequence[Refusal], path: str
-) -> tuple[str, Advice | None]:
+) -> tuple[str, PageHint | None]:
     rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
     if not all(refusal.overridable for refusal in refusals):
-        return f"{told} {rules}", Advice("Correct the policy file; mmp validate says where.")
+        return f"{told} {rules}", PageHint("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)
     command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
     advice = "Take the change back in the file. If it is meant, apply it by name:"
-    return f"{told} {rules}".strip(), Advice(advice, command)
+    return f"{told} {rules}".strip(), PageHint(advice, command)
 
 
-def _parked(family: Family, vitals: Vitals, moment: Moment) -> tuple[str, Advice | None]:
-    parked = vitals.parked.get(family)
+def _parked(family: Family, vitals: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
+    parked = vitals.rejected.get(family)
     said = shown(f"[{parked.reply.code}] {parked.reply.message}".strip()) if parked else ""
     again = ""
     if parked and parked.retry_at is not None:
         again = f" Tried again at {moment_words(moment.wall_of(parked.retry_at), moment.wall)}."
-    advice = Advice("Correct this family's entry in the file; the others go on.")
-    return f"{HOLDS[Because.REJECTED]} {said}{again}".strip(), advice
+    advice = PageHint("Correct this family's entry in the file; the others go on.")
+    return f"{HOLDS[HoldReason.REJECTED]} {said}{again}".strip(), advice
 
 
-def _day(family: FamilyStatus, spans: Sequence[Span], wall: datetime, columns: int) -> DayLine:
-    spent = stretches(spans, wall)
+def _day(family: FamilyStatus, spans: Sequence[Segment], wall: datetime, columns: int) -> DayLine:
+    spent = shares(spans, wall)
     in_force = _in_force(family)
     last = "last known " if family.state is FamilyState.UNCERTAIN else ""
     return DayLine(
@@ -326,15 +328,15 @@ def _day(family: FamilyStatus, spans: Sequence[Span], wall: datetime, columns: i
         sign=STATES[family.state],
         in_force=_nothing(family) if in_force is None else last + _brief(in_force),
         columns=columns,
-        strip=strokes(spans, wall, columns) if spans else (),
-        told=_day_words(spent) if spans else "no record yet",
+        strip=paths(spans, wall, columns) if spans else (),
+        text=_day_words(spent) if spans else "no record yet",
         in_sync=family.state is FamilyState.IN_SYNC,
         calm=family.state is FamilyState.IN_SYNC and _calm(spent),
     )
 
 
-def _calm(spent: Sequence[Stretch]) -> bool:
-    return all(stretch.mark in (Mark.IN_SYNC, Mark.UNWATCHED) for stretch in spent)
+def _calm(spent: Sequence[Share]) -> bool:
+    return all(stretch.mark in (TimelineMark.IN_SYNC, TimelineMark.UNWATCHED) for stretch in spent)
 
 
 def _brief(setting: Setting) -> str:
@@ -343,7 +345,7 @@ def _brief(setting: Setting) -> str:
     return "disabled" if setting.disabled else f"{quantity} per {window}, freeze {freeze}"
 
 
-def _day_words(spent: Sequence[Stretch]) -> str:
+def _day_words(spent: Sequence[Share]) -> str:
     """Write how the day was spent: ``differed 12 min (2 times), in sync 23 h 48 min``."""
     return ", ".join(
         f"{STRETCH_WORDS[stretch.mark]} {long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
@@ -351,12 +353,12 @@ def _day_words(spent: Sequence[Stretch]) -> str:
     )
 
 
-def _times(stretch: Stretch) -> str:
-    counted = stretch.mark not in (Mark.IN_SYNC, Mark.UNWATCHED) and stretch.times > 1
+def _times(stretch: Share) -> str:
+    counted = stretch.mark not in (TimelineMark.IN_SYNC, TimelineMark.UNWATCHED) and stretch.times > 1
     return f" ({stretch.times} times)" if counted else ""
 
 
 def _command(verb: str, arguments: str, path: str) -> str:
     """Return a command to copy; the path is left out where it is the one that is looked for anyway."""
-    config = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(printable(path))}"
+    config = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(escape_unprintable(path))}"
     return f"mmp {verb} {arguments}{config}"

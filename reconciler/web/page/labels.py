@@ -13,12 +13,12 @@ from enum import StrEnum
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import PausedBy
-from reconciler.core.monitoring.protection import Standing
+from reconciler.core.monitoring.protection import Protection
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.plan import Because
-from reconciler.core.problems import printable
+from reconciler.core.plan import HoldReason
+from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
-from reconciler.render.values import duration
+from reconciler.render.values import format_duration
 
 MAX_TEXT = 300
 """Characters shown of one text from outside; the log and the file itself hold the whole of it."""
@@ -26,7 +26,7 @@ MAX_TEXT = 300
 DAY_S = 86_400
 
 
-class Hue(StrEnum):
+class ColorRole(StrEnum):
     """What a sign is about; the style sheet gives each a colour in both schemes."""
 
     GOOD = "good"
@@ -38,62 +38,62 @@ class Hue(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class StatusLabel:
     """A symbol and a word that mean the same, and a hue that only repeats it."""
 
     symbol: str
     word: str
-    hue: Hue
+    hue: ColorRole
 
 
-STANDINGS: dict[Standing, Sign] = {
-    Standing.EXPOSED: Sign("✗", "Not protected", Hue.BAD),
-    Standing.UNKNOWN: Sign("?", "Not known", Hue.UNKNOWN),
-    Standing.FROZEN: Sign("■", "Frozen", Hue.FROZEN),
-    Standing.TIGHTER: Sign("▲", "Protected, tighter", Hue.GOOD),
-    Standing.PROTECTED: Sign("✓", "Protected", Hue.GOOD),
+PROTECTIONS: dict[Protection, StatusLabel] = {
+    Protection.EXPOSED: StatusLabel("✗", "Not protected", ColorRole.BAD),
+    Protection.UNKNOWN: StatusLabel("?", "Not known", ColorRole.UNKNOWN),
+    Protection.FROZEN: StatusLabel("■", "Frozen", ColorRole.FROZEN),
+    Protection.TIGHTER: StatusLabel("▲", "Protected, tighter", ColorRole.GOOD),
+    Protection.PROTECTED: StatusLabel("✓", "Protected", ColorRole.GOOD),
 }
 
-STATES: dict[FamilyState, Sign] = {
-    FamilyState.UNCERTAIN: Sign("?", "not known", Hue.UNKNOWN),
-    FamilyState.FROZEN: Sign("■", "frozen", Hue.FROZEN),
-    FamilyState.DRIFTED: Sign("≠", "drifted", Hue.BAD),
-    FamilyState.PENDING: Sign("▸", "pending", Hue.WARN),
-    FamilyState.HELD: Sign("!", "held", Hue.WARN),
-    FamilyState.IN_SYNC: Sign("✓", "in sync", Hue.GOOD),
+STATES: dict[FamilyState, StatusLabel] = {
+    FamilyState.UNCERTAIN: StatusLabel("?", "not known", ColorRole.UNKNOWN),
+    FamilyState.FROZEN: StatusLabel("■", "frozen", ColorRole.FROZEN),
+    FamilyState.DRIFTED: StatusLabel("≠", "drifted", ColorRole.BAD),
+    FamilyState.PENDING: StatusLabel("▸", "pending", ColorRole.WARN),
+    FamilyState.HELD: StatusLabel("!", "held", ColorRole.WARN),
+    FamilyState.IN_SYNC: StatusLabel("✓", "in sync", ColorRole.GOOD),
 }
 
-NO_PROTECTION = Sign("✗", "no protection", Hue.BAD)
-NOT_KNOWN = Sign("?", "not known", Hue.UNKNOWN)
-AS_DESIRED = Sign("✓", "as the file says", Hue.GOOD)
-SAME_STRENGTH = Sign("≠", "differs, not in force", Hue.QUIET)
+NO_PROTECTION = StatusLabel("✗", "no protection", ColorRole.BAD)
+NOT_KNOWN = StatusLabel("?", "not known", ColorRole.UNKNOWN)
+AS_DESIRED = StatusLabel("✓", "as the file says", ColorRole.GOOD)
+SAME_STRENGTH = StatusLabel("≠", "differs, not in force", ColorRole.QUIET)
 
-STRENGTHS: dict[Direction, Sign] = {
-    Direction.DISABLE: Sign("✗", "switched off", Hue.BAD),
-    Direction.LOOSEN: Sign("▼", "less protection", Hue.BAD),
-    Direction.MIXED: Sign("◆", "partly less protection", Hue.BAD),
-    Direction.TIGHTEN: Sign("▲", "more protection", Hue.WARN),
-    Direction.ENABLE: Sign("▲", "on, though to be off", Hue.WARN),
+STRENGTHS: dict[Direction, StatusLabel] = {
+    Direction.DISABLE: StatusLabel("✗", "switched off", ColorRole.BAD),
+    Direction.LOOSEN: StatusLabel("▼", "less protection", ColorRole.BAD),
+    Direction.MIXED: StatusLabel("◆", "partly less protection", ColorRole.BAD),
+    Direction.TIGHTEN: StatusLabel("▲", "more protection", ColorRole.WARN),
+    Direction.ENABLE: StatusLabel("▲", "on, though to be off", ColorRole.WARN),
 }
 """What is in force, as seen from the file: the direction from desired to what is in force."""
 
-ATTEMPTS: dict[AttemptStatus, Sign] = {
-    AttemptStatus.PENDING: Sign("○", "waiting for its reply", Hue.WARN),
-    AttemptStatus.APPLIED: Sign("●", "applied", Hue.GOOD),
-    AttemptStatus.REJECTED: Sign("✗", "refused", Hue.BAD),
-    AttemptStatus.UNKNOWN: Sign("?", "outcome unknown", Hue.UNKNOWN),
-    AttemptStatus.NOT_SENT: Sign("–", "not sent", Hue.QUIET),
+ATTEMPTS: dict[AttemptStatus, StatusLabel] = {
+    AttemptStatus.PENDING: StatusLabel("○", "waiting for its reply", ColorRole.WARN),
+    AttemptStatus.APPLIED: StatusLabel("●", "applied", ColorRole.GOOD),
+    AttemptStatus.REJECTED: StatusLabel("✗", "refused", ColorRole.BAD),
+    AttemptStatus.UNKNOWN: StatusLabel("?", "outcome unknown", ColorRole.UNKNOWN),
+    AttemptStatus.NOT_SENT: StatusLabel("–", "not sent", ColorRole.QUIET),
 }
 
-HOLDS: dict[Because, str] = {
-    Because.FROZEN: "Frozen by the exchange: written once that is over.",
-    Because.PAUSED: "Paused: not written, not even put back.",
-    Because.POLICY: "The policy does not let it pass.",
-    Because.GUARD: "It would switch protection off.",
-    Because.DRIFT_POLICY: "Tighter than the file says, by a change outside mmp: reported, not touched.",
-    Because.REJECTED: "The exchange refused these settings.",
-    Because.UNREADABLE: "Its live setting could not be read for certain: not written.",
-    Because.STALE: "Not as reviewed any more: skipped.",
+HOLDS: dict[HoldReason, str] = {
+    HoldReason.FROZEN: "Frozen by the exchange: written once that is over.",
+    HoldReason.PAUSED: "Paused: not written, not even put back.",
+    HoldReason.POLICY: "The policy does not let it pass.",
+    HoldReason.GUARD: "It would switch protection off.",
+    HoldReason.DRIFT_POLICY: "Tighter than the file says, by a change outside mmp: reported, not touched.",
+    HoldReason.REJECTED: "The exchange refused these settings.",
+    HoldReason.UNREADABLE: "Its live setting could not be read for certain: not written.",
+    HoldReason.STALE: "Not as reviewed any more: skipped.",
 }
 """Why a family is left as it is."""
 
@@ -101,15 +101,15 @@ NEAR_OFF = "It would be as good as switching protection off."
 """What the guard says of a change that does not disable the family."""
 
 PAUSED: dict[PausedBy, str] = {
-    PausedBy.HAND: "Paused by hand",
-    PausedBy.FIGHT: "Given up in a fight over it",
+    PausedBy.MANUAL: "Paused by hand",
+    PausedBy.BREAKER: "Given up in a fight over it",
 }
 """Who paused a family: only one of the two is something that somebody wanted."""
 
 
 def shown(text: str) -> str:
     """Return ``text`` as one short line: what cannot be printed is escaped, the rest is cut."""
-    clean = printable(text)
+    clean = escape_unprintable(text)
     return clean if len(clean) <= MAX_TEXT else clean[: MAX_TEXT - 1] + "…"
 
 
@@ -121,10 +121,10 @@ def clock(moment: datetime, wall: datetime) -> str:
 
 def moment_words(moment: datetime, wall: datetime) -> str:
     """Write a time of day and how far it is: ``03:00:05 UTC (in 5 s)``, ``02:10:33 UTC (50 min ago)``."""
-    return f"{clock(moment, wall)} ({distance((moment - wall).total_seconds())})"
+    return f"{clock(moment, wall)} ({relative_time((moment - wall).total_seconds())})"
 
 
-def distance(seconds: float) -> str:
+def relative_time(seconds: float) -> str:
     """Write how far ahead an instant is: ``in 5 s``, ``now``; negative seconds give ``50 min ago``."""
     told = long_duration(abs(seconds))
     if told == "now":
@@ -134,7 +134,7 @@ def distance(seconds: float) -> str:
 
 def long_duration(seconds: float) -> str:
     """Write a duration; from two days on in whole days."""
-    return duration(seconds) if seconds < 2 * DAY_S else f"{int(seconds // DAY_S)} days"
+    return format_duration(seconds) if seconds < 2 * DAY_S else f"{int(seconds // DAY_S)} days"
 
 
 def anchor(*parts: str) -> str:

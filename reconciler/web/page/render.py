@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.web.latest_state import Board
+from reconciler.web.latest_state import LatestState
 from reconciler.web.page.charts import STRIP_HEIGHT
-from reconciler.web.page.view_model import Advise, advise_of_ours, page_view
+from reconciler.web.page.view_model import HintFor, hint_from_glossary, page_view
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -34,7 +34,9 @@ class Asset:
     media_type: str
 
 
-def page_html(board: Board, *, now: float, wall: datetime, advise: Advise = advise_of_ours) -> str:
+def page_html(
+    board: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
+) -> str:
     """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
 
     ``advise`` tells what to do about a problem; without one the page points at explain for the exchange's.

@@ -11,34 +11,40 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from reconciler.core.monitoring.protection import WORST_FIRST, Judged, Standing, stands, worst_of
+from reconciler.core.monitoring.protection import (
+    WORST_FIRST,
+    Protection,
+    ProtectionResult,
+    runtime_protection,
+    worst_of,
+)
 from reconciler.core.monitoring.runtime import (
     SHOWN_S,
+    AccountRuntime,
     FileState,
     Outage,
-    Sending,
-    Trouble,
-    Vitals,
+    RecentError,
+    RecentRequest,
     alive,
-    is_judged,
+    is_current,
     status_of,
 )
 from reconciler.core.monitoring.status import Status
-from reconciler.core.monitoring.unloaded_files import NOTHING, Unkept
-from reconciler.core.plan import Because
+from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
+from reconciler.core.plan import HoldReason
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.render.glossary import ERRORS, READ_AGAIN, READ_BACK
-from reconciler.render.values import count, damaged_records, due, families
-from reconciler.web.latest_state import Board, Watched
-from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, Mark, PacingPicture, pacing_picture
+from reconciler.render.values import count, damaged_records, families, format_due
+from reconciler.web.latest_state import AccountSnapshot, LatestState
+from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, PacingPicture, TimelineMark, pacing_picture
 from reconciler.web.page.families import (
     STRETCH_WORDS,
     DayLine,
     DifferingLine,
     FrozenLine,
-    Moment,
+    PageTime,
     day_lines,
     differing_lines,
     frozen_lines,
@@ -46,13 +52,13 @@ from reconciler.web.page.families import (
 )
 from reconciler.web.page.labels import (
     ATTEMPTS,
-    STANDINGS,
-    Sign,
+    PROTECTIONS,
+    StatusLabel,
     anchor,
     clock,
-    distance,
     moment_words,
     names,
+    relative_time,
     shown,
 )
 
@@ -68,7 +74,7 @@ DAYS_SHOWN = 12
 
 LEGEND = tuple(
     (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
-    for mark in (Mark.IN_SYNC, *ALWAYS_SHOWN, Mark.UNWATCHED)
+    for mark in (TimelineMark.IN_SYNC, *ALWAYS_SHOWN, TimelineMark.UNWATCHED)
 )
 """What each mark of a strip means, where its stroke runs (None: it has none), calmest first."""
 
@@ -81,7 +87,7 @@ NOBODY = "nobody's: taken by a living replica within seconds"
 KEPT_HERE = " kept here"
 """Said of accounts where there are others that are not."""
 
-Advise = Callable[[Trouble], str]
+HintFor = Callable[[RecentError], str]
 """Returns what to do about a problem, empty where its code says nothing."""
 
 
@@ -89,7 +95,7 @@ Advise = Callable[[Trouble], str]
 class Headline:
     """The answer to "am I protected right now?"."""
 
-    sign: Sign
+    sign: StatusLabel
     sentence: str
 
 
@@ -124,27 +130,27 @@ class RequestLine:
 
     at: str
     family: str
-    sign: Sign
+    sign: StatusLabel
 
 
 @dataclass(frozen=True, slots=True)
 class PacingView:
     """The pacing window in words and as a picture."""
 
-    told: str
+    text: str
     minute: str
     requests: tuple[RequestLine, ...]
     picture: PacingPicture
 
 
 @dataclass(frozen=True, slots=True)
-class TroubleLine:
+class ErrorLine:
     """One of the last problems, and what to do about it."""
 
     at: str
     about: str
     code: str
-    told: str
+    text: str
     advice: str
 
 
@@ -159,27 +165,27 @@ class AccountView:
     headline: Headline
     notices: tuple[str, ...]
     frozen: tuple[FrozenLine, ...]
-    frozen_told: str
+    frozen_text: str
     differing: tuple[DifferingLine, ...]
-    differing_told: str
+    differing_text: str
     pauses: tuple[tuple[str, str], ...]
     unmanaged: str
     files: tuple[FileView, ...]
     no_policy: bool
     pacing: PacingView
-    days_told: str
+    days_text: str
     days: tuple[DayLine, ...]
     calm_days: tuple[DayLine, ...]
-    calm_told: str
-    troubles: tuple[TroubleLine, ...]
+    calm_text: str
+    errors: tuple[ErrorLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ElsewhereLine:
+class RemoteLine:
     """One account that this process does not keep, and who does."""
 
     name: str
-    told: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +198,15 @@ class PageView:
 
     title: str
     headline: Headline
-    trouble: str
+    error: str
     alone: bool
     accounts: tuple[AccountView, ...]
-    awaited: tuple[str, ...]
-    refused: tuple[FileView, ...]
-    elsewhere: tuple[ElsewhereLine, ...]
-    elsewhere_more: tuple[ElsewhereLine, ...]
-    elsewhere_more_told: str
-    elsewhere_told: str
+    missing: tuple[str, ...]
+    rejected: tuple[FileView, ...]
+    remote: tuple[RemoteLine, ...]
+    remote_more: tuple[RemoteLine, ...]
+    remote_more_text: str
+    remote_text: str
     simulated: str
     version: str
     running: str
@@ -208,7 +214,7 @@ class PageView:
     legend: tuple[tuple[str, int | None, str], ...]
 
 
-def advise_of_ours(trouble: Trouble) -> str:
+def hint_from_glossary(trouble: RecentError) -> str:
     """Return what to do about a problem: ours from the glossary, the exchange's by pointing at explain."""
     code, known = trouble.code, ERRORS.get(trouble.code)
     if known is not None:
@@ -216,29 +222,31 @@ def advise_of_ours(trouble: Trouble) -> str:
     return f"mmp explain {code} tells what it means and what to do." if code.isalnum() else ""
 
 
-def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advise_of_ours) -> PageView:
+def page_view(
+    board: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
+) -> PageView:
     """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
     judged = [(watched, *_judged(watched, now, wall)) for watched in board.accounts()]
-    judged.sort(key=lambda one: WORST_FIRST.index(one[2].standing))
+    judged.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
     accounts = tuple(_account(*one, now=now, wall=wall, advise=advise) for one in judged)
     elsewhere = _elsewhere(board)
-    trouble = "" if accounts else _no_state(board.trouble)
-    headline = _overall([one[2] for one in judged], accounts, board.unkept, elsewhere, trouble)
+    trouble = "" if accounts else _no_state(board.error)
+    headline = _overall([one[2] for one in judged], accounts, board.unloaded, elsewhere, trouble)
     lines, more = _folded_elsewhere(elsewhere)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     here = KEPT_HERE if elsewhere else ""
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose}{here} · mmp",
         headline=headline,
-        trouble=trouble,
-        alone=len(accounts) == 1 and board.unkept == NOTHING,
+        error=trouble,
+        alone=len(accounts) == 1 and board.unloaded == NONE,
         accounts=accounts,
-        awaited=tuple(shown(path) for path in board.unkept.awaited),
-        refused=tuple(_file("Settings", file, wall) for file in board.unkept.refused),
-        elsewhere=lines,
-        elsewhere_more=more,
-        elsewhere_more_told=_more_told(more),
-        elsewhere_told=_elsewhere_told(board, now),
+        missing=tuple(shown(path) for path in board.unloaded.missing),
+        rejected=tuple(_file("Settings", file, wall) for file in board.unloaded.rejected),
+        remote=lines,
+        remote_more=more,
+        remote_more_text=_more_told(more),
+        remote_text=_elsewhere_told(board, now),
         simulated=names([one.name for one in accounts if one.simulator]),
         version=shown(board.version),
         running=f"running since {moment_words(board.began_at, wall)}",
@@ -247,34 +255,34 @@ def page_view(board: Board, *, now: float, wall: datetime, advise: Advise = advi
     )
 
 
-def _judged(watched: Watched, now: float, wall: datetime) -> tuple[Status | None, Judged]:
-    status = status_of(watched.vitals, now=now, wall=wall)
-    return status, stands(watched.vitals, status, now=now, interval_s=watched.interval_s)
+def _judged(watched: AccountSnapshot, now: float, wall: datetime) -> tuple[Status | None, ProtectionResult]:
+    status = status_of(watched.runtime, now=now, wall=wall)
+    return status, runtime_protection(watched.runtime, status, now=now, interval_s=watched.interval_s)
 
 
-def _elsewhere(board: Board) -> tuple[ElsewhereLine, ...]:
+def _elsewhere(board: LatestState) -> tuple[RemoteLine, ...]:
     """Return the accounts that are not kept here; nobody's first."""
     lines = [
-        ElsewhereLine(shown(f"{account} ({environment})"), _kept_by(owner))
-        for account, environment, owner in board.elsewhere()
+        RemoteLine(shown(f"{account} ({environment})"), _kept_by(owner))
+        for account, environment, owner in board.remote_accounts()
     ]
-    return tuple(sorted(lines, key=lambda line: line.told != NOBODY))
+    return tuple(sorted(lines, key=lambda line: line.text != NOBODY))
 
 
 def _folded_elsewhere(
-    lines: tuple[ElsewhereLine, ...],
-) -> tuple[tuple[ElsewhereLine, ...], tuple[ElsewhereLine, ...]]:
+    lines: tuple[RemoteLine, ...],
+) -> tuple[tuple[RemoteLine, ...], tuple[RemoteLine, ...]]:
     """Return the accounts of others that are shown at once, and those folded away."""
     if len(lines) <= ELSEWHERE_SHOWN:
         return lines, ()
-    free = sum(line.told == NOBODY for line in lines[:ELSEWHERE_SHOWN])
+    free = sum(line.text == NOBODY for line in lines[:ELSEWHERE_SHOWN])
     return lines[:free], lines[free:]
 
 
-def _more_told(more: tuple[ElsewhereLine, ...]) -> str:
+def _more_told(more: tuple[RemoteLine, ...]) -> str:
     if not more:
         return ""
-    some_free = any(line.told == NOBODY for line in more)
+    some_free = any(line.text == NOBODY for line in more)
     return (
         count(len(more), "more account") if some_free else f"{count(len(more), 'account')} kept by others"
     )
@@ -284,16 +292,16 @@ def _kept_by(owner: Replica | None) -> str:
     return f"kept by {shown(str(owner))}" if owner else NOBODY
 
 
-def _elsewhere_told(board: Board, now: float) -> str:
+def _elsewhere_told(board: LatestState, now: float) -> str:
     """Say who shares the accounts out, and whether what is said of it still holds; "" where nobody does."""
-    together = board.together
+    together = board.replica
     if together is None:
         return ""
-    if now >= together.good_until:
-        why = f": {shown(together.trouble)}" if together.trouble else ""
-        stale = " Who keeps what is as last heard." if together.roster else ""
+    if now >= together.safe_until:
+        why = f": {shown(together.error)}" if together.error else ""
+        stale = " Who keeps what is as last heard." if together.leases else ""
         return f"The state is not reached{why}. Nothing is begun here until it is.{stale}"
-    living = len(together.roster.replicas) if together.roster else 0
+    living = len(together.leases.replicas) if together.leases else 0
     here = f"This is {shown(str(together.me))}: it keeps {count(len(board.accounts()), 'account')}."
     unable = len(together.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
@@ -304,72 +312,74 @@ def _elsewhere_told(board: Board, now: float) -> str:
 
 
 def _overall(
-    found: Sequence[Judged],
+    found: Sequence[ProtectionResult],
     accounts: Sequence[AccountView],
-    unkept: Unkept,
-    elsewhere: Sequence[ElsewhereLine] = (),
+    unkept: UnloadedFiles,
+    elsewhere: Sequence[RemoteLine] = (),
     trouble: str = "",
 ) -> Headline:
     if trouble:
-        return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: the state is not reached.")
-    if unkept != NOTHING and worst_of(found) is not Standing.EXPOSED:
-        return Headline(STANDINGS[Standing.UNKNOWN], f"Not known: {_unkept_words(unkept)}.")
+        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: the state is not reached.")
+    if unkept != NONE and worst_of(found) is not Protection.EXPOSED:
+        return Headline(PROTECTIONS[Protection.UNKNOWN], f"Not known: {_unkept_words(unkept)}.")
     if not accounts and elsewhere:
-        return Headline(STANDINGS[Standing.UNKNOWN], "Not known here: no account is kept by this replica.")
+        return Headline(
+            PROTECTIONS[Protection.UNKNOWN], "Not known here: no account is kept by this replica."
+        )
     if not accounts:
-        return Headline(STANDINGS[Standing.UNKNOWN], "Not known yet: no settings were accepted so far.")
+        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: no settings were accepted so far.")
     if len(accounts) == 1:
         return _of_one(accounts[0].headline, elsewhere)
     worst = worst_of(found)
-    number = sum(one.standing is worst for one in found)
+    number = sum(one.protection is worst for one in found)
     here = KEPT_HERE if elsewhere else ""
-    return Headline(STANDINGS[worst], _overall_words(worst, number, len(found), here))
+    return Headline(PROTECTIONS[worst], _overall_words(worst, number, len(found), here))
 
 
-def _of_one(headline: Headline, elsewhere: Sequence[ElsewhereLine]) -> Headline:
+def _of_one(headline: Headline, elsewhere: Sequence[RemoteLine]) -> Headline:
     """Return an account's answer, which is none for those that are kept elsewhere or by nobody."""
     if not elsewhere:
         return headline
     return replace(headline, sentence=f"{headline.sentence} No other account is kept here.")
 
 
-def _unkept_words(unkept: Unkept) -> str:
-    awaited, refused = len(unkept.awaited), len(unkept.refused)
+def _unkept_words(unkept: UnloadedFiles) -> str:
+    awaited, refused = len(unkept.missing), len(unkept.rejected)
     told = [f"{count(awaited, 'settings file')} not there yet"] if awaited else []
     does = "does" if refused == 1 else "do"
     told += [f"{count(refused, 'settings file')} {does} not hold"] if refused else []
     return ", ".join(told)
 
 
-def _overall_words(worst: Standing, number: int, of: int, here: str) -> str:
+def _overall_words(worst: Protection, number: int, of: int, here: str) -> str:
     some = f"{number} of {of} accounts{here}"
     has = "has" if number == 1 else "have"
     match worst:
-        case Standing.EXPOSED:
+        case Protection.EXPOSED:
             return f"No: {some} {has} less protection than the file says."
-        case Standing.UNKNOWN:
+        case Protection.UNKNOWN:
             return f"Not known for {some}."
-        case Standing.FROZEN:
+        case Protection.FROZEN:
             return f"Frozen until somebody resets it: {some}. Settings are no looser than desired."
-        case Standing.TIGHTER:
+        case Protection.TIGHTER:
             return f"Yes, and tighter than desired in {some}."
-        case Standing.PROTECTED:
+        case Protection.PROTECTED:
             return f"Yes: all {of} accounts{here} as their files say."
         case _:
             assert_never(worst)
 
 
 def _account(
-    watched: Watched,
+    watched: AccountSnapshot,
     status: Status | None,
-    found: Judged,
+    found: ProtectionResult,
     *,
     now: float,
     wall: datetime,
-    advise: Advise,
+    advise: HintFor,
 ) -> AccountView:
-    vitals = watched.vitals
-    moment = Moment(now, wall, _delay(vitals, now, wall))
+    vitals = watched.runtime
+    moment = PageTime(now, wall, _delay(vitals, now, wall))
     account, environment = vitals.desired.account, vitals.desired.environment.value
     frozen = frozen_lines(status) if status else ()
     differing = differing_lines(status, vitals, moment) if status else ()
@@ -380,22 +390,22 @@ def _account(
         name=shown(f"{account} ({environment})"),
         place=_place(watched),
         simulator=vitals.simulator,
-        headline=Headline(STANDINGS[found.standing], found.sentence),
+        headline=Headline(PROTECTIONS[found.protection], found.sentence),
         notices=tuple(_notices(vitals, moment)),
         frozen=frozen,
-        frozen_told=_frozen_told(status, frozen),
+        frozen_text=_frozen_told(status, frozen),
         differing=differing,
-        differing_told=_differing_told(status, differing, moment),
+        differing_text=_differing_told(status, differing, moment),
         pauses=_other_pauses(status, wall),
         unmanaged=_unmanaged(status),
         files=tuple(_files(vitals, wall)),
         no_policy=vitals.policy is None,
         pacing=_pacing(vitals, status, moment),
-        days_told=_days_sentence(status, watched.timeline.damaged),
+        days_text=_days_sentence(status, watched.timeline.damaged),
         days=shown_days,
         calm_days=folded,
-        calm_told=_calm_told(len(folded)),
-        troubles=tuple(_trouble(trouble, wall, advise) for trouble in vitals.troubles),
+        calm_text=_calm_told(len(folded)),
+        errors=tuple(_trouble(trouble, wall, advise) for trouble in vitals.errors),
     )
 
 
@@ -418,19 +428,19 @@ def _calm_told(number: int) -> str:
     return f"{families(number)} in sync, and nothing else while somebody watched" if number else ""
 
 
-def _place(watched: Watched) -> str:
-    vitals = watched.vitals
+def _place(watched: AccountSnapshot) -> str:
+    vitals = watched.runtime
     kept = f", kept by {shown(str(watched.owner))}" if watched.owner else ""
     who = f"User ID {shown(vitals.uid)}" if vitals.uid else "User ID not known yet"
     return f"{who} at {shown(vitals.host)}{kept}"
 
 
-def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
+def _delay(vitals: AccountRuntime, now: float, wall: datetime) -> str:
     """Say what has to come first before anything goes out; empty when nothing does."""
     if not alive(vitals, now):
         return "Not known: the program does not go round."
     if vitals.outage is not None:
-        return f"After the exchange answers again{_next_try(vitals, Moment(now, wall), '; next try ')}."
+        return f"After the exchange answers again{_next_try(vitals, PageTime(now, wall), '; next try ')}."
     if vitals.state_lost:
         return "After the state can be used again."
     if vitals.controller is not None:
@@ -440,25 +450,25 @@ def _delay(vitals: Vitals, now: float, wall: datetime) -> str:
     return ""
 
 
-def _next_try(vitals: Vitals, moment: Moment, words: str) -> str:
+def _next_try(vitals: AccountRuntime, moment: PageTime, words: str) -> str:
     outage = vitals.outage
     if outage is None or outage.failed.retry_at is None:
         return ""
     return f"{words}{moment_words(moment.wall_of(outage.failed.retry_at), moment.wall)}"
 
 
-def _notices(vitals: Vitals, moment: Moment) -> list[str]:
+def _notices(vitals: AccountRuntime, moment: PageTime) -> list[str]:
     """Return what the reader has to know before believing anything below."""
     told = []
     if not alive(vitals, moment.now):
-        heard = moment_words(moment.wall_of(vitals.heard_at), moment.wall)
+        heard = moment_words(moment.wall_of(vitals.last_step_at), moment.wall)
         told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
-    if not is_judged(vitals):
+    if not is_current(vitals):
         told.append("Another file is in force since. What stands below is of the one before.")
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
-    if vitals.objection is not None:
-        told.append(f"Nothing can be written: {_reply_words(vitals.objection.reply)}.")
+    if vitals.terminal_error is not None:
+        told.append(f"Nothing can be written: {_reply_words(vitals.terminal_error.reply)}.")
     if vitals.state_lost:
         told.append(_no_state(vitals.state_lost))
     if vitals.locked_out:
@@ -480,7 +490,7 @@ def _reply_words(reply: Reply) -> str:
     return f"{shown(reply.message or reply.reply_class.value)}{code}"
 
 
-def _outage_words(outage: Outage, vitals: Vitals, moment: Moment) -> str:
+def _outage_words(outage: Outage, vitals: AccountRuntime, moment: PageTime) -> str:
     times = "once" if outage.failures == 1 else f"{outage.failures} times"
     since = moment_words(outage.since_wall, moment.wall)
     again = _next_try(vitals, moment, " Next try ") or " It is asked again within a minute"
@@ -498,7 +508,7 @@ def _frozen_told(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
     return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
 
 
-def _differing_told(status: Status | None, differing: Sequence[DifferingLine], moment: Moment) -> str:
+def _differing_told(status: Status | None, differing: Sequence[DifferingLine], moment: PageTime) -> str:
     if status is None:
         return "Not known yet."
     if not differing:
@@ -508,7 +518,7 @@ def _differing_told(status: Status | None, differing: Sequence[DifferingLine], m
     held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
     told = f"{len(differing)} of {families(len(status.families))}."
     if held < len(differing) and not moment.delay and status.eta_s >= 1:
-        told += f" The last is right {due(status.eta_s)}."
+        told += f" The last is right {format_due(status.eta_s)}."
     return f"{told} What is in force → what the file says:"
 
 
@@ -516,14 +526,14 @@ def _as_of(status: Status) -> str:
     if status.live_at is None:
         return " from what was last applied"
     age = (status.asked_at - status.live_at).total_seconds()
-    return f", as read from the exchange {distance(-age)}" if age >= 1 else ", as read just now"
+    return f", as read from the exchange {relative_time(-age)}" if age >= 1 else ", as read just now"
 
 
 def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str], ...]:
     """Return the pauses that are not told beside a family that differs."""
     if status is None:
         return ()
-    told = {one.family for one in status.families if one.change and one.change.because is Because.PAUSED}
+    told = {one.family for one in status.families if one.change and one.change.because is HoldReason.PAUSED}
     return tuple((one.family, pause_line(one, wall)) for one in status.pauses if one.family not in told)
 
 
@@ -535,7 +545,7 @@ def _unmanaged(status: Status | None) -> str:
     return f"{told} Frozen of these: {names(frozen)}." if frozen else told
 
 
-def _files(vitals: Vitals, wall: datetime) -> list[FileView]:
+def _files(vitals: AccountRuntime, wall: datetime) -> list[FileView]:
     desired = vitals.desired
     files = [_file("Settings", vitals.config, wall)] if vitals.config else []
     files = files or [FileView("Settings", shown(desired.path), desired.sha256[:12], "", "", (), "")]
@@ -583,15 +593,15 @@ def _problem(problem: Problem) -> PlaceLine:
     return PlaceLine(place, shown(problem.message), shown(problem.hint))
 
 
-def _pacing(vitals: Vitals, status: Status | None, moment: Moment) -> PacingView:
-    recent = [sending for sending in vitals.sendings if sending.at > moment.now - SHOWN_S]
+def _pacing(vitals: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
+    recent = [sending for sending in vitals.requests if sending.at > moment.now - SHOWN_S]
     slot_s = status.pacing.next_slot_s if status and status.pacing else None
     dots = [
         (sending.at - moment.now, sending.status.value, _request_words(sending, moment))
         for sending in recent
     ]
     return PacingView(
-        told=_pacing_told(status),
+        text=_pacing_told(status),
         minute=_minute_told(recent),
         requests=tuple(
             RequestLine(
@@ -603,7 +613,7 @@ def _pacing(vitals: Vitals, status: Status | None, moment: Moment) -> PacingView
     )
 
 
-def _request_words(sending: Sending, moment: Moment) -> str:
+def _request_words(sending: RecentRequest, moment: PageTime) -> str:
     at = clock(moment.wall_of(sending.at), moment.wall)
     return f"{at} {sending.family}: {ATTEMPTS[sending.status].word}"
 
@@ -614,12 +624,12 @@ def _pacing_told(status: Status | None) -> str:
     pacing = status.pacing
     free = "The next may go now"
     if pacing.next_slot_s >= 1:
-        free = f"The next may go {due(pacing.next_slot_s)}"
+        free = f"The next may go {format_due(pacing.next_slot_s)}"
     spaced = " The exchange asked for less: they go one by one, 5 s apart." if pacing.spaced else ""
     return f"{pacing.counting} of 2 requests count now. {free}.{spaced}"
 
 
-def _minute_told(recent: Sequence[Sending]) -> str:
+def _minute_told(recent: Sequence[RecentRequest]) -> str:
     if not recent:
         return "No request in the last minute."
     by_kind = {kind: sum(sending.status is kind for sending in recent) for kind in AttemptStatus}
@@ -631,11 +641,11 @@ def _minute_told(recent: Sequence[Sending]) -> str:
     return f"{count(len(recent), 'request')} in the last minute: {told}."
 
 
-def _trouble(trouble: Trouble, wall: datetime, advise: Advise) -> TroubleLine:
-    return TroubleLine(
+def _trouble(trouble: RecentError, wall: datetime, advise: HintFor) -> ErrorLine:
+    return ErrorLine(
         at=moment_words(trouble.at, wall),
         about=trouble.family or "whole account",
         code=shown(trouble.code),
-        told=shown(trouble.told),
+        text=shown(trouble.message),
         advice=shown(advise(trouble)),
     )
