@@ -122,7 +122,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         {
             "compared": WHOLE,
             "compared_at": NOW,
-            "believed": WHOLE,
+            "last_complete": WHOLE,
             "started": True,
             "in_sync_at": NOW,
             "state_lost": "",
@@ -136,49 +136,49 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         DOWN,
         {
             "outage": replace(OUTAGE, failures=3),
-            "troubles": (RecentError(WALL, "timeout", "failed: connecting: no-answer", asked=True),),
+            "errors": (RecentError(WALL, "timeout", "failed: connecting: no-answer", asked=True),),
         },
     ),
     (Planned(plan_of(WANTED)), {}),
     (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": "", "state_lost": ""}),
-    (LoopIdle(NOW + 30), {"due_at": NOW + 30}),
-    (LoopResumed(NOW + 47), {"due_at": NOW + 47}),
+    (LoopIdle(NOW + 30), {"next_step_by": NOW + 30}),
+    (LoopResumed(NOW + 47), {"next_step_by": NOW + 47}),
     (Waiting(NOW + 5, WaitReason.SLOT, BTC, 1, NOW + 5), {}),
     (Adopted({BTC: A}), {}),
-    (replace(RESERVED, attempt=8), {"sendings": (SENDING, replace(SENDING, attempt=8))}),
+    (replace(RESERVED, attempt=8), {"requests": (SENDING, replace(SENDING, attempt=8))}),
     (
         settled(AttemptStatus.APPLIED),
         {
-            "sendings": (replace(SENDING, status=AttemptStatus.APPLIED),),
+            "requests": (replace(SENDING, status=AttemptStatus.APPLIED),),
             "outage": None,
-            "parked": {ETH: replace(PARKED, family=ETH)},
+            "rejected": {ETH: replace(PARKED, family=ETH)},
         },
     ),
     (
         settled(AttemptStatus.REJECTED),
         {
-            "sendings": (replace(SENDING, status=AttemptStatus.REJECTED),),
-            "troubles": (RecentError(WALL, "51000", "request rejected: Parameter qtyLimit error", BTC),),
+            "requests": (replace(SENDING, status=AttemptStatus.REJECTED),),
+            "errors": (RecentError(WALL, "51000", "request rejected: Parameter qtyLimit error", BTC),),
         },
     ),
     (
         settled(AttemptStatus.UNKNOWN, LOST, attempt=9),
-        {"troubles": (RecentError(WALL, "timeout", "request unknown: no-answer", BTC),)},
+        {"errors": (RecentError(WALL, "timeout", "request unknown: no-answer", BTC),)},
     ),
     (
         replace(PARKED, reply=replace(NO, message="")),
         {
-            "parked": {
+            "rejected": {
                 BTC: replace(PARKED, reply=replace(NO, message="")),
                 ETH: replace(PARKED, family=ETH),
             },
-            "troubles": (RecentError(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
+            "errors": (RecentError(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
         },
     ),
     (
         HealBreakerTripped(BTC, A, 3),
         {
-            "troubles": (
+            "errors": (
                 RecentError(
                     WALL, "fight", "put back 3 times and changed again by somebody else: left as it is", BTC
                 ),
@@ -202,11 +202,11 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
         {
-            "due_at": NOW + 30,
+            "next_step_by": NOW + 30,
             "failed": "OKX_API_KEY is not set; set it",
-            "objection": TerminalError(NO_KEY, writing=False),
+            "terminal_error": TerminalError(NO_KEY, writing=False),
             "controller": None,
-            "troubles": (RecentError(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
+            "errors": (RecentError(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
         },
     ),
     (LeaseTaken("pod-1 (pid 7)"), {}),
@@ -215,9 +215,9 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (
         StateFailed("state-unavailable", "the connection was lost", NOW + 4),
         {
-            "due_at": NOW + 4,
+            "next_step_by": NOW + 4,
             "state_lost": "the connection was lost",
-            "troubles": (RecentError(WALL, "state-unavailable", "the connection was lost"),),
+            "errors": (RecentError(WALL, "state-unavailable", "the connection was lost"),),
         },
     ),
     (ConfigAccepted("mmp.yaml", "ab"), {"config": FileState("mmp.yaml", "ab", WALL)}),
@@ -248,7 +248,7 @@ def test_an_event_makes_its_own_facts_known_and_no_others(event: Event, news: di
         for field in fields(AccountRuntime)
         if getattr(made, field.name) != getattr(BEFORE, field.name)
     }
-    steps = {} if isinstance(event, FROM_OUTSIDE) else {"heard_at": NOW, "due_at": NOW}
+    steps = {} if isinstance(event, FROM_OUTSIDE) else {"last_step_at": NOW, "next_step_by": NOW}
     assert changed == {**steps, **news}
 
 
