@@ -148,8 +148,8 @@ def taken(reading: Reading, other: str) -> Problem:
         reading.path,
         f"account {owner.account} in {owner.environment} is already set in {escape_unprintable(other)}",
         "merge the two files, or correct the account of one of them",
-        line=owner.at.line,
-        column=owner.at.column,
+        line=owner.position.line,
+        column=owner.position.column,
     )
 
 

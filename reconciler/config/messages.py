@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from reconciler.config.schema_check import Fault, Path
+from reconciler.config.schema_check import Path, SchemaError
 from reconciler.config.suggest import nearest_environment, nearest_family, nearest_key
-from reconciler.config.values import ZERO_WORDS, Complaint
-from reconciler.config.yaml_ambiguity import Surprise, resolve
+from reconciler.config.values import ZERO_WORDS, ValueProblem
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
 from reconciler.config.yaml_nodes import Node, Scalar, Table
 from reconciler.core.model import FAMILY_PATTERN, Field
 from reconciler.core.problems import Code, quoted
 
 _FAMILY = re.compile(FAMILY_PATTERN)
+_FIELD_EXAMPLES = {Field.TIME_INTERVAL: "5s", Field.FROZEN_INTERVAL: "2s", Field.QTY_LIMIT: "100"}
 _EXAMPLES: dict[Path, str] = {
     ("version",): "version: 1",
     ("account",): "account: main",
@@ -31,45 +32,55 @@ _EXAMPLES: dict[Path, str] = {
 }
 
 
-def fault_complaint(fault: Fault, node: Node | None) -> Complaint:
-    """Return what to say of ``fault``; ``node`` is the value it is about, None if it has none."""
-    if fault.key is not None:
-        return _key_complaint(fault, fault.key)
-    if fault.keyword == "maxProperties":
-        return Complaint(Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made")
-    if fault.path == ("families",) and (fault.keyword == "minProperties" or _is_null(node)):
+def schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
+    """Return what to say of ``error``; ``node`` is the value it is about, None if it has none."""
+    if error.key is not None:
+        return _key_message(error, error.key)
+    if error.keyword == "maxProperties":
+        return ValueProblem(
+            Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made"
+        )
+    if error.path == ("families",) and (error.keyword == "minProperties" or _is_null(node)):
         return _no_families()
     if _is_null(node):
-        return null_value(place_name(fault.path))
-    if isinstance(node, Scalar) and fault.path in _VALUE_FAULTS:
-        return _VALUE_FAULTS[fault.path](node)
-    return _wrong_type(fault.path, node)
+        return null_value(place_name(error.path))
+    if isinstance(node, Scalar) and error.path in _VALUE_ERRORS:
+        return _VALUE_ERRORS[error.path](node)
+    return _wrong_type(error.path, node)
 
 
-def surprise_complaint(path: Path, text: str, surprise: Surprise) -> Complaint:
+def ambiguity_message(path: Path, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
     """Return what to say of a plain value outside the fields that YAML programs disagree on."""
     hint = f"put it in quotes if it is text: {quoted(text)}"
     if path == ("version",):
         hint = "write version: 1"
-    return Complaint(Code.YAML_NUMBER, _surprise_message(text, surprise), hint)
+    return ValueProblem(Code.YAML_NUMBER, _ambiguity_text(text, ambiguous), hint)
 
 
-def field_surprise(name: Field, text: str, surprise: Surprise) -> Complaint:
+def field_ambiguity(name: Field, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
     """Return what to say of a field's plain value that YAML programs disagree on."""
-    return Complaint(Code.YAML_NUMBER, _surprise_message(text, surprise), _field_hint(name, text, surprise))
+    return ValueProblem(
+        Code.YAML_NUMBER, _ambiguity_text(text, ambiguous), _field_hint(name, text, ambiguous)
+    )
 
 
-def null_value(name: str) -> Complaint:
+def field_not_single(name: Field) -> ValueProblem:
+    """Return what to say of a list or mapping in place of a field's value."""
+    message = f"{name} is a single value, not a list or mapping"
+    return ValueProblem(Code.WRONG_TYPE, message, f"write it as {name}: {_FIELD_EXAMPLES[name]}")
+
+
+def null_value(name: str) -> ValueProblem:
     """Return the complaint of a key without a value."""
     message = f"{name} has no value; nothing is never taken as zero, as disabled or as a default"
-    return Complaint(Code.NULL_VALUE, message, "write the value, or delete the key")
+    return ValueProblem(Code.NULL_VALUE, message, "write the value, or delete the key")
 
 
-def missing_fields(family: str, missing: tuple[Field, ...]) -> Complaint:
+def missing_fields(family: str, missing: tuple[Field, ...]) -> ValueProblem:
     """Return the complaint of a family that lacks fields, its own and from defaults."""
     message = f"{_plainly(family)} has no {' and no '.join(missing)}, neither its own nor from defaults"
     hint = f"add {' and '.join(missing)} to the family, or under defaults for all"
-    return Complaint(Code.MISSING_KEY, message, hint)
+    return ValueProblem(Code.MISSING_KEY, message, hint)
 
 
 def place_name(path: Path) -> str:
@@ -82,92 +93,92 @@ def place_name(path: Path) -> str:
     return f"{_plainly(str(last))} of {place_name(tuple(parents))}" if parents else str(last)
 
 
-def _key_complaint(fault: Fault, key: str) -> Complaint:
-    if fault.keyword == "propertyNames":
+def _key_message(error: SchemaError, key: str) -> ValueProblem:
+    if error.keyword == "propertyNames":
         return _bad_family(key)
-    return _missing_key(fault, key) if fault.keyword == "required" else _unknown_key(fault, key)
+    return _missing_key(error, key) if error.keyword == "required" else _unknown_key(error, key)
 
 
-def _unknown_key(fault: Fault, key: str) -> Complaint:
-    where = f" in {place_name(fault.path)}" if fault.path else ""
-    return Complaint(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", _unknown_hint(fault, key))
+def _unknown_key(error: SchemaError, key: str) -> ValueProblem:
+    where = f" in {place_name(error.path)}" if error.path else ""
+    return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", _unknown_hint(error, key))
 
 
-def _unknown_hint(fault: Fault, key: str) -> str:
-    if meant := nearest_key(key, fault.allowed):
+def _unknown_hint(error: SchemaError, key: str) -> str:
+    if meant := nearest_key(key, error.allowed):
         return f"did you mean {meant}?"
-    if not fault.path and nearest_key(key, Field):
+    if not error.path and nearest_key(key, Field):
         return "the three fields belong to a family, or under defaults for all families"
-    if not fault.path and (family := nearest_family(key)):
+    if not error.path and (family := nearest_family(key)):
         return f"families are listed under families: {{{family}: …}}"
-    return f"the keys here are: {', '.join(fault.allowed)}"
+    return f"the keys here are: {', '.join(error.allowed)}"
 
 
-def _missing_key(fault: Fault, key: str) -> Complaint:
-    example = _EXAMPLES.get((*fault.path, key), f"{key}: …")
-    return Complaint(Code.MISSING_KEY, f"{place_name(fault.path)} has no {key}", f"add {example}")
+def _missing_key(error: SchemaError, key: str) -> ValueProblem:
+    example = _EXAMPLES.get((*error.path, key), f"{key}: …")
+    return ValueProblem(Code.MISSING_KEY, f"{place_name(error.path)} has no {key}", f"add {example}")
 
 
-def _bad_family(key: str) -> Complaint:
+def _bad_family(key: str) -> ValueProblem:
     message = f"{quoted(key)} is not the name of an instrument family"
     if (meant := nearest_family(key)) and _FAMILY.fullmatch(meant):
-        return Complaint(Code.BAD_FAMILY, message, f"did you mean {meant}?")
+        return ValueProblem(Code.BAD_FAMILY, message, f"did you mean {meant}?")
     if nearest_key(key, Field):
         hint = (
             "the three fields belong to a family: {BTC-USD: {qtyLimit: 100}}; for all families use defaults"
         )
-        return Complaint(Code.BAD_FAMILY, message, hint)
-    return Complaint(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
+        return ValueProblem(Code.BAD_FAMILY, message, hint)
+    return ValueProblem(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
 
 
-def _bad_version(node: Scalar) -> Complaint:
+def _bad_version(node: Scalar) -> ValueProblem:
     hint = "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
-    return Complaint(Code.BAD_VERSION, f"version must be 1, not {_as_written(node)}", hint)
+    return ValueProblem(Code.BAD_VERSION, f"version must be 1, not {_as_written(node)}", hint)
 
 
-def _bad_account(node: Scalar) -> Complaint:
+def _bad_account(node: Scalar) -> ValueProblem:
     if node.plain and not isinstance(resolve(node.text), str):
         message = f"account must be text, and {node.text[:40]} is a number to YAML"
-        return Complaint(Code.BAD_ACCOUNT, message, f"put it in quotes: {quoted(node.text)}")
+        return ValueProblem(Code.BAD_ACCOUNT, message, f"put it in quotes: {quoted(node.text)}")
     message = f"{quoted(node.text)} is not an account name"
     hint = "1 to 63 lower-case letters, digits, dots, dashes and underscores, such as main or desk-2"
-    return Complaint(Code.BAD_ACCOUNT, message, hint)
+    return ValueProblem(Code.BAD_ACCOUNT, message, hint)
 
 
-def _bad_environment(node: Scalar) -> Complaint:
+def _bad_environment(node: Scalar) -> ValueProblem:
     meant = nearest_environment(node.text)
     hint = f"did you mean {meant}?" if meant else "write environment: live or environment: demo"
-    return Complaint(
+    return ValueProblem(
         Code.BAD_ENVIRONMENT, f"environment must be live or demo, not {_as_written(node)}", hint
     )
 
 
-def _bad_uid(node: Scalar) -> Complaint:
+def _bad_uid(node: Scalar) -> ValueProblem:
     if node.plain and re.fullmatch("[0-9]{1,20}", node.text):
         message = "the uid must be in quotes: YAML changes plain numbers (0123 is not 123)"
-        return Complaint(Code.BAD_UID, message, f'write uid: "{node.text}"')
-    return Complaint(
+        return ValueProblem(Code.BAD_UID, message, f'write uid: "{node.text}"')
+    return ValueProblem(
         Code.BAD_UID, f"{_as_written(node)} is not a User ID", 'digits in quotes, as in uid: "446556540"'
     )
 
 
-def _bad_prefix(node: Scalar) -> Complaint:
+def _bad_prefix(node: Scalar) -> ValueProblem:
     # The value is not repeated: somebody may have put a key here.
     message = "this is not a prefix of environment variables"
     if re.fullmatch("[A-Z][A-Z0-9_]{0,15}", node.text):
-        return Complaint(Code.BAD_PREFIX, message, f"end it with an underscore: prefix: {node.text}_")
-    return Complaint(
+        return ValueProblem(Code.BAD_PREFIX, message, f"end it with an underscore: prefix: {node.text}_")
+    return ValueProblem(
         Code.BAD_PREFIX, message, "capitals, digits and underscores, ending with one: prefix: OKX_"
     )
 
 
-def _no_families() -> Complaint:
+def _no_families() -> ValueProblem:
     message = "families is empty; that is never taken as “nothing desired”"
-    return Complaint(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
+    return ValueProblem(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
 
 
-def _wrong_type(path: Path, node: Node | None) -> Complaint:
-    wanted = "a single value" if path in _VALUE_FAULTS else "a mapping of keys to values"
+def _wrong_type(path: Path, node: Node | None) -> ValueProblem:
+    wanted = "a single value" if path in _VALUE_ERRORS else "a mapping of keys to values"
     kind = (
         "a single value"
         if isinstance(node, Scalar)
@@ -178,12 +189,12 @@ def _wrong_type(path: Path, node: Node | None) -> Complaint:
     example = _EXAMPLES.get(
         path, "BTC-USD: {qtyLimit: 100}" if path else "version: 1, environment: live, …"
     )
-    return Complaint(
+    return ValueProblem(
         Code.WRONG_TYPE, f"{place_name(path)} must be {wanted}, not {kind}", f"write it as {example}"
     )
 
 
-_VALUE_FAULTS: dict[Path, Callable[[Scalar], Complaint]] = {
+_VALUE_ERRORS: dict[Path, Callable[[Scalar], ValueProblem]] = {
     ("version",): _bad_version,
     ("account",): _bad_account,
     ("environment",): _bad_environment,
@@ -192,18 +203,18 @@ _VALUE_FAULTS: dict[Path, Callable[[Scalar], Complaint]] = {
 }
 
 
-def _surprise_message(text: str, surprise: Surprise) -> str:
-    return f"YAML programs do not agree on plain {quoted(text)}: it can be {surprise.taken_for}"
+def _ambiguity_text(text: str, ambiguous: AmbiguousScalar) -> str:
+    return f"YAML programs do not agree on plain {quoted(text)}: it can be {ambiguous.taken_for}"
 
 
-def _field_hint(name: Field, text: str, surprise: Surprise) -> str:
-    if surprise.instead:
+def _field_hint(name: Field, text: str, ambiguous: AmbiguousScalar) -> str:
+    if ambiguous.instead:
         minutes = (
             f"; for a duration of {quoted(text)} write it in seconds or minutes, such as 90s"
             if ":" in text
             else ""
         )
-        return f"did you mean {surprise.instead}?{minutes}"
+        return f"did you mean {ambiguous.instead}?{minutes}"
     if name is Field.TIME_INTERVAL and text.casefold() in ("n", "no", "off", "false"):
         return "to switch the protection off, write timeInterval: disabled"
     if name is Field.QTY_LIMIT:

@@ -10,35 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from decimal import Decimal
 from functools import partial
-from itertools import chain
-from typing import Any, TypeVar, assert_never
+from typing import Any
 
 from reconciler.config.load import POLICY_NAMES, unreadable
-from reconciler.config.messages import null_value, surprise_complaint
-from reconciler.config.policy_values import Value, bad_family, example_of, reader_of
-from reconciler.config.schema_check import Fault, Path, fault_place, faults, node_at, place_of, to_document
+from reconciler.config.messages import ambiguity_message, null_value
+from reconciler.config.policy_values import bad_family, example_of, value_readers
+from reconciler.config.reader import Format, NodeReader, TooManyProblems, collector_paused
+from reconciler.config.schema_check import Path, SchemaError, position_at
 from reconciler.config.secret_redaction import unquoted
 from reconciler.config.suggest import nearest_key
-from reconciler.config.values import Complaint
-from reconciler.config.yaml_ambiguity import Surprise, resolve
-from reconciler.config.yaml_nodes import (
-    MAX_BYTES,
-    Node,
-    Opaque,
-    Place,
-    Scalar,
-    Sequence,
-    Table,
-    Tree,
-    read_nodes,
-)
+from reconciler.config.values import ValueProblem
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
+from reconciler.config.yaml_nodes import MAX_BYTES, InvalidNode, Node, Scalar, Tree, read_nodes
 from reconciler.core.exposure import Figure
-from reconciler.core.model import Family, Field, interval_text
+from reconciler.core.model import Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, format_decimal
 from reconciler.core.problems import (
     Code,
@@ -50,9 +40,6 @@ from reconciler.core.problems import (
     quoted,
 )
 from reconciler.regular_file import read_regular
-
-SCHEMA = "policy"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +112,11 @@ def load_policy(
 
 def read_policy(content: bytes, path: str) -> PolicyReading:
     """Read one policy's ``content``; ``path`` names it in problems. Never raises for content."""
+    with collector_paused():
+        return _read_policy(content, path)
+
+
+def _read_policy(content: bytes, path: str) -> PolicyReading:
     tree = read_nodes(content, path)
     reading = _read(tree, content, path)
     text, problems, quotable = unquoted(tree, reading.problems)
@@ -132,17 +124,17 @@ def read_policy(content: bytes, path: str) -> PolicyReading:
 
 
 def _read(tree: Tree, content: bytes, path: str) -> PolicyReading:
-    collected = Collected(_in_words_of_a_policy(each) for each in tree.problems)
-    if tree.root is None or isinstance(tree.root, Opaque):
-        return PolicyReading(path, tree.text, None, collected.problems())
-    values: dict[Path, Value] = {}
-    explained: set[Path | None] = set()
-    for each in _findings(tree.root, values, explained):
-        collected.add(_problem(each, path))
-        if collected.is_full():
-            break
-    problems = collected.problems()
-    policy = None if any_error(problems) else _policy(values, path, content)
+    found, root = Collected(_in_words_of_a_policy(each) for each in tree.problems), tree.root
+    if root is None or isinstance(root, InvalidNode):
+        return PolicyReading(path, tree.text, None, found.problems())
+    reader = NodeReader(root, FORMAT, path, found)
+    with suppress(TooManyProblems):
+        document = reader.read(root, ())
+        _check_limits(root, reader)
+        _check_protected(root, reader)
+        reader.check_schema(document)
+    problems = found.problems()
+    policy = None if any_error(problems) else _policy(reader.values, path, content)
     return PolicyReading(path, tree.text, policy, problems)
 
 
@@ -155,144 +147,88 @@ def recorded_policy(sha256: str, path: str, document: str) -> Policy | None:
     return None if policy is None else replace(policy, sha256=sha256)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A complaint with its place; ``path`` is the value it is about, None if about a key."""
-
-    at: Place
-    complaint: Complaint
-    path: Path | None = None
+Values = Mapping[Path, Mapping[str | int, Any]]
+"""The valid single values of the file, by the path of their table or list and their key or index."""
 
 
-Values = Mapping[Path, Value]
-"""The single values of the file that hold, by where they are."""
+def _ambiguity(path: Path, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
+    found = ambiguity_message(path, text, ambiguous)
+    hint = f"did you mean {ambiguous.instead}?" if ambiguous.instead else f"write it as {example_of(path)}"
+    return replace(found, hint=hint)
 
 
-def _findings(root: Node, values: dict[Path, Value], explained: set[Path | None]) -> Iterator[_Found]:
-    """Yield everything that is wrong; ``values`` are filled on the way, as are the paths ``explained``."""
-    for found in chain(_read_values(root, values), _crossed(root, values), _twice(root, values)):
-        explained.add(found.path)
-        yield found
-    yield from _schema_findings(root, explained)
-
-
-def _read_values(root: Node, values: dict[Path, Value]) -> Iterator[_Found]:
-    for path, node in _scalars(root, ()):
-        reader = reader_of(path)
-        if reader is None:
-            continue
-        refused = _refused(path, node)
-        value, complaint = (None, refused) if refused else reader(node)
-        if value is not None:
-            values[path] = value
-        if complaint is not None:
-            at = place_of(root, path) if complaint.code is Code.NULL_VALUE else node.at
-            yield _Found(at, complaint, path)
-
-
-def _scalars(node: Node, path: Path) -> Iterator[tuple[Path, Scalar]]:
-    match node:
-        case Scalar():
-            yield path, node
-        case Table(entries=entries):
-            for key, entry in entries.items():
-                yield from _scalars(entry.value, (*path, key))
-        case Sequence(items=items):
-            for place, item in enumerate(items):
-                yield from _scalars(item, (*path, place))
-        case Opaque():
-            return
-        case _:
-            assert_never(node)
-
-
-def _refused(path: Path, node: Scalar) -> Complaint | None:
-    """Complain of a plain value YAML makes nothing of, or something else by version."""
-    resolved = resolve(node.text) if node.plain else node.text
-    if resolved is None:
-        return null_value(_name(path))
-    if not isinstance(resolved, Surprise):
-        return None
-    complaint = surprise_complaint(path, node.text, resolved)
-    hint = f"did you mean {resolved.instead}?" if resolved.instead else f"write it as {example_of(path)}"
-    return Complaint(complaint.code, complaint.message, hint)
-
-
-def _crossed(root: Node, values: Values) -> Iterator[_Found]:
+def _check_limits(root: Node, reader: NodeReader) -> None:
     """Find a min above its max: no value could be within the two."""
-    for path, least in values.items():
-        most = values.get((*path[:-1], "max"))
-        if path[-1] == "min" and isinstance(least, Decimal) and isinstance(most, Decimal) and least > most:
-            told = [_told(path, value) for value in (least, most)]
-            message = f"{_name(path)} is {told[0]}, which is more than the max of {told[1]}"
-            yield _Found(
-                place_of(root, path), Complaint(Code.MIN_OVER_MAX, message, "nothing fits between"), path
-            )
+    for path, values in reader.values.items():
+        least, most = values.get("min"), values.get("max")
+        if isinstance(least, Decimal) and isinstance(most, Decimal) and least > most:
+            place = (*path, "min")
+            least_text, most_text = _limit_text(path, least), _limit_text(path, most)
+            message = f"{_name(place)} is {least_text}, which is more than the max of {most_text}"
+            found = ValueProblem(Code.MIN_OVER_MAX, message, "nothing fits between")
+            reader.add(position_at(root, place), found, place)
 
 
-def _told(path: Path, value: Decimal) -> str:
-    return format_decimal(value) if path[-2] == Field.QTY_LIMIT else interval_text(int(value))
+def _limit_text(path: Path, value: Decimal) -> str:
+    return format_decimal(value) if path[-1] == Field.QTY_LIMIT else interval_text(int(value))
 
 
-def _twice(root: Node, values: Values) -> Iterator[_Found]:
+def _check_protected(root: Node, reader: NodeReader) -> None:
     """Find a protected family that is listed twice."""
-    seen: set[Value] = set()
-    for path, value in values.items():
-        if path[0] == "protected" and value in seen:
-            complaint = Complaint(
-                Code.DUPLICATE_FAMILY, f"{value} is listed already", "delete one of the two"
+    seen = set()
+    for index, family in reader.values.get(("protected",), {}).items():
+        if family in seen:
+            found = ValueProblem(
+                Code.DUPLICATE_FAMILY, f"{family} is listed already", "delete one of the two"
             )
-            yield _Found(place_of(root, path), complaint, path)
-        if path[0] == "protected":
-            seen.add(value)
+            place = ("protected", index)
+            reader.add(position_at(root, place), found, place)
+        seen.add(family)
 
 
-def _schema_findings(root: Node, explained: set[Path | None]) -> Iterator[_Found]:
-    """Yield what the schema refuses, and surprises, except of values already complained about."""
-    document = to_document(root)
-    for path, scalar, surprise in document.surprises:
-        if path not in explained:
-            yield _Found(scalar.at, surprise_complaint(path, scalar.text, surprise))
-    for fault in faults(root, document, SCHEMA):
-        if fault.key is not None or fault.path not in explained:
-            yield _Found(fault_place(root, fault), _fault_complaint(fault, node_at(root, fault.path)))
-
-
-def _fault_complaint(fault: Fault, node: Node | None) -> Complaint:
-    if fault.key is not None:
-        return _key_complaint(fault, fault.key)
+def _schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
+    if error.key is not None:
+        return _key_message(error, error.key)
     if isinstance(node, Scalar) and node.plain and resolve(node.text) is None:
-        return null_value(_name(fault.path))
-    if fault.path == ("version",) and isinstance(node, Scalar):
+        return null_value(_name(error.path))
+    if error.path == ("version",) and isinstance(node, Scalar):
         hint = (
             "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
         )
-        return Complaint(Code.BAD_VERSION, f"version must be 1, not {quoted(node.text)}", hint)
-    if fault.keyword == "maxItems":
-        return Complaint(Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made")
-    message = f"{_name(fault.path)} must be {_kind_of(fault.path)}"
-    return Complaint(Code.WRONG_TYPE, message, f"write it as {example_of(fault.path)}")
+        return ValueProblem(Code.BAD_VERSION, f"version must be 1, not {quoted(node.text)}", hint)
+    if error.keyword == "maxItems":
+        return ValueProblem(
+            Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made"
+        )
+    message = f"{_name(error.path)} must be {_kind_of(error.path)}"
+    return ValueProblem(Code.WRONG_TYPE, message, f"write it as {example_of(error.path)}")
 
 
 def _kind_of(path: Path) -> str:
     if path == ("protected",):
         return "a list"
-    return "a single value" if reader_of(path) or path == ("version",) else "a mapping of keys to values"
+    if not path:
+        return "a mapping of keys to values"
+    key = None if isinstance(path[-1], int) else path[-1]
+    is_single = key in value_readers(path[:-1]) or path == ("version",)
+    return "a single value" if is_single else "a mapping of keys to values"
 
 
-def _key_complaint(fault: Fault, key: str) -> Complaint:
-    if fault.keyword == "propertyNames":
+def _key_message(error: SchemaError, key: str) -> ValueProblem:
+    if error.keyword == "propertyNames":
         return bad_family(key, patterns=True)
-    if fault.keyword == "required":
-        return Complaint(Code.MISSING_KEY, f"{_name(fault.path)} has no {key}", f"add {example_of((key,))}")
-    if fault.keyword == "dependentRequired":
-        name, needed = _name((*fault.path, key)), fault.needed[0]
-        message = f"{name} limits nothing without {_name((*fault.path, needed))}"
-        return Complaint(Code.MISSING_KEY, message, f"add {example_of((needed,))}, or delete {key}")
-    where = f" in {_name(fault.path)}" if fault.path else ""
-    meant = nearest_key(key, fault.allowed)
-    hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(fault.allowed)}"
-    return Complaint(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
+    if error.keyword == "required":
+        return ValueProblem(
+            Code.MISSING_KEY, f"{_name(error.path)} has no {key}", f"add {example_of((key,))}"
+        )
+    if error.keyword == "dependentRequired":
+        name, needed = _name((*error.path, key)), error.needed[0]
+        message = f"{name} limits nothing without {_name((*error.path, needed))}"
+        return ValueProblem(Code.MISSING_KEY, message, f"add {example_of((needed,))}, or delete {key}")
+    where = f" in {_name(error.path)}" if error.path else ""
+    meant = nearest_key(key, error.allowed)
+    hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(error.allowed)}"
+    return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
 
 
 def _name(path: Path) -> str:
@@ -302,23 +238,22 @@ def _name(path: Path) -> str:
 
 
 def _policy(values: Values, path: str, content: bytes) -> Policy:
-    named = dict.fromkeys(place[2] for place in values if place[:2] == ("bounds", "families"))
+    named = dict.fromkeys(table[2] for table in values if table[:2] == ("bounds", "families"))
+    loosening, floor = values.get(("loosening",), {}), values.get(("floor",), {})
     return Policy(
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
         default=_bounds(values, ("bounds", "default")),
         families={str(name): _bounds(values, ("bounds", "families", name)) for name in named},
         loosening=Loosening(
-            _said(values, Decimal, "loosening", "maxFactor"),
-            _said(values, int, "loosening", "maxFamilies"),
-            _said(values, Decimal, "loosening", "maxShare"),
-            per=_said(values, timedelta, "loosening", "per"),
-            unknown_allowed=_said(values, bool, "loosening", "unknown") or False,
+            loosening.get("maxFactor"),
+            loosening.get("maxFamilies"),
+            loosening.get("maxShare"),
+            per=loosening.get("per"),
+            unknown_allowed=loosening.get("unknown", False),
         ),
-        disable_allowed=_said(values, bool, "disable") or False,
-        protected=frozenset(
-            Family(str(value)) for place, value in values.items() if place[0] == "protected"
-        ),
+        disable_allowed=values.get((), {}).get("disable", False),
+        protected=frozenset(values.get(("protected",), {}).values()),
         default_exposure=_exposures(values, ("bounds", "default")),
         family_exposures={
             str(name): limits
@@ -326,39 +261,36 @@ def _policy(values: Values, path: str, content: bytes) -> Policy:
             if (limits := _exposures(values, ("bounds", "families", name)))
         },
         floor=Floor(
-            int(_said(values, Decimal, "floor", "timeInterval") or Floor().time_interval_ms),
-            _said(values, Decimal, "floor", "factor") or Floor().factor,
+            int(floor.get("timeInterval", Floor().time_interval_ms)), floor.get("factor", Floor().factor)
         ),
     )
 
 
 def _exposures(values: Values, table: Path) -> Exposures:
-    return {
-        name: most
-        for name in Figure
-        if (most := _said(values, Decimal, *table, "exposure", name.value, "max")) is not None
-    }
+    limits = {name: values.get((*table, "exposure", name.value)) for name in Figure}
+    return {name: limit["max"] for name, limit in limits.items() if limit}
 
 
 def _bounds(values: Values, table: Path) -> Bounds:
+    bounds = {name: values.get((*table, name.value)) for name in Field}
     return {
-        name: Bound(
-            _said(values, Decimal, *table, name.value, "min"),
-            _said(values, Decimal, *table, name.value, "max"),
-            _said(values, bool, *table, name.value, _ZERO_KEYS[name]),
-        )
-        for name in Field
-        if any(place[: len(table) + 1] == (*table, name.value) for place in values)
+        name: Bound(bound.get("min"), bound.get("max"), bound.get(_ZERO_KEYS[name]))
+        for name, bound in bounds.items()
+        if bound
     }
 
 
 _ZERO_KEYS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset", Field.QTY_LIMIT: ""}
 
-
-def _said(values: Values, kind: type[T], *path: Any) -> T | None:
-    value = values.get(path)
-    return value if isinstance(value, kind) else None
-
+FORMAT = Format(
+    schema="policy",
+    value_readers=value_readers,
+    name=_name,
+    ambiguity=_ambiguity,
+    not_single=lambda _: None,
+    schema_message=_schema_message,
+    null_at_key=False,
+)
 
 _OTHER_WORDS = {
     Code.EMPTY_FILE: (
@@ -374,11 +306,6 @@ def _in_words_of_a_policy(found: Problem) -> Problem:
     message, hint = _OTHER_WORDS.get(found.code, (found.message, found.hint))
     hint = hint.replace("mmp schema mmp", "mmp schema policy")
     return problem(found.code, found.path, message, hint, line=found.line, column=found.column)
-
-
-def _problem(found: _Found, path: str) -> Problem:
-    complaint, at = found.complaint, found.at
-    return problem(complaint.code, path, complaint.message, complaint.hint, line=at.line, column=at.column)
 
 
 def _failed(found: Problem) -> PolicyReading:

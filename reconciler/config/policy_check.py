@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import islice
 
 from reconciler.config.policy import PolicyReading
-from reconciler.config.schema_check import Path, node_at, place_of
+from reconciler.config.schema_check import Path, node_at, position_at
 from reconciler.config.secret_redaction import without_secrets
 from reconciler.config.settings import Reading
 from reconciler.config.values import SHORT_INTERVAL_MS
-from reconciler.config.yaml_nodes import START, Node, Opaque, Place, read_nodes
+from reconciler.config.yaml_nodes import START, Node, Position, read_nodes
 from reconciler.core.model import Desired, Family, Field, interval_text
 from reconciler.core.policy import Policy, Refusal, RefusalKind, check_file, unmatched_entries
 from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, escape_unprintable, problem
@@ -53,7 +53,7 @@ def _below_floor(desired: Desired, policy: Policy) -> dict[Family, int]:
     return {family: ms for family, ms in windows.items() if SHORT_INTERVAL_MS <= ms < least}
 
 
-def _warning(family: Family, ms: int, root: Node, path: str, policy: Policy) -> Problem:
+def _warning(family: Family, ms: int, root: Node | None, path: str, policy: Policy) -> Problem:
     at = _written(root, _field_places(family, Field.TIME_INTERVAL))
     return problem(
         Code.POLICY_FLOOR,
@@ -82,20 +82,20 @@ def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> Polic
     of = f"account {accounts[0].account}" if len(accounts) == 1 else f"any of {len(accounts)} accounts"
     collected = Collected(reading.problems)
     for name in islice(unmatched, MAX_PROBLEMS + 1):
-        collected.add(_unmatched(name, of, place_of(root, (*FAMILY_BOUNDS, name)), reading.path))
+        collected.add(_unmatched(name, of, position_at(root, (*FAMILY_BOUNDS, name)), reading.path))
     return replace(reading, problems=without_secrets(collected.problems(), reading.quotable))
 
 
-def _root(reading: Reading | PolicyReading) -> Node:
+def _root(reading: Reading | PolicyReading) -> Node | None:
     """Return the nodes of an accepted file; nothing where a blanked secret was part of its structure."""
-    return read_nodes(reading.text.encode(), reading.path).root or Opaque(START)
+    return read_nodes(reading.text.encode(), reading.path).root
 
 
 FAMILY_BOUNDS: Path = ("bounds", "families")
 """Where the policy has the bounds of names and patterns."""
 
 
-def _unmatched(name: str, of: str, at: Place, path: str) -> Problem:
+def _unmatched(name: str, of: str, at: Position, path: str) -> Problem:
     return problem(
         Code.POLICY_UNMATCHED,
         path,
@@ -106,7 +106,7 @@ def _unmatched(name: str, of: str, at: Place, path: str) -> Problem:
     )
 
 
-def _problem(refusal: Refusal, root: Node, desired: Desired, policy: Policy) -> Problem:
+def _problem(refusal: Refusal, root: Node | None, desired: Desired, policy: Policy) -> Problem:
     at = _place(refusal, root)
     return problem(
         CODES[refusal.kind],
@@ -125,7 +125,7 @@ def _override(refusal: Refusal, desired: Desired) -> str:
     return f"{command} (mmp plan{only} prints the DIGEST)"
 
 
-def _place(refusal: Refusal, root: Node) -> Place:
+def _place(refusal: Refusal, root: Node | None) -> Position:
     """Return where the value is written, in the family or in defaults; else the family, else families."""
     places: list[Path] = [("families", refusal.family), ("families",)]
     if refusal.kind is RefusalKind.PROTECTED:
@@ -139,6 +139,6 @@ def _field_places(family: Family, name: Field) -> list[Path]:
     return [("families", family, name.value), ("defaults", name.value)]
 
 
-def _written(root: Node, places: list[Path]) -> Place:
+def _written(root: Node | None, places: list[Path]) -> Position:
     """Return the first of ``places`` that the file has."""
-    return next((place_of(root, path) for path in places if node_at(root, path) is not None), START)
+    return next((position_at(root, path) for path in places if node_at(root, path) is not None), START)

@@ -7,7 +7,7 @@ what was probably meant by ``x2``, ``0.5``, ``1 day`` and ``forbid``. It knows n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from functools import partial
 
 from reconciler.config.schema_check import Path
 from reconciler.config.suggest import nearest_family
-from reconciler.config.values import Complaint, meant_ms, read_interval, read_quantity
+from reconciler.config.values import ValueProblem, meant_ms, read_interval, read_quantity
 from reconciler.config.yaml_nodes import Scalar
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
@@ -32,7 +32,7 @@ _SHORTEST_MS, _LONGEST_MS = (window // timedelta(milliseconds=1) for window in (
 Value = Decimal | int | bool | Family | timedelta
 """A limit, factor or share; a count; allowed or not; a family; a time."""
 
-Read = tuple[Value | None, Complaint | None]
+Read = tuple[Value | None, ValueProblem | None]
 """A value, perhaps with a warning; or None with what is wrong."""
 
 _FAMILY = re.compile(FAMILY_PATTERN)
@@ -46,37 +46,19 @@ _MEANS_DENY = frozenset({"denied", "deny", "forbid", "forbidden", "never", "refu
 _MEANS_ALLOW = frozenset({"allowed", "allow", "permit", "permitted", "ok", "accept"})
 
 
-def reader_of(path: Path) -> Callable[[Scalar], Read] | None:
-    """Return how the single value at ``path`` is read; None where there is none."""
+def value_readers(path: Path) -> Mapping[str | None, Callable[[Scalar], Read]]:
+    """Return how the single values of the table or list at ``path`` are read, by key; None: each item."""
     match path:
-        case ("bounds", *_, "timeInterval" | "frozenInterval" as name, "min" | "max"):
-            return partial(_interval, Field(name))
-        case ("bounds", *_, "qtyLimit", "min" | "max"):
-            return _quantity
-        case ("bounds", *_, "exposure", "perTrip" | "perSecond" | "perMinute", "max"):
-            return _quantity
-        case ("floor", "timeInterval"):
-            return _floor
-        case ("floor", "factor"):
-            return partial(_factor, example="1000 or 500")
-        case ("bounds", *_, "timeInterval", "disabled") | ("bounds", *_, "frozenInterval", "until-reset"):
-            return _choice
-        case ("disable",):
-            return _choice
-        case ("loosening", "maxFactor"):
-            return partial(_factor, example="2 or 1.5; 1 lets no exposure rise")
-        case ("loosening", "maxFamilies"):
-            return _count
-        case ("loosening", "maxShare"):
-            return _share
-        case ("loosening", "per"):
-            return _window
-        case ("loosening", "unknown"):
-            return _choice
-        case ("protected", int()):
-            return _family
+        case ():
+            return {"disable": _choice}
+        case ("bounds", *_, "timeInterval" | "frozenInterval" | "qtyLimit" as name):
+            return _BOUNDS[name]
+        case ("bounds", *_, "exposure", "perTrip" | "perSecond" | "perMinute"):
+            return _EXPOSURE
+        case ("floor" | "loosening" | "protected" as name,):
+            return _SECTIONS[name]
         case _:
-            return None
+            return {}
 
 
 def example_of(path: Path) -> str:
@@ -127,17 +109,20 @@ _EXAMPLES: tuple[tuple[Path, str], ...] = (
 
 
 def _interval(name: Field, node: Scalar) -> Read:
-    read = read_interval(name, node.text)
-    word = ZERO_WORDS[name]
-    if isinstance(read, Complaint):
-        hint = read.hint.removesuffix(f", or {word}")
-        return (None, _zero_limit(name)) if word in hint else (None, replace(read, hint=hint))
-    return (Decimal(read.ms), read.warning) if read.ms else (None, _zero_limit(name))
+    ms, found = read_interval(name, node.text)
+    if ms:
+        return Decimal(ms), found
+    if ms is None and found:
+        word = ZERO_WORDS[name]
+        hint = found.hint.removesuffix(f", or {word}")
+        if word not in hint:
+            return None, replace(found, hint=hint)
+    return None, _zero_limit(name)
 
 
-def _zero_limit(name: Field) -> Complaint:
+def _zero_limit(name: Field) -> ValueProblem:
     hint = f"whether {ZERO_WORDS[name]} may be is said on its own: {ZERO_WORDS[name]}: deny"
-    return Complaint(Code.BAD_INTERVAL, f"a limit of {name} is longer than zero", hint)
+    return ValueProblem(Code.BAD_INTERVAL, f"a limit of {name} is longer than zero", hint)
 
 
 def _floor(node: Scalar) -> Read:
@@ -147,10 +132,10 @@ def _floor(node: Scalar) -> Read:
 
 
 def _quantity(node: Scalar) -> Read:
-    read = read_quantity(node.text)
-    if not isinstance(read, Complaint):
-        return read.value, None
-    return None, replace(read, hint=read.hint if "timeInterval" not in read.hint else "leave the limit out")
+    quantity, found = read_quantity(node.text)
+    if found and "timeInterval" in found.hint:
+        found = replace(found, hint="leave the limit out")
+    return (quantity.value if quantity else None), found
 
 
 def _choice(node: Scalar) -> Read:
@@ -159,7 +144,7 @@ def _choice(node: Scalar) -> Read:
     word = node.text.strip().casefold()
     meant = "deny" if word in _MEANS_DENY else "allow" if word in _MEANS_ALLOW else None
     hint = f"did you mean {meant}?" if meant else "write deny or allow"
-    return None, Complaint(Code.BAD_CHOICE, f"this is deny or allow, not {quoted(node.text)}", hint)
+    return None, ValueProblem(Code.BAD_CHOICE, f"this is deny or allow, not {quoted(node.text)}", hint)
 
 
 def _factor(node: Scalar, *, example: str) -> Read:
@@ -170,7 +155,7 @@ def _factor(node: Scalar, *, example: str) -> Read:
     hint = f"write a plain number such as {example}"
     if bare != text and _FACTOR.fullmatch(bare):
         hint = f"did you mean {bare}?"
-    return None, Complaint(Code.BAD_FACTOR, f"{quoted(text)} is not a factor of at least 1", hint)
+    return None, ValueProblem(Code.BAD_FACTOR, f"{quoted(text)} is not a factor of at least 1", hint)
 
 
 def _count(node: Scalar) -> Read:
@@ -178,13 +163,15 @@ def _count(node: Scalar) -> Read:
         return int(node.text), None
     hint = "write it without quotes" if _COUNT.fullmatch(node.text) and not node.plain else ""
     message = f"{quoted(node.text)} is not a whole number of families up to {MAX_FAMILIES}"
-    return None, Complaint(Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 lets none")
+    return None, ValueProblem(
+        Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 lets none"
+    )
 
 
 def _share(node: Scalar) -> Read:
     if match := _SHARE.fullmatch(node.text):
         return Decimal(match[1]) / 100, None
-    return None, Complaint(
+    return None, ValueProblem(
         Code.BAD_SHARE, f"{quoted(node.text)} is not a share from 0% to 100%", _meant(node)
     )
 
@@ -213,7 +200,7 @@ def _window(node: Scalar) -> Read:
     message = (
         f"{quoted(node.text)} is not a time from {window_text(MIN_WINDOW)} to {window_text(MAX_WINDOW)}"
     )
-    return None, Complaint(Code.BAD_WINDOW, message, _window_hint(node.text))
+    return None, ValueProblem(Code.BAD_WINDOW, message, _window_hint(node.text))
 
 
 def _window_hint(text: str) -> str:
@@ -242,16 +229,37 @@ def _family(node: Scalar) -> Read:
     return None, bad_family(node.text)
 
 
-def bad_family(name: str, *, patterns: bool = False) -> Complaint:
+def bad_family(name: str, *, patterns: bool = False) -> ValueProblem:
     """Return the complaint of a key or item that names no family (nor a pattern, where one may be)."""
     if patterns and "*" in name:
         message = f"{quoted(name)} is not a pattern of families"
         hint = 'capitals, digits, dashes, underscores and *, at most 64 characters: "ETH-*"'
-        return Complaint(Code.BAD_PATTERN, message, hint)
+        return ValueProblem(Code.BAD_PATTERN, message, hint)
     message = f"{quoted(name)} is not the name of an instrument family"
     if "*" in name:
-        return Complaint(Code.BAD_FAMILY, message, "patterns are not for this: name each family")
+        return ValueProblem(Code.BAD_FAMILY, message, "patterns are not for this: name each family")
     meant = nearest_family(name)
     if meant and _FAMILY.fullmatch(meant):
-        return Complaint(Code.BAD_FAMILY, message, f"did you mean {meant}?")
-    return Complaint(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
+        return ValueProblem(Code.BAD_FAMILY, message, f"did you mean {meant}?")
+    return ValueProblem(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
+
+
+_TIME = partial(_interval, Field.TIME_INTERVAL)
+_FREEZE = partial(_interval, Field.FROZEN_INTERVAL)
+_BOUNDS: Mapping[str, Mapping[str | None, Callable[[Scalar], Read]]] = {
+    "timeInterval": {"min": _TIME, "max": _TIME, "disabled": _choice},
+    "frozenInterval": {"min": _FREEZE, "max": _FREEZE, "until-reset": _choice},
+    "qtyLimit": {"min": _quantity, "max": _quantity},
+}
+_EXPOSURE: Mapping[str | None, Callable[[Scalar], Read]] = {"max": _quantity}
+_SECTIONS: Mapping[str, Mapping[str | None, Callable[[Scalar], Read]]] = {
+    "floor": {"timeInterval": _floor, "factor": partial(_factor, example="1000 or 500")},
+    "loosening": {
+        "maxFactor": partial(_factor, example="2 or 1.5; 1 lets no exposure rise"),
+        "maxFamilies": _count,
+        "maxShare": _share,
+        "per": _window,
+        "unknown": _choice,
+    },
+    "protected": {None: _family},
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.config.schema_check import node_at, place_of
+from reconciler.config.schema_check import node_at, position_at
 from reconciler.config.settings import Reading
 from reconciler.config.yaml_nodes import read_nodes
 from reconciler.core.model import Family, Field, FilePosition
@@ -27,6 +27,6 @@ def origins(reading: Reading, family: Family) -> dict[Field, Origin]:
     for name in Field:
         own = ("families", family, name.value)
         is_own = node_at(root, own) is not None
-        at = place_of(root, own if is_own else ("defaults", name.value))
+        at = position_at(root, own if is_own else ("defaults", name.value))
         found[name] = Origin(FilePosition(reading.path, at.line, at.column), is_own)
     return found

@@ -1,7 +1,7 @@
 """A tree of nodes against a published JSON Schema: what does not fit, and where.
 
 This file decides nothing of its own: the schema does. It makes the document the schema is asked
-about (values resolved strictly, nothing guessed) and brings back each refusal as a :class:`Fault`,
+about (values resolved strictly, nothing guessed) and brings back each refusal as a :class:`SchemaError`,
 one per key concerned, with the place in the file it is about. Saying it well is the caller's work.
 """
 
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler.config.yaml_ambiguity import Surprise, resolve
-from reconciler.config.yaml_nodes import START, Node, Place, Scalar, Sequence, Table
+from reconciler.config.yaml_nodes import START, Node, Position, Scalar, Sequence, Table
 from reconciler.schema_files import load_schema
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SchemaError:
     """One refusal of the schema.
 
     ``path`` leads to the value, or to the table when the refusal is about its ``key``. ``keyword``
@@ -40,22 +39,7 @@ class Fault:
     needed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What a tree says as plain JSON values; what is opaque or a surprise is left out of it."""
-
-    value: Any
-    surprises: tuple[tuple[Path, Scalar, Surprise], ...]
-
-
-def to_document(root: Node) -> Document:
-    """Return the document of ``root``: tables as dicts, plain decimals as numbers, nulls as None."""
-    surprises: list[tuple[Path, Scalar, Surprise]] = []
-    value = _value(root, (), surprises)
-    return Document(None if value is _ABSENT else value, tuple(surprises))
-
-
-def faults(root: Node, document: Document, schema_name: str) -> Iterator[Fault]:
+def schema_errors(root: Node, document: Any, schema_name: str) -> Iterator[SchemaError]:
     """Yield each refusal of ``document`` by the schema, once; what is opaque does not count as missing.
 
     That the items of a list differ is not asked: of a long list with values of two types it takes hours,
@@ -64,20 +48,20 @@ def faults(root: Node, document: Document, schema_name: str) -> Iterator[Fault]:
     from jsonschema.validators import Draft202012Validator  # late: it costs more than all the rest
 
     validator = Draft202012Validator(_quick_schema(schema_name))
-    seen: set[Fault] = set()
-    for error in validator.iter_errors(document.value):
-        for fault in _faults(root, error):
-            if fault not in seen:
-                seen.add(fault)
-                yield fault
+    seen: set[SchemaError] = set()
+    for error in validator.iter_errors(document):
+        for found in _schema_errors(root, error):
+            if found not in seen:
+                seen.add(found)
+                yield found
 
 
-def node_at(root: Node, path: Path) -> Node | None:
+def node_at(root: Node | None, path: Path) -> Node | None:
     """Return the node at ``path``, or None where the tree ends before it."""
-    node: Node | None = root
+    node = root
     for step in path:
-        if isinstance(node, Table) and step in node.entries:
-            node = node.entries[str(step)].value
+        if isinstance(node, Table) and step in node.values:
+            node = node.values[str(step)]
         elif isinstance(node, Sequence) and isinstance(step, int):
             node = node.items[step]
         else:
@@ -85,14 +69,14 @@ def node_at(root: Node, path: Path) -> Node | None:
     return node
 
 
-def fault_place(root: Node, fault: Fault) -> Place:
+def error_position(root: Node, error: SchemaError) -> Position:
     """Return where to look for ``fault``: at the key it is about if the file has it, else at the value."""
-    if fault.key is None or fault.keyword == "required":
-        return place_of(root, fault.path)
-    return _key_place(root, fault.path, fault.key)
+    if error.key is None or error.keyword == "required":
+        return position_at(root, error.path)
+    return _key_position(root, error.path, error.key)
 
 
-def place_of(root: Node, path: Path) -> Place:
+def position_at(root: Node | None, path: Path) -> Position:
     """Return where the value at ``path`` is.
 
     A table and an empty value are looked for at their key; the root table is everywhere, thus at 1:1.
@@ -101,18 +85,18 @@ def place_of(root: Node, path: Path) -> Place:
     if node is None:
         return START
     if isinstance(node, Table):
-        return _key_place(root, path[:-1], path[-1]) if path else START
+        return _key_position(root, path[:-1], path[-1]) if path else START
     is_empty = isinstance(node, Scalar) and node.plain and not node.text
-    return _key_place(root, path[:-1], path[-1]) if is_empty else node.at
+    return _key_position(root, path[:-1], path[-1]) if is_empty else node.position
 
 
-def _key_place(root: Node, path: Path, key: str | int) -> Place:
+def _key_position(root: Node | None, path: Path, key: str | int) -> Position:
     """Return where ``key`` is written in the table at ``path``; an item of a list is where it begins."""
     parent = node_at(root, path)
-    if isinstance(parent, Table) and key in parent.entries:
-        return parent.entries[str(key)].key.at
+    if isinstance(parent, Table) and key in parent.values:
+        return parent.key_position(str(key))
     child = node_at(root, (*path, key))
-    return START if child is None else child.at
+    return START if child is None else child.position
 
 
 @cache
@@ -126,36 +110,11 @@ def _without_unique_items(schema: Any) -> Any:
     return [_without_unique_items(each) for each in schema] if isinstance(schema, list) else schema
 
 
-_ABSENT = object()
-
-
-def _value(node: Node, path: Path, surprises: list[tuple[Path, Scalar, Surprise]]) -> Any:
-    if isinstance(node, Scalar):
-        return _scalar_value(node, path, surprises)
-    if isinstance(node, Table):
-        pairs = ((key, _value(entry.value, (*path, key), surprises)) for key, entry in node.entries.items())
-        return {key: value for key, value in pairs if value is not _ABSENT}
-    if isinstance(node, Sequence):
-        values = (_value(item, (*path, index), surprises) for index, item in enumerate(node.items))
-        return [None if value is _ABSENT else value for value in values]
-    return _ABSENT
-
-
-def _scalar_value(node: Scalar, path: Path, surprises: list[tuple[Path, Scalar, Surprise]]) -> Any:
-    if not node.plain:
-        return node.text
-    value = resolve(node.text)
-    if isinstance(value, Surprise):
-        surprises.append((path, node, value))
-        return _ABSENT
-    return value
-
-
-def _faults(root: Node, error: ValidationError) -> Iterator[Fault]:
+def _schema_errors(root: Node, error: ValidationError) -> Iterator[SchemaError]:
     path: Path = tuple(error.absolute_path)
     keyword = str(error.validator)
     if "propertyNames" in error.absolute_schema_path:
-        yield Fault(path, "propertyNames", str(error.instance))
+        yield SchemaError(path, "propertyNames", str(error.instance))
     elif keyword == "required":
         yield from _missing(root, path, cast("list[str]", error.validator_value))
     elif keyword == "additionalProperties":
@@ -165,30 +124,32 @@ def _faults(root: Node, error: ValidationError) -> Iterator[Fault]:
     elif keyword == "dependentRequired":
         yield from _dependent(root, path, cast("dict[str, list[str]]", error.validator_value))
     elif keyword != "minProperties" or _is_empty(root, path):
-        yield Fault(path, keyword, None)
+        yield SchemaError(path, keyword, None)
 
 
-def _missing(root: Node, path: Path, required: list[str]) -> Iterator[Fault]:
+def _missing(root: Node, path: Path, required: list[str]) -> Iterator[SchemaError]:
     table = node_at(root, path)
-    if isinstance(table, Table) and table.whole:
-        yield from (Fault(path, "required", key) for key in required if key not in table.entries)
+    if isinstance(table, Table) and table.complete:
+        yield from (SchemaError(path, "required", key) for key in required if key not in table.values)
 
 
-def _dependent(root: Node, path: Path, required: dict[str, list[str]]) -> Iterator[Fault]:
+def _dependent(root: Node, path: Path, required: dict[str, list[str]]) -> Iterator[SchemaError]:
     table = node_at(root, path)
-    if isinstance(table, Table) and table.whole:
+    if isinstance(table, Table) and table.complete:
         for key, others in required.items():
-            needed = tuple(other for other in others if other not in table.entries)
-            if key in table.entries and needed:
-                yield Fault(path, "dependentRequired", key, needed=needed)
+            needed = tuple(other for other in others if other not in table.values)
+            if key in table.values and needed:
+                yield SchemaError(path, "dependentRequired", key, needed=needed)
 
 
 def _is_empty(root: Node, path: Path) -> bool:
     """Tell whether a table is empty in the file too, not only in the document made of it."""
     table = node_at(root, path)
-    return isinstance(table, Table) and table.whole and not table.entries
+    return isinstance(table, Table) and table.complete and not table.values
 
 
-def _unknown(path: Path, schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[Fault]:
+def _unknown(path: Path, schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[SchemaError]:
     allowed = tuple(schema["properties"])
-    yield from (Fault(path, "additionalProperties", key, allowed) for key in instance if key not in allowed)
+    yield from (
+        SchemaError(path, "additionalProperties", key, allowed) for key in instance if key not in allowed
+    )

@@ -1,32 +1,38 @@
 """mmp.yaml → Desired, or every problem it has at once.
 
-This file decides whether a file is accepted, and never half accepts one: with an error anywhere there
-is no Desired. The published schema is asked about everything but the families already read without a
-complaint (a test holds that the two agree on those); what a schema cannot see is checked beside it.
+This file decides whether a settings file is accepted. It is never accepted in part: with an error anywhere
+there is no Desired. The reader of nodes reads the fields and asks the published schema about everything but
+the families whose fields are all valid (a test checks that the two agree on those). This file combines each
+family with the defaults.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.config.fields import ALL_BROKEN, FIELD_NAMES, Fields, merged, read_fields
-from reconciler.config.messages import fault_complaint, missing_fields, surprise_complaint
-from reconciler.config.schema_check import (
-    Document,
-    Path,
-    fault_place,
-    faults,
-    node_at,
-    place_of,
-    to_document,
+from reconciler.config.messages import (
+    field_ambiguity,
+    field_not_single,
+    missing_fields,
+    schema_message,
 )
+from reconciler.config.reader import (
+    ABSENT,
+    NO_READERS,
+    Format,
+    NodeReader,
+    TooManyProblems,
+    ValueReaders,
+    collector_paused,
+)
+from reconciler.config.schema_check import Path, position_at
 from reconciler.config.secret_redaction import unquoted
-from reconciler.config.values import Complaint
-from reconciler.config.yaml_nodes import Entry, Node, Opaque, Place, Table, Tree, read_nodes
+from reconciler.config.suggest import nearest_key
+from reconciler.config.values import read_interval, read_quantity
+from reconciler.config.yaml_nodes import InvalidNode, Node, Position, Table, Tree, read_nodes
 from reconciler.core.model import (
     ACCOUNT_PATTERN,
     FAMILY_PATTERN,
@@ -34,70 +40,79 @@ from reconciler.core.model import (
     DesiredFamily,
     Environment,
     Family,
+    Field,
     FilePosition,
     Setting,
 )
-from reconciler.core.problems import MAX_PROBLEMS, Collected, Problem, any_error, problem
+from reconciler.core.problems import MAX_PROBLEMS, Collected, Problem, any_error
 
-SCHEMA = "mmp"
 MAX_FAMILIES = 10_000
 DEFAULT_ACCOUNT = "main"
 DEFAULT_PREFIX = "OKX_"
 
+MOST_UNKNOWN = 20
+"""Unknown keys of one table that are compared with the fields; with more, any field may be meant."""
+
 _FAMILY = re.compile(FAMILY_PATTERN)
 _ACCOUNT = re.compile(ACCOUNT_PATTERN)
 
+_FIELDS: ValueReaders = {
+    Field.TIME_INTERVAL.value: lambda node: read_interval(Field.TIME_INTERVAL, node.text),
+    Field.FROZEN_INTERVAL.value: lambda node: read_interval(Field.FROZEN_INTERVAL, node.text),
+    Field.QTY_LIMIT.value: lambda node: read_quantity(node.text),
+}
+
+
+def _value_readers(path: Path) -> ValueReaders:
+    """Return the value readers of a table: the three fields in defaults and in each family."""
+    is_fields = (len(path) == 2 and path[0] == "families") or path == ("defaults",)
+    return _FIELDS if is_fields else NO_READERS
+
+
+FORMAT = Format(
+    schema="mmp",
+    value_readers=_value_readers,
+    name=lambda path: str(path[-1]),
+    ambiguity=lambda path, text, ambiguous: field_ambiguity(Field(str(path[-1])), text, ambiguous),
+    not_single=lambda path: field_not_single(Field(str(path[-1]))),
+    schema_message=schema_message,
+    null_at_key=True,
+)
+
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose settings a file says it holds, and where it says so."""
+class AccountRef:
+    """The account and environment of a settings file, and where the file names them."""
 
     account: str
     environment: Environment
-    at: Place
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of one file. ``desired`` is None exactly when one of ``problems`` is an error.
+    """The result of reading one settings file. ``desired`` is None if and only if a problem is an error.
 
-    ``problems`` go from top to bottom. ``text`` is the file's content for excerpts, without configured
-    secrets ("" if it could not be read). ``owner`` is None when account or environment are not readable.
-    A file with a configured secret in it is not ``quotable``.
+    ``problems`` are in the order of the file. ``text`` is the file's content for excerpts, without
+    configured secrets ("" if it could not be read). ``owner`` is None if the account or the environment is
+    invalid. A file that contains a configured secret is not ``quotable``.
     """
 
     path: str
     text: str
     desired: Desired | None
     problems: tuple[Problem, ...]
-    owner: Owner | None = None
+    owner: AccountRef | None = None
     quotable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A complaint with its place; ``path`` is the value it is about, None if about a key."""
-
-    at: Place
-    complaint: Complaint
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Families:
-    """The families section as read: complete settings, what was found, and who needs no schema.
-
-    Not ``whole``: reading it ended early, because what the schema will refuse is more than is listed.
-    """
-
-    settings: dict[Family, DesiredFamily]
-    found: tuple[_Found, ...]
-    accepted: frozenset[str]
-    whole: bool
 
 
 def read_config(content: bytes, path: str) -> Reading:
     """Read one file's ``content``; ``path`` names it in problems and sources. Never raises for content."""
+    with collector_paused():
+        return _read_config(content, path)
+
+
+def _read_config(content: bytes, path: str) -> Reading:
     tree = read_nodes(content, path)
     reading = _read(tree, content, path)
     text, problems, quotable = unquoted(tree, reading.problems)
@@ -105,135 +120,120 @@ def read_config(content: bytes, path: str) -> Reading:
 
 
 def _read(tree: Tree, content: bytes, path: str) -> Reading:
-    found = Collected(tree.problems)
-    if tree.root is None or isinstance(tree.root, Opaque):
+    found, root = Collected(tree.problems), tree.root
+    if root is None or isinstance(root, InvalidNode):
         return Reading(path, tree.text, None, found.problems())
-    families = _read_families(tree.root, path, found)
-    if found.is_full():
-        return Reading(path, tree.text, None, found.problems())
-    rest = _without(tree.root, families.accepted)
-    document = to_document(rest)
-    # Of one value the schema may refuse two things that are said in the same words.
-    for each in _schema_findings(rest, document, families.found):
-        found.add(_problem(each, path))
-        if found.is_full():
-            break
+    reader = _SettingsReader(root, path, found)
+    owner = None
+    try:
+        document = reader.document()
+        owner = _account_ref(root, document)
+        reader.check_schema(document)
+    except TooManyProblems:
+        pass
     problems = found.problems()
-    owner = _owner(tree.root, document.value)
-    if any_error(problems) or not families.whole or owner is None:
+    if any_error(problems) or owner is None:
         return Reading(path, tree.text, None, problems, owner)
-    desired = _desired(document.value, families.settings, owner, path, content)
+    desired = _desired(document, reader.families, owner, path, content)
     return Reading(path, tree.text, desired, problems, owner)
 
 
-def _read_families(root: Node, path: str, collected: Collected) -> _Families:
-    """Read the families, adding what is wrong to ``collected``, until that is full."""
-    defaults, found = _read_defaults(root)
-    table = node_at(root, ("families",))
-    settings: dict[Family, DesiredFamily] = {}
-    accepted: set[str] = set()
-    told = refused = 0
-    for name, entry in table.entries.items() if isinstance(table, Table) else ():
-        for each in found[told:]:
-            collected.add(_problem(each, path))
-        told = len(found)
-        if collected.is_full() or refused > MAX_PROBLEMS:
-            break
-        if not isinstance(entry.value, Table):
-            continue
-        own = read_fields(entry.value)
-        refused += not entry.value.entries.keys() <= FIELD_NAMES
-        found.extend(_of_fields(own, ("families", name)))
-        match merged(own, defaults):
-            case Setting() as setting:
-                settings[Family(name)] = DesiredFamily(
-                    setting, FilePosition(path, entry.key.at.line, entry.key.at.column)
-                )
-            case missing if missing:
-                found.append(_Found(entry.key.at, missing_fields(name, missing)))
-        if own.accepted and _FAMILY.fullmatch(name) and entry.value.entries.keys() <= FIELD_NAMES:
-            accepted.add(name)
-    for each in found[told:]:
-        collected.add(_problem(each, path))
-    return _Families(settings, tuple(found), frozenset(accepted), refused <= MAX_PROBLEMS)
+class _SettingsReader(NodeReader):
+    """Reads the nodes of a settings file; ``families`` are those with all three fields."""
+
+    def __init__(self, root: Node, path: str, problems: Collected) -> None:
+        super().__init__(root, FORMAT, path, problems)
+        self.families: dict[Family, DesiredFamily] = {}
+
+    def document(self) -> Any:
+        """Read the file and return its document, without the families that the schema need not see."""
+        if not isinstance(self._root, Table):
+            return self.read(self._root, ())
+        nodes = self._root.values
+        # The defaults are read first, because each family is combined with them.
+        read = {"defaults": self.read(nodes["defaults"], ("defaults",))} if "defaults" in nodes else {}
+        for key, node in nodes.items():
+            if key == "families" and isinstance(node, Table):
+                read[key] = self._families(node, nodes.get("defaults"))
+            elif key != "defaults":
+                read[key] = self.read(node, (key,))
+        return {key: read[key] for key in nodes if read[key] is not ABSENT}
+
+    def _families(self, table: Table, defaults: Node | None) -> dict[str, Any]:
+        """Read the families and return their document; of those that are valid it has only the first.
+
+        One stays, so that the section is not empty. If there are too many families, all of them stay.
+        """
+        document: dict[str, Any] = {}
+        with_unknown_keys, leave_out = 0, False
+        for name, node in table.values.items():
+            value = self.read(node, ("families", name))
+            if isinstance(node, Table) and with_unknown_keys <= MAX_PROBLEMS:
+                is_valid = self._family(name, node, table, defaults)
+                if is_valid and leave_out:
+                    continue
+                leave_out |= is_valid and len(table.values) <= MAX_FAMILIES
+                with_unknown_keys += not node.values.keys() <= _FIELDS.keys()
+                if with_unknown_keys > MAX_PROBLEMS:  # more than are listed, so the schema refuses the file
+                    self.read_no_more_values()
+            if value is not ABSENT:
+                document[name] = value
+        return document
+
+    def _family(self, name: str, node: Table, table: Table, defaults: Node | None) -> bool:
+        """Combine a family with the defaults; tell whether its own fields and its name are valid."""
+        own = self.values.get(("families", name), {})
+        values = {**self.values.get(("defaults",), {}), **own}
+        if len(values) == len(Field):
+            mark = table.key_marks[name]
+            source = FilePosition(self._file, mark.line + 1, mark.column + 1)
+            setting = Setting(values["timeInterval"], values["frozenInterval"], values["qtyLimit"])
+            self.families[Family(name)] = DesiredFamily(setting, source)
+        elif missing := tuple(each for each in Field if each not in _written(node) | _written(defaults)):
+            self.add(table.key_position(name), missing_fields(name, missing))
+        return len(own) == len(node.values) and _FAMILY.fullmatch(name) is not None
 
 
-def _read_defaults(root: Node) -> tuple[Fields, list[_Found]]:
-    node = node_at(root, ("defaults",))
+def _written(node: Node | None) -> set[str]:
+    """Return the fields that a table has, valid or not, and those that its unknown keys may stand for."""
     if node is None:
-        return Fields(), []
-    if not isinstance(node, Table):
-        return ALL_BROKEN, []
-    fields = read_fields(node)
-    return fields, list(_of_fields(fields, ("defaults",)))
+        return set()
+    unknown = [key for key in node.values if key not in _FIELDS] if isinstance(node, Table) else []
+    if not isinstance(node, Table) or not node.complete or len(unknown) > MOST_UNKNOWN:
+        return set(Field)
+    meant = {nearest_key(key, Field) for key in unknown}
+    return {field for field in Field if field in node.values or field in meant}
 
 
-def _of_fields(fields: Fields, table: Path) -> Iterator[_Found]:
-    for name, at, complaint in fields.complaints:
-        yield _Found(at, complaint, (*table, name.value))
-
-
-def _without(root: Node, accepted: frozenset[str]) -> Node:
-    """Return ``root`` with all but one of the accepted families left out: the schema knows none better.
-
-    One stays, so that the section is not empty; beyond the limit all stay, so that the schema says so.
-    """
-    families = node_at(root, ("families",))
-    if (
-        not isinstance(root, Table)
-        or not isinstance(families, Table)
-        or len(families.entries) > MAX_FAMILIES
-    ):
-        return root
-    keep = next(iter(accepted), None)
-    left = {name: entry for name, entry in families.entries.items() if name == keep or name not in accepted}
-    section = root.entries["families"]
-    fewer = Table(left, families.at, families.whole)
-    return Table({**root.entries, "families": Entry(section.key, fewer)}, root.at, root.whole)
-
-
-def _schema_findings(root: Node, document: Document, found: tuple[_Found, ...]) -> Iterator[_Found]:
-    """Yield what the schema refuses, and surprises, except of values already complained about."""
-    explained = {each.path for each in found}
-    for path, scalar, surprise in document.surprises:
-        if path not in explained:
-            yield _Found(scalar.at, surprise_complaint(path, scalar.text, surprise))
-    for fault in faults(root, document, SCHEMA):
-        if fault.key is None and fault.path in explained:
-            continue
-        yield _Found(fault_place(root, fault), fault_complaint(fault, node_at(root, fault.path)))
-
-
-def _owner(root: Node, value: Any) -> Owner | None:
-    if not isinstance(root, Table) or not isinstance(value, dict):
+def _account_ref(root: Node, document: Any) -> AccountRef | None:
+    if not isinstance(root, Table) or not isinstance(document, dict):
         return None
-    environment = value.get("environment")
-    written = "account" in root.entries
-    account = value.get("account") if written else DEFAULT_ACCOUNT
+    environment = document.get("environment")
+    is_written = "account" in root.values
+    account = document.get("account") if is_written else DEFAULT_ACCOUNT
     if (
         environment not in list(Environment)
         or not isinstance(account, str)
         or not _ACCOUNT.fullmatch(account)
     ):
         return None
-    at = place_of(root, ("account",) if written else ("environment",))
-    return Owner(account, Environment(environment), at)
+    position = position_at(root, ("account",) if is_written else ("environment",))
+    return AccountRef(account, Environment(environment), position)
 
 
 def _desired(
-    value: dict[str, Any], settings: dict[Family, DesiredFamily], owner: Owner, path: str, content: bytes
+    document: dict[str, Any],
+    families: dict[Family, DesiredFamily],
+    owner: AccountRef,
+    path: str,
+    content: bytes,
 ) -> Desired:
     return Desired(
         account=owner.account,
         environment=owner.environment,
-        families=settings,
+        families=families,
         path=path,
         sha256=hashlib.sha256(content).hexdigest(),
-        credentials_prefix=value.get("credentials", {}).get("prefix", DEFAULT_PREFIX),
-        expected_uid=value.get("expect", {}).get("uid"),
+        credentials_prefix=document.get("credentials", {}).get("prefix", DEFAULT_PREFIX),
+        expected_uid=document.get("expect", {}).get("uid"),
     )
-
-
-def _problem(found: _Found, path: str) -> Problem:
-    complaint, at = found.complaint, found.at
-    return problem(complaint.code, path, complaint.message, complaint.hint, line=at.line, column=at.column)

@@ -66,7 +66,7 @@ _UNIT_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class ValueProblem:
     """What is wrong with a value, without its place."""
 
     code: Code
@@ -74,55 +74,53 @@ class Complaint:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An interval that was understood, perhaps with a warning."""
+def read_interval(name: Field, text: str) -> tuple[int | None, ValueProblem | None]:
+    """Return the milliseconds of ``text`` as the interval field ``name``, perhaps with a warning.
 
-    ms: int
-    warning: Complaint | None = None
-
-
-def read_interval(name: Field, text: str) -> Interval | Complaint:
-    """Read ``text`` as the interval field ``name``; ``name`` is one of the two interval fields."""
+    None with what is wrong if it is not an interval.
+    """
     if text == ZERO_WORDS[name]:
-        return Interval(0)
+        return 0, None
     if _MILLISECONDS.fullmatch(text) and len(text) <= MAX_INTERVAL_DIGITS:
-        return Interval(int(text), _second_look(name, text, int(text)))
+        return int(text), _second_look(name, text, int(text))
     if (match := _WITH_UNIT.fullmatch(text)) and len(match[1]) <= MAX_INTERVAL_DIGITS:
         return _with_unit(name, text, int(match[1]) * UNITS_MS[match[2]])
-    return _not_an_interval(name, text)
+    return None, _not_an_interval(name, text)
 
 
-def read_quantity(text: str) -> Quantity | Complaint:
-    """Read ``text`` as a qtyLimit: a plain decimal greater than 0 of at most 20 digits."""
+def read_quantity(text: str) -> tuple[Quantity | None, ValueProblem | None]:
+    """Return ``text`` as a qtyLimit, or None with what is wrong.
+
+    It is a plain decimal greater than 0, of at most 20 digits.
+    """
     if not _QUANTITY.fullmatch(text):
-        return Complaint(
-            Code.BAD_QUANTITY, f"{quoted(text)} is not a plain decimal number", _quantity_hint(text)
-        )
+        message = f"{quoted(text)} is not a plain decimal number"
+        return None, ValueProblem(Code.BAD_QUANTITY, message, _quantity_hint(text))
     if len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
         message = f"{quoted(text)} has more than {MAX_QUANTITY_DIGITS} digits"
-        return Complaint(Code.BAD_QUANTITY, message, "write the number of contracts, such as 100 or 0.5")
+        hint = "write the number of contracts, such as 100 or 0.5"
+        return None, ValueProblem(Code.BAD_QUANTITY, message, hint)
     if not text.strip("0."):
         hint = "to switch the family's protection off, write timeInterval: disabled and any quantity"
-        return Complaint(Code.BAD_QUANTITY, "qtyLimit must be greater than 0", hint)
-    return Quantity(text)
+        return None, ValueProblem(Code.BAD_QUANTITY, "qtyLimit must be greater than 0", hint)
+    return Quantity(text), None
 
 
-def _with_unit(name: Field, text: str, ms: int) -> Interval | Complaint:
+def _with_unit(name: Field, text: str, ms: int) -> tuple[int | None, ValueProblem | None]:
     if ms == 0:
         word = ZERO_WORDS[name]
         message = f"{name} {text}: zero is not a duration; at OKX it means {_ZERO_MEANS[name]}"
-        return Complaint(Code.ZERO_WITH_UNIT, message, f"if that is meant, write {name}: {word}")
+        return None, ValueProblem(Code.ZERO_WITH_UNIT, message, f"if that is meant, write {name}: {word}")
     if len(str(ms)) > MAX_INTERVAL_DIGITS:
         message = f"{text} is more than {MAX_INTERVAL_DIGITS} digits of milliseconds"
-        return Complaint(Code.BAD_INTERVAL, message, _longest_hint(name))
-    return Interval(ms, _second_look(name, text, ms))
+        return None, ValueProblem(Code.BAD_INTERVAL, message, _longest_hint(name))
+    return ms, _second_look(name, text, ms)
 
 
-def _second_look(name: Field, text: str, ms: int) -> Complaint | None:
+def _second_look(name: Field, text: str, ms: int) -> ValueProblem | None:
     if ms == 0:
         message = f"{name} 0 is taken as OKX takes it: {_ZERO_MEANS[name]}"
-        return Complaint(Code.BARE_ZERO, message, f"write {name}: {ZERO_WORDS[name]}")
+        return ValueProblem(Code.BARE_ZERO, message, f"write {name}: {ZERO_WORDS[name]}")
     if ms < SHORT_INTERVAL_MS:
         message = f"{name} is only {ms} ms; were seconds meant?"
         hint = (
@@ -130,12 +128,12 @@ def _second_look(name: Field, text: str, ms: int) -> Complaint | None:
             if text.isdecimal()
             else f"under {SHORT_INTERVAL_MS} ms protects little"
         )
-        return Complaint(Code.SHORT_INTERVAL, message, hint)
+        return ValueProblem(Code.SHORT_INTERVAL, message, hint)
     return None
 
 
-def _not_an_interval(name: Field, text: str) -> Complaint:
-    return Complaint(Code.BAD_INTERVAL, f"{quoted(text)} is not a {name}", _interval_hint(name, text))
+def _not_an_interval(name: Field, text: str) -> ValueProblem:
+    return ValueProblem(Code.BAD_INTERVAL, f"{quoted(text)} is not a {name}", _interval_hint(name, text))
 
 
 def _interval_hint(name: Field, text: str) -> str:

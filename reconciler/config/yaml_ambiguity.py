@@ -36,14 +36,14 @@ _NUMBERS_BEGIN_WITH = frozenset("0123456789+-.")
 
 
 @dataclass(frozen=True, slots=True)
-class Surprise:
+class AmbiguousScalar:
     """A plain value YAML programs disagree on: what some take it for, and what to write (or "")."""
 
     taken_for: str
     instead: str
 
 
-Resolved = None | int | Decimal | str | Surprise
+Resolved = None | int | Decimal | str | AmbiguousScalar
 
 
 def resolve(text: str) -> Resolved:
@@ -51,7 +51,7 @@ def resolve(text: str) -> Resolved:
     if text in _NULLS:
         return None
     if text in _TRUTHS:
-        return Surprise("a truth value (yes or no)", "")
+        return AmbiguousScalar("a truth value (yes or no)", "")
     if text[0] not in _NUMBERS_BEGIN_WITH:
         return text
     if _WHOLE.fullmatch(text):
@@ -59,7 +59,7 @@ def resolve(text: str) -> Resolved:
         return int(text) if len(text) <= MAX_COMPUTED else Decimal(text)
     if _FRACTION.fullmatch(text):
         return Decimal(text)
-    return _surprise(text) or text
+    return _ambiguous(text) or text
 
 
 def is_text(text: str) -> bool:
@@ -67,22 +67,22 @@ def is_text(text: str) -> bool:
     return isinstance(resolve(text), str)
 
 
-def _surprise(text: str) -> Surprise | None:
+def _ambiguous(text: str) -> AmbiguousScalar | None:
     if _DATE.fullmatch(text):
-        return Surprise("a date", "")
+        return AmbiguousScalar("a date", "")
     if _NO_NUMBER.fullmatch(text):
-        return Surprise("a number without a value", "")
+        return AmbiguousScalar("a number without a value", "")
     if _SIXTIES.fullmatch(text):
-        return Surprise("a number in base 60", _sixties(text))
+        return AmbiguousScalar("a number in base 60", _sixties(text))
     if text == "-0":
-        return Surprise("a negative zero", "0")
+        return AmbiguousScalar("a negative zero", "0")
     for pattern, base, name in _BASES:
         if match := pattern.fullmatch(text):
-            return Surprise(f"a number in {name}", _whole(match[1], match[2], base))
+            return AmbiguousScalar(f"a number in {name}", _whole(match[1], match[2], base))
     if _LEADING_ZERO.fullmatch(text):
-        return Surprise("an octal number", _decimal(text))
+        return AmbiguousScalar("an octal number", _decimal(text))
     if _LOOSE_NUMBER.fullmatch(text):
-        return Surprise("a number by some and text by others", _decimal(text))
+        return AmbiguousScalar("a number by some and text by others", _decimal(text))
     return None
 
 

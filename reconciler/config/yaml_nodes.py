@@ -4,16 +4,19 @@ This file decides what YAML is allowed to do in a file that is reviewed by peopl
 the same to a person and to a program, one document, unique text keys, no anchors, aliases, tags,
 merge keys and block texts. It works on the parser's events, so nothing is ever constructed from
 what the file says, no value is resolved, and nesting does not recurse. What has been complained
-about becomes :class:`Opaque`, so that nobody complains about it twice.
+about becomes :class:`InvalidNode`, so that nobody complains about it twice.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import yaml
+from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 
 from reconciler.config.yaml_ambiguity import is_text
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, escape_unprintable, problem, quoted
@@ -41,67 +44,86 @@ _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """Only its parser is used; libyaml's is some twenty times faster and not built everywhere."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """A place in a text: 1-based line and column, columns counted in characters."""
+class Mark(Protocol):
+    """What the parser knows of a position: 0-based line and column."""
 
     line: int
     column: int
 
 
-START = Place(1, 1)
+class Position(NamedTuple):
+    """A position in a text: 1-based line and column, columns counted in characters."""
+
+    line: int
+    column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+START = Position(1, 1)
+
+# The nodes are not frozen, because a frozen dataclass takes three times as long to make and a file has
+# up to 120,000 of them. Nothing changes a node once it is read.
+
+
+class _Node:
+    """What all nodes have in common: the parser's mark, from which the position is computed when needed."""
+
+    __slots__ = ()
+    mark: Mark
+
+    @property
+    def position(self) -> Position:
+        """Where the node begins."""
+        return position_of(self.mark)
+
+
+@dataclass(slots=True)
+class Scalar(_Node):
     """A single value as it was written. ``plain`` means without quotes."""
 
     text: str
     plain: bool
-    at: Place
+    mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+@dataclass(slots=True)
+class Sequence(_Node):
     """A list."""
 
     items: tuple[Node, ...]
-    at: Place
+    mark: Mark
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One key of a table with its value."""
+@dataclass(slots=True)
+class Table(_Node):
+    """A mapping: values, and the marks of their keys, by the key's text in the order of the file.
 
-    key: Scalar
-    value: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A mapping: entries by their key's text, in the order of the file.
-
-    Not ``whole`` means that keys were refused: what seems to be missing may be behind one of them.
+    If it is not ``complete``, some of its keys are invalid: what seems to be missing may be behind one of
+    them.
     """
 
-    entries: dict[str, Entry]
-    at: Place
-    whole: bool = True
+    values: dict[str, Node]
+    key_marks: dict[str, Mark]
+    mark: Mark
+    complete: bool = True
+
+    def key_position(self, key: str) -> Position:
+        """Return where ``key`` is written; the table has it."""
+        return position_of(self.key_marks[key])
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """Something that has already been complained about; what it would say is unknown."""
+@dataclass(slots=True)
+class InvalidNode(_Node):
+    """A value that has a problem already; its meaning is unknown."""
 
-    at: Place
+    mark: Mark
 
 
-Node = Scalar | Sequence | Table | Opaque
+Node = Scalar | Sequence | Table | InvalidNode
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A file as read. ``root`` is None when reading had to end before the file did.
+    """A file as read. ``root`` is None if reading ended before the file did.
 
     ``text`` is the file's content for excerpts, without a byte order mark. ``decoded`` is what YAML
     makes of its quoted values and tags, in which escapes may stand for other characters.
@@ -126,186 +148,178 @@ def read_nodes(content: bytes, path: str) -> Tree:
         return _not_utf8(content, path, error.start)
     if bad := _bad_characters(text, path):
         return Tree(text, None, bad)
-    builder = _Builder(path)
+    builder = _TreeBuilder(text, path)
     try:
-        root = builder.build(text)
+        root = builder.build()
     except yaml.YAMLError as error:
         builder.problems.append(_syntax_problem(error, text, path))
         root = None
-    except _Enough:
+    except _ReadingEnded:
         root = None
     return Tree(text, root, tuple(builder.problems), "\n".join(builder.decoded))
 
 
-@dataclass(slots=True)
-class _Open:
-    """A list or mapping whose end has not been seen; ``key`` waits for its value in a mapping."""
-
-    at: Place
-    entries: dict[str, Entry] | None
-    items: list[Node] = field(default_factory=list)
-    key: Node | None = None
-    whole: bool = True
-
-    def closed(self) -> Node:
-        return (
-            Sequence(tuple(self.items), self.at)
-            if self.entries is None
-            else Table(self.entries, self.at, self.whole)
-        )
+class _ReadingEnded(Exception):
+    """A limit was exceeded. The rest of the file is not read."""
 
 
-class _Enough(Exception):
-    """More problems were found than are listed: the rest of the file is not looked at."""
+Event = Any
+"""An event of the parser. By its published types it may have no mark; the parser always sets one."""
 
 
-class _Builder:
-    """Builds the tree from events, collecting problems as they are met."""
+class _TreeBuilder:
+    """Builds the tree from the parser's events and collects the problems."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, text: str, path: str) -> None:
         self.path = path
         self.problems: list[Problem] = []
         self.decoded: list[str] = []
-        self._open: list[_Open] = []
-        self._tainted: list[bool] = []
-        self._nodes = 0
-        self._root: Node | None = None
+        self._loader: Any = _LOADER(text)
+        self._next = islice(iter(self._loader.get_event, None), MAX_NODES).__next__
 
-    def build(self, text: str) -> Node | None:
-        """Return the first document's root, or None when there is none or reading had to end.
+    def build(self) -> Node | None:
+        """Return the root of the first document, or None if it has no content.
 
-        Raises _Enough after more problems than are listed.
+        Raises _ReadingEnded beyond a limit, and what the parser raises.
         """
+        root: Node | None = None
         documents = 0
-        for event in yaml.parse(text, Loader=_LOADER):
-            self._nodes += 1
-            if self._nodes > MAX_NODES:
-                hint = "check that the right file was named"
-                self._complain(
-                    Code.TOO_LARGE, _place(event), f"more than {MAX_NODES:,} keys and values", hint
-                )
-                return None
-            if isinstance(event, yaml.ScalarEvent):
-                self._add(self._scalar(event))
-            elif isinstance(event, yaml.CollectionStartEvent):
-                if len(self._open) == MAX_DEPTH:
-                    self._complain(Code.TOO_DEEP, _place(event), f"more than {MAX_DEPTH} levels of nesting")
-                    return None
-                self._start(event)
-            elif isinstance(event, yaml.CollectionEndEvent):
-                self._end()
-            elif isinstance(event, yaml.AliasEvent):
-                self._add(self._alias(event))
-            elif isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    self._second_document(event)
-                    break
-                self._directives(event)
-        return self._root_unless_empty()
+        try:
+            while not isinstance(event := self._next(), yaml.StreamEndEvent):
+                if isinstance(event, yaml.DocumentStartEvent):
+                    documents += 1
+                    if documents > 1:
+                        self._second_document(event)
+                        break
+                    self._directives(event)
+                    root = self._node(self._next(), 0)
+        except StopIteration:
+            self._too_many_nodes()
+        return self._root_unless_empty(root)
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Node:
-        at = _place(event)
-        if event.style:
-            self.decoded.append(event.value)
-        if self._decorated(event, at):
-            return Opaque(at)
-        if event.style in ("|", ">"):
-            hint = "write the value on the line of its key"
-            self._complain(Code.YAML_BLOCK, at, "block text (| or >) is not allowed here", hint)
-            return Opaque(at)
-        return Scalar(event.value, not event.style, at)
+    def _too_many_nodes(self) -> NoReturn:
+        message, hint = f"more than {MAX_NODES:,} keys and values", "check that the right file was named"
+        self._add_problem(Code.TOO_LARGE, position_of(self._loader.get_event().start_mark), message, hint)
+        raise _ReadingEnded
 
-    def _alias(self, event: yaml.AliasEvent) -> Node:
-        at = _place(event)
-        hint = "write the value out, or use defaults for what families have in common"
-        self._complain(Code.YAML_ANCHOR, at, f"the alias {_named('*', event.anchor)} is not allowed", hint)
-        return Opaque(at)
+    def _node(self, event: Event, depth: int) -> Node:
+        """Return the node that begins with ``event``, ``depth`` levels below the document."""
+        kind = type(event)
+        if kind is ScalarEvent:
+            if event.style or event.anchor is not None or event.tag is not None:
+                return self._decorated_scalar(event)
+            return Scalar(event.value, True, event.start_mark)
+        if kind is AliasEvent:
+            return self._alias(event)
+        if depth == MAX_DEPTH:
+            message = f"more than {MAX_DEPTH} levels of nesting"
+            self._add_problem(Code.TOO_DEEP, position_of(event.start_mark), message)
+            raise _ReadingEnded
+        is_invalid = self._has_decoration(event)
+        read = self._table if kind is MappingStartEvent else self._sequence
+        node = read(event.start_mark, depth + 1)
+        return InvalidNode(node.mark) if is_invalid else node
 
-    def _start(self, event: yaml.CollectionStartEvent) -> None:
-        at = _place(event)
-        self._tainted.append(self._decorated(event, at))
-        is_mapping = isinstance(event, yaml.MappingStartEvent)
-        self._open.append(_Open(at, {} if is_mapping else None))
+    def _table(self, mark: Mark, depth: int) -> Table:
+        next_event, values, marks, complete = self._next, dict[str, Node](), dict[str, Mark](), True
+        while type(event := next_event()) is not MappingEndEvent:
+            key = self._node(event, depth)
+            value = self._node(next_event(), depth)
+            if type(key) is Scalar and (text := key.text) not in values and _is_usable_key(key):
+                values[text] = value
+                marks[text] = key.mark
+            else:
+                complete &= self._unusable_key(key, marks)
+        return Table(values, marks, mark, complete)
 
-    def _end(self) -> None:
-        node = self._open.pop().closed()
-        self._add(Opaque(node.at) if self._tainted.pop() else node)
+    def _sequence(self, mark: Mark, depth: int) -> Sequence:
+        items = []
+        while type(event := self._next()) is not SequenceEndEvent:
+            items.append(self._node(event, depth))
+        return Sequence(tuple(items), mark)
 
-    def _add(self, node: Node) -> None:
-        """Put a finished node where it belongs: the root, a list's item, a key, or a key's value."""
-        if not self._open:
-            self._root = node
-            return
-        parent = self._open[-1]
-        if parent.entries is None:
-            parent.items.append(node)
-        elif parent.key is None:
-            parent.key = node
-        else:
-            parent.whole &= self._enter(parent.entries, parent.key, node)
-            parent.key = None
-
-    def _enter(self, entries: dict[str, Entry], key: Node, value: Node) -> bool:
-        """Enter a key with its value; tell whether the table then has what the key stands for."""
-        if isinstance(key, Opaque):
+    def _unusable_key(self, key: Node, marks: dict[str, Mark]) -> bool:
+        """Add the problem of an unusable key; return whether the table has what the key stands for."""
+        if isinstance(key, InvalidNode):
             return False
         if not isinstance(key, Scalar):
-            self._complain(Code.NON_STRING_KEY, key.at, "a list or mapping cannot be a key")
+            self._add_problem(Code.NON_STRING_KEY, key.position, "a list or mapping cannot be a key")
         elif key.plain and key.text == "<<":
             hint = "put what families have in common under defaults"
-            self._complain(Code.YAML_MERGE, key.at, "the merge key << is not allowed", hint)
-        elif key.plain and not is_text(key.text):
+            self._add_problem(Code.YAML_MERGE, key.position, "the merge key << is not allowed", hint)
+        elif not _is_usable_key(key):
             message = f"the key {quoted(key.text)} is not text to YAML"
-            self._complain(
-                Code.NON_STRING_KEY, key.at, message, "keys are names such as BTC-USD or qtyLimit"
-            )
-        elif first := entries.get(key.text):
-            self._duplicate(key, first.key)
-            return True
+            hint = "keys are names such as BTC-USD or qtyLimit"
+            self._add_problem(Code.NON_STRING_KEY, key.position, message, hint)
         else:
-            entries[key.text] = Entry(key, value)
+            message = f"the key {quoted(key.text)} is already on line {marks[key.text].line + 1}"
+            hint = "keep the one that is meant, delete the other"
+            self._add_problem(Code.DUPLICATE_KEY, key.position, message, hint)
             return True
         return False
 
-    def _duplicate(self, key: Scalar, first: Scalar) -> None:
-        message = f"the key {quoted(key.text)} is already on line {first.at.line}"
-        self._complain(Code.DUPLICATE_KEY, key.at, message, "keep the one that is meant, delete the other")
+    def _decorated_scalar(self, event: Event) -> Node:
+        """Return a scalar that is not just plain text: it has quotes, a block style, an anchor or a tag."""
+        mark = event.start_mark
+        if event.style:
+            self.decoded.append(event.value)
+        if self._has_decoration(event):
+            return InvalidNode(mark)
+        if event.style in ("|", ">"):
+            message = "block text (| or >) is not allowed here"
+            hint = "write the value on the line of its key"
+            self._add_problem(Code.YAML_BLOCK, position_of(mark), message, hint)
+            return InvalidNode(mark)
+        return Scalar(event.value, not event.style, mark)
 
-    def _decorated(self, event: yaml.NodeEvent, at: Place) -> bool:
-        """Complain of an anchor or tag on a node; tell whether there was one."""
+    def _alias(self, event: Event) -> Node:
+        hint = "write the value out, or use defaults for what families have in common"
+        message = f"the alias {_named('*', event.anchor)} is not allowed"
+        self._add_problem(Code.YAML_ANCHOR, position_of(event.start_mark), message, hint)
+        return InvalidNode(event.start_mark)
+
+    def _has_decoration(self, event: Event) -> bool:
+        """Add a problem for an anchor and for a tag of a node; tell whether there was one."""
+        if event.anchor is None and event.tag is None:
+            return False
+        position = position_of(event.start_mark)
         if event.anchor is not None:
             hint = "remove it; what families have in common goes under defaults"
-            self._complain(
-                Code.YAML_ANCHOR, at, f"the anchor {_named('&', event.anchor)} is not allowed", hint
-            )
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            self.decoded.append(tag)
-            self._complain(Code.YAML_TAG, at, f"the tag {quoted(tag)} is not allowed", "remove it")
-        return event.anchor is not None or tag is not None
+            message = f"the anchor {_named('&', event.anchor)} is not allowed"
+            self._add_problem(Code.YAML_ANCHOR, position, message, hint)
+        if event.tag is not None:
+            self.decoded.append(event.tag)
+            message = f"the tag {quoted(event.tag)} is not allowed"
+            self._add_problem(Code.YAML_TAG, position, message, "remove it")
+        return True
 
-    def _directives(self, event: yaml.DocumentStartEvent) -> None:
+    def _directives(self, event: Event) -> None:
         if event.tags:
-            self._complain(Code.YAML_TAG, START, "a %TAG directive is not allowed", "remove it")
+            self._add_problem(Code.YAML_TAG, START, "a %TAG directive is not allowed", "remove it")
 
-    def _second_document(self, event: yaml.DocumentStartEvent) -> None:
+    def _second_document(self, event: Event) -> None:
         hint = "keep one account in a file: move what follows to a file of its own"
-        self._complain(Code.MULTIPLE_DOCUMENTS, _place(event), "a second document begins here", hint)
+        self._add_problem(
+            Code.MULTIPLE_DOCUMENTS, position_of(event.start_mark), "a second document begins here", hint
+        )
 
-    def _root_unless_empty(self) -> Node | None:
-        root = self._root
+    def _root_unless_empty(self, root: Node | None) -> Node | None:
         if root is None or (isinstance(root, Scalar) and root.plain and not root.text):
             if not self.problems:
                 hint = "an empty file never means “nothing desired”; restore it"
-                self._complain(Code.EMPTY_FILE, START, "the file has no content", hint)
+                self._add_problem(Code.EMPTY_FILE, START, "the file has no content", hint)
             return None
         return root
 
-    def _complain(self, code: Code, at: Place, message: str, hint: str = "") -> None:
-        self.problems.append(problem(code, self.path, message, hint, line=at.line, column=at.column))
+    def _add_problem(self, code: Code, position: Position, message: str, hint: str = "") -> None:
+        line, column = position
+        self.problems.append(problem(code, self.path, message, hint, line=line, column=column))
         if len(self.problems) > MAX_PROBLEMS:
-            raise _Enough
+            raise _ReadingEnded
+
+
+def _is_usable_key(key: Scalar) -> bool:
+    return not key.plain or (key.text != "<<" and is_text(key.text))
 
 
 def _named(sign: str, name: str | None) -> str:
@@ -313,14 +327,13 @@ def _named(sign: str, name: str | None) -> str:
     return sign + quoted(name or "")[1:-1]
 
 
-def _place(event: yaml.Event) -> Place:
-    mark = event.start_mark
-    assert mark is not None  # the parser marks every event; only hand-made ones lack it
-    return Place(mark.line + 1, mark.column + 1)
+def position_of(mark: Mark) -> Position:
+    """Return the position of a mark of the parser."""
+    return Position(mark.line + 1, mark.column + 1)
 
 
-def _place_of_offset(text: str, offset: int) -> Place:
-    return Place(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
+def _position_of_offset(text: str, offset: int) -> Position:
+    return Position(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
 
 def _too_large(path: str) -> Problem:
@@ -330,7 +343,7 @@ def _too_large(path: str) -> Problem:
 
 def _not_utf8(content: bytes, path: str, offset: int) -> Tree:
     before = content[:offset].decode("utf-8").removeprefix("\ufeff")
-    at = _place_of_offset(before, len(before))
+    at = _position_of_offset(before, len(before))
     wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     message = "this is UTF-16, not UTF-8" if wide else f"byte 0x{content[offset]:02x} is not UTF-8"
     found = problem(Code.NOT_UTF8, path, message, "save the file as UTF-8", line=at.line, column=at.column)
@@ -345,7 +358,7 @@ def _bad_character_problems(text: str, path: str) -> Iterator[Problem]:
     for count, match in enumerate(_BAD_CHARACTER.finditer(text)):
         if count == MAX_BAD_CHARACTERS:
             return
-        at = _place_of_offset(text, match.start())
+        at = _position_of_offset(text, match.start())
         message = f"the character U+{ord(match.group()):04X} hides or moves text and is not allowed"
         hint = "delete it and type the line again"
         yield problem(Code.BAD_CHARACTER, path, message, hint, line=at.line, column=at.column)
@@ -369,14 +382,14 @@ _SYNTAX_HINTS = (
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
-    at = _syntax_place(error, text.split("\n"))
+    at = _syntax_position(error, text.split("\n"))
     said = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or 'unreadable'}"
     message = f"this is not YAML: {escape_unprintable(' '.join(said.split()))}"
     hint = _syntax_hint(said, text, at)
     return problem(Code.YAML_SYNTAX, path, message, hint, line=at.line, column=at.column)
 
 
-def _syntax_place(error: yaml.YAMLError, lines: list[str]) -> Place:
+def _syntax_position(error: yaml.YAMLError, lines: list[str]) -> Position:
     """Return where the parser stopped, or where it began when it only stopped at nothing.
 
     Of a bracket that is never closed the bracket is worth showing, not the end of the file; of a
@@ -388,12 +401,12 @@ def _syntax_place(error: yaml.YAMLError, lines: list[str]) -> Place:
     ]
     if "expected ':'" in str(getattr(error, "problem", "")):
         marks.reverse()
-    places = [Place(mark.line + 1, mark.column + 1) for mark in marks if mark is not None]
+    places = [Position(mark.line + 1, mark.column + 1) for mark in marks if mark is not None]
     at_something = (at for at in places if at.line <= len(lines) and lines[at.line - 1].strip())
     return next(at_something, START)
 
 
-def _syntax_hint(said: str, text: str, at: Place) -> str:
+def _syntax_hint(said: str, text: str, at: Position) -> str:
     lines = text.split("\n")
     if conflict := next(
         (number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config.schema_check import faults, to_document
-from reconciler.config.settings import SCHEMA, Reading, read_config
+from reconciler.config.schema_check import schema_errors
+from reconciler.config.settings import FORMAT, Reading, read_config
 from reconciler.config.yaml_nodes import read_nodes
 from reconciler.render.problems import problems_document, problems_github, problems_text
+from tests.support.config_documents import whole_document
 
 pytestmark = pytest.mark.unmeasured
 
@@ -98,7 +99,7 @@ def test_the_schema_refuses_no_mutant_the_reader_would_accept() -> None:
             continue
         root = read_nodes(text.encode(), "mmp.yaml").root
         assert root is not None
-        assert list(faults(root, to_document(root), SCHEMA)) == []
+        assert list(schema_errors(root, whole_document(root, FORMAT), FORMAT.schema)) == []
         accepted += 1
     assert accepted > 100
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,16 +17,16 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.config.policy import SCHEMA, PolicyReading, load_policy, policy_for, read_policy
+from reconciler.config.policy import FORMAT, PolicyReading, load_policy, policy_for, read_policy
 from reconciler.config.policy_values import window_of
-from reconciler.config.schema_check import to_document
-from reconciler.config.yaml_nodes import MAX_BYTES, Opaque, read_nodes
+from reconciler.config.yaml_nodes import MAX_BYTES, InvalidNode, read_nodes
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
 from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.problems import Code
 from reconciler.schema_files import load_schema
+from tests.support.config_documents import whole_document
 from tests.unit.test_config_corpus import NEVER_IN_SCHEMA, expected_codes, name_of
 
 pytestmark = pytest.mark.unmeasured
@@ -59,9 +60,9 @@ def accepted(text: str) -> Policy:
 def schema_refuses(file: Path) -> bool | None:
     """Ask the schema about the whole document; None when the file does not become one."""
     root = read_nodes(file.read_bytes(), file.name).root
-    if root is None or isinstance(root, Opaque):
+    if root is None or isinstance(root, InvalidNode):
         return None
-    return not Draft202012Validator(load_schema(SCHEMA)).is_valid(to_document(root).value)
+    return not Draft202012Validator(load_schema(FORMAT.schema)).is_valid(whole_document(root, FORMAT))
 
 
 def test_the_corpus_is_large_and_has_both_kinds() -> None:
@@ -305,6 +306,14 @@ def test_more_families_than_there_can_be_are_too_many() -> None:
     names = ", ".join(f"F{number}-USD" for number in range(10_001))
     (found,) = read(f"version: 1\nprotected: [{names}]\n").problems
     assert found.code is Code.TOO_MANY_FAMILIES
+
+
+def test_ten_thousand_bounds_of_families_are_read_in_time() -> None:
+    bounds = "".join(f"    F{number}-USD: {{qtyLimit: {{max: 5}}}}\n" for number in range(10_000))
+    begun = time.process_time()
+    policy = accepted(f"version: 1\nbounds:\n  families:\n{bounds}")
+    assert time.process_time() - begun < 30
+    assert len(policy.families) == 10_000
 
 
 def test_a_deep_file_ends_the_reading() -> None:

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from reconciler.config.values import Complaint, Interval, read_interval, read_quantity
-from reconciler.config.yaml_ambiguity import Surprise, is_text, resolve
+from reconciler.config.values import read_interval, read_quantity
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, is_text, resolve
 from reconciler.core.model import Field, Quantity, interval_text
 from reconciler.core.problems import Code
 
@@ -30,7 +30,7 @@ TIME, FROZEN = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL
     ],
 )
 def test_an_interval_is_milliseconds_or_a_number_with_a_unit(name: Field, text: str, ms: int) -> None:
-    assert read_interval(name, text) == Interval(ms)
+    assert read_interval(name, text) == (ms, None)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,11 @@ def test_an_interval_is_milliseconds_or_a_number_with_a_unit(name: Field, text: 
 def test_a_doubtful_interval_is_taken_with_a_warning(
     name: Field, text: str, ms: int, code: Code, words: str
 ) -> None:
-    read = read_interval(name, text)
-    assert isinstance(read, Interval)
-    assert read.ms == ms
-    assert read.warning is not None
-    assert read.warning.code is code
-    assert words in read.warning.message
+    value, warning = read_interval(name, text)
+    assert value == ms
+    assert warning is not None
+    assert warning.code is code
+    assert words in warning.message
 
 
 @pytest.mark.parametrize(
@@ -115,25 +114,28 @@ def test_a_doubtful_interval_is_taken_with_a_warning(
     ],
 )
 def test_what_is_no_interval_is_answered_with_what_was_meant(name: Field, text: str, hint: str) -> None:
-    read = read_interval(name, text)
-    assert isinstance(read, Complaint)
-    assert (read.code, read.hint) == (Code.BAD_INTERVAL, hint)
+    value, found = read_interval(name, text)
+    assert value is None
+    assert found is not None
+    assert (found.code, found.hint) == (Code.BAD_INTERVAL, hint)
 
 
 @pytest.mark.parametrize(("name", "word"), [(TIME, "disabled"), (FROZEN, "until-reset")])
 @pytest.mark.parametrize("unit", ["ms", "s", "m", "h"])
 def test_a_zero_with_a_unit_names_the_word(name: Field, word: str, unit: str) -> None:
-    read = read_interval(name, f"0{unit}")
-    assert isinstance(read, Complaint)
-    assert read.code is Code.ZERO_WITH_UNIT
-    assert read.hint == f"if that is meant, write {name}: {word}"
+    value, found = read_interval(name, f"0{unit}")
+    assert value is None
+    assert found is not None
+    assert found.code is Code.ZERO_WITH_UNIT
+    assert found.hint == f"if that is meant, write {name}: {word}"
 
 
 @pytest.mark.parametrize("text", ["1", "100", "0.5", "100.0", "1" * 20, "0." + "0" * 18 + "1", "0.10"])
 def test_a_quantity_keeps_its_text(text: str) -> None:
-    read = read_quantity(text)
-    assert isinstance(read, Quantity)
-    assert read.text == text
+    value, found = read_quantity(text)
+    assert found is None
+    assert isinstance(value, Quantity)
+    assert value.text == text
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,10 @@ def test_a_quantity_keeps_its_text(text: str) -> None:
     ],
 )
 def test_what_is_no_quantity_is_answered_with_what_was_meant(text: str, hint: str) -> None:
-    read = read_quantity(text)
-    assert isinstance(read, Complaint)
-    assert (read.code, read.hint) == (Code.BAD_QUANTITY, hint)
+    value, found = read_quantity(text)
+    assert value is None
+    assert found is not None
+    assert (found.code, found.hint) == (Code.BAD_QUANTITY, hint)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +175,7 @@ def test_what_is_no_quantity_is_answered_with_what_was_meant(text: str, hint: st
 )
 def test_an_interval_is_spelled_with_its_largest_whole_unit(ms: int, text: str) -> None:
     assert interval_text(ms) == text
-    read = read_interval(TIME, text)
-    assert isinstance(read, Interval)
-    assert read.ms == ms
+    assert read_interval(TIME, text)[0] == ms
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_a_plain_value_that_is_the_same_everywhere(text: str, value: object) -> 
 )
 def test_a_plain_value_yaml_programs_disagree_on(text: str, instead: str) -> None:
     found = resolve(text)
-    assert isinstance(found, Surprise)
+    assert isinstance(found, AmbiguousScalar)
     assert found.instead == instead
     assert not is_text(text)
 
@@ -255,5 +256,5 @@ def test_a_plain_value_yaml_programs_disagree_on(text: str, instead: str) -> Non
 )
 def test_a_surprise_says_what_some_take_it_for(text: str, taken_for: str) -> None:
     found = resolve(text)
-    assert isinstance(found, Surprise)
+    assert isinstance(found, AmbiguousScalar)
     assert found.taken_for == taken_for

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.config.schema_check import Fault, fault_place, faults, node_at, place_of, to_document
+from reconciler.config import yaml_nodes
+from reconciler.config.schema_check import SchemaError, error_position, node_at, position_at, schema_errors
+from reconciler.config.settings import FORMAT
 from reconciler.config.yaml_nodes import (
     MAX_BAD_CHARACTERS,
     MAX_DEPTH,
     START,
-    Entry,
+    InvalidNode,
     Node,
-    Opaque,
-    Place,
+    Position,
     Scalar,
     Sequence,
     Table,
     read_nodes,
 )
 from reconciler.core.problems import Code
+from tests.support.config_documents import whole_document
 
 
 def root_of(text: str) -> Node:
@@ -27,36 +29,42 @@ def root_of(text: str) -> Node:
     return root
 
 
-def test_a_tree_has_the_place_of_every_key_and_value() -> None:
-    assert root_of("a: 1\nb:\n  - 'x y'\n  - {c: }\n") == Table(
+def gist(node: Node) -> object:
+    """Return what a node and the nodes in it are, with the position of every key and value."""
+    match node:
+        case Scalar():
+            return node.text, node.plain, node.position
+        case Sequence():
+            return [gist(each) for each in node.items], node.position
+        case Table():
+            return {
+                (key, node.key_position(key)): gist(each) for key, each in node.values.items()
+            }, node.position
+        case InvalidNode():
+            return None, node.position
+
+
+def test_a_tree_has_the_position_of_every_key_and_value() -> None:
+    assert gist(root_of("a: 1\nb:\n  - 'x y'\n  - {c: }\n")) == (
         {
-            "a": Entry(Scalar("a", True, Place(1, 1)), Scalar("1", True, Place(1, 4))),
-            "b": Entry(
-                Scalar("b", True, Place(2, 1)),
-                Sequence(
-                    (
-                        Scalar("x y", False, Place(3, 5)),
-                        Table(
-                            {"c": Entry(Scalar("c", True, Place(4, 6)), Scalar("", True, Place(4, 9)))},
-                            Place(4, 5),
-                        ),
-                    ),
-                    Place(3, 3),
-                ),
+            ("a", (1, 1)): ("1", True, (1, 4)),
+            ("b", (2, 1)): (
+                [("x y", False, (3, 5)), ({("c", (4, 6)): ("", True, (4, 9))}, (4, 5))],
+                (3, 3),
             ),
         },
-        Place(1, 1),
+        (1, 1),
     )
 
 
-def test_what_has_been_complained_about_is_opaque() -> None:
+def test_a_node_with_a_problem_is_invalid() -> None:
     tree = read_nodes(b"a: &x [1]\nb: *x\nc: !t {d: 1}\ne: !!str 1\n", "file.yaml")
     assert isinstance(tree.root, Table)
-    assert [entry.value for entry in tree.root.entries.values()] == [
-        Opaque(Place(1, 4)),
-        Opaque(Place(2, 4)),
-        Opaque(Place(3, 4)),
-        Opaque(Place(4, 4)),
+    assert [gist(node) for node in tree.root.values.values()] == [
+        (None, (1, 4)),
+        (None, (2, 4)),
+        (None, (3, 4)),
+        (None, (4, 4)),
     ]
     assert [each.code for each in tree.problems] == [
         Code.YAML_ANCHOR,
@@ -67,13 +75,13 @@ def test_what_has_been_complained_about_is_opaque() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "whole"),
+    ("text", "complete"),
     [("a: 1", True), ("a: 1\na: 2", True), ("1: 2", False), ("<<: {}", False), ("*x : 1", False)],
 )
-def test_a_table_knows_whether_keys_were_refused(text: str, whole: bool) -> None:
+def test_a_table_with_an_invalid_key_is_not_complete(text: str, complete: bool) -> None:
     root = root_of(text + "\n")
     assert isinstance(root, Table)
-    assert root.whole == whole
+    assert root.complete == complete
 
 
 def test_the_deepest_nesting_is_read_and_one_more_is_not() -> None:
@@ -87,47 +95,54 @@ def test_a_binary_file_is_complained_about_a_bounded_number_of_times() -> None:
     assert len(read_nodes(b"\x00\x01" * 1000, "f").problems) == MAX_BAD_CHARACTERS
 
 
-def test_a_document_leaves_out_what_it_cannot_say() -> None:
-    root = root_of("a: [1, 0.5, x, '1', ~, &x 2]\nb: *y\nc: {d: 010, e: null}\n")
-    document = to_document(root)
-    assert [str(each) for each in document.value["a"]] == ["1", "0.5", "x", "1", "None", "None"]
-    assert document.value["c"] == {"e": None}
-    assert "b" not in document.value
-    assert [(path, scalar.text) for path, scalar, _ in document.surprises] == [(("c", "d"), "010")]
-    assert to_document(Opaque(START)).value is None
+def test_a_file_with_too_many_nodes_is_read_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_nodes, "MAX_NODES", 13)
+    assert read_nodes(b"a: [1, 2]\nb: 3\n", "f").problems == ()  # the stream and the document count, too
+    (found,) = read_nodes(b"a: [1, 2]\nb: 3\nc: [5, 6, 7]\n", "f").problems
+    assert (found.code, found.line, found.column) == (Code.TOO_LARGE, 3, 8)
+
+
+def test_a_document_leaves_out_what_is_invalid_or_ambiguous() -> None:
+    document = whole_document(
+        root_of("a: [1, 0.5, x, '1', ~, &x 2]\nb: *y\nc: {d: 010, e: null}\n"), FORMAT
+    )
+    assert [str(each) for each in document["a"]] == ["1", "0.5", "x", "1", "None", "None"]
+    assert document["c"] == {"e": None}
+    assert "b" not in document
+    assert whole_document(root_of("&a x"), FORMAT) is None
 
 
 @pytest.mark.parametrize(
-    ("path", "place"),
+    ("path", "position"),
     [
         ((), START),
-        (("a",), Place(1, 1)),
-        (("a", "b"), Place(1, 8)),
-        (("a", "b", 0), Place(1, 9)),
-        (("a", "b", 1), Place(1, 12)),
-        (("a", "b", 1, "c"), Place(1, 16)),
-        (("a", "d"), Place(2, 5)),
+        (("a",), Position(1, 1)),
+        (("a", "b"), Position(1, 8)),
+        (("a", "b", 0), Position(1, 9)),
+        (("a", "b", 1), Position(1, 12)),
+        (("a", "b", 1, "c"), Position(1, 16)),
+        (("a", "d"), Position(2, 5)),
         (("a", "nothing", 5), START),
         (("nothing",), START),
     ],
 )
-def test_a_place_is_found_by_its_path(path: tuple[str | int, ...], place: Place) -> None:
-    assert place_of(root_of("a: {b: [1, {c: 2}],\n    d: }\n"), path) == place
+def test_a_position_is_found_by_its_path(path: tuple[str | int, ...], position: Position) -> None:
+    assert position_at(root_of("a: {b: [1, {c: 2}],\n    d: }\n"), path) == position
 
 
 def test_nothing_is_found_where_there_is_nothing() -> None:
     root = root_of("a: [1]\n")
     assert node_at(root, ("a", "b")) is None
-    assert fault_place(root, Fault(("a",), "additionalProperties", "b")) == START
+    assert error_position(root, SchemaError(("a",), "additionalProperties", "b")) == START
 
 
-def test_faults_come_once_a_key_and_never_for_what_is_opaque() -> None:
+def test_there_is_one_schema_error_a_key_and_none_for_an_invalid_node() -> None:
     root = root_of("version: &x 1\nfoo: 1\nbar: 2\n")
-    assert set(faults(root, to_document(root), "mmp")) == {
-        Fault((), "additionalProperties", "foo", _ALLOWED),
-        Fault((), "additionalProperties", "bar", _ALLOWED),
-        Fault((), "required", "environment"),
-        Fault((), "required", "families"),
+    assert set(schema_errors(root, whole_document(root, FORMAT), FORMAT.schema)) == {
+        SchemaError((), "additionalProperties", "foo", _ALLOWED),
+        SchemaError((), "additionalProperties", "bar", _ALLOWED),
+        SchemaError((), "required", "environment"),
+        SchemaError((), "required", "families"),
     }
 
 
