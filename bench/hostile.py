@@ -217,7 +217,7 @@ def _routes(board: LatestState, store: KeptAccount) -> Mapping[str, Route]:
 
     async def read_strips() -> Mapping[str, Callable[[], Timeline]]:
         since = LeapingClock().wall() - timedelta(hours=24)
-        draw = await store.undrawn_strips(since, partial(asyncio.sleep, TIMELINE_PAUSE_S))
+        draw = await store.read_timeline(since, partial(asyncio.sleep, TIMELINE_PAUSE_S))
         return {ACCOUNT: draw}
 
     loop = asyncio.get_running_loop()

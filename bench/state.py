@@ -45,7 +45,7 @@ class LeapingClock:
         """Return 0: this machine is never suspended."""
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         """Return at once."""
 
 

@@ -58,7 +58,7 @@ class SystemClock:
             return 0.0
         return time.clock_gettime(_BOOT_CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         """Return once ``now() >= until``, never earlier unless nudged; yields at least once."""
         waker = self._new_waker()
         try:
@@ -69,7 +69,7 @@ class SystemClock:
         finally:
             self._wakers.discard(waker)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """End every pause that is under way, or the next one if there is none; call it in the loop."""
         self._nudged = not self._wakers
         for waker in self._wakers:

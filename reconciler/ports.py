@@ -81,7 +81,7 @@ class Clock(Protocol):
         """
         ...
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         """Return at instant ``until``, or earlier when something changed; callers look again."""
         ...
 
@@ -138,7 +138,7 @@ class Exchange(Protocol):
 class TradingExchange(Exchange, Protocol):
     """An exchange that can also write. A dry run is never given one."""
 
-    def rekeyed(self) -> bool:
+    def key_changed(self) -> bool:
         """Tell whether the key is no longer the one ``account`` was last asked with.
 
         Until then the old one is used, and nothing must be sent: the new one may be another account's.
@@ -246,7 +246,7 @@ class Store(Protocol):
         """Return the account's controller; None when there is none, or none that can be named."""
         ...
 
-    async def grounds(self) -> RecordedInputs:
+    async def recorded_inputs(self) -> RecordedInputs:
         """Return what is known of every family on record (never Never), the pauses, and the ledger."""
         ...
 
@@ -348,7 +348,7 @@ class Store(Protocol):
         """
         ...
 
-    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
+    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of these families that are about exactly these settings, durably.
 
         A pause that has taken its place meanwhile is left alone.
@@ -454,11 +454,11 @@ class AccountStore(Store, Protocol):
         """End the pauses of families; harmless where there is none."""
         ...
 
-    async def strips(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
+    async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
         """Return the strip of each family from ``since`` (at most 24 h ago) to this moment."""
         ...
 
-    async def undrawn_strips(
+    async def read_timeline(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
     ) -> Callable[[], Timeline]:
         """Read what the strips from ``since`` to this moment are drawn from; return what draws them.
@@ -486,7 +486,7 @@ class LeaseStore(Protocol):
     the rate. Methods raise StateUnavailable and StateUnusable, and may be in force all the same then.
     """
 
-    async def beat(
+    async def heartbeat(
         self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
     ) -> LeaseTable:
         """Say that this replica lives and what it has settings for; returns who lives and owns what.

@@ -69,5 +69,5 @@ class RetryingReads:
                 break
             self._on_retry(answer)
             while self._clock.now() < retry_at:
-                await self._clock.pause(retry_at)
+                await self._clock.sleep_until(retry_at)
         return answer

@@ -296,7 +296,11 @@ class ApplyCommand:
 
     async def _survey(self, run: AccountApply) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
-        grounds, in_force, promised = await run.store.grounds(), run.rules.in_force, self.order.reviewed
+        grounds, in_force, promised = (
+            await run.store.recorded_inputs(),
+            run.rules.in_force,
+            self.order.reviewed,
+        )
         run.memory.applied = grounds.applied
         plan = await plan_dry_run(
             run.desired,

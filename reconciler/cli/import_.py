@@ -209,14 +209,14 @@ async def _keep(
     read: LiveRead,
 ) -> ImportResult:
     """Write the file, and record what the read proves, next to what is on record under the lock."""
-    grounds = await store.grounds()
+    grounds = await store.recorded_inputs()
     known = grounds.known
     reads = Reads(read)
     for _ in range(SURVEY_READS):
         if _proven(reads, known) == read.rows.keys() | known.keys():
             break
         # Written since, or so lately that the read may lag behind it.
-        await clock.pause(read.begun_at + SECOND_READ_AFTER_S)
+        await clock.sleep_until(read.begun_at + SECOND_READ_AFTER_S)
         read = await _read(exchange)
         reads = reads.push(read)
     written = _written(asked, info, read, clock)

@@ -145,7 +145,7 @@ class AccountWorker:
     def request_stop(self) -> None:
         """Ask to stop keeping the account; what is in flight is settled."""
         self._let_go = True
-        self.clock.nudge()
+        self.clock.wake()
 
     def should_stop(self) -> bool:
         """Tell whether to stop keeping the account: the process is to end, or another one keeps it."""
@@ -182,7 +182,7 @@ class AccountWorker:
     def _address_recovered(self, loop: Loop) -> None:
         """Wake the account if it waits only for the address to work again."""
         if loop.address_recovered():
-            self.clock.nudge()
+            self.clock.wake()
 
     def _ends_everything(self, error: MmpError) -> bool:
         return isinstance(error, StateUnusable) and not isinstance(self.standing.state, PostgresUrl)
@@ -205,7 +205,7 @@ class AccountWorker:
     async def _rest(self, until: float) -> None:
         """Wait, and say until when silence is no sign of death."""
         self._tell(LoopIdle(until))
-        await self.clock.pause(until)
+        await self.clock.sleep_until(until)
 
     def _loop(self) -> Loop:
         standing = self.standing

@@ -95,7 +95,7 @@ class AccountOwnership:
 
     def wake(self) -> None:
         """Go the next round soon: an account came, or one that was let go is over."""
-        self._clock.nudge()
+        self._clock.wake()
 
     def cluster_info(self, roster: LeaseTable) -> ReplicaStatus:
         """Return how the accounts are shared out, for whoever looks."""

@@ -156,9 +156,9 @@ class ReplicaMember:
 
     async def _rest(self, earliest: float, latest: float) -> None:
         """Wait until ``latest``, or until somebody wants a round and ``earliest`` has come."""
-        await self.clock.pause(latest)
+        await self.clock.sleep_until(latest)
         while self.clock.now() < earliest and not self.stopping():
-            await self.clock.pause(earliest)
+            await self.clock.sleep_until(earliest)
 
     async def _round_or_retry(self, begun_at: float) -> float:
         """Go one round; returns when the next is due."""
@@ -185,7 +185,7 @@ class ReplicaMember:
         trials = self.accounts.trials()
         self._experience = learned(self._experience, readings, trials, begun_at)
         able = serving_ability(self._experience, readings, trials, keeps, begun_at)
-        roster = await self.sharing.beat(keeps, self.accounts.claims_made(), able)
+        roster = await self.sharing.heartbeat(keeps, self.accounts.claims_made(), able)
         self.leases_safe_until = leases_safe_until(begun_at)
         if believed and not roster.was_alive:
             # The database's clock was set, and the others' rows have expired by it as this one had: they

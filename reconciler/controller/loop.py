@@ -171,7 +171,7 @@ class Loop:
             if wait_until is not None and not self.stopping():
                 self.observe(LoopIdle(wait_until))
                 await self._record(wait_until)
-                await self.clock.pause(wait_until)
+                await self.clock.sleep_until(wait_until)
                 self._nudged = self.clock.now() < wait_until
                 self.observe(LoopResumed(self.clock.now()))
 
@@ -245,7 +245,7 @@ class Loop:
         return await self._one_pass(memory)
 
     def _notice_key(self) -> None:
-        if self._identified is not None and self.exchange.rekeyed():
+        if self._identified is not None and self.exchange.key_changed():
             self.observe(KeyReplaced())
             self._identified = None
 
@@ -263,7 +263,7 @@ class Loop:
         try:
             answer = await self._ask_whose_key(desired, writing=writing)
         except (AccountProblem, StateAccountMismatch) as problem:
-            return self._tell(problem, KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S)
+            return self._tell(problem, KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S)
         if isinstance(answer, Reply):
             return self._no_answer(answer, memory, ASKING)
         memory.failures, self._told, self._failure = 0, None, None
@@ -280,7 +280,7 @@ class Loop:
         self._failure = answer
         wait_s = retry_after_s(answer, memory.failures)
         if terminal_action(answer) is not None:
-            wait_s = KEY_RETRY_S if self.exchange.rekeyed() else STOPPED_RETRY_S
+            wait_s = KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S
         memory.failures += 1
         retry_at = self.clock.now() + wait_s
         self.observe(ExchangeFailed(doing, answer, retry_at))
@@ -366,7 +366,7 @@ class Loop:
         if len(self._begun) == BURST_PASSES:
             earliest = self._begun[0] + BURST_S
             while self.clock.now() < earliest and not self.stopping():
-                await self.clock.pause(earliest)
+                await self.clock.sleep_until(earliest)
         self._begun.append(self.clock.now())
 
     def _await_state(self, problem: StateUnavailable, memory: InMemoryState) -> float:

@@ -488,7 +488,7 @@ class _Pass:
         reported.
         """
         self.released, self.proved = True, {}
-        await self.clock.pause(min(later.until, self.deadline))
+        await self.clock.sleep_until(min(later.until, self.deadline))
         async with AsyncExitStack() as stack:
             end = await self._retake_lock(stack)
             self._notice_suspension()
@@ -517,7 +517,7 @@ class _Pass:
     def _called_off(self) -> End | None:
         if self.stopping():
             return Interrupted()
-        if self.exchange.rekeyed():
+        if self.exchange.key_changed():
             return RequeueAt(self.clock.now(), WaitReason.KEY)
         return TimedOut() if self.clock.now() >= self.deadline else None
 
@@ -586,7 +586,7 @@ class _Pass:
     async def _plan_again(self) -> tuple[Plan, Slots]:
         self.wanted = self.desired()
         await self._accept_file()
-        grounds = await self.store.grounds()
+        grounds = await self.store.recorded_inputs()
         self.known, self.accepted = grounds.known, grounds.accepted
         self.memory.applied = grounds.applied
         pauses, ledger = grounds.pauses, self._trusted(grounds.ledger)
@@ -638,7 +638,7 @@ class _Pass:
         if not self.options.heal_breaker:
             return False
         if self.ended_fights:
-            await self.store.end_fights(self.ended_fights)
+            await self.store.clear_heal_breakers(self.ended_fights)
         fought = tripped(self.memory.heals, plan, self.clock.now())
         if fought:
             await self._break_off(fought)
@@ -787,7 +787,7 @@ class _Pass:
             if self.options.wait_in_pass and self.review is None:
                 await self._file_to_record()  # only a file that changes from here on is newer
             return RequeueAt(until, cause)
-        await self.clock.pause(min(until, self.deadline))
+        await self.clock.sleep_until(min(until, self.deadline))
         self._notice_suspension()
         return None
 
@@ -837,7 +837,7 @@ class _Pass:
 
     async def _reserved(self, step: Send) -> tuple[SignedRequest, Reservation] | None:
         """Wait for the slot, decide once more, and reserve; None: plan again."""
-        await self.clock.pause(step.at)
+        await self.clock.sleep_until(step.at)
         sure = await self.options.recheck()
         if self._notice_suspension() or self._not_the_time(step):
             return None
@@ -910,7 +910,7 @@ class _Pass:
     def _not_the_time(self, step: Send) -> bool:
         """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
         early = self.clock.now() < step.at
-        return early or self._is_late(step) or self.stopping() or self.exchange.rekeyed()
+        return early or self._is_late(step) or self.stopping() or self.exchange.key_changed()
 
     def _is_late(self, step: Send) -> bool:
         """Tell whether it is too late for a request, and report it."""
@@ -1087,7 +1087,7 @@ def is_account_error(reply: Reply) -> bool:
 
 async def _pause_fully(clock: Clock, until: float) -> None:
     while clock.now() < until:
-        await clock.pause(until)
+        await clock.sleep_until(until)
 
 
 def _same(plan: Plan, before: Plan | None) -> bool:

@@ -99,4 +99,4 @@ class GracefulShutdown:
         self.status = self.status or _STATUS[number]
         self._asked.set()
         for clock in self._clocks:
-            clock.nudge()
+            clock.wake()

@@ -85,7 +85,7 @@ async def _compare(
     desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: PassOptions
 ) -> Comparison:
     """Compare the read with the record made after it: the controller may have written meanwhile."""
-    grounds = await store.grounds()
+    grounds = await store.recorded_inputs()
     reads, now = reads.with_record(grounds.known, {}), clock.now()
     pauses, policy = in_force(grounds.pauses, desired), options.policy()
     rules = PlanConstraints(

@@ -134,7 +134,7 @@ class Supervisor:
             except StateUnavailable as problem:
                 retry_at = clock.now() + back_off_s(failures)
                 self.tell(events.StateFailed(problem.code, problem.message, retry_at))
-                await clock.pause(retry_at)
+                await clock.sleep_until(retry_at)
             else:
                 return
 
@@ -278,7 +278,7 @@ class Supervisor:
 
     def _wake(self, *keepers: AccountWorker) -> None:
         for keeper in keepers:
-            keeper.clock.nudge()
+            keeper.clock.wake()
 
     def _reread(self) -> None:
         """Take SIGHUP: look at every file now, each look deciding, and let every loop go round once."""

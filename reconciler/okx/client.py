@@ -275,7 +275,7 @@ class OkxTradingClient(OkxClient):
         super().__init__(base_url, environment, credentials, clock, timeout_s=timeout_s, timing=timing)
         self._reload = reload
 
-    def rekeyed(self) -> bool:
+    def key_changed(self) -> bool:
         """Tell whether the key is no longer the one in use, or cannot be read any more."""
         if self._reload is None:
             return False

@@ -212,7 +212,7 @@ class KeptAccount:
 
     # -- what a pass needs ----------------------------------------------------------------------
 
-    async def grounds(self) -> RecordedInputs:
+    async def recorded_inputs(self) -> RecordedInputs:
         """Return all that a plan rests on, as of one moment.
 
         A server that failed over may have lost the account's identity. It is recorded again, otherwise the
@@ -470,7 +470,7 @@ class KeptAccount:
                 if replaces(pause, before.get(family), wall):
                     await tables.put(row_mapping.pause_row(pause, budget, self._account))
 
-    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
+    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of families that are about exactly these settings."""
         budget = self._identified()
         async with self._writing(queries.pauses(budget)) as tables:
@@ -638,12 +638,12 @@ class KeptAccount:
                 await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
         self._watch = watch
 
-    async def strips(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
+    async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
         """Return the strip of each family from ``since`` to this moment."""
-        draw = await self.undrawn_strips(since)
+        draw = await self.read_timeline(since)
         return draw().spans
 
-    async def undrawn_strips(
+    async def read_timeline(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
     ) -> Callable[[], Timeline]:
         """Read what strips are drawn from, and return what draws them, in whatever thread."""
@@ -719,7 +719,7 @@ class KeptAccount:
             now = clock.now()
             if now >= deadline:
                 raise await self._locked_out()
-            await clock.pause(min(deadline, now + locks.poll_s))
+            await clock.sleep_until(min(deadline, now + locks.poll_s))
 
     def _holder(self, purpose: str) -> LockHolder:
         """Return this process as the holder of a lock that it takes now."""

@@ -153,7 +153,7 @@ async def open_waiting(
         except StateUnavailable as problem:
             if problem.code != BUSY or clock.now() >= deadline:
                 raise
-        await clock.pause(min(deadline, clock.now() + OPEN_POLL_S))
+        await clock.sleep_until(min(deadline, clock.now() + OPEN_POLL_S))
 
 
 def open_existing(
@@ -375,7 +375,7 @@ class SqliteState:
             deadline = now + BUSY_WAIT_S if deadline is None else deadline
             if now >= deadline:
                 raise _sqlite_error(self.place, busy)
-            await self.clock.pause(min(deadline, now + next(polls_s)))
+            await self.clock.sleep_until(min(deadline, now + next(polls_s)))
 
     def _try_to_begin(self, begin: tuple[str, ...]) -> sqlite3.DatabaseError | None:
         """Begin a transaction; returns what SQLite says where another process has the file."""

@@ -114,7 +114,7 @@ class HttpObserver:
     async def _undrawn(self) -> Mapping[str, Callable[[], Timeline]]:
         """Read every account's strips in the loops' thread, which alone uses the state; draw none there."""
         since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
-        return {name: await keeper.store.undrawn_strips(since, _pause) for name, keeper in keepers}
+        return {name: await keeper.store.read_timeline(since, _pause) for name, keeper in keepers}
 
     def _put(self, keeper: AccountWorker, vitals: AccountRuntime) -> None:
         offset_s = keeper.client.clock_offset_s if keeper.client else None

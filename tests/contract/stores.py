@@ -62,7 +62,7 @@ class ScriptedClock:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         self.pauses.append(until)
         self.time = max(self.time, until)
 

@@ -88,7 +88,7 @@ class HandClock:
     def suspended_s(self) -> float:
         return self.asleep_s
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         self.elapsed_s = max(self.elapsed_s, until - 1000.0)
 
 
@@ -982,7 +982,7 @@ def rekeying(world: World) -> tuple[OkxTradingClient, Kept]:
 
 def test_a_key_that_was_given_is_never_another_one() -> None:
     async def story(world: World) -> None:
-        assert not world.client.rekeyed()
+        assert not world.client.key_changed()
 
     play(story)
 
@@ -994,9 +994,9 @@ def test_a_key_replaced_is_noticed_and_the_old_one_signs_until_the_account_is_as
     async def story(world: World) -> None:
         client, kept = rekeying(world)
         await client.sync_clock()
-        assert not client.rekeyed()
+        assert not client.key_changed()
         kept.now = now
-        assert client.rekeyed()
+        assert client.key_changed()
         assert client.sign(FAMILY, SETTING).headers["OK-ACCESS-KEY"] == KEY
         await client.read_live()
         assert world.server.arrived[-1].headers["ok-access-key"] == KEY
@@ -1011,7 +1011,7 @@ def test_asking_for_the_account_takes_the_key_as_it_is_now() -> None:
         world.on_get("account/config", say(envelope(ACCOUNT)))
         assert isinstance(await client.account(), AccountInfo)
         assert world.server.arrived[-1].headers["ok-access-key"] == "another-key"
-        assert not client.rekeyed()
+        assert not client.key_changed()
         assert client.sign(FAMILY, SETTING).headers["OK-ACCESS-KEY"] == "another-key"
 
     play(story)
@@ -1024,7 +1024,7 @@ def test_a_key_that_cannot_be_read_asks_for_nothing() -> None:
         with pytest.raises(AccountProblem):
             await client.account()
         assert world.server.arrived == []
-        assert client.rekeyed()
+        assert client.key_changed()
 
     play(story)
 

@@ -63,7 +63,7 @@ def adopt(store: AccountStore, clock: ScriptedClock, quantity: str, *, accepts: 
 
 
 def history(store: AccountStore, family: Family = BTC) -> History:
-    accepted = asyncio.run(store.grounds()).accepted
+    accepted = asyncio.run(store.recorded_inputs()).accepted
     assert asyncio.run(store.snapshot()).accepted == accepted
     return accepted.get(family, ())
 

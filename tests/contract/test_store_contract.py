@@ -807,7 +807,7 @@ def test_an_identity_is_checked_without_being_stamped(place: Place, clock: Scrip
     async def several() -> None:
         first, second, third = (place.open(clock) for _ in range(3))
         await first.check_identity("1")
-        assert (await first.grounds()).known == {}, "the User ID is known, so the ledger is"
+        assert (await first.recorded_inputs()).known == {}, "the User ID is known, so the ledger is"
         assert (await second.snapshot()).uid is None
         await second.identify("2", "openapi.okx.com")
         with pytest.raises(StateAccountMismatch):

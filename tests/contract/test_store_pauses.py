@@ -318,8 +318,8 @@ def test_only_a_fight_about_that_very_setting_is_ended(place: Place, clock: Scri
     asyncio.run(store.identify(UID, HOST))
     asyncio.run(store.pause([BTC, ETH], until=None, reason="fight", fought=fought))
     asyncio.run(store.pause([sol], until=None, reason="by hand"))
-    asyncio.run(store.end_fights({BTC: over, ETH: over, sol: over, Family("XAU-USD"): over}))
+    asyncio.run(store.clear_heal_breakers({BTC: over, ETH: over, sol: over, Family("XAU-USD"): over}))
     assert paused(opened(place, clock)) == {ETH, sol}
-    asyncio.run(store.end_fights({}))
-    asyncio.run(store.end_fights({ETH: setting("90.0")}))
+    asyncio.run(store.clear_heal_breakers({}))
+    asyncio.run(store.clear_heal_breakers({ETH: setting("90.0")}))
     assert paused(opened(place, clock)) == {sol}

@@ -62,7 +62,7 @@ def adopt(store: AccountStore, clock: ScriptedClock, quantity: str, family: Fami
 
 
 def applied(store: AccountStore) -> dict[Family, ProofKind]:
-    return {family: one.how for family, one in asyncio.run(store.grounds()).applied.items()}
+    return {family: one.how for family, one in asyncio.run(store.recorded_inputs()).applied.items()}
 
 
 def test_an_acknowledged_change_is_on_record_and_is_not_reserved_again(
@@ -73,7 +73,7 @@ def test_an_acknowledged_change_is_on_record_and_is_not_reserved_again(
     assert applied(store) == {}, "a request without an answer may be sent again"
     settle(store, attempt, AttemptStatus.APPLIED)
     again = opened(place, clock)
-    found = asyncio.run(again.grounds()).applied
+    found = asyncio.run(again.recorded_inputs()).applied
     assert found == {BTC: AppliedChange(ProofKind.APPLIED, clock.wall())}
     clock.time += 100.0
     request = SignedRequest(BTC, setting("400"), "", b"{}", {})

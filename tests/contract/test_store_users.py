@@ -246,7 +246,7 @@ def test_a_family_without_a_proof_is_not_known_once_its_attempts_ended(
 
 
 def retries(one: Process) -> RetryRecord:
-    return asyncio.run(one.store.grounds()).retries
+    return asyncio.run(one.store.recorded_inputs()).retries
 
 
 def tries(one: Process, family: Family = BTC) -> Tries | None:

@@ -43,12 +43,12 @@ def owners() -> dict[str, str]:
 def test_who_asks_first_owns_and_who_comes_later_sees_it() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
-        await two.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         assert await one.take(["b.live.okx", "a.live.okx"]) == {"a.live.okx": None, "b.live.okx": None}
         assert await two.take(ABC) == {"c.live.okx": None}
-        seen = await two.beat(ABC, NOTHING)
-        assert seen == await one.beat(ABC, NOTHING)
+        seen = await two.heartbeat(ABC, NOTHING)
+        assert seen == await one.heartbeat(ABC, NOTHING)
         assert seen.keeps == {"1": ABC, "2": ABC}
         assert seen.owned_by("1") == {"a.live.okx", "b.live.okx"}
         assert seen.owned_by("2") == {"c.live.okx"}
@@ -61,14 +61,14 @@ def test_who_asks_first_owns_and_who_comes_later_sees_it() -> None:
 def test_what_a_silent_one_owned_is_taken_over_and_not_given_back_when_it_wakes() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
         fall_silent("1")
-        seen = await two.beat(ABC, NOTHING)
+        seen = await two.heartbeat(ABC, NOTHING)
         assert (seen.owners, set(seen.replicas)) == ({}, {"2"})
         assert await one.take(ABC) == {}, "who is not alive takes nothing"
         assert await two.take(["a.live.okx"]) == {"a.live.okx": "1"}
-        woken = await one.beat(ABC, NOTHING)
+        woken = await one.heartbeat(ABC, NOTHING)
         assert woken.owned_by("1") == {"b.live.okx", "c.live.okx"}
         assert woken.owned_by("2") == {"a.live.okx"}
         await leave(one, two)
@@ -79,13 +79,13 @@ def test_what_a_silent_one_owned_is_taken_over_and_not_given_back_when_it_wakes(
 def test_every_taking_is_another_generation_and_only_its_own_is_given_back() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
-        await two.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         await one.take(["a.live.okx"])
         ask("UPDATE mmp.leases SET generation = 5")
         await one.release(["a.live.okx", "never.live.okx"])
         assert owners() == {"a.live.okx": "1"}, "a release that comes late is not about the newer lease"
-        await one.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
         await one.release(["a.live.okx"])
         assert owners() == {}
         assert await two.take(["a.live.okx"]) == {"a.live.okx": None}
@@ -98,10 +98,10 @@ def test_every_taking_is_another_generation_and_only_its_own_is_given_back() -> 
 def test_who_leaves_frees_everything_at_once() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
         await one.leave()
-        assert (await two.beat(ABC, NOTHING)).keeps == {"2": ABC}
+        assert (await two.heartbeat(ABC, NOTHING)).keeps == {"2": ABC}
         assert set(await two.take(ABC)) == ABC
         await leave(two)
 
@@ -111,15 +111,15 @@ def test_who_leaves_frees_everything_at_once() -> None:
 def test_the_row_of_a_dead_one_goes_once_its_accounts_are_anothers() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
         fall_silent("1", 3600)
-        await two.beat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         assert set(owners()) == ABC, "one that only seems dead comes back to its own"
         await two.take(ABC)
-        await two.beat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         assert ask("SELECT id FROM mmp.replicas") == [("2",)]
-        assert (await one.beat(ABC, NOTHING)).owned_by("1") == frozenset()
+        assert (await one.heartbeat(ABC, NOTHING)).owned_by("1") == frozenset()
         await leave(one, two)
 
     play(story)
@@ -133,15 +133,15 @@ def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None
         async with desk(url) as state:
             one, two = replica(url, "1"), replica(url, "2")
             key = lease_name("main", Environment.LIVE, ExchangeKind.OKX)
-            await one.beat(frozenset({key}), NOTHING)
+            await one.heartbeat(frozenset({key}), NOTHING)
             await one.take([key])
             fall_silent("1", -ahead_s)
-            seen = await two.beat(frozenset({key}), NOTHING)
+            seen = await two.heartbeat(frozenset({key}), NOTHING)
             assert (set(seen.replicas), seen.owners) == ({"2"}, {})
             assert await state.store.owner() is None
             assert await one.take([key]) == {}, "who is not alive takes nothing"
             assert await two.take([key]) == {key: "1"}
-            await two.beat(frozenset({key}), NOTHING)
+            await two.heartbeat(frozenset({key}), NOTHING)
             assert ask("SELECT id FROM mmp.replicas") == [("2",)], "and it never comes to life"
             await leave(one, two)
 
@@ -151,10 +151,10 @@ def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None
 def test_a_row_that_expires_a_little_ahead_is_of_one_that_lives() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
         fall_silent("1", -2 * LEASE_TTL_S + 2)
-        assert (await two.beat(ABC, NOTHING)).owned_by("1") == ABC
+        assert (await two.heartbeat(ABC, NOTHING)).owned_by("1") == ABC
         assert await two.take(ABC) == {}
         await leave(one, two)
 
@@ -164,9 +164,15 @@ def test_a_row_that_expires_a_little_ahead_is_of_one_that_lives() -> None:
 def test_who_says_that_it_lives_learns_whether_it_was_believed_alive() -> None:
     async def story(url: str) -> None:
         one = replica(url, "1")
-        seen = [(await one.beat(ABC, NOTHING)).was_alive, (await one.beat(ABC, NOTHING)).was_alive]
+        seen = [
+            (await one.heartbeat(ABC, NOTHING)).was_alive,
+            (await one.heartbeat(ABC, NOTHING)).was_alive,
+        ]
         fall_silent("1", -3600)
-        seen += [(await one.beat(ABC, NOTHING)).was_alive, (await one.beat(ABC, NOTHING)).was_alive]
+        seen += [
+            (await one.heartbeat(ABC, NOTHING)).was_alive,
+            (await one.heartbeat(ABC, NOTHING)).was_alive,
+        ]
         assert seen == [False, True, False, True]
         await leave(one)
 
@@ -179,10 +185,10 @@ def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
         reported = Ability(
             {"a.live.okx": 21.5, "b.live.okx": None}, 3.25, {"c.live.okx": 1.5, "d.live.okx": None}
         )
-        await one.beat(ABC, NOTHING, reported)
-        assert (await two.beat(ABC, NOTHING)).abilities == {"1": reported, "2": Ability()}
-        await one.beat(ABC, NOTHING)
-        assert (await two.beat(ABC, NOTHING)).abilities == {"1": Ability(), "2": Ability()}
+        await one.heartbeat(ABC, NOTHING, reported)
+        assert (await two.heartbeat(ABC, NOTHING)).abilities == {"1": reported, "2": Ability()}
+        await one.heartbeat(ABC, NOTHING)
+        assert (await two.heartbeat(ABC, NOTHING)).abilities == {"1": Ability(), "2": Ability()}
         await leave(one, two)
 
     play(story)
@@ -191,15 +197,15 @@ def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
 def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
-        await two.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         await one.take(["a.live.okx", "b.live.okx"])
         await two.take(["c.live.okx"])
         a, b = AccountClaim("7", frozenset({BTC})), AccountClaim("8", frozenset({BTC}))
-        first = await one.beat(ABC, {"a.live.okx": a, "b.live.okx": b, "c.live.okx": b})
+        first = await one.heartbeat(ABC, {"a.live.okx": a, "b.live.okx": b, "c.live.okx": b})
         assert first.same_uid_accounts == {}, "nor does it count what is said of an account of another's"
         c = AccountClaim("7", frozenset({BTC, ETH}))
-        rivals = (await two.beat(ABC, {"c.live.okx": c})).same_uid_accounts
+        rivals = (await two.heartbeat(ABC, {"c.live.okx": c})).same_uid_accounts
         assert {name: (one.uid, one.families) for name, one in rivals.items()} == {
             "a.live.okx": ("7", frozenset({BTC})),
             "c.live.okx": ("7", frozenset({BTC, ETH})),
@@ -214,26 +220,26 @@ def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         a, c = AccountClaim("7", frozenset({BTC})), AccountClaim("7", frozenset({ETH}))
-        await one.beat(ABC, NOTHING)
-        await two.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         await one.take(["a.live.okx"])
         await two.take(["c.live.okx"])
-        await one.beat(ABC, {"a.live.okx": a})
-        before = (await two.beat(ABC, {"c.live.okx": c})).same_uid_accounts
+        await one.heartbeat(ABC, {"a.live.okx": a})
+        before = (await two.heartbeat(ABC, {"c.live.okx": c})).same_uid_accounts
         await one.leave()
-        assert (await two.beat(ABC, {"c.live.okx": c})).same_uid_accounts == before, (
+        assert (await two.heartbeat(ABC, {"c.live.okx": c})).same_uid_accounts == before, (
             "it is nobody's for a moment"
         )
         await two.take(["a.live.okx"])
         both = {"a.live.okx": a, "c.live.okx": c}
-        assert (await two.beat(ABC, both)).same_uid_accounts == before
+        assert (await two.heartbeat(ABC, both)).same_uid_accounts == before
         changed = {**both, "a.live.okx": AccountClaim("7", frozenset({BTC, ETH}))}
-        after = (await two.beat(ABC, changed)).same_uid_accounts
+        after = (await two.heartbeat(ABC, changed)).same_uid_accounts
         assert after["a.live.okx"].number > after["c.live.okx"].number
         held = {**both, "a.live.okx": AccountClaim("", frozenset())}
-        assert (await two.beat(ABC, held)).same_uid_accounts == {}
-        await two.beat(ABC, both)
-        gone = await two.beat(ABC - {"a.live.okx"}, both)
+        assert (await two.heartbeat(ABC, held)).same_uid_accounts == {}
+        await two.heartbeat(ABC, both)
+        gone = await two.heartbeat(ABC - {"a.live.okx"}, both)
         assert set(gone.same_uid_accounts) == {"c.live.okx"}, "who has no file any more claims nothing"
         await leave(two)
 
@@ -243,14 +249,14 @@ def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -
 def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
-        await two.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         await one.take(["a.live.okx"])
         await two.take(["b.live.okx"])
         for number in range(20):
             claim = AccountClaim(str(number), frozenset({BTC}))
             seen = await asyncio.gather(
-                one.beat(ABC, {"a.live.okx": claim}), two.beat(ABC, {"b.live.okx": claim})
+                one.heartbeat(ABC, {"a.live.okx": claim}), two.heartbeat(ABC, {"b.live.okx": claim})
             )
             assert any(set(roster.same_uid_accounts) == {"a.live.okx", "b.live.okx"} for roster in seen)
         await leave(one, two)
@@ -265,7 +271,7 @@ def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
     async def story(url: str) -> None:
         random = Random(seed)
         every = [replica(url, str(number)) for number in range(3)]
-        await asyncio.gather(*(one.beat(ABC, NOTHING) for one in every))
+        await asyncio.gather(*(one.heartbeat(ABC, NOTHING) for one in every))
         for _ in range(15):
             fall_silent(random.choice("012"))
             got = await asyncio.gather(*(_act(random, one) for one in every))
@@ -285,7 +291,7 @@ async def _act(random: Random, one: Leases) -> frozenset[str]:
             case 2:
                 await one.release(random.sample(sorted(ABC), 2))
             case _:
-                await one.beat(ABC, NOTHING)
+                await one.heartbeat(ABC, NOTHING)
     return frozenset()
 
 
@@ -294,16 +300,16 @@ def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
 
     async def story(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
-        await one.beat(ABC, NOTHING)
+        await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
-        await two.beat(ABC, NOTHING)
+        await two.heartbeat(ABC, NOTHING)
         fall_silent("1")
         beating = Connections(parse_address(url))
         async with beating.transaction() as transaction:
             lives = "UPDATE replicas SET expires_at = now() + interval '8 s' WHERE id = '1' RETURNING id"
             assert await transaction.row(lives) == ("1",)
             assert await two.take(ABC) == {}
-        assert (await one.beat(ABC, NOTHING)).owned_by("1") == ABC
+        assert (await one.heartbeat(ABC, NOTHING)).owned_by("1") == ABC
         await beating.close()
         await leave(one, two)
 
@@ -317,7 +323,7 @@ def test_a_state_tells_who_keeps_an_account() -> None:
             me = Replica("1", "pod-1", 42)
             sharing = one.state.sharing(me)
             assert await one.store.owner() is None
-            await sharing.beat(frozenset({key}), NOTHING)
+            await sharing.heartbeat(frozenset({key}), NOTHING)
             await sharing.take([key])
             assert await one.store.owner() == me
             fall_silent("1")

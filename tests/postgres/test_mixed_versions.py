@@ -43,9 +43,9 @@ def test_every_step_of_an_account_goes_on_in_tables_with_one_more_column() -> No
         async with desk(url) as one:
             await one.applied("1")
             sharing = Leases(Connections(parse_address(url)), Replica("1", "host", 7))
-            await sharing.beat(frozenset({NAME}), {})
+            await sharing.heartbeat(frozenset({NAME}), {})
             add_a_column(shared(), name)
-            assert (await sharing.beat(frozenset({NAME}), {})).keeps == {"1": frozenset({NAME})}
+            assert (await sharing.heartbeat(frozenset({NAME}), {})).keeps == {"1": frozenset({NAME})}
             assert await sharing.take([NAME]) == {NAME: None}
             assert await one.state.owner(NAME) is not None
             await sharing.release([NAME])
@@ -72,14 +72,14 @@ def test_what_a_newer_version_uses_alone_is_neither_read_nor_written() -> None:
             await one.applied("1")
             sharing = Leases(Connections(parse_address(url)), Replica("1", "host", 7))
             use_alone(shared(), name, 99)
-            for ask in (one.reserve, one.store.ledger, lambda: sharing.beat(frozenset({NAME}), {})):
+            for ask in (one.reserve, one.store.ledger, lambda: sharing.heartbeat(frozenset({NAME}), {})):
                 with pytest.raises(StateAccessDenied) as refused:
                     await ask()
                 assert refused.value.code == "state-newer"
             assert shared().ask("SELECT count(*) FROM mmp.replicas", name) == [(0,)]
             assert shared().ask("SELECT count(*) FROM mmp.attempts", name) == [(1,)]
             use_alone(shared(), name, 1)
-            await sharing.beat(frozenset({NAME}), {})
+            await sharing.heartbeat(frozenset({NAME}), {})
             await one.applied("2", ETH)
             await sharing.leave()
 

@@ -433,7 +433,7 @@ def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
             await one.applied()
             shared().ask("UPDATE mmp.attempts SET boot = '7'", ready_database())
             with pytest.raises(MmpError) as refused:
-                await one.store.grounds()
+                await one.store.recorded_inputs()
             assert refused.value.code == "state-damaged"
             assert "attempts row 1" in refused.value.message
 

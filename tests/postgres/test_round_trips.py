@@ -27,7 +27,7 @@ async def one_pass(one: Desk) -> None:
 
 
 ROUND_TRIPS: dict[str, tuple[int, Callable[[Desk], Awaitable[Any]]]] = {
-    "grounds": (1, lambda one: one.store.grounds()),
+    "grounds": (1, lambda one: one.store.recorded_inputs()),
     "reserve": (2, lambda one: one.reserve("2")),
     "settle": (2, lambda one: one.settle(1)),
     "adopt": (2, lambda one: one.store.adopt({BTC: setting("1"), ETH: setting("1")}, read_begun_at=1000.0)),

@@ -101,6 +101,6 @@ class ObserverClock:
         """Return 0: true time never stops."""
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         """Refuse: an observer waits for nothing."""
         raise AssertionError(f"an observer does not wait until {until}")

@@ -430,7 +430,7 @@ class _Insisting:
         self._exchange = exchange
         self._connection: Any = None
         self.sign = exchange.sign
-        self.rekeyed = exchange.rekeyed
+        self.key_changed = exchange.key_changed
 
     async def open(self) -> Any:
         self._connection = await self._exchange.open()

@@ -86,7 +86,7 @@ class ProcessClock:
         """Return for how long the machine was suspended since it booted."""
         return self._host.suspended_s()
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         """Wait, a little too long, or not long enough."""
         process = self._process
         process.call("pause")
@@ -186,7 +186,7 @@ class WatchedStore:
         self._process.perhaps_die()
         return previous
 
-    async def grounds(self) -> RecordedInputs:
+    async def recorded_inputs(self) -> RecordedInputs:
         self._process.call("store.grounds")
         if not self._world.listening and self._known_at == self._world.news:
             # In most histories not asked again while nobody wrote: the answer would be the same.
@@ -194,7 +194,7 @@ class WatchedStore:
             return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         self._known_at = self._world.news
         self._pauses_at = self._world.pausings
-        grounds = await self._store.grounds()
+        grounds = await self._store.recorded_inputs()
         self._last_known, self._last_pauses = grounds.known, grounds.pauses
         self._last_retries, self._last_accepted = grounds.retries, grounds.accepted
         self._world.auditor.check_record(self._process.account, self._last_known)
@@ -336,10 +336,10 @@ class WatchedStore:
     async def controller(self) -> LockHolder | None:
         return await self._store.controller()
 
-    async def end_fights(self, fought: Mapping[Family, Setting]) -> None:
-        self._process.call("store.end_fights")
+    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
+        self._process.call("store.clear_heal_breakers")
         self._world.pausings += 1
-        await self._store.end_fights(fought)
+        await self._store.clear_heal_breakers(fought)
         self._process.perhaps_die()
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
@@ -420,7 +420,7 @@ class SimulatedClient:
             return NOT_SENT
         return SimulatedConnection(process)
 
-    def rekeyed(self) -> bool:
+    def key_changed(self) -> bool:
         return False
 
     def sign(self, family: Family, setting: Setting) -> SignedRequest:

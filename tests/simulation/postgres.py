@@ -534,7 +534,7 @@ class CommitWatchedStore(WatchedStore):
         if self._in_full:
             await self._store.record_live(read, **more)
 
-    async def grounds(self) -> RecordedInputs:
+    async def recorded_inputs(self) -> RecordedInputs:
         process = self._process
         process.call("store.grounds")
         if self._known_at == self._world.news and not self._in_full:
@@ -543,7 +543,7 @@ class CommitWatchedStore(WatchedStore):
             pauses = () if never_paused else await self._store.pauses()
             ledger = await self._store.ledger()
             return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
-        grounds = await self._store.grounds()
+        grounds = await self._store.recorded_inputs()
         self._last_known, self._known_at = grounds.known, self._connections.saw
         self._last_retries, self._last_accepted = grounds.retries, grounds.accepted
         process.known_at = self._connections.began_at

@@ -204,7 +204,7 @@ class Process:
         if self.role is Role.RUN and not self.dead:
             self.version = self.world.files.version if version is None else max(version, self.version)
             self.accepted = self.world.file_of(self.account, self.version)
-            self.nudge()
+            self.wake()
 
     def cancel(self) -> None:
         """Be cancelled at the await it is in, as asyncio does it."""
@@ -215,10 +215,10 @@ class Process:
     def request_stop(self) -> None:
         """Ask the process to end, as SIGTERM does, and see that it does."""
         self.stop_requested = True
-        self.nudge()
+        self.wake()
         self.world.should_have_stopped(self, self.world.scheduler.now)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """End the pause the process is in, or the next one."""
         self.nudged = not self.idle
         if self.idle and not self.dead:

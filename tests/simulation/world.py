@@ -478,7 +478,7 @@ class World:
             self.readable_policy = state
         self.trace(None, "policy: %s", state)
         for process in self.processes.values():
-            process.nudge()
+            process.wake()
 
     def _pause(self, family: Family, length_s: float) -> None:
         if self.calm or family in self.truth.paused_at:

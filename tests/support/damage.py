@@ -113,13 +113,13 @@ async def read(state: SqliteState) -> tuple[Content, dict[str, Shown]]:
         await store.check_identity(uid)
         decisions[name] = (
             await store.names(),
-            await store.grounds(),
+            await store.recorded_inputs(),
             await store.pauses(),
             await store.policy_on_record(),
             await store.policies(10),
             await store.overrides(10),
         )
-        draw = await store.undrawn_strips(NOON + timedelta(seconds=END - 86_000))
+        draw = await store.read_timeline(NOON + timedelta(seconds=END - 86_000))
         log, snapshot = await store.history(1000), await store.snapshot()
         shown[name] = Shown(log, snapshot, await store.last_rows(), draw())
     return decisions, shown

@@ -230,7 +230,7 @@ class World:
 
     def recorded(self) -> list[S]:
         """Return the accepted settings that are on record, oldest first."""
-        history = driven(self.eye.grounds()).accepted.get(BTC, ())
+        history = driven(self.eye.recorded_inputs()).accepted.get(BTC, ())
         return [of_setting(one.setting) for one in history]
 
     def play(self) -> list[str]:
@@ -289,7 +289,7 @@ class World:
         try:
             driven(loop.run())
         except Killed:
-            driven(self.clock.pause(self.clock.now() + 2.0))
+            driven(self.clock.sleep_until(self.clock.now() + 2.0))
 
     def end(self) -> None:
         self.over = True
@@ -297,7 +297,7 @@ class World:
 
     def stop(self) -> None:
         self.stopped = True
-        self.clock.nudge()
+        self.clock.wake()
 
     # -- what people see -----------------------------------------------------------------------------------
 
@@ -307,7 +307,7 @@ class World:
 
     def look_at_plan(self) -> None:
         """Look at what ``mmp plan`` shows at this moment."""
-        grounds = driven(self.eye.grounds())
+        grounds = driven(self.eye.recorded_inputs())
         read = LiveRead(self.clock.now(), dict(self.exchange.live))
         rules = PlanConstraints(
             policy=self.policy.policy,
@@ -389,7 +389,7 @@ def write(one: S) -> Callable[[World], None]:
         if here.files[-1] != one:
             here.files.append(one)
         here.desired, here.model.file = file_of(one), one
-        here.clock.nudge()
+        here.clock.wake()
 
     return event
 
@@ -406,7 +406,7 @@ def judge_by(**change: Any) -> Callable[[World], None]:
     def event(here: World) -> None:
         here.limits = here.model.limits = replace(here.limits, **change)
         here.policy = policy_of(here.limits)
-        here.clock.nudge()
+        here.clock.wake()
 
     return event
 

@@ -57,7 +57,7 @@ class VirtualClock(SystemClock):
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         self.pauses.append(until - self.time)
         self.time = until
 

@@ -34,7 +34,7 @@ def test_a_pause_is_never_short(wait_s: float) -> None:
     async def story() -> None:
         clock = SystemClock()
         until = clock.now() + wait_s
-        await clock.pause(until)
+        await clock.sleep_until(until)
         assert until <= clock.now() < until + 1.0
 
     asyncio.run(story())
@@ -46,7 +46,7 @@ def test_a_long_pause_is_made_of_naps(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         clock = SystemClock()
         until = clock.now() + 0.02
-        await clock.pause(until)
+        await clock.sleep_until(until)
         assert clock.now() >= until
 
     asyncio.run(story())
@@ -56,10 +56,10 @@ def test_a_long_pause_is_made_of_naps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_nudge_ends_every_pause_under_way(until: float) -> None:
     async def story() -> None:
         clock = SystemClock()
-        pauses = [asyncio.create_task(clock.pause(until)) for _ in range(3)]
+        pauses = [asyncio.create_task(clock.sleep_until(until)) for _ in range(3)]
         await asyncio.sleep(0.005)
         assert not any(pause.done() for pause in pauses)
-        clock.nudge()
+        clock.wake()
         await asyncio.wait_for(asyncio.gather(*pauses), 1.0)
 
     asyncio.run(story())
@@ -68,10 +68,10 @@ def test_a_nudge_ends_every_pause_under_way(until: float) -> None:
 def test_a_nudge_between_pauses_ends_the_next_one_only() -> None:
     async def story() -> None:
         clock = SystemClock()
-        clock.nudge()
-        await asyncio.wait_for(clock.pause(1e12), 1.0)
+        clock.wake()
+        await asyncio.wait_for(clock.sleep_until(1e12), 1.0)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(clock.pause(1e12), 0.01)
+            await asyncio.wait_for(clock.sleep_until(1e12), 0.01)
 
     asyncio.run(story())
 
@@ -79,12 +79,12 @@ def test_a_nudge_between_pauses_ends_the_next_one_only() -> None:
 def test_a_nudge_that_was_heard_is_not_remembered() -> None:
     async def story() -> None:
         clock = SystemClock()
-        pause = asyncio.create_task(clock.pause(1e12))
+        pause = asyncio.create_task(clock.sleep_until(1e12))
         await asyncio.sleep(0.005)
-        clock.nudge()
+        clock.wake()
         await asyncio.wait_for(pause, 1.0)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(clock.pause(1e12), 0.01)
+            await asyncio.wait_for(clock.sleep_until(1e12), 0.01)
 
     asyncio.run(story())
 
@@ -93,7 +93,7 @@ def test_a_pause_that_is_over_already_lets_others_run() -> None:
     async def story() -> None:
         ran: list[bool] = []
         asyncio.get_running_loop().call_soon(ran.append, True)
-        await SystemClock().pause(0.0)
+        await SystemClock().sleep_until(0.0)
         assert ran == [True]
 
     asyncio.run(story())
@@ -102,7 +102,7 @@ def test_a_pause_that_is_over_already_lets_others_run() -> None:
 def test_one_clock_serves_several_loops() -> None:
     clock = SystemClock()
     for _ in range(2):
-        asyncio.run(clock.pause(clock.now() + 0.002))
+        asyncio.run(clock.sleep_until(clock.now() + 0.002))
 
 
 def test_it_runs_as_fast_as_time_does() -> None:

@@ -47,7 +47,7 @@ class NudgedClock:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         self.time = until if until - self.time < 0.5 else self.time + (until - self.time) / 2
 
 

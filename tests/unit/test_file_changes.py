@@ -99,10 +99,10 @@ def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
         nonlocal policy
         policy = FORBIDDEN
 
-    before = at_once(here.store.grounds())
+    before = at_once(here.store.recorded_inputs())
     while_reserving(monkeypatch, forbid if what == "policy" else edit(here, A, "2"))
     go(here, 3.0)
-    after, now = at_once(here.store.grounds()), here.clock.now()
+    after, now = at_once(here.store.recorded_inputs()), here.clock.now()
     assert odd.sent == []
     assert [record.code for record in at_once(here.store.history(9)).attempts] == ["changed"]
     assert dict(after.retries.tries) == {}
@@ -138,7 +138,7 @@ def test_a_file_that_changes_while_the_connection_opens_is_what_is_sent_and_reco
     odd.while_opening = [edit(here, wanted, "2")]
     go(here, 5.0)
     assert [sent for _, _, sent in odd.sent] == [wanted]
-    proof = at_once(here.store.grounds()).known[BTC]
+    proof = at_once(here.store.recorded_inputs()).known[BTC]
     assert newest_file(proof) == FileVersion("2" * 64, 2), "the file that it came from"
 
 
@@ -233,7 +233,7 @@ def waits_for_its_turn(here: World) -> None:
     @asynccontextmanager
     async def late() -> AsyncIterator[None]:
         while here.clock.now() < 1060.0:
-            await here.clock.pause(1060.0)
+            await here.clock.sleep_until(1060.0)
         yield
 
     def turn() -> AbstractAsyncContextManager[None]:
@@ -267,7 +267,7 @@ def test_a_change_of_the_file_is_older_than_what_is_applied_while_it_waits(
 
     def changes() -> None:
         here.desired = file_of({BTC: B}, "2")
-        here.clock.nudge()
+        here.clock.wake()
 
     here.clock.at(1042.0, changes)
     here.clock.at(applied_at, lambda: applied_elsewhere(here, TIGHTER, "3"))
@@ -326,7 +326,7 @@ def test_what_a_newer_file_tightened_is_left_and_reported_with_its_words() -> No
         f"a newer settings file was applied at {applied_at:%Y-%m-%d %H:%M:%S}Z: "
         "not loosened until a new mmp apply confirms this file"
     )
-    assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64
+    assert newest_file(at_once(here.store.recorded_inputs()).known[BTC]).sha256 == "2" * 64
 
 
 def test_what_a_newer_file_loosened_and_live_shows_as_the_older_one_wants_is_no_drift() -> None:
@@ -335,7 +335,9 @@ def test_what_a_newer_file_loosened_and_live_shows_as_the_older_one_wants_is_no_
     go(here, 100.0)
     assert odd.sent == []
     assert last_change(here) is None
-    assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64, "nothing is adopted"
+    assert newest_file(at_once(here.store.recorded_inputs()).known[BTC]).sha256 == "2" * 64, (
+        "nothing is adopted"
+    )
 
 
 @pytest.mark.parametrize("live", [A, B], ids=["as the older file wants", "looser"])
@@ -344,4 +346,4 @@ def test_what_is_put_back_under_an_older_file_stays_the_newer_one_s_on_record(li
     odd.live[BTC] = LiveRow(live)
     go(here, 40.0)
     assert [wanted for _, _, wanted in odd.sent] == [TIGHTER]
-    assert newest_file(at_once(here.store.grounds()).known[BTC]).sha256 == "2" * 64
+    assert newest_file(at_once(here.store.recorded_inputs()).known[BTC]).sha256 == "2" * 64

@@ -265,7 +265,7 @@ class Process:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         await Until(until)
 
     # -- replica.Accounts ------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class Process:
 
     # -- ports.Sharing ---------------------------------------------------------------------------
 
-    async def beat(
+    async def heartbeat(
         self,
         keeps: frozenset[LeaseName],
         claims: Mapping[LeaseName, AccountClaim],

@@ -88,14 +88,14 @@ class ProcessClock:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         await asyncio.sleep(0)
         if until > self.now():
             woken = asyncio.Event()
             self.wakers = [*(one for one in self.wakers if not one.is_set()), woken]
             await self.time.wait(until, woken)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         for woken in self.wakers:
             woken.set()
 
@@ -140,11 +140,11 @@ class Process:
 
     def want(self, families: Mapping[Family, Setting], sha256: str) -> None:
         self.desired = replace(desired(families), sha256=sha256)
-        self.clock.nudge()
+        self.clock.wake()
 
     def stop(self) -> None:
         self.stopped = True
-        self.clock.nudge()
+        self.clock.wake()
 
     def observe(self, event: Event) -> None:
         self.events.append((self.clock.now(), event))
@@ -208,7 +208,7 @@ class Here:
         self.time.at(self.begun_at + seconds, happens)
 
     async def until(self, seconds: float) -> None:
-        await ProcessClock(self.time).pause(self.begun_at + seconds)
+        await ProcessClock(self.time).sleep_until(self.begun_at + seconds)
 
     def play(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(self.time.drive(story()))

@@ -89,7 +89,7 @@ class Clock:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         await asyncio.sleep(0)
         begun_at = self.time
         self.nudged = False
@@ -111,7 +111,7 @@ class Clock:
     def at(self, time: float, happens: Callable[[], object]) -> None:
         self.script.append((time, happens))
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         self.nudged = True
 
     def _happen(self) -> None:
@@ -169,7 +169,7 @@ class Exchange:
         self._ask("connect")
         return self.opening or Wire(self)
 
-    def rekeyed(self) -> bool:
+    def key_changed(self) -> bool:
         return self.kept != self.key
 
     def sign(self, family: Family, wanted: Setting) -> SignedRequest:
@@ -234,16 +234,16 @@ class World:
     def want(self, families: Mapping[Family, Setting], expected_uid: str | None = None) -> None:
         """Replace the file's content, as the watcher does."""
         self.desired = desired(families, expected_uid=expected_uid)
-        self.clock.nudge()
+        self.clock.wake()
 
     def address_recovers(self) -> None:
         """Notify the loop that the exchange's address works again."""
         if self.loop.address_recovered():
-            self.clock.nudge()
+            self.clock.wake()
 
     def stop(self) -> None:
         self.stopped = True
-        self.clock.nudge()
+        self.clock.wake()
 
     def run(self, seconds: float) -> None:
         """Run the loop until ``seconds`` from now, when it is asked to stop."""
@@ -563,7 +563,7 @@ def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.Monk
     async def damaged(_self: KeptAccount) -> None:
         raise StateUnusable("state-damaged", "the state is damaged")
 
-    monkeypatch.setattr(KeptAccount, "grounds", damaged)
+    monkeypatch.setattr(KeptAccount, "recorded_inputs", damaged)
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
@@ -683,7 +683,7 @@ def test_families_that_somebody_else_claims_are_not_written_until_they_are_free(
     def free() -> None:
         nonlocal taken
         taken = False
-        here.clock.nudge()
+        here.clock.wake()
 
     here.clock.at(1200.0, free)
     here.run(300.0)
@@ -748,7 +748,7 @@ def test_a_turn_is_held_for_a_pass_and_not_while_nothing_is_to_be_done() -> None
 
     @asynccontextmanager
     async def turn() -> AsyncIterator[None]:
-        await here.clock.pause(here.clock.now() + 3.0)
+        await here.clock.sleep_until(here.clock.now() + 3.0)
         begun_at = here.clock.now()
         yield
         held.append((begun_at, here.clock.now()))

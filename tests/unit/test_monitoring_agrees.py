@@ -90,7 +90,7 @@ class Scene:
         """Replace the file, as the watcher does."""
         self.here.desired = replace(desired({BTC: setting(f"5000/2000/{quantity}")}), sha256=sha256)
         self.hear(ConfigAccepted("mmp.yaml", sha256))
-        self.here.clock.nudge()
+        self.here.clock.wake()
 
 
 Happens = Callable[[Scene], object]
@@ -102,10 +102,10 @@ def nothing(_: Scene) -> None:
 
 
 def state_is_lost(scene: Scene) -> None:
-    async def grounds() -> NoReturn:
+    async def recorded_inputs() -> NoReturn:
         raise StateUnavailable("state-unavailable", "the connection was lost", "wait")
 
-    scene.here.store.grounds = grounds  # type: ignore[method-assign] # the state is away from now on
+    scene.here.store.recorded_inputs = recorded_inputs  # type: ignore[method-assign] # the state is away from now on
 
 
 def is_locked(scene: Scene) -> None:

@@ -203,7 +203,7 @@ def test_whose_account_it_is_is_put_on_record_again_where_that_was_lost(world: W
     unused = world.state.account("main", Environment.LIVE, ExchangeKind.OKX)
     with pytest.raises(MmpError):
         asyncio.run(unused.pause([BTC], until=None, reason=""))
-    asyncio.run(world.store.grounds())
+    asyncio.run(world.store.recorded_inputs())
     asyncio.run(unused.pause([BTC], until=None, reason=""))
     told = asyncio.run(unused.snapshot())
     assert (told.uid, told.host) == (UID, HOST)

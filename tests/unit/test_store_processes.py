@@ -43,7 +43,7 @@ class RealClock:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         await asyncio.sleep(max(0.0, until - self.now()))
 
 

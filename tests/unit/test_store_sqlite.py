@@ -183,7 +183,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     assert asyncio.run(reader.snapshot()) == told
     assert asyncio.run(reader.history(10)) == asyncio.run(store.history(10))
     assert asyncio.run(reader.pauses()) == asyncio.run(store.pauses())
-    assert asyncio.run(reader.strips(NOON)) == asyncio.run(store.strips(NOON))
+    assert asyncio.run(reader.timeline(NOON)) == asyncio.run(store.timeline(NOON))
     opened_by(reader).close_now()
 
 
@@ -249,7 +249,7 @@ TAMPERED = [
 async def read_all(store: KeptAccount) -> None:
     await store.snapshot()
     await store.pauses()
-    await store.strips(NOON)
+    await store.timeline(NOON)
     await store.accept_file("abc", changed=False)
 
 
@@ -302,7 +302,7 @@ def test_a_damaged_record_that_nothing_is_decided_by_is_left_out_and_counted(
     assert (len(log.attempts), log.damaged) == (3 - history, history)
     snapshot = asyncio.run(reader.snapshot())
     assert (snapshot.live is None, snapshot.damaged) == (bool(live), live)
-    assert asyncio.run(reader.undrawn_strips(NOON))().damaged == timeline
+    assert asyncio.run(reader.read_timeline(NOON))().damaged == timeline
     opened_by(reader).close_now()
 
 
@@ -385,7 +385,7 @@ def test_damage_leaves_no_trace_in_the_watch_that_comes_after(
     clock.time += 10
     asyncio.run(store.record_states({BTC: "in-sync"}))
     clock.time += 10
-    timeline = asyncio.run(store.undrawn_strips(NOON))()
+    timeline = asyncio.run(store.read_timeline(NOON))()
     assert timeline.damaged == 2
     assert timeline.spans[BTC][-1].state == "in-sync"
 
@@ -479,7 +479,7 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock:
     asyncio.run(store.end_attempts([ETH], read_begun_at=clock.time))
     asyncio.run(store.accept_file("other", changed=True))
     asyncio.run(store.pause([BTC], until=None, reason=""))
-    asyncio.run(store.grounds())
+    asyncio.run(store.recorded_inputs())
     asyncio.run(store.known())
     asyncio.run(store.ledger())
     asyncio.run(store.identify(UID, HOST))

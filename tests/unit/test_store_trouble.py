@@ -265,7 +265,7 @@ STEPS: dict[str, Step] = {
     "pause": lambda store, _: store.pause([BTC], until=None, reason="x"),
     "record_policy": lambda store, _: store.record_policy("sha", "policy.yaml", "version: 1"),
     "record_override": lambda store, _: store.record_override(BTC, refusal="x", reason="y"),
-    "grounds": lambda store, _: store.grounds(),
+    "grounds": lambda store, _: store.recorded_inputs(),
 }
 
 CODES = {
@@ -494,7 +494,10 @@ def test_a_reservation_whose_commit_failed_counts_for_the_rate(
     first = START + 60
     latest = [first + LATEST_ARRIVAL_S, first + 1.0 + LATEST_ARRIVAL_S]
     assert sorted(one.latest_arrival for one in asyncio.run(desk.store.ledger()).sent) == latest
-    assert sorted(one.latest_arrival for one in asyncio.run(desk.store.grounds()).ledger.sent) == latest
+    assert (
+        sorted(one.latest_arrival for one in asyncio.run(desk.store.recorded_inputs()).ledger.sent)
+        == latest
+    )
     snapshot = asyncio.run(desk.store.snapshot())
     assert snapshot.ledger is not None
     assert sorted(one.latest_arrival for one in snapshot.ledger.sent) == latest

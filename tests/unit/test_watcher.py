@@ -53,7 +53,7 @@ class HandClock:
     def suspended_s(self) -> float:
         return 0.0
 
-    async def pause(self, until: float) -> None:
+    async def sleep_until(self, until: float) -> None:
         raise AssertionError("the lookout waits for its ears")
 
 

@@ -112,7 +112,7 @@ class Leases:
         self._generations: dict[LeaseName, int] = {}
         self._claimed: dict[LeaseName, AccountClaim] = {}
 
-    async def beat(
+    async def heartbeat(
         self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
     ) -> LeaseTable:
         """Say that this replica lives; returns who lives and owns what."""
