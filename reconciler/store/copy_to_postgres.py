@@ -36,6 +36,7 @@ from reconciler.store.rows import (
     RowKind,
     StateRow,
     fields,
+    is_numbered,
     sealed,
     wall_text,
 )
@@ -241,7 +242,7 @@ async def _renumbered(tables: Tables, rows: Rows) -> Rows:
 
 async def _numbered(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> Sequence[Any]:
     """Return rows with new ids, if they have any."""
-    if "id" not in fields(kind):
+    if not is_numbered(kind):
         return rows
     numbered: list[Any] = []
     for piece in _pieces(rows):
@@ -281,7 +282,7 @@ async def _check(tables: Tables, rows: Rows, place: str) -> None:
 
 async def _missing(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> int:
     """Return how many rows are not there; a table that grows is read back in chunks."""
-    if "id" not in fields(kind):
+    if not is_numbered(kind):
         return len({sealed(row) for row in rows} - set(await tables.every(kind)))
     missing = 0
     for piece in _pieces(rows):

@@ -11,10 +11,11 @@ import json
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
 from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quantity, Setting
 
@@ -326,6 +327,60 @@ TABLES: Mapping[RowKind, str] = {
 }
 
 
+KEYS: Mapping[RowKind, tuple[str, ...]] = {
+    StateRow: ("state_id",),
+    IdentityRow: ("account", "environment"),
+    AttemptRow: ("id",),
+    AppliedRow: ("kind", "environment", "uid", "family"),
+    AcceptedRow: ("id",),
+    PlanChangeRow: ("kind", "environment", "uid", "plan", "family"),
+    PolicyRow: ("id",),
+    FileRow: ("kind", "environment", "uid", "sha256"),
+    LiveDocument: ("account", "environment", "kind"),
+    PauseRow: ("kind", "environment", "uid", "family"),
+    OverrideRow: ("id",),
+    PresenceRow: ("id",),
+    TurnRow: ("id",),
+}
+"""The primary key of each table."""
+
+
+class ColumnType(Enum):
+    """The type of a column; each engine has its own words for it."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    REAL = "real"
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    type: ColumnType
+    is_nullable: bool
+
+
+_COLUMN_TYPES: Mapping[Any, tuple[ColumnType, bool]] = {
+    str: (ColumnType.TEXT, False),
+    int: (ColumnType.INTEGER, False),
+    float: (ColumnType.REAL, False),
+    str | None: (ColumnType.TEXT, True),
+    int | None: (ColumnType.INTEGER, True),
+    float | None: (ColumnType.REAL, True),
+}
+
+
+def columns(kind: RowKind) -> list[Column]:
+    """Return the columns of a table, in the order of the fields of its row kind."""
+    return [Column(name, *_COLUMN_TYPES[of]) for name, of in get_type_hints(kind).items()]
+
+
+def is_numbered(kind: RowKind) -> bool:
+    """Report whether rows of a kind have an id that the engine assigns."""
+    return KEYS[kind] == ("id",)
+
+
 def new_state_id() -> str:
     """Return an id that no other state has: 128 random bits."""
     return secrets.token_hex(16)
@@ -447,23 +502,4 @@ def _setting(wire: Mapping[str, str]) -> Setting:
 
 
 def _name(row: AnyRow) -> str:
-    match row:
-        case (
-            AttemptRow(id=number)
-            | AcceptedRow(id=number)
-            | PolicyRow(id=number)
-            | OverrideRow(id=number)
-            | PresenceRow(id=number)
-            | TurnRow(id=number)
-        ):
-            return str(number)
-        case AppliedRow() | PauseRow():
-            return f"{row.uid}/{row.environment}/{row.family}"
-        case PlanChangeRow():
-            return f"{row.uid}/{row.environment}/{row.plan}/{row.family}"
-        case StateRow(state_id=name):
-            return name
-        case FileRow():
-            return f"{row.uid}/{row.environment}/{row.sha256}"
-        case _:
-            return f"{row.account}/{row.environment}"
+    return "/".join(str(getattr(row, name)) for name in KEYS[type(row)])

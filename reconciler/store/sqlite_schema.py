@@ -11,7 +11,16 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from reconciler.store.rows import new_state
+from reconciler.store.rows import (
+    KEYS,
+    TABLES,
+    ColumnType,
+    LiveDocument,
+    RowKind,
+    columns,
+    is_numbered,
+    new_state,
+)
 
 APPLICATION_ID = 0x4D4D5053
 """The four bytes ``MMPS`` in the file's header: this program's state and nobody else's."""
@@ -56,184 +65,31 @@ def _sum_triggers(table: str, decides: str) -> Iterator[str]:
         yield f"CREATE TRIGGER {name} AFTER {event} ON {table} BEGIN {body} END"
 
 
+_TYPES: Mapping[ColumnType, str] = {
+    ColumnType.TEXT: "TEXT",
+    ColumnType.INTEGER: "INTEGER",
+    ColumnType.REAL: "REAL",
+}
+
+
+def _create_table(kind: RowKind) -> str:
+    """Return the statement that creates the table of a row kind."""
+    lines = [
+        f"{name} {_TYPES[of]}{'' if is_nullable else ' NOT NULL'}"
+        for name, of, is_nullable in columns(kind)
+    ]
+    if is_numbered(kind):
+        lines[lines.index("id INTEGER NOT NULL")] = "id INTEGER PRIMARY KEY AUTOINCREMENT"
+    else:
+        lines.append(f"PRIMARY KEY ({', '.join(KEYS[kind])})")
+    # A live read is one large document, which does not fit into the pages of an index.
+    options = "STRICT" if is_numbered(kind) or kind is LiveDocument else "STRICT, WITHOUT ROWID"
+    body = ",\n    ".join(lines)
+    return f"CREATE TABLE {TABLES[kind]} (\n    {body}\n) {options}"
+
+
 _FIRST: Migration = (
-    """CREATE TABLE state (
-        checksum TEXT NOT NULL,
-        state_id TEXT NOT NULL PRIMARY KEY,
-        moved_to TEXT NOT NULL,
-        moved_to_id TEXT NOT NULL,
-        moved_wall TEXT NOT NULL,
-        copied_from TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE identity (
-        checksum TEXT NOT NULL,
-        account TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        host TEXT NOT NULL,
-        stamped_wall TEXT NOT NULL,
-        PRIMARY KEY (account, environment)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE attempts (
-        checksum TEXT NOT NULL,
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        account TEXT NOT NULL,
-        family TEXT NOT NULL,
-        time_interval_ms INTEGER NOT NULL,
-        frozen_interval_ms INTEGER NOT NULL,
-        qty_limit TEXT NOT NULL,
-        signed_at TEXT NOT NULL,
-        boot TEXT NOT NULL,
-        reserved_at REAL NOT NULL,
-        reserved_wall TEXT NOT NULL,
-        status TEXT NOT NULL,
-        definite INTEGER NOT NULL,
-        code TEXT NOT NULL,
-        message TEXT NOT NULL,
-        answered_boot TEXT,
-        answered_at REAL,
-        settled_wall TEXT,
-        limited INTEGER NOT NULL,
-        retired INTEGER NOT NULL,
-        resolved INTEGER NOT NULL,
-        tries INTEGER NOT NULL,
-        file_sha256 TEXT NOT NULL,
-        file_number INTEGER NOT NULL,
-        plan TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE applied (
-        checksum TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        family TEXT NOT NULL,
-        account TEXT NOT NULL,
-        time_interval_ms INTEGER NOT NULL,
-        frozen_interval_ms INTEGER NOT NULL,
-        qty_limit TEXT NOT NULL,
-        how TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        boot TEXT NOT NULL,
-        at REAL NOT NULL,
-        at_wall TEXT NOT NULL,
-        file_sha256 TEXT NOT NULL,
-        file_number INTEGER NOT NULL,
-        PRIMARY KEY (kind, environment, uid, family)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE accepted (
-        checksum TEXT NOT NULL,
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        family TEXT NOT NULL,
-        account TEXT NOT NULL,
-        time_interval_ms INTEGER NOT NULL,
-        frozen_interval_ms INTEGER NOT NULL,
-        qty_limit TEXT NOT NULL,
-        how TEXT NOT NULL,
-        attempt INTEGER NOT NULL,
-        file_sha256 TEXT NOT NULL,
-        file_number INTEGER NOT NULL,
-        digest TEXT NOT NULL,
-        override TEXT NOT NULL,
-        at_wall TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE plan_changes (
-        checksum TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        plan TEXT NOT NULL,
-        family TEXT NOT NULL,
-        account TEXT NOT NULL,
-        how TEXT NOT NULL,
-        at_wall TEXT NOT NULL,
-        PRIMARY KEY (kind, environment, uid, plan, family)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE policies (
-        checksum TEXT NOT NULL,
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        account TEXT NOT NULL,
-        sha256 TEXT NOT NULL,
-        path TEXT NOT NULL,
-        document TEXT NOT NULL,
-        given_up TEXT,
-        at_wall TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE files (
-        checksum TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        sha256 TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        account TEXT NOT NULL,
-        at_wall TEXT NOT NULL,
-        PRIMARY KEY (kind, environment, uid, sha256)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE live (
-        checksum TEXT NOT NULL,
-        account TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        document TEXT NOT NULL,
-        read_wall TEXT NOT NULL,
-        PRIMARY KEY (account, environment, kind)
-    ) STRICT""",
-    """CREATE TABLE pauses (
-        checksum TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        family TEXT NOT NULL,
-        account TEXT NOT NULL,
-        time_interval_ms INTEGER,
-        frozen_interval_ms INTEGER,
-        qty_limit TEXT,
-        reason TEXT NOT NULL,
-        since_wall TEXT NOT NULL,
-        until_wall TEXT,
-        PRIMARY KEY (kind, environment, uid, family)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE overrides (
-        checksum TEXT NOT NULL,
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        uid TEXT NOT NULL,
-        family TEXT NOT NULL,
-        account TEXT NOT NULL,
-        refusal TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        at_wall TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE presence (
-        checksum TEXT NOT NULL,
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        account TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        from_wall TEXT NOT NULL,
-        until_wall TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE turns (
-        checksum TEXT NOT NULL,
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        account TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        family TEXT NOT NULL,
-        state TEXT NOT NULL,
-        at_wall TEXT NOT NULL
-    ) STRICT""",
+    *map(_create_table, TABLES),
     # How many rows of a User ID decide, and their checksums combined: a row that is gone, or that no query
     # finds any more because its key is damaged, is missed when the file is opened.
     """CREATE TABLE row_sums (

@@ -15,6 +15,7 @@ from reconciler.store import queries
 from reconciler.store.queries import AccountKey, Question, Value, budget_key
 from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import (
+    KEYS,
     TABLES,
     AcceptedRow,
     AppliedRow,
@@ -33,6 +34,7 @@ from reconciler.store.rows import (
     StateRow,
     TurnRow,
     fields,
+    is_numbered,
     sealed,
     verified,
 )
@@ -118,7 +120,7 @@ class Tables:
     async def every(self, kind: type[Row]) -> list[Row]:
         """Return all rows of a kind, of all accounts; those with an id in its order."""
         rows = await self._all(kind, queries.every(kind))
-        return sorted(rows, key=lambda row: row[1:]) if "id" in fields(kind) else rows
+        return sorted(rows, key=lambda row: row[1:]) if is_numbered(kind) else rows
 
     async def between(self, kind: type[Row], first: int, last: int) -> list[Row]:
         """Return the rows of a kind that has ids, of all accounts, from one id to another, in any order."""
@@ -142,7 +144,7 @@ class Tables:
 
     async def _pieces(self, kind: RowKind) -> list[Question]:
         """Return what asks for all rows of a kind, some at a time if the table grows."""
-        if "id" not in fields(kind):
+        if not is_numbered(kind):
             return [queries.every(kind)]
         [(newest,)] = await self._transaction.fetch(queries.newest_id(kind))
         return [queries.between(kind, first, first + PIECE - 1) for first in range(1, newest + 1, PIECE)]
@@ -466,13 +468,5 @@ def _put(kind: RowKind, key: Sequence[str]) -> str:
 
 _INSERTS = {kind: _insert(kind) for kind in TABLES}
 
-_PUTS = {
-    StateRow: _put(StateRow, ("state_id",)),
-    IdentityRow: _put(IdentityRow, ("account", "environment")),
-    AppliedRow: _put(AppliedRow, ("kind", "environment", "uid", "family")),
-    PlanChangeRow: _put(PlanChangeRow, ("kind", "environment", "uid", "plan", "family")),
-    FileRow: _put(FileRow, ("kind", "environment", "uid", "sha256")),
-    LiveDocument: _put(LiveDocument, ("account", "environment", "kind")),
-    PauseRow: _put(PauseRow, ("kind", "environment", "uid", "family")),
-}
-"""Of the rows that are written again in place; the others are only added, updated and dropped."""
+_PUTS = {kind: _put(kind, key) for kind, key in KEYS.items() if not is_numbered(kind)}
+"""Rows with an id are only inserted, updated and deleted."""

@@ -27,6 +27,7 @@ from reconciler.store.rows import (
     StateRow,
     combined,
     fields,
+    is_numbered,
     verified,
 )
 from reconciler.store.table_access import Tables
@@ -128,7 +129,7 @@ def _verify_ids(db: sqlite3.Connection) -> None:
     """Raise RowDamaged if the next row of a table would get an id that was given already."""
     given = dict(db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
     for kind, table in TABLES.items():
-        if "id" in fields(kind):
+        if is_numbered(kind):
             (newest,) = db.execute(f"SELECT max(id) FROM {table}").fetchone()
             if newest is not None and not newest <= given.get(table, 0):
                 raise RowDamaged(f"the newest id of {table} is not on record")

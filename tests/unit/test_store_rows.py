@@ -56,7 +56,7 @@ def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
 
 def test_a_damaged_change_of_a_saved_plan_is_named_by_its_plan_and_family() -> None:
     damaged = PlanChangeRow("", "okx", "live", "7", "a" * 32, "BTC-USD", "main", "applied", "w")
-    with pytest.raises(RowDamaged, match=f"plan_changes row 7/live/{'a' * 32}/BTC-USD"):
+    with pytest.raises(RowDamaged, match=f"plan_changes row okx/live/7/{'a' * 32}/BTC-USD"):
         verified(damaged)
 
 

@@ -236,13 +236,13 @@ TAMPERED = [
     ("attempts", "answered_boot", "NULL", "1"),
     ("attempts", "limited", "1", "1"),
     ("attempts", "message", "''", "1"),
-    ("applied", "qty_limit", "'100.00'", f"{UID}/live/BTC-USD"),
-    ("applied", "how", "'adopted'", f"{UID}/live/BTC-USD"),
-    ("applied", "attempt", "0", f"{UID}/live/BTC-USD"),
-    ("applied", "family", "'BTC-USC'", f"{UID}/live/BTC-USC"),
-    ("pauses", "reason", "''", f"{UID}/live/BTC-USD"),
-    ("pauses", "qty_limit", "'2'", f"{UID}/live/BTC-USD"),
-    ("files", "number", "9", f"{UID}/live/abc"),
+    ("applied", "qty_limit", "'100.00'", f"okx/live/{UID}/BTC-USD"),
+    ("applied", "how", "'adopted'", f"okx/live/{UID}/BTC-USD"),
+    ("applied", "attempt", "0", f"okx/live/{UID}/BTC-USD"),
+    ("applied", "family", "'BTC-USC'", f"okx/live/{UID}/BTC-USC"),
+    ("pauses", "reason", "''", f"okx/live/{UID}/BTC-USD"),
+    ("pauses", "qty_limit", "'2'", f"okx/live/{UID}/BTC-USD"),
+    ("files", "number", "9", f"okx/live/{UID}/abc"),
 ]
 
 

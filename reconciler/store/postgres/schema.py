@@ -8,9 +8,22 @@ order. Nothing is asked of the database's collation: order is made where it matt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store.postgres.connections import Transaction
-from reconciler.store.rows import TABLES, StateRow, fields, new_state, new_state_id
+from reconciler.store.rows import (
+    KEYS,
+    TABLES,
+    ColumnType,
+    RowKind,
+    StateRow,
+    columns,
+    fields,
+    is_numbered,
+    new_state,
+    new_state_id,
+)
 
 SCHEMA = "mmp"
 
@@ -28,6 +41,24 @@ USABLE = "(SELECT max(usable_from) FROM mmp.version)"
 """What a program that runs compares with its own version; see USABLE_FROM."""
 
 Migration = tuple[str, ...]
+
+_TYPES: Mapping[ColumnType, str] = {
+    ColumnType.TEXT: "text",
+    ColumnType.INTEGER: "bigint",
+    ColumnType.REAL: "double precision",
+}
+
+
+def _create_table(kind: RowKind) -> str:
+    """Return the statement that creates the table of a row kind."""
+    lines = [
+        f"{name} {_TYPES[of]}{'' if is_nullable else ' NOT NULL'}"
+        for name, of, is_nullable in columns(kind)
+    ]
+    lines.append(f"PRIMARY KEY ({', '.join(KEYS[kind])})")
+    body = ",\n    ".join(lines)
+    return f"CREATE TABLE mmp.{TABLES[kind]} (\n    {body}\n)"
+
 
 _FIRST: Migration = (
     # `history` names the one that the state was made in: what nothing is on record of was seen in it.
@@ -59,186 +90,11 @@ _FIRST: Migration = (
         holder text NOT NULL,
         expires_at timestamptz NOT NULL
     )""",
-    """CREATE TABLE mmp.state (
-        checksum text NOT NULL,
-        state_id text PRIMARY KEY,
-        moved_to text NOT NULL,
-        moved_to_id text NOT NULL,
-        moved_wall text NOT NULL,
-        copied_from text NOT NULL
-    )""",
-    """CREATE TABLE mmp.identity (
-        checksum text NOT NULL,
-        account text NOT NULL,
-        environment text NOT NULL,
-        kind text NOT NULL,
-        uid text NOT NULL,
-        host text NOT NULL,
-        stamped_wall text NOT NULL,
-        PRIMARY KEY (account, environment)
-    )""",
-    """CREATE TABLE mmp.attempts (
-        checksum text NOT NULL,
-        id bigint PRIMARY KEY,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        account text NOT NULL,
-        family text NOT NULL,
-        time_interval_ms bigint NOT NULL,
-        frozen_interval_ms bigint NOT NULL,
-        qty_limit text NOT NULL,
-        signed_at text NOT NULL,
-        boot text NOT NULL,
-        reserved_at double precision NOT NULL,
-        reserved_wall text NOT NULL,
-        status text NOT NULL,
-        definite bigint NOT NULL,
-        code text NOT NULL,
-        message text NOT NULL,
-        answered_boot text,
-        answered_at double precision,
-        settled_wall text,
-        limited bigint NOT NULL,
-        retired bigint NOT NULL,
-        resolved bigint NOT NULL,
-        tries bigint NOT NULL,
-        file_sha256 text NOT NULL,
-        file_number bigint NOT NULL,
-        plan text NOT NULL
-    )""",
-    """CREATE TABLE mmp.applied (
-        checksum text NOT NULL,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        family text NOT NULL,
-        account text NOT NULL,
-        time_interval_ms bigint NOT NULL,
-        frozen_interval_ms bigint NOT NULL,
-        qty_limit text NOT NULL,
-        how text NOT NULL,
-        attempt bigint NOT NULL,
-        boot text NOT NULL,
-        at double precision NOT NULL,
-        at_wall text NOT NULL,
-        file_sha256 text NOT NULL,
-        file_number bigint NOT NULL,
-        PRIMARY KEY (kind, environment, uid, family)
-    )""",
-    """CREATE TABLE mmp.accepted (
-        checksum text NOT NULL,
-        id bigint PRIMARY KEY,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        family text NOT NULL,
-        account text NOT NULL,
-        time_interval_ms bigint NOT NULL,
-        frozen_interval_ms bigint NOT NULL,
-        qty_limit text NOT NULL,
-        how text NOT NULL,
-        attempt bigint NOT NULL,
-        file_sha256 text NOT NULL,
-        file_number bigint NOT NULL,
-        digest text NOT NULL,
-        override text NOT NULL,
-        at_wall text NOT NULL
-    )""",
-    """CREATE TABLE mmp.plan_changes (
-        checksum text NOT NULL,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        plan text NOT NULL,
-        family text NOT NULL,
-        account text NOT NULL,
-        how text NOT NULL,
-        at_wall text NOT NULL,
-        PRIMARY KEY (kind, environment, uid, plan, family)
-    )""",
-    """CREATE TABLE mmp.policies (
-        checksum text NOT NULL,
-        id bigint PRIMARY KEY,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        account text NOT NULL,
-        sha256 text NOT NULL,
-        path text NOT NULL,
-        document text NOT NULL,
-        given_up text,
-        at_wall text NOT NULL
-    )""",
-    """CREATE TABLE mmp.files (
-        checksum text NOT NULL,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        sha256 text NOT NULL,
-        number bigint NOT NULL,
-        account text NOT NULL,
-        at_wall text NOT NULL,
-        PRIMARY KEY (kind, environment, uid, sha256)
-    )""",
-    """CREATE TABLE mmp.live (
-        checksum text NOT NULL,
-        account text NOT NULL,
-        environment text NOT NULL,
-        kind text NOT NULL,
-        document text NOT NULL,
-        read_wall text NOT NULL,
-        PRIMARY KEY (account, environment, kind)
-    )""",
-    """CREATE TABLE mmp.pauses (
-        checksum text NOT NULL,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        family text NOT NULL,
-        account text NOT NULL,
-        time_interval_ms bigint,
-        frozen_interval_ms bigint,
-        qty_limit text,
-        reason text NOT NULL,
-        since_wall text NOT NULL,
-        until_wall text,
-        PRIMARY KEY (kind, environment, uid, family)
-    )""",
-    """CREATE TABLE mmp.overrides (
-        checksum text NOT NULL,
-        id bigint PRIMARY KEY,
-        kind text NOT NULL,
-        environment text NOT NULL,
-        uid text NOT NULL,
-        family text NOT NULL,
-        account text NOT NULL,
-        refusal text NOT NULL,
-        reason text NOT NULL,
-        at_wall text NOT NULL
-    )""",
-    """CREATE TABLE mmp.presence (
-        checksum text NOT NULL,
-        id bigint PRIMARY KEY,
-        account text NOT NULL,
-        environment text NOT NULL,
-        kind text NOT NULL,
-        from_wall text NOT NULL,
-        until_wall text NOT NULL
-    )""",
-    """CREATE TABLE mmp.turns (
-        checksum text NOT NULL,
-        id bigint PRIMARY KEY,
-        account text NOT NULL,
-        environment text NOT NULL,
-        kind text NOT NULL,
-        family text NOT NULL,
-        state text NOT NULL,
-        at_wall text NOT NULL
-    )""",
+    *map(_create_table, TABLES),
     *(
         f"CREATE SEQUENCE mmp.{name}_id AS bigint MINVALUE 1 CACHE 1"
-        for name in ("attempts", "accepted", "policies", "overrides", "presence", "turns")
+        for kind, name in TABLES.items()
+        if is_numbered(kind)
     ),
     "CREATE INDEX attempts_counting ON mmp.attempts (kind, environment, uid) WHERE retired = 0",
     "CREATE INDEX attempts_sent ON mmp.attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
@@ -368,10 +224,10 @@ async def believe(transaction: Transaction, place: str, version: int) -> None:
         hint = "`mmp apply` or `mmp run` of this version brings it up to date"
         raise StateUnusable("state-older", f"the state {place} was written by an older mmp", hint)
     found = await _columns(transaction)
-    for name, columns in expected_columns().items():
+    for name, expected in expected_columns().items():
         # A newer version may have added columns that this one need not know.
-        known = found.get(name, []) if version == len(MIGRATIONS) else found.get(name, [])[: len(columns)]
-        if known != columns:
+        known = found.get(name, []) if version == len(MIGRATIONS) else found.get(name, [])[: len(expected)]
+        if known != expected:
             raise incomplete(place, name)
 
 
