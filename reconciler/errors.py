@@ -8,9 +8,9 @@
     ├── PlanStale                 5  what was reviewed is no longer what would happen
     ├── Refused                   3  policy, guard or --fail-on
     ├── StateUnusable             1  the state is damaged, foreign, or in a bad place
-    │   (StateForeign             8  it belongs to another account)
-    └── StateUnavailable          1  the state cannot be used now: `run` tries again by itself
-        └── StateRefused          1  a person has to mend it: no reason to wait at a start
+    │   (StateAccountMismatch     8  it belongs to another account)
+    ├── StateUnavailable          1  the state cannot be used now: `run` tries again by itself
+    └── StateAccessDenied         1  a person must fix the access: a command that starts does not wait
 
 An error says what is wrong, whose fault it is and what to do next; its ``code`` is stable. Messages
 never contain secrets: errors of libraries are remade before they get here.
@@ -127,13 +127,17 @@ class StateUnavailable(MmpError):
     """
 
 
-class StateAccessDenied(StateUnavailable):
-    """Access to the state is denied, or what is there is not usable: a person has to mend that.
+class StateAccessDenied(MmpError):
+    """Access to the state is denied, or its files or tables are not usable as they are.
 
-    A wrong password, TLS or access rules, a right that was revoked, tables that are not there, a file
-    system that refuses. At a start the command ends with it. Once the state was usable, somebody may be
-    changing it: ``run`` waits for it as for any other trouble.
+    A person must fix it. Examples: a wrong password, TLS or access rules, a revoked right, missing tables,
+    a second hard link. A command that starts ends with it. A `run` that has used the state before waits as
+    for StateUnavailable: the person who changes the access may be about to restore it.
     """
+
+
+STATE_FAILURES = (StateUnavailable, StateAccessDenied)
+"""What a running `run` waits out."""
 
 
 class StateAccountMismatch(MmpError):

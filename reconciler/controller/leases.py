@@ -39,7 +39,7 @@ from reconciler.core.unserved_accounts import (
     serving_ability,
     to_try,
 )
-from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
+from reconciler.errors import STATE_FAILURES, StateUnavailable, StateUnusable
 from reconciler.ports import Clock, LeaseStore
 
 BEGINNING_S = 1.5
@@ -164,10 +164,8 @@ class ReplicaMember:
         """Go one round; returns when the next is due."""
         try:
             next_at = await self._round(begun_at)
-        except (StateUnavailable, StateUnusable) as problem:
-            if isinstance(problem, StateUnusable | StateAccessDenied) and self.leases_safe_until == float(
-                "-inf"
-            ):
+        except (*STATE_FAILURES, StateUnusable) as problem:
+            if not isinstance(problem, StateUnavailable) and self.leases_safe_until == float("-inf"):
                 raise
             self._failed = True
             retry_at = self.clock.now() + RETRY_S

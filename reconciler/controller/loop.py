@@ -49,7 +49,7 @@ from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.state_records import LockHolder
-from reconciler.errors import AccountProblem, MmpError, StateAccountMismatch, StateLocked, StateUnavailable
+from reconciler.errors import STATE_FAILURES, AccountProblem, MmpError, StateAccountMismatch, StateLocked
 from reconciler.ports import Clock, Store, TradingExchange
 
 DEFAULT_INTERVAL_S = 30.0
@@ -166,7 +166,7 @@ class Loop:
                 else:
                     wait_until = await self._once(memory)
                 memory.state_failures = 0
-            except StateUnavailable as problem:
+            except STATE_FAILURES as problem:
                 wait_until = self._await_state(problem, memory)
             if wait_until is not None and not self.stopping():
                 self.observe(LoopIdle(wait_until))
@@ -313,7 +313,7 @@ class Loop:
             with suppress(MmpError):
                 try:
                     await self.store.record_states(self._seen)
-                except StateUnavailable as problem:
+                except STATE_FAILURES as problem:
                     self.observe(StateFailed(problem.code, problem.message, wait_until))
 
     async def _one_pass(self, memory: InMemoryState) -> float | None:
@@ -369,7 +369,7 @@ class Loop:
                 await self.clock.sleep_until(earliest)
         self._begun.append(self.clock.now())
 
-    def _await_state(self, problem: StateUnavailable, memory: InMemoryState) -> float:
+    def _await_state(self, problem: MmpError, memory: InMemoryState) -> float:
         """Tell that the state cannot be used now; returns when to try again."""
         retry_at = self.clock.now() + back_off_s(memory.state_failures)
         memory.state_failures += 1

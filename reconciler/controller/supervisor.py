@@ -36,7 +36,7 @@ from reconciler.core.monitoring.state_timeline import max_gap_s
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import LeaseName, LeaseTable
 from reconciler.core.retry import back_off_s
-from reconciler.errors import StateAccessDenied, StateUnavailable
+from reconciler.errors import StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.process_signals import SIGNALS
@@ -129,8 +129,6 @@ class Supervisor:
             state = doors.open_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
             try:
                 self.state = await stack.enter_async_context(state)
-            except StateAccessDenied:
-                raise
             except StateUnavailable as problem:
                 retry_at = clock.now() + back_off_s(failures)
                 self.tell(events.StateFailed(problem.code, problem.message, retry_at))

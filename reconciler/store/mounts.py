@@ -58,15 +58,15 @@ class _Mount(NamedTuple):
 def refuse_unfit(path: str, mountinfo: str, allow_filesystems: Collection[str] = ()) -> None:
     """Raise StateUnusable if a state at ``path`` (absolute, links resolved) may not be used there.
 
-    Raises StateRefused where it is mounted by itself. ``allow_filesystems`` are types of file systems that
-    are accepted beside the usual local ones.
-    """
+    Raises StateAccessDenied where it is mounted by itself. ``allow_filesystems`` are types of file systems
+    that are accepted beside the usual local ones."""
     refuse_mounted(path, mountinfo)
     refuse_file_system(path, file_system_of(path, mountinfo), allow_filesystems)
 
 
 def refuse_mounted(path: str, mountinfo: str) -> None:
-    """Raise StateRefused if the state, its write-ahead log or one of its locks is itself a mount point.
+    """Raise StateAccessDenied if the state, its write-ahead log or one of its locks is itself a mount
+    point.
 
     Such a file has another name elsewhere, and there it has another log and other locks.
     """

@@ -98,7 +98,7 @@ def remove_leftovers(path: str) -> None:
 def inspect(path: str) -> None:
     """Raise StateUnusable unless ``path`` looks like a whole state of this program, closed to others.
 
-    Raises StateRefused if it has another name, or cannot be read. Reads the header only and changes
+    Raises StateAccessDenied if it has another name, or cannot be read. Reads the header only and changes
     nothing, not even of a foreign database.
     """
     header, info = _look(path)
@@ -128,7 +128,8 @@ def inspect(path: str) -> None:
 
 
 def refuse_unfit_lock(state: str, path: str, descriptor: int) -> None:
-    """Raise StateUnusable, or StateRefused, unless the open file ``path`` is fit to be a lock of ``state``.
+    """Raise StateUnusable, or StateAccessDenied, unless the open file ``path`` is fit to be a lock of
+    ``state``.
 
     Its holder is written into it, so it must not be a file that was put there to be overwritten. Raises
     OSError.
@@ -206,13 +207,13 @@ def missing(path: str) -> StateUnusable:
     return StateUnusable("state-missing", f"there is no state {path}", hint)
 
 
-def unwritable(path: str, error: OSError) -> StateUnavailable:
+def unwritable(path: str, error: OSError) -> StateUnavailable | StateAccessDenied:
     """Return the error for a place that cannot be written to: full, failing, or not ours to write."""
     message = f"cannot write the state {path}: {error.strerror}"
     return _passing(path, error) or StateAccessDenied("state-unwritable", message, WRITE_THERE)
 
 
-def unreadable(path: str, error: OSError) -> StateUnavailable:
+def unreadable(path: str, error: OSError) -> StateUnavailable | StateAccessDenied:
     """Return the error for a place that cannot be read: failing, or not ours to read."""
     hint = "run mmp as the user who owns the state, or give this user the right to read it"
     denied = StateAccessDenied("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
@@ -293,7 +294,7 @@ def _look(path: str) -> tuple[bytes, os.stat_result]:
 
 
 def _refuse_links(path: str) -> None:
-    """Raise StateRefused if the state or its write-ahead log can be reached by another name.
+    """Raise StateAccessDenied if the state or its write-ahead log can be reached by another name.
 
     A leftover of the state's making does not count. Symbolic links to the state were resolved by the
     caller; the write-ahead log is never behind one.

@@ -19,7 +19,7 @@ STATUS = {
     "Refused": 3,
     "StateUnusable": 1,
     "StateUnavailable": 1,
-    "StateRefused": 1,
+    "StateAccessDenied": 1,
     "StateForeign": 8,
 }
 

@@ -23,7 +23,7 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind, FileVersion, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, CountedRequest
 from reconciler.core.reply import AttemptStatus
-from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
+from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import mounts, sqlite, sqlite_file
 from reconciler.store.account import KeptAccount
@@ -117,7 +117,7 @@ def test_a_file_that_stays_busy_is_reported_after_a_bounded_wait(path: str, cloc
     state = opened(path, clock)
     store = account_of(state)
     holder, began = Holder(path), clock.time
-    with pytest.raises(StateUnavailable) as refused:
+    with pytest.raises(STATE_FAILURES) as refused:
         asyncio.run(store.record_states({BTC: "in-sync"}))
     assert refused.value.code == "state-busy"
     assert refused.value.hint
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_even_be_read_is_busy(path: str, clock: ScriptedClock
     opened(path, clock).close_now()
     holder = Holder(path, "PRAGMA locking_mode = EXCLUSIVE")
     holder.db.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StateUnavailable) as refused:
+    with pytest.raises(STATE_FAILURES) as refused:
         open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0, busy_wait_s=0.0)
     assert refused.value.code == "state-busy"
     holder.let_go()
@@ -150,15 +150,15 @@ def test_a_busy_file_is_waited_for_at_the_start_up_to_the_lock_timeout(path: str
     state = asyncio.run(while_another_writes(0.7))
     state.close_now()
     holder = Holder(path)
-    with pytest.raises(StateUnavailable) as refused:
+    with pytest.raises(STATE_FAILURES) as refused:
         asyncio.run(open_waiting(path, clock=ScriptedClock(), boot="boot-1", lock_timeout_s=2.0))
     assert refused.value.code == "state-busy"
     patient = ScriptedClock(START)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(open_waiting(path, clock=patient, boot="boot-1", lock_timeout_s=30.0))
     assert patient.time == START + 30.0
     hasty = ScriptedClock(START)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(open_waiting(path, clock=hasty, boot="boot-1", lock_timeout_s=0.0))
     assert hasty.time == START + sqlite.BUSY_WAIT_S
     holder.let_go()
@@ -333,7 +333,7 @@ def fails_once_and_heals(name: str, desk: Desk, fault: Fault, failing: type[Fail
     """Take a step that fails; then it is on record whole or not at all, and can be taken again."""
     before = desk.rows()
     failing.fault = fault
-    with pytest.raises(StateUnavailable) as refused:
+    with pytest.raises(STATE_FAILURES) as refused:
         asyncio.run(STEPS[name](desk.store, desk.attempt))
     failing.fault = Fault()
     assert refused.value.code == CODES[fault.code]
@@ -350,7 +350,7 @@ def test_nothing_is_read_or_written_before_the_file_was_checked_again(
 ) -> None:
     desk = desk_in(tmp_path / "desk")
     failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(desk.store.pause([BTC], until=None, reason="x"))
     failing.fault = Fault()
     asyncio.run(desk.store.known())
@@ -361,7 +361,7 @@ def test_nothing_is_read_or_written_before_the_file_was_checked_again(
     again = opened(desk.path, desk.clock)
     store = account_of(again)
     failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(store.pause([BTC], until=None, reason="x"))
     failing.fault = Fault()
     damaged.write_bytes(damaged.read_bytes()[:4096])
@@ -378,7 +378,7 @@ def test_a_file_that_fails_again_and_again_is_opened_once_a_second_for_all_accou
     problems = []
     for _ in range(100):
         desk.clock.time += 0.1
-        with pytest.raises(StateUnavailable) as refused:
+        with pytest.raises(STATE_FAILURES) as refused:
             asyncio.run(STEPS["record_states"](desk.store, 0))
         problems.append(refused.value)
     assert {problem.code for problem in problems} == {"state-disk-full"}
@@ -396,7 +396,7 @@ def test_a_file_that_cannot_be_opened_again_is_tried_again(
 ) -> None:
     desk = desk_in(tmp_path / "desk")
     failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(STEPS["record_states"](desk.store, 0))
     os.chmod(desk.path, 0o606)
     with pytest.raises(StateUnusable) as refused:
@@ -413,7 +413,7 @@ def test_a_file_that_is_mounted_by_itself_is_opened_again_once_it_is_not(
 ) -> None:
     desk = desk_in(tmp_path / "desk")
     failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(STEPS["record_states"](desk.store, 0))
     failing.fault = Fault()
     with monkeypatch.context() as patched:
@@ -432,7 +432,7 @@ def test_a_file_that_is_another_one_now_is_not_opened_again(
 ) -> None:
     desk = desk_in(tmp_path / "desk")
     failing.fault = Fault(sqlite3.SQLITE_IOERR_WRITE, 1)
-    with pytest.raises(StateUnavailable):
+    with pytest.raises(STATE_FAILURES):
         asyncio.run(desk.store.pause([BTC], until=None, reason="x"))
     failing.fault = Fault()
     os.rename(desk.path, f"{desk.path}.aside")
@@ -572,7 +572,7 @@ def test_a_full_disk_is_called_full_where_sqlite_cannot_open_or_grow_a_file(
 def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path, code: int, expected: str) -> None:
     problem = sqlite._sqlite_error(str(tmp_path / "state.db"), failure(code))
     assert (type(problem) is StateAccessDenied) == (expected == "state-unwritable")
-    assert (problem.code, isinstance(problem, StateUnavailable)) == (expected, True)
+    assert (problem.code, isinstance(problem, STATE_FAILURES)) == (expected, True)
     assert sqlite._sqlite_error(str(tmp_path / "gone" / "state.db"), failure(code)).code == expected
     assert list(tmp_path.iterdir()) == []
 

@@ -1,9 +1,8 @@
 """What PostgreSQL and its library say, told as errors of ours: what may pass, and what will not.
 
-No text gets out that holds a secret of the address. What may pass is StateUnavailable, which ``run``
-waits out. What a person has to mend is StateRefused, which ends a command at its start only: rights and
-tables come back as a server does. Only a damaged row or page is StateUnusable.
-"""
+No text gets out that holds a secret of the address. What may pass is StateUnavailable, which ``run`` waits
+out. What a person has to mend is StateAccessDenied, which ends a command at its start only: rights and
+tables come back as a server does. Only a damaged row or page is StateUnusable."""
 
 from __future__ import annotations
 

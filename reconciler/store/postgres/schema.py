@@ -171,9 +171,8 @@ async def migrate(transaction: Transaction, place: str) -> None:
 async def version_of(transaction: Transaction, place: str) -> int | None:
     """Return how many migrations the state has had; None where there is no state.
 
-    Raises StateUnusable for a schema ``mmp`` that another program filled, StateRefused for a newer one that
-    this program may not use. It may be newer and usable.
-    """
+    Raises StateUnusable for a schema ``mmp`` that another program filled, StateAccessDenied for a newer one
+    that this program may not use. It may be newer and usable."""
     made = await transaction.row(
         "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version' AND c.relkind = 'r')"
         " FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = %s",
@@ -196,7 +195,7 @@ async def version_of(transaction: Transaction, place: str) -> int | None:
 
 
 def refuse_newer(place: str, usable_from: int | None) -> None:
-    """Raise StateRefused for a state that a newer version changed so that this one must not use it.
+    """Raise StateAccessDenied for a state that a newer version changed so that this one must not use it.
 
     ``usable_from`` is None where the table has no row: then something else will say so.
     """
