@@ -59,6 +59,16 @@ def is_no_looser(before: Setting | None, after: Setting) -> bool:
     return direction(before, after) not in LESS_SAFE
 
 
+def is_less_protected(desired: Setting, in_force: Setting | None) -> bool:
+    """Tell whether ``in_force`` protects less than ``desired`` in some respect; None: nothing is in force.
+
+    Without any setting in force, only a family that is desired as disabled has what it needs.
+    """
+    if in_force is None:
+        return not desired.disabled
+    return not is_no_looser(desired, in_force)
+
+
 def loosest(settings: Iterable[Setting | None]) -> Setting | None:
     """Return, field by field, the loosest of settings; None if one is None or disabled.
 

@@ -19,6 +19,7 @@ from reconciler.core.accepted_settings import History
 from reconciler.core.change_direction import (
     PROTECTIVE,
     Direction,
+    is_less_protected,
     tightest,
 )
 from reconciler.core.exposure import Amount, factor, worst
@@ -180,6 +181,11 @@ class Change:
     def wanted(self) -> Setting:
         """What the file says."""
         return self.after if self.desired is None else self.desired
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether what is in force is known to protect less than the file says."""
+        return is_less_protected(self.wanted, self.in_force)
 
     @property
     def base(self) -> Setting | None:

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import LiveRow, Pause
-from reconciler.core.monitoring.alerts import Alert, AlertKind, StateTrouble, less_protected
+from reconciler.core.monitoring.alerts import Alert, AlertKind, StateTrouble
 from reconciler.core.monitoring.notifications import Notification, Transition
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
@@ -237,7 +237,7 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
 
 
 def _differs(names: str, change: Change, *, alone: bool) -> NoticeText:
-    exposed = " Less protection than the file says." if less_protected(change) else ""
+    exposed = " Less protection than the file says." if change.is_exposed else ""
     what = f" ({format_change(change)})" if alone else ""
     before = change.before.wire() if change.before else None
     reason = _why(change)

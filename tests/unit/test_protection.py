@@ -24,6 +24,8 @@ from reconciler.core.monitoring.protection import (
 from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
 from reconciler.core.monitoring.runtime import status_of as watched_status
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
+from reconciler.core.plan import PlanConstraints
+from reconciler.core.target import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
 from tests.unit.runtime_world import IDLE, WALL, compared, fresh, having, wall_at
 
@@ -78,12 +80,17 @@ def known_as(proven: str | None) -> dict[Family, Known]:
     return {BTC: Uncertain(proof, (unresolved(TEXT["A"]),)) if proven.endswith("?") else proof}
 
 
+def rows_of(shown: str) -> dict[Family, LiveRow] | None:
+    """Return the rows of the last read; None: live was not read."""
+    if shown in ("unread", "missing"):
+        return None if shown == "unread" else {}
+    return {BTC: LiveRow(setting(TEXT[shown[0]]), frozen=shown.endswith("*"))}
+
+
 def status_of(wanted: str, proven: str | None, shown: str, age_s: float = 5.0) -> Status:
-    rows = {}
-    if shown not in ("unread", "missing"):
-        rows = {BTC: LiveRow(setting(TEXT[shown[0]]), frozen=shown.endswith("*"))}
-    live_at = None if shown == "unread" else WALL - timedelta(seconds=age_s)
-    record = StatusInputs("1", "openapi.okx.com", known_as(proven), IDLE, rows, live_at)
+    rows = rows_of(shown)
+    live_at = None if rows is None else WALL - timedelta(seconds=age_s)
+    record = StatusInputs("1", "openapi.okx.com", known_as(proven), IDLE, rows or {}, live_at)
     return make_status(
         desired({BTC: setting(TEXT[wanted])}), record, simulator=False, now=NOW + 2000, wall=WALL
     )
@@ -99,6 +106,32 @@ def test_an_account_stands_as_the_oracle_says(shown: str, age_s: float, live: bo
         assert judged.protection is expected, (wanted, proven, shown, judged)
         assert judged.sentence.startswith("Yes") == (expected in (Protection.PROTECTED, Protection.TIGHTER))
         assert judged.sentence.startswith("No:") == (expected is Protection.EXPOSED)
+
+
+RULES = (
+    PlanConstraints(),
+    PlanConstraints(drift=DriftPolicy.WARN),
+    PlanConstraints(controller=True, policy_unreadable=True),
+)
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_page_startup_probe_and_alerts_agree_about_less_protection(wanted: str) -> None:
+    """Whatever is desired, recorded and read, under every rule, with and without live reads."""
+    file = desired({BTC: setting(TEXT[wanted])})
+    for proven, shown, live, rules in product(PROVEN, SHOWN, (True, False), RULES):
+        rows = rows_of(shown)
+        read = () if rows is None else (LiveReadDone(LiveRead(NOW - 1, rows)),)
+        whole = rows is not None or not live
+        event = compared(known_as(proven), rows, wanted=file, rules=rules, whole=whole)
+        runtime = having(fresh(file, live=live), *read, event)
+        status = watched_status(runtime, now=NOW, wall=WALL)
+        found = status_protection(status, live=live, interval_s=30.0).protection
+        case = (proven, shown, live, rules)
+        assert runtime.started == (whole and found not in (Protection.EXPOSED, Protection.UNKNOWN)), case
+        if whole and found is not Protection.UNKNOWN:
+            less = any(change.is_exposed for change in event.plan.changes)
+            assert less == (found is Protection.EXPOSED), case
 
 
 def test_the_oracle_gives_every_word() -> None:

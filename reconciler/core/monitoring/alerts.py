@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import Family, LiveRow, Pause
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
@@ -141,13 +140,6 @@ def active_alerts(vitals: AccountRuntime) -> Alerts:
     }
 
 
-def less_protected(change: Change) -> bool:
-    """Tell whether a family that differs has less protection than desired, or none at all."""
-    if change.in_force is None:
-        return not change.after.disabled
-    return direction(change.wanted, change.in_force) in LESS_SAFE
-
-
 def _families(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
     changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
     differing = {change.family: _differs(change, vitals) for change in changes if _counts(change)}
@@ -165,7 +157,7 @@ def _counts(change: Change) -> bool:
 
 
 def _differs(change: Change, vitals: AccountRuntime) -> Alert:
-    severity = AlertSeverity.CRITICAL if less_protected(change) else AlertSeverity.WARNING
+    severity = AlertSeverity.CRITICAL if change.is_exposed else AlertSeverity.WARNING
     parked = vitals.rejected.get(change.family)
     if change.because is HoldReason.REJECTED and parked is not None:
         return Alert(AlertKind.REJECTED, severity, parked.reply.code, parked)
@@ -189,7 +181,7 @@ def _patience_s(change: Change) -> float:
 def _fought(pause: Pause, vitals: AccountRuntime) -> Alert:
     """A family that is fought over is in nobody's hand, whatever is in force at this moment."""
     changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
-    exposed = any(change.family == pause.family and less_protected(change) for change in changes)
+    exposed = any(change.family == pause.family and change.is_exposed for change in changes)
     severity = AlertSeverity.CRITICAL if exposed else AlertSeverity.WARNING
     return Alert(AlertKind.CONTESTED, severity, "fight", pause)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.model import Family
 from reconciler.core.monitoring.runtime import AccountRuntime, alive, is_current
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
@@ -127,11 +126,7 @@ def exposed_family(family: FamilyStatus) -> bool:
     gone, has none.
     """
     change = family.change
-    if change is None or family.state is FamilyState.UNCERTAIN:
-        return False
-    if change.in_force is None:
-        return not family.desired.disabled
-    return direction(family.desired, change.in_force) in LESS_SAFE
+    return change is not None and family.state is not FamilyState.UNCERTAIN and change.is_exposed
 
 
 def frozen_until_reset(family: FamilyStatus) -> bool:

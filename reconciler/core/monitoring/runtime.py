@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.change_direction import LESS_SAFE, direction
 from reconciler.core.events import (
     Compared,
     ConfigAccepted,
@@ -315,19 +314,11 @@ def refused(
 
 
 def all_protected(changes: tuple[Change, ...]) -> bool:
-    """Tell whether every family a plan still has something to do about is at least as tight as desired.
+    """Tell whether every family that a plan changes is at least as tight as desired.
 
-    A family without any setting in force is not, and an uncertain one is not known to be.
+    An uncertain family is not known to be.
     """
-    return all(_protects(change) for change in changes)
-
-
-def _protects(change: Change) -> bool:
-    if change.reason is Reason.UNCERTAIN:
-        return False
-    if change.action is Action.ADOPT:
-        return True
-    return change.in_force is not None and direction(change.wanted, change.in_force) not in LESS_SAFE
+    return not any(change.reason is Reason.UNCERTAIN or change.is_exposed for change in changes)
 
 
 def _compared(vitals: AccountRuntime, event: Compared, now: float) -> AccountRuntime:
