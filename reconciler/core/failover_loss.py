@@ -21,6 +21,31 @@ class SeenTimeline:
     table: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SeenTable:
+    """The table of the records as a process saw it last, whatever the User ID.
+
+    ``since``: when it first saw this table in place of another one; minus infinity if it saw no other.
+    """
+
+    table: int
+    since: float = float("-inf")
+
+    def then(self, table: int, at: float) -> SeenTable:
+        """Return the sight after the process saw ``table`` at the instant ``at``."""
+        return self if table == self.table else SeenTable(table, at)
+
+    def may_lack_requests(self, now: float, seen_at: float | None) -> bool:
+        """Tell whether requests of a User ID may be missing that were on record in the table before.
+
+        ``seen_at``: when the process last saw the record of this User ID, None if it never did. What was
+        reserved in the earlier table was so before ``since``, and no longer matters once it cannot count.
+        """
+        if seen_at is not None and seen_at >= self.since:
+            return False
+        return now < self.since + LATEST_ARRIVAL_S + GUARD_S
+
+
 def may_have_lost(recorded: str, current: SeenTimeline, seen: SeenTimeline | None) -> bool:
     """Tell whether requests may be missing that nobody has counted as lost yet.
 

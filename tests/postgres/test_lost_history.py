@@ -11,11 +11,11 @@ from typing import TypeVar
 import pytest
 
 from reconciler.core.evidence import READ_LAG_S
-from reconciler.core.model import Confirmed, Known, NeverApplied, Uncertain
+from reconciler.core.model import Confirmed, Environment, ExchangeKind, Known, NeverApplied, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
 from reconciler.errors import StateUnavailable
 from reconciler.ports import NoSlotUntil, Reservation
-from tests.contract.stores import BTC, ETH, ready_database, setting
+from tests.contract.stores import BTC, ETH, HOST, UID, ready_database, setting, signed
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play
 from tests.support.postgres import ROLE, Server, server, shared, until
 
@@ -299,12 +299,7 @@ def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how:
         async with desk(url) as one:
             await one.applied("1")
             one.clock.time = 2000.0
-            for statement in MADE_ANEW[how]:
-                if statement == "MIGRATIONS":
-                    async with desk(url, account="other", uid="2"):
-                        pass
-                elif statement:
-                    shared().ask(statement, name)
+            await make_anew(how, url, name)
             due = NoSlotUntil(2000.0 + L + GUARD_S)
             assert await one.reserve() == due
             one.clock.time = due.until
@@ -316,6 +311,66 @@ def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how:
 
     with shared().database() as name:
         asyncio.run(story(shared().url(name), name))
+
+
+@pytest.mark.parametrize("how", [how for how in MADE_ANEW if how != "the rows of User IDs gone"])
+def test_they_count_as_lost_for_a_process_that_takes_over_a_user_id_that_it_never_used(how: str) -> None:
+    """A replica runs for long, and whoever used the User ID until now is not asked."""
+
+    async def story(url: str, name: str) -> None:
+        async with desk(url) as one, desk(url, account="another", uid="3", boot="boot-2", at=77.0) as two:
+            await one.applied("1")
+            await two.store.ledger()
+            two.clock.time = 300.0
+            await make_anew(how, url, name)
+            due = NoSlotUntil(300.0 + L + GUARD_S)
+            store = two.state.account("main", Environment.LIVE, ExchangeKind.OKX)
+            await store.identify(UID, HOST)
+            assert await store.reserve(signed(), assume_idle=True) == due
+            two.clock.time = due.until
+            assert isinstance(await store.reserve(signed(), assume_idle=True), Reservation), "counted once"
+
+    with shared().database() as name:
+        asyncio.run(story(shared().url(name), name))
+
+
+def test_a_user_id_that_is_first_used_long_after_the_tables_were_made_anew_owes_nothing() -> None:
+    async def story(url: str, name: str) -> None:
+        async with desk(url, account="another", uid="3") as one:
+            await make_anew("the schema made anew", url, name)
+            assert await one.reserve() == NoSlotUntil(1000.0 + L + GUARD_S)
+            one.clock.time = 1000.0 + L + GUARD_S
+            store = one.state.account("main", Environment.LIVE, ExchangeKind.OKX)
+            await store.identify(UID, HOST)
+            assert isinstance(await store.reserve(signed(), assume_idle=True), Reservation)
+
+    with shared().database() as name:
+        asyncio.run(story(shared().url(name), name))
+
+
+def test_a_process_that_begins_on_tables_made_anew_waits_a_window_unless_idleness_is_assumed() -> None:
+    """Nothing in the tables says that there were others: `--assume-idle` is what the user knows."""
+
+    async def story(url: str, name: str) -> None:
+        async with desk(url) as one:
+            await one.applied("1")
+            await make_anew("the schema made anew", url, name)
+        async with desk(url, at=1000.0) as two:
+            assert await two.store.reserve(signed(), assume_idle=False) == NoSlotUntil(1000.0 + GUARD_S)
+            assert isinstance(await two.reserve(), Reservation)
+
+    with shared().database() as name:
+        asyncio.run(story(shared().url(name), name))
+
+
+async def make_anew(how: str, url: str, name: str) -> None:
+    """Do to the tables of a database what ``how`` says."""
+    for statement in MADE_ANEW[how]:
+        if statement == "MIGRATIONS":
+            async with desk(url, account="other", uid="2"):
+                pass
+        elif statement:
+            shared().ask(statement, name)
 
 
 def test_a_record_that_is_emptied_is_an_unknown_history_again() -> None:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from reconciler.core.failover_loss import SeenTimeline, may_have_lost
+from reconciler.core.failover_loss import SeenTable, SeenTimeline, may_have_lost
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 
 COUNTS_S = LATEST_ARRIVAL_S + GUARD_S
@@ -62,3 +62,29 @@ def test_a_record_in_another_table_than_was_seen_may_be_a_restored_one(age: floa
     assert may_have_lost(ONE, now, SeenTimeline(ONE, NOW - age, table=7))
     assert not may_have_lost(ONE, now, SeenTimeline(ONE, NOW - age, table=8))
     assert not may_have_lost(ONE, now, None)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "seen_at", "expected"),
+    [
+        (0.0, None, True),
+        (COUNTS_S - 0.01, None, True),
+        (COUNTS_S, None, False),
+        (0.0, NOW - 1e6, True),
+        (COUNTS_S - 0.01, NOW - 0.01, True),
+        (COUNTS_S, NOW - 0.01, False),
+        (0.0, NOW, False),
+        (5.0, NOW + 1.0, False),
+    ],
+)
+def test_another_table_may_lack_requests_of_every_user_id_as_long_as_they_would_count(
+    after_s: float, seen_at: float | None, expected: bool
+) -> None:
+    sight = SeenTable(7).then(7, NOW - 100.0).then(8, NOW).then(8, NOW + 1.0)
+    assert sight == SeenTable(8, since=NOW)
+    assert sight.may_lack_requests(NOW + after_s, seen_at) == expected
+
+
+@pytest.mark.parametrize("seen_at", [None, NOW])
+def test_the_first_table_that_a_process_sees_lacks_nothing(seen_at: float | None) -> None:
+    assert not SeenTable(7).then(7, NOW).may_lack_requests(NOW, seen_at)

@@ -230,6 +230,12 @@ async def believe(transaction: Transaction, place: str, version: int) -> None:
             raise incomplete(place, name)
 
 
+async def table_of_budgets(transaction: Transaction) -> int:
+    """Return the object id of the table that every reservation locks a row of; 0 if there is none."""
+    found = await transaction.row("SELECT coalesce(to_regclass('mmp.budgets')::oid::bigint, 0)")
+    return int(found[0]) if found else 0
+
+
 def expected_columns() -> dict[str, list[str]]:
     """Return the columns of each table that holds rows, in their order."""
     return {name: list(fields(row)) for row, name in TABLES.items()}

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 
-from reconciler.core.failover_loss import SeenTimeline, may_have_lost
+from reconciler.core.failover_loss import SeenTable, SeenTimeline, may_have_lost
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
@@ -90,12 +90,13 @@ async def open_state(
     address = parse_address(text)
     connections = Connections(address)
     try:
-        await _make_ready(connections)
+        table = await _make_ready(connections)
     except BaseException:
         await connections.close()
         raise
     return PostgresState(
         connections,
+        table=table,
         clock=clock,
         boot=boot,
         lock_timeout_s=lock_timeout_s,
@@ -144,7 +145,9 @@ class PostgresState:
         max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
         registry: StateRegistry | None = None,
+        table: int | None = None,
     ) -> None:
+        """Use an open state. ``table``: the object id of its table ``budgets``, None if nobody asked."""
         self.place = connections.address.shown
         self.clock = clock
         self.sights = FirstSights(boot)
@@ -159,6 +162,8 @@ class PostgresState:
         self._seen: dict[RateBudget, SeenTimeline] = {}
         """Of each budget with a row. An old primary that comes back agrees with its own rows, so those
         alone do not tell."""
+        self._table = None if table is None else SeenTable(table)
+        """Of all budgets: a table that was made anew or restored may lack requests of any of them."""
 
     def account(self, account: str, environment: Environment, kind: ExchangeKind) -> KeptAccount:
         """Return the store of one account; those of one state share connections and first sights."""
@@ -208,7 +213,7 @@ class PostgresState:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
             statements, found, missing = await self._claim(transaction, claim)
-            lost = missing or (claim.budget is not None and self._is_other(claim.budget, found))
+            lost = (claim.budget is not None and self._is_other(claim.budget, found)) or missing
             if lost and claim.budget is not None:
                 await transaction.run(_SAW_HISTORY, budget_key(claim.budget))
             yield Tables(statements, lost=lost)
@@ -237,7 +242,11 @@ class PostgresState:
             return seen is not None
         [(recorded, current, table, usable_from)] = found
         schema.refuse_newer(self.place, usable_from)
-        return may_have_lost(recorded, SeenTimeline(current, self.clock.now(), table), seen)
+        now = self.clock.now()
+        self._table = SeenTable(table) if self._table is None else self._table.then(table, now)
+        if self._table.may_lack_requests(now, None if seen is None else seen.at):
+            return True
+        return may_have_lost(recorded, SeenTimeline(current, now, table), seen)
 
     def _saw(self, budget: RateBudget, found: Sequence[Row]) -> None:
         now = self.clock.now()
@@ -336,8 +345,11 @@ def translated(query: str) -> str:
     return re.sub(r" INDEXED BY \w+", "", query).replace("?", "%s")
 
 
-async def _make_ready(connections: Connections) -> None:
-    """See that the schema is there, whole and of this version; migrating it only where it is not."""
+async def _make_ready(connections: Connections) -> int:
+    """Make sure that the schema is there, complete and of this version; migrate it only if it is not.
+
+    Returns the object id of the table ``budgets``, 0 if there is none.
+    """
     place = connections.address.shown
     async with connections.transaction(Mode.READ) as transaction:
         version = await schema.version_of(transaction, place)
@@ -347,3 +359,4 @@ async def _make_ready(connections: Connections) -> None:
             await schema.migrate(transaction, place)
     async with connections.transaction(Mode.READ) as transaction:
         await schema.believe(transaction, place, version)
+        return await schema.table_of_budgets(transaction)
