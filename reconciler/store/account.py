@@ -337,7 +337,7 @@ class KeptAccount:
         """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
         budget = self._identified()
         async with self._writing(*self._asks_of_verdict(budget, attempt, status)) as tables:
-            pending = await self._pending(tables, budget, attempt)
+            pending = await self._pending(tables, budget, attempt, definite=definite)
             ages = self._ages()
             row = pending._replace(
                 status=status.value,
@@ -913,10 +913,17 @@ class KeptAccount:
             await tables.prune_files(budget, number - KEEP_FILES)
         return FileVersion(sha256, number)
 
-    async def _pending(self, tables: Tables, budget: RateBudget, attempt: int) -> AttemptRow:
+    async def _pending(
+        self, tables: Tables, budget: RateBudget, attempt: int, *, definite: bool
+    ) -> AttemptRow:
+        """Return the row of an attempt of this process; one that was lost is remembered, and counts."""
         row = await tables.attempt(budget, attempt)
         reserved = self._reserved.get(attempt)
         if reserved is not None and (row is None or not row_mapping.same_attempt(row, reserved)):
+            ages = self._ages()
+            if definite:
+                reserved = reserved._replace(answered_boot=ages.sights.boot, answered_at=ages.now)
+            ages.sights.remember_uncommitted(reserved, ages.now)
             hint = "nothing has to be done: what may have been lost is counted and read back"
             message = f"the record of request {attempt} was lost by the server of the state"
             raise StateUnavailable("state-record-lost", message, hint)

@@ -29,7 +29,8 @@ class Stamp(NamedTuple):
 class FirstSights:
     """What one process remembers of when it first saw rows that are not of its own boot.
 
-    And its own reservations whose COMMIT failed, as long as they count: they may be on record or not.
+    And its own reservations whose COMMIT failed or whose record was lost, as long as they count: they may
+    be on record or not.
     """
 
     def __init__(self, boot: str) -> None:
@@ -61,9 +62,10 @@ class FirstSights:
         return self._seen.setdefault(what, now)
 
     def remember_uncommitted(self, row: AttemptRow, now: float) -> None:
-        """Remember a reservation whose COMMIT failed, and forget those that count no more."""
-        ages = Ages(self, now)
-        counting = (one for one in self.uncommitted if still_counts(ages.hi(one), now))
+        """Remember a reservation that may not be on record, and forget those that count no more."""
+        ages, same = Ages(self, now), (row.id, row.boot, row.reserved_at)
+        others = (one for one in self.uncommitted if (one.id, one.boot, one.reserved_at) != same)
+        counting = (one for one in others if still_counts(ages.hi(one), now))
         self.uncommitted = (*counting, row)
 
 

@@ -55,8 +55,13 @@ class World:
     ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         return asyncio.run(self.store.reserve(signed(quantity, family), assume_idle=True))
 
-    def settle(self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED) -> None:
-        asyncio.run(self.store.settle(attempt, status, definite=True, limited=False, code="0", message=""))
+    def settle(
+        self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED, *, definite: bool = True
+    ) -> None:
+        settling = self.store.settle(
+            attempt, status, definite=definite, limited=False, code="0", message=""
+        )
+        asyncio.run(settling)
 
     def applied(self, quantity: str, family: Family = BTC) -> None:
         slot = self.reserve(quantity, family)
@@ -181,6 +186,23 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: W
     with pytest.raises(StateUnavailable) as refused:
         world.settle(slot.attempt)
     assert refused.value.code == "state-record-lost"
+
+
+@pytest.mark.parametrize(
+    ("definite", "counts_until"), [(True, 1002.0 + GUARD_S), (False, 1000.0 + L + GUARD_S)]
+)
+def test_a_request_whose_record_was_lost_counts_for_whoever_sent_it(
+    world: World, definite: bool, counts_until: float
+) -> None:
+    slot = world.reserve("1")
+    assert isinstance(slot, Reservation)
+    world.state._db.execute("DELETE FROM attempts")
+    world.clock.time = 1002.0
+    for _ in range(2):
+        with pytest.raises(StateUnavailable):
+            world.settle(slot.attempt, AttemptStatus.UNKNOWN, definite=definite)
+    assert isinstance(world.reserve("2"), Reservation), "it counts once"
+    assert world.reserve("3") == NoSlotUntil(counts_until)
 
 
 def test_all_rows_of_a_kind_come_in_the_order_of_their_ids(world: World) -> None:
