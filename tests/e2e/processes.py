@@ -311,7 +311,8 @@ def simulator(*flags: str, families: str = "", latency: str = "10ms") -> Iterato
     with forked_simulator([*usual, *flags]) as announced:
         exchange = Exchange(json.loads(announced))
         yield exchange
-        assert exchange.violations() == []
+        violations = exchange.violations()
+        assert not violations, violations
 
 
 def desired_text(families: Mapping[str, str], **top: str) -> str:

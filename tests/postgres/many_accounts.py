@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,17 @@ class Fleet:
         credentials = f"{{prefix: A{number}_}}"
         self.desk.wants(families, name=f"accounts/{account}.yaml", account=account, credentials=credentials)
 
-    def start(self, *flags: str) -> Running:
-        """Start one more replica."""
-        return self.desk.start("run", "-c", "accounts", "--assume-idle", "--interval", "5s", *flags)
+    def start(self, *flags: str, assume_idle: bool = True) -> Running:
+        """Start one more replica.
 
-    def listening(self, *flags: str) -> Sidecar:
+        ``assume_idle``: nothing was sent in the last minute, or everything that was is on record.
+        """
+        idle = ("--assume-idle",) if assume_idle else ()
+        return self.desk.start("run", "-c", "accounts", *idle, "--interval", "5s", *flags)
+
+    def listening(self, *flags: str, assume_idle: bool = True) -> Sidecar:
         """Start one more replica that can be looked at."""
-        process = self.start("--listen", "127.0.0.1:0", *flags)
+        process = self.start("--listen", "127.0.0.1:0", *flags, assume_idle=assume_idle)
         return Sidecar(process, process.wait_for_log("listening")["url"])
 
     def different(self) -> list[str]:
@@ -94,6 +99,24 @@ class Fleet:
             ),
             default=0,
         )
+
+    def check_pace(self) -> None:
+        """Check that no three requests of one User ID arrived within 10 s; if they did, show everything."""
+        assert self.most_in_ten_seconds() <= 2, self.story()
+
+    def story(self) -> str:
+        """Return what arrived at the exchange and what every process logged, to explain a failure."""
+        arrivals = [f"{_time_of_day(one['at'])} {json.dumps(one)}" for one in self.exchange.arrivals()]
+        logs = [
+            f"-- {one.process.args!r} (pid {one.pid})\n{one.err.read_text('utf-8')}"
+            for one in self.desk.started
+        ]
+        return "\n".join(("three requests within 10 s", "-- arrivals", *arrivals, *logs))
+
+
+def _time_of_day(at: float) -> str:
+    """Return an instant as the logs write it."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
 
 
 @contextmanager

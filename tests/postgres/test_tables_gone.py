@@ -75,7 +75,7 @@ def test_what_somebody_has_to_mend_in_the_database_is_waited_out(
     spoil, mend, code = TROUBLES[trouble]
     postgres.ask(spoil, two.database)
     waited_out(two, one, code, lambda: postgres.ask(mend, two.database))
-    assert two.most_in_ten_seconds() <= 2
+    two.check_pace()
 
 
 def test_a_schema_that_is_dropped_and_restored_is_waited_out(
@@ -94,7 +94,7 @@ def test_a_schema_that_is_dropped_and_restored_is_waited_out(
         subprocess.run(command, input=dump, check=True, capture_output=True, text=True)
 
     waited_out(two, one, MISSING, restore, right_s=COUNTED_S)
-    assert two.most_in_ten_seconds() <= 2
+    two.check_pace()
 
 
 def test_a_schema_that_is_made_anew_is_a_ledger_whose_history_is_unknown(
@@ -105,13 +105,14 @@ def test_a_schema_that_is_made_anew_is_a_ledger_whose_history_is_unknown(
     two.wants("desk-001", {BTC: 60})
     two.wait_until_right(15.0)
     postgres.ask("DROP SCHEMA mmp CASCADE", two.database)
-    other = two.listening()  # makes the schema anew
+    # It makes the schema anew. It cannot know what `one` sent, so it may not assume that nothing was.
+    other = two.listening(assume_idle=False)
     two.wants("desk-001", {BTC: 50})
     other.wait_for("/readyz", 20.0)
     two.wait_until_right(90.0)
     one.wait_for("/readyz", 40.0)
     assert sorted(owned(one) + owned(other)) == two.accounts
-    assert two.most_in_ten_seconds() <= 2
+    two.check_pace()
     at = two.arrivals()["999000000001"]
     assert at[-1] - at[-2] > 10.0, "what the new ledger does not have still counts"
 
@@ -143,4 +144,4 @@ def test_a_table_that_is_emptied_ends_nothing_and_breaks_no_pace(two: Fleet, pos
         two.wait_until_right(COUNTED_S)
         one.wait_for("/readyz", BACK_S)
     assert one.process.process.poll() is None
-    assert two.most_in_ten_seconds() <= 2
+    two.check_pace()
