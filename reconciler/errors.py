@@ -18,6 +18,7 @@ never contain secrets: errors of libraries are remade before they get here.
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from typing import ClassVar, Self
 
@@ -149,3 +150,16 @@ class StateAccountMismatch(MmpError):
 def overall_status(statuses: list[Exit]) -> Exit:
     """Return the status that wins among ``statuses`` by precedence; DONE when there are none."""
     return min(statuses, key=PRECEDENCE.index, default=Exit.DONE)
+
+
+def internal_error(bug: Exception) -> MmpError:
+    """Return the failure that a broken assumption is; the traceback is shown only on request."""
+    if os.environ.get("MMP_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(bug)
+    return MmpError(
+        "internal-error",
+        f"this is a bug in mmp: {type(bug).__name__}",
+        "please report it; run again with MMP_TRACEBACK=1 for the place in the code",
+    )

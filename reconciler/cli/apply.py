@@ -6,19 +6,20 @@ import sys
 
 import click
 
-from reconciler.cli import doors
+from reconciler.cli.no_policy import given_up, no_policy_option, refuse_needless_no_policy
 from reconciler.cli.options import (
     Duration,
     config_option,
     exchange_options,
     family_option,
-    no_policy_option,
     output_option,
+    parse_exchange_address,
     policy_option,
     state_location,
     state_options,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired, watched_policies
 from reconciler.core.model import parse_family
 from reconciler.core.plan import Basis
 from reconciler.core.policy import Override, RefusalKind
@@ -136,8 +137,8 @@ def apply(
     from reconciler.cli.apply_flow import ApplyCommand, ApplyOptions
 
     out = Output(output_format, color)
-    base = doors.base_url(base_url, allow_hosts)
-    desired = doors.read_desired(config, out)
+    base = parse_exchange_address(base_url, allow_hosts)
+    desired = read_desired(config, out)
     about_one = (
         ("--expect", expect is not None),
         ("PLAN", plan_file is not None),
@@ -164,10 +165,10 @@ def apply(
         allowed=frozenset(allows),
         reason=reason,
         saved=None if loaded is None else loaded.saved,
-        given_up=doors.given_up(no_policy, reason),
+        given_up=given_up(no_policy, reason),
     )
-    policies = doors.watched_policies(desired, policy_file, out)
-    doors.refuse_needless_no_policy(no_policy, policy_file, [watched.policy for watched in policies])
+    policies = watched_policies(desired, policy_file, out)
+    refuse_needless_no_policy(no_policy, policy_file, [watched.policy for watched in policies])
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if loaded is not None:
         made_at = format_utc(loaded.saved.made_at)

@@ -17,9 +17,9 @@ from typing import NoReturn
 
 import click
 
-from reconciler import logs
-from reconciler.cli import doors
-from reconciler.cli.options import NO_FAMILY_HINT, StateLocation, matching_families
+from reconciler import factories, logs
+from reconciler.cli.exchange_checks import warn_of_clock
+from reconciler.cli.options import NO_FAMILY_HINT, matching_families
 from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.clock import SystemClock
@@ -72,13 +72,15 @@ from reconciler.errors import (
 )
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
+from reconciler.okx.hints import exchange_error, timed_out
+from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore, StateBackend
 from reconciler.process_signals import SIGNALS
-from reconciler.reads import RetryingReads
 from reconciler.render.plan_text import plan_text, results_text
 from reconciler.render.policy_refusals import override_command, protection_command, tighter_commands
 from reconciler.render.values import count
+from reconciler.store.location import StateLocation
 from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
@@ -210,10 +212,12 @@ class ApplyCommand:
         """Apply everything; ``report`` writes the results."""
         self._refuse_no_family()
         order, clock = self.order, self.stop.clock
-        log = logs.shielded(logs.observer(simulator=doors.is_simulator(order.base)))
+        log = logs.shielded(logs.observer(simulator=order.base.is_simulator))
         async with aclosing(ExchangeClock(log)) as timing:
-            clients = [doors.trading_client(desired, order.base, clock, timing) for desired in self.desired]
-            async with doors.open_state(order.state, clock, order.lock_timeout_s) as state:
+            clients = [
+                factories.trading_client(desired, order.base, clock, timing) for desired in self.desired
+            ]
+            async with factories.open_state(order.state, clock, order.lock_timeout_s) as state:
                 self.runs = self._prepared(state, clients)
                 self.stop.install()
                 await self.stop.run(self._all())
@@ -242,7 +246,7 @@ class ApplyCommand:
             self.stop.clock,
             store,
             client,
-            doors.retrying_reads(client, self.stop.clock, timeout_s=self.order.timeout_s),
+            factories.retrying_reads(client, self.stop.clock, timeout_s=self.order.timeout_s),
             self.order.only(desired),
         )
 
@@ -286,9 +290,9 @@ class ApplyCommand:
             reviewed_uid=self.order.saved.uid if self.order.saved else None,
         )
         if isinstance(answer, Reply):
-            raise doors.exchange_error("the exchange did not say whose key this is", answer)
+            raise exchange_error("the exchange did not say whose key this is", answer)
         run.uid = answer.uid
-        doors.warn_of_clock(run.exchange)
+        warn_of_clock(run.exchange)
         await run.rules.look_up()
         refuse_other(run.rules.missing, self.order.given_up)
         if run.policy.policy is not None:
@@ -324,7 +328,7 @@ class ApplyCommand:
             assume_idle=self.order.assume_idle,
         )
         if isinstance(plan, Reply):
-            raise doors.exchange_error("live settings could not be read", plan)
+            raise exchange_error("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
         run.problem = self._veto(run, plan)
@@ -407,7 +411,7 @@ class ApplyCommand:
         write, stream = (
             (self.out.info, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
         )
-        simulator, paint = doors.is_simulator(self.order.base), self.out.paint(stream)
+        simulator, paint = self.order.base.is_simulator, self.out.paint(stream)
         wait_for_stderr()  # a long plan takes all the room that the log has
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
@@ -477,7 +481,7 @@ class ApplyCommand:
 
     def _where(self) -> str:
         host = self.order.base.host
-        if doors.is_simulator(self.order.base):
+        if self.order.base.is_simulator:
             return f"the SIMULATOR at {host}"
         return f"{host} ({', '.join(sorted({run.desired.environment.value for run in self.runs}))})"
 
@@ -496,7 +500,7 @@ class ApplyCommand:
         return logs.observer(
             run.desired.account,
             run.desired.environment.value,
-            simulator=doors.is_simulator(self.order.base),
+            simulator=self.order.base.is_simulator,
         )
 
     def _watching(self, run: AccountApply, observe: Observe) -> Observe:
@@ -523,7 +527,7 @@ class ApplyCommand:
             if run.failure is not None:
                 self.out.error(self._placed(run, run.failure))
         if self.stop.status is not None:
-            banner = "SIMULATOR: " if doors.is_simulator(self.order.base) else ""
+            banner = "SIMULATOR: " if self.order.base.is_simulator else ""
             self.out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
         statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
@@ -537,7 +541,7 @@ class ApplyCommand:
                 self.out.info(f"{family} stays tighter than the file; to set what it says: {command}")
 
     def _results_text(self, run: AccountApply, told: tuple[Result, ...]) -> str:
-        simulator = doors.is_simulator(self.order.base)
+        simulator = self.order.base.is_simulator
         return results_text(
             told,
             finished=run.finished,
@@ -554,7 +558,7 @@ class ApplyCommand:
 
     def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
-        simulator = doors.is_simulator(self.order.base)
+        simulator = self.order.base.is_simulator
         documents = [
             apply_document(run.first, told, self._digest(run.first), simulator=simulator)
             for run, told in zip(self.runs, outcomes, strict=True)
@@ -631,9 +635,9 @@ def _ending(run: AccountApply) -> MmpError | None:
         return None
     match run.result.end:
         case Stopped(reply=reply):
-            return doors.exchange_error("writing was stopped", reply)
+            return exchange_error("writing was stopped", reply)
         case TimedOut():
-            return doors.timed_out(run.result.trouble)
+            return timed_out(run.result.trouble)
         case Completed() if (missing := run.rules.missing) is not None:
             return missing_error(missing, _refused_families(run.result.plan))
         case Completed():

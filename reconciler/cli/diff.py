@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.cli.read_files import print_problems, print_warnings
 from reconciler.errors import Exit
 from reconciler.regular_file import STANDARD_INPUT, read_with_status
 
@@ -161,9 +161,9 @@ def read_sides(
     new.refuse_mistyped(old)
     befores, afters = old.readings(), new.readings()
     if any(reading.desired is None for reading in (*befores, *afters)):
-        doors.print_problems((*befores, *afters), out)
+        print_problems((*befores, *afters), out)
         raise click.exceptions.Exit(Exit.INVALID)
-    doors.print_warnings(afters, out)
+    print_warnings(afters, out)
     return _accepted(befores), _accepted(afters)
 
 
@@ -258,7 +258,7 @@ class PolicyLookup:
         if reading is None:
             return None
         if reading.policy is None:
-            doors.print_problems((reading,), self._out)
+            print_problems((reading,), self._out)
             raise click.exceptions.Exit(Exit.INVALID)
         return reading.policy
 

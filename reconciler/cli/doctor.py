@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli import doors
 from reconciler.cli.options import (
     config_option,
     config_paths,
     exchange_options,
     output_option,
+    parse_exchange_address,
     policy_option,
     state_location,
     state_options,
@@ -78,7 +78,7 @@ def doctor(
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     examination = DoctorOptions(
-        base=doors.base_url(base_url, allow_hosts),
+        base=parse_exchange_address(base_url, allow_hosts),
         state=state_location(state, config, allow_filesystems),
         policy_file=policy_file,
         purpose=Purpose(purpose),

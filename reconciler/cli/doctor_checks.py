@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.cli import doors
-from reconciler.cli.options import PostgresUrl, StateFile, StateLocation
+from reconciler import factories
+from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.clock import SystemClock
 from reconciler.config.load import Reading
 from reconciler.config.policy import PolicyReading, policy_for
@@ -25,13 +25,15 @@ from reconciler.core.problems import Problem
 from reconciler.core.reply import Reply
 from reconciler.errors import InvalidInput, MmpError, StateUnusable
 from reconciler.okx.client import OkxClient
+from reconciler.okx.hints import exchange_error
+from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
-from reconciler.reads import RetryingReads
 from reconciler.render.doctor import DoctorReport
 from reconciler.render.values import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of
+from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 from reconciler.store.sqlite_file import WRITE_THERE, trouble_beside
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
@@ -64,7 +66,7 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
         account=owner.account if owner else None,
         environment=owner.environment.value if owner else None,
         host=asked.base.host,
-        simulator=doors.is_simulator(asked.base),
+        simulator=asked.base.is_simulator,
         findings=tuple(findings),
     )
 
@@ -87,7 +89,7 @@ class _Patient:
         self.findings.append(_policy(policy))
         client = self._client()
         if client is not None:
-            await self._ask(client, doors.retrying_reads(client, self.clock))
+            await self._ask(client, factories.retrying_reads(client, self.clock))
         try:
             await self._state()
         except MmpError as problem:
@@ -101,7 +103,7 @@ class _Patient:
 
     def _client(self) -> OkxClient | None:
         try:
-            client = doors.reading_client(self.desired, self.asked.base, self.clock)
+            client = factories.reading_client(self.desired, self.asked.base, self.clock)
         except MmpError as problem:
             self._failed("credentials", problem, "there is no usable key", ASKED_WITH_THE_KEY)
             return None
@@ -129,7 +131,7 @@ class _Patient:
     async def _account(self, reads: RetryingReads) -> None:
         info = await reads.account()
         if isinstance(info, Reply):
-            problem = doors.exchange_error("the exchange did not say whose key this is", info)
+            problem = exchange_error("the exchange did not say whose key this is", info)
             self._failed("account", problem, "the account is not known", ASKED_WITH_THE_KEY[3:-1])
             return
         self.info = info
@@ -138,7 +140,7 @@ class _Patient:
         self.findings += [doctor.account_mode(info), doctor.address_binding(info)]
         read = await reads.read_live()
         if isinstance(read, Reply):
-            self._failed("mmp", doors.exchange_error("live settings could not be read", read))
+            self._failed("mmp", exchange_error("live settings could not be read", read))
         else:
             self.findings += doctor.live_readable(read, self.desired)
 
@@ -153,7 +155,7 @@ class _Patient:
     async def _state(self) -> None:
         """Look at the state and leave it alone. Raises MmpError where it cannot be used."""
         place = self.asked.state
-        async with doors.open_state_readonly(place, self.clock) as state:
+        async with open_recorded_state(place, self.clock) as state:
             if self._is_to_be_written:
                 await _refuse_unwritable(place)
             if state is None:
@@ -212,7 +214,7 @@ def _broken(check: str, path: str, problems: Sequence[Problem]) -> CheckResult:
 
 
 def _unreachable(host: str, reply: Reply) -> MmpError:
-    problem = doors.exchange_error(f"{host} does not answer as OKX does", reply)
+    problem = exchange_error(f"{host} does not answer as OKX does", reply)
     problem.hint = problem.hint or "check the network, its firewalls, and --base-url"
     return problem
 
@@ -226,7 +228,7 @@ def _group_access(place: StateLocation) -> Iterator[CheckResult]:
 async def _refuse_unwritable(place: StateLocation) -> None:
     """Raise MmpError unless the state could be written, and made where there is none; leaves no trace."""
     if isinstance(place, PostgresUrl):
-        await doors.check_state_writable(place.text)
+        await factories.check_state_writable(place.text)
     else:
         _refuse_unwritable_file(place.path, place.allow_filesystems)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import click
 
-from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
 from reconciler.core.problems import CATALOGUE, Code, Explanation, escape_unprintable
 from reconciler.errors import UsageError
@@ -109,8 +109,8 @@ def _families(
     from reconciler.config.load import load_configs
     from reconciler.config.provenance import origins
 
-    desired = doors.read_desired(config, out)
-    policies = doors.read_policies(desired, policy_file, out)
+    desired = read_desired(config, out)
+    policies = read_policies(desired, policy_file, out)
     readings = load_configs(config_paths(config))
     terms = []
     for reading, one, policy in zip(readings, desired, policies, strict=True):

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import doors
 from reconciler.cli.options import (
-    StateLocation,
     config_option,
     exchange_options,
     output_option,
@@ -19,8 +17,11 @@ from reconciler.cli.options import (
     state_options,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired
+from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
 from reconciler.render.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
+from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.ports import AccountStore, StateBackend
@@ -71,7 +72,7 @@ def history(
     from reconciler.render.status import history_document, history_text
 
     out = Output(output_format, color)
-    desired = doors.read_desired(config, out)
+    desired = read_desired(config, out)
     place = state_location(state, config, allow_filesystems)
     histories = asyncio.run(_histories(desired, place, limit, glob))
     pairs = list(zip(desired, histories, strict=True))
@@ -127,14 +128,14 @@ async def _histories(
 ) -> list[AccountHistory]:
     from reconciler.clock import SystemClock
 
-    async with doors.open_state_readonly(place, SystemClock()) as state:
+    async with open_recorded_state(place, SystemClock()) as state:
         return [await _account_history(one, state, limit, glob) for one in desired]
 
 
 async def _account_history(
     desired: Desired, state: StateBackend | None, limit: int, glob: str
 ) -> AccountHistory:
-    found = await doors.recorded_store(state, desired)
+    found = await recorded_store(state, desired)
     if found is None:
         return AccountHistory()
     store, kind = found

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler import factories
 from reconciler.atomic_create import STDOUT, fail_if_exists, write_new
-from reconciler.cli import doors
 from reconciler.cli.account_options import naming_options
+from reconciler.cli.exchange_checks import verify_key_owner, warn_of_clock
 from reconciler.cli.options import (
     DEFAULT_CONFIG,
-    StateLocation,
     exchange_options,
     output_option,
+    parse_exchange_address,
     policy_option,
     state_location,
     state_options,
 )
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import warn_of_first_records
+from reconciler.cli.read_files import print_problems
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, evidence_of
 from reconciler.core.model import (
     Accepting,
@@ -41,8 +43,10 @@ from reconciler.core.policy import GUARD_RULE, unfit
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import Reply
 from reconciler.errors import Exit, MmpError, RefusedByPolicyOrReview, UsageError
+from reconciler.okx.hints import exchange_error
 from reconciler.render.config_file import DEFAULT_PREFIX, Naming
 from reconciler.render.values import families
+from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +145,7 @@ def import_(
         naming=Naming(account, Environment(environment), prefix),
         state=state_location(state, () if path == STDOUT else (path,), allow_filesystems),
         lock_timeout_s=lock_timeout,
-        base=doors.base_url(base_url, allow_hosts),
+        base=parse_exchange_address(base_url, allow_hosts),
         adopt=adopt,
         policy=None if path == STDOUT else _policy(path, policy_file, out),
     )
@@ -185,15 +189,15 @@ async def _import(asked: ImportOptions) -> ImportResult:
 
     clock = SystemClock()
     nobody_yet = _desired(asked.naming)
-    client = doors.reading_client(nobody_yet, asked.base, clock)
-    reads = doors.retrying_reads(client, clock)
-    info = await doors.verify_key_owner(nobody_yet, asked.base, reads, None, writing=False)
-    doors.warn_of_clock(client)
+    client = factories.reading_client(nobody_yet, asked.base, clock)
+    reads = factories.retrying_reads(client, clock)
+    info = await verify_key_owner(nobody_yet, asked.base, reads, None, writing=False)
+    warn_of_clock(client)
     read = await _read(reads)
     written = _written(asked, info, read, clock)
     if asked.path == STDOUT:
         return written
-    async with doors.open_state(asked.state, clock, asked.lock_timeout_s) as state:
+    async with factories.open_state(asked.state, clock, asked.lock_timeout_s) as state:
         store = state.account(asked.naming.account, asked.naming.environment, asked.base.kind)
         async with store.locked("import"):
             await store.identify(info.uid, asked.base.host)
@@ -298,7 +302,7 @@ def _policy(path: str, named: str | None, out: Output) -> Policy | None:
 
     found = policy_for(path, named)
     if found is not None and found.policy is None:
-        doors.print_problems([found], out)
+        print_problems([found], out)
         raise click.exceptions.Exit(Exit.INVALID)
     return None if found is None else found.policy
 
@@ -316,7 +320,7 @@ def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]
 async def _read(exchange: Exchange) -> LiveRead:
     read = await exchange.read_live()
     if isinstance(read, Reply):
-        raise doors.exchange_error("live settings could not be read", read)
+        raise exchange_error("live settings could not be read", read)
     return read
 
 
@@ -386,7 +390,7 @@ def _tell(asked: ImportOptions, written: ImportResult, out: Output) -> None:
         )
     else:
         told = families(len(found.settings))
-        simulator = "SIMULATOR " if doors.is_simulator(asked.base) else ""
+        simulator = "SIMULATOR " if asked.base.is_simulator else ""
         shown = f"what differs from the record of {', '.join(written.differing)}"
         shown = shown if written.differing else "no changes now"
         out.result(f"{simulator}Wrote {escape_unprintable(asked.path)}: {told}. mmp plan shows {shown}.\n")

@@ -17,7 +17,6 @@ import click
 
 from reconciler import __version__
 from reconciler.background_writer import DRAIN_TIMEOUT_S
-from reconciler.cli.bugs import internal_error
 from reconciler.cli.output import (
     Output,
     StderrStyle,
@@ -29,7 +28,7 @@ from reconciler.cli.output import (
     take_stderr,
 )
 from reconciler.configured_secrets import configured_secrets
-from reconciler.errors import Exit, MmpError, UsageError
+from reconciler.errors import Exit, MmpError, UsageError, internal_error
 from reconciler.process_signals import SIGNALS
 from reconciler.regular_file import accept_pipes
 from reconciler.secret import configure, without_addresses, without_arguments

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reconciler.core.missing_policy import parse_sha256
+from reconciler.cli.output import current_stderr_style
 from reconciler.core.model import Desired, Family
 from reconciler.errors import UsageError
-from reconciler.store.postgres_url import SCHEME, check_address, may_be_an_address
+from reconciler.store.location import PostgresUrl, StateFile, StateLocation
+from reconciler.store.postgres_url import SCHEME, may_be_an_address
+
+if TYPE_CHECKING:
+    from reconciler.notify.target import Target
+    from reconciler.okx.wire import BaseUrl
 
 DEFAULT_CONFIG = "mmp.yaml"
 DEFAULT_BASE_URL = "https://openapi.okx.com"
@@ -27,40 +31,6 @@ MIN_INTERVAL_S = 1.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresUrl:
-    """The address of a state in PostgreSQL; it may hold a password, so it is never shown.
-
-    Raises UsageError unless each of its pieces can be told from a password.
-    """
-
-    text: str = field(repr=False)
-
-    def __post_init__(self) -> None:
-        check_address(self.text)
-
-    def __str__(self) -> str:
-        """Return host and database, without user, password and parameters."""
-        before, _, _ = self.text.partition("?")
-        return f"{SCHEME}://{before.partition('://')[2].rpartition('@')[2]}"
-
-
-@dataclass(frozen=True, slots=True)
-class StateFile:
-    """The path of a state file, and the types of file systems it may be on beside the usual local ones."""
-
-    path: Path
-    allow_filesystems: frozenset[str] = frozenset()
-
-    def __str__(self) -> str:
-        """Return the path."""
-        return str(self.path)
-
-
-StateLocation = StateFile | PostgresUrl
-"""Where a state is kept: the form of ``--state`` says which engine keeps it."""
 
 
 class Duration(click.ParamType[float]):
@@ -85,6 +55,23 @@ class Duration(click.ParamType[float]):
         if seconds < self._least_s:
             self.fail(f"{value!r} is too short: it has to be at least {self._least_s:g}s", param, ctx)
         return seconds
+
+
+class Webhook(click.ParamType["Target"]):
+    """The address of a webhook. No message repeats it, because it is a secret."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Return the target, or fail as a usage error."""
+        from reconciler.notify.target import Target, parse_target  # late: only `run` needs it
+
+        if isinstance(value, Target):
+            return value
+        try:
+            return parse_target(str(value))
+        except ValueError as wrong:
+            self.fail(str(wrong), param, ctx)
 
 
 def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -117,27 +104,6 @@ policy_option = click.option(
     help="Policy file. [default: mmp-policy.yaml beside the config, if it exists]",
 )
 
-
-class PolicyHash(click.ParamType[str]):
-    """The sha256 of a policy, or its first digits."""
-
-    name = "SHA256"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return lower-case hex digits, or fail as a usage error."""
-        try:
-            return parse_sha256(str(value))
-        except ValueError as wrong:
-            self.fail(f"{value!r} does not name a policy by its sha256: {wrong}", param, ctx)
-
-
-no_policy_option = click.option(
-    "--no-policy",
-    "no_policy",
-    type=PolicyHash(),
-    metavar="SHA256",
-    help="Give up the policy on record whose file is missing: its hash, at least 12 digits.",
-)
 
 filesystem_option = click.option(
     "--allow-filesystem",
@@ -252,6 +218,15 @@ def _named_place(state: str, allow_filesystems: frozenset[str]) -> StateLocation
         "here, as it may hold a password",
         f"give the path of a file (without : and @), or {SCHEME}://user@host/database",
     )
+
+
+def parse_exchange_address(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
+    """Return the exchange's address, or raise UsageError."""
+    from reconciler.okx.wire import parse_base_url
+
+    base = parse_base_url(text, frozenset(allow_hosts))
+    current_stderr_style().simulator = base.is_simulator
+    return base
 
 
 NO_FAMILY_HINT = (

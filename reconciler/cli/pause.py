@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli import doors
 from reconciler.cli.options import (
     Duration,
     config_option,
@@ -14,6 +13,7 @@ from reconciler.cli.options import (
     state_options,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.errors import UsageError
 
 LONGEST_S = 30 * 86_400.0
@@ -72,8 +72,8 @@ def pause(
     from reconciler.cli.pause_common import PauseTarget, pause_families
 
     out = Output(output_format, color)
-    desired = doors.read_desired(config, out)
+    desired = read_desired(config, out)
     meant = PauseTarget(desired, state_location(state, config, allow_filesystems), lock_timeout, globs)
-    policies = doors.read_policies(desired, policy_file, out)
+    policies = read_policies(desired, policy_file, out)
     span_s = None if until_resumed else for_s
     asyncio.run(pause_families(meant, for_s=span_s, reason=reason, policies=policies, out=out))

@@ -16,9 +16,10 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from reconciler.cli import doors
-from reconciler.cli.options import NO_FAMILY_HINT, StateFile, StateLocation, matching_families
+from reconciler import factories
+from reconciler.cli.options import NO_FAMILY_HINT, matching_families
 from reconciler.cli.output import Output
+from reconciler.cli.recorded_state import recorded_name, recorded_store
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, ExchangeKind, Family
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
@@ -27,6 +28,7 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.documents.plan import one_or_list
 from reconciler.errors import MmpError, RefusedByPolicyOrReview, UsageError
 from reconciler.render.status import pauses_document, pauses_text
+from reconciler.store.location import StateFile, StateLocation
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
@@ -102,7 +104,7 @@ async def _opened(meant: PauseTarget) -> AsyncIterator[StateBackend]:
     """Open the state. A state that does not exist was never used, and is not created."""
     if _is_missing(meant):
         raise MmpError("state-unused", f"there is no state at {meant.state}", NEVER_USED_HINT)
-    async with doors.open_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
+    async with factories.open_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
         yield state
 
 
@@ -132,10 +134,10 @@ async def _stores(meant: PauseTarget, state: StateBackend, out: Output) -> list[
 
 
 async def _store(one: Desired, state: StateBackend, out: Output) -> AccountStore:
-    found = await doors.recorded_store(state, one)
+    found = await recorded_store(state, one)
     if found is None:
         raise _unused(one, await state.account(one.account, one.environment, ExchangeKind.OKX).names())
-    if (known := await doors.recorded_name(state, one)) is not None:
+    if (known := await recorded_name(state, one)) is not None:
         out.info(
             f"The state has User ID {known.uid} under the name {known.account}, not {one.account} yet."
         )

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import doors
+from reconciler import factories
+from reconciler.cli.dry_run_inputs import load_dry_run_inputs
+from reconciler.cli.exchange_checks import warn_of_clock
+from reconciler.cli.no_policy import no_policy_option, refuse_needless_no_policy, warn_of_missing
 from reconciler.cli.options import (
     NO_FAMILY_HINT,
     Duration,
-    StateLocation,
     config_option,
     exchange_options,
     family_option,
     matching_families,
-    no_policy_option,
     output_option,
+    parse_exchange_address,
     policy_option,
     state_location,
     state_options,
@@ -32,12 +34,16 @@ from reconciler.cli.plan_output import (
     status_of,
     warn_of_first_records,
 )
+from reconciler.cli.read_files import read_desired, read_policies
+from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, PlanConstraints, first_records, with_schedule
 from reconciler.core.policy import unfit
 from reconciler.documents.plan_file import save_plan
 from reconciler.errors import MmpError, UsageError, overall_status
+from reconciler.okx.hints import exchange_error
+from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
@@ -152,7 +158,6 @@ def plan(
       mmp plan --against status.json
     """
     from reconciler import logs
-    from reconciler.controller.account_policy import warn_of_missing
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
@@ -166,18 +171,18 @@ def plan(
     )
     asked = PlanOptions(
         state=state_location(state, config, allow_filesystems),
-        base=doors.base_url(base_url, allow_hosts),
+        base=parse_exchange_address(base_url, allow_hosts),
         live=not no_live,
         globs=globs,
         against=against,
         max_age_s=MAX_AGE_S if max_age is None else max_age,
         given_up=None if no_policy is None else GivenUp(no_policy),
     )
-    desired = doors.read_desired(config, out)
+    desired = read_desired(config, out)
     if out_file is not None and len(desired) != 1:
         raise UsageError("out-one", "--out wants exactly one account", "name one file with -c")
-    policies = doors.read_policies(desired, policy_file, out)
-    doors.refuse_needless_no_policy(no_policy, policy_file, policies)
+    policies = read_policies(desired, policy_file, out)
+    refuse_needless_no_policy(no_policy, policy_file, policies)
     answers = make_plans(desired, asked, policies)
     made = [one for one in answers if isinstance(one, AccountPlan)]
     failed = [one for one in answers if isinstance(one, MmpError)]
@@ -263,10 +268,10 @@ async def _plan_one(
     from reconciler.documents.saved_plan import Origin
 
     clock = SystemClock()
-    client = doors.reading_client(desired, asked.base, clock, timing) if asked.live else None
-    reads = None if client is None else doors.retrying_reads(client, clock)
-    async with doors.open_state_readonly(asked.state, clock) as state:
-        record = await doors.load_dry_run_inputs(state, desired, asked.base, reads, clock)
+    client = factories.reading_client(desired, asked.base, clock, timing) if asked.live else None
+    reads = None if client is None else factories.retrying_reads(client, clock)
+    async with open_recorded_state(asked.state, clock) as state:
+        record = await load_dry_run_inputs(state, desired, asked.base, reads, clock)
     missing = None if policy is not None else record.policy
     refuse_other(missing, asked.given_up)
     if asked.given_up is not None:
@@ -287,16 +292,16 @@ async def _plan_one(
             wall=clock.wall(),
         ),
         observe=logs.observer(
-            desired.account, desired.environment.value, simulator=doors.is_simulator(asked.base)
+            desired.account, desired.environment.value, simulator=asked.base.is_simulator
         ),
     )
     if client is not None:
-        doors.warn_of_clock(client)
+        warn_of_clock(client)
     if isinstance(made, Reply):
-        raise doors.exchange_error("live settings could not be read", made)
+        raise exchange_error("live settings could not be read", made)
     now = clock.now()
     plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
-    origin = Origin(doors.is_simulator(asked.base), record.uid)
+    origin = Origin(asked.base.is_simulator, record.uid)
     context = PlanContext.of(desired, asked.base.host, policy, missing)
     return AccountPlan(plan, context, origin, missing, unfit(first_records(plan.changes), policy))
 

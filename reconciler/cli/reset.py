@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import doors
+from reconciler import factories
+from reconciler.cli.exchange_checks import verify_key_owner, warn_of_clock
 from reconciler.cli.options import (
-    StateLocation,
     config_option,
     exchange_options,
     output_option,
+    parse_exchange_address,
     state_location,
     state_options,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired
+from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.core.model import Desired, Family, LiveRow, parse_family
 from reconciler.core.problems import escape_unprintable
 from reconciler.errors import Exit, MmpError, UsageError
+from reconciler.okx.hints import exchange_error
+from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.core.reply import Reply
     from reconciler.okx.client import OkxTradingClient
+    from reconciler.okx.retrying_reads import RetryingReads
     from reconciler.okx.wire import BaseUrl
-    from reconciler.reads import RetryingReads
 
 
 @click.command()
@@ -75,8 +80,8 @@ def reset(
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     chosen = _family(family)
-    base = doors.base_url(base_url, allow_hosts)
-    desired = _the_one(doors.read_desired(config, out))
+    base = parse_exchange_address(base_url, allow_hosts)
+    desired = _the_one(read_desired(config, out))
     resetting = ResetCommand(
         desired, chosen, base, state_location(state, config, allow_filesystems), out, approved=yes
     )
@@ -123,13 +128,13 @@ class ResetCommand:
         from reconciler.clock import SystemClock
 
         clock = SystemClock()
-        client = doors.trading_client(self.desired, self.base, clock)
-        reads = doors.retrying_reads(client, clock)
-        async with doors.open_state_readonly(self.state, clock) as state:
+        client = factories.trading_client(self.desired, self.base, clock)
+        reads = factories.retrying_reads(client, clock)
+        async with open_recorded_state(self.state, clock) as state:
             account, environment = self.desired.account, self.desired.environment
             store = state.account(account, environment, self.base.kind) if state else None
-            await doors.verify_key_owner(self.desired, self.base, reads, store, writing=True)
-        doors.warn_of_clock(client)
+            await verify_key_owner(self.desired, self.base, reads, store, writing=True)
+        warn_of_clock(client)
         return client, reads
 
     async def _row(self, reads: RetryingReads) -> LiveRow | None:
@@ -138,7 +143,7 @@ class ResetCommand:
 
         read = await reads.retry(lambda: reads.read_family(self.family))
         if isinstance(read, Reply):
-            raise doors.exchange_error("live settings could not be read", read)
+            raise exchange_error("live settings could not be read", read)
         why = unreadable(self.family, read)
         if why is None and self.family not in read.rows and read.nameless:
             why = "it names no family"
@@ -187,11 +192,11 @@ class ResetCommand:
                 f"{self.family} may or may not have been reset: {reply.message or reply.code}",
                 "run it again: it looks first whether the family is still frozen",
             )
-        return doors.exchange_error(f"{self.family} was not reset", reply)
+        return exchange_error(f"{self.family} was not reset", reply)
 
     def _tell(self, outcome: str, text: str) -> None:
         if not self.out.json:
-            simulator = "SIMULATOR " if doors.is_simulator(self.base) else ""
+            simulator = "SIMULATOR " if self.base.is_simulator else ""
             self.out.result(f"{simulator}{text}\n")
             return
         self.out.document(

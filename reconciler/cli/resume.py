@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli import doors
 from reconciler.cli.options import config_option, output_option, state_location, state_options
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired
 
 
 @click.command()
@@ -45,6 +45,6 @@ def resume(
     from reconciler.cli.pause_common import PauseTarget, resume_families
 
     out = Output(output_format, color)
-    desired = doors.read_desired(config, out)
+    desired = read_desired(config, out)
     meant = PauseTarget(desired, state_location(state, config, allow_filesystems), lock_timeout, globs)
     asyncio.run(resume_families(meant, out=out))

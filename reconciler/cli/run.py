@@ -6,20 +6,21 @@ import sys
 
 import click
 
-from reconciler.cli import doors
+from reconciler.cli.no_policy import given_up, no_policy_option, refuse_needless_no_policy
 from reconciler.cli.options import (
     MIN_INTERVAL_S,
     Duration,
+    Webhook,
     config_option,
     exchange_options,
-    no_policy_option,
     output_option,
+    parse_exchange_address,
     policy_option,
     state_location,
     state_options,
 )
 from reconciler.cli.output import Output
-from reconciler.cli.webhook import Webhook
+from reconciler.cli.read_files import print_warnings, read_desired, read_policy_files, read_present
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.notify.target import Target
@@ -133,7 +134,7 @@ def run(
         config=config,
         policy_file=policy_file,
         state=state_location(state, config, allow_filesystems),
-        base=doors.base_url(base_url, allow_hosts),
+        base=parse_exchange_address(base_url, allow_hosts),
         lock_timeout_s=lock_timeout,
         interval_s=interval,
         drift=DriftPolicy(drift),
@@ -141,13 +142,13 @@ def run(
         live=not no_live,
         listen=_listen(listen, listen_names),
         notify=targets,
-        given_up=doors.given_up(no_policy, reason),
+        given_up=given_up(no_policy, reason),
     )
-    read = doors.read_present if missing == "wait" else doors.read_desired
+    read = read_present if missing == "wait" else read_desired
     desired = read(config, out)
-    policies = doors.read_policy_files(desired, policy_file)
-    doors.refuse_needless_no_policy(no_policy, policy_file, policies)
-    doors.print_warnings([reading for reading in policies if reading and reading.policy], out)
+    policies = read_policy_files(desired, policy_file)
+    refuse_needless_no_policy(no_policy, policy_file, policies)
+    print_warnings([reading for reading in policies if reading and reading.policy], out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
     if standing.listen is not None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)

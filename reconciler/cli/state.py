@@ -7,12 +7,9 @@ from contextlib import asynccontextmanager
 
 import click
 
-from reconciler.cli import doors
+from reconciler import factories
 from reconciler.cli.options import (
     Duration,
-    PostgresUrl,
-    StateFile,
-    StateLocation,
     config_option,
     filesystem_option,
     output_option,
@@ -24,6 +21,7 @@ from reconciler.core.state_records import StateCheck
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.ports import StateBackend
 from reconciler.render.status import check_text, paused_document
+from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 
 WRONG_WAY = UsageError(
     "copy-direction",
@@ -141,7 +139,7 @@ def check(
 async def _check(place: StateLocation) -> StateCheck:
     from reconciler.clock import SystemClock
 
-    async with doors.open_state_readonly(place, SystemClock(), verify_rows=False) as state:
+    async with factories.open_state_readonly(place, SystemClock(), verify_rows=False) as state:
         if state is None:
             raise MmpError("state-missing", f"there is no state {place}", "name the state with --state")
         return await state.check()
@@ -184,7 +182,7 @@ async def _both(
 
     clock = SystemClock()
     async with (
-        doors.open_state(database, clock, lock_timeout_s) as target,
-        doors.open_state(file, clock, lock_timeout_s) as source,
+        factories.open_state(database, clock, lock_timeout_s) as target,
+        factories.open_state(file, clock, lock_timeout_s) as source,
     ):
         yield source, target

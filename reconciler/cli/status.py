@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import doors
+from reconciler.cli.no_policy import warn_of_missing
 from reconciler.cli.options import (
-    StateLocation,
     config_option,
     exchange_options,
     output_option,
@@ -19,8 +18,11 @@ from reconciler.cli.options import (
     state_options,
 )
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired, read_policies
+from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
+from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
@@ -54,14 +56,13 @@ def status(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.controller.account_policy import warn_of_missing
     from reconciler.documents.plan import one_or_list
     from reconciler.render.status import status_document, status_text
 
     out = Output(output_format, color)
     place = state_location(state, config, allow_filesystems)
-    desired = doors.read_desired(config, out)
-    policies = doors.read_policies(desired, policy_file, out)
+    desired = read_desired(config, out)
+    policies = read_policies(desired, policy_file, out)
     answers = asyncio.run(_statuses(desired, policies, place))
     statuses = [status for status, _ in answers]
     for missing in dict.fromkeys(missing for _, missing in answers if missing is not None):
@@ -79,7 +80,7 @@ async def _statuses(
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
-    async with doors.open_state_readonly(place, clock) as state:
+    async with open_recorded_state(place, clock) as state:
         under = zip(desired, policies, strict=True)
         return [await _status(one, policy, state, clock) for one, policy in under]
 
@@ -90,7 +91,7 @@ async def _status(
     from reconciler.controller.account_policy import remembered
 
     missing: PolicyRecord | None = None
-    found = await doors.recorded_store(state, desired)
+    found = await recorded_store(state, desired)
     record, simulator = StatusInputs(None, None, {}, None, {}, None), False
     if found is not None:
         store, kind = found

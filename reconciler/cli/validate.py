@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from reconciler.cli import doors
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import accounts_under
 from reconciler.errors import Exit
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_all(
     policies |= {policy.path: policy for policy in found if policy is not None}
     policies = {
         path: with_unmatched(
-            policy, doors.accounts_under(policy, [reading.desired for reading in configs], found, named)
+            policy, accounts_under(policy, [reading.desired for reading in configs], found, named)
         )
         for path, policy in policies.items()
     }

@@ -7,7 +7,6 @@ apply, and nothing is loosened. ``--no-policy`` gives up that policy and no othe
 from __future__ import annotations
 
 from reconciler import logs
-from reconciler.cli.output import Output
 from reconciler.config.policy import recorded_policy
 from reconciler.core.missing_policy import GivenUp, missing_hint, missing_message, missing_problem
 from reconciler.core.policy import Policy, PolicyInForce
@@ -105,8 +104,3 @@ def refuse_other(record: PolicyRecord | None, given_up: GivenUp | None) -> None:
         missing_hint(record),
         path=record.path,
     )
-
-
-def warn_of_missing(record: PolicyRecord, out: Output) -> None:
-    """Warn on stderr that a policy is missing; for commands that only read."""
-    out.error(missing_error(record), warning=True)

@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from reconciler.cli.bugs import internal_error
-from reconciler.cli.options import PostgresUrl, StateLocation
 from reconciler.configured_secrets import configured_secrets
 from reconciler.controller.account_policy import AccountPolicy
 from reconciler.controller.family_claims import FamilyClaims, Owner
@@ -31,7 +29,7 @@ from reconciler.core.replica_assignment import LeaseName, lease_name
 from reconciler.core.reply import Reply
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.core.target import DriftPolicy
-from reconciler.errors import AccountProblem, MmpError, StateUnusable
+from reconciler.errors import AccountProblem, MmpError, StateUnusable, internal_error
 from reconciler.notify.target import Target
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_stable
@@ -39,6 +37,7 @@ from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import StateBackend
 from reconciler.secret import remember
+from reconciler.store.location import PostgresUrl, StateLocation
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.symlinks import WatchPath, resolve, union
 from reconciler.watch.write_completion import ReadConfidence

@@ -27,7 +27,6 @@ from reconciler.controller.reconcile import (
     TimedOut,
     identify,
     reconcile,
-    terminal_action,
 )
 from reconciler.controller.standby import check_account, read_and_compare
 from reconciler.core.events import (
@@ -46,7 +45,7 @@ from reconciler.core.events import (
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
 from reconciler.core.model import AccountInfo, Desired, Family
 from reconciler.core.monitoring.state_timeline import FAILED
-from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass, terminal_action
 from reconciler.core.retry import back_off_s, retry_after_s
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import STATE_FAILURES, AccountProblem, MmpError, StateAccountMismatch, StateLocked

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from reconciler.cli import doors
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, apply_event, initial
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 
@@ -84,7 +83,7 @@ class AccountObservers:
         self._vitals[keeper.name] = initial(
             keeper.desired,
             host=keeper.standing.base.host,
-            simulator=doors.is_simulator(keeper.standing.base),
+            simulator=keeper.standing.base.is_simulator,
             live=keeper.standing.live,
             now=self._clock.now(),
             policy=FileState(policy.path, policy.sha256, self._clock.wall()) if policy else None,

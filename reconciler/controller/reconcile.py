@@ -83,6 +83,7 @@ from reconciler.core.reply import (
     ReplyHandling,
     ReplyVerdict,
     interpret_reply,
+    terminal_action,
 )
 from reconciler.core.retry import (
     NO_TRIES,
@@ -1065,24 +1066,6 @@ class _Pass:
 
 def _odd_rows(read: LiveRead) -> OddRowsSeen:
     return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)
-
-
-def terminal_action(reply: Reply) -> ReplyHandling | None:
-    """Return how a failed question to the exchange stops the writing; None when it is retried."""
-    match reply.reply_class:
-        case ReplyClass.ACCOUNT | ReplyClass.CLOCK:
-            return ReplyHandling.STOP_ACCOUNT
-        case ReplyClass.ENVIRONMENT:
-            return ReplyHandling.STOP_ENVIRONMENT
-        case ReplyClass.OUR_BUG:
-            return ReplyHandling.STOP_BUG
-        case _:
-            return None
-
-
-def is_account_error(reply: Reply) -> bool:
-    """Tell whether a reply is about the account, the key or the environment."""
-    return terminal_action(reply) in (ReplyHandling.STOP_ACCOUNT, ReplyHandling.STOP_ENVIRONMENT)
 
 
 async def _pause_fully(clock: Clock, until: float) -> None:

@@ -17,8 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from reconciler import logs
-from reconciler.cli import doors
+from reconciler import factories, logs
 from reconciler.cli.options import config_paths
 from reconciler.config.load import taken, unreadable_unless_short
 from reconciler.config.policy import PolicyReading, policy_for
@@ -39,6 +38,7 @@ from reconciler.core.retry import back_off_s
 from reconciler.errors import StateUnavailable
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.exchange_clock import ExchangeClock
+from reconciler.okx.hints import hint_for_event
 from reconciler.process_signals import SIGNALS
 from reconciler.watch.config_files import (
     ConfigRead,
@@ -126,7 +126,7 @@ class Supervisor:
         """
         gap, clock = max_gap_s(standing.interval_s), self.stop.clock
         for failures in count():
-            state = doors.open_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
+            state = factories.open_state(standing.state, clock, standing.lock_timeout_s, max_gap_s=gap)
             try:
                 self.state = await stack.enter_async_context(state)
             except StateUnavailable as problem:
@@ -416,8 +416,8 @@ class Supervisor:
         key = "" if keeper is None else keeper.file.path
         if key not in self._observers:
             owner = ("", "") if keeper is None else keeper.owner
-            simulator = doors.is_simulator(self.standing.base)
-            observe = logs.observer(*owner, simulator=simulator, advice=doors.hint_for_event)
+            simulator = self.standing.base.is_simulator
+            observe = logs.observer(*owner, simulator=simulator, advice=hint_for_event)
             self._observers[key] = logs.shielded(observe)
         return self._observers[key]
 

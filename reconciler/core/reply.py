@@ -115,3 +115,21 @@ def interpret_reply(family: Family, sent: Setting, reply: Reply) -> ReplyVerdict
         return verdict
     # OKX wrapped the refusal. It is not documented that Set MMP does so: a read has to show the effect.
     return replace(verdict, status=AttemptStatus.UNKNOWN)
+
+
+def terminal_action(reply: Reply) -> ReplyHandling | None:
+    """Return how a failed question to the exchange stops the writing; None when it is retried."""
+    match reply.reply_class:
+        case ReplyClass.ACCOUNT | ReplyClass.CLOCK:
+            return ReplyHandling.STOP_ACCOUNT
+        case ReplyClass.ENVIRONMENT:
+            return ReplyHandling.STOP_ENVIRONMENT
+        case ReplyClass.OUR_BUG:
+            return ReplyHandling.STOP_BUG
+        case _:
+            return None
+
+
+def is_account_error(reply: Reply) -> bool:
+    """Tell whether a reply is about the account, the key or the environment."""
+    return terminal_action(reply) in (ReplyHandling.STOP_ACCOUNT, ReplyHandling.STOP_ENVIRONMENT)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reconciler import logs
-from reconciler.cli import doors
 from reconciler.controller.account_worker import AccountWorker
 from reconciler.core.events import Event
 from reconciler.core.monitoring.runtime import AccountRuntime
@@ -17,6 +16,7 @@ from reconciler.core.replica_assignment import LeaseName
 from reconciler.notify.account_notifier import TRIGGERS, AccountNotifier, FileNotifier, PolicyDeduper
 from reconciler.notify.target import Target
 from reconciler.notify.webhook_sender import WebhookSender
+from reconciler.okx.hints import hint_for
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import Clock
 from reconciler.web.latest_state import ReplicaStatus
@@ -31,7 +31,7 @@ class WebhookObserver:
         self._tellers: dict[str, AccountNotifier] = {}
         self._policies = PolicyDeduper()
         self._unkept = NONE
-        self._files = FileNotifier(self._notifier.post, host=base.host, simulator=doors.is_simulator(base))
+        self._files = FileNotifier(self._notifier.post, host=base.host, simulator=base.is_simulator)
         for target in targets:
             logs.log("info", "notifying", to=target.shown)
 
@@ -48,7 +48,7 @@ class WebhookObserver:
         del vitals  # as it begins there is nothing to tell
         interval_s = keeper.standing.interval_s
         self._tellers[keeper.name] = AccountNotifier(
-            self._notifier.post, doors.hint_for, interval_s=interval_s, policies=self._policies
+            self._notifier.post, hint_for, interval_s=interval_s, policies=self._policies
         )
 
     def drop(self, keeper: AccountWorker) -> None:

@@ -50,6 +50,11 @@ class BaseUrl:
     host: str
     kind: ExchangeKind
 
+    @property
+    def is_simulator(self) -> bool:
+        """Whether the simulated exchange answers there."""
+        return self.kind is ExchangeKind.SIMULATOR
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

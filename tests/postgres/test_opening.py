@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reconciler.cli import doors
+from reconciler import factories
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import Reservation
@@ -463,8 +463,8 @@ def test_the_library_writes_nothing_by_itself_between_the_lines_of_the_log() -> 
     library = logging.getLogger("psycopg")
     for known in list(library.handlers):
         library.removeHandler(known)
-    doors.postgres()
-    doors.postgres()
+    factories.postgres()
+    factories.postgres()
     assert [type(one) for one in library.handlers] == [logging.NullHandler]
 
 

@@ -15,7 +15,6 @@ from typing import Any, cast
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.cli import doors
 from reconciler.controller.account_worker import AccountWorker
 from reconciler.core.events import Event, LeaseTaken, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.model import ExchangeKind, LiveRow
@@ -27,6 +26,7 @@ from reconciler.notify.account_notifier import AccountNotifier, PolicyDeduper
 from reconciler.notify.observer import WebhookObserver
 from reconciler.notify.target import parse_target
 from reconciler.notify.webhook_sender import WebhookSender
+from reconciler.okx.hints import hint_for
 from reconciler.okx.wire import BaseUrl
 from reconciler.schema_files import load_schema
 from tests.contract.stores import ScriptedClock
@@ -51,7 +51,7 @@ class Listener:
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
         self._teller = AccountNotifier(
-            post or self._take, doors.hint_for, interval_s=here.interval_s, policies=PolicyDeduper()
+            post or self._take, hint_for, interval_s=here.interval_s, policies=PolicyDeduper()
         )
         here.listeners.append(self.hear)
 
@@ -286,7 +286,7 @@ class Many:
 
     def one_more(self, *begins_with: Event, path: str = POLICY) -> None:
         """Take one more account, which hears what is wrong with its policy as it begins."""
-        teller = AccountNotifier(self._post, doors.hint_for, interval_s=30.0, policies=self._policies)
+        teller = AccountNotifier(self._post, hint_for, interval_s=30.0, policies=self._policies)
         self._under[path].append((teller, fresh(account=f"desk-{self._number}")))
         self._number += 1
         for event in begins_with:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.options import PostgresUrl, StateFile
 from reconciler.clock import SystemClock
 from reconciler.config.policy import read_policy
 from reconciler.controller.account_policy import AccountPolicy
@@ -24,6 +23,7 @@ from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
+from reconciler.store.location import PostgresUrl, StateFile
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
@@ -99,7 +99,7 @@ def run(monkeypatch: pytest.MonkeyPatch, account: Account) -> Account:
             account.live()
 
     monkeypatch.setattr(account.keeper, "_loop", Loop)
-    monkeypatch.setattr(account.stop, "asked", lambda: not account.lives)
+    monkeypatch.setattr(account.stop, "requested", lambda: not account.lives)
     asyncio.run(account.keeper.run())
     return account
 

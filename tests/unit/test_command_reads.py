@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.core.model import AccountInfo, Family, LiveRead
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.reads import RetryingReads
+from reconciler.okx.retrying_reads import RetryingReads
 from tests.unit.builders import BTC
 
 BUSY = Reply(ReplyClass.BUSY, "50013", "overloaded")

@@ -13,7 +13,6 @@ import pytest
 import structlog
 
 from reconciler import logs
-from reconciler.cli import doors
 from reconciler.core.events import (
     READING_LIVE,
     Adopted,
@@ -63,6 +62,7 @@ from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.state_records import LockHolder
+from reconciler.okx.hints import hint_for_event
 from reconciler.render.glossary import READ_AGAIN
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
@@ -453,7 +453,7 @@ def fresh() -> Iterator[None]:
 def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.StringIO) -> None:
     refused = Reply(ReplyClass.ACCOUNT, "50105", "no")
     accepted = Reply(ReplyClass.ACCEPTED, "0")
-    observe = logs.observer("main", "live", simulator=False, advice=doors.hint_for_event)
+    observe = logs.observer("main", "live", simulator=False, advice=hint_for_event)
     observe(ExchangeFailed("asking whose key this is", refused, NOW))
     observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1, Reason.CHANGED))
     observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1, Reason.CHANGED))
@@ -466,7 +466,7 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
 
 def test_of_a_question_nobody_is_told_that_it_counts_as_sent(lines: io.StringIO) -> None:
     ambiguous = Reply(ReplyClass.AMBIGUOUS, "50026", "no")
-    observe = logs.observer("main", "live", simulator=False, advice=doors.hint_for_event)
+    observe = logs.observer("main", "live", simulator=False, advice=hint_for_event)
     observe(ExchangeFailed(READING_LIVE, ambiguous, NOW))
     observe(RequestSettled(1, BTC, A, AttemptStatus.UNKNOWN, ambiguous, 0.1, Reason.CHANGED))
     read, request = parsed(lines)

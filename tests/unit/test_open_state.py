@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import logs
-from reconciler.cli import doors
-from reconciler.cli.options import PostgresUrl, StateFile, StateLocation, state_location
+from reconciler import factories, logs
+from reconciler.cli.options import state_location
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.errors import (
     AccountProblem,
@@ -25,6 +24,7 @@ from reconciler.errors import (
 )
 from reconciler.ports import StateBackend
 from reconciler.store import mounts, registry
+from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 from tests.contract.stores import ScriptedClock
 
 URL = "postgresql://desk:hunter2@db.internal/mmp"
@@ -105,12 +105,12 @@ def test_any_other_address_is_a_usage_error_that_repeats_no_password(state: str)
 
 
 async def opened(place: StateLocation) -> None:
-    async with doors.open_state(place, ScriptedClock(), 1.0):
+    async with factories.open_state(place, ScriptedClock(), 1.0):
         pass
 
 
 async def existing(place: StateLocation) -> bool:
-    async with doors.open_state_readonly(place, ScriptedClock()) as state:
+    async with factories.open_state_readonly(place, ScriptedClock()) as state:
         return state is not None
 
 
@@ -131,11 +131,11 @@ def test_postgresql_names_the_extra_it_takes_and_never_the_password(
 
 
 def test_another_module_that_is_missing_is_a_bug_and_not_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    doors.postgres()
+    factories.postgres()
     monkeypatch.delattr("reconciler.store.postgres.state")
     monkeypatch.setitem(sys.modules, "reconciler.store.postgres.state", None)
     with pytest.raises(ModuleNotFoundError):
-        doors.postgres()
+        factories.postgres()
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
 
     async def story() -> None:
         first, second = (
-            doors.open_state(StateFile(tmp_path / name), ScriptedClock(), 0.0) for name in "ab"
+            factories.open_state(StateFile(tmp_path / name), ScriptedClock(), 0.0) for name in "ab"
         )
         async with second as other:
             async with first as state:
@@ -237,8 +237,8 @@ def test_a_door_closes_the_state_whatever_happens(tmp_path: Path) -> None:
             raise ZeroDivisionError
 
     for door in (
-        doors.open_state(path, ScriptedClock(), 0.0),
-        doors.open_state_readonly(path, ScriptedClock()),
+        factories.open_state(path, ScriptedClock(), 0.0),
+        factories.open_state_readonly(path, ScriptedClock()),
     ):
         with pytest.raises(ZeroDivisionError):
             asyncio.run(fail(door))

@@ -1,0 +1,81 @@
+"""The flag ``--no-policy``, and the warning about a policy whose file is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.output import Output
+from reconciler.core.missing_policy import GivenUp, parse_sha256
+from reconciler.core.problems import has_visible_text
+from reconciler.core.state_records import PolicyRecord
+from reconciler.errors import UsageError
+
+if TYPE_CHECKING:
+    from reconciler.config.policy import PolicyReading
+    from reconciler.core.policy import Policy
+
+
+class PolicyHash(click.ParamType[str]):
+    """The sha256 of a policy, or its first digits."""
+
+    name = "SHA256"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return lower-case hex digits, or fail as a usage error."""
+        try:
+            return parse_sha256(str(value))
+        except ValueError as wrong:
+            self.fail(f"{value!r} does not name a policy by its sha256: {wrong}", param, ctx)
+
+
+no_policy_option = click.option(
+    "--no-policy",
+    "no_policy",
+    type=PolicyHash(),
+    metavar="SHA256",
+    help="Give up the policy on record whose file is missing: its hash, at least 12 digits.",
+)
+
+
+def given_up(no_policy: str | None, reason: str | None) -> GivenUp | None:
+    """Return the policy that ``--no-policy`` names, with the reason. Raises UsageError without one."""
+    if no_policy is None:
+        return None
+    if reason is None or not has_visible_text(reason):
+        raise UsageError(
+            "no-reason",
+            "--no-policy needs a reason",
+            'add --reason "…" with text that people can read; it is recorded in the history',
+        )
+    return GivenUp(no_policy, reason)
+
+
+def refuse_needless_no_policy(
+    no_policy: str | None, named: str | None, found: Sequence[Policy | PolicyReading | None]
+) -> None:
+    """Raise UsageError where ``--no-policy`` is given and there is a policy file, or one is named."""
+    if no_policy is None:
+        return
+    if named is not None:
+        raise UsageError(
+            "no-policy-named",
+            f"--no-policy is for a policy file that is missing, and --policy (or MMP_POLICY) names {named}",
+            "give one of the two",
+        )
+    for reading in found:
+        if reading is not None:
+            raise UsageError(
+                "no-policy-found",
+                f"--no-policy is for a policy file that is missing, and {reading.path} was found",
+                "leave out --no-policy, or remove the file first",
+            )
+
+
+def warn_of_missing(record: PolicyRecord, out: Output) -> None:
+    """Warn on stderr that a policy is missing; for commands that only read."""
+    from reconciler.controller.account_policy import missing_error  # late: it imports the log
+
+    out.error(missing_error(record), warning=True)

@@ -1,0 +1,136 @@
+"""Read the settings and policy files that the command line names; any problem in them ends the command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.options import config_paths
+from reconciler.cli.output import Output
+from reconciler.core.model import Desired
+from reconciler.errors import Exit
+
+if TYPE_CHECKING:
+    from reconciler.config.policy import PolicyReading
+    from reconciler.config.settings import Reading
+    from reconciler.core.policy import Policy
+    from reconciler.render.problems import Excerptable
+    from reconciler.watch.config_files import WatchedPolicy
+
+
+def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
+    """Read all configs; on any error tell every problem and exit 4, warnings only go to stderr."""
+    from reconciler.config.load import load_configs
+
+    return _all_good(load_configs(config_paths(tuple(config))), out)
+
+
+def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
+    """Read the configs that are there, as ``read_desired`` does; those that are missing may come yet."""
+    from reconciler.config.load import is_absent, load_configs
+
+    readings = load_configs(config_paths(tuple(config)))
+    return _all_good([reading for reading in readings if not is_absent(reading)], out)
+
+
+def _all_good(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
+    if any(reading.desired is None for reading in readings):
+        print_problems(readings, out)
+        raise click.exceptions.Exit(Exit.INVALID)
+    print_warnings(readings, out)
+    return tuple(reading.desired for reading in readings if reading.desired is not None)
+
+
+def read_policies(desired: Sequence[Desired], named: str | None, out: Output) -> tuple[Policy | None, ...]:
+    """Read each account's policy: the one named, else the one beside its config, else None.
+
+    On any error every problem of every policy is told and the status is 4.
+    """
+    return tuple(reading.policy if reading else None for reading in _valid_policies(desired, named, out))
+
+
+def watched_policies(
+    desired: Sequence[Desired], named: str | None, out: Output
+) -> tuple[WatchedPolicy, ...]:
+    """Read each account's policy as ``read_policies`` does, to be read again later."""
+    from reconciler.watch.config_files import WatchedPolicy
+
+    found = _valid_policies(desired, named, out)
+    return tuple(WatchedPolicy(each, one.path, named) for one, each in zip(desired, found, strict=True))
+
+
+def _valid_policies(
+    desired: Sequence[Desired], named: str | None, out: Output
+) -> tuple[PolicyReading | None, ...]:
+    from reconciler.config.policy_check import with_unmatched
+
+    found = read_policy_files(desired, named)
+    readings = [
+        with_unmatched(reading, accounts_under(reading, desired, found, named))
+        for reading in {each.path: each for each in found if each is not None}.values()
+    ]
+    if any(reading.policy is None for reading in readings):
+        print_problems(readings, out)
+        raise click.exceptions.Exit(Exit.INVALID)
+    print_warnings(readings, out)
+    return found
+
+
+def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[PolicyReading | None, ...]:
+    """Read each account's policy, valid or not: the one named, else the one beside its config, or None."""
+    from reconciler.config.policy import policy_for
+
+    return tuple(policy_for(one.path, named) for one in desired)
+
+
+def accounts_under(
+    policy: PolicyReading,
+    desired: Sequence[Desired | None],
+    policies: Sequence[PolicyReading | None],
+    named: str | None,
+) -> tuple[Desired, ...]:
+    """Return the accounts that ``policy`` applies to; ``policies`` are those of ``desired``, one each.
+
+    One that lies beside configs applies to every config of its folder, also to those that were not named.
+    None where a config that it applies to is invalid: which families that has is not known.
+    """
+    from reconciler.config.load import load_configs
+
+    under = [
+        one
+        for one, its in zip(desired, policies, strict=True)
+        if its is not None and its.path == policy.path
+    ]
+    if policy.policy is None or not policy.policy.families:
+        return ()
+    if named is None:
+        folder = os.path.join(os.path.dirname(policy.path), "")
+        under += [reading.desired for reading in load_configs((folder or os.curdir,))]
+    known = {(one.account, one.environment): one for one in under if one is not None}
+    return () if None in under else tuple(known.values())
+
+
+def print_problems(readings: Sequence[Excerptable], out: Output) -> None:
+    """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
+    import sys
+
+    from reconciler.render.problems import problems_document, problems_text
+
+    problems = [problem for reading in readings for problem in reading.problems]
+    if out.json:
+        out.document(problems_document(problems))
+    elif out.style.json_lines:
+        for problem in problems:
+            out.problem(problem)
+    else:
+        out.info(problems_text(readings, paint=out.paint(sys.stderr)).rstrip("\n"))
+
+
+def print_warnings(readings: Sequence[Excerptable], out: Output) -> None:
+    """Write warnings to stderr, one line each."""
+    for reading in readings:
+        for problem in reading.problems:
+            out.problem(problem)

@@ -1,0 +1,185 @@
+"""Opens the state and builds the clients of the exchange, and decides nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from reconciler.core.model import Desired
+from reconciler.core.monitoring.state_timeline import MAX_GAP_S
+from reconciler.core.reply import Reply
+from reconciler.errors import UsageError
+from reconciler.store.location import PostgresUrl, StateFile, StateLocation
+
+if TYPE_CHECKING:
+    from reconciler.okx.client import OkxClient, OkxTradingClient
+    from reconciler.okx.exchange_clock import ExchangeClock
+    from reconciler.okx.retrying_reads import RetryingReads
+    from reconciler.okx.wire import BaseUrl
+    from reconciler.ports import Clock, Exchange, StateBackend
+    from reconciler.store.registry import StateRegistry
+
+NO_POSTGRES = UsageError(
+    "no-postgres",
+    "this installation cannot keep a state in PostgreSQL",
+    "install mmp-reconciler[postgres]",
+)
+"""What is told of a ``postgresql://`` address where the extra that it takes is missing."""
+
+
+def reading_client(
+    desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None = None
+) -> OkxClient:
+    """Return a client that cannot send Set MMP, for a dry run; clients of one verb share ``timing``."""
+    from reconciler.okx.client import OkxClient
+    from reconciler.okx.credentials import load_credentials
+
+    credentials = load_credentials(desired.credentials_prefix, os.environ)
+    return OkxClient(base, desired.environment, credentials, clock, timing=timing)
+
+
+def trading_client(
+    desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None = None
+) -> OkxTradingClient:
+    """Return a client that can send Set MMP; clients of one verb share ``timing``."""
+    from reconciler.okx.client import OkxTradingClient
+    from reconciler.okx.credentials import load_credentials
+
+    credentials = load_credentials(desired.credentials_prefix, os.environ)
+    return OkxTradingClient(base, desired.environment, credentials, clock, timing=timing)
+
+
+def retrying_reads(exchange: Exchange, clock: Clock, *, timeout_s: float | None = None) -> RetryingReads:
+    """Return the reads of ``exchange``, each repeated for a while when it fails, with a log line each.
+
+    No try begins more than ``timeout_s`` from now; None: each read is repeated for about 30 s.
+    """
+    from reconciler.okx.retrying_reads import RetryingReads
+
+    return RetryingReads(exchange, clock, on_retry=_log_retry, timeout_s=timeout_s)
+
+
+def _log_retry(reply: Reply) -> None:
+    from reconciler import logs
+
+    code = {"code": reply.code} if reply.code.isdigit() else {}
+    logs.log("warning", "read failed, trying again", reason=reply.message or reply.code, **code)
+
+
+@asynccontextmanager
+async def open_state(
+    place: StateLocation, clock: Clock, lock_timeout_s: float, *, max_gap_s: float = MAX_GAP_S
+) -> AsyncIterator[StateBackend]:
+    """Open the state for writing, bringing it into being when there is none; closed in the end.
+
+    ``max_gap_s``: how far apart two looks of one watch may be (``run``).
+    """
+    state = await _open_state(place, clock, lock_timeout_s, max_gap_s)
+    try:
+        yield state
+    finally:
+        await state.close()
+
+
+@asynccontextmanager
+async def open_state_readonly(
+    place: StateLocation, clock: Clock, *, verify_rows: bool = True
+) -> AsyncIterator[StateBackend | None]:
+    """Open the state for reading only; None when there is none.
+
+    ``verify_rows=False`` also opens a state with damaged rows, for the check that reports them.
+    """
+    state = await _open_existing(place, clock, verify_rows=verify_rows)
+    try:
+        yield state
+    finally:
+        if state is not None:
+            await state.close()
+
+
+async def _open_state(
+    place: StateLocation, clock: Clock, lock_timeout_s: float, max_gap_s: float
+) -> StateBackend:
+    from reconciler.clock import boot_identity
+
+    boot = boot_identity()
+    registry = _state_registry(clock, boot)
+    match place:
+        case StateFile(path, allow_filesystems):
+            from reconciler.store.sqlite import open_waiting
+
+            return await open_waiting(
+                str(path),
+                allow_filesystems=allow_filesystems,
+                clock=clock,
+                boot=boot,
+                lock_timeout_s=lock_timeout_s,
+                max_gap_s=max_gap_s,
+                registry=registry,
+            )
+        case PostgresUrl(text):
+            engine = postgres()
+            state: StateBackend = await engine.open_state(
+                text,
+                clock=clock,
+                boot=boot,
+                lock_timeout_s=lock_timeout_s,
+                max_gap_s=max_gap_s,
+                registry=registry,
+            )
+            return state
+
+
+def _state_registry(clock: Clock, boot: str) -> StateRegistry:
+    """Return the registry of the states that this user writes with on this machine."""
+    from reconciler import logs
+    from reconciler.store.registry import StateRegistry, runtime_folder
+
+    folder = runtime_folder(os.geteuid(), os.environ)
+    return StateRegistry(folder, clock, boot, lambda text: logs.log("warning", text))
+
+
+async def _open_existing(place: StateLocation, clock: Clock, *, verify_rows: bool) -> StateBackend | None:
+    from reconciler.clock import boot_identity
+
+    boot = boot_identity()
+    match place:
+        case StateFile(path, allow_filesystems):
+            from reconciler.store.sqlite import open_existing as open_sqlite
+
+            return open_sqlite(
+                str(path),
+                clock=clock,
+                boot=boot,
+                allow_filesystems=allow_filesystems,
+                verify_rows=verify_rows,
+            )
+        case PostgresUrl(text):
+            state: StateBackend | None = await postgres().open_existing(text, clock=clock, boot=boot)
+            return state
+
+
+async def check_state_writable(text: str) -> None:
+    """Raise MmpError unless a state could be kept at this address; what is tried is undone."""
+    postgres()
+    from reconciler.store.postgres import write_check
+
+    await write_check.refuse_unwritable(text)
+
+
+def postgres() -> ModuleType:
+    """Return the PostgreSQL engine; raises UsageError where the extra that it takes is not installed."""
+    try:
+        from reconciler.store.postgres import state
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("psycopg", "psycopg_binary"):
+            raise
+        raise NO_POSTGRES from None
+    from reconciler import logs
+
+    # Of a statement that could not be cancelled it would say so on stderr, in words of its own.
+    logs.silence_logger("psycopg")
+    return state

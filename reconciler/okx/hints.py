@@ -1,0 +1,44 @@
+"""Errors and hints about replies of the exchange, for people."""
+
+from __future__ import annotations
+
+from reconciler.core.events import ExchangeFailed, RequestSettled
+from reconciler.core.reply import STOPPING, Reply, ReplyClass, is_account_error
+from reconciler.errors import AccountProblem, MmpError
+from reconciler.okx.codes import lookup
+
+RUN_AGAIN = "run it again in a while"
+"""The hint when a command ends because the exchange did not answer for a while."""
+
+
+def exchange_error(what: str, reply: Reply) -> MmpError:
+    """Return the failure of a read that is not repeated any more, with what to do about it."""
+    kind = AccountProblem if is_account_error(reply) else MmpError
+    if not reply.code.isdigit():
+        return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
+    known = lookup(reply.code)
+    said = f' ("{reply.message}")' if reply.message else ""
+    # The table's advice on the other classes is for run: that the program tries it again.
+    hint = known.advice if reply.reply_class in STOPPING else RUN_AGAIN
+    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", hint)
+
+
+def hint_for(reply: Reply) -> str:
+    """Return what to do about a refusal of OKX's; "" for acceptances and for what is not OKX's code."""
+    if not reply.code.isdigit() or reply.reply_class is ReplyClass.ACCEPTED:
+        return ""
+    return lookup(reply.code).advice
+
+
+def hint_for_event(event: ExchangeFailed | RequestSettled) -> str:
+    """Return what to do about a failure, as ``advice``; a question that was refused had no effect."""
+    told, asked = hint_for(event.reply), isinstance(event, ExchangeFailed)
+    return lookup(event.reply.code).advice_on_reads if told and asked else told
+
+
+def timed_out(trouble: Reply | None) -> MmpError:
+    """Return the failure of an apply that gave up, with the last trouble it had."""
+    last = f"; the last trouble was: {trouble.message or trouble.code}" if trouble else ""
+    return MmpError(
+        "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
+    )
