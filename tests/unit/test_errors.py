@@ -16,11 +16,11 @@ STATUS = {
     "AccountProblem": 8,
     "StateLocked": 7,
     "PlanStale": 5,
-    "Refused": 3,
+    "RefusedByPolicyOrReview": 3,
     "StateUnusable": 1,
     "StateUnavailable": 1,
     "StateAccessDenied": 1,
-    "StateForeign": 8,
+    "StateAccountMismatch": 8,
 }
 
 WINS = [64, 4, 8, 7, 5, 3, 1, 9, 2, 0]

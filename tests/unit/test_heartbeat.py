@@ -84,7 +84,7 @@ def quiet(**changes: Any) -> World:
 
 
 EXCHANGE = ("read_live", "open")
-STORE = ("grounds", "record_live", "reserve", "settle")
+STORE = ("recorded_inputs", "record_live", "reserve", "settle")
 
 
 @pytest.mark.parametrize("where", [*EXCHANGE, *STORE, "send"])

@@ -784,7 +784,7 @@ def test_the_first_changes_after_a_quiet_time_are_applied_at_once() -> None:
     assert BURST_PASSES >= 2
 
 
-@pytest.mark.parametrize("step", ["identify", "grounds", "reserve", "settle"])
+@pytest.mark.parametrize("step", ["identify", "recorded_inputs", "reserve", "settle"])
 def test_a_state_that_is_away_is_waited_for_with_back_off(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
