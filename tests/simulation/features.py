@@ -296,6 +296,29 @@ def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
     )
 
 
+def _tables_made_anew(rng: Random, scenario: Scenario) -> Scenario:
+    """Return a scenario in which no process begins afterwards: nothing tells it of the requests."""
+    families = ALL_FAMILIES[: rng.choice((2, 3, 4))]
+    accounts = rng.choice((1, 2))
+    roles = (Role.RUN,) * rng.choice((2, 2, 3))
+    scenario = replace(
+        _quiet(scenario),
+        families=families,
+        accounts=accounts,
+        roles=roles,
+        places=tuple(rng.randrange(scenario.hosts) for _ in roles) if scenario.places else (),
+        versions=((0.0, dict.fromkeys(families, SETTINGS[0])),),
+        assume_idle=True,
+        earlier_arrivals=False,
+        live=True,
+        guarded=False,
+        drift=DriftPolicy.HEAL,
+        interval_s=5.0,
+    )
+    begin = dict.fromkeys(families, SETTINGS[1])
+    return _with(scenario, begin=begin, tables_made_anew_after_s=rng.uniform(0.0, 0.5))
+
+
 _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.LASTING_FATE: _lasting_fate,
     Feature.ODD_REPLIES: _odd_replies,
@@ -312,4 +335,5 @@ _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.CANCELLATION: _cancellation,
     Feature.FILE_TROUBLE: _file_trouble,
     Feature.DRIFT_IN_DOUBT: _drift_in_doubt,
+    Feature.TABLES_MADE_ANEW: _tables_made_anew,
 }

@@ -20,6 +20,7 @@ from reconciler.core import reply as reply_rules
 from reconciler.core.accepted_settings import may_be_live
 from reconciler.core.change_direction import Direction, direction, is_protective
 from reconciler.core.evidence import Reads
+from reconciler.core.failover_loss import SeenTable
 from reconciler.core.model import Family, Known, LiveRead, RateBudget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, PlanConstraints
@@ -1260,6 +1261,12 @@ MUTANTS = (
     _of_postgres("pass lock instead of row lock", Patch(state, "_LOCKED_HISTORY", state._HISTORY)),
     _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
+    Mutant(
+        "other tables have every request of a User ID that was not seen",
+        (Patch(SeenTable, "may_lack_requests", lambda *_: False),),
+        WorldKind.POSTGRES,
+        feature=Feature.TABLES_MADE_ANEW,
+    ),
     _of_postgres("one request lost at the most", Patch(row_mapping, "lost_attempts", _one_lost)),
     _of_postgres(
         "a loss leaves no doubt", Patch(row_mapping, "lost_attempts", _doubts_not_lost), first_seed=320

@@ -62,6 +62,7 @@ class SimulatedState(PostgresState):
             clock=process.clock,
             boot=boot,
             lock_timeout_s=lock_timeout_s,
+            table=server.table,
         )
         self.leases = SimulatedLeases(process, self.connections)
         self.locks = self.leases

@@ -123,6 +123,7 @@ class Server:
         self._rate = rate
         self.offset_s = offset_s
         self.timeline = 1
+        self.table = 1  # which of the tables of this name it is
         self.is_up = True
         self.commits = 0
         self.on_theft: Callable[[str, str], None] = lambda before, now: None
@@ -135,8 +136,7 @@ class Server:
         self._holders: dict[Lockable, list[Work]] = {}
         self._current: Work | None = None
         self.rows = Rows.in_memory()
-        self.rows.deserialize(_empty())
-        self.rows.execute("INSERT INTO version VALUES (1, ?)", (self.history,))
+        self._make_tables(self.rows)
 
     # -- what it says of itself ------------------------------------------------------------------
 
@@ -321,14 +321,30 @@ class Server:
 
     def promote(self, image: Image, *, skip: int, offset_s: float) -> None:
         """Go on from what a standby had, on a timeline and by a clock of its own."""
+        self._replace_rows(image, skip)
+        self.timeline += 1
+        self.offset_s = offset_s
+
+    def make_tables_anew(self) -> None:
+        """Drop all tables and make them again, in one moment."""
+        rows = sqlite3.connect(":memory:", isolation_level=None)
+        self._make_tables(rows)
+        self._replace_rows(Image(rows, {}, {}), 0)
+        self.table += 1
+        self.come_up()
+
+    def _make_tables(self, rows: sqlite3.Connection) -> None:
+        rows.deserialize(_empty())
+        rows.execute("INSERT INTO version VALUES (1, ?)", (self.history,))
+
+    def _replace_rows(self, image: Image, skip: int) -> None:
+        """End all transactions, take none, and have other rows."""
         self.go_down()
         image.rows.backup(self.committed())
         image.rows.close()
         self.rows.forget()
         self._sequences = {name: value + skip for name, value in image.sequences.items()}
         self.takers = dict(image.takers)
-        self.timeline += 1
-        self.offset_s = offset_s
 
     # -- rows ------------------------------------------------------------------------------------
 
@@ -363,7 +379,7 @@ class Server:
         if statement.holders is None:
             return values
         rest = iter(values)
-        said = {"now": self.clock(), "history": self.history}
+        said = {"now": self.clock(), "history": self.history, "table": self.table}
         return [said[holder] if holder in said else next(rest) for holder in statement.holders]
 
 
@@ -445,7 +461,7 @@ _NAMED = re.compile(r"system_identifier::text \|\| '/' \|\| left\(pg_walfile_nam
 
 _WORDS: tuple[tuple[str, str], ...] = (
     (_NAMED.pattern, "<history>"),
-    (r"budgets\.tableoid::bigint", "1"),
+    (r"budgets\.tableoid::bigint", "<table>"),
     (r"\(SELECT max\(usable_from\) FROM mmp\.version\)", "1"),
     (r"clock_timestamp\(\)", "<now>"),
     (r"make_interval\(secs => (%s|[\d.]+)\)", r"\1"),
@@ -456,12 +472,15 @@ _WORDS: tuple[tuple[str, str], ...] = (
 )
 
 
+_HOLDERS = "%s|<history>|<now>|<table>"
+
+
 def _dialect(query: str) -> tuple[str, tuple[str, ...] | None]:
     """Return a statement in SQLite's words; and what each holder stands for, None for just the values."""
     for pattern, instead in _WORDS:
         query = re.sub(pattern, instead, query)
-    holders = tuple(holder.strip("<>") for holder in re.findall(r"%s|<history>|<now>", query))
-    text = re.sub(r"%s|<history>|<now>", "?", query).strip()
+    holders = tuple(holder.strip("<>") for holder in re.findall(_HOLDERS, query))
+    text = re.sub(_HOLDERS, "?", query).strip()
     return text, None if set(holders) <= {"%s"} else holders
 
 

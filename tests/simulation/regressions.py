@@ -36,6 +36,13 @@ REGRESSIONS = (
         kind=WorldKind.POSTGRES,
     ),
     Regression(
+        story="the tables were made anew, and a process that had not used the User ID yet sent at once",
+        seed=13,
+        mutant="other tables have every request of a User ID that was not seen",
+        kind=WorldKind.POSTGRES,
+        feature=Feature.TABLES_MADE_ANEW,
+    ),
+    Regression(
         story="the server's clock was set back an hour, and a dead holder's lock lasted for it",
         seed=19,
         mutant="locks of the far future kept",

@@ -121,10 +121,12 @@ class Feature(StrEnum):
     """The state file is busy, its disk full, or a write or a COMMIT fails; of SQLite worlds only."""
     DRIFT_IN_DOUBT = "drift-in-doubt"
     """Many requests are not answered, and live is changed from outside meanwhile."""
+    TABLES_MADE_ANEW = "tables-made-anew"
+    """The schema is dropped and made anew while processes run; in PostgreSQL worlds only."""
 
 
-HUNTED_ONLY = {Feature.DRIFT_IN_DOUBT}
-"""Features that no seed draws by itself, since usual troubles have them too: only hunts ask for them."""
+HUNTED_ONLY = {Feature.DRIFT_IN_DOUBT, Feature.TABLES_MADE_ANEW}
+"""Features that no seed draws by itself: only hunts ask for them."""
 
 FEATURES: set[Feature] = set(Feature)
 """Those that may be drawn; without them every seed is the history it was before there were any."""
@@ -275,6 +277,8 @@ class Extras:
     observer_raises: float = 0.0
     cancel_chance: float = 0.0
     file: FileTroubles | None = None
+    tables_made_anew_after_s: float | None = None
+    """How long after the last process opened the state its tables are made anew; None: never."""
 
 
 NO_EXTRAS = Extras()

@@ -175,6 +175,9 @@ class PostgresKeeping:
         state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
         account = state.account(process.stored_as, Environment.LIVE, ExchangeKind.SIMULATOR)
         self._states[process.name] = state
+        after_s = self._world.scenario.extras.tables_made_anew_after_s
+        if after_s is not None and len(self._states) == len(self._world.scenario.roles):
+            self._world.scheduler.after(after_s, self._make_tables_anew)
         return state, CommitWatchedStore(process, account, state.connections)
 
     def observer(self, account: str) -> AccountStore:
@@ -221,15 +224,24 @@ class PostgresKeeping:
         self._world.scheduler.at(when, self._fail_over, image, record, down_s, offset_s)
 
     def _fail_over(self, image: Image, record: Recollection, down_s: float, offset_s: float) -> None:
-        world = self._world
-        skip = world.rng.choice((0, SEQUENCES_SKIP))
+        skip = self._world.rng.choice((0, SEQUENCES_SKIP))
         self.server.promote(image, skip=skip, offset_s=offset_s)
+        self._fell_back(record)
+        self._world.trace(None, "failover to timeline %d", self.server.timeline)
+        self._come_up_in(down_s)
+
+    def _make_tables_anew(self) -> None:
+        self.server.make_tables_anew()
+        self._fell_back(Recollection({}, {}))
+        self._world.trace(None, "the tables are made anew")
+
+    def _fell_back(self, record: Recollection) -> None:
+        """Note that the state is what it was earlier."""
+        world = self._world
         world.truth.fall_back(record)
         world.history_lost_at = world.scheduler.now
         world.news += 1
         world.pauses_fell_back()
-        world.trace(None, "failover to timeline %d", self.server.timeline)
-        self._come_up_in(down_s)
 
     def _restart(self, down_s: float) -> None:
         self._world.trace(None, "the server restarts")
