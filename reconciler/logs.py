@@ -291,7 +291,7 @@ def told(event: Event) -> LogLine | None:
         case HealBreakerTripped(family, setting, heals):
             values = {"family": family, "setting": format_setting(setting), "heals": heals}
             hint = f"find out who changes it, then: mmp resume --family {family}"
-            return "error", "fight broken off: paused", values | {"hint": hint}
+            return "error", "another writer keeps changing this family: paused", values | {"hint": hint}
         case ClockSynced():
             return "warning", "clock measured again", {}
         case ClockUnmeasured(reply):

@@ -250,7 +250,7 @@ def _named(families: Sequence[Family]) -> str:
 
 
 def _by(pause: Pause) -> str:
-    return "" if pause.by is PausedBy.MANUAL else " by the fight breaker"
+    return "" if pause.by is PausedBy.MANUAL else " by the heal breaker"
 
 
 def _why(pause: Pause) -> str:

@@ -336,17 +336,17 @@ Known = NeverApplied | Confirmed | Uncertain
 
 
 class PausedBy(StrEnum):
-    """Who paused a family: a person, or the breaker that ends a fight over its setting."""
+    """Who paused a family: a person, or the heal breaker, since another writer keeps changing the setting."""
 
-    MANUAL = "hand"
-    BREAKER = "fight"
+    MANUAL = "manual"
+    BREAKER = "breaker"
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
     """A paused family: not written, not even healed. ``until`` None: until it is resumed.
 
-    ``fought``: set by the fight breaker, and holds only while this setting is the desired one;
+    ``fought``: set by the heal breaker, and holds only while this setting is the desired one;
     None: paused by hand. Whether it holds for what is desired is :mod:`reconciler.core.pauses`'s.
     """
 

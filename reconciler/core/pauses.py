@@ -1,6 +1,6 @@
 """Which pauses hold a family back, and which of two pauses of a family stays.
 
-A pause by hand lasts until its time is over or a person ends it. A pause by the fight breaker is about
+A pause by hand lasts until its time is over or a person ends it. A pause by the heal breaker is about
 one desired setting that another writer keeps changing. It ends as soon as the file sets another value. A
 file that does not name the family leaves the pause as it is: an older checkout must not end it. A pause by
 hand has priority: the breaker never replaces it.

@@ -98,7 +98,7 @@ def _document(
         "format": "mmp/notice/1",
         "id": _id(notice, whose, at),
         "kind": notice.kind.value,
-        "turn": notice.status.value,
+        "status": notice.status.value,
         "severity": notice.severity.value,
         "account": whose.account,
         "environment": whose.environment,
@@ -129,8 +129,8 @@ def _details(notice: Notification, said: NoticeText, judged: ProtectionResult) -
         "after": said.after if alone else None,
         "families": list(notice.families[:MAX_NAMED]),
         "more_families": max(0, len(notice.families) - MAX_NAMED),
-        "standing": judged.protection.value,
-        "standing_text": judged.sentence,
+        "protection": judged.protection.value,
+        "protection_text": judged.sentence,
     }
 
 

@@ -54,7 +54,7 @@ def _pause(row: dict[str, Any], source: str) -> Pause:
         reason=row["reason"],
         since=parse_moment(row["since"], source),
         until=None if row["until"] is None else parse_moment(row["until"], source),
-        contested=None if row["fought"] is None else setting_of(row["fought"]),
+        contested=None if row["contested"] is None else setting_of(row["contested"]),
     )
 
 

@@ -61,20 +61,20 @@ def at_wall(instant: float | None, status: Status, now: float) -> datetime | Non
 
 def _watch(status: Status, vitals: AccountRuntime, judged: ProtectionResult, now: float) -> Document:
     return {
-        "standing": judged.protection.value,
+        "protection": judged.protection.value,
         "sentence": judged.sentence,
         "started": vitals.started,
         "in_sync_at": format_utc_ms(at_wall(vitals.in_sync_at, status, now)),
         "loop": {
             "alive": alive(vitals, now),
-            "heard_at": format_utc_ms(at_wall(vitals.last_step_at, status, now)),
-            "locked_out": vitals.locked_out or None,
+            "last_step_at": format_utc_ms(at_wall(vitals.last_step_at, status, now)),
+            "state_locked": vitals.locked_out or None,
         },
         "config": file_document(vitals.config) if vitals.config else None,
         "policy": file_document(vitals.policy) if vitals.policy else None,
         "outage": _outage(vitals.outage, status, now),
-        "objection": _objection(vitals.terminal_error),
-        "troubles": [_trouble(trouble) for trouble in vitals.errors],
+        "terminal_error": _objection(vitals.terminal_error),
+        "errors": [_trouble(trouble) for trouble in vitals.errors],
     }
 
 
@@ -101,6 +101,6 @@ def _trouble(trouble: RecentError) -> Document:
     return {
         "at": format_utc_ms(trouble.at),
         "code": trouble.code,
-        "told": trouble.message,
+        "message": trouble.message,
         "family": trouble.family,
     }

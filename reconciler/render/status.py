@@ -458,7 +458,7 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
         left_s = (pause.until - now).total_seconds()
         until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({format_due(left_s)})"
     if pause.contested is not None:
-        until = f"by the fight breaker, {until}, or until something else is desired"
+        until = f"by the heal breaker, {until}, or until something else is desired"
     reason = escape_unprintable(pause.reason) or "no reason given"
     return f"  {paint(pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
 
@@ -469,7 +469,7 @@ def _pause_document(pause: Pause) -> Document:
         "since": format_utc_ms(pause.since),
         "until": format_utc_ms(pause.until),
         "by": pause.by.value,
-        "fought": None if pause.contested is None else pause.contested.wire(),
+        "contested": None if pause.contested is None else pause.contested.wire(),
         "reason": pause.reason,
     }
 

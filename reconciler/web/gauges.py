@@ -169,9 +169,9 @@ GAUGES = (
         _once_compared(_family_states),
     ),
     Gauge(
-        "mmp_standing",
+        "mmp_protection",
         "1 for the protection of the account, else 0. Worst first: " + ", ".join(Protection) + ".",
-        ("standing",),
+        ("protection",),
         _standing,
     ),
     Gauge(
@@ -289,7 +289,7 @@ GAUGES = (
         _flag(lambda seen: alive(seen.vitals, seen.now)),
     ),
     Gauge(
-        "mmp_locked_out",
+        "mmp_state_locked",
         "1 while another process has locked the account's state.",
         (),
         _flag(lambda seen: bool(seen.vitals.locked_out)),

@@ -54,7 +54,7 @@ def status_response(board: LatestState, *, now: float, wall: datetime) -> Respon
     documents = [_document(watched, dropped, now=now, wall=wall) for watched in accounts]
     beside: Document = {}
     if shared:
-        beside["elsewhere"] = _elsewhere(board)
+        beside["other_accounts"] = _elsewhere(board)
     if together is not None and together.unable:
         named = sorted(map(parse_lease_name, together.unable))
         beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]

@@ -40,7 +40,7 @@ def told(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
     """Return the one notice of that kind and turn, which has to arrive within 15 s."""
 
     def found() -> list[dict[str, Any]]:
-        return [one for one in hook.documents() if (one["kind"], one["turn"]) == (kind, turn)]
+        return [one for one in hook.documents() if (one["kind"], one["status"]) == (kind, turn)]
 
     (one,) = eventually(found, 15.0, f"{kind} {turn}")
     return dict(one)
@@ -61,7 +61,7 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
     with webhook() as hook:
         sidecar = begun(desk, hook, **second_key(exchange))
         desk.wants({"ETH-USD": "5s/2s/1e3"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = told(hook, "config-rejected", "began")
+        began = told(hook, "config-rejected", "firing")
         assert (began["account"], began["severity"]) == (None, "critical")
         assert "accounts/b.yaml:" in began["text"]
         status, body = sidecar.ask("/readyz")
@@ -76,7 +76,7 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
         assert sidecar.metric("mmp_config_rejected_timestamp_seconds", account="") > 0
 
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        assert told(hook, "config-rejected", "over")["text"].endswith("holds and is in force.")
+        assert told(hook, "config-rejected", "resolved")["text"].endswith("holds and is in force.")
         sidecar.wait_for("/readyz", 5.0)
         document = sidecar.status()
         assert [one["account"] for one in document["statuses"]] == ["main", "second"]
@@ -89,9 +89,9 @@ def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange
     with webhook() as hook:
         sidecar = begun(desk, hook)
         (desk.folder / "accounts" / "b.yaml").write_text("version: 1\n")
-        told(hook, "config-rejected", "began")
+        told(hook, "config-rejected", "firing")
         (desk.folder / "accounts" / "b.yaml").unlink()
-        assert told(hook, "config-rejected", "over")["text"].endswith("accounts/b.yaml is gone.")
+        assert told(hook, "config-rejected", "resolved")["text"].endswith("accounts/b.yaml is gone.")
         sidecar.wait_for("/readyz", 5.0)
         ends_well(sidecar)
 
@@ -138,13 +138,13 @@ def test_an_account_without_a_key_is_told_of_everywhere(desk: Desk, exchange: Ex
     with webhook() as hook:
         sidecar = begun(desk, hook)
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = told(hook, "key-problem", "began")
+        began = told(hook, "key-problem", "firing")
         assert (began["account"], began["details"]["code"]) == ("second", "credentials-missing")
         status, body = sidecar.ask("/readyz")
         assert (status, "key-second-live: SECOND_API_KEY" in body) == (503, True)
         second = next(one for one in sidecar.status()["statuses"] if one["account"] == "second")
-        assert second["watch"]["objection"]["code"] == "credentials-missing"
-        assert (second["watch"]["standing"], second["in_sync"]) == ("unknown", False)
+        assert second["watch"]["terminal_error"]["code"] == "credentials-missing"
+        assert (second["watch"]["protection"], second["in_sync"]) == ("unknown", False)
         assert sidecar.metric("mmp_key_problem", account="second") == 1
         assert sidecar.metric("mmp_key_problem", account="main") == 0
         ends_well(sidecar)

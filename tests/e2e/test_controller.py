@@ -95,7 +95,9 @@ def test_the_second_writes_nothing_and_takes_over_when_the_first_is_killed(
         eventually(lambda: sent(exchange) == ["100", "70", "70"], 20.0, "the second to heal")
         assert second.status()["controller"] is None
         over = eventually(
-            lambda: [one for one in hook.documents() if (one["kind"], one["turn"]) == ("standby", "over")],
+            lambda: [
+                one for one in hook.documents() if (one["kind"], one["status"]) == ("standby", "resolved")
+            ],
             10.0,
             "the end of the alert",
         )

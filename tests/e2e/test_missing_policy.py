@@ -311,8 +311,8 @@ def test_run_without_the_file_holds_what_loosens_until_the_file_is_back(
         ended = stopped(running)
         assert ended.status == 0
         assert len([one for one in ended.log if "policy rejected" in one["event"]]) == 1
-        turns = [one["turn"] for one in hook.documents() if one["kind"] == "policy-rejected"]
-        assert turns == ["began", "over"]
+        turns = [one["status"] for one in hook.documents() if one["kind"] == "policy-rejected"]
+        assert turns == ["firing", "resolved"]
     assert policies(lost) == [("in-force", SHA, None)]
 
 

@@ -34,7 +34,7 @@ def exchange() -> Iterator[Exchange]:
 def begun(desk: Desk, hook: Webhook) -> Running:
     desk.wants(WANTED)
     sidecar = desk.start("run", "--assume-idle", "--interval", "1s", env={"MMP_NOTIFY": hook.url()})
-    arrives(hook, "protected", "began")
+    arrives(hook, "protected", "firing")
     return sidecar
 
 
@@ -42,7 +42,7 @@ def arrives(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
     """Return the notice of that kind and turn, which has to arrive within 15 s."""
 
     def found() -> list[dict[str, Any]]:
-        return [one for one in hook.documents() if (one["kind"], one["turn"]) == (kind, turn)]
+        return [one for one in hook.documents() if (one["kind"], one["status"]) == (kind, turn)]
 
     return eventually(found, 15.0, f"{kind} {turn}")[0]
 
@@ -61,27 +61,27 @@ def words(hook: Webhook) -> list[tuple[str, str, str | None]]:
         assert list(VALIDATOR.iter_errors(one)) == []
         assert one["text"].startswith("SIMULATOR main (live): ")
         assert TOKEN not in str(one)
-    return [(one["kind"], one["turn"], one["family"]) for one in hook.documents()]
+    return [(one["kind"], one["status"], one["family"]) for one in hook.documents()]
 
 
 def test_drift_and_a_freeze_arrive_once_each_with_their_end(desk: Desk, exchange: Exchange) -> None:
     with webhook() as hook:
         sidecar = begun(desk, hook)
         exchange.change("BTC-USD", "5000/2000/9999")
-        drifted = arrives(hook, "out-of-sync", "began")
+        drifted = arrives(hook, "out-of-sync", "firing")
         assert (drifted["details"]["code"], drifted["severity"]) == ("drifted", "critical")
-        arrives(hook, "out-of-sync", "over")
+        arrives(hook, "out-of-sync", "resolved")
         exchange.tell("freeze", family="ETH-USD", ms=0)
-        assert "mmp reset ETH-USD" in arrives(hook, "frozen", "began")["details"]["hint"]
+        assert "mmp reset ETH-USD" in arrives(hook, "frozen", "firing")["details"]["hint"]
         exchange.tell("unfreeze", family="ETH-USD")
-        arrives(hook, "frozen", "over")
+        arrives(hook, "frozen", "resolved")
         ended(sidecar)
         assert words(hook) == [
-            ("protected", "began", None),
-            ("out-of-sync", "began", "BTC-USD"),
-            ("out-of-sync", "over", "BTC-USD"),
-            ("frozen", "began", "ETH-USD"),
-            ("frozen", "over", "ETH-USD"),
+            ("protected", "firing", None),
+            ("out-of-sync", "firing", "BTC-USD"),
+            ("out-of-sync", "resolved", "BTC-USD"),
+            ("frozen", "firing", "ETH-USD"),
+            ("frozen", "resolved", "ETH-USD"),
         ]
 
 
@@ -90,21 +90,21 @@ def test_a_rejected_file_and_policy_arrive_once_each_with_their_end(desk: Desk, 
         sidecar = begun(desk, hook)
         good = desk.config.read_text()
         desk.config.write_text(good.replace("qtyLimit: 100", "qtyLimit: 1e3", 1))
-        rejected = arrives(hook, "config-rejected", "began")
+        rejected = arrives(hook, "config-rejected", "firing")
         assert f"{desk.config.name}:" in rejected["text"]
         desk.config.write_text(good)
-        arrives(hook, "config-rejected", "over")
+        arrives(hook, "config-rejected", "resolved")
         policy = desk.config.parent / "mmp-policy.yaml"
         policy.write_text("version: 2\n")
-        arrives(hook, "policy-rejected", "began")
+        arrives(hook, "policy-rejected", "firing")
         policy.write_text("version: 1\n")
-        arrives(hook, "policy-rejected", "over")
+        arrives(hook, "policy-rejected", "resolved")
         ended(sidecar)
         assert [(kind, turn) for kind, turn, _ in words(hook)[1:]] == [
-            ("config-rejected", "began"),
-            ("config-rejected", "over"),
-            ("policy-rejected", "began"),
-            ("policy-rejected", "over"),
+            ("config-rejected", "firing"),
+            ("config-rejected", "resolved"),
+            ("policy-rejected", "firing"),
+            ("policy-rejected", "resolved"),
         ]
 
 
@@ -121,15 +121,15 @@ def test_a_fight_is_given_up_told_and_taken_up_again_by_hand(desk: Desk, exchang
         for heals in (1, 2, 3):
             loosen_and_see(heals)
         exchange.change("BTC-USD", "5000/2000/9999")
-        fight = arrives(hook, "fight", "began")
+        fight = arrives(hook, "contested", "firing")
         assert "mmp resume --family BTC-USD" in fight["text"]
-        assert sidecar.wait_for_log("fight broken off")["heals"] == 3
+        assert sidecar.wait_for_log("another writer keeps changing")["heals"] == 3
         (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
-        assert (pause["family"], pause["by"]) == ("BTC-USD", "fight")
+        assert (pause["family"], pause["by"]) == ("BTC-USD", "breaker")
         assert exchange.live()["BTC-USD"] == "5000/2000/9999"
         assert desk.mmp("resume", "--family", "BTC-USD").status == 0
         exchange.wait_for_requests(4)
-        arrives(hook, "out-of-sync", "over")
+        arrives(hook, "out-of-sync", "resolved")
         ended(sidecar)
         assert exchange.written() == ["BTC-USD"] * 4
 
@@ -169,16 +169,16 @@ def test_a_file_name_that_is_no_text_is_told_escaped_everywhere_and_stops_nothin
     with webhook() as hook:
         desk.environment["MMP_NOTIFY"] = hook.url()
         sidecar = started(desk, "-c", "accounts/", "--interval", "1s", "--log-format", "json")
-        arrives(hook, "protected", "began")
+        arrives(hook, "protected", "firing")
         put_in_place(desk.folder / name, "version: 1\nnonsense: 1\n")
-        rejected = arrives(hook, "config-rejected", "began")
+        rejected = arrives(hook, "config-rejected", "firing")
         assert told in rejected["text"]
         assert told in rejected["details"]["reason"]
         assert sidecar.status()["config"]["path"] == told
         assert told in sidecar.ask("/")[1]
         assert sidecar.ask("/metrics")[0] == 200
         desk.wants({**WANTED, "BTC-USD": "5s/2s/300"}, name=name)
-        assert told in arrives(hook, "config-rejected", "over")["text"]
+        assert told in arrives(hook, "config-rejected", "resolved")["text"]
         eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/300", 15.0, "the file to be in force")
         ended(sidecar.process)
         log = sidecar.process.log()

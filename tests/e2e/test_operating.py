@@ -544,10 +544,10 @@ def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
     asyncio.run(store.pause(fought, until=None, reason="put back", fought=fought))
     state.close_now()
     (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
-    assert (pause["by"], pause["fought"]["qtyLimit"]) == ("fight", "100")
+    assert (pause["by"], pause["contested"]["qtyLimit"]) == ("breaker", "100")
     (change,) = desk.mmp("plan", "--output", "json").document["changes"]
     assert (change["action"], change["because"]) == ("hold", "paused")
-    assert "by the fight breaker" in desk.mmp("doctor").stdout
+    assert "by the heal breaker" in desk.mmp("doctor").stdout
     assert (desk.mmp(*APPLY).status, exchange.written()) == (9, [])
     desk.wants({"BTC-USD": "5s/2s/101"})
     assert desk.mmp("status", "--output", "json").document["pauses"] == []

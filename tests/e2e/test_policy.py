@@ -366,7 +366,7 @@ def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
         began = eventually(
             lambda: [one for one in hook.documents() if one["kind"] == "policy-rejected"], 15.0, "the alert"
         )
-        assert (began[0]["severity"], began[0]["turn"]) == ("critical", "began")
+        assert (began[0]["severity"], began[0]["status"]) == ("critical", "firing")
         exchange.change("ETH-USD", "5000/2000/9000")
         in_force(exchange, "ETH-USD", "5000/2000/70")
         assert exchange.written() == ["ETH-USD", "ETH-USD"], "a looser setting is reverted"

@@ -64,7 +64,7 @@ def test_from_nothing_to_ten_families_everything_agrees_with_the_exchange_at_eve
     assert set(startups[:-1]) == {503}
     assert len(fresh.written()) == 10
     document = sidecar.status()
-    assert (document["in_sync"], document["watch"]["standing"]) == (True, "protected")
+    assert (document["in_sync"], document["watch"]["protection"]) == (True, "protected")
     assert sidecar.metric("mmp_requests_total", outcome="applied", code="0") == 10
     assert sidecar.metric("mmp_startup_complete") == 1
     assert sidecar.metric("mmp_slot_wait_seconds_total") == pytest.approx(40.0, abs=4.0)
@@ -95,7 +95,7 @@ def hold_to_the_exchange(
     assert len(claimed) <= counted <= len(live)
     everything = set(live) == set(TEN)
     assert everything or (startup, complete, document["in_sync"]) == (503, 0, False)
-    assert everything or document["watch"]["standing"] in ("exposed", "unknown")
+    assert everything or document["watch"]["protection"] in ("exposed", "unknown")
     for family in live:
         seen_live_at.setdefault(family, time.monotonic())
 
@@ -259,8 +259,10 @@ def test_a_pause_is_shown_with_its_reason_and_goes_when_it_is_over(desk: Desk, e
     sidecar = started(desk, "--interval", "1s")
     sidecar.wait_for("/startupz", 15.0)
     assert desk.mmp("pause", "--family", "BTC-USD", "--for", "1h", "--reason", "by hand").status == 0
-    eventually(lambda: sidecar.metric("mmp_paused_families", by="hand") == 1, 10.0, "the pause to be told")
+    eventually(
+        lambda: sidecar.metric("mmp_paused_families", by="manual") == 1, 10.0, "the pause to be told"
+    )
     assert [one["reason"] for one in sidecar.status()["pauses"]] == ["by hand"]
     assert desk.mmp("resume", "--family", "BTC-USD").status == 0
-    eventually(lambda: sidecar.metric("mmp_paused_families", by="hand") == 0, 10.0, "its end to be told")
+    eventually(lambda: sidecar.metric("mmp_paused_families", by="manual") == 0, 10.0, "its end to be told")
     ends_well(sidecar)

@@ -37,7 +37,7 @@ def shared_evenly(*replicas: Sidecar) -> bool:
 
 def told_elsewhere(asked: Sidecar, other: Sidecar) -> list[str]:
     """Return the accounts that ``asked`` says the other one keeps."""
-    elsewhere = json.loads(asked.ask("/api/v1/status")[1])["elsewhere"]
+    elsewhere = json.loads(asked.ask("/api/v1/status")[1])["other_accounts"]
     assert len(elsewhere) + len(owned(asked)) >= 6
     return [each["account"] for each in elsewhere if (each["owner"] or {}).get("pid") == other.process.pid]
 

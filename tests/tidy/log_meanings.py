@@ -32,7 +32,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "Account, key, environment or clock is not accepted, or mmp has a bug. Follow `hint`. `run` stays "
         "alive and asks again every minute."
     ),
-    ("error", "fight broken off: paused"): (
+    ("error", "another writer keeps changing this family: paused"): (
         "Another writer keeps changing the family. mmp paused it. Find the other writer, "
         "then run `mmp resume`."
     ),

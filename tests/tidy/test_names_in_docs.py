@@ -19,7 +19,7 @@ NOT_METRICS = {"mmp_privilege"}
 """A field of the control endpoint of the simulated exchange."""
 
 LOG_MESSAGES = (
-    ("operating", "fight broken off: paused"),
+    ("operating", "another writer keeps changing this family: paused"),
     ("operating", "state cannot be used"),
     ("operating", "state is locked"),
     ("replicas", "left to another replica: it cannot be served here"),

@@ -65,10 +65,10 @@ class Listener:
         self.told.append((self._clock.now(), document))
 
     def words(self) -> list[tuple[str, str, str | None]]:
-        return [(one["kind"], one["turn"], one["family"]) for _, one in self.told]
+        return [(one["kind"], one["status"], one["family"]) for _, one in self.told]
 
     def at(self, kind: str, turn: str) -> list[float]:
-        return [at for at, one in self.told if (one["kind"], one["turn"]) == (kind, turn)]
+        return [at for at, one in self.told if (one["kind"], one["status"]) == (kind, turn)]
 
 
 def started(**changes: Any) -> tuple[World, Listener]:
@@ -78,7 +78,7 @@ def started(**changes: Any) -> tuple[World, Listener]:
     return here, Listener(here)
 
 
-PROTECTED = ("protected", "began", None)
+PROTECTED = ("protected", "firing", None)
 
 
 def test_an_account_that_stays_in_sync_is_told_of_once() -> None:
@@ -95,7 +95,7 @@ def test_an_account_taken_over_from_another_is_no_news_until_something_is_wrong(
     listener.hear(LeaseTaken(before))
     here.clock.at(here.clock.now() + 100.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
     here.run(300.0)
-    drift = [("out-of-sync", "began", BTC), ("out-of-sync", "over", BTC)]
+    drift = [("out-of-sync", "firing", BTC), ("out-of-sync", "resolved", BTC)]
     assert listener.words() == [PROTECTED] * protected + drift
 
 
@@ -121,14 +121,14 @@ def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
     here, listener = started()
     here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
     here.run(200.0)
-    drifted = ("out-of-sync", "began", "BTC-USD")
-    assert listener.words() == [PROTECTED, drifted, ("out-of-sync", "over", "BTC-USD")]
+    drifted = ("out-of-sync", "firing", "BTC-USD")
+    assert listener.words() == [PROTECTED, drifted, ("out-of-sync", "resolved", "BTC-USD")]
     told_at, first = listener.told[1]
     ((sent_at, _, _),) = here.exchange.sent
     assert told_at <= sent_at, "told of before it is put back, which may have to wait for a slot"
     assert (first["severity"], first["details"]["code"]) == ("critical", "drifted")
-    assert first["details"]["standing"] == "exposed"
-    assert listener.told[2][1]["details"]["standing"] == "protected"
+    assert first["details"]["protection"] == "exposed"
+    assert listener.told[2][1]["details"]["protection"] == "protected"
 
 
 def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> None:
@@ -136,7 +136,7 @@ def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> Non
     here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(setting("5000/2000/50"))}))
     here.clock.at(5000.0, lambda: here.exchange.live.update({BTC: LiveRow(A)}))
     here.run(5000.0)
-    (began,), (over,) = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
+    (began,), (over,) = listener.at("out-of-sync", "firing"), listener.at("out-of-sync", "resolved")
     assert 1050.0 <= began <= 1081.0
     assert 5000.0 <= over <= 5031.0
 
@@ -149,7 +149,11 @@ def test_a_freeze_until_reset_is_told_of_although_nothing_differs() -> None:
     here.clock.at(1100.0, lambda: here.exchange.live.update({BTC: LiveRow(endless, frozen=True)}))
     here.clock.at(1500.0, lambda: here.exchange.live.update({BTC: LiveRow(endless)}))
     here.run(900.0)
-    assert listener.words() == [PROTECTED, ("frozen", "began", "BTC-USD"), ("frozen", "over", "BTC-USD")]
+    assert listener.words() == [
+        PROTECTED,
+        ("frozen", "firing", "BTC-USD"),
+        ("frozen", "resolved", "BTC-USD"),
+    ]
 
 
 def test_a_refused_value_is_told_of_until_the_file_is_mended() -> None:
@@ -160,7 +164,7 @@ def test_a_refused_value_is_told_of_until_the_file_is_mended() -> None:
     here.clock.at(1500.0, lambda: setattr(here.exchange, "writing", None))
     here.clock.at(1501.0, lambda: here.want({BTC: A}))
     here.run(900.0)
-    rejected = [("rejected", "began", "BTC-USD"), ("rejected", "over", "BTC-USD")]
+    rejected = [("rejected", "firing", "BTC-USD"), ("rejected", "resolved", "BTC-USD")]
     assert listener.words() == [PROTECTED, *rejected]
 
 
@@ -170,8 +174,12 @@ def test_a_short_outage_is_nothing_to_tell_and_a_long_one_is() -> None:
         here.clock.at(begin, lambda: setattr(here.exchange, "reading", DOWN))
         here.clock.at(end, lambda: setattr(here.exchange, "reading", None))
     here.run(2000.0)
-    assert listener.words() == [PROTECTED, ("unreachable", "began", None), ("unreachable", "over", None)]
-    (began,), (over,) = listener.at("unreachable", "began"), listener.at("unreachable", "over")
+    assert listener.words() == [
+        PROTECTED,
+        ("unreachable", "firing", None),
+        ("unreachable", "resolved", None),
+    ]
+    (began,), (over,) = listener.at("unreachable", "firing"), listener.at("unreachable", "resolved")
     assert 2060.0 <= began <= 2125.0
     assert 2300.0 <= over <= 2335.0
 
@@ -203,9 +211,9 @@ def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World]
     here.clock.at(1500.0, lambda: mended(here))
     here.run(900.0)
     told = [words for words in listener.words() if words[0] == "key-problem"]
-    assert told[0] == ("key-problem", "began", None)
-    assert told[-1] == ("key-problem", "over", None)
-    assert 1500.0 <= listener.at("key-problem", "over")[-1] <= 1570.0
+    assert told[0] == ("key-problem", "firing", None)
+    assert told[-1] == ("key-problem", "resolved", None)
+    assert 1500.0 <= listener.at("key-problem", "resolved")[-1] <= 1570.0
     assert len(told) <= 3, "another code is other news; nothing is told twice"
 
 
@@ -215,10 +223,10 @@ def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
         shown = LiveRow(B if number % 2 == 0 else A)
         here.clock.at(1100.0 + 10 * number, partial(here.exchange.live.update, {BTC: shown}))
     here.run(1700.0)
-    began, over = listener.at("out-of-sync", "began"), listener.at("out-of-sync", "over")
+    began, over = listener.at("out-of-sync", "firing"), listener.at("out-of-sync", "resolved")
     assert len(began) <= 4
     assert len(over) <= 5
-    assert listener.words()[-1] == ("out-of-sync", "over", "BTC-USD")
+    assert listener.words()[-1] == ("out-of-sync", "resolved", "BTC-USD")
     assert sum(one["count"] for _, one in listener.told if one["kind"] == "out-of-sync") >= 45
 
 
@@ -252,14 +260,14 @@ def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
         here.clock.at(1050.0 + 10 * number, partial(here.exchange.live.update, {BTC: LiveRow(B)}))
     here.clock.at(2000.0, lambda: here.want({BTC: setting("5000/2000/90")}))
     here.run(1200.0)
-    assert [words for words in listener.words() if words[0] == "fight"] == [
-        ("fight", "began", "BTC-USD"),
-        ("fight", "over", "BTC-USD"),
+    assert [words for words in listener.words() if words[0] == "contested"] == [
+        ("contested", "firing", "BTC-USD"),
+        ("contested", "resolved", "BTC-USD"),
     ]
-    (began,), (over,) = listener.at("fight", "began"), listener.at("fight", "over")
+    (began,), (over,) = listener.at("contested", "firing"), listener.at("contested", "resolved")
     assert began < 1050.0 + 4 * 20.0
     assert 2000.0 < over < 2002.0
-    assert len(listener.at("out-of-sync", "began")) == 1, "the other heals are counted, not told"
+    assert len(listener.at("out-of-sync", "firing")) == 1, "the other heals are counted, not told"
 
 
 # ---- one policy over many accounts ---------------------------------------------------------------
@@ -269,7 +277,7 @@ POLICY, OTHER = "mmp-policy.yaml", "other-policy.yaml"
 WRONG = PolicyRejected(POLICY, (problem(Code.FILE_MISSING, POLICY, "it is gone", ""),))
 WORSE = replace(WRONG, problems=(problem(Code.UNKNOWN_KEY, POLICY, "it is odd", ""),))
 HOLDS = PolicyAccepted(POLICY, "1" * 64)
-BEGAN, OVER = ("began", "policy-rejected"), ("over", "policy-rejected")
+BEGAN, OVER = ("firing", "policy-rejected"), ("resolved", "policy-rejected")
 
 
 class Many:
@@ -316,7 +324,7 @@ class Many:
 
     def _post(self, document: Mapping[str, Any]) -> None:
         assert list(VALIDATOR.iter_errors(document)) == []
-        self.told.append((document["turn"], document["kind"], document["account"]))
+        self.told.append((document["status"], document["kind"], document["account"]))
 
     def words(self) -> list[tuple[str, str]]:
         return [(turn, kind) for turn, kind, _ in self.told]
@@ -368,7 +376,7 @@ def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy
     told: list[tuple[str, str, str]] = []
 
     def post(_: WebhookSender, document: Mapping[str, Any]) -> None:
-        told.append((document["turn"], document["kind"], document["account"]))
+        told.append((document["status"], document["kind"], document["account"]))
 
     monkeypatch.setattr(WebhookSender, "post", post)
     base = BaseUrl("https://openapi.okx.com", "openapi.okx.com", ExchangeKind.OKX)

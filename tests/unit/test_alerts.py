@@ -174,10 +174,15 @@ def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(
     rules = PlanConstraints(paused=frozenset({BTC}))
     vitals = vitals_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
     found = told(replace(vitals, pauses=(fought, by_hand)))
-    assert found == (AlertKind.CONTESTED, severity, "fight", 0.0)
+    assert found == (AlertKind.CONTESTED, severity, "contested", 0.0)
     assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(replace(vitals, pauses=(fought, by_hand)))
     nothing_compared = initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
-    assert told(replace(nothing_compared, pauses=(fought,))) == (AlertKind.CONTESTED, WARNING, "fight", 0.0)
+    assert told(replace(nothing_compared, pauses=(fought,))) == (
+        AlertKind.CONTESTED,
+        WARNING,
+        "contested",
+        0.0,
+    )
 
 
 def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:

@@ -145,7 +145,7 @@ def test_pauses_in_force_are_told_with_what_ends_them() -> None:
     assert [finding.message for finding in found] == [
         "BTC-USD is paused until 2026-03-01 03:01:00Z: by hand",
         "ETH-USD is paused until it is resumed",
-        "SOL-USD_UM is paused by the fight breaker until it is resumed: put back 3 times",
+        "SOL-USD_UM is paused by the heal breaker until it is resumed: put back 3 times",
     ]
     assert found[0].remedy == "mmp resume --family BTC-USD ends it"
     assert exit_status(found) is Exit.DONE

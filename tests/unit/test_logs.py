@@ -200,7 +200,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         HealBreakerTripped(BTC, A, 3),
         "error",
-        "fight broken off: paused",
+        "another writer keeps changing this family: paused",
         {
             "family": "BTC-USD",
             "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",

@@ -324,10 +324,10 @@ def said(made: Scene) -> Said:
     signs = {sign: standing for standing, sign in labels.PROTECTIONS.items()}
     document = json.loads(status_response(board, now=now, wall=wall).body)
     (document,) = document.get("statuses", [document])
-    assert not (document["in_sync"] and document["watch"]["standing"] == "unknown")
+    assert not (document["in_sync"] and document["watch"]["protection"] == "unknown")
     return Said(
         page=signs[account.headline.sign].value,
-        status=document["watch"]["standing"],
+        status=document["watch"]["protection"],
         metric=metric(Metrics(board, now=lambda: now, wall=lambda: wall)),
         ready=all(check.passed for check in ready_checks(board, answers=True, now=now)),
         alive=all(check.passed for check in live_checks(board, answers=True, now=now)),
@@ -337,10 +337,10 @@ def said(made: Scene) -> Said:
 def metric(made: Metrics) -> str:
     """Return the one standing whose sample is 1."""
     (found,) = (
-        sample.labels["standing"]
+        sample.labels["protection"]
         for family in text_string_to_metric_families(made.answer().body.decode())
         for sample in family.samples
-        if sample.name == "mmp_standing" and sample.value == 1
+        if sample.name == "mmp_protection" and sample.value == 1
     )
     return found
 

@@ -194,9 +194,9 @@ def test_what_begins_and_ends_is_said_in_one_sentence(
     vitals: AccountRuntime, began: str, over: str
 ) -> None:
     (document,) = documents(calm(vitals), vitals)
-    assert (document["text"], document["turn"]) == (f"main (live): {began}", "began")
+    assert (document["text"], document["status"]) == (f"main (live): {began}", "firing")
     (document,) = documents(vitals, calm(vitals))
-    assert (document["text"], document["turn"]) == (f"main (live): {over}", "over")
+    assert (document["text"], document["status"]) == (f"main (live): {over}", "resolved")
     assert document["severity"] == "info"
 
 
@@ -218,7 +218,7 @@ TURNED = [
 def test_what_turns_into_something_else_is_never_called_right(
     before: AccountRuntime, after: AccountRuntime, told: str
 ) -> None:
-    over = [one["text"] for one in documents(before, after) if one["turn"] == "over"]
+    over = [one["text"] for one in documents(before, after) if one["status"] == "resolved"]
     assert over == [f"main (live): {told}"]
 
 
@@ -247,8 +247,8 @@ def test_the_facts_stand_beside_the_sentence() -> None:
         "after": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100"},
         "families": ["BTC-USD"],
         "more_families": 0,
-        "standing": Protection.UNKNOWN.value,
-        "standing_text": "Not known yet: live settings have not been read.",
+        "protection": Protection.UNKNOWN.value,
+        "protection_text": "Not known yet: live settings have not been read.",
     }
 
 
@@ -356,7 +356,9 @@ def test_a_notice_has_one_id_and_every_other_has_another() -> None:
     found = [document for vitals, _, _ in SENTENCES for document in documents(calm(vitals), vitals)]
     found += [document for vitals, _, _ in SENTENCES for document in documents(vitals, calm(vitals))]
     ids = [document["id"] for document in found]
-    texts = {(document["id"], document["kind"], document["turn"], document["family"]) for document in found}
+    texts = {
+        (document["id"], document["kind"], document["status"], document["family"]) for document in found
+    }
     assert len(set(ids)) == len(texts)
     assert [one["id"] for one in documents(calm(SENTENCES[0][0]), SENTENCES[0][0])] == [
         one["id"] for one in documents(calm(SENTENCES[0][0]), SENTENCES[0][0])
@@ -366,9 +368,9 @@ def test_a_notice_has_one_id_and_every_other_has_another() -> None:
 def test_the_words_of_the_schema_are_the_code_s() -> None:
     properties = load_schema("notice")["properties"]
     assert properties["kind"]["enum"] == [kind.value for kind in AlertKind]
-    assert properties["turn"]["enum"] == [turn.value for turn in Transition]
+    assert properties["status"]["enum"] == [turn.value for turn in Transition]
     assert properties["severity"]["enum"] == [severity.value for severity in AlertSeverity]
-    assert properties["details"]["properties"]["standing"]["enum"] == [one.value for one in Protection]
+    assert properties["details"]["properties"]["protection"]["enum"] == [one.value for one in Protection]
     assert properties["text"]["maxLength"] == MAX_TEXT_CHARS
     assert properties["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
     told_of = set(re.findall(r"([a-z-]+)(?:, [a-z-]+)*:", properties["kind"]["description"]))

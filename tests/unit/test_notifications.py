@@ -49,7 +49,7 @@ def words(course: Course) -> list[tuple[float, str, str, int]]:
 
 def test_what_begins_is_told_once_and_what_ends_is_told_once() -> None:
     course = [(0.0, A), (1.0, A), (30.0, A), (900.0, A), (901.0, None), (902.0, None)]
-    assert words(course) == [(0.0, "began", "drifted", 1), (901.0, "over", "drifted", 1)]
+    assert words(course) == [(0.0, "firing", "drifted", 1), (901.0, "resolved", "drifted", 1)]
 
 
 def test_since_is_when_it_began_and_not_when_it_was_told() -> None:
@@ -64,27 +64,27 @@ def test_what_passes_within_its_patience_is_never_told() -> None:
 
 def test_patience_counts_from_the_beginning_and_begins_anew() -> None:
     course = [(0.0, PATIENT), (9.0, None), (9.5, PATIENT), (19.4, PATIENT), (19.5, PATIENT)]
-    assert words(course) == [(19.5, "began", "new", 1)]
+    assert words(course) == [(19.5, "firing", "new", 1)]
 
 
 def test_what_becomes_something_else_is_told_at_once_and_ends_as_that() -> None:
     course = [(0.0, A), (1.0, B), (2.0, None)]
     assert words(course) == [
-        (0.0, "began", "drifted", 1),
-        (1.0, "began", "drift-policy", 1),
-        (2.0, "over", "drift-policy", 1),
+        (0.0, "firing", "drifted", 1),
+        (1.0, "firing", "drift-policy", 1),
+        (2.0, "resolved", "drift-policy", 1),
     ]
 
 
 def test_what_becomes_of_another_kind_is_over_at_once_and_only_what_begins_waits_for_calm() -> None:
     course = [(0.0, A), (10.0, FROZEN), (100.0, A), (299.0, A), (300.0, A), (400.0, None)]
     assert words(course) == [
-        (0.0, "began", "drifted", 1),
-        (10.0, "began", "until-reset", 1),
-        (10.0, "over", "drifted", 1),
-        (100.0, "over", "until-reset", 1),
-        (300.0, "began", "drifted", 1),
-        (400.0, "over", "drifted", 1),
+        (0.0, "firing", "drifted", 1),
+        (10.0, "firing", "until-reset", 1),
+        (10.0, "resolved", "drifted", 1),
+        (100.0, "resolved", "until-reset", 1),
+        (300.0, "firing", "drifted", 1),
+        (400.0, "resolved", "drifted", 1),
     ]
 
 
@@ -116,19 +116,19 @@ def test_what_flaps_is_told_again_when_it_was_quiet_long_enough_with_a_count() -
     for second in range(0, 320, 20):
         course += [(float(second), A), (second + 10.0, None)]
     assert words(course) == [
-        (0.0, "began", "drifted", 1),
-        (10.0, "over", "drifted", 1),
-        (300.0, "began", "drifted", 15),
-        (310.0, "over", "drifted", 1),
+        (0.0, "firing", "drifted", 1),
+        (10.0, "resolved", "drifted", 1),
+        (300.0, "firing", "drifted", 15),
+        (310.0, "resolved", "drifted", 1),
     ]
 
 
 def test_what_came_and_went_untold_is_told_when_it_is_calm() -> None:
     course = [(0.0, A), (1.0, None), (2.0, A), (3.0, None), (4.0, A), (5.0, None), (299.0, None)]
     assert words([*course, (300.0, None), (301.0, None)]) == [
-        (0.0, "began", "drifted", 1),
-        (1.0, "over", "drifted", 1),
-        (300.0, "over", "drifted", 2),
+        (0.0, "firing", "drifted", 1),
+        (1.0, "resolved", "drifted", 1),
+        (300.0, "resolved", "drifted", 2),
     ]
 
 

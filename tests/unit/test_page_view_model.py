@@ -421,7 +421,7 @@ def test_each_hold_says_why_and_what_to_do() -> None:
     )
     fight = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
     assert held(of("changed", pauses=(fight,))) == (
-        "Given up in a fight over it: not written, not even put back. Left until the file wants something "
+        "Paused by the heal breaker: not written, not even put back. Left until the file wants something "
         "else of it or it is resumed: put back 3 times within 10 minutes.",
         "Find out who changes it, then run:",
         "mmp resume --family BTC-USD",
@@ -533,7 +533,7 @@ def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
         fight: (
             (
                 BTC,
-                "given up in a fight over it until the file wants something else of it or it is resumed: "
+                "paused by the heal breaker until the file wants something else of it or it is resumed: "
                 "no reason given",
             ),
         ),

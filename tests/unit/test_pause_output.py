@@ -69,24 +69,24 @@ def test_the_document_shows_pauses_and_is_as_published() -> None:
             "family": "BTC-USD",
             "since": "2026-03-01T02:59:00.000Z",
             "until": "2026-03-01T03:01:30.000Z",
-            "by": "hand",
-            "fought": None,
+            "by": "manual",
+            "contested": None,
             "reason": "by hand",
         },
         {
             "family": "ETH-USD",
             "since": "2026-03-01T02:59:00.000Z",
             "until": None,
-            "by": "fight",
-            "fought": {"timeInterval": "1000", "frozenInterval": "0", "qtyLimit": "500.0"},
+            "by": "breaker",
+            "contested": {"timeInterval": "1000", "frozenInterval": "0", "qtyLimit": "500.0"},
             "reason": "put back 3 times",
         },
         {
             "family": "GONE-USD_UM",
             "since": "2026-03-01T02:59:00.000Z",
             "until": None,
-            "by": "hand",
-            "fought": None,
+            "by": "manual",
+            "contested": None,
             "reason": "",
         },
     ]
@@ -101,7 +101,7 @@ def test_the_text_names_family_end_and_reason() -> None:
 
 def test_the_text_says_when_it_was_not_a_person() -> None:
     lasting = "until it is resumed, or until something else is desired: put back 3 times"
-    assert f"  ‖ paused     ETH-USD  by the fight breaker, {lasting}\n" in status_text(status_with(FIGHT))
+    assert f"  ‖ paused     ETH-USD  by the heal breaker, {lasting}\n" in status_text(status_with(FIGHT))
 
 
 def test_what_people_wrote_cannot_reach_the_terminal_raw() -> None:

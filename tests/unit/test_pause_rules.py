@@ -53,7 +53,7 @@ def test_any_pause_of_a_family_that_had_none_is_kept(new: PausedBy) -> None:
 def test_only_a_pause_by_hand_in_force_withstands_and_only_a_fight_s(
     new: PausedBy, old: PausedBy, end: str
 ) -> None:
-    withstands = (new, old) == ("fight", "hand") and end != "over"
+    withstands = (new, old) == ("breaker", "manual") and end != "over"
     assert replaces(made(new, "endless"), made(old, end), WALL) is not withstands
 
 

@@ -180,7 +180,10 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         {
             "errors": (
                 RecentError(
-                    WALL, "fight", "put back 3 times and changed again by somebody else: left as it is", BTC
+                    WALL,
+                    "contested",
+                    "put back 3 times and changed again by somebody else: left as it is",
+                    BTC,
                 ),
             )
         },

@@ -242,7 +242,7 @@ def test_an_account_without_a_key_is_told_of_everywhere() -> None:
     (account,) = page_view(made, now=NOW, wall=WALL).accounts
     assert "Nothing can be written: OKX_API_KEY is not set; set it." in account.notices
     _, found = document(made)
-    assert found["watch"]["objection"]["code"] == "credentials-missing"
+    assert found["watch"]["terminal_error"]["code"] == "credentials-missing"
     assert samples(made)["mmp_key_problem"] == [({"account": "main", "environment": "live"}, 1)]
 
 
@@ -274,13 +274,13 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
 def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: str) -> None:
     again = replace(BROKEN, problems=(WRONG[0], replace(WRONG[1], message="another")))
     began, over = notices((0, BROKEN), (5, again), (9, LoopIdle(NOW)), (60, end), (70, LoopIdle(NOW)))
-    assert (began["kind"], began["turn"], began["severity"]) == ("config-rejected", "began", "critical")
+    assert (began["kind"], began["status"], began["severity"]) == ("config-rejected", "firing", "critical")
     assert (began["account"], began["environment"], began["family"]) == (None, None, None)
     assert began["text"].startswith(
         "The settings file is invalid and there is no earlier valid version, so nothing is written"
     )
     assert "b.yaml:" in began["text"]
-    assert (over["turn"], over["severity"], over["text"]) == ("over", "info", words)
+    assert (over["status"], over["severity"], over["text"]) == ("resolved", "info", words)
 
 
 def test_two_files_are_two_stories_and_one_that_flaps_is_counted() -> None:
@@ -288,11 +288,11 @@ def test_two_files_are_two_stories_and_one_that_flaps_is_counted() -> None:
     told = notices(
         (0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (FLAP_SUPPRESS_S, LoopIdle(NOW))
     )
-    assert [(one["turn"], one["count"]) for one in told] == [
-        ("began", 1),
-        ("began", 1),
-        ("over", 1),
-        ("over", 1),
+    assert [(one["status"], one["count"]) for one in told] == [
+        ("firing", 1),
+        ("firing", 1),
+        ("resolved", 1),
+        ("resolved", 1),
     ]
     assert len({one["id"] for one in told}) == 4
     assert told[-1]["text"] == "b.yaml is gone."

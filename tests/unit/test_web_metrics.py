@@ -277,7 +277,7 @@ def test_every_gauge_says_what_the_board_says() -> None:
         "mmp_clock_offset_seconds": 0.25,
         "mmp_loop_heard_timestamp_seconds": WALL.timestamp(),
         "mmp_loop_alive": 1,
-        "mmp_locked_out": 1,
+        "mmp_state_locked": 1,
         "mmp_standby": 0,
     }
 
@@ -294,7 +294,7 @@ def test_states_and_standing_are_labels() -> None:
         FamilyState.FROZEN: 2,
         FamilyState.UNCERTAIN: 1,
     }
-    assert [values(made, standing=one.value)["mmp_standing"] for one in Protection] == [0, 1, 0, 0, 0]
+    assert [values(made, protection=one.value)["mmp_protection"] for one in Protection] == [0, 1, 0, 0, 0]
     assert values(made, family="BTC-USD", state="frozen") == {"mmp_family_state": 1}
     assert values(made, family="BTC-USD", state="in-sync") == {}
 
@@ -311,7 +311,7 @@ KNOWN_AT_ONCE = {
     "mmp_key_problem",
     "mmp_loop_heard_timestamp_seconds",
     "mmp_loop_alive",
-    "mmp_locked_out",
+    "mmp_state_locked",
     "mmp_standby",
 }
 OF_A_COMPARISON = {"mmp_pending_requests", "mmp_eta_seconds", "mmp_unresolved_attempts"}
@@ -410,7 +410,7 @@ def test_alerts_use_metrics_labels_and_values_that_exist() -> None:
         (name,) = re.findall(r"\bmmp_\w+", rule["expr"])
         labels = dict(re.findall(r'(\w+)!?="(\w*)"', rule["expr"]))
         assert labels.keys() <= known[name].labels | LABELS.keys(), rule["alert"]
-        assert labels.get("standing", Protection.EXPOSED) in list(Protection)
+        assert labels.get("protection", Protection.EXPOSED) in list(Protection)
         about_an_account = "$labels.account" in rule["annotations"]["summary"]
         assert about_an_account == (name not in OF_THE_PROCESS), rule["alert"]
 

@@ -184,7 +184,7 @@ def test_a_status_has_the_accounts_kept_here_and_who_keeps_the_others() -> None:
     document = served(SHARED)
     assert [one["account"] for one in document["statuses"]] == ["main"]
     assert document["statuses"][0]["owner"] == {"host": "pod-1", "pid": 7, "replica": "1"}
-    assert document["elsewhere"] == [
+    assert document["other_accounts"] == [
         {
             "account": "desk",
             "environment": "live",
@@ -213,7 +213,7 @@ def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
 
 def test_who_keeps_nothing_still_tells_who_does() -> None:
     document = served(ALL_ELSEWHERE)
-    assert (document["statuses"], len(document["elsewhere"])) == ([], 3)
+    assert (document["statuses"], len(document["other_accounts"])) == ([], 3)
     assert status_response(UNHEARD, now=NOW, wall=WALL).status == 503
 
 

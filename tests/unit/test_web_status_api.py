@@ -87,10 +87,10 @@ def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
         status, document = served(board(vitals))
         assert (status, errors(document)) == (200, [])
         watch = document.pop("watch")
-        assert watch["troubles"] or not vitals.errors
+        assert watch["errors"] or not vitals.errors
         (watched,) = board(vitals).accounts()
         there = account_status(watched, now=NOW + 2, wall=wall_at(NOW + 2))
-        assert document.pop("in_sync") == (there.status.in_sync and watch["standing"] != "unknown")
+        assert document.pop("in_sync") == (there.status.in_sync and watch["protection"] != "unknown")
         written = json.loads(json.dumps(status_document(there.status)))
         assert document == {key: value for key, value in written.items() if key != "in_sync"}
         seen |= {family["state"] for family in document["families"]}
@@ -125,7 +125,7 @@ def test_before_anything_was_compared_the_families_are_there_and_nothing_is_clai
         }
         for family in (BTC, ETH)
     ]
-    assert (document["in_sync"], document["watch"]["standing"]) == (False, "unknown")
+    assert (document["in_sync"], document["watch"]["protection"]) == (False, "unknown")
     assert (document["pacing"], document["eta_seconds"], document["pauses"]) == (None, 0, [])
 
 
@@ -160,7 +160,11 @@ def test_times_are_the_walls_of_their_instants() -> None:
     _, document = served(board(having(vitals, STOPPED, now=NOW + 1)), now=NOW + 61)
     watch = document["watch"]
     assert document["asked_at"] == "2026-03-01T03:01:01.000Z"
-    assert watch["loop"] == {"alive": True, "heard_at": "2026-03-01T03:00:01.000Z", "locked_out": None}
+    assert watch["loop"] == {
+        "alive": True,
+        "last_step_at": "2026-03-01T03:00:01.000Z",
+        "state_locked": None,
+    }
     assert watch["outage"]["since"] == "2026-03-01T03:00:00.000Z"
     assert (watch["outage"]["failures"], watch["outage"]["retry_at"]) == (2, None)
 

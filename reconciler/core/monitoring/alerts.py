@@ -44,7 +44,7 @@ class AlertKind(StrEnum):
     OUT_OF_SYNC = "out-of-sync"
     FROZEN = "frozen"
     REJECTED = "rejected"
-    CONTESTED = "fight"
+    CONTESTED = "contested"
     KEY_PROBLEM = "key-problem"
     UNREACHABLE = "unreachable"
     CONFIG_REJECTED = "config-rejected"
@@ -183,7 +183,7 @@ def _fought(pause: Pause, vitals: AccountRuntime) -> Alert:
     changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
     exposed = any(change.family == pause.family and change.is_exposed for change in changes)
     severity = AlertSeverity.CRITICAL if exposed else AlertSeverity.WARNING
-    return Alert(AlertKind.CONTESTED, severity, "fight", pause)
+    return Alert(AlertKind.CONTESTED, severity, "contested", pause)
 
 
 def _frozen_until_reset(vitals: AccountRuntime) -> Iterator[tuple[Family, LiveRow]]:

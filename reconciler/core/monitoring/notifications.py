@@ -32,8 +32,8 @@ _WORST_FIRST = tuple(AlertSeverity)
 class Transition(StrEnum):
     """Which way it turned."""
 
-    FIRING = "began"
-    RESOLVED = "over"
+    FIRING = "firing"
+    RESOLVED = "resolved"
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ def apply_event(vitals: AccountRuntime, event: Event, *, now: float, wall: datet
             return _parked(heard, event, wall)
         case HealBreakerTripped():
             told = f"put back {event.heals} times and changed again by somebody else: left as it is"
-            return _troubled(heard, RecentError(wall, "fight", told, event.family))
+            return _troubled(heard, RecentError(wall, "contested", told, event.family))
         case StateLockTimedOut(message=message):
             return replace(heard, locked_out=message, state_lost="")
         case ControlledElsewhere():

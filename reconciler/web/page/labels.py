@@ -102,7 +102,7 @@ NEAR_OFF = "It would be as good as switching protection off."
 
 PAUSED: dict[PausedBy, str] = {
     PausedBy.MANUAL: "Paused by hand",
-    PausedBy.BREAKER: "Given up in a fight over it",
+    PausedBy.BREAKER: "Paused by the heal breaker",
 }
 """Who paused a family: only one of the two is something that somebody wanted."""
 
