@@ -11,7 +11,7 @@ override changes that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -320,8 +320,8 @@ def bounded(policy: Policy) -> tuple[str, ...]:
 
 def unmatched_entries(policy: Policy, families: Iterable[Family]) -> tuple[str, ...]:
     """Return the names and patterns of bounds that match none of ``families``, in the file's order."""
-    listed = tuple(families)
-    return tuple(name for name in bounded(policy) if not any(_fits(name, family) for family in listed))
+    listed = frozenset(families)
+    return tuple(name for name in bounded(policy) if not _fits_any(name, listed))
 
 
 def is_pattern(name: str) -> bool:
@@ -581,6 +581,13 @@ def _protected(family: Family, measured: str) -> Refusal:
 def _matching(family: Family, named: Mapping[str, M]) -> list[M]:
     """Return what the patterns that match ``family`` say."""
     return [said for pattern, said in named.items() if is_pattern(pattern) and _fits(pattern, family)]
+
+
+def _fits_any(name: str, families: Collection[Family]) -> bool:
+    """Tell whether a name or pattern matches one of ``families``; a name is looked up, not compared."""
+    if is_pattern(name):
+        return any(_fits(name, family) for family in families)
+    return name in families
 
 
 def _fits(pattern: str, family: Family) -> bool:
