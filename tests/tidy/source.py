@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,10 +18,15 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Module:
-    """One parsed module; ``place`` is its path inside the package, such as ``core/plan.py``."""
+    """One module; ``place`` is its path inside the package, such as ``core/plan.py``."""
 
     place: str
-    tree: ast.Module
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The parsed module."""
+        return ast.parse(self.text)
 
     @property
     def layer(self) -> str:
@@ -45,14 +50,14 @@ class Module:
 
 def module(source: str, place: str = "core/made_up.py") -> Module:
     """Return ``source`` as the module at ``place``, to show that a rule can fail."""
-    return Module(place, ast.parse(source))
+    return Module(place, source)
 
 
 @cache
 def modules() -> tuple[Module, ...]:
     """Return every module of the package."""
     return tuple(
-        Module(path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
+        Module(path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8"))
         for path in sorted(PACKAGE.rglob("*.py"))
     )
 
