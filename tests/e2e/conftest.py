@@ -18,8 +18,9 @@ def exchange() -> Iterator[Exchange]:
 
 
 @pytest.fixture
-def desk(exchange: Exchange, tmp_path: Path) -> Iterator[Desk]:
+def desk(exchange: Exchange, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
     """A folder and an environment with the keys of ``exchange``."""
     here = Desk(tmp_path / "desk", exchange.variables)
+    here.installed = request.node.get_closest_marker("installed") is not None
     yield here
     here.close()

@@ -30,6 +30,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.okx.wire import parse_base_url
 from reconciler.schema_files import load_schema
 from reconciler.store.sqlite import open_state
+from tests.support.forked_command import run_forked
 from tests.support.forked_simulator import forked_simulator
 
 MMP = str(Path(sys.executable).parent / "mmp")
@@ -211,7 +212,13 @@ class Running:
 
 
 class Desk:
-    """One folder with its files and its environment, in which ``mmp`` is run."""
+    """One folder with its files and its environment, in which ``mmp`` is run.
+
+    ``installed``: :meth:`mmp` starts the installed command; otherwise it forks the same command from a
+    process that has imported everything already, which takes a tenth of the time.
+    """
+
+    installed = False
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self.folder = folder
@@ -227,6 +234,7 @@ class Desk:
         }
         self.secrets = secrets_of(variables)
         self.started: list[Running] = []
+        self._forked = 0
 
     @property
     def config(self) -> Path:
@@ -281,7 +289,25 @@ class Desk:
 
     def mmp(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Ended:
         """Run ``mmp`` with ``arguments`` to its end."""
-        return self.start(*arguments, env=env).wait()
+        if self.installed:
+            return self.start(*arguments, env=env).wait()
+        self._forked += 1
+        files = [self._written / f"forked-{self._forked}.{name}" for name in ("out", "err")]
+        began, began_at = time.monotonic(), time.time()
+        status = run_forked(
+            arguments,
+            folder=self.folder,
+            environment=self.environment_with(env),
+            stdout=files[0],
+            stderr=files[1],
+            within_s=PATIENCE_S,
+        )
+        seconds = time.monotonic() - began
+        stdout, stderr = (path.read_text(encoding="utf-8") for path in files)
+        assert status is not None, f"still running after {PATIENCE_S} s: {stderr}"
+        ended = Ended(status, stdout, stderr, began_at, seconds)
+        _hold(ended, self.secrets + secrets_of(env or {}))
+        return ended
 
     def environment_with(self, env: Mapping[str, str | None] | None) -> dict[str, str]:
         """Return the environment with ``env`` put over it."""

@@ -11,7 +11,7 @@ import pytest
 from reconciler.errors import Exit
 from tests.e2e.processes import Desk, Ended, Exchange
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.installed]
 
 BTC = {"BTC-USD": "5s/2s/100"}
 TWO = {**BTC, "ETH-USD": "5s/2s/100"}

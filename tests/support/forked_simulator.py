@@ -10,12 +10,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 
 from reconciler.cli.main import main
+from tests.support.forkserver import context
 
 STOP_S = 10.0
 
@@ -23,8 +21,8 @@ STOP_S = 10.0
 @contextmanager
 def forked_simulator(flags: Sequence[str]) -> Iterator[str]:
     """Run ``mmp simulator`` with ``flags``; gives the first line it printed, and stops it afterwards."""
-    receiver, sender = _context().Pipe(duplex=False)
-    process = _context().Process(target=_simulate, args=(["simulator", *flags], sender), daemon=True)
+    receiver, sender = context().Pipe(duplex=False)
+    process = context().Process(target=_simulate, args=(["simulator", *flags], sender), daemon=True)
     process.start()
     sender.close()
     with receiver, open(receiver.fileno(), encoding="utf-8", closefd=False) as stdout:
@@ -34,13 +32,6 @@ def forked_simulator(flags: Sequence[str]) -> Iterator[str]:
             process.terminate()
             process.join(STOP_S)
             process.close()
-
-
-@cache
-def _context() -> ForkServerContext:
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, "reconciler.cli.simulator", "reconciler.simulator.server"])
-    return context
 
 
 def _simulate(arguments: list[str], stdout: Connection) -> None:
