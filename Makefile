@@ -6,8 +6,12 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
-WORKERS ?= auto
+# Twice as many as there are cores, since most tests wait as much as they compute; not more than eight, since
+# each worker starts a PostgreSQL and a Chromium of its own.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WORKERS ?= $(shell expr $(CORES) \* 2 '|' 2 | awk '{ print ($$1 < 8 ? $$1 : 8) }')
 SEEDS ?= 2000
+QUICK_SEEDS ?= 100
 PROOF_SEEDS ?= 20000
 CHAOS_SECONDS ?= 120
 PROOF_CHAOS_SECONDS ?= 900
@@ -21,14 +25,21 @@ RUN_LOCK := requirements/run.lock
 LOCK := $(PY) -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--no-header --no-emit-index-url $(UPGRADE)
 
-# The parts whose every branch must be run by the tests: what decides, and what remembers.
-WHOLLY_COVERED := reconciler/core/*,reconciler/store/*
+# The folders of which the tests must run every branch: the rules and the state. `make test` alone must do it.
+FULLY_COVERED := reconciler/core/*,reconciler/store/*
+
+# `make test` leaves out the tests marked slow, `make test SLOW=yes` and `make check` run them, too.
+SLOW ?=
+FAST := not slow and not proof and not chaos
+MARKS := $(if $(SLOW),not proof and not chaos,$(FAST))
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 unexport PIP_REQUIRE_VIRTUALENV PYTHONPATH
+# Without compiled files every worker compiles all tests again, and every command all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo docs test tests left-out check format lint types whole collected simulate mutants chaos proof bench screenshots lock clean
+.PHONY: help setup demo docs quick test tests left-out check format lint types locked collected simulate mutants chaos proof bench screenshots lock clean
 
 help: ## list these words
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -38,22 +49,28 @@ setup: $(READY) ## make .venv with the locked dependencies (the others do it by 
 demo: $(READY) ## a tour: the simulated exchange and the real program, checked at every step
 	@$(VENV)/bin/mmp demo --check
 
-test: tests left-out ## every test this machine can run, and full branch coverage of what decides
+quick: $(READY) ## unit tests, tidy tests, golden files and 100 simulated histories of each world
+	@$(PY) -m tests.simulation --seeds $(QUICK_SEEDS) --jobs all
+	@$(PY) -m pytest -n $(CORES) --dist worksteal -m '$(FAST)' tests/unit tests/tidy tests/golden
+
+test: tests left-out ## all tests but the slow ones; fails without full branch coverage of core and store
 
 tests: $(READY)
 	@$(PY) -m tests.support.requirements --required
-	@$(PY) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=
-	@$(PY) -m coverage report --include='$(WHOLLY_COVERED)' --fail-under=100 \
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m '$(MARKS)' --cov --cov-report=
+	@$(PY) -m coverage report --include='$(FULLY_COVERED)' --fail-under=100 \
 		--omit="$$($(PY) -m tests.support.requirements --uncovered)"
 
 left-out: $(READY)
 	@$(PY) -m tests.support.requirements
-	@echo 'Left out, because it takes long (make proof does it):'
+	@test -n '$(SLOW)' || echo 'Left out, because they take minutes (make check runs them): the tests marked slow'
+	@echo 'Left out, because it takes long (make proof runs it):'
 	@echo '  the seeded mutants, $(PROOF_SEEDS) simulated histories of each world, thirty kills in a row of the real program,'
 	@echo '  three replicas under chaos (make chaos: two minutes)'
 	@echo 'Left out, because it cannot be run here: anything against OKX itself'
 
-check: format lint types whole test ## format, lint, types, lock, tests; .ci/run does more of the long ones
+check: format lint types locked ## format, lint, types, lock and all tests, the slow ones included
+	@$(MAKE) --no-print-directory test SLOW=yes
 
 format: $(READY)
 	@$(PY) -m ruff format --check --quiet . && echo 'format: as ruff would'
@@ -64,7 +81,7 @@ lint: $(READY)
 types: $(READY)
 	@$(PY) -m mypy
 
-whole: $(READY)
+locked: $(READY)
 	@$(PY) -m pip check >/dev/null && echo 'lock: everything that is needed is in it'
 
 collected: $(READY)
