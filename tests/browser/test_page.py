@@ -16,6 +16,12 @@ NARROW = {"width": 390, "height": 844}
 UNWRITTEN = {"anchor", "hue", "picture", "strip", "legend"}
 """Fields of the view that are drawn or refer to a place, and are not text."""
 
+IN_EVERY_RUN = {"calm", "troubled", "hostile", "shared"}
+"""What ``make test`` looks at; the other boards are slow only because there are many."""
+each_board = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.slow) for name in BOARDS]
+)
+
 
 def texts(value: object) -> list[str]:
     """Return every text of a view; the sign of a headline is its sentence once more."""
@@ -33,7 +39,7 @@ async def rest(page: Page) -> None:
     """Look at nothing."""
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@each_board
 def test_nothing_goes_wrong_and_everybody_can_use_it_in_light_and_dark(
     chromium: Browser, name: str
 ) -> None:
@@ -51,7 +57,7 @@ def test_nothing_goes_wrong_and_everybody_can_use_it_in_light_and_dark(
     assert wrong == []
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@each_board
 def test_nothing_has_to_be_scrolled_sideways(chromium: Browser, name: str) -> None:
     async def look(page: Page) -> list[int]:
         widths = []
@@ -67,7 +73,7 @@ def test_nothing_has_to_be_scrolled_sideways(chromium: Browser, name: str) -> No
     assert beyond == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@each_board
 def test_every_fact_is_there_without_javascript(chromium: Browser, name: str) -> None:
     async def look(page: Page) -> str:
         for summary in await page.locator("summary").all():

@@ -274,6 +274,7 @@ def _first_of_its_beginning(events: tuple[str, ...], done: int) -> bool:
     return all(event == EVENTS[0] for event in events[done + 1 :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gap_s", "reboot_after", "more"), [(0.5, None, 1), (12.0, None, 1), (12.0, 1, 0), (12.0, 2, 1)]
 )

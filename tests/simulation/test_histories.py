@@ -13,9 +13,13 @@ from tests.simulation.world import play
 pytestmark = pytest.mark.unmeasured
 
 SEEDS = {WorldKind.SQLITE: 1000, WorldKind.POSTGRES: 500}
-"""So many in every run; `make proof` plays at least twenty times as many, and the mutants besides."""
+"""So many in every `make check`; `make proof` plays twenty times as many, and the mutants besides."""
 CHUNK = 100
-CHUNKS = [(kind, start) for kind, seeds in SEEDS.items() for start in range(0, seeds, CHUNK)]
+CHUNKS = [
+    pytest.param(kind, start, marks=pytest.mark.slow if start else ())
+    for kind, seeds in SEEDS.items()
+    for start in range(0, seeds, CHUNK)
+]
 
 
 @pytest.mark.parametrize(("kind", "start"), CHUNKS)

@@ -113,6 +113,7 @@ def test_a_failing_family_is_tried_at_growing_intervals_and_one_failure_is_not_t
 EDITED_AT = [1000.0 + 3.7 * number for number in range(30)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edited_at", EDITED_AT)
 @pytest.mark.parametrize("failure", ["timeout", "50004", "50013", "limited", "not sent"])
 def test_an_emergency_beside_a_failing_loosening_leaves_within_11_seconds(

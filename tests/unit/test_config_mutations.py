@@ -75,6 +75,7 @@ def mutants() -> Iterator[str]:
         yield SAMPLE[:cut] + SAMPLE[cut + 1 :]
 
 
+@pytest.mark.slow
 def test_no_mutant_escapes() -> None:
     count = 0
     for text in dict.fromkeys(mutants()):
@@ -91,6 +92,7 @@ def test_every_prefix_of_bytes_and_every_broken_byte_is_read() -> None:
         _holds_together(read_config(content[:place] + b"\xff" + content[place + 1 :], "mmp.yaml"))
 
 
+@pytest.mark.slow
 def test_the_schema_refuses_no_mutant_the_reader_would_accept() -> None:
     accepted = 0
     for text in dict.fromkeys(mutants()):

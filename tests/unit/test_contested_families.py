@@ -96,6 +96,7 @@ def test_somebody_who_changes_it_now_and_then_is_no_fighter() -> None:
     assert broken(here) == []
 
 
+@pytest.mark.slow
 def test_never_more_than_three_heals_in_ten_minutes_at_any_pace() -> None:
     for every_s in (6.0, 20.0, 100.0, 199.0, 201.0, 290.0):
         here = fought_over(every_s=every_s)

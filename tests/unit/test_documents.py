@@ -259,7 +259,10 @@ def _told_alike(document: Document) -> Document:
     return {"summary": counted, "digest": None}
 
 
-@pytest.mark.parametrize(("kind", "least"), [("plan", 4000), ("apply", 200), ("status", 500)])
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [pytest.param("plan", 4000, marks=pytest.mark.slow), ("apply", 200), ("status", 500)],
+)
 def test_a_schema_refuses_a_document_with_one_thing_wrong(kind: str, least: int) -> None:
     count, valid = 0, validator(kind).is_valid
     for document, part in singled(kind):

@@ -147,6 +147,7 @@ def test_a_loop_that_never_gets_its_turn_is_seen_to() -> None:
     assert pulse.seen_after_s() <= SILENCE_S + LOCK_TIMEOUT_S + BURST_S + 1
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_a_loop_that_only_waits_for_the_lock_is_alive_however_long_it_may() -> None:
     here = quiet()
@@ -165,6 +166,7 @@ def test_a_loop_that_only_waits_for_the_lock_is_alive_however_long_it_may() -> N
     assert here.exchange.live[BTC].setting == B
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("interval_s", [2.0, HOUR_S])
 def test_a_loop_that_goes_round_is_alive_in_any_trouble(interval_s: float) -> None:

@@ -110,6 +110,7 @@ def most_s() -> float:
     return max(1.0, 3 * (time.process_time() - begun))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "name", "text"), FILES, ids=[f"{read.__name__}-{name}" for read, name, _ in FILES]
 )

@@ -470,6 +470,7 @@ def test_one_that_dies_before_it_takes_what_it_is_to_have_makes_nobody_wait_long
     assert world.unowned() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("died_at", [30.0 + part / 4 for part in range(11)])
 @pytest.mark.parametrize("apart_s", [0.0, 0.5, 1.0, 1.5, 2.0, 2.4])
 def test_two_that_die_one_after_the_other_are_one_takeover(died_at: float, apart_s: float) -> None:
@@ -517,6 +518,7 @@ def dies_when_the_clock_is_set(by_s: float, after_s: float) -> World:
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_s", STEPS)
 @pytest.mark.parametrize("after_s", [0.0, 2.0, 7.9, 9.0])
 def test_a_dead_one_is_taken_over_in_time_however_the_clock_is_set_then(
@@ -535,6 +537,7 @@ def test_with_the_condition_of_before_a_clock_set_back_leaves_the_dead_their_acc
         dies_when_the_clock_is_set(-3600.0, 0.0).run(5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_s", STEPS)
 @pytest.mark.parametrize("at", [30.0, 31.25, 32.0])
 def test_a_clock_that_is_set_moves_no_account_of_those_that_live(by_s: float, at: float) -> None:
@@ -600,6 +603,7 @@ def test_who_has_no_account_to_read_may_try_one_that_another_cannot() -> None:
     assert len(world.processes["a"].may_begin()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read_every_s", [READ_EVERY_S, 300.0])
 @pytest.mark.parametrize("down_at", [0.0, 7.0, 14.0, 21.0, 28.0])
 def test_while_nobody_can_read_nothing_moves(down_at: float, read_every_s: float) -> None:
@@ -627,6 +631,7 @@ def test_an_account_whose_key_is_refused_moves_alone_and_once() -> None:
     assert world.shares() == [5, 5]
 
 
+@pytest.mark.slow
 def test_an_account_whose_key_is_refused_everywhere_moves_less_and_less_often() -> None:
     world = sharing_evenly("a", "b")
     account, began, hours = min(accounts(10)), world.time, 2
@@ -681,6 +686,7 @@ def test_an_outage_of_the_exchange_moves_nothing_to_one_without_accounts_either(
     assert len(world.taken) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("number", [1, 4])
 @pytest.mark.parametrize("read_every_s", [READ_EVERY_S, 300.0])
@@ -722,6 +728,7 @@ IN_TURN = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts", IN_TURN)
 @pytest.mark.parametrize("number", [1, 4])
 def test_one_that_gave_its_accounts_up_has_them_again_when_their_owner_is_cut_off(
@@ -731,6 +738,7 @@ def test_one_that_gave_its_accounts_up_has_them_again_when_their_owner_is_cut_of
     assert world.unowned() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_whoever_is_cut_off_when_accounts_are_not_kept_from_one_that_can_read(seed: int) -> None:
     random, at, cuts = Random(seed * 15_485_863), 0.0, list[tuple[ReplicaId, float, float]]()

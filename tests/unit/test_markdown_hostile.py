@@ -37,6 +37,7 @@ def shown(payload: str) -> str:
     return (text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…") or "(empty)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", MARKUP, ids=repr)
 def test_hostile_text_stays_text_wherever_it_comes_from_outside(payload: str) -> None:
     policy = PolicyFile(payload, "1" * 64)

@@ -76,6 +76,7 @@ def test_cutting_for_size_leaves_out_what_is_least_bad_over_all_accounts() -> No
     assert rows[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 120, 180, 300, 2_000, 10_000])
 def test_whatever_the_number_of_families_the_form_holds(count: int) -> None:
     plan = compare(*crowd(count))
@@ -84,6 +85,7 @@ def test_whatever_the_number_of_families_the_form_holds(count: int) -> None:
     hold_to_the_form(plans_markdown([(compare(None, crowd(count)[1]), BETWEEN)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accounts", "families"), [(2, 900), (12, 40), (40, 3), (300, 2), (2_000, 1)])
 def test_whatever_the_number_of_accounts_the_counts_at_the_top_are_of_all(
     accounts: int, families: int

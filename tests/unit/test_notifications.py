@@ -212,6 +212,7 @@ def counted(told: list[tuple[float, Notification]]) -> int:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
 def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Alert]) -> None:
@@ -221,6 +222,7 @@ def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Alert]) 
         assert counted(told) <= beginnings(course), (course, told)
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
     for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
@@ -234,6 +236,7 @@ def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
         assert not open_kinds, (course, told)
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_every_beginning_is_counted_once() -> None:
     for course in courses((None, A), 6):

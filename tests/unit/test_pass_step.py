@@ -149,6 +149,7 @@ def check(moment: Moment) -> type[Step]:
     return type(step)
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_every_step_of_the_world_is_safe_and_moves_on() -> None:
     reached = set()

@@ -112,6 +112,7 @@ def told(plan: Plan) -> Answer:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("world", "step"), [(situations, 1), (held_situations, 3), (accepted_situations, 5)]
@@ -188,6 +189,7 @@ def assert_sound(change: Change, case: Situation) -> None:
         assert change.reason is Reason.UNCERTAIN or change.direction is not None, case
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @each_desired
 def test_the_worlds_are_not_empty_and_reach_every_answer(wanted: str) -> None:

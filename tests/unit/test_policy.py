@@ -1055,6 +1055,7 @@ def pairs() -> Iterator[tuple[str | None, str]]:
     yield from product((None, *SETTINGS), SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
     count = 0
@@ -1106,6 +1107,7 @@ def mixtures(of: int) -> Iterator[tuple[str, ...]]:
         yield from ((first, *rest) for first, rest in product(COUNTING, others))
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("of", [1, 2, 3, 4])
 def test_counts_and_shares_over_every_mixture_of_a_few_families(of: int) -> None:

@@ -167,6 +167,7 @@ def text_of(one: Setting) -> str:
 under_each = pytest.mark.parametrize("under", POLICIES)
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @under_each
 @pytest.mark.parametrize("drift", DriftPolicy)
@@ -193,6 +194,7 @@ def test_a_controller_restores_what_was_accepted_and_never_more(under: str, drif
             assert one.accepts == one.desired, one
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("limit", ["1", "3"])
 @pytest.mark.parametrize("drift", DriftPolicy)
@@ -207,6 +209,7 @@ def test_accepted_moves_by_no_more_than_the_limit_whatever_live_is(limit: str, d
                 assert times(one.accepted, one.accepts) <= Fraction(limit), one
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("limit", ["1", "3"])
 def test_what_an_explicit_act_sends_is_within_the_limit_from_accepted_and_from_what_live_has_tighter(
@@ -224,6 +227,7 @@ def test_what_an_explicit_act_sends_is_within_the_limit_from_accepted_and_from_w
         assert change.factor <= Fraction(limit), "what the review shows is what is judged"
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("limit", ["1", "3"])
 def test_what_an_explicit_act_may_not_undo_stays_and_everything_else_is_sent(limit: str) -> None:

@@ -82,6 +82,7 @@ def play(every: Iterable[Events], mode: DriftPolicy) -> None:
 # -- all sequences -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("first", EVENTS)
 @pytest.mark.parametrize("mode", DriftPolicy)
@@ -89,6 +90,7 @@ def test_every_pair_of_events(first: str, mode: DriftPolicy) -> None:
     play([(first,), *product([first], EVENTS)], mode)
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("first", THREE)
 def test_every_three_of_the_most_telling_events(first: str) -> None:

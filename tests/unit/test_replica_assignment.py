@@ -66,6 +66,7 @@ def accounts(number: int) -> frozenset[str]:
     return frozenset(f"desk-{each}" for each in range(number))
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("replicas", [["a"], ["a", "b"], ["a", "b", "c"]])
@@ -194,6 +195,7 @@ def can_serve_again(shares: OwnershipView, replica: str, account: str) -> bool:
     return age is not None and since is not None and since - age >= LEASE_TTL_S
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("abilities", list(product(SEEN, repeat=3)))
 def test_in_every_small_world_an_account_goes_to_who_can_serve_it_or_stays(

@@ -122,6 +122,7 @@ def lets_through(case: Situation, answer: Answer, review: Review) -> bool:
     return not_read_yet or answer.before in (before, VALUES[case.wanted])
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_a_change_that_was_not_reviewed_is_stale_and_every_other_answer_is_as_ever() -> None:
     seen = set()

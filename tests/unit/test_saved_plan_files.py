@@ -151,6 +151,7 @@ SAMPLE = plan_of(
 )
 
 
+@pytest.mark.slow
 def test_whatever_is_edited_shows() -> None:
     count = 0
     for document in (

@@ -131,6 +131,7 @@ async def hold(path: str, purpose: str) -> None:
 # -- what is promised -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_together_never_get_more_slots_than_one_would(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
     children = [child("hammer", path, "1.0") for _ in range(3)]
@@ -167,6 +168,7 @@ def test_the_lock_of_another_process_is_named_and_ends_with_it(tmp_path: Path) -
     state.close_now()
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_leave_a_good_state_with_every_acknowledged_step(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
     moments = random.Random(7)
@@ -206,6 +208,7 @@ def _check_against(path: str, now: float, told: str) -> int:
     return len(steps)
 
 
+@pytest.mark.slow
 def test_kills_while_states_are_made_leave_none_or_good_ones(tmp_path: Path) -> None:
     moments = random.Random(11)
     paths: list[str] = []
