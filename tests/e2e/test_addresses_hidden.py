@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import Exit
-from tests.e2e.processes import MMP, desired_text
+from tests.e2e.processes import Desk
 
 pytestmark = pytest.mark.e2e
 
@@ -27,38 +26,27 @@ ADDRESSES = [
 ]
 
 
-def mmp(folder: Path, *arguments: str, state: str | None = None) -> subprocess.CompletedProcess[str]:
-    keys = {f"OKX_{part}": f"value-of-{part}" for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE")}
-    environ = {"PATH": os.environ["PATH"], **keys, **({"MMP_STATE": state} if state else {})}
-    return subprocess.run(
-        [MMP, *arguments],
-        cwd=folder,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "mmp.yaml").write_text(desired_text({"BTC-USD": "5s/2s/100"}), encoding="utf-8")
-    return tmp_path
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A folder with settings and keys, and no exchange."""
+    keys = {f"OKX_{part}": f"value-of-{part}" for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE")}
+    here = Desk(tmp_path / "desk", keys)
+    here.wants({"BTC-USD": "5s/2s/100"})
+    yield here
+    here.close()
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_state_that_may_be_an_address_is_neither_shown_nor_made(folder: Path, address: str) -> None:
-    before = sorted(folder.rglob("*"))
+def test_a_state_that_may_be_an_address_is_neither_shown_nor_made(desk: Desk, address: str) -> None:
+    before = sorted(desk.folder.rglob("*"))
     for ended in (
-        mmp(folder, "status", "--state", address),
-        mmp(folder, "apply", "--yes", "--output", "json", f"--state={address}"),
-        mmp(folder, "run", "--log-format", "json", state=address),
+        desk.mmp("status", "--state", address),
+        desk.mmp("apply", "--yes", "--output", "json", f"--state={address}"),
+        desk.mmp("run", "--log-format", "json", env={"MMP_STATE": address}),
     ):
-        assert ended.returncode == Exit.USAGE, ended.stderr
+        assert ended.status == Exit.USAGE, ended.stderr
         assert "hunter2" not in ended.stdout + ended.stderr
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(desk.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -77,15 +65,15 @@ def test_a_state_that_may_be_an_address_is_neither_shown_nor_made(folder: Path, 
     ],
 )
 @pytest.mark.parametrize("address", ["postgresql://desk:hunter2@db/mmp", "https://u:pa ss hunter2@db/mmp"])
-def test_no_usage_error_repeats_an_address(folder: Path, arguments: list[str], address: str) -> None:
-    ended = mmp(folder, *(argument.format(address) for argument in arguments))
-    assert ended.returncode == Exit.USAGE, ended.stderr
+def test_no_usage_error_repeats_an_address(desk: Desk, arguments: list[str], address: str) -> None:
+    ended = desk.mmp(*(argument.format(address) for argument in arguments))
+    assert ended.status == Exit.USAGE, ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
 
 
-def test_a_webhook_in_the_wrong_place_is_not_repeated(folder: Path) -> None:
-    ended = mmp(folder, "run", "https://hooks.example/services/hunter2")
-    assert ended.returncode == Exit.USAGE
+def test_a_webhook_in_the_wrong_place_is_not_repeated(desk: Desk) -> None:
+    ended = desk.mmp("run", "https://hooks.example/services/hunter2")
+    assert ended.status == Exit.USAGE
     assert "hunter2" not in ended.stderr
     assert "unexpected extra argument" in ended.stderr
 
@@ -93,7 +81,7 @@ def test_a_webhook_in_the_wrong_place_is_not_repeated(folder: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["//desk:hunter2@db", "https://db:hunter2", "https://db:hunter2/status"]
 )
-def test_an_address_of_a_status_that_cannot_be_used_is_not_shown(folder: Path, address: str) -> None:
-    ended = mmp(folder, "plan", "--against", address)
-    assert ended.returncode == Exit.USAGE, ended.stderr
+def test_an_address_of_a_status_that_cannot_be_used_is_not_shown(desk: Desk, address: str) -> None:
+    ended = desk.mmp("plan", "--against", address)
+    assert ended.status == Exit.USAGE, ended.stderr
     assert "hunter2" not in ended.stdout + ended.stderr
