@@ -57,9 +57,9 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], stdout:
         opened = os.open(path, how, 0o600)
         os.dup2(opened, number)
         os.close(opened)
-    sys.stdin = open(STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115 - open to the end of the process
-    sys.stdout = open(STDOUT, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    sys.stderr = open(  # noqa: SIM115
+    sys.stdin = os.fdopen(STDIN, encoding="utf-8", closefd=False)
+    sys.stdout = os.fdopen(STDOUT, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stderr = os.fdopen(
         STDERR, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
     )
     sys.argv = ["mmp", *arguments]

@@ -16,6 +16,7 @@ PRELOADED = (
     "reconciler.cli.simulator",
     "reconciler.okx.client",
     "reconciler.simulator.server",
+    "reconciler.store.postgres.connections",
     "reconciler.store.sqlite",
     "tests.support.forked_command",
     "tests.support.forked_simulator",
