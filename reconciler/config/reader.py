@@ -71,7 +71,10 @@ class NodeReader:
     def read(self, node: Node, path: Path) -> Any:
         """Return what ``node`` is in the document, ABSENT if it is invalid. Raises TooManyProblems."""
         if isinstance(node, Table):
-            return self._table(node, path)
+            document, values = self.read_table(node, path)
+            if values:
+                self.values[path] = values
+            return document
         if isinstance(node, Sequence):
             return self._sequence(node, path)
         return self._resolve(node, path) if isinstance(node, Scalar) else ABSENT
@@ -104,28 +107,37 @@ class NodeReader:
                 node = node_at(self._root, error.path)
                 self.add(error_position(self._root, error), self._format.schema_message(error, node))
 
-    def _table(self, table: Table, path: Path) -> dict[str, Any]:
-        readers, marks, document = self._value_readers(path), table.key_marks, {}
+    def read_table(self, table: Table, path: Path) -> tuple[dict[str, Any], dict[str | int, Any]]:
+        """Return what ``table`` is in the document, and its valid single values. Raises TooManyProblems."""
+        readers, known_texts = self._value_readers(path), self._known
+        document: dict[str, Any] = {}
+        values: dict[str | int, Any] = {}
         for key, node in table.values.items():
             reader = readers.get(key)
-            value = (
-                self.read(node, (*path, key))
-                if reader is None
-                else self._value(node, reader, path, key, marks[key])
-            )
-            if value is not ABSENT:
-                document[key] = value
-        return document
+            if reader is None:
+                read = self.read(node, (*path, key))
+            else:
+                known = known_texts.get((reader, node.text, node.plain)) if type(node) is Scalar else None
+                read, value = known or self._value(node, reader, (*path, key), table.key_marks[key])
+                if value is not None:
+                    values[key] = value
+            if read is not ABSENT:
+                document[key] = read
+        return document, values
 
     def _sequence(self, sequence: Sequence, path: Path) -> list[Any]:
         reader, document = self._value_readers(path).get(None), []
+        values: dict[str | int, Any] = {}
         for index, node in enumerate(sequence.items):
-            value = (
-                self.read(node, (*path, index))
-                if reader is None
-                else self._value(node, reader, path, index, node.mark)
-            )
-            document.append(None if value is ABSENT else value)
+            if reader is None:
+                read = self.read(node, (*path, index))
+            else:
+                read, value = self._value(node, reader, (*path, index), node.mark)
+                if value is not None:
+                    values[index] = value
+            document.append(None if read is ABSENT else read)
+        if values:
+            self.values[path] = values
         return document
 
     def _resolve(self, node: Scalar, path: Path) -> Any:
@@ -136,37 +148,26 @@ class NodeReader:
             return ABSENT
         return value
 
-    def _value(self, node: Node, reader: ValueReader, path: Path, key: str | int, mark: Mark) -> Any:
-        """Read a value that has a reader; return what it is in the document. ``mark`` is its key's."""
+    def _value(self, node: Node, reader: ValueReader, path: Path, key_mark: Mark) -> tuple[Any, Any]:
+        """Return what a value with a reader is in the document, and the value, None if it is unusable."""
         if not isinstance(node, Scalar):
-            if isinstance(node, Table | Sequence) and (found := self._format.not_single((*path, key))):
-                self.add(node.position, found, (*path, key))
-            return self.read(node, (*path, key))
-        text_key = (reader, node.text, node.plain)
-        known = self._known.get(text_key)
-        if known is None:
-            known, found = self._read_text(node, reader, (*path, key))
-            if found is None:
-                self._known[text_key] = known
-            else:
-                at_key = found.code is Code.NULL_VALUE and (self._format.null_at_key or not node.text)
-                self.add(position_of(mark if at_key else node.mark), found, (*path, key))
-        document, value = known
-        if value is not None:
-            self.values.setdefault(path, {})[key] = value
-        return document
-
-    def _read_text(
-        self, node: Scalar, reader: ValueReader, path: Path
-    ) -> tuple[tuple[Any, Any], ValueProblem | None]:
-        """Return what a scalar is in the document, its value (None if unusable), and its problem."""
-        resolved = resolve(node.text) if node.plain else node.text
+            if isinstance(node, Table | Sequence) and (found := self._format.not_single(path)):
+                self.add(node.position, found, path)
+            return self.read(node, path), None
+        resolved: Any = resolve(node.text) if node.plain else node.text
+        value = None
         if resolved is None:
-            return (None, None), null_value(self._format.name(path))
-        if isinstance(resolved, AmbiguousScalar):
-            return (ABSENT, None), self._format.ambiguity(path, node.text, resolved)
-        value, found = reader(node)
-        return (resolved, value), found
+            found = null_value(self._format.name(path))
+        elif isinstance(resolved, AmbiguousScalar):
+            found, resolved = self._format.ambiguity(path, node.text, resolved), ABSENT
+        else:
+            value, found = reader(node)
+        if found is None:
+            self._known[reader, node.text, node.plain] = resolved, value
+        else:
+            at_key = found.code is Code.NULL_VALUE and (self._format.null_at_key or not node.text)
+            self.add(position_of(key_mark if at_key else node.mark), found, path)
+        return resolved, value
 
 
 @contextmanager

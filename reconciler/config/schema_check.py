@@ -17,6 +17,7 @@ from reconciler.schema_files import load_schema
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
 
 Path = tuple[str | int, ...]
 """Keys and list indexes from the root to a value."""
@@ -40,20 +41,42 @@ class SchemaError:
 
 
 def schema_errors(root: Node, document: Any, schema_name: str) -> Iterator[SchemaError]:
-    """Yield each refusal of ``document`` by the schema, once; what is opaque does not count as missing.
-
-    That the items of a list differ is not asked: of a long list with values of two types it takes hours,
-    and readers say better which item is there twice.
-    """
-    from jsonschema.validators import Draft202012Validator  # late: it costs more than all the rest
-
-    validator = Draft202012Validator(_quick_schema(schema_name))
+    """Yield each error that the schema finds in ``document``, once. An invalid node is not missing."""
     seen: set[SchemaError] = set()
-    for error in validator.iter_errors(document):
+    for error in validator(schema_name).iter_errors(document):
         for found in _schema_errors(root, error):
             if found not in seen:
                 seen.add(found)
                 yield found
+
+
+@cache
+def validator(schema_name: str) -> Validator:
+    """Return the validator of a published schema, which differs from jsonschema's own in two ways.
+
+    Additional properties come in the order of the document, so that the same file always has the same first
+    hundred problems. Whether the items of a list differ is not checked: for a long list with values of two
+    types it takes hours, and the value readers report an item that is there twice.
+    """
+    from jsonschema.validators import Draft202012Validator, extend  # late: it costs more than all the rest
+
+    keywords = {"additionalProperties": _additional_properties, "uniqueItems": lambda *_: ()}
+    extended = extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call] # its stubs have no types
+    return cast("Validator", extended(load_schema(schema_name)))
+
+
+def _additional_properties(
+    inner: Any, allowed: Any, instance: Any, schema: dict[str, Any]
+) -> Iterator[ValidationError]:
+    from jsonschema.exceptions import ValidationError
+
+    names = schema.get("properties", {})
+    extras = [name for name in instance if name not in names] if isinstance(instance, dict) else []
+    if allowed is False and extras:
+        yield ValidationError("")
+    elif isinstance(allowed, dict):
+        for name in extras:
+            yield from inner.descend(instance[name], allowed, path=name)
 
 
 def node_at(root: Node | None, path: Path) -> Node | None:
@@ -97,17 +120,6 @@ def _key_position(root: Node | None, path: Path, key: str | int) -> Position:
         return parent.key_position(str(key))
     child = node_at(root, (*path, key))
     return START if child is None else child.position
-
-
-@cache
-def _quick_schema(name: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", _without_unique_items(load_schema(name)))
-
-
-def _without_unique_items(schema: Any) -> Any:
-    if isinstance(schema, dict):
-        return {key: _without_unique_items(value) for key, value in schema.items() if key != "uniqueItems"}
-    return [_without_unique_items(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def _schema_errors(root: Node, error: ValidationError) -> Iterator[SchemaError]:

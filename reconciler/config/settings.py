@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,9 +64,12 @@ _FIELDS: ValueReaders = {
 }
 
 
+_DEFAULTS = ("defaults",)
+
+
 def _value_readers(path: Path) -> ValueReaders:
     """Return the value readers of a table: the three fields in defaults and in each family."""
-    is_fields = (len(path) == 2 and path[0] == "families") or path == ("defaults",)
+    is_fields = (len(path) == 2 and path[0] == "families") or path == _DEFAULTS
     return _FIELDS if is_fields else NO_READERS
 
 
@@ -167,31 +171,36 @@ class _SettingsReader(NodeReader):
         document: dict[str, Any] = {}
         with_unknown_keys, leave_out = 0, False
         for name, node in table.values.items():
-            value = self.read(node, ("families", name))
-            if isinstance(node, Table) and with_unknown_keys <= MAX_PROBLEMS:
-                is_valid = self._family(name, node, table, defaults)
-                if is_valid and leave_out:
-                    continue
-                leave_out |= is_valid and len(table.values) <= MAX_FAMILIES
+            if not isinstance(node, Table) or with_unknown_keys > MAX_PROBLEMS:
+                value = self.read(node, ("families", name))
+                if value is not ABSENT:
+                    document[name] = value
+                continue
+            value, own = self.read_table(node, ("families", name))
+            self._combine(name, node, own, table, defaults)
+            if len(own) == len(node.values) and _FAMILY.fullmatch(name):
+                if not leave_out:
+                    document[name] = value
+                leave_out = len(table.values) <= MAX_FAMILIES
+            else:
+                document[name] = value
                 with_unknown_keys += not node.values.keys() <= _FIELDS.keys()
                 if with_unknown_keys > MAX_PROBLEMS:  # more than are listed, so the schema refuses the file
                     self.read_no_more_values()
-            if value is not ABSENT:
-                document[name] = value
         return document
 
-    def _family(self, name: str, node: Table, table: Table, defaults: Node | None) -> bool:
-        """Combine a family with the defaults; tell whether its own fields and its name are valid."""
-        own = self.values.get(("families", name), {})
-        values = {**self.values.get(("defaults",), {}), **own}
-        if len(values) == len(Field):
+    def _combine(
+        self, name: str, node: Table, own: Mapping[str | int, Any], table: Table, defaults: Node | None
+    ) -> None:
+        """Combine a family's ``own`` values with the defaults."""
+        values = {**self.values.get(_DEFAULTS, {}), **own}
+        if len(values) == len(_FIELDS):
             mark = table.key_marks[name]
             source = FilePosition(self._file, mark.line + 1, mark.column + 1)
             setting = Setting(values["timeInterval"], values["frozenInterval"], values["qtyLimit"])
             self.families[Family(name)] = DesiredFamily(setting, source)
         elif missing := tuple(each for each in Field if each not in _written(node) | _written(defaults)):
             self.add(table.key_position(name), missing_fields(name, missing))
-        return len(own) == len(node.values) and _FAMILY.fullmatch(name) is not None
 
 
 def _written(node: Node | None) -> set[str]:

@@ -10,15 +10,15 @@ about becomes :class:`InvalidNode`, so that nobody complains about it twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, NamedTuple, NoReturn, Protocol
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol
 
 import yaml
 from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 
-from reconciler.config.yaml_ambiguity import is_text
+from reconciler.config.yaml_ambiguity import resolve
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, escape_unprintable, problem, quoted
 
 MAX_BYTES = 1024 * 1024
@@ -40,6 +40,9 @@ _BAD_CHARACTER = re.compile(
     "\ufeff\ufffe\uffff]"  # a byte order mark in the middle, and no characters at all
     "|\r(?!\n)"  # a lone CR is a line break to YAML, but not to every editor
 )
+_ORDINARY = bytes(range(0x20, 0x7F)) + b"\t\n"
+"""What most files consist of: if there is nothing else in a file, it has no bad character."""
+
 _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 """Only its parser is used; libyaml's is some twenty times faster and not built everywhere."""
 
@@ -146,7 +149,7 @@ def read_nodes(content: bytes, path: str) -> Tree:
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         return _not_utf8(content, path, error.start)
-    if bad := _bad_characters(text, path):
+    if content.translate(None, _ORDINARY) and (bad := _bad_characters(text, path)):
         return Tree(text, None, bad)
     builder = _TreeBuilder(text, path)
     try:
@@ -175,7 +178,8 @@ class _TreeBuilder:
         self.problems: list[Problem] = []
         self.decoded: list[str] = []
         self._loader: Any = _LOADER(text)
-        self._next = islice(iter(self._loader.get_event, None), MAX_NODES).__next__
+        events = iter(self._loader.get_event, None)
+        self._events: Iterator[Event] = chain(islice(events, MAX_NODES), self._after_last())
 
     def build(self) -> Node | None:
         """Return the root of the first document, or None if it has no content.
@@ -184,23 +188,27 @@ class _TreeBuilder:
         """
         root: Node | None = None
         documents = 0
-        try:
-            while not isinstance(event := self._next(), yaml.StreamEndEvent):
-                if isinstance(event, yaml.DocumentStartEvent):
-                    documents += 1
-                    if documents > 1:
-                        self._second_document(event)
-                        break
-                    self._directives(event)
-                    root = self._node(self._next(), 0)
-        except StopIteration:
-            self._too_many_nodes()
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._second_document(event)
+                    break
+                self._directives(event)
+                root = self._node(next(self._events), 0)
         return self._root_unless_empty(root)
 
-    def _too_many_nodes(self) -> NoReturn:
-        message, hint = f"more than {MAX_NODES:,} keys and values", "check that the right file was named"
-        self._add_problem(Code.TOO_LARGE, position_of(self._loader.get_event().start_mark), message, hint)
-        raise _ReadingEnded
+    def _after_last(self) -> Iterator[Event]:
+        """End the reading where the file has more events than are read."""
+        event = self._loader.get_event()
+        if event is not None:
+            message, hint = (
+                f"more than {MAX_NODES:,} keys and values",
+                "check that the right file was named",
+            )
+            self._add_problem(Code.TOO_LARGE, position_of(event.start_mark), message, hint)
+            raise _ReadingEnded
+        yield from ()
 
     def _node(self, event: Event, depth: int) -> Node:
         """Return the node that begins with ``event``, ``depth`` levels below the document."""
@@ -221,42 +229,58 @@ class _TreeBuilder:
         return InvalidNode(node.mark) if is_invalid else node
 
     def _table(self, mark: Mark, depth: int) -> Table:
-        next_event, values, marks, complete = self._next, dict[str, Node](), dict[str, Mark](), True
-        while type(event := next_event()) is not MappingEndEvent:
-            key = self._node(event, depth)
-            value = self._node(next_event(), depth)
-            if type(key) is Scalar and (text := key.text) not in values and _is_usable_key(key):
-                values[text] = value
-                marks[text] = key.mark
+        values, key_marks, complete = dict[str, Node](), dict[str, Mark](), True
+        for event in self._events:
+            if type(event) is MappingEndEvent:
+                return Table(values, key_marks, mark, complete)
+            if (
+                type(event) is ScalarEvent
+                and not event.style
+                and event.anchor is None
+                and event.tag is None
+            ):
+                # Nearly every key is plain, and they are many: no node is made of them.
+                key, text = None, event.value
+                is_name = text != "<<" and type(resolve(text)) is str
             else:
-                complete &= self._unusable_key(key, marks)
-        return Table(values, marks, mark, complete)
+                key = self._node(event, depth)
+                text, is_name = (key.text, True) if isinstance(key, Scalar) else ("", False)
+            value = self._node(next(self._events), depth)
+            if is_name and text not in values:
+                values[text] = value
+                key_marks[text] = event.start_mark
+            else:
+                self._add_key_problem(key, text, event.start_mark, key_marks)
+                complete &= is_name
+        raise AssertionError("the parser ends every mapping")
 
     def _sequence(self, mark: Mark, depth: int) -> Sequence:
-        items = []
-        while type(event := self._next()) is not SequenceEndEvent:
+        items: list[Node] = []
+        for event in self._events:
+            if type(event) is SequenceEndEvent:
+                return Sequence(tuple(items), mark)
             items.append(self._node(event, depth))
-        return Sequence(tuple(items), mark)
+        raise AssertionError("the parser ends every list")
 
-    def _unusable_key(self, key: Node, marks: dict[str, Mark]) -> bool:
-        """Add the problem of an unusable key; return whether the table has what the key stands for."""
+    def _add_key_problem(
+        self, key: Node | None, text: str, mark: Mark, key_marks: Mapping[str, Mark]
+    ) -> None:
+        """Add the problem of a key that is not entered; ``key`` is None if it is plain."""
         if isinstance(key, InvalidNode):
-            return False
-        if not isinstance(key, Scalar):
-            self._add_problem(Code.NON_STRING_KEY, key.position, "a list or mapping cannot be a key")
-        elif key.plain and key.text == "<<":
+            return
+        if isinstance(key, Table | Sequence):
+            code, message, hint = Code.NON_STRING_KEY, "a list or mapping cannot be a key", ""
+        elif key is None and text == "<<":
+            code, message = Code.YAML_MERGE, "the merge key << is not allowed"
             hint = "put what families have in common under defaults"
-            self._add_problem(Code.YAML_MERGE, key.position, "the merge key << is not allowed", hint)
-        elif not _is_usable_key(key):
-            message = f"the key {quoted(key.text)} is not text to YAML"
-            hint = "keys are names such as BTC-USD or qtyLimit"
-            self._add_problem(Code.NON_STRING_KEY, key.position, message, hint)
-        else:
-            message = f"the key {quoted(key.text)} is already on line {marks[key.text].line + 1}"
+        elif text in key_marks:
+            line = position_of(key_marks[text]).line
+            code, message = Code.DUPLICATE_KEY, f"the key {quoted(text)} is already on line {line}"
             hint = "keep the one that is meant, delete the other"
-            self._add_problem(Code.DUPLICATE_KEY, key.position, message, hint)
-            return True
-        return False
+        else:
+            code, message = Code.NON_STRING_KEY, f"the key {quoted(text)} is not text to YAML"
+            hint = "keys are names such as BTC-USD or qtyLimit"
+        self._add_problem(code, position_of(mark), message, hint)
 
     def _decorated_scalar(self, event: Event) -> Node:
         """Return a scalar that is not just plain text: it has quotes, a block style, an anchor or a tag."""
@@ -316,10 +340,6 @@ class _TreeBuilder:
         self.problems.append(problem(code, self.path, message, hint, line=line, column=column))
         if len(self.problems) > MAX_PROBLEMS:
             raise _ReadingEnded
-
-
-def _is_usable_key(key: Scalar) -> bool:
-    return not key.plain or (key.text != "<<" and is_text(key.text))
 
 
 def _named(sign: str, name: str | None) -> str:

@@ -13,7 +13,7 @@ import yaml
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.config import settings, yaml_nodes
-from reconciler.config.schema_check import schema_errors
+from reconciler.config.schema_check import schema_errors, validator
 from reconciler.config.settings import FORMAT, read_config
 from reconciler.config.yaml_nodes import InvalidNode, read_nodes
 from reconciler.core.problems import Code
@@ -138,6 +138,18 @@ def test_what_only_the_reader_sees_is_enumerated() -> None:
 @pytest.mark.parametrize("code", sorted(NOT_ALWAYS_IN_SCHEMA))
 def test_the_schema_sees_most_of_what_it_can_see(code: Code) -> None:
     assert any(schema_refuses(file) for file in REFUSED if expected_codes(file) == {code})
+
+
+def test_the_schema_is_checked_as_by_jsonschema_itself() -> None:
+    by_jsonschema = Draft202012Validator(load_schema("mmp"))
+    for file in FILES:
+        root = read_nodes(file.read_bytes(), file.name).root
+        document = None if root is None else whole_document(root, FORMAT)
+        errors = [
+            sorted((str(each.absolute_path), str(each.validator)) for each in one.iter_errors(document))
+            for one in (by_jsonschema, validator("mmp"))
+        ]
+        assert errors[0] == errors[1], file.name
 
 
 def test_every_code_is_shown_by_a_file_or_by_a_test_of_its_own() -> None:
