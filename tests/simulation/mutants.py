@@ -15,7 +15,19 @@ from typing import Any
 from unittest import mock
 
 from reconciler.controller import loop, reconcile
-from reconciler.core import comparison, evidence, heal_breaker, pacing, pass_step, plan, planning, retry
+from reconciler.core import (
+    comparison,
+    evidence,
+    family_change,
+    family_facts,
+    heal_breaker,
+    holds,
+    pacing,
+    pass_step,
+    plan,
+    planning,
+    retry,
+)
 from reconciler.core import reply as reply_rules
 from reconciler.core.accepted_settings import may_be_live
 from reconciler.core.change_direction import Direction, direction, is_protective
@@ -305,7 +317,7 @@ _real_steps = planning._Planner._steps
 
 
 def _judged_after_narrowing(self: Any) -> Any:
-    return [one for one in _real_steps(self) if self.rules.looks_at(one.family)]
+    return [one for one in _real_steps(self) if self.rules.includes(one.family)]
 
 
 def _whatever_was_before(change: Change, seen: Any, reads: Any, reviewed: Any) -> bool:
@@ -345,20 +357,20 @@ def _only_the_newest(*facts: Any) -> tuple[Setting, ...]:
     return _real_may_be_live(*facts)[:1]
 
 
-_real_case = planning._Planner._case
+_real_facts = family_facts.family_facts
 
 
-def _measured_from_live(self: Any, family: Family, known: Known) -> Any:
-    case = _real_case(self, family, known)
-    return replace(case, accepted=case.live) if case.accepted is not None else case
+def _measured_from_live(*sources: Any) -> Any:
+    facts = _real_facts(*sources)
+    return replace(facts, accepted=facts.live) if facts.accepted is not None else facts
 
 
 _real_unconfirmed_target = planning._Planner._target
 
 
-def _unconfirmed_is_no_drift(self: Any, case: Any, **how: Any) -> Any:
-    seen = evidence.NotRead() if isinstance(case.seen, evidence.Unconfirmed) else case.seen
-    return _real_unconfirmed_target(self, replace(case, seen=seen), **how)
+def _unconfirmed_is_no_drift(self: Any, facts: Any, **how: Any) -> Any:
+    seen = evidence.NotRead() if isinstance(facts.seen, evidence.Unconfirmed) else facts.seen
+    return _real_unconfirmed_target(self, replace(facts, seen=seen), **how)
 
 
 _real_rules = reconcile._Pass._rules
@@ -907,22 +919,24 @@ MUTANTS = (
         "other values settled before L",
         (
             Patch(comparison, "_need_uncertain", _no_effect_window),
-            Patch(account, "shown_until", lambda begun_at: FOREVER),  # the state believes no plan in this
+            Patch(
+                account, "reflects_until", lambda begun_at: FOREVER
+            ),  # the state believes no plan in this
         ),
         first_seed=1_290,
     ),
     Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
     _of_postgres(
         "reads that lag end doubts",
-        Patch(planning, "shown_until", _shown_at_once),
-        Patch(comparison, "shown_until", _shown_at_once),
-        Patch(account, "shown_until", _shown_at_once),
+        Patch(family_facts, "reflects_until", _shown_at_once),
+        Patch(comparison, "reflects_until", _shown_at_once),
+        Patch(account, "reflects_until", _shown_at_once),
         first_seed=42_770,
     ),
     Mutant(
         "a proof ends every doubt", (Patch(row_mapping, "ended_by", _everything_ended),), first_seed=1_130
     ),
-    Mutant("no echo check", (Patch(reconcile, "judge", _any_acceptance),)),
+    Mutant("no echo check", (Patch(reconcile, "interpret_reply", _any_acceptance),)),
     Mutant(
         "no answer means refused",
         (
@@ -963,8 +977,8 @@ MUTANTS = (
     Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
     Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
-    Mutant("frozen ignored", (Patch(planning, "_frozen", lambda *_: False),)),
-    Mutant("guard ignored", (Patch(planning, "_may_be_enabled", lambda *_: False),)),
+    Mutant("frozen ignored", (Patch(holds, "_frozen", lambda *_: False),)),
+    Mutant("guard ignored", (Patch(planning, "may_be_enabled", lambda *_: False),)),
     Mutant(
         "every drift healed", (Patch(planning, "target", lambda wanted, *_, **__: wanted),), first_seed=910
     ),
@@ -980,7 +994,7 @@ MUTANTS = (
     Mutant(
         "reads count whenever they began",
         (
-            Patch(evidence, "counts_after", lambda known: NEVER),
+            Patch(evidence, "valid_after", lambda known: NEVER),
             Patch(evidence, "_settled", lambda *_: True),
         ),
     ),
@@ -995,18 +1009,18 @@ MUTANTS = (
     Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),
     Mutant(
         "echo's family ignored",
-        (Patch(reconcile, "judge", _family_of_echo_ignored),),
+        (Patch(reconcile, "interpret_reply", _family_of_echo_ignored),),
         feature=Feature.ODD_REPLIES,
         first_seed=100,
     ),
     Mutant(
         "any of several echoed rows",
-        (Patch(reconcile, "judge", _any_row_of_echo),),
+        (Patch(reconcile, "interpret_reply", _any_row_of_echo),),
         feature=Feature.ODD_REPLIES,
         first_seed=16,
     ),
     Mutant("adopted as of now", (Patch(KeptAccount, "adopt", _adopted_as_of_now),)),
-    Mutant("no spacing after 50011", (Patch(Ledger, "spaced", property(lambda ledger: False)),)),
+    Mutant("no spacing after 50011", (Patch(Ledger, "throttled", property(lambda ledger: False)),)),
     Mutant(
         "policy judged after narrowing",
         (Patch(planning._Planner, "_steps", _judged_after_narrowing),),
@@ -1020,7 +1034,7 @@ MUTANTS = (
     ),
     Mutant(
         "reviewed with another before",
-        (Patch(planning, "_as_reviewed", _whatever_was_before),),
+        (Patch(holds, "_as_reviewed", _whatever_was_before),),
         feature=Feature.REVIEWS,
         first_seed=3,
     ),
@@ -1028,9 +1042,11 @@ MUTANTS = (
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
     Mutant("mixed drift not healed", (Patch(planning, "target", _mixed_left),), first_seed=190),
     Mutant("restored as one", (Patch(planning, "target", _restored_as_one),)),
-    Mutant("what was accepted before is forgotten", (Patch(planning, "may_be_live", _only_the_newest),)),
+    Mutant(
+        "what was accepted before is forgotten", (Patch(family_facts, "may_be_live", _only_the_newest),)
+    ),
     _of_feature(
-        "measured from live", Feature.POLICIES, Patch(planning._Planner, "_case", _measured_from_live)
+        "measured from live", Feature.POLICIES, Patch(planning, "family_facts", _measured_from_live)
     ),
     Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
     _of_feature(
@@ -1120,7 +1136,7 @@ MUTANTS = (
     _of_feature(
         "a wrapped refusal is definite",
         Feature.ODD_REPLIES,
-        Patch(reconcile, "judge", _without_wrapper),
+        Patch(reconcile, "interpret_reply", _without_wrapper),
     ),
     _of_feature(
         "a row's sCode is not looked at",
@@ -1167,12 +1183,12 @@ MUTANTS = (
     ),
     Mutant(
         "anything goes at once after a proof",
-        (Patch(planning, "_protects_at_once", _goes_at_once),),
+        (Patch(planning, "protects_at_once", _goes_at_once),),
         first_seed=180,
     ),
     Mutant(
         "protective by the read alone",
-        (Patch(planning, "_protects_at_once", _protects_by_the_read),),
+        (Patch(planning, "protects_at_once", _protects_by_the_read),),
         first_seed=5_113,
     ),
     _of_feature(
@@ -1188,19 +1204,20 @@ MUTANTS = (
     _of_feature(
         "superseded attempts never end",
         Feature.DRIFT_IN_DOUBT,
-        Patch(planning, "_superseded", lambda *_: False),
+        Patch(family_facts, "_superseded", lambda *_: False),
     ),
     Mutant(
         "superseded attempts end at once",
         (
-            Patch(planning, "_superseded", _superseded_early),
-            Patch(account, "shown_until", lambda begun_at: FOREVER),
+            Patch(family_facts, "_superseded", _superseded_early),
+            Patch(account, "reflects_until", lambda begun_at: FOREVER),
         ),
     ),
     _of_feature(
         "a stale file loosens",
         Feature.LAGGING_FILES,
-        Patch(planning, "_is_other_file", lambda *_, **__: False),
+        Patch(family_facts, "is_other_file", lambda *_, **__: False),
+        Patch(family_change, "is_other_file", lambda *_, **__: False),
     ),
     _of_feature(
         "a restart is a change of the file",
@@ -1301,7 +1318,7 @@ MUTANTS = (
         first_seed=375,
     ),
     _of_postgres(
-        "no read after others' proofs", Patch(Reads, "beside", lambda reads, *_: reads), first_seed=45
+        "no read after others' proofs", Patch(Reads, "with_record", lambda reads, *_: reads), first_seed=45
     ),
     _of_postgres("reads ahead said before the locks", Patch(PostgresState, "_claim", _asked_before_locked)),
     _of_postgres(

@@ -21,10 +21,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.core import accepted_settings, planning, policy
+from reconciler.core import accepted_settings, family_facts, planning, policy
 from reconciler.core.change_direction import is_no_looser
 from reconciler.core.evidence import last_proof
 from reconciler.core.exposure import Figure, exposure, ratio, worst
+from reconciler.core.family_change import FamilyDecision
 from reconciler.core.model import Acceptance, Known, Setting
 from reconciler.core.plan import Change
 from reconciler.core.policy import ProposedChange
@@ -162,18 +163,18 @@ Patch = pytest.MonkeyPatch
 
 
 def measured_from_live(patch: Patch) -> None:
-    base = property(lambda case: case.accepted if case.live is None else case.live)
-    patch.setattr(planning._Case, "base", base)
+    base = property(lambda facts: facts.accepted if facts.live is None else facts.live)
+    patch.setattr(family_facts.FamilyFacts, "base", base)
 
 
 def last_proof_alone(patch: Patch) -> None:
-    real = planning._Planner._case
+    real = family_facts.family_facts
 
-    def case(self: Any, family: Any, known: Known) -> Any:
-        found = real(self, family, known)
+    def without_history(wanted: Any, family: Any, known: Known, *rest: Any) -> Any:
+        found = real(wanted, family, known, *rest)
         return replace(found, history=(), accepted=accepted_settings.accepted((), known))
 
-    patch.setattr(planning._Planner, "_case", case)
+    patch.setattr(planning, "family_facts", without_history)
 
 
 def unanswered_does_not_count(patch: Patch) -> None:
@@ -182,27 +183,29 @@ def unanswered_does_not_count(patch: Patch) -> None:
         is_open = proof is not None and len(history) > 1 and history[-1].attempt > proof.attempt
         return history[-2 if is_open else -1].setting if history else None
 
-    patch.setattr(planning, "accepted", older)
+    patch.setattr(family_facts, "accepted", older)
 
 
 def newest_alone_may_be_live(patch: Patch) -> None:
     patch.setattr(
-        planning, "may_be_live", lambda history, known: accepted_settings.may_be_live(history, known)[:1]
+        family_facts,
+        "may_be_live",
+        lambda history, known: accepted_settings.may_be_live(history, known)[:1],
     )
 
 
 def all_may_be_live(patch: Patch) -> None:
-    patch.setattr(planning, "may_be_live", lambda history, _: tuple(one.setting for one in history))
+    patch.setattr(family_facts, "may_be_live", lambda history, _: tuple(one.setting for one in history))
 
 
 def heals_judged(patch: Patch) -> None:
     real = planning._Planner._target
 
-    def target(self: Any, case: Any, *, refused: bool) -> Setting | None:
-        found = real(self, case, refused=refused)
-        if found is None or case.live is None or (case.is_change and not refused):
+    def target(self: Any, facts: Any, *, refused: bool) -> Setting | None:
+        found = real(self, facts, refused=refused)
+        if found is None or facts.live is None or (facts.is_change and not refused):
             return found
-        judged = self._judgement([ProposedChange(case.family, case.live, found, True)])
+        judged = self._judgement([ProposedChange(facts.family, facts.live, found, True)])
         return None if judged.refusals else found
 
     patch.setattr(planning._Planner, "_target", target)
@@ -225,12 +228,13 @@ def adoptions_not_judged(patch: Patch) -> None:
     patch.setattr(
         planning._Planner,
         "_is_proposed",
-        lambda self, case: real(self, case) and case.live != case.desired,
+        lambda self, facts: real(self, facts) and facts.live != facts.desired,
     )
 
 
 def enable_resets(patch: Patch) -> None:
-    patch.setattr(planning, "last_enabled", lambda *_: None)
+    for module in (planning, family_facts):
+        patch.setattr(module, "last_enabled", lambda *_: None)
 
 
 def returns_not_judged(patch: Patch) -> None:
@@ -238,21 +242,21 @@ def returns_not_judged(patch: Patch) -> None:
 
 
 def target_is_accepted(patch: Patch) -> None:
-    real = planning._Planner._write
+    real = FamilyDecision._write
 
     def write(*args: Any, **how: Any) -> Change:
         change = real(*args, **how)
         return replace(change, accepts=change.accepts and change.after)
 
-    patch.setattr(planning._Planner, "_write", write)
+    patch.setattr(FamilyDecision, "_write", write)
 
 
 def heal_accepts_the_file(patch: Patch) -> None:
-    real = planning._Planner._write
+    real = FamilyDecision._write
     patch.setattr(
-        planning._Planner,
+        FamilyDecision,
         "_write",
-        lambda self, case, *args, **how: replace(real(self, case, *args, **how), accepts=case.desired),
+        lambda self, *args: replace(real(self, *args), accepts=self.facts.desired),
     )
 
 
