@@ -139,13 +139,13 @@ def diff_side(written: str, config: tuple[str, ...]) -> DiffSide:
     Raises InvalidInput when it names nothing, or when it may be a path and a revision: a person who can add
     files to a branch must not decide which of the two is compared.
     """
-    from reconciler.config.git import find_revision, is_plainly_a_path, refuse_ambiguous, split
+    from reconciler.config.git import find_revision, is_plainly_a_path, reject_ambiguous, split_ref_path
 
-    ref, path = split(written)
+    ref, path = split_ref_path(written)
     if written == STANDARD_INPUT:
         return _OnDisk(written)
     if os.path.lexists(written) and (path is None or is_plainly_a_path(written)):
-        refuse_ambiguous(written)
+        reject_ambiguous(written)
         return _OnDisk(written)
     revision = find_revision(ref)
     if path is not None:
@@ -345,7 +345,7 @@ class _InGit:
     @property
     def name(self) -> str:
         """How the first of them is told."""
-        return self.revision.shown(self.paths[0])
+        return self.revision.display_path(self.paths[0])
 
     def is_whole(self, other: DiffSide) -> bool:
         """Say yes: a revision has all that was committed."""
@@ -354,7 +354,7 @@ class _InGit:
 
     def folders(self) -> set[str]:
         """Return the folders, from the top, in which policies are looked for."""
-        return {self.revision.folder_of(self.revision.shown(path)) for path in self.paths}
+        return {self.revision.folder_of(self.revision.display_path(path)) for path in self.paths}
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
         from reconciler.config.yaml_nodes import MAX_BYTES
@@ -376,11 +376,11 @@ class _InGit:
 
         What the other side has at the same path has just come, or is gone.
         """
-        from reconciler.config.git import not_there
+        from reconciler.config.git import missing_in_revision
 
         for path in self.paths:
             if not self._is_there(path) and not other.has(path, self.revision):
-                raise not_there(self.revision, path)
+                raise missing_in_revision(self.revision, path)
 
     def has(self, path: str, revision: Revision) -> bool:
         """Tell whether the config at ``path`` is in this revision and was named."""
@@ -389,17 +389,17 @@ class _InGit:
 
     def place(self, path: str) -> str:
         """Return the path within the folder that was named; from the top where several were."""
-        from_top = self.revision.unshown(path)
+        from_top = self.revision.parse_display_path(path)
         if self.is_one_file:
             return posixpath.basename(from_top)
         return posixpath.relpath(from_top, self.paths[0] or ".") if len(self.paths) == 1 else from_top
 
     def readings(self) -> tuple[Reading, ...]:
-        from reconciler.config.git import InRevision
+        from reconciler.config.git import GitFiles
         from reconciler.config.load import load_configs
 
         there = tuple(filter(self._is_there, self.paths))
-        return load_configs(tuple(map(self.revision.shown, there)), InRevision(self.revision, there))
+        return load_configs(tuple(map(self.revision.display_path, there)), GitFiles(self.revision, there))
 
     def _is_folder(self, path: str) -> bool:
         found = self.revision.entry(path)
@@ -414,19 +414,19 @@ class _InGit:
         return self.revision.entry(path) is not None
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
-        from reconciler.config.policy import policy_among, read_policy
+        from reconciler.config.policy import find_policy, read_policy
         from reconciler.config.yaml_nodes import MAX_BYTES
 
         folder = self.revision.folder_of(desired.path if desired else self.name)
         entries = self.revision.folder(folder)
 
-        shown = {name: self.revision.shown(posixpath.join(folder, name)) for name in entries}
+        shown = {name: self.revision.display_path(posixpath.join(folder, name)) for name in entries}
 
         def load(path: str) -> PolicyReading:
-            entry = entries[posixpath.basename(self.revision.unshown(path))]
+            entry = entries[posixpath.basename(self.revision.parse_display_path(path))]
             return read_policy(self.revision.content(entry, path, MAX_BYTES + 1), path)
 
-        return policy_among(shown, load)
+        return find_policy(shown, load)
 
 
 def _context(

@@ -107,7 +107,7 @@ def _families(
 ) -> list[FamilyTerm]:
     """Explain ``family`` in every account whose file manages it; in all of them when none does."""
     from reconciler.config.load import load_configs
-    from reconciler.config.provenance import origins
+    from reconciler.config.provenance import value_sources
 
     desired = read_desired(config, out)
     policies = read_policies(desired, policy_file, out)
@@ -115,7 +115,7 @@ def _families(
     terms = []
     for reading, one, policy in zip(readings, desired, policies, strict=True):
         managed = family in one.families
-        places = origins(reading, family) if managed else {}
+        places = value_sources(reading, family) if managed else {}
         by_field = {name: (origin.source, origin.own) for name, origin in places.items()}
         terms.append(family_term(family, one, by_field, policy))
     return [term for term in terms if term.values] or terms

@@ -65,11 +65,11 @@ def watched_policies(
 def _valid_policies(
     desired: Sequence[Desired], named: str | None, out: Output
 ) -> tuple[PolicyReading | None, ...]:
-    from reconciler.config.policy_check import with_unmatched
+    from reconciler.config.policy_check import with_unmatched_entries
 
     found = read_policy_files(desired, named)
     readings = [
-        with_unmatched(reading, accounts_under(reading, desired, found, named))
+        with_unmatched_entries(reading, accounts_under(reading, desired, found, named))
         for reading in {each.path: each for each in found if each is not None}.values()
     ]
     if any(reading.policy is None for reading in readings):

@@ -84,7 +84,7 @@ def read_all(
     """
     from reconciler.config.load import POLICY_NAMES, load_configs
     from reconciler.config.policy import load_policy
-    from reconciler.config.policy_check import held_to, with_unmatched
+    from reconciler.config.policy_check import with_policy_problems, with_unmatched_entries
 
     given = [path for path in paths if os.path.basename(path) in POLICY_NAMES]
     configs = load_configs([path for path in paths if path not in given])
@@ -92,13 +92,13 @@ def read_all(
     found = list(_policies_for(configs, named))
     policies |= {policy.path: policy for policy in found if policy is not None}
     policies = {
-        path: with_unmatched(
+        path: with_unmatched_entries(
             policy, accounts_under(policy, [reading.desired for reading in configs], found, named)
         )
         for path, policy in policies.items()
     }
     held = (
-        held_to(policy.policy if policy else None, reading)
+        with_policy_problems(policy.policy if policy else None, reading)
         for reading, policy in zip(configs, found, strict=True)
     )
     return tuple(held), tuple(policies.values())

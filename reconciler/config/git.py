@@ -24,7 +24,7 @@ GIT_TIMEOUT_S = 30.0
 
 _FLAGS = ("--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs")
 
-_KEPT = frozenset(
+_PASSED_ENVIRONMENT = frozenset(
     {
         "PATH",
         "HOME",
@@ -40,7 +40,7 @@ _KEPT = frozenset(
 )
 """Variables git is given: where things are. ``GIT_CONFIG…`` too, for ``safe.directory``."""
 
-_SET = {
+_ADDED_ENVIRONMENT = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",
     # A clone without all of its objects must not go and fetch them.
@@ -61,7 +61,7 @@ _OTHER_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """What a tree has under a name: git's mode and object."""
 
     mode: str
@@ -83,7 +83,7 @@ class Revision:
     @cached_property
     def prefix(self) -> str:
         """The current folder, from the repository's top: empty or ``a/b/``."""
-        return _asked("rev-parse", "--show-prefix").removesuffix("\n")
+        return _git_output("rev-parse", "--show-prefix").removesuffix("\n")
 
     def path(self, written: str) -> str:
         """Return the path from the top of one written in ``REF:path``: as git reads it.
@@ -109,47 +109,47 @@ class Revision:
                 return self._normal((real.relative_to(top) / named.relative_to(ancestor)).as_posix(), path)
         raise self._outside(path)
 
-    def shown(self, path: str) -> str:
+    def display_path(self, path: str) -> str:
         """Return how a path of this revision is told: ``REF:path``."""
         return f"{self.name}:{path or '.'}"
 
-    def unshown(self, shown: str) -> str:
-        """Return the path from the top of what is told as ``shown``."""
-        return shown.removeprefix(f"{self.name}:")
+    def parse_display_path(self, display_path: str) -> str:
+        """Return the path from the top of what is told as ``display_path``."""
+        return display_path.removeprefix(f"{self.name}:")
 
-    def folder_of(self, shown: str) -> str:
-        """Return the folder, from the top, that has what is told as ``shown``; itself if it is one."""
-        path = posixpath.normpath(self.unshown(shown))
+    def folder_of(self, display_path: str) -> str:
+        """Return the folder of ``display_path``, from the top; the path itself if it is a folder."""
+        path = posixpath.normpath(self.parse_display_path(display_path))
         path = "" if path == "." else path
         found = self.entry(path)
         return path if found and found.is_folder else posixpath.dirname(path)
 
-    def entry(self, path: str) -> Entry | None:
+    def entry(self, path: str) -> TreeEntry | None:
         """Return what is at ``path`` ("" is the top folder); None when nothing is."""
         if not path:
-            return Entry(_FOLDER_MODE, self.commit)
+            return TreeEntry(_FOLDER_MODE, self.commit)
         found = _entries(self.commit, "--", path).get(path)
         if found is None:
-            self._refuse_link_on_the_way(path)
+            self._reject_symlink_parent(path)
         return found
 
-    def _refuse_link_on_the_way(self, path: str) -> None:
+    def _reject_symlink_parent(self, path: str) -> None:
         """Raise InvalidInput where a folder of ``path`` is a link: what it leads to is not looked up."""
         folders = path.split("/")[:-1]
         ways = ["/".join(folders[:count]) for count in range(1, len(folders) + 1)]
         found = _entries(self.commit, "--", *ways) if ways else {}
         for way in ways:
             if way in found and found[way].mode in _OTHER_MODES:
-                raise _not_a_file(found[way], self.shown(way))
+                raise _not_a_file(found[way], self.display_path(way))
 
-    def folder(self, path: str) -> dict[str, Entry]:
+    def folder(self, path: str) -> dict[str, TreeEntry]:
         """Return what the folder at ``path`` has, by name; nothing when it is no folder."""
         found = self.entry(path)
         return _entries(found.object) if found and found.is_folder else {}
 
-    def content(self, entry: Entry, shown: str, limit: int) -> bytes:
+    def content(self, entry: TreeEntry, display_path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of a file. Raises InvalidInput when it is none."""
-        return _content(entry, shown, limit)
+        return _content(entry, display_path, limit)
 
     def _normal(self, path: str, written: str) -> str:
         normal = posixpath.normpath(path.lstrip("/")) if path else "."
@@ -165,14 +165,14 @@ class Revision:
         )
 
 
-class InRevision:
+class GitFiles:
     """Files and folders of a revision, under the names they are told by: ``REF:path``."""
 
     def __init__(self, revision: Revision, paths: Sequence[str]) -> None:
         """Look ``paths`` up, each from the top and known to be there."""
         self._revision = revision
         self._folders: dict[str, list[str]] = {}
-        self._files: dict[str, Entry] = {}
+        self._files: dict[str, TreeEntry] = {}
         for path in paths:
             self._find(path)
 
@@ -180,7 +180,7 @@ class InRevision:
         """Return the names of the files in ``folder``; None if it is none."""
         return self._folders.get(folder)
 
-    def identity(self, path: str) -> str:
+    def file_id(self, path: str) -> str:
         """Return the path itself: a revision has each file under one name."""
         return path
 
@@ -189,18 +189,18 @@ class InRevision:
         return _content(self._files[path], path, limit)
 
     def _find(self, path: str) -> None:
-        found, shown = self._revision.entry(path), self._revision.shown(path)
+        found, display_path = self._revision.entry(path), self._revision.display_path(path)
         assert found is not None
         if not found.is_folder:
-            self._files[shown] = found
+            self._files[display_path] = found
             return
         entries = self._revision.folder(path)
         files = {name: entry for name, entry in entries.items() if not entry.is_folder}
-        self._folders[shown] = list(files)
-        self._files.update({os.path.join(shown, name): entry for name, entry in files.items()})
+        self._folders[display_path] = list(files)
+        self._files.update({os.path.join(display_path, name): entry for name, entry in files.items()})
 
 
-def split(text: str) -> tuple[str, str | None]:
+def split_ref_path(text: str) -> tuple[str, str | None]:
     """Return ``REF`` and the path behind its colon, None without one; a colon in braces is REF's."""
     depth = 0
     for place, character in enumerate(text):
@@ -215,7 +215,7 @@ def is_plainly_a_path(word: str) -> bool:
     return word.startswith(("/", "./", "../")) or word.endswith("/") or word in (".", "..")
 
 
-def refuse_ambiguous(word: str) -> None:
+def reject_ambiguous(word: str) -> None:
     """Raise InvalidInput where ``word``, which exists as a path, is or may be a revision, too.
 
     It may be one that this clone does not have: then it is a path only by its form, or as the name of
@@ -250,7 +250,7 @@ def find_revision(ref: str) -> Revision:
     """Return the commit ``ref`` names here. Raises InvalidInput, saying what to do about it."""
     commit = _commit(ref)
     if commit is None:
-        raise _unknown(ref)
+        raise _unknown_revision(ref)
     return Revision(ref, commit)
 
 
@@ -271,7 +271,7 @@ def _is_repository() -> bool:
     return answer.returncode == 0
 
 
-def _unknown(named: str) -> InvalidInput:
+def _unknown_revision(named: str) -> InvalidInput:
     """Return why what was ``named`` is no commit here: each cause has its own way out."""
     ref = named or "an empty name"
     answer = _git("rev-parse", "--is-shallow-repository")
@@ -303,52 +303,55 @@ def _is_plausible(named: str) -> bool:
     return _REVISION.fullmatch(named) is not None and not named.endswith((".yaml", ".yml"))
 
 
-def not_there(revision: Revision, path: str) -> InvalidInput:
+def missing_in_revision(revision: Revision, path: str) -> InvalidInput:
     """Return the failure of naming what ``revision`` does not have."""
     return InvalidInput(
         "not-in-revision",
         f"{revision.name} has no {path}; that never means “nothing desired”",
         "name the config with --config, or, where it was elsewhere then, as REF:path (from the top folder)",
-        path=revision.shown(path),
+        path=revision.display_path(path),
     )
 
 
-def _entries(*arguments: str) -> dict[str, Entry]:
+def _entries(*arguments: str) -> dict[str, TreeEntry]:
     """Return what ``git ls-tree`` lists, by the name it tells."""
-    answer = _asked("ls-tree", "-z", "--full-tree", *arguments)
+    answer = _git_output("ls-tree", "-z", "--full-tree", *arguments)
     found = {}
     for line in filter(None, answer.split("\0")):
         about, _, name = line.partition("\t")
         mode, _, identity = about.split(" ")
-        found[name] = Entry(mode, identity)
+        found[name] = TreeEntry(mode, identity)
     return found
 
 
-def _content(entry: Entry, shown: str, limit: int) -> bytes:
+def _content(entry: TreeEntry, display_path: str, limit: int) -> bytes:
     if not entry.mode.startswith(_FILE_MODE):
-        raise _not_a_file(entry, shown)
-    with _started("cat-file", "blob", entry.object) as process:
+        raise _not_a_file(entry, display_path)
+    with _start("cat-file", "blob", entry.object) as process:
         assert process.stdout is not None
         # What is beyond the limit is not read: git ends on the closed pipe.
         content = process.stdout.read(limit)
     if process.returncode and len(content) < limit:
         raise InvalidInput(
             "git-failed",
-            f"git does not give the content of {shown}",
+            f"git does not give the content of {display_path}",
             "in a clone without all objects (--filter) fetch them first; git fsck tells what is damaged",
-            path=shown,
+            path=display_path,
         )
     return content
 
 
-def _not_a_file(entry: Entry, shown: str) -> InvalidInput:
+def _not_a_file(entry: TreeEntry, display_path: str) -> InvalidInput:
     what = _OTHER_MODES.get(entry.mode, "a folder")
     return InvalidInput(
-        "not-a-file", f"{shown} is {what} there", "name the file itself, as REF:path", path=shown
+        "not-a-file",
+        f"{display_path} is {what} there",
+        "name the file itself, as REF:path",
+        path=display_path,
     )
 
 
-def _asked(*arguments: str) -> str:
+def _git_output(*arguments: str) -> str:
     """Return git's answer, or raise InvalidInput with what it said instead."""
     answer = _git(*arguments)
     if answer.returncode:
@@ -368,7 +371,7 @@ def _failed(answer: subprocess.CompletedProcess[bytes]) -> InvalidInput:
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    with _started(*arguments) as process:
+    with _start(*arguments) as process:
         try:
             stdout, stderr = process.communicate(timeout=GIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -377,14 +380,16 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
-def _started(*arguments: str) -> subprocess.Popen[bytes]:
+def _start(*arguments: str) -> subprocess.Popen[bytes]:
     kept = {
-        name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("GIT_CONFIG")
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ENVIRONMENT or name.startswith("GIT_CONFIG")
     }
     try:
         return subprocess.Popen(  # noqa: S603  # no shell, and no argument begins with the user's text
             ["git", *_FLAGS, *arguments],  # noqa: S607  # git is where PATH says it is
-            env={**kept, **_SET},
+            env={**kept, **_ADDED_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -38,7 +38,7 @@ class Files(Protocol):
         """Return the names of the files in ``folder``; None if it is none. Raises OSError."""
         ...
 
-    def identity(self, path: str) -> str:
+    def file_id(self, path: str) -> str:
         """Return what two paths to one file have in common."""
         ...
 
@@ -56,9 +56,9 @@ class OnDisk:
             return None
         return [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
 
-    def identity(self, path: str) -> str:
+    def file_id(self, path: str) -> str:
         """Return the path with its links resolved."""
-        return identity(path)
+        return file_id(path)
 
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file."""
@@ -76,18 +76,18 @@ def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Read
     seen: set[str] = set()
     once: list[Reading] = []
     for reading in (reading for path in paths for reading in _load(path, places)):
-        found = places.identity(reading.path)
+        found = places.file_id(reading.path)
         if found not in seen:
             seen.add(found)
             once.append(reading)
-    return tuple(_one_file_an_account(once))
+    return tuple(_with_duplicate_accounts(once))
 
 
 def _load(path: str, files: Files) -> Iterator[Reading]:
     try:
         names = files.names(path)
     except OSError as error:
-        yield failed(unreadable(path, error))
+        yield failed_reading(unreadable(path, error))
         return
     if names is None:
         yield _load_file(path, files)
@@ -95,17 +95,19 @@ def _load(path: str, files: Files) -> Iterator[Reading]:
     chosen = sorted(filter(is_config_name, names))
     if not chosen:
         hint = "name another folder, or the file itself; folders inside it are not looked at"
-        yield failed(problem(Code.NO_CONFIG_FILES, path, "the folder has no *.yaml or *.yml file", hint))
+        yield failed_reading(
+            problem(Code.NO_CONFIG_FILES, path, "the folder has no *.yaml or *.yml file", hint)
+        )
     for name in chosen:
         yield _load_file(os.path.join(path, name), files)
 
 
 def _load_file(path: str, files: Files) -> Reading:
-    content = content_of(path, files)
-    return failed(content) if isinstance(content, Problem) else read_config(content, path)
+    content = read_content(path, files)
+    return failed_reading(content) if isinstance(content, Problem) else read_config(content, path)
 
 
-def content_of(
+def read_content(
     path: str, files: Files, failure: Callable[[str, Exception], Problem] | None = None
 ) -> bytes | Problem:
     """Return a file's content, cut where it is too large anyway, or why it cannot be read.
@@ -123,7 +125,7 @@ def content_of(
         return (failure or unreadable)(path, error)
 
 
-def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
+def _with_duplicate_accounts(readings: Sequence[Reading]) -> Iterator[Reading]:
     first: dict[tuple[str, Environment], str] = {}
     for reading in readings:
         if reading.owner is None:
@@ -131,15 +133,15 @@ def _one_file_an_account(readings: Sequence[Reading]) -> Iterator[Reading]:
             continue
         key = (reading.owner.account, reading.owner.environment)
         other = first.setdefault(key, reading.path)
-        yield reading if other == reading.path else _refused(reading, other)
+        yield reading if other == reading.path else _as_duplicate(reading, other)
 
 
-def _refused(reading: Reading, other: str) -> Reading:
-    problems = Collected((taken(reading, other), *reading.problems)).problems()
+def _as_duplicate(reading: Reading, other: str) -> Reading:
+    problems = Collected((duplicate_account(reading, other), *reading.problems)).problems()
     return replace(reading, desired=None, problems=without_secrets(problems, reading.quotable))
 
 
-def taken(reading: Reading, other: str) -> Problem:
+def duplicate_account(reading: Reading, other: str) -> Problem:
     """Return the problem of a file whose account is already set in the file ``other``."""
     assert reading.owner is not None
     owner = reading.owner
@@ -153,7 +155,7 @@ def taken(reading: Reading, other: str) -> Problem:
     )
 
 
-def failed(found: Problem) -> Reading:
+def failed_reading(found: Problem) -> Reading:
     """Return the reading of a file that could not be read at all."""
     return Reading(found.path, "", None, (found,))
 
@@ -167,7 +169,7 @@ def unreadable(path: str, error: Exception) -> Problem:
     return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)
 
 
-def unreadable_unless_short(path: str, error: Exception) -> Problem:
+def unreadable_unless_shortage(path: str, error: Exception) -> Problem:
     """Return the problem of a file that cannot be read; raises the error that says nothing about it."""
     if is_shortage(error):
         raise error
@@ -190,7 +192,7 @@ def is_config_name(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".") and name not in POLICY_NAMES
 
 
-def identity(path: str) -> str:
+def file_id(path: str) -> str:
     """Return what two paths to one file have in common."""
     try:
         return os.path.realpath(path)

@@ -80,10 +80,10 @@ def policy_for(
         names = os.listdir(folder or os.curdir)
     except OSError as error:
         return _failed(failure(folder or os.curdir, error))
-    return policy_among({name: os.path.join(folder, name) for name in names}, load)
+    return find_policy({name: os.path.join(folder, name) for name in names}, load)
 
 
-def policy_among(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) -> PolicyReading | None:
+def find_policy(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) -> PolicyReading | None:
     """Read the policy among the files of one folder, paths by name, with ``load``; None: there is none."""
     present = sorted(POLICY_NAMES & paths.keys())
     if len(present) > 1:

@@ -24,7 +24,7 @@ CODES = {RefusalKind.BOUNDS: Code.POLICY_BOUNDS, RefusalKind.PROTECTED: Code.POL
 """What a file alone can be refused for, and the code of it; other kinds need to know what is in force."""
 
 
-def held_to(policy: Policy | None, reading: Reading) -> Reading:
+def with_policy_problems(policy: Policy | None, reading: Reading) -> Reading:
     """Return ``reading`` with what the policy refuses of it among its problems.
 
     It stays accepted: a refusal is no error of the file. None: there is no policy.
@@ -67,7 +67,7 @@ def _warning(family: Family, ms: int, root: Node | None, path: str, policy: Poli
     )
 
 
-def with_unmatched(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
+def with_unmatched_entries(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
     """Return ``reading`` with a warning for each entry that matches no family of ``accounts``.
 
     These are all the accounts the policy applies to. Without accounts there are no warnings.

@@ -11,22 +11,22 @@ from reconciler.core.model import Family, Field, FilePosition
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ValueSource:
     """The place of one value; ``own`` is False when it comes from the defaults."""
 
     source: FilePosition
     own: bool
 
 
-def origins(reading: Reading, family: Family) -> dict[Field, Origin]:
+def value_sources(reading: Reading, family: Family) -> dict[Field, ValueSource]:
     """Return where an accepted file gives each field of one of its families."""
     assert reading.desired is not None, "only an accepted file has values"
     root = read_nodes(reading.text.encode(), reading.path).root
     assert root is not None, "an accepted file can be read again"
-    found: dict[Field, Origin] = {}
+    found: dict[Field, ValueSource] = {}
     for name in Field:
         own = ("families", family, name.value)
         is_own = node_at(root, own) is not None
         at = position_at(root, own if is_own else ("defaults", name.value))
-        found[name] = Origin(FilePosition(reading.path, at.line, at.column), is_own)
+        found[name] = ValueSource(FilePosition(reading.path, at.line, at.column), is_own)
     return found

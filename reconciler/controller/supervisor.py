@@ -19,7 +19,7 @@ from typing import Any
 
 from reconciler import factories, logs
 from reconciler.cli.options import config_paths
-from reconciler.config.load import taken, unreadable_unless_short
+from reconciler.config.load import duplicate_account, unreadable_unless_shortage
 from reconciler.config.policy import PolicyReading, policy_for
 from reconciler.config.settings import Reading
 from reconciler.controller.account_worker import AccountWorker, KeyFiles, RunOptions
@@ -240,7 +240,7 @@ class Supervisor:
         assert reading.owner is not None
         wanted = (reading.owner.account, reading.owner.environment)
         first = (path for path, keeper in self.keepers.items() if keeper.owner == wanted)
-        return next((taken(reading, path) for path in first), None)
+        return next((duplicate_account(reading, path) for path in first), None)
 
     def _on_content(self, file: WatchedFile, seen: object) -> None:
         """Take new content of a file, or what is wrong with it."""
@@ -295,7 +295,7 @@ class Supervisor:
     async def _read_policy_and_keep(self, file: WatchedFile) -> None:
         try:
             named = self.standing.policy_file
-            read = partial(policy_for, file.path, named, failure=unreadable_unless_short)
+            read = partial(policy_for, file.path, named, failure=unreadable_unless_shortage)
             found = await self.lookout.retried_aside(read)
         finally:
             del self._beginning[file.path]

@@ -24,13 +24,13 @@ from typing import Generic, TypeVar
 from reconciler.config.load import (
     POLICY_NAMES,
     OnDisk,
-    content_of,
-    failed,
-    identity,
+    failed_reading,
+    file_id,
     is_config_name,
     is_shortage,
     read_config,
-    unreadable_unless_short,
+    read_content,
+    unreadable_unless_shortage,
 )
 from reconciler.config.policy import PolicyReading, load_policy, policy_for, read_policy
 from reconciler.config.settings import Reading
@@ -116,8 +116,8 @@ class WatchedFile:
 
         Raises the OSError that says nothing about the file: too many are open, or its disk failed.
         """
-        content = content_of(self.path, OnDisk(), unreadable_unless_short)
-        return failed(content) if isinstance(content, Problem) else self._read(content, self.path)
+        content = read_content(self.path, OnDisk(), unreadable_unless_shortage)
+        return failed_reading(content) if isinstance(content, Problem) else self._read(content, self.path)
 
     def decide(
         self, reading: Reading, trust: ReadConfidence, now: float
@@ -202,8 +202,8 @@ class WatchedPolicy:
 
     def read(self) -> PolicyReading | None:
         """Read the policy; None: there is none. Raises the OSError that says nothing about it."""
-        load = partial(load_policy, read=self._read, failure=unreadable_unless_short)
-        return policy_for(self._config_path, self._named, load, unreadable_unless_short)
+        load = partial(load_policy, read=self._read, failure=unreadable_unless_shortage)
+        return policy_for(self._config_path, self._named, load, unreadable_unless_shortage)
 
     def decide(
         self, found: PolicyReading | None, trust: ReadConfidence, now: float
@@ -266,7 +266,7 @@ class WatchedPath:
 
     def follows(self, spot: DirEntry) -> bool:
         """Tell whether something happened to a file of settings in the folder."""
-        return is_config_name(spot.name) and spot.directory == identity(self.path)
+        return is_config_name(spot.name) and spot.directory == file_id(self.path)
 
     def read(self) -> tuple[str, ...]:
         """Return the paths of the files of settings that are there now.
@@ -297,7 +297,7 @@ class WatchedPath:
 
 def same_file(one: str, other: str) -> bool:
     """Tell whether two paths lead to one file."""
-    return identity(one) == identity(other)
+    return file_id(one) == file_id(other)
 
 
 class _LookResult(Enum):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.config.policy import policy_for, read_policy
-from reconciler.config.policy_check import CODES, held_to, with_unmatched
+from reconciler.config.policy_check import CODES, with_policy_problems, with_unmatched_entries
 from reconciler.config.settings import Reading, read_config
 from reconciler.core.policy import PolicyInForce, RefusalKind
 from reconciler.core.problems import Code
@@ -32,7 +32,7 @@ families:
 def held(policy: str, config: str = CONFIG) -> Reading:
     read = read_policy(f"version: 1\n{policy}\n".encode(), "mmp-policy.yaml").policy
     assert read is not None
-    return held_to(read, read_config(config.encode(), "mmp.yaml"))
+    return with_policy_problems(read, read_config(config.encode(), "mmp.yaml"))
 
 
 def bounds(inner: str) -> str:
@@ -134,7 +134,7 @@ def test_bounds_that_match_no_family_are_a_warning_at_their_name() -> None:
         read_config(CONFIG.encode(), "mmp.yaml").desired,
     )
     assert desired is not None
-    told = with_unmatched(read, [desired])
+    told = with_unmatched_entries(read, [desired])
     assert told.policy is read.policy, "a warning is no error of the policy"
     assert [(each.code, each.line, each.is_error) for each in told.problems] == [
         (Code.POLICY_UNMATCHED, 5, False),
@@ -143,10 +143,10 @@ def test_bounds_that_match_no_family_are_a_warning_at_their_name() -> None:
     assert told.problems[0].message == (
         "bounds.families.BTC-EUR matches no family of account main, so it limits nothing"
     )
-    assert with_unmatched(read, []) is read, "of no account nothing is known"
+    assert with_unmatched_entries(read, []) is read, "of no account nothing is known"
     xau = read_config(CONFIG.replace("BTC-USD", "XAU-USD").encode(), "other.yaml").desired
     assert xau is not None
-    (left,) = with_unmatched(read, [desired, xau]).problems
+    (left,) = with_unmatched_entries(read, [desired, xau]).problems
     assert "BTC-EUR matches no family of any of 2 accounts" in left.message
 
 
@@ -163,7 +163,7 @@ def test_a_file_with_errors_is_not_held_to_anything() -> None:
 
 def test_without_a_policy_a_reading_stays_as_it_is() -> None:
     reading = read_config(CONFIG.encode(), "mmp.yaml")
-    assert held_to(None, reading) is reading
+    assert with_policy_problems(None, reading) is reading
     assert {kind for kind in RefusalKind if kind not in CODES} == {
         RefusalKind.LOOSEN,
         RefusalKind.MIXED,

@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.cli.main import main
 from reconciler.config import git
-from reconciler.config.git import find_revision, split
+from reconciler.config.git import find_revision, split_ref_path
 from reconciler.errors import Exit, InvalidInput
 from tests.e2e.processes import hold_to_schema
 from tests.support.repository import Repository
@@ -316,7 +316,7 @@ def test_accounts_are_matched_wherever_their_files_are(desk: Desk) -> None:
 def test_the_path_begins_behind_the_first_colon_outside_of_braces(
     text: str, parts: tuple[str, str | None]
 ) -> None:
-    assert split(text) == parts
+    assert split_ref_path(text) == parts
 
 
 # ---- what it exits with --------------------------------------------------------------------------

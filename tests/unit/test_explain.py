@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 
 from reconciler.cli.explain import find_terms
-from reconciler.config.provenance import origins
+from reconciler.config.provenance import value_sources
 from reconciler.config.settings import read_config
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
@@ -179,7 +179,7 @@ def explained(family: str, policy: Policy | None = None) -> FamilyTerm:
     reading = read_config(FILE, "mmp.yaml")
     assert reading.desired is not None
     name = Family(family)
-    places = origins(reading, name) if name in reading.desired.families else {}
+    places = value_sources(reading, name) if name in reading.desired.families else {}
     by_field = {field: (origin.source, origin.own) for field, origin in places.items()}
     return family_term(name, reading.desired, by_field, policy)
 

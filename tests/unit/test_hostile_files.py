@@ -15,7 +15,7 @@ import pytest
 from reconciler import secret
 from reconciler.cli.main import main
 from reconciler.config.policy import PolicyReading, load_policy, read_policy
-from reconciler.config.policy_check import held_to, with_unmatched
+from reconciler.config.policy_check import with_policy_problems, with_unmatched_entries
 from reconciler.config.settings import Reading, read_config
 from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.configured_secrets import configured_secrets
@@ -173,12 +173,12 @@ def test_what_a_policy_refuses_of_a_file_is_bounded_too() -> None:
     policy = read_policy(
         b"version: 1\nbounds: {default: {qtyLimit: {max: 5}}}\nfloor: {timeInterval: 6s}\n", "p"
     )
-    held = held_to(policy.policy, reading)
+    held = with_policy_problems(policy.policy, reading)
     assert (held.desired is not None, len(held.problems)) == (True, MAX_PROBLEMS + 1)
     names = "".join(f"    G{number}-USD: {{qtyLimit: {{max: 5}}}}\n" for number in range(500))
     unmatched = read_policy(f"version: 1\nbounds:\n  families:\n{names}".encode(), "p")
     assert reading.desired is not None
-    assert len(with_unmatched(unmatched, [reading.desired]).problems) == MAX_PROBLEMS + 1
+    assert len(with_unmatched_entries(unmatched, [reading.desired]).problems) == MAX_PROBLEMS + 1
 
 
 # ---- secrets -----------------------------------------------------------------------------------
@@ -253,12 +253,14 @@ def test_a_valid_file_with_a_secret_stays_valid_and_shows_none() -> None:
     reading = read_config(text.encode(), "mmp.yaml")
     assert reading.desired is not None
     limits = "version: 1\nbounds: {default: {qtyLimit: {max: 0.5}}}\n"
-    held = held_to(read_policy(limits.encode(), "p").policy, reading)
+    held = with_policy_problems(read_policy(limits.encode(), "p").policy, reading)
     assert [each.line for each in held.problems] == [4]
     assert KEY not in shown_of(held)
     # Where blanking changes what the file is, only the place is lost.
     secret.configure(["5s, frozenInterval: 2s, qty", "families:\n  BTC"])
-    lost = held_to(read_policy(limits.encode(), "p").policy, read_config(text.encode(), "mmp.yaml"))
+    lost = with_policy_problems(
+        read_policy(limits.encode(), "p").policy, read_config(text.encode(), "mmp.yaml")
+    )
     assert len(lost.problems) == 1
 
 
