@@ -30,7 +30,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import open_state
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
@@ -206,7 +206,7 @@ async def _serve(folder: Path) -> None:
             print(json.dumps(late), flush=True)
 
 
-def _routes(board: LatestState, store: KeptAccount) -> Mapping[str, Route]:
+def _routes(board: LatestState, store: SqlAccountStore) -> Mapping[str, Route]:
     began = time.monotonic()
 
     def now() -> float:
@@ -236,7 +236,7 @@ def _routes(board: LatestState, store: KeptAccount) -> Mapping[str, Route]:
     return site.routes()
 
 
-async def _record_day(board: LatestState, store: KeptAccount) -> None:
+async def _record_day(board: LatestState, store: SqlAccountStore) -> None:
     """Record what the strips of the page are drawn from: every family in one state and another."""
     (watched,) = board.accounts()
     for state in ("in-sync", "drifted", "in-sync", "frozen"):
@@ -253,7 +253,7 @@ def _far_end() -> Iterator[int]:
             process.kill()
 
 
-async def _sends(board: LatestState, store: KeptAccount, port: int, number: int) -> list[float]:
+async def _sends(board: LatestState, store: SqlAccountStore, port: int, number: int) -> list[float]:
     late = []
     for _ in range(number):
         due = time.perf_counter() + SEND_EVERY_S
@@ -265,7 +265,7 @@ async def _sends(board: LatestState, store: KeptAccount, port: int, number: int)
     return late
 
 
-async def _send(store: KeptAccount, port: int) -> None:
+async def _send(store: SqlAccountStore, port: int) -> None:
     slot = await store.reserve(REQUEST, assume_idle=True)
     assert isinstance(slot, Reservation)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -118,13 +118,13 @@ async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> in
 def _counting() -> Iterator[list[str]]:
     """Count every message that the adapter sends and waits for the answer to, by its last statement."""
     counted: list[str] = []
-    real = Transaction._say
+    real = Transaction._flush
 
     async def counting(self: Transaction, words: list[str]) -> Any:
         counted.append(words[-1] if words else "")
         return await real(self, words)
 
-    with patch.object(Transaction, "_say", counting):
+    with patch.object(Transaction, "_flush", counting):
         yield counted
 
 

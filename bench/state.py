@@ -11,7 +11,7 @@ from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation, SignedRequest
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import open_state
 
 BATCH = 50
@@ -66,7 +66,7 @@ def durable_steps(folder: Path, *, rounds: int) -> Ratio:
     return Ratio(ratio.ours_s / BATCH, ratio.theirs_s / BATCH)
 
 
-async def _steps(store: KeptAccount) -> None:
+async def _steps(store: SqlAccountStore) -> None:
     for _ in range(BATCH):
         slot = await store.reserve(REQUEST, assume_idle=True)
         assert isinstance(slot, Reservation)

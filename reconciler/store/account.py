@@ -70,10 +70,10 @@ from reconciler.ports import (
     SignedRequest,
 )
 from reconciler.store import queries, row_mapping
-from reconciler.store.engine import Claim, Engine
+from reconciler.store.engine import Engine, WriteScope
 from reconciler.store.file_locks import StoreMisuse
-from reconciler.store.queries import Question, budget_key
-from reconciler.store.row_clock import Ages
+from reconciler.store.queries import SelectQuery, budget_key
+from reconciler.store.row_clock import RowClock
 from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import (
     LOST,
@@ -83,15 +83,15 @@ from reconciler.store.rows import (
     AttemptRow,
     FileRow,
     IdentityRow,
-    LiveDocument,
+    LiveReadRow,
+    ObservedPeriodRow,
     OverrideRow,
     PlanChangeRow,
     PolicyRow,
-    PresenceRow,
-    TurnRow,
-    clean,
+    StateChangeRow,
     file_of,
     live_document,
+    sanitized,
     setting_of,
     storable,
     wall_text,
@@ -115,7 +115,7 @@ _SETTLED = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 """Outcomes that leave the family as it was."""
 
 
-class KeptAccount:
+class SqlAccountStore:
     """``ports.AccountStore`` of one account in one environment with one kind of exchange."""
 
     def __init__(self, engine: Engine, account: str, environment: Environment, kind: ExchangeKind) -> None:
@@ -168,11 +168,11 @@ class KeptAccount:
         else:
             await self._register(RateBudget(self._kind, self._environment, uid))
             asks = queries.identity(*self._key[:2])
-            async with self._engine.writing(Claim(self._key, ahead=(asks,))) as tables:
+            async with self._engine.writing(WriteScope(self._key, ahead=(asks,))) as tables:
                 found = await self._checked_identity(tables, uid)
                 if found is None or found.host != host:
                     wall = wall_text(self._engine.clock.wall())
-                    await tables.put(IdentityRow("", *self._key, uid, clean(host), wall))
+                    await tables.upsert(IdentityRow("", *self._key, uid, sanitized(host), wall))
         self._budget, self._host = RateBudget(self._kind, self._environment, uid), host
         return found.host if found is not None and found.host != host else None
 
@@ -231,14 +231,14 @@ class KeptAccount:
             accepted = await tables.all_accepted(budget)
             applied_changes = await tables.plan_changes(budget, self._plan) if self._plan else []
             history = self._with_uncommitted(await tables.rate_history(budget))
-        ages = self._ages()
+        row_clock = self._row_clock()
         if identity is None and self._host is not None:
             await self.identify(budget.uid, self._host)
         return RecordedInputs(
-            known=row_mapping.known_from_rows(applied, attempts, ages),
+            known=row_mapping.known_from_rows(applied, attempts, row_clock),
             pauses=_holding(kept, self._engine.clock.wall()),
-            ledger=row_mapping.ledger_from_rows(history, ages),
-            retries=row_mapping.retries_from_rows(tries, acknowledged, ages),
+            ledger=row_mapping.ledger_from_rows(history, row_clock),
+            retries=row_mapping.retries_from_rows(tries, acknowledged, row_clock),
             accepted=row_mapping.accepted_from_rows(accepted),
             applied=row_mapping.applied_changes(applied_changes),
         )
@@ -250,14 +250,14 @@ class KeptAccount:
             return {}
         async with self._deciding(*_asks_known(budget)) as tables:
             applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
-        return row_mapping.known_from_rows(applied, attempts, self._ages())
+        return row_mapping.known_from_rows(applied, attempts, self._row_clock())
 
     async def ledger(self) -> Ledger:
         """Return the pacing ledger of this account's User ID."""
         budget = self._identified()
         async with self._deciding(*queries.rate(budget)) as tables:
             history = self._with_uncommitted(await tables.rate_history(budget))
-        return row_mapping.ledger_from_rows(history, self._ages())
+        return row_mapping.ledger_from_rows(history, self._row_clock())
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
         """Record that this content of the settings file is in force; writes only if that is new."""
@@ -302,26 +302,26 @@ class KeptAccount:
             if self._plan and await tables.plan_change(budget, self._plan, family) is not None:
                 return AppliedMeanwhile()
             history = await tables.rate_history(budget)
-            ages = self._ages()
-            ledger = row_mapping.ledger_from_rows(self._with_uncommitted(history), ages)
-            slot = earliest_slot(ledger, ages.now, assume_idle=assume_idle, keep_free=keep_free)
-            if slot > ages.now or ages.now > by:
+            row_clock = self._row_clock()
+            ledger = row_mapping.ledger_from_rows(self._with_uncommitted(history), row_clock)
+            slot = earliest_slot(ledger, row_clock.now, assume_idle=assume_idle, keep_free=keep_free)
+            if slot > row_clock.now or row_clock.now > by:
                 return NoSlotUntil(slot)
             accepted = None if accepting is None else await tables.next_id(AcceptedRow)
             earlier = [] if accepting is None else await tables.accepted_of(budget, family)
-            attempt = await self._record_attempt(tables, budget, request, file, ages)
+            attempt = await self._record_attempt(tables, budget, request, file, row_clock)
             if accepting is not None and accepted is not None:
                 how = ProofKind.APPLIED
                 new = self._accepted(accepted, family, accepting, how, attempt.id, file)
                 await self._accept_setting(tables, [new], earlier)
-            for row in row_mapping.no_longer_counting(history, ages):
+            for row in row_mapping.retired(history, row_clock):
                 await tables.update_attempt(row)
             await self._prune(tables, budget, attempt.id)
             recorded.append(attempt)
         self._reserved[attempt.id] = attempt
         if self._engine.registry is not None and self._state_id is not None:
             await self._engine.registry.reserved(budget, self._state_id, attempt.reserved_at)
-        return Reservation(attempt.id, ages.now)
+        return Reservation(attempt.id, row_clock.now)
 
     async def settle(
         self,
@@ -338,25 +338,27 @@ class KeptAccount:
         budget = self._identified()
         async with self._writing(*self._asks_of_verdict(budget, attempt, status)) as tables:
             pending = await self._pending(tables, budget, attempt, definite=definite)
-            ages = self._ages()
+            row_clock = self._row_clock()
             row = pending._replace(
                 status=status.value,
                 definite=int(definite),
                 limited=int(limited),
-                code=clean(code),
-                message=clean(message),
+                code=sanitized(code),
+                message=sanitized(message),
                 settled_wall=wall_text(self._engine.clock.wall()),
                 resolved=int(pending.resolved or status in _SETTLED),
             )
             if definite:
                 # It arrived by now, perhaps only now: it counts again, even if its L was over.
-                row = row._replace(answered_boot=ages.sights.boot, answered_at=ages.now, retired=0)
+                row = row._replace(
+                    answered_boot=row_clock.first_seen.boot, answered_at=row_clock.now, retired=0
+                )
             if status is AttemptStatus.NOT_SENT:
                 row = row._replace(retired=1)
             if not tried:
                 row = row._replace(tries=0)
             if status is AttemptStatus.APPLIED:
-                row = await self._acknowledge(tables, budget, row, ages)
+                row = await self._acknowledge(tables, budget, row, row_clock)
             if status in _SETTLED:
                 await self._take_back_acceptance(tables, budget, row)
             await tables.update_attempt(row)
@@ -385,23 +387,31 @@ class KeptAccount:
             *((queries.all_accepted(budget),) if accepting else ()),
         )
         async with self._writing(*asks, held=self._lock_name) as tables:
-            ages = self._ages()
+            row_clock = self._row_clock()
             attempts, applied = await tables.all_open(budget), await tables.all_applied(budget)
             tries, newest = await tables.all_tries(budget), await tables.newest_attempts(budget)
-            later = row_mapping.changed_since(attempts, applied, read_begun_at, ages)
+            later = row_mapping.changed_since(attempts, applied, read_begun_at, row_clock)
             adopted = {family: setting for family, setting in settings.items() if family not in later}
             accepted = await self._accepted_by_read(tables, budget, adopted, accepting, newest, file)
             since = reflects_until(read_begun_at)
-            await self._doubt_newcomers(tables, budget, adopted, since, ages)
-            changed = row_mapping.ended_by((row for row in attempts if row.family in adopted), since, ages)
-            changed += row_mapping.tries_ended_by(tries, adopted)
+            await self._doubt_newcomers(tables, budget, adopted, since, row_clock)
+            changed = row_mapping.resolved_by(
+                (row for row in attempts if row.family in adopted), since, row_clock
+            )
+            changed += row_mapping.tries_resolved_by(tries, adopted)
             for row in row_mapping.merged(changed):
                 await tables.update_attempt(row)
             for family, setting in adopted.items():
                 proof = self._proof(
-                    family, setting, ProofKind.ADOPTED, newest.get(family, 0), file, ages, at=read_begun_at
+                    family,
+                    setting,
+                    ProofKind.ADOPTED,
+                    newest.get(family, 0),
+                    file,
+                    row_clock,
+                    at=read_begun_at,
                 )
-                await tables.put(proof)
+                await tables.upsert(proof)
             await self._accept_setting(tables, *accepted)
             await self._record_plan_changes(tables, budget, attempts, adopted, ProofKind.ADOPTED)
         return frozenset(adopted)
@@ -418,14 +428,14 @@ class KeptAccount:
         budget = self._identified()
         async with self._writing(queries.all_open(budget), held=self._lock_name) as tables:
             attempts = [row for row in await tables.all_open(budget) if row.family in families]
-            for row in row_mapping.ended_by(attempts, reflects_until(read_begun_at), self._ages()):
+            for row in row_mapping.resolved_by(attempts, reflects_until(read_begun_at), self._row_clock()):
                 await tables.update_attempt(row)
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Keep the latest live read, and the last rows of families that it leaves out."""
         wall = wall_text(self._engine.clock.wall())
-        async with self._engine.writing(Claim(self._key)) as tables:
-            await tables.put(LiveDocument("", *self._key, live_document(read, last_seen), wall))
+        async with self._engine.writing(WriteScope(self._key)) as tables:
+            await tables.upsert(LiveReadRow("", *self._key, live_document(read, last_seen), wall))
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
         """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""
@@ -435,7 +445,7 @@ class KeptAccount:
         asks = (queries.live_reads(budget), queries.all_applied(budget))
         async with self._engine.reading(None, *asks) as tables:
             reads, applied = await tables.live_reads(budget), await tables.all_applied(budget)
-        return row_mapping.seen_rows(reads, applied, self._ages())
+        return row_mapping.seen_rows(reads, applied, self._row_clock())
 
     # -- pauses ---------------------------------------------------------------------------------
 
@@ -468,7 +478,7 @@ class KeptAccount:
             for family in families:
                 pause = Pause(family, reason, wall, until, (fought or {}).get(family))
                 if replaces(pause, before.get(family), wall):
-                    await tables.put(row_mapping.pause_row(pause, budget, self._account))
+                    await tables.upsert(row_mapping.pause_row(pause, budget, self._account))
 
     async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of families that are about exactly these settings."""
@@ -527,7 +537,7 @@ class KeptAccount:
             row = await tables.newest_policy(self._identified())
             if row is None or row.given_up is not None or row.sha256 != sha256:
                 return False
-            await self._record_policy(tables, sha256, row.path, row.document, clean(reason))
+            await self._record_policy(tables, sha256, row.path, row.document, sanitized(reason))
         return True
 
     async def _record_policy(
@@ -535,7 +545,7 @@ class KeptAccount:
     ) -> None:
         """Record a policy, and forget the oldest ones."""
         budget, wall = self._identified(), wall_text(self._engine.clock.wall())
-        text = (clean(sha256), storable(path), storable(document[:MAX_DOCUMENT]))
+        text = (sanitized(sha256), storable(path), storable(document[:MAX_DOCUMENT]))
         number = await tables.next_id(PolicyRow)
         key = budget_key(budget)
         await tables.insert(PolicyRow("", number, *key, self._account, *text, given_up, wall))
@@ -546,9 +556,9 @@ class KeptAccount:
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Keep for the history that a refusal was overridden by name, and why."""
         budget, wall = self._identified(), wall_text(self._engine.clock.wall())
-        async with self._engine.writing(Claim(self._key, numbers=(OverrideRow,))) as tables:
+        async with self._engine.writing(WriteScope(self._key, numbers=(OverrideRow,))) as tables:
             number = await tables.next_id(OverrideRow)
-            told = (family, self._account, clean(refusal), clean(reason), wall)
+            told = (family, self._account, sanitized(refusal), sanitized(reason), wall)
             await tables.insert(OverrideRow("", number, *budget_key(budget), *told))
 
     async def overrides(self, limit: int, family: str = "*") -> list[OverrideRecord]:
@@ -602,15 +612,15 @@ class KeptAccount:
                 applied, attempts = await tables.all_applied(budget), await tables.all_open(budget)
                 accepted = await tables.all_accepted(budget)
             live, damaged = await tables.live(self._key)
-        ages = self._ages()
+        row_clock = self._row_clock()
         return StateSnapshot(
             kind=None if identity is None else ExchangeKind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
-            known=row_mapping.known_from_rows(applied, attempts, ages),
+            known=row_mapping.known_from_rows(applied, attempts, row_clock),
             applied={Family(row.family): row_mapping.applied_record(row) for row in applied},
             open_attempts=tuple(row_mapping.attempt_record(row) for row in attempts if row.status != LOST),
-            ledger=None if history is None else row_mapping.ledger_from_rows(history, ages),
+            ledger=None if history is None else row_mapping.ledger_from_rows(history, row_clock),
             live=row_mapping.live_record(live[0]) if live else None,
             accepted=row_mapping.accepted_from_rows(accepted),
             damaged=damaged,
@@ -621,21 +631,21 @@ class KeptAccount:
     async def record_states(self, states: Mapping[Family, str]) -> None:
         """Record that the account is watched, and which families are in another state than before."""
         asks = (queries.newest_presence(self._key), queries.last_turns(self._key))
-        async with self._engine.writing(Claim(self._key, ahead=asks)) as tables:
+        async with self._engine.writing(WriteScope(self._key, ahead=asks)) as tables:
             at, newest = await self._look(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.last_turns(self._key)}
             watch = await self._looked(tables, newest, at)
             changed = changed_states(before, states)
-            numbers = await tables.next_ids(TurnRow, len(changed)) if changed else ()
+            numbers = await tables.next_ids(StateChangeRow, len(changed)) if changed else ()
             await tables.insert_all(
                 [
-                    TurnRow("", number, *self._key, family, clean(state), wall_text(at))
+                    StateChangeRow("", number, *self._key, family, sanitized(state), wall_text(at))
                     for number, (family, state) in zip(numbers, changed.items(), strict=True)
                 ]
             )
             if watch != self._watch or changed:
                 oldest = wall_text(at - timedelta(seconds=KEEP_S))
-                await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_turns)
+                await tables.prune_strips(self._key, oldest, UNMANAGED, self._engine.keep_state_changes)
         self._watch = watch
 
     async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
@@ -663,8 +673,8 @@ class KeptAccount:
         def draw() -> Timeline:
             changes = readable(turns)
             spans = build_timeline(
-                [row_mapping.watch_of(row) for row in presence],
-                [row_mapping.turn_of(row) for row in changes.rows],
+                [row_mapping.observed_period_of(row) for row in presence],
+                [row_mapping.state_change_of(row) for row in changes.rows],
                 since=since,
                 now=now,
                 watching=watching,
@@ -674,17 +684,19 @@ class KeptAccount:
 
         return draw
 
-    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, PresenceRow | None]:
+    async def _look(self, tables: Tables, wall: datetime) -> tuple[datetime, ObservedPeriodRow | None]:
         """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
         newest = await tables.newest_presence(self._key)
         at = monotonic_wall(
-            None if newest is None else row_mapping.watch_of(newest).until, wall, self._engine.max_gap_s
+            None if newest is None else row_mapping.observed_period_of(newest).until,
+            wall,
+            self._engine.max_gap_s,
         )
-        if newest is not None and at < row_mapping.watch_of(newest).until:
+        if newest is not None and at < row_mapping.observed_period_of(newest).until:
             newest = await self._forget_after(tables, at)
         return at, newest
 
-    async def _looked(self, tables: Tables, newest: PresenceRow | None, at: datetime) -> int:
+    async def _looked(self, tables: Tables, newest: ObservedPeriodRow | None, at: datetime) -> int:
         """Record that this process looked at ``at``; returns the number of the watch that is part of.
 
         A watch of another process is never gone on with, of one before this one neither.
@@ -693,19 +705,19 @@ class KeptAccount:
         if (
             newest is not None
             and ours
-            and continues(row_mapping.watch_of(newest), at, self._engine.max_gap_s)
+            and continues(row_mapping.observed_period_of(newest), at, self._engine.max_gap_s)
         ):
             await tables.watched_until(newest, wall_text(at))
             return newest.id
-        number = await tables.next_id(PresenceRow)
-        await tables.insert(PresenceRow("", number, *self._key, wall_text(at), wall_text(at)))
+        number = await tables.next_id(ObservedPeriodRow)
+        await tables.insert(ObservedPeriodRow("", number, *self._key, wall_text(at), wall_text(at)))
         return number
 
-    async def _forget_after(self, tables: Tables, at: datetime) -> PresenceRow | None:
+    async def _forget_after(self, tables: Tables, at: datetime) -> ObservedPeriodRow | None:
         """Forget what was recorded later than ``at``; returns the newest presence that is left."""
         await tables.forget_after(self._key, wall_text(at))
         newest = await tables.newest_presence(self._key)
-        if newest is None or row_mapping.watch_of(newest).until <= at:
+        if newest is None or row_mapping.observed_period_of(newest).until <= at:
             return newest
         return await tables.watched_until(newest, wall_text(at))
 
@@ -724,7 +736,7 @@ class KeptAccount:
     def _holder(self, purpose: str) -> LockHolder:
         """Return this process as the holder of a lock that it takes now."""
         wall = wall_text(self._engine.clock.wall())
-        return LockHolder(os.getpid(), os.uname().nodename, clean(purpose), wall)
+        return LockHolder(os.getpid(), os.uname().nodename, sanitized(purpose), wall)
 
     async def _locked_out(self) -> StateLocked:
         holder = await self.lock_holder()
@@ -814,16 +826,16 @@ class KeptAccount:
             raise StateAccountMismatch("state-foreign-uid", message, hint)
         return found
 
-    def _ages(self) -> Ages:
+    def _row_clock(self) -> RowClock:
         """Return the ages of rows read before this call."""
-        return Ages(self._engine.sights, float(self._engine.clock.now()))
+        return RowClock(self._engine.first_seen, float(self._engine.clock.now()))
 
     # -- what may have been lost ----------------------------------------------------------------
 
     @asynccontextmanager
     async def _writing(
         self,
-        *ahead: Question,
+        *ahead: SelectQuery,
         held: str | None = None,
         numbers: tuple[type[Numbered], ...] = (),
         budget: RateBudget | None = None,
@@ -833,14 +845,14 @@ class KeptAccount:
         ``budget``: whose they are, if this process itself did not identify the account.
         """
         of = budget or self._budget
-        async with self._engine.writing(Claim(self._key, of, held, ahead, numbers)) as tables:
+        async with self._engine.writing(WriteScope(self._key, of, held, ahead, numbers)) as tables:
             if tables.lost and of is not None:
                 await self._record_loss(tables, of)
             yield tables
 
     @asynccontextmanager
     async def _reserving(
-        self, *ahead: Question, numbers: tuple[type[Numbered], ...]
+        self, *ahead: SelectQuery, numbers: tuple[type[Numbered], ...]
     ) -> AsyncIterator[tuple[Tables, list[AttemptRow]]]:
         """Write reservations; those put in the list count for the rate even if their COMMIT fails."""
         recorded: list[AttemptRow] = []
@@ -849,14 +861,14 @@ class KeptAccount:
                 yield tables, recorded
         except BaseException:
             for row in recorded:
-                self._engine.sights.remember_uncommitted(row, float(self._engine.clock.now()))
+                self._engine.first_seen.remember_uncommitted(row, float(self._engine.clock.now()))
             raise
 
     def _with_uncommitted(self, history: RateHistory) -> RateHistory:
-        return row_mapping.with_uncommitted(history, self._engine.sights.uncommitted)
+        return row_mapping.with_uncommitted(history, self._engine.first_seen.uncommitted)
 
     @asynccontextmanager
-    async def _deciding(self, *only: Question) -> AsyncIterator[Tables]:
+    async def _deciding(self, *only: SelectQuery) -> AsyncIterator[Tables]:
         """Read what is decided by, after a loss that nobody recorded yet has been."""
         async with self._engine.reading(self._budget, *only) as tables:
             if self._engine.frozen or not tables.lost:
@@ -868,11 +880,16 @@ class KeptAccount:
     async def _record_loss(self, tables: Tables, budget: RateBudget) -> None:
         wall = self._engine.clock.wall()
         on_record = await tables.on_record(budget)
-        lost = row_mapping.lost_attempts(budget, on_record, self._account, self._ages(), wall)
+        lost = row_mapping.lost_attempts(budget, on_record, self._account, self._row_clock(), wall)
         await tables.insert_attempts(lost)
 
     async def _doubt_newcomers(
-        self, tables: Tables, budget: RateBudget, families: Iterable[Family], since: float, ages: Ages
+        self,
+        tables: Tables,
+        budget: RateBudget,
+        families: Iterable[Family],
+        since: float,
+        row_clock: RowClock,
     ) -> None:
         """Doubt families that are adopted as the first of them on record, where that may have been lost.
 
@@ -880,13 +897,13 @@ class KeptAccount:
         """
         lost = await tables.lost_attempts(budget)
         for family in families if lost else ():
-            doubt = row_mapping.doubt_of_newcomer(lost, self._account, family, since, ages)
+            doubt = row_mapping.lost_attempt_for(lost, self._account, family, since, row_clock)
             if doubt is not None and not await _is_on_record(tables, budget, family):
                 await tables.insert_attempts([doubt])
 
     def _asks_of_verdict(
         self, budget: RateBudget, attempt: int, status: AttemptStatus
-    ) -> tuple[Question, ...]:
+    ) -> tuple[SelectQuery, ...]:
         """Return what a verdict is recorded by, as far as this process knows what it is about."""
         asks, reserved = queries.attempt(budget, attempt), self._reserved.get(attempt)
         if reserved is None or status not in {AttemptStatus.APPLIED, *_SETTLED}:
@@ -908,7 +925,9 @@ class KeptAccount:
         """Give content of the settings file the next number."""
         number = await tables.newest_number(budget) + 1
         wall = wall_text(self._engine.clock.wall())
-        await tables.put(FileRow("", *budget_key(budget), clean(sha256), number, self._account, wall))
+        await tables.upsert(
+            FileRow("", *budget_key(budget), sanitized(sha256), number, self._account, wall)
+        )
         if number > KEEP_FILES:
             await tables.prune_files(budget, number - KEEP_FILES)
         return FileVersion(sha256, number)
@@ -920,10 +939,12 @@ class KeptAccount:
         row = await tables.attempt(budget, attempt)
         reserved = self._reserved.get(attempt)
         if reserved is not None and (row is None or not row_mapping.same_attempt(row, reserved)):
-            ages = self._ages()
+            row_clock = self._row_clock()
             if definite:
-                reserved = reserved._replace(answered_boot=ages.sights.boot, answered_at=ages.now)
-            ages.sights.remember_uncommitted(reserved, ages.now)
+                reserved = reserved._replace(
+                    answered_boot=row_clock.first_seen.boot, answered_at=row_clock.now
+                )
+            row_clock.first_seen.remember_uncommitted(reserved, row_clock.now)
             hint = "nothing has to be done: what may have been lost is counted and read back"
             message = f"the record of request {attempt} was lost by the server of the state"
             raise StateUnavailable("state-record-lost", message, hint)
@@ -932,7 +953,12 @@ class KeptAccount:
         return row
 
     async def _record_attempt(
-        self, tables: Tables, budget: RateBudget, request: SignedRequest, file: FileVersion, ages: Ages
+        self,
+        tables: Tables,
+        budget: RateBudget,
+        request: SignedRequest,
+        file: FileVersion,
+        row_clock: RowClock,
     ) -> AttemptRow:
         """Record a pending attempt; it counts as a try until its result is known."""
         setting = request.setting
@@ -949,8 +975,8 @@ class KeptAccount:
             frozen_interval_ms=setting.frozen_interval_ms,
             qty_limit=setting.qty_limit.text,
             signed_at=request.timestamp,
-            boot=ages.sights.boot,
-            reserved_at=ages.now,
+            boot=row_clock.first_seen.boot,
+            reserved_at=row_clock.now,
             reserved_wall=wall_text(self._engine.clock.wall()),
             status=AttemptStatus.PENDING.value,
             definite=0,
@@ -1009,8 +1035,8 @@ class KeptAccount:
             attempt=attempt,
             file_sha256=file.sha256,
             file_number=file.number,
-            digest=clean(accepting.digest),
-            override=clean(accepting.override),
+            digest=sanitized(accepting.digest),
+            override=sanitized(accepting.override),
             at_wall=wall_text(self._engine.clock.wall()),
         )
 
@@ -1051,7 +1077,7 @@ class KeptAccount:
             await tables.drop_accepted(old)
 
     async def _acknowledge(
-        self, tables: Tables, budget: RateBudget, row: AttemptRow, ages: Ages
+        self, tables: Tables, budget: RateBudget, row: AttemptRow, row_clock: RowClock
     ) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
         tries = await tables.tries_of(budget, row.family)
@@ -1062,16 +1088,16 @@ class KeptAccount:
         await self._record_plan_changes(tables, budget, [row, *attempts], setting, ProofKind.APPLIED)
         if row_mapping.proves(row, await tables.applied(budget, row.family)):
             newest = await tables.newest_attempt(budget, row.family)
-            changed += row_mapping.ended_by(attempts, ages.reserved_at(row), ages)
+            changed += row_mapping.resolved_by(attempts, row_clock.reserved_at(row), row_clock)
             file = file_of(row)
             proof = self._proof(
-                row.family, setting_of(row), ProofKind.APPLIED, newest, file, ages, at=ages.now
+                row.family, setting_of(row), ProofKind.APPLIED, newest, file, row_clock, at=row_clock.now
             )
         for one in row_mapping.merged(changed):
             await tables.update_attempt(one)
         if proof is None:
             return row
-        await tables.put(proof)
+        await tables.upsert(proof)
         return row._replace(resolved=1)
 
     async def _record_plan_changes(
@@ -1094,7 +1120,7 @@ class KeptAccount:
         for family, of in plans.items():
             for plan in sorted(of):
                 told = (plan, family, self._account, how.value, wall_text(wall))
-                await tables.put(PlanChangeRow("", *budget_key(budget), *told))
+                await tables.upsert(PlanChangeRow("", *budget_key(budget), *told))
         await tables.prune_plan_changes(budget, wall_text(wall - APPLIED_CHANGES_RETENTION))
 
     def _proof(
@@ -1104,7 +1130,7 @@ class KeptAccount:
         how: ProofKind,
         newest: int,
         file: FileVersion,
-        ages: Ages,
+        row_clock: RowClock,
         *,
         at: float,
     ) -> AppliedRow:
@@ -1119,7 +1145,7 @@ class KeptAccount:
             qty_limit=setting.qty_limit.text,
             how=how.value,
             attempt=newest,
-            boot=ages.sights.boot,
+            boot=row_clock.first_seen.boot,
             at=float(at),
             at_wall=wall_text(self._engine.clock.wall()),
             file_sha256=file.sha256,
@@ -1159,5 +1185,5 @@ async def _is_on_record(tables: Tables, budget: RateBudget, family: Family) -> b
     return await tables.applied(budget, family) is not None
 
 
-def _asks_known(budget: RateBudget) -> tuple[Question, ...]:
+def _asks_known(budget: RateBudget) -> tuple[SelectQuery, ...]:
     return queries.all_applied(budget), queries.all_open(budget)

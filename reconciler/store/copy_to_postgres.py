@@ -24,7 +24,7 @@ from typing import Any
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import queries
-from reconciler.store.engine import Claim
+from reconciler.store.engine import WriteScope
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.row_mapping import Moved, moved_to, state_moved
 from reconciler.store.rows import (
@@ -37,8 +37,8 @@ from reconciler.store.rows import (
     StateRow,
     fields,
     is_numbered,
-    sealed,
     wall_text,
+    with_checksum,
 )
 from reconciler.store.sqlite import SqliteState
 from reconciler.store.table_access import Tables
@@ -67,7 +67,7 @@ async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
         rows, source_id, is_first = await _retire(source, into)
         is_certain, arrived, committing = is_first, False, False
         try:
-            async with target.filling(_claims(rows)) as tables:
+            async with target.bulk_write(_claims(rows)) as tables:
                 there = await tables.state()
                 arrived = not is_first and _has_copied(there, source_id)
                 is_certain = not arrived  # or nothing of an earlier copy is there, or will be
@@ -76,7 +76,9 @@ async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
                     renumbered = await _renumbered(tables, rows)
                     await _write(tables, renumbered)
                     await _check(tables, renumbered, target.place)
-                    await tables.put(there._replace(copied_from=f"{there.copied_from} {source_id}".strip()))
+                    await tables.upsert(
+                        there._replace(copied_from=f"{there.copied_from} {source_id}".strip())
+                    )
                 committing = True
             moved = await _complete(source)
         except BaseException as error:
@@ -107,7 +109,7 @@ async def undo(source: SqliteState, target: PostgresState) -> None:
             return
         if into.id != moved.id and into.place != moved.place:
             raise state_moved(source.place, moved)
-        async with target.filling(_claims(rows)) as tables:
+        async with target.bulk_write(_claims(rows)) as tables:
             if _has_copied(await tables.state(), row.state_id):
                 raise state_moved(source.place, await _complete(source))
             if moved.at is not None:
@@ -144,7 +146,7 @@ async def _retire(source: SqliteState, into: Moved) -> tuple[Rows, str, bool]:
         if before is not None and (before.id != into.id or before.at is not None):
             raise state_moved(source.place, before)
         if before is None:
-            await tables.put(row._replace(moved_to=into.place, moved_to_id=into.id))
+            await tables.upsert(row._replace(moved_to=into.place, moved_to_id=into.id))
         return await _all_rows(tables), row.state_id, before is None
 
 
@@ -153,7 +155,7 @@ async def _complete(source: SqliteState) -> Moved:
     async with source.moving() as tables:
         row = await tables.state()
         moved = Moved(row.moved_to, row.moved_to_id, source.clock.wall())
-        await tables.put(row._replace(moved_wall=wall_text(source.clock.wall())))
+        await tables.upsert(row._replace(moved_wall=wall_text(source.clock.wall())))
     return moved
 
 
@@ -166,7 +168,7 @@ async def _put_back(source: SqliteState) -> None:
     """Let the source be used again."""
     async with source.moving() as tables:
         row = await tables.state()
-        await tables.put(row._replace(moved_to="", moved_to_id="", moved_wall=""))
+        await tables.upsert(row._replace(moved_to="", moved_to_id="", moved_wall=""))
 
 
 def _without_answer(error: BaseException) -> BaseException:
@@ -184,14 +186,14 @@ async def _hand_over(target: PostgresState, into: Moved, source_id: str, rows: R
         await target.registry.hand_over(budget, source_id, into.id, target.place)
 
 
-def _claims(rows: Rows) -> list[Claim]:
+def _claims(rows: Rows) -> list[WriteScope]:
     """Return claims of all budgets, of all accounts (their kind is no part of it), and of the state."""
-    the_state = Claim((PURPOSE, "", ""))
-    budgets = [Claim(the_state.key, budget) for budget in _budgets(rows)]
+    the_state = WriteScope((PURPOSE, "", ""))
+    budgets = [WriteScope(the_state.key, budget) for budget in _budgets(rows)]
     return [
         *budgets,
         the_state,
-        *(Claim((account, environment, "")) for account, environment in _accounts(rows)),
+        *(WriteScope((account, environment, "")) for account, environment in _accounts(rows)),
     ]
 
 
@@ -283,11 +285,11 @@ async def _check(tables: Tables, rows: Rows, place: str) -> None:
 async def _missing(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> int:
     """Return how many rows are not there; a table that grows is read back in chunks."""
     if not is_numbered(kind):
-        return len({sealed(row) for row in rows} - set(await tables.every(kind)))
+        return len({with_checksum(row) for row in rows} - set(await tables.every(kind)))
     missing = 0
     for piece in _pieces(rows):
         found = await tables.between(kind, piece[0].id, piece[-1].id)
-        missing += len({sealed(row) for row in piece} - set(found))
+        missing += len({with_checksum(row) for row in piece} - set(found))
     return missing
 
 

@@ -11,15 +11,15 @@ from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder
 from reconciler.ports import Clock
-from reconciler.store.queries import AccountKey, Question
+from reconciler.store.queries import AccountKey, SelectQuery
 from reconciler.store.registry import StateRegistry
-from reconciler.store.row_clock import FirstSights
+from reconciler.store.row_clock import FirstSeen
 from reconciler.store.table_access import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000
 """Attempts kept per User ID once nothing depends on them: about 14 hours of sending at full rate."""
 
-KEEP_TURNS = 50_000
+KEEP_STATE_CHANGES = 50_000
 """Turns kept of an account beside each family's last: five changes a day of the largest file."""
 
 
@@ -46,7 +46,7 @@ class Locks(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class WriteScope:
     """What a writing transaction is the only writer of: an account, and a budget where one is named.
 
     ``held`` names a lock: if this process took it, it must still have it. ``ahead`` is what will be
@@ -57,7 +57,7 @@ class Claim:
     key: AccountKey
     budget: RateBudget | None = None
     held: str | None = None
-    ahead: Sequence[Question] = ()
+    ahead: Sequence[SelectQuery] = ()
     numbers: tuple[type[Numbered], ...] = ()
 
 
@@ -71,10 +71,10 @@ class Engine(Protocol):
 
     place: str
     clock: Clock
-    sights: FirstSights
+    first_seen: FirstSeen
     lock_timeout_s: float
     keep_attempts: int
-    keep_turns: int
+    keep_state_changes: int
     max_gap_s: float
     frozen: bool
     has_leases: bool
@@ -89,7 +89,9 @@ class Engine(Protocol):
         """Return the living replica that keeps the account with this lock; None when none does."""
         ...
 
-    def reading(self, budget: RateBudget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
+    def reading(
+        self, budget: RateBudget | None, /, *only: SelectQuery
+    ) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.
 
         Where ``only`` says what will be asked, nothing else may be. Raises StateUnusable,
@@ -97,7 +99,7 @@ class Engine(Protocol):
         """
         ...
 
-    def writing(self, claim: Claim, /) -> AbstractAsyncContextManager[Tables]:
+    def writing(self, claim: WriteScope, /) -> AbstractAsyncContextManager[Tables]:
         """Give the view of the only writer of what is claimed; durable at the end.
 
         What is read in it is what the last writer wrote. Raises StateUnusable, StateUnavailable, and

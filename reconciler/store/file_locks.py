@@ -30,7 +30,7 @@ class StoreMisuse(Exception):
     """A caller broke the store's rules: a bug of ours, never of the user."""
 
 
-class OwnLocks(Locks, Protocol):
+class ProcessLocks(Locks, Protocol):
     """Locks that end with the process at the latest, and can be given back without waiting."""
 
     def close(self) -> None:

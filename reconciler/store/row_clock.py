@@ -19,14 +19,14 @@ MAX_SIGHTS = 100_000
 """First sights kept: ten times the families of the largest file; the oldest are forgotten."""
 
 
-class Stamp(NamedTuple):
+class BootInstant(NamedTuple):
     """An instant as a row records it: seconds on the monotonic clock of one boot."""
 
     boot: str
     instant: float
 
 
-class FirstSights:
+class FirstSeen:
     """What one process remembers of when it first saw rows that are not of its own boot.
 
     And its own reservations whose COMMIT failed or whose record was lost, as long as they count: they may
@@ -38,7 +38,7 @@ class FirstSights:
         self.uncommitted: tuple[AttemptRow, ...] = ()
         self._seen: dict[object, float] = {}
 
-    def local(self, what: object, stamp: Stamp, now: float) -> float:
+    def local(self, what: object, stamp: BootInstant, now: float) -> float:
         """Return ``stamp`` as an instant of this process; ``what`` names the fact it belongs to.
 
         ``now`` must have been read after the row was: a first sight may not precede the fact.
@@ -63,22 +63,22 @@ class FirstSights:
 
     def remember_uncommitted(self, row: AttemptRow, now: float) -> None:
         """Remember a reservation that may not be on record, and forget those that count no more."""
-        ages, same = Ages(self, now), (row.id, row.boot, row.reserved_at)
+        row_clock, same = RowClock(self, now), (row.id, row.boot, row.reserved_at)
         others = (one for one in self.uncommitted if (one.id, one.boot, one.reserved_at) != same)
-        counting = (one for one in others if still_counts(ages.hi(one), now))
+        counting = (one for one in others if still_counts(row_clock.hi(one), now))
         self.uncommitted = (*counting, row)
 
 
 @dataclass(frozen=True, slots=True)
-class Ages:
+class RowClock:
     """The instants of rows as this process sees them at ``now``, read after the rows were."""
 
-    sights: FirstSights
+    first_seen: FirstSeen
     now: float
 
     def reserved_at(self, row: AttemptRow) -> float:
         """Return when the attempt was reserved, or a later instant."""
-        return self.sights.local(("reserved", row.id), Stamp(row.boot, row.reserved_at), self.now)
+        return self.first_seen.local(("reserved", row.id), BootInstant(row.boot, row.reserved_at), self.now)
 
     def hi(self, row: AttemptRow) -> float:
         """Return the latest moment the attempt can have reached the exchange.
@@ -94,9 +94,11 @@ class Ages:
     def proven_at(self, row: AppliedRow) -> float:
         """Return when the setting was proven in force, or a later instant."""
         what = ("applied", row.kind, row.environment, row.uid, row.family, row.attempt)
-        return self.sights.local(what, Stamp(row.boot, row.at), self.now)
+        return self.first_seen.local(what, BootInstant(row.boot, row.at), self.now)
 
     def _answered_at(self, row: AttemptRow) -> float | None:
         if row.answered_boot is None or row.answered_at is None:
             return None
-        return self.sights.local(("answered", row.id), Stamp(row.answered_boot, row.answered_at), self.now)
+        return self.first_seen.local(
+            ("answered", row.id), BootInstant(row.answered_boot, row.answered_at), self.now
+        )

@@ -44,25 +44,25 @@ from reconciler.core.state_records import (
 )
 from reconciler.errors import StateUnavailable
 from reconciler.store.queries import budget_key
-from reconciler.store.row_clock import Ages
+from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     ANY_FAMILY,
     LOST,
     AcceptedRow,
     AppliedRow,
     AttemptRow,
-    LiveDocument,
+    LiveReadRow,
+    ObservedPeriodRow,
     OverrideRow,
     PauseRow,
     PlanChangeRow,
     PolicyRow,
-    PresenceRow,
+    StateChangeRow,
     StateRow,
-    TurnRow,
-    clean,
     file_of,
     last_seen_rows,
     live_rows,
+    sanitized,
     setting_of,
     wall_text,
 )
@@ -123,7 +123,7 @@ def state_moved(place: str, moved: Moved) -> StateUnavailable:
 
 
 def known_from_rows(
-    applied: Iterable[AppliedRow], open_attempts: Iterable[AttemptRow], ages: Ages
+    applied: Iterable[AppliedRow], open_attempts: Iterable[AttemptRow], row_clock: RowClock
 ) -> dict[Family, Known]:
     """Return what is known of every family that either kind of row names (never Never).
 
@@ -134,7 +134,7 @@ def known_from_rows(
     for attempt in open_attempts:
         doubts.setdefault(Family(attempt.family), []).append(attempt)
     return {
-        family: _known(proofs.get(family), doubts.get(family, []), ages)
+        family: _known(proofs.get(family), doubts.get(family, []), row_clock)
         for family in sorted(proofs.keys() | doubts.keys())
     }
 
@@ -178,27 +178,27 @@ def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) ->
     return replace(history, counting=(*history.counting, *missing)) if missing else history
 
 
-def ledger_from_rows(history: RateHistory, ages: Ages) -> Ledger:
+def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
     """Return the pacing ledger: what still counts, as instants of this process."""
-    aged = ((row.id, ages.hi(row)) for row in history.counting)
-    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, ages.now))
-    empty_since = _empty_since(history, ages)
+    aged = ((row.id, row_clock.hi(row)) for row in history.counting)
+    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, row_clock.now))
+    empty_since = _empty_since(history, row_clock)
     limited = history.limited
     if limited is None or history.sends_since >= BURST_AGAIN_AFTER:
         return Ledger(sent, empty_since=empty_since)
-    limited_hi = None if limited.retired else ages.hi(limited)
+    limited_hi = None if limited.retired else row_clock.hi(limited)
     return Ledger(sent, history.sends_since, limited_hi, empty_since)
 
 
-def _empty_since(history: RateHistory, ages: Ages) -> float | None:
+def _empty_since(history: RateHistory, row_clock: RowClock) -> float | None:
     if history.empty:
-        return ages.sights.empty_since(history.budget, ages.now)
-    ages.sights.not_empty(history.budget)
+        return row_clock.first_seen.empty_since(history.budget, row_clock.now)
+    row_clock.first_seen.not_empty(history.budget)
     return None
 
 
 def retries_from_rows(
-    tries: Iterable[AttemptRow], acknowledged: AttemptRow | None, ages: Ages
+    tries: Iterable[AttemptRow], acknowledged: AttemptRow | None, row_clock: RowClock
 ) -> RetryRecord:
     """Return what is on record of failed attempts.
 
@@ -206,13 +206,15 @@ def retries_from_rows(
     ``acknowledged``: the newest acknowledged attempt of the same User ID, None without one. Ids are in the
     order of the reservations, so no clock is needed to tell which was later.
     """
-    number, at = (0, None) if acknowledged is None else (acknowledged.id, ages.reserved_at(acknowledged))
+    number, at = (
+        (0, None) if acknowledged is None else (acknowledged.id, row_clock.reserved_at(acknowledged))
+    )
     return RetryRecord(
         {
             Family(row.family): Tries(
                 setting_of(row),
                 row.tries,
-                ages.reserved_at(row),
+                row_clock.reserved_at(row),
                 limited=bool(row.limited),
                 ended_at=at if row.id < number else None,
             )
@@ -228,7 +230,7 @@ def tries_after(earlier: Sequence[AttemptRow], setting: Setting) -> int:
     return earlier[-1].tries + 1
 
 
-def tries_ended_by(tries: Iterable[AttemptRow], adopted: Mapping[Family, Setting]) -> list[AttemptRow]:
+def tries_resolved_by(tries: Iterable[AttemptRow], adopted: Mapping[Family, Setting]) -> list[AttemptRow]:
     """Return the attempts that count as tries of a setting now known to be in force, marked as over."""
     return [row._replace(tries=0) for row in tries if adopted.get(Family(row.family)) == setting_of(row)]
 
@@ -245,16 +247,20 @@ def merged(changed: Iterable[AttemptRow]) -> list[AttemptRow]:
 
 
 def changed_since(
-    open_attempts: Iterable[AttemptRow], applied: Iterable[AppliedRow], begun_at: float, ages: Ages
+    open_attempts: Iterable[AttemptRow], applied: Iterable[AppliedRow], begun_at: float, row_clock: RowClock
 ) -> frozenset[str]:
     """Return the families attempted or proven after ``begun_at``: a read begun then does not show that."""
-    attempted = {row.family for row in open_attempts if ages.reserved_at(row) > begun_at}
-    return frozenset(attempted | {row.family for row in applied if ages.proven_at(row) > begun_at})
+    attempted = {row.family for row in open_attempts if row_clock.reserved_at(row) > begun_at}
+    return frozenset(attempted | {row.family for row in applied if row_clock.proven_at(row) > begun_at})
 
 
-def no_longer_counting(history: RateHistory, ages: Ages) -> list[AttemptRow]:
+def retired(history: RateHistory, row_clock: RowClock) -> list[AttemptRow]:
     """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
-    return [row._replace(retired=1) for row in history.counting if not still_counts(ages.hi(row), ages.now)]
+    return [
+        row._replace(retired=1)
+        for row in history.counting
+        if not still_counts(row_clock.hi(row), row_clock.now)
+    ]
 
 
 def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
@@ -279,18 +285,18 @@ def proves(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
     return prior is None or prior.attempt < attempt.id or setting_of(prior) == setting_of(attempt)
 
 
-def ended_by(open_attempts: Iterable[AttemptRow], since: float, ages: Ages) -> list[AttemptRow]:
+def resolved_by(open_attempts: Iterable[AttemptRow], since: float, row_clock: RowClock) -> list[AttemptRow]:
     """Return the open attempts that a proof of what was in force ``since`` then ends, marked resolved.
 
     For a write that is its reservation, for a read the instant until which it shows all that took
     effect. An attempt whose L was over by then was overtaken by the proof, wherever it landed; any
     other may land yet, or has, and the proof does not show it.
     """
-    return [row._replace(resolved=1) for row in open_attempts if ages.effect_until(row) <= since]
+    return [row._replace(resolved=1) for row in open_attempts if row_clock.effect_until(row) <= since]
 
 
 def lost_attempts(
-    budget: RateBudget, on_record: Sequence[str], account: str, ages: Ages, wall: datetime
+    budget: RateBudget, on_record: Sequence[str], account: str, row_clock: RowClock, wall: datetime
 ) -> list[AttemptRow]:
     """Return the attempts of ``budget`` that may have been and are not on record, ids still to be given.
 
@@ -313,8 +319,8 @@ def lost_attempts(
             frozen_interval_ms=0,
             qty_limit="",
             signed_at="",
-            boot=ages.sights.boot,
-            reserved_at=ages.now,
+            boot=row_clock.first_seen.boot,
+            reserved_at=row_clock.now,
             reserved_wall=wall_text(wall),
             status=LOST,
             definite=0,
@@ -335,15 +341,15 @@ def lost_attempts(
     ]
 
 
-def doubt_of_newcomer(
-    lost: Iterable[AttemptRow], account: str, family: str, since: float, ages: Ages
+def lost_attempt_for(
+    lost: Iterable[AttemptRow], account: str, family: str, since: float, row_clock: RowClock
 ) -> AttemptRow | None:
     """Return the lost attempt of a family that nothing is on record of; None if its L was over ``since``.
 
     ``lost`` are those that count against the rate: what they lost may have been the family's record.
     ``since`` is as in :func:`ended_by`.
     """
-    landing = [row for row in lost if ages.effect_until(row) > since]
+    landing = [row for row in lost if row_clock.effect_until(row) > since]
     if not landing:
         return None
     # The stamp of the loss, not of now; aged anew under its own id it only seems younger.
@@ -419,7 +425,7 @@ def pause_row(pause: Pause, budget: RateBudget, account: str) -> PauseRow:
         time_interval_ms=None if fought is None else fought.time_interval_ms,
         frozen_interval_ms=None if fought is None else fought.frozen_interval_ms,
         qty_limit=None if fought is None else fought.qty_limit.text,
-        reason=clean(pause.reason),
+        reason=sanitized(pause.reason),
         since_wall=wall_text(pause.since),
         until_wall=None if pause.until is None else wall_text(pause.until),
     )
@@ -441,12 +447,12 @@ def _fought(row: PauseRow) -> Setting | None:
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
 
-def watch_of(row: PresenceRow) -> ObservedPeriod:
+def observed_period_of(row: ObservedPeriodRow) -> ObservedPeriod:
     """Return the watch a row keeps."""
     return ObservedPeriod(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
 
 
-def turn_of(row: TurnRow) -> StateChange:
+def state_change_of(row: StateChangeRow) -> StateChange:
     """Return the turn a row keeps."""
     return StateChange(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
 
@@ -485,7 +491,7 @@ def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
 
 
 def seen_rows(
-    reads: Iterable[LiveDocument], applied: Iterable[AppliedRow], ages: Ages
+    reads: Iterable[LiveReadRow], applied: Iterable[AppliedRow], row_clock: RowClock
 ) -> dict[Family, SeenRow]:
     """Return the rows of recorded reads, the newest last: as seen now, or long ago if proven later.
 
@@ -497,11 +503,11 @@ def seen_rows(
         rows, _ = live_rows(read.document)
         for family, row in (rows | last_seen_rows(read.document)).items():
             is_old = proven.get(family, "") > read.read_wall
-            found[family] = SeenRow(row, float("-inf") if is_old else ages.now)
+            found[family] = SeenRow(row, float("-inf") if is_old else row_clock.now)
     return found
 
 
-def live_record(row: LiveDocument) -> LiveRecord:
+def live_record(row: LiveReadRow) -> LiveRecord:
     """Return the stored live read as a record for people."""
     rows, unreadable = live_rows(row.document)
     return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
@@ -512,20 +518,20 @@ def _acceptance(row: AcceptedRow) -> Acceptance:
     return Acceptance(setting_of(row), row.attempt, at, file_of(row), requested)
 
 
-def _known(proof: AppliedRow | None, doubts: list[AttemptRow], ages: Ages) -> Known:
-    last = None if proof is None else _confirmed(proof, ages)
+def _known(proof: AppliedRow | None, doubts: list[AttemptRow], row_clock: RowClock) -> Known:
+    last = None if proof is None else _confirmed(proof, row_clock)
     # Aged even when quiet: a first sight taken only once it matters would start its L anew.
-    unresolved = tuple(_unresolved(attempt, ages) for attempt in doubts)
+    unresolved = tuple(_unresolved(attempt, row_clock) for attempt in doubts)
     if last is not None and all(_quiet(attempt, last) for attempt in unresolved):
         landing = max((attempt.effect_until for attempt in unresolved), default=last.lands_until)
         return replace(last, lands_until=landing)
     return Uncertain(last, unresolved)
 
 
-def _confirmed(row: AppliedRow, ages: Ages) -> Confirmed:
+def _confirmed(row: AppliedRow, row_clock: RowClock) -> Confirmed:
     return Confirmed(
         setting_of(row),
-        ages.proven_at(row),
+        row_clock.proven_at(row),
         row.attempt,
         file=file_of(row),
         acknowledged=row.how == ProofKind.APPLIED.value,
@@ -537,6 +543,8 @@ def _quiet(doubt: OpenAttempt, proof: Confirmed) -> bool:
     return doubt.attempt <= proof.attempt and doubt.setting == proof.setting
 
 
-def _unresolved(row: AttemptRow, ages: Ages) -> OpenAttempt:
+def _unresolved(row: AttemptRow, row_clock: RowClock) -> OpenAttempt:
     setting = None if row.status == LOST else setting_of(row)
-    return OpenAttempt(row.id, setting, ages.reserved_at(row), ages.effect_until(row), file_of(row))
+    return OpenAttempt(
+        row.id, setting, row_clock.reserved_at(row), row_clock.effect_until(row), file_of(row)
+    )

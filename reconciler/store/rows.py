@@ -214,7 +214,7 @@ class FileRow(NamedTuple):
     at_wall: str
 
 
-class LiveDocument(NamedTuple):
+class LiveReadRow(NamedTuple):
     """The last live read of an account, for people: one JSON document and the wall time of it."""
 
     checksum: str
@@ -264,7 +264,7 @@ class OverrideRow(NamedTuple):
     at_wall: str
 
 
-class PresenceRow(NamedTuple):
+class ObservedPeriodRow(NamedTuple):
     """A time in which an account was watched; it grows while the looks are not too far apart."""
 
     checksum: str
@@ -276,7 +276,7 @@ class PresenceRow(NamedTuple):
     until_wall: str
 
 
-class TurnRow(NamedTuple):
+class StateChangeRow(NamedTuple):
     """A family was found in another state than before."""
 
     checksum: str
@@ -298,11 +298,11 @@ AnyRow = (
     | PlanChangeRow
     | PolicyRow
     | FileRow
-    | LiveDocument
+    | LiveReadRow
     | PauseRow
     | OverrideRow
-    | PresenceRow
-    | TurnRow
+    | ObservedPeriodRow
+    | StateChangeRow
 )
 
 Row = TypeVar("Row", bound=AnyRow)
@@ -319,11 +319,11 @@ TABLES: Mapping[RowKind, str] = {
     PlanChangeRow: "plan_changes",
     PolicyRow: "policies",
     FileRow: "files",
-    LiveDocument: "live",
+    LiveReadRow: "live",
     PauseRow: "pauses",
     OverrideRow: "overrides",
-    PresenceRow: "presence",
-    TurnRow: "turns",
+    ObservedPeriodRow: "presence",
+    StateChangeRow: "turns",
 }
 
 
@@ -336,11 +336,11 @@ KEYS: Mapping[RowKind, tuple[str, ...]] = {
     PlanChangeRow: ("kind", "environment", "uid", "plan", "family"),
     PolicyRow: ("id",),
     FileRow: ("kind", "environment", "uid", "sha256"),
-    LiveDocument: ("account", "environment", "kind"),
+    LiveReadRow: ("account", "environment", "kind"),
     PauseRow: ("kind", "environment", "uid", "family"),
     OverrideRow: ("id",),
-    PresenceRow: ("id",),
-    TurnRow: ("id",),
+    ObservedPeriodRow: ("id",),
+    StateChangeRow: ("id",),
 }
 """The primary key of each table."""
 
@@ -388,7 +388,7 @@ def new_state_id() -> str:
 
 def new_state(state_id: str) -> StateRow:
     """Return the row of a state that was just made."""
-    return sealed(StateRow("", state_id, "", "", "", ""))
+    return with_checksum(StateRow("", state_id, "", "", "", ""))
 
 
 def fields(kind: RowKind) -> tuple[str, ...]:
@@ -410,12 +410,12 @@ def check(row: AnyRow) -> str:
     return sha256(told.encode("ascii")).hexdigest()[:CHECK_DIGITS]
 
 
-def sealed(row: Row) -> Row:
+def with_checksum(row: Row) -> Row:
     """Return ``row`` with the check that fits it."""
     return cast("Row", row._replace(checksum=check(row)))
 
 
-def verified(row: Row) -> Row:
+def check_checksum(row: Row) -> Row:
     """Return ``row``, or raise RowDamaged if its check does not fit."""
     if not _fits(row):
         raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)} does not fit its check")
@@ -458,7 +458,7 @@ def wall_text(wall: datetime) -> str:
     return wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def clean(text: str) -> str:
+def sanitized(text: str) -> str:
     """Return text of others in a form every engine can hold: bounded, no NUL, no lone surrogate."""
     return storable(text[:MAX_TEXT])
 

@@ -31,12 +31,12 @@ from reconciler.core.state_records import LockHolder, StateCheck
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
 from reconciler.store import mounts, row_mapping, sqlite_file, sqlite_schema, wal
-from reconciler.store.account import KeptAccount
-from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
-from reconciler.store.file_locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
-from reconciler.store.queries import Question, Value
+from reconciler.store.account import SqlAccountStore
+from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
+from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, StoreMisuse
+from reconciler.store.queries import SelectQuery, Value
 from reconciler.store.registry import StateRegistry
-from reconciler.store.row_clock import FirstSights
+from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import RowDamaged, combined, new_state_id
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
@@ -82,7 +82,7 @@ def open_state(
     boot: str,
     lock_timeout_s: float,
     keep_attempts: int = KEEP_ATTEMPTS,
-    keep_turns: int = KEEP_TURNS,
+    keep_state_changes: int = KEEP_STATE_CHANGES,
     max_gap_s: float = MAX_GAP_S,
     allow_filesystems: Collection[str] = (),
     busy_wait_s: float = BUSY_WAIT_S,
@@ -110,11 +110,11 @@ def open_state(
         db,
         place=real,
         clock=clock,
-        sights=FirstSights(boot),
+        first_seen=FirstSeen(boot),
         locks=FileLocks(real),
         lock_timeout_s=lock_timeout_s,
         keep_attempts=keep_attempts,
-        keep_turns=keep_turns,
+        keep_state_changes=keep_state_changes,
         max_gap_s=max_gap_s,
         registry=registry,
         still_there=still_there,
@@ -189,7 +189,7 @@ def open_existing(
         db,
         place=real,
         clock=clock,
-        sights=FirstSights(boot),
+        first_seen=FirstSeen(boot),
         locks=FileLocks(real),
         lock_timeout_s=0.0,
         frozen=True,
@@ -211,7 +211,7 @@ class MemoryDisk:
         boot: str,
         lock_timeout_s: float = 30.0,
         keep_attempts: int = KEEP_ATTEMPTS,
-        keep_turns: int = KEEP_TURNS,
+        keep_state_changes: int = KEEP_STATE_CHANGES,
         max_gap_s: float = MAX_GAP_S,
     ) -> SqliteState:
         """Open the state as one more process; closing it gives back its locks, as a death does."""
@@ -219,11 +219,11 @@ class MemoryDisk:
             self._db,
             place=IN_MEMORY,
             clock=clock,
-            sights=FirstSights(boot),
+            first_seen=FirstSeen(boot),
             locks=MemoryLocks(self._locks),
             lock_timeout_s=lock_timeout_s,
             keep_attempts=keep_attempts,
-            keep_turns=keep_turns,
+            keep_state_changes=keep_state_changes,
             max_gap_s=max_gap_s,
             is_shared=True,
         )
@@ -244,11 +244,11 @@ class SqliteState:
         *,
         place: str,
         clock: Clock,
-        sights: FirstSights,
-        locks: OwnLocks,
+        first_seen: FirstSeen,
+        locks: ProcessLocks,
         lock_timeout_s: float,
         keep_attempts: int = KEEP_ATTEMPTS,
-        keep_turns: int = KEEP_TURNS,
+        keep_state_changes: int = KEEP_STATE_CHANGES,
         max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
         registry: StateRegistry | None = None,
@@ -262,11 +262,11 @@ class SqliteState:
         """
         self.place = place
         self.clock = clock
-        self.sights = sights
+        self.first_seen = first_seen
         self.locks = locks
         self.lock_timeout_s = lock_timeout_s
         self.keep_attempts = keep_attempts
-        self.keep_turns = keep_turns
+        self.keep_state_changes = keep_state_changes
         self.max_gap_s = max_gap_s
         self.frozen = frozen
         self.registry = registry
@@ -282,9 +282,9 @@ class SqliteState:
         self._failed: MmpError | None = None
         """Why the connection is closed and has to be opened again; None: it is open."""
 
-    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> KeptAccount:
+    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> SqlAccountStore:
         """Return the store of one account; those of one state share connection and first sights."""
-        return KeptAccount(self, account, environment, kind)
+        return SqlAccountStore(self, account, environment, kind)
 
     async def moved(self) -> MmpError | None:
         """Return that the state was moved, so that nothing is written to it; None: it was not."""
@@ -320,12 +320,12 @@ class SqliteState:
         if not self._is_shared:
             self._db.close()
 
-    def reading(self, _: RateBudget | None, /, *only: Question) -> AbstractAsyncContextManager[Tables]:
+    def reading(self, _: RateBudget | None, /, *only: SelectQuery) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
         del only  # nothing here is far away
         return self._transaction(_READ)
 
-    def writing(self, _: Claim, /) -> AbstractAsyncContextManager[Tables]:
+    def writing(self, _: WriteScope, /) -> AbstractAsyncContextManager[Tables]:
         """Give the view of the only writer of the whole file; durable at the end.
 
         A lock that was taken is held until it is given back, so there is none to be lost. Raises
@@ -431,7 +431,7 @@ class _Statements:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    async def fetch(self, question: Question) -> list[tuple[Any, ...]]:
+    async def fetch(self, question: SelectQuery) -> list[tuple[Any, ...]]:
         """Return the rows that answer a question."""
         return fetch_all(self._db, *question)
 
@@ -530,7 +530,7 @@ def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
     (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise _not_whole(path, verdict)
-    if sqlite_schema.as_found(db) != sqlite_schema.as_made(version):
+    if sqlite_schema.actual_schema(db) != sqlite_schema.expected_schema(version):
         message = f"the state {path} does not have the tables of its version {version}"
         raise StateUnusable("state-incomplete", message, sqlite_file.START_ANEW)
     if verify_rows:

@@ -15,7 +15,7 @@ from reconciler.store.rows import (
     KEYS,
     TABLES,
     ColumnType,
-    LiveDocument,
+    LiveReadRow,
     RowKind,
     columns,
     is_numbered,
@@ -83,7 +83,7 @@ def _create_table(kind: RowKind) -> str:
     else:
         lines.append(f"PRIMARY KEY ({', '.join(KEYS[kind])})")
     # A live read is one large document, which does not fit into the pages of an index.
-    options = "STRICT" if is_numbered(kind) or kind is LiveDocument else "STRICT, WITHOUT ROWID"
+    options = "STRICT" if is_numbered(kind) or kind is LiveReadRow else "STRICT, WITHOUT ROWID"
     body = ",\n    ".join(lines)
     return f"CREATE TABLE {TABLES[kind]} (\n    {body}\n) {options}"
 
@@ -142,17 +142,17 @@ def migrate(db: sqlite3.Connection) -> None:
 
 
 @lru_cache(maxsize=1)
-def as_made(version: int) -> dict[str, str]:
+def expected_schema(version: int) -> dict[str, str]:
     """Return the tables, indexes and triggers, name to SQL, that the first ``version`` migrations make."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     for statement in (s for migration in MIGRATIONS[:version] for s in migration):
         db.execute(statement)
-    made = as_found(db)
+    made = actual_schema(db)
     db.close()
     return made
 
 
-def as_found(db: sqlite3.Connection) -> dict[str, str]:
+def actual_schema(db: sqlite3.Connection) -> dict[str, str]:
     """Return the tables, indexes and triggers, name to SQL, of the open database; SQLite's own left out."""
     found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
     return dict(found.fetchall())

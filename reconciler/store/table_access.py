@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, cast
 
 from reconciler.core.model import RateBudget
 from reconciler.store import queries
-from reconciler.store.queries import AccountKey, Question, Value, budget_key
+from reconciler.store.queries import AccountKey, SelectQuery, Value, budget_key
 from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import (
     KEYS,
@@ -22,24 +22,24 @@ from reconciler.store.rows import (
     AttemptRow,
     FileRow,
     IdentityRow,
-    LiveDocument,
+    LiveReadRow,
+    ObservedPeriodRow,
     OverrideRow,
     PauseRow,
     PlanChangeRow,
     PolicyRow,
-    PresenceRow,
     Row,
     RowDamaged,
     RowKind,
+    StateChangeRow,
     StateRow,
-    TurnRow,
+    check_checksum,
     fields,
     is_numbered,
-    sealed,
-    verified,
+    with_checksum,
 )
 
-Numbered = AttemptRow | AcceptedRow | PolicyRow | OverrideRow | PresenceRow | TurnRow
+Numbered = AttemptRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
 """Rows with an id."""
 
 
@@ -50,7 +50,7 @@ PIECE = 10_000
 class Transaction(Protocol):
     """One open transaction of an engine. It sees one state of all rows, or is the only writer of its."""
 
-    async def fetch(self, question: Question) -> Sequence[tuple[Any, ...]]:
+    async def fetch(self, question: SelectQuery) -> Sequence[tuple[Any, ...]]:
         """Return the rows that answer a question."""
         ...
 
@@ -79,7 +79,7 @@ def readable(rows: Iterable[Row]) -> Readable[Row]:
     good, damaged = [], 0
     for row in rows:
         try:
-            good.append(verified(row))
+            good.append(check_checksum(row))
         except RowDamaged:
             damaged += 1
     return Readable(good, damaged)
@@ -105,7 +105,7 @@ class Tables:
 
     async def insert(self, row: Row) -> None:
         """Write a new row."""
-        await self._transaction.run(_INSERTS[type(row)], sealed(row))
+        await self._transaction.run(_INSERTS[type(row)], with_checksum(row))
 
     async def insert_attempts(self, rows: Sequence[AttemptRow]) -> None:
         """Write new attempts, giving them their ids in this order."""
@@ -115,7 +115,7 @@ class Tables:
     async def insert_all(self, rows: Sequence[Row]) -> None:
         """Write new rows of one kind."""
         if rows:
-            await self._transaction.run_each(_INSERTS[type(rows[0])], [sealed(row) for row in rows])
+            await self._transaction.run_each(_INSERTS[type(rows[0])], [with_checksum(row) for row in rows])
 
     async def every(self, kind: type[Row]) -> list[Row]:
         """Return all rows of a kind, of all accounts; those with an id in its order."""
@@ -133,7 +133,7 @@ class Tables:
             for row in await self._unverified(kind, question):
                 number += 1
                 try:
-                    verified(row)
+                    check_checksum(row)
                 except RowDamaged as error:
                     damaged.append(str(error))
         return number, damaged
@@ -142,7 +142,7 @@ class Tables:
         """Return the rows of a kind that are not damaged, of all accounts."""
         return (await self._readable(kind, queries.every(kind))).rows
 
-    async def _pieces(self, kind: RowKind) -> list[Question]:
+    async def _pieces(self, kind: RowKind) -> list[SelectQuery]:
         """Return what asks for all rows of a kind, some at a time if the table grows."""
         if not is_numbered(kind):
             return [queries.every(kind)]
@@ -153,21 +153,21 @@ class Tables:
         """Return the ids of the next rows of ``kind``, rising."""
         return await self._transaction.next_ids(TABLES[kind], count)
 
-    async def put(self, row: Row) -> None:
+    async def upsert(self, row: Row) -> None:
         """Write a row in place of the one with the same key, if there is one."""
-        await self._transaction.run(_PUTS[type(row)], sealed(row))
+        await self._transaction.run(_PUTS[type(row)], with_checksum(row))
 
-    async def _all(self, kind: type[Row], question: Question) -> list[Row]:
-        return [verified(row) for row in await self._unverified(kind, question)]
+    async def _all(self, kind: type[Row], question: SelectQuery) -> list[Row]:
+        return [check_checksum(row) for row in await self._unverified(kind, question)]
 
-    async def _readable(self, kind: type[Row], question: Question) -> Readable[Row]:
+    async def _readable(self, kind: type[Row], question: SelectQuery) -> Readable[Row]:
         return readable(await self._unverified(kind, question))
 
-    async def _unverified(self, kind: type[Row], question: Question) -> list[Row]:
+    async def _unverified(self, kind: type[Row], question: SelectQuery) -> list[Row]:
         make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
         return [make(found) for found in await self._transaction.fetch(question)]
 
-    async def _one(self, kind: type[Row], question: Question) -> Row | None:
+    async def _one(self, kind: type[Row], question: SelectQuery) -> Row | None:
         found = await self._all(kind, question)
         return found[0] if found else None
 
@@ -190,15 +190,15 @@ class Tables:
         """Return all accounts of one environment, by name."""
         return await self._all(IdentityRow, queries.identities(environment))
 
-    async def live(self, key: AccountKey) -> Readable[LiveDocument]:
+    async def live(self, key: AccountKey) -> Readable[LiveReadRow]:
         """Return the last live read on record, if there is one."""
-        return await self._readable(LiveDocument, queries.live(key))
+        return await self._readable(LiveReadRow, queries.live(key))
 
     # -- one User ID ---------------------------------------------------------------------------
 
-    async def live_reads(self, budget: RateBudget) -> list[LiveDocument]:
+    async def live_reads(self, budget: RateBudget) -> list[LiveReadRow]:
         """Return the last live read of every account name of the User ID, the newest one last."""
-        return (await self._readable(LiveDocument, queries.live_reads(budget))).rows
+        return (await self._readable(LiveReadRow, queries.live_reads(budget))).rows
 
     async def all_applied(self, budget: RateBudget) -> list[AppliedRow]:
         """Return the last proofs, by family."""
@@ -318,7 +318,7 @@ class Tables:
             "UPDATE attempts SET checksum=?, status=?, definite=?, code=?, message=?, answered_boot=?,"
             " answered_at=?, settled_wall=?, limited=?, retired=?, resolved=?, tries=? WHERE id=?",
             (
-                sealed(row).checksum,
+                with_checksum(row).checksum,
                 row.status,
                 row.definite,
                 row.code,
@@ -387,29 +387,29 @@ class Tables:
 
     # -- strips --------------------------------------------------------------------------------
 
-    async def presence(self, key: AccountKey) -> Readable[PresenceRow]:
+    async def presence(self, key: AccountKey) -> Readable[ObservedPeriodRow]:
         """Return all watches, in the order they were recorded in."""
-        return await self._readable(PresenceRow, queries.presence(key))
+        return await self._readable(ObservedPeriodRow, queries.presence(key))
 
-    async def newest_presence(self, key: AccountKey) -> PresenceRow | None:
+    async def newest_presence(self, key: AccountKey) -> ObservedPeriodRow | None:
         """Return the newest watch; None if there is none, or it is damaged."""
-        found = await self._readable(PresenceRow, queries.newest_presence(key))
+        found = await self._readable(ObservedPeriodRow, queries.newest_presence(key))
         return found.rows[0] if found.rows else None
 
-    async def watched_until(self, row: PresenceRow, until: str) -> PresenceRow:
+    async def watched_until(self, row: ObservedPeriodRow, until: str) -> ObservedPeriodRow:
         """Let a watch last until another time; returns it so."""
-        changed = sealed(row._replace(until_wall=until))
+        changed = with_checksum(row._replace(until_wall=until))
         query = "UPDATE presence SET checksum=?, until_wall=? WHERE id=?"
         await self._transaction.run(query, (changed.checksum, until, changed.id))
         return changed
 
-    async def unverified_turns(self, asked: queries.Question) -> list[TurnRow]:
+    async def unverified_turns(self, asked: queries.SelectQuery) -> list[StateChangeRow]:
         """Return the turns that were asked for; the caller has to verify them."""
-        return await self._unverified(TurnRow, asked)
+        return await self._unverified(StateChangeRow, asked)
 
-    async def last_turns(self, key: AccountKey) -> list[TurnRow]:
+    async def last_turns(self, key: AccountKey) -> list[StateChangeRow]:
         """Return the newest turn of each family, if it is not damaged."""
-        return (await self._readable(TurnRow, queries.last_turns(key))).rows
+        return (await self._readable(StateChangeRow, queries.last_turns(key))).rows
 
     async def forget_after(self, key: AccountKey, at: str) -> None:
         """Forget the watches that began, and the turns that were seen, later than ``at``."""

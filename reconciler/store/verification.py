@@ -25,10 +25,10 @@ from reconciler.store.rows import (
     RowDamaged,
     RowKind,
     StateRow,
+    check_checksum,
     combined,
     fields,
     is_numbered,
-    verified,
 )
 from reconciler.store.table_access import Tables
 
@@ -101,7 +101,7 @@ def _deciding_kinds() -> list[RowKind]:
 def _rows(db: sqlite3.Connection, kind: RowKind, condition: str) -> Iterator[AnyRow]:
     query = f"SELECT {', '.join(fields(kind))} FROM {TABLES[kind]} WHERE {condition}"
     for values in fetch_all(db, query):
-        yield verified(cast("AnyRow", kind(*values)))
+        yield check_checksum(cast("AnyRow", kind(*values)))
 
 
 def _user_of(row: Any) -> UserId:

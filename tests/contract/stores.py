@@ -80,7 +80,7 @@ class Place(Protocol):
         kind: ExchangeKind = ExchangeKind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-        keep_turns: int = 50_000,
+        keep_state_changes: int = 50_000,
         max_gap_s: float = 90.0,
     ) -> AccountStore:
         """Open the state as a process that was not there before."""
@@ -104,7 +104,7 @@ class SqlitePlace:
         kind: ExchangeKind = ExchangeKind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-        keep_turns: int = 50_000,
+        keep_state_changes: int = 50_000,
         max_gap_s: float = 90.0,
     ) -> AccountStore:
         state = self.states(
@@ -112,7 +112,7 @@ class SqlitePlace:
             boot=boot,
             lock_timeout_s=lock_timeout_s,
             keep_attempts=keep_attempts,
-            keep_turns=keep_turns,
+            keep_state_changes=keep_state_changes,
             max_gap_s=max_gap_s,
         )
         self.opened.append(state)
@@ -156,7 +156,7 @@ class PostgresPlace:
         kind: ExchangeKind = ExchangeKind.OKX,
         lock_timeout_s: float = 1.0,
         keep_attempts: int = 10_000,
-        keep_turns: int = 50_000,
+        keep_state_changes: int = 50_000,
         max_gap_s: float = 90.0,
     ) -> AccountStore:
         state = PostgresState(
@@ -165,7 +165,7 @@ class PostgresPlace:
             boot=boot,
             lock_timeout_s=lock_timeout_s,
             keep_attempts=keep_attempts,
-            keep_turns=keep_turns,
+            keep_state_changes=keep_state_changes,
             max_gap_s=max_gap_s,
         )
         return state.account(account, environment, kind)

@@ -256,7 +256,7 @@ def test_a_state_from_long_ago_is_still_known_after_a_turn(
 
 
 def test_turns_are_bounded_and_every_family_keeps_its_last(place: Place, clock: ScriptedClock) -> None:
-    store = place.open(clock, keep_turns=10)
+    store = place.open(clock, keep_state_changes=10)
     look(store, clock, 0, ETH="held", BTC="a")
     for number in range(1, 101):
         look(store, clock, float(number), ETH="held", BTC="ab"[number % 2])

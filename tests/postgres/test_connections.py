@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.errors import StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
-from reconciler.store.engine import Claim
+from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Transaction
 from tests.contract.stores import ETH, ready_database
@@ -43,7 +43,7 @@ STEPS: dict[str, Callable[[Desk], Awaitable[Any]]] = {
 def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    real = Transaction._say
+    real = Transaction._flush
     left = 0
 
     async def mortal(self: Transaction, words: list[str]) -> Any:
@@ -239,7 +239,7 @@ def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPa
         async with desk(url) as one, desk(url) as two:
             assert isinstance(await one.reserve(), Reservation)
             shorten(monkeypatch, limit, 200)
-            async with one.state.writing(Claim(KEY, one.store._budget)):
+            async with one.state.writing(WriteScope(KEY, one.store._budget)):
                 with pytest.raises(StateUnavailable) as refused:
                     await two.reserve()
             assert refused.value.code == "state-busy"
@@ -259,7 +259,7 @@ def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
             assert refused.value.code == "state-unavailable"
 
     async def stop_within(one: Desk, two: Desk) -> None:
-        async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
+        async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reservation)
             await tables.newest_attempt(one.store._identified(), "BTC-USD")
@@ -371,10 +371,10 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
 
 def noted(monkeypatch: pytest.MonkeyPatch, said: list[list[str]]) -> None:
     """Have all that is said from now on noted, message by message."""
-    real = Transaction._say
+    real = Transaction._flush
 
     async def noting(self: Transaction, words: list[str]) -> Any:
-        said.append([*self._unsaid, *words])
+        said.append([*self._pending, *words])
         return await real(self, words)
 
     monkeypatch.setattr(Transaction, "_say", noting)

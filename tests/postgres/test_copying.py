@@ -20,12 +20,12 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import copy_to_postgres, registry
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.copy_to_postgres import copy, undo
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.registry import StateRegistry
-from reconciler.store.rows import TABLES, AttemptRow, LiveDocument, StateRow, sealed
+from reconciler.store.rows import TABLES, AttemptRow, LiveReadRow, StateRow, with_checksum
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play
@@ -47,7 +47,7 @@ def sqlite(path: Path, at: float = 1000.0) -> SqliteState:
     return open_state(str(path / "state.db"), clock=ScriptedClock(at), boot="boot-1", lock_timeout_s=0.0)
 
 
-async def settle(store: KeptAccount, attempt: int, status: AttemptStatus) -> None:
+async def settle(store: SqlAccountStore, attempt: int, status: AttemptStatus) -> None:
     definite = status is not AttemptStatus.UNKNOWN
     await store.settle(attempt, status, definite=definite, limited=False, code="1", message="so")
 
@@ -95,7 +95,7 @@ def told(tmp_path: Path, story: Story) -> None:
     source.close_now()
 
 
-async def seen(store: KeptAccount) -> list[object]:
+async def seen(store: SqlAccountStore) -> list[object]:
     """Return all that the port tells of an account, without the ids, which are given anew."""
     snapshot = await store.snapshot()
     attempts = [
@@ -178,7 +178,7 @@ async def _identify(one: Desk) -> None:
     await one.state.account("main", Environment.LIVE, ExchangeKind.OKX).identify("7", HOST)
 
 
-async def _renamed(one: Desk) -> KeptAccount:
+async def _renamed(one: Desk) -> SqlAccountStore:
     same = one.state.account("another.name", Environment.LIVE, ExchangeKind.OKX)
     await same.identify(UID, HOST)
     return same
@@ -237,7 +237,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
     real = copy_to_postgres._write
 
     async def forgetful(tables: Any, rows: copy_to_postgres.Rows) -> None:
-        await real(tables, {**rows, LiveDocument: ()})
+        await real(tables, {**rows, LiveReadRow: ()})
 
     monkeypatch.setattr(copy_to_postgres, "_write", forgetful)
 
@@ -294,7 +294,7 @@ async def is_usable(source: SqliteState) -> bool:
     return refused is None
 
 
-WRITES: dict[str, Callable[[KeptAccount], Coroutine[Any, Any, object]]] = {
+WRITES: dict[str, Callable[[SqlAccountStore], Coroutine[Any, Any, object]]] = {
     "reserve": lambda store: store.reserve(signed("6", ETH), assume_idle=True),
     "pause": lambda store: store.pause([BTC], until=None, reason=""),
     "resume": lambda store: store.resume([BTC]),
@@ -464,8 +464,8 @@ def test_a_complete_copy_is_not_taken_back_where_the_database_was_made_again_and
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             await copy(source, one.state)
-            async with one.state.filling([]) as tables:
-                await tables.put((await tables.state())._replace(copied_from=""))
+            async with one.state.bulk_write([]) as tables:
+                await tables.upsert((await tables.state())._replace(copied_from=""))
             with pytest.raises(StateUnusable) as refused:
                 await undo(source, one.state)
             assert refused.value.code == "state-not-empty"
@@ -511,7 +511,7 @@ def test_a_copy_that_was_killed_can_be_taken_back(tmp_path: Path, monkeypatch: p
 def test_a_commit_without_an_answer_leaves_the_source_retired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: BaseException
 ) -> None:
-    real = PostgresState.filling
+    real = PostgresState.bulk_write
 
     @asynccontextmanager
     async def without_answer(self: PostgresState, claims: Any) -> AsyncIterator[Any]:
@@ -543,7 +543,7 @@ def test_a_source_that_was_moved_is_copied_nowhere_else(
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
             another = "UPDATE mmp.state SET state_id = 'f', copied_from = '', checksum = '{}'".format(
-                sealed(StateRow("", "f", "", "", "", "")).checksum
+                with_checksum(StateRow("", "f", "", "", "", "")).checksum
             )
             shared().ask(another, ready_database())
             for place in ("postgresql://elsewhere/mmp", one.state.place):
@@ -596,7 +596,7 @@ def enlarge(state: SqliteState) -> None:
     """Let a state have many old attempts, each like the newest it has."""
     [like] = map(AttemptRow._make, state._db.execute("SELECT * FROM attempts ORDER BY id DESC LIMIT 1"))
     old = like._replace(status="applied", definite=1, retired=1, resolved=1)
-    rows = [sealed(old._replace(id=like.id + n, uid=str(n % 2))) for n in range(1, LARGE + 1)]
+    rows = [with_checksum(old._replace(id=like.id + n, uid=str(n % 2))) for n in range(1, LARGE + 1)]
     state._db.execute("BEGIN")
     state._db.executemany(f"INSERT INTO attempts VALUES ({','.join('?' * len(like))})", rows)
     state._db.execute("COMMIT")
@@ -606,7 +606,7 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered: list[int] = []
-    real = connections.Transaction._say
+    real = connections.Transaction._flush
 
     async def heard(self: Any, words: list[str]) -> list[list[tuple[Any, ...]]]:
         found = await real(self, words)

@@ -10,7 +10,7 @@ from reconciler.core.model import Confirmed
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateLocked
 from reconciler.ports import PausedMeanwhile, Reservation
-from reconciler.store.engine import Claim
+from reconciler.store.engine import WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import locks
 from reconciler.store.postgres.expiry import FURTHEST
@@ -213,7 +213,7 @@ def test_a_pause_waits_for_a_reservation_of_the_same_user_id_that_is_under_way()
     async def story(url: str) -> None:
         async with desk(url) as one, desk(url, account="renamed") as two:
             budget = two.store._identified()
-            async with two.state.writing(Claim(("renamed", "live", "okx"), budget)):
+            async with two.state.writing(WriteScope(("renamed", "live", "okx"), budget)):
                 pausing = asyncio.ensure_future(one.store.pause([BTC], until=None, reason=""))
                 done, _ = await asyncio.wait([pausing], timeout=0.3)
                 assert not done

@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
-from reconciler.store.engine import Claim
+from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections, schema
 from reconciler.store.postgres.state import open_state
 from reconciler.store.postgres.write_check import refuse_unwritable
@@ -106,7 +106,7 @@ def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on(
             assert isinstance(await one.reserve(), Reservation)
 
     async def end_within(one: Desk) -> None:
-        async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
+        async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
             assert shared().kill_connections(ready_database()) > 0
             await tables.newest_attempt(one.store._identified(), "BTC-USD")
 
@@ -129,7 +129,7 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
             assert isinstance(await one.reserve(), NoSlotUntil)
 
     async def stop_within(one: Desk, two: Desk) -> None:
-        async with one.state.writing(Claim(KEY, one.store._budget)) as tables:
+        async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reservation)
             await tables.newest_attempt(one.store._identified(), "BTC-USD")

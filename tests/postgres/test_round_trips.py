@@ -40,7 +40,7 @@ ROUND_TRIPS: dict[str, tuple[int, Callable[[Desk], Awaitable[Any]]]] = {
 def test_a_step_makes_few_round_trips(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     at_most, take = ROUND_TRIPS[step]
     said: list[list[str]] = []
-    real = Transaction._say
+    real = Transaction._flush
 
     async def noting(self: Transaction, words: list[str]) -> Any:
         said.append(words)
@@ -76,7 +76,7 @@ def test_a_budget_whose_row_was_lost_is_made_again_and_locked() -> None:
 def test_nothing_can_be_asked_after_the_last_answers() -> None:
     async def story(url: str) -> None:
         async with desk(url) as one, one.state._connections.transaction(Mode.READ) as transaction:
-            assert await transaction.last_answers(("SELECT 1", ())) == [[(1,)]]
+            assert await transaction.commit_batch(("SELECT 1", ())) == [[(1,)]]
             with pytest.raises(StoreMisuse):
                 await transaction.rows("SELECT 2")
 
@@ -90,7 +90,7 @@ def test_what_waits_to_be_said_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         async with desk(url) as one, one.state._connections.transaction() as transaction:
             for _ in range(20):
                 await transaction.run("UPDATE version SET migrations = migrations")
-                assert len(transaction._unsaid) <= 3
+                assert len(transaction._pending) <= 3
 
     play(story)
 

@@ -43,14 +43,14 @@ from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, replies
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation, SignedRequest
 from reconciler.store import account, row_clock, row_mapping, sqlite, sqlite_file
-from reconciler.store.account import KeptAccount
-from reconciler.store.engine import Claim
+from reconciler.store.account import SqlAccountStore
+from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
-from reconciler.store.queries import Question
-from reconciler.store.row_clock import Ages, FirstSights, Stamp
+from reconciler.store.queries import SelectQuery
+from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
 from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import AttemptRow
 from reconciler.store.sqlite import SqliteState
@@ -193,24 +193,24 @@ def _leaky_bucket(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> S
 _real_ledger = row_mapping.ledger_from_rows
 
 
-def _ledger_of_this_life(history: RateHistory, ages: Ages) -> Ledger:
+def _ledger_of_this_life(history: RateHistory, row_clock: RowClock) -> Ledger:
     """Count only what this process sent itself."""
     newest = max((row.id for row in history.counting), default=0)
-    before = ages.sights.first("newest at the start", newest)
+    before = row_clock.first_seen.first("newest at the start", newest)
     mine = tuple(row for row in history.counting if row.id > before)
-    return _real_ledger(replace(history, counting=mine), ages)
+    return _real_ledger(replace(history, counting=mine), row_clock)
 
 
-def _ledger_of_answered(history: RateHistory, ages: Ages) -> Ledger:
+def _ledger_of_answered(history: RateHistory, row_clock: RowClock) -> Ledger:
     answered = tuple(row for row in history.counting if row.status != AttemptStatus.PENDING)
-    return _real_ledger(replace(history, counting=answered), ages)
+    return _real_ledger(replace(history, counting=answered), row_clock)
 
 
-def _own_instant(self: FirstSights, what: object, stamp: Stamp, now: float) -> float:
+def _own_instant(self: FirstSeen, what: object, stamp: BootInstant, now: float) -> float:
     return stamp.instant
 
 
-def _long_ago(self: FirstSights, what: object, stamp: Stamp, now: float) -> float:
+def _long_ago(self: FirstSeen, what: object, stamp: BootInstant, now: float) -> float:
     return stamp.instant if stamp.boot == self.boot else NEVER
 
 
@@ -218,29 +218,29 @@ def _slot_not_checked_again(ledger: Ledger, now: float, **_: Any) -> float:
     return now
 
 
-class _AgedOfAccount(Ages):
+class _RowClockOfAccount(RowClock):
     """The ages of rows, and whose ledger is to be made of them."""
 
-    def __init__(self, sights: FirstSights, now: float, account: str) -> None:
-        super().__init__(sights, now)
+    def __init__(self, first_seen: FirstSeen, now: float, account: str) -> None:
+        super().__init__(first_seen, now)
         object.__setattr__(self, "account", account)
 
 
-def _ages_of_account(self: Any) -> Ages:
-    return _AgedOfAccount(self._engine.sights, self._engine.clock.now(), self._account)
+def _row_clock_of_account(self: Any) -> RowClock:
+    return _RowClockOfAccount(self._engine.first_seen, self._engine.clock.now(), self._account)
 
 
 _real_ledger = row_mapping.ledger_from_rows
 
 
-def _ledger_of_account(history: RateHistory, ages: Ages) -> Ledger:
-    account: str = object.__getattribute__(ages, "account")
+def _ledger_of_account(history: RateHistory, row_clock: RowClock) -> Ledger:
+    account: str = object.__getattribute__(row_clock, "account")
     counting = tuple(row for row in history.counting if row.account == account)
-    return _real_ledger(replace(history, counting=counting), ages)
+    return _real_ledger(replace(history, counting=counting), row_clock)
 
 
 _BY_ACCOUNT = (
-    Patch(KeptAccount, "_ages", _ages_of_account),
+    Patch(SqlAccountStore, "_ages", _row_clock_of_account),
     Patch(row_mapping, "ledger_from_rows", _ledger_of_account),
 )
 
@@ -276,7 +276,7 @@ def _no_effect_window(after: Setting, known: Uncertain, *rest: Any) -> Any:
     return _real_need_uncertain(after, replace(known, unresolved=landed), *rest)
 
 
-def _no_late_effect(self: Ages, row: AttemptRow) -> float:
+def _no_late_effect(self: RowClock, row: AttemptRow) -> float:
     return self.reserved_at(row) + 2.0
 
 
@@ -284,7 +284,9 @@ def _shown_at_once(begun_at: float) -> float:
     return begun_at
 
 
-def _everything_ended(open_attempts: Sequence[AttemptRow], begun_at: float, ages: Ages) -> list[AttemptRow]:
+def _everything_ended(
+    open_attempts: Sequence[AttemptRow], begun_at: float, row_clock: RowClock
+) -> list[AttemptRow]:
     return [row._replace(resolved=1) for row in open_attempts]
 
 
@@ -384,7 +386,7 @@ def _no_policy_in_run(self: Any, now: float) -> PlanConstraints:
 # -- the pass --------------------------------------------------------------------------------------
 
 _real_send = reconcile._Pass._send
-_real_reserve = KeptAccount.reserve
+_real_reserve = SqlAccountStore.reserve
 
 
 async def _send_marking_first(self: Any, following: Any) -> Any:
@@ -492,14 +494,14 @@ def _deaf(self: Any) -> Any:
 
 
 async def _not_recorded(
-    self: KeptAccount, tables: Tables, budget: RateBudget, row: AttemptRow, ages: Ages
+    self: SqlAccountStore, tables: Tables, budget: RateBudget, row: AttemptRow, row_clock: RowClock
 ) -> AttemptRow:
     return row._replace(resolved=1)
 
 
 @asynccontextmanager
 async def _unlocked(
-    self: KeptAccount, purpose: str, *, timeout_s: float | None = None
+    self: SqlAccountStore, purpose: str, *, timeout_s: float | None = None
 ) -> AsyncIterator[None]:
     yield
 
@@ -520,11 +522,11 @@ async def _first_file_for_ever(self: loop.Loop) -> None:
     await _real_run(self)
 
 
-_real_record = KeptAccount._record_attempt
+_real_record = SqlAccountStore._record_attempt
 
 
 async def _headers_on_record(
-    self: KeptAccount, tables: Tables, budget: Any, request: Any, *rest: Any
+    self: SqlAccountStore, tables: Tables, budget: Any, request: Any, *rest: Any
 ) -> AttemptRow:
     signed = replace(request, timestamp=str(request.headers))
     return await _real_record(self, tables, budget, signed, *rest)
@@ -548,7 +550,7 @@ def _counted_by_one() -> int:
     return 1
 
 
-async def _loss_ignored(self: KeptAccount, tables: Tables, budget: RateBudget) -> None:
+async def _loss_ignored(self: SqlAccountStore, tables: Tables, budget: RateBudget) -> None:
     """Go on as if nothing could be lost."""
 
 
@@ -567,32 +569,32 @@ def _one_lost(*asked: Any) -> list[AttemptRow]:
     return _real_lost(*asked)[1:]
 
 
-async def _newcomers_believed(self: KeptAccount, *_: object) -> None:
+async def _newcomers_believed(self: SqlAccountStore, *_: object) -> None:
     """Adopt a family that is new to the record as if it had always been."""
 
 
-class _AgedByDatabase(Ages):
+class _RowClockOfDatabase(RowClock):
     """Rows of other hosts age by the database's clock, which is the same for all of them."""
 
-    def __init__(self, sights: FirstSights, now: float, server: Server) -> None:
-        super().__init__(sights, now)
+    def __init__(self, first_seen: FirstSeen, now: float, server: Server) -> None:
+        super().__init__(first_seen, now)
         object.__setattr__(self, "server", server)
 
     def reserved_at(self, row: AttemptRow) -> float:
-        if row.boot == self.sights.boot:
+        if row.boot == self.first_seen.boot:
             return row.reserved_at
         server: Server = object.__getattribute__(self, "server")
         return self.now - server.clock() + server.stamped.get((row.boot, row.reserved_at), server.clock())
 
 
-def _ages_by_database(self: Any) -> Ages:
+def _row_clock_by_database(self: Any) -> RowClock:
     engine = self._engine
     if not isinstance(engine, SimulatedState):
-        return Ages(engine.sights, engine.clock.now())
-    return _AgedByDatabase(engine.sights, engine.clock.now(), engine.connections.server)
+        return RowClock(engine.first_seen, engine.clock.now())
+    return _RowClockOfDatabase(engine.first_seen, engine.clock.now(), engine.connections.server)
 
 
-async def _reserved_if_unanswered(self: KeptAccount, request: SignedRequest, **how: Any) -> Any:
+async def _reserved_if_unanswered(self: SqlAccountStore, request: SignedRequest, **how: Any) -> Any:
     """Take no answer to COMMIT for a yes."""
     rows: list[AttemptRow] = []
 
@@ -600,7 +602,7 @@ async def _reserved_if_unanswered(self: KeptAccount, request: SignedRequest, **h
         rows.append(await _real_record(*asked))
         return rows[-1]
 
-    with mock.patch.object(KeptAccount, "_record_attempt", noting):
+    with mock.patch.object(SqlAccountStore, "_record_attempt", noting):
         try:
             return await _real_reserve(self, request, **how)
         except StateUnavailable:
@@ -628,7 +630,7 @@ def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
         raise problem
 
 
-async def _reserved_again(self: KeptAccount, request: SignedRequest, **how: Any) -> Any:
+async def _reserved_again(self: SqlAccountStore, request: SignedRequest, **how: Any) -> Any:
     """Take no answer to COMMIT for a no."""
     for _ in range(3):
         with suppress(StateUnavailable):
@@ -639,9 +641,9 @@ async def _reserved_again(self: KeptAccount, request: SignedRequest, **how: Any)
 _real_claim = PostgresState._claim
 
 
-async def _asked_before_locked(self: PostgresState, transaction: Any, claim: Claim, **how: Any) -> Any:
+async def _asked_before_locked(self: PostgresState, transaction: Any, claim: WriteScope, **how: Any) -> Any:
     """Ask what is asked ahead, and only then wait for the locks."""
-    found = await transaction.answers(*map(state._statement, claim.ahead))
+    found = await transaction.query_batch(*map(state._statement, claim.ahead))
     statements, *rest = await _real_claim(self, transaction, replace(claim, ahead=()), **how)
     statements._answers.update(zip(claim.ahead, found, strict=True))
     return statements, *rest
@@ -657,43 +659,45 @@ async def _run_each_and_remembered(self: Any, query: str, many: Any) -> None:
 
 
 @asynccontextmanager
-async def _losses_left_to_others(self: Any, *only: Question) -> AsyncIterator[Tables]:
+async def _losses_left_to_others(self: Any, *only: SelectQuery) -> AsyncIterator[Tables]:
     """Read what is decided by without recording that something may have been lost."""
     async with self._engine.reading(self._budget, *only) as tables:
         yield tables
 
 
-_real_settle = KeptAccount.settle
+_real_settle = SqlAccountStore.settle
 
 
-async def _settled_again(self: KeptAccount, attempt: int, *told: Any, **more: Any) -> None:
+async def _settled_again(self: SqlAccountStore, attempt: int, *told: Any, **more: Any) -> None:
     try:
         await _real_settle(self, attempt, *told, **more)
     except StateUnavailable:
         await _real_settle(self, attempt, *told, **more)
 
 
-async def _settled_by_the_holder(self: KeptAccount, *told: Any, **more: Any) -> None:
+async def _settled_by_the_holder(self: SqlAccountStore, *told: Any, **more: Any) -> None:
     """Record what came of a request only while the lock is held."""
     with mock.patch.object(self, "_writing", partial(self._writing, held=self._lock_name)):
         await _real_settle(self, *told, **more)
 
 
-_real_adopt = KeptAccount.adopt
+_real_adopt = SqlAccountStore.adopt
 
 
-async def _adopted_by_anybody(self: KeptAccount, *told: Any, **more: Any) -> Any:
+async def _adopted_by_anybody(self: SqlAccountStore, *told: Any, **more: Any) -> Any:
     """Adopt what was read while the lock was held, whoever wrote since."""
     real = self._writing
 
-    def of_anybody(*ahead: Question, **_: object) -> AbstractAsyncContextManager[Tables]:
+    def of_anybody(*ahead: SelectQuery, **_: object) -> AbstractAsyncContextManager[Tables]:
         return real(*ahead)
 
     with mock.patch.object(self, "_writing", of_anybody):
         return await _real_adopt(self, *told, **more)
 
 
-async def _adopted_as_of_now(self: KeptAccount, settings: Any, *, read_begun_at: float, **more: Any) -> Any:
+async def _adopted_as_of_now(
+    self: SqlAccountStore, settings: Any, *, read_begun_at: float, **more: Any
+) -> Any:
     return await _real_adopt(self, settings, read_begun_at=self._engine.clock.now(), **more)
 
 
@@ -737,8 +741,8 @@ def _last_slot_before_others(self: Change, **_: bool) -> int:
 _real_retries = row_mapping.retries_from_rows
 
 
-def _successes_forgotten(tries: Any, _acknowledged: int, ages: Any) -> RetryRecord:
-    return _real_retries(tries, None, ages)
+def _successes_forgotten(tries: Any, _acknowledged: int, row_clock: Any) -> RetryRecord:
+    return _real_retries(tries, None, row_clock)
 
 
 def _account_backs_off(self: Any, change: Change, reply: Reply) -> Any:
@@ -852,19 +856,19 @@ async def _always_changed(self: Any) -> None:
         self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
 
 
-async def _everybody_controls(self: KeptAccount, purpose: str) -> bool:
+async def _everybody_controls(self: SqlAccountStore, purpose: str) -> bool:
     return True
 
 
 _real_known_from_rows = row_mapping.known_from_rows
 
 
-def _known_of_account(applied: Any, attempts: Any, ages: Ages) -> Any:
-    account: str = object.__getattribute__(ages, "account")
+def _known_of_account(applied: Any, attempts: Any, row_clock: RowClock) -> Any:
+    account: str = object.__getattribute__(row_clock, "account")
     return _real_known_from_rows(
         [row for row in applied if row.account == account],
         [row for row in attempts if row.account == account],
-        ages,
+        row_clock,
     )
 
 
@@ -899,9 +903,9 @@ MUTANTS = (
     Mutant("no slack on the window", (Patch(pacing, "GUARD_S", pacing.WINDOW_S),)),
     Mutant("ledger forgotten at restart", (Patch(row_mapping, "ledger_from_rows", _ledger_of_this_life),)),
     Mutant("pending not in the ledger", (Patch(row_mapping, "ledger_from_rows", _ledger_of_answered),)),
-    Mutant("foreign rows keep their instants", (Patch(FirstSights, "local", _own_instant),)),
-    Mutant("foreign rows are long past", (Patch(FirstSights, "local", _long_ago),)),
-    Mutant("no history means idle", (Patch(FirstSights, "empty_since", lambda *_: NEVER),)),
+    Mutant("foreign rows keep their instants", (Patch(FirstSeen, "local", _own_instant),)),
+    Mutant("foreign rows are long past", (Patch(FirstSeen, "local", _long_ago),)),
+    Mutant("no history means idle", (Patch(FirstSeen, "empty_since", lambda *_: NEVER),)),
     Mutant("slot not checked in reserving", (Patch(account, "earliest_slot", _slot_not_checked_again),)),
     Mutant("one ledger per account name", _BY_ACCOUNT),
     Mutant(
@@ -925,7 +929,7 @@ MUTANTS = (
         ),
         first_seed=1_290,
     ),
-    Mutant("late effects after 2 s ignored", (Patch(Ages, "effect_until", _no_late_effect),)),
+    Mutant("late effects after 2 s ignored", (Patch(RowClock, "effect_until", _no_late_effect),)),
     _of_postgres(
         "reads that lag end doubts",
         Patch(family_facts, "reflects_until", _shown_at_once),
@@ -976,7 +980,7 @@ MUTANTS = (
     ),
     Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
-    Mutant("lock not taken", (Patch(KeptAccount, "locked", _unlocked),)),
+    Mutant("lock not taken", (Patch(SqlAccountStore, "locked", _unlocked),)),
     Mutant("frozen ignored", (Patch(holds, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(planning, "may_be_enabled", lambda *_: False),)),
     Mutant(
@@ -987,7 +991,7 @@ MUTANTS = (
     ),
     Mutant(
         "reserved however long it took",
-        (Patch(KeptAccount, "reserve", _reserve_whenever),),
+        (Patch(SqlAccountStore, "reserve", _reserve_whenever),),
         first_seed=1_260,
     ),
     Mutant("an old read is fresh enough", (Patch(pass_step, "_is_fresh", lambda *_: True),)),
@@ -1003,9 +1007,9 @@ MUTANTS = (
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
     Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
     Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
-    Mutant("acknowledgement not recorded", (Patch(KeptAccount, "_acknowledge", _not_recorded),)),
+    Mutant("acknowledgement not recorded", (Patch(SqlAccountStore, "_acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
-    Mutant("headers on record", (Patch(KeptAccount, "_record_attempt", _headers_on_record),)),
+    Mutant("headers on record", (Patch(SqlAccountStore, "_record_attempt", _headers_on_record),)),
     Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),
     Mutant(
         "echo's family ignored",
@@ -1019,7 +1023,7 @@ MUTANTS = (
         feature=Feature.ODD_REPLIES,
         first_seed=16,
     ),
-    Mutant("adopted as of now", (Patch(KeptAccount, "adopt", _adopted_as_of_now),)),
+    Mutant("adopted as of now", (Patch(SqlAccountStore, "adopt", _adopted_as_of_now),)),
     Mutant("no spacing after 50011", (Patch(Ledger, "throttled", property(lambda ledger: False)),)),
     Mutant(
         "policy judged after narrowing",
@@ -1228,12 +1232,12 @@ MUTANTS = (
     _of_feature(
         "two controllers",
         Feature.LAGGING_FILES,
-        Patch(KeptAccount, "try_control", _everybody_controls),
+        Patch(SqlAccountStore, "try_control", _everybody_controls),
     ),
     _of_feature(
         "proofs of an account name",
         Feature.RENAMES,
-        Patch(KeptAccount, "_ages", _ages_of_account),
+        Patch(SqlAccountStore, "_ages", _row_clock_of_account),
         Patch(row_mapping, "known_from_rows", _known_of_account),
     ),
     _of_feature(
@@ -1249,12 +1253,12 @@ MUTANTS = (
     _of_feature(
         "a failed COMMIT is forgotten by the rate",
         Feature.FILE_TROUBLE,
-        Patch(FirstSights, "remember_uncommitted", lambda *_: None),
+        Patch(FirstSeen, "remember_uncommitted", lambda *_: None),
     ),
     _of_feature(
         "a failed COMMIT is a yes",
         Feature.FILE_TROUBLE,
-        Patch(KeptAccount, "reserve", _reserved_if_unanswered),
+        Patch(SqlAccountStore, "reserve", _reserved_if_unanswered),
     ),
     _of_feature(
         "a busy file ends the loop",
@@ -1276,7 +1280,7 @@ MUTANTS = (
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
     _of_postgres("locks of the far future kept", Patch(leases, "_TAKE", _UNEXPIRED_AS_BEFORE)),
     _of_postgres("pass lock instead of row lock", Patch(state, "_LOCKED_HISTORY", state._HISTORY)),
-    _of_postgres("another timeline ignored", Patch(KeptAccount, "_record_loss", _loss_ignored)),
+    _of_postgres("another timeline ignored", Patch(SqlAccountStore, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
     Mutant(
         "other tables have every request of a User ID that was not seen",
@@ -1290,31 +1294,35 @@ MUTANTS = (
     ),
     _of_postgres("a loss takes no slot", Patch(row_mapping, "lost_attempts", _requests_not_lost)),
     _of_postgres(
-        "newcomers not doubted", Patch(KeptAccount, "_doubt_newcomers", _newcomers_believed), first_seed=635
+        "newcomers not doubted",
+        Patch(SqlAccountStore, "_doubt_newcomers", _newcomers_believed),
+        first_seed=635,
     ),
     _of_postgres(
         "numbers trusted after a loss",
         Patch(row_mapping, "same_attempt", lambda *_: True),
         first_seed=1_150,
     ),
-    _of_postgres("aged by the database's clock", Patch(KeptAccount, "_ages", _ages_by_database)),
-    _of_postgres("other hosts' rows at face value", Patch(FirstSights, "local", _own_instant)),
-    _of_postgres("other hosts' rows long past", Patch(FirstSights, "local", _long_ago)),
-    _of_postgres("no answer to COMMIT is a yes", Patch(KeptAccount, "reserve", _reserved_if_unanswered)),
+    _of_postgres("aged by the database's clock", Patch(SqlAccountStore, "_ages", _row_clock_by_database)),
+    _of_postgres("other hosts' rows at face value", Patch(FirstSeen, "local", _own_instant)),
+    _of_postgres("other hosts' rows long past", Patch(FirstSeen, "local", _long_ago)),
     _of_postgres(
-        "no answer to COMMIT is a no", Patch(KeptAccount, "reserve", _reserved_again), first_seed=260
-    ),
-    _of_postgres("verdicts said twice", Patch(KeptAccount, "settle", _settled_again), first_seed=220),
-    _of_postgres(
-        "verdicts need the lock", Patch(KeptAccount, "settle", _settled_by_the_holder), first_seed=190
+        "no answer to COMMIT is a yes", Patch(SqlAccountStore, "reserve", _reserved_if_unanswered)
     ),
     _of_postgres(
-        "adoptions without the lock", Patch(KeptAccount, "adopt", _adopted_by_anybody), first_seed=55
+        "no answer to COMMIT is a no", Patch(SqlAccountStore, "reserve", _reserved_again), first_seed=260
+    ),
+    _of_postgres("verdicts said twice", Patch(SqlAccountStore, "settle", _settled_again), first_seed=220),
+    _of_postgres(
+        "verdicts need the lock", Patch(SqlAccountStore, "settle", _settled_by_the_holder), first_seed=190
+    ),
+    _of_postgres(
+        "adoptions without the lock", Patch(SqlAccountStore, "adopt", _adopted_by_anybody), first_seed=55
     ),
     _of_postgres(
         "overrides take no time",
         Patch(reconcile._Pass, "_record_overrides", _overrides_take_no_time),
-        Patch(KeptAccount, "reserve", _reserve_whenever),
+        Patch(SqlAccountStore, "reserve", _reserve_whenever),
         first_seed=375,
     ),
     _of_postgres(
@@ -1325,7 +1333,7 @@ MUTANTS = (
         "not forgotten after own writes",
         Patch(state._Statements, "run", _run_and_remembered),
         Patch(state._Statements, "run_each", _run_each_and_remembered),
-        Patch(KeptAccount, "_deciding", _losses_left_to_others),  # else a plan records each loss before
+        Patch(SqlAccountStore, "_deciding", _losses_left_to_others),  # else a plan records each loss before
     ),
     _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
     _of_postgres(

@@ -40,7 +40,7 @@ from reconciler.ports import (
     SignedRequest,
 )
 from reconciler.simulator.messages import ReplyBody, ReplyEnvelope
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import SeenRead
 from tests.simulation.host import NOTICED_S
@@ -149,7 +149,7 @@ class Basis:
 class WatchedStore:
     """The real store; every call may be the last, and the truth keeps track of what was recorded."""
 
-    def __init__(self, process: Process, store: KeptAccount) -> None:
+    def __init__(self, process: Process, store: SqlAccountStore) -> None:
         self._process = process
         self._world = process.world
         self._store = store

@@ -26,7 +26,7 @@ from reconciler.ports import (
     Reservation,
     SignedRequest,
 )
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
 from reconciler.store.postgres.state import PostgresState
@@ -235,13 +235,13 @@ class SimulatedTransaction:
         found = await self.rows(query, values)
         return found[0] if found else None
 
-    async def answers(self, *questions: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+    async def query_batch(self, *questions: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
         """Return the rows of several statements; between any two, anything can happen."""
         return [await self.rows(*question) for question in questions]
 
-    async def last_answers(self, *questions: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
+    async def commit_batch(self, *questions: tuple[str, Sequence[Any]]) -> list[list[tuple[Any, ...]]]:
         """Return the rows of the last statements, committed."""
-        found = await self.answers(*questions)
+        found = await self.query_batch(*questions)
         await self.commit()
         self._over = True
         return found
@@ -400,7 +400,7 @@ class Commits(Protocol):
 class CommitWatchedStore(WatchedStore):
     """The real store over connections that fail; what is recorded is noted when it is committed."""
 
-    def __init__(self, process: Process, store: KeptAccount, connections: Commits) -> None:
+    def __init__(self, process: Process, store: SqlAccountStore, connections: Commits) -> None:
         super().__init__(process, store)
         self._connections = connections
         self._in_full = process.world.scenario.seed % IN_FULL_ONE_IN == 0

@@ -9,7 +9,7 @@ from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.state_records import LockHolder
 from reconciler.ports import AccountStore
 from reconciler.store.file_locks import MemoryLocks
-from reconciler.store.row_clock import FirstSights
+from reconciler.store.row_clock import FirstSeen
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.simulation import checkers
 from tests.simulation.ground_truth import Recollection
@@ -111,7 +111,7 @@ class SqliteKeeping:
             cast("sqlite3.Connection", file.open()),
             place=PLACE,
             clock=process.clock,
-            sights=FirstSights(process.host.boot_id),
+            first_seen=FirstSeen(process.host.boot_id),
             locks=MemoryLocks(self._locks),
             lock_timeout_s=lock_timeout_s,
             reopen=lambda: cast("sqlite3.Connection", file.reopen()),
@@ -162,7 +162,7 @@ class PostgresKeeping:
             self.server.rows,
             place="server",
             clock=ObserverClock(world.scheduler),
-            sights=FirstSights("observer"),
+            first_seen=FirstSeen("observer"),
             locks=MemoryLocks({}),
             lock_timeout_s=0.0,
         )

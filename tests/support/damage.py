@@ -23,7 +23,7 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptLog, StateSnapshot
 from reconciler.errors import MmpError
 from reconciler.ports import Reservation
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
@@ -70,7 +70,7 @@ def build(path: Path) -> None:
     db.close()
 
 
-async def _fill(store: KeptAccount, uid: str, clock: ScriptedClock) -> None:
+async def _fill(store: SqlAccountStore, uid: str, clock: ScriptedClock) -> None:
     await store.identify(uid, HOST)
     await store.record_policy("a" * 64, "mmp-policy.yaml", "version: 1\n")
     await store.record_policy("b" * 64, "mmp-policy.yaml", "version: 1\nprotected: [BTC-USD]\n")

@@ -39,7 +39,7 @@ from reconciler.errors import StateLocked
 from reconciler.ports import Connection, SignedRequest
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, desired, setting
 from tests.unit.policy_oracle import Limits, Model, S, rises
@@ -224,7 +224,7 @@ class World:
     def found(self) -> list[str]:
         return self.model.found
 
-    def process(self) -> KeptAccount:
+    def process(self) -> SqlAccountStore:
         state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
         return state.account("main", Environment.LIVE, ExchangeKind.OKX)
 

@@ -14,7 +14,7 @@ from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.policy import PolicyInForce
 from reconciler.errors import RefusedByPolicyOrReview
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
@@ -32,7 +32,7 @@ class Desk:
     folder: Path
     disk: MemoryDisk = field(default_factory=MemoryDisk)
 
-    def store(self) -> KeptAccount:
+    def store(self) -> SqlAccountStore:
         state = self.disk.open(clock=ScriptedClock(), boot="boot-1")
         store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(store.identify(UID, HOST))

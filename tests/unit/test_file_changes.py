@@ -31,7 +31,7 @@ from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
 from reconciler.ports import Reservation, SignedRequest
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
 from tests.unit.test_loop_faults import Odd, file_of, go, world
@@ -46,15 +46,15 @@ FORBIDDEN = PolicyInForce(Policy("p", "0" * 64, loosening=Loosening(max_families
 
 def while_reserving(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]) -> None:
     """Let one thing happen during each reservation: it is on record, and the pass does not know of it."""
-    left, real = list(happens), KeptAccount.reserve
+    left, real = list(happens), SqlAccountStore.reserve
 
-    async def reserve(self: KeptAccount, request: SignedRequest, **how: Any) -> object:
+    async def reserve(self: SqlAccountStore, request: SignedRequest, **how: Any) -> object:
         slot = await real(self, request, **how)
         if left and isinstance(slot, Reservation):
             left.pop(0)()
         return slot
 
-    monkeypatch.setattr(KeptAccount, "reserve", reserve)
+    monkeypatch.setattr(SqlAccountStore, "reserve", reserve)
 
 
 def edit(here: World, wanted: Setting, sha256: str) -> Callable[[], object]:

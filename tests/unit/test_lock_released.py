@@ -33,7 +33,7 @@ from reconciler.core.plan import Action, HoldReason
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, SignedRequest
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import desired
 from tests.unit.test_loop import A, B, C, Clock, Exchange, Wire
@@ -131,7 +131,7 @@ class Process:
         self.here = here
         self.clock = ProcessClock(here.time)
         self.desired: Desired = replace(desired(families), sha256=sha256)
-        self.store: KeptAccount = here.disk.open(
+        self.store: SqlAccountStore = here.disk.open(
             clock=self.clock, boot="boot-1", lock_timeout_s=5.0
         ).account("main", Environment.LIVE, ExchangeKind.OKX)
         self.events: list[tuple[float, Event]] = []

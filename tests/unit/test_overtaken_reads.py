@@ -18,7 +18,7 @@ from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation, SignedRequest
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from tests.unit.builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_review import at_once
@@ -28,7 +28,7 @@ WHILE_READING = 1000.02
 """The pass reads from 1000.0 to 1000.05."""
 
 
-def other(here: World, boot: str) -> KeptAccount:
+def other(here: World, boot: str) -> SqlAccountStore:
     """Return the state as one more process sees it, on the host of that boot."""
     state = here.disk.open(clock=here.clock, boot=boot, lock_timeout_s=0.2)
     store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
@@ -48,7 +48,7 @@ def late_verdict(boot: str) -> World:
     return here
 
 
-def acknowledged(store: KeptAccount, slot: Reservation) -> None:
+def acknowledged(store: SqlAccountStore, slot: Reservation) -> None:
     told = AttemptStatus.APPLIED
     at_once(store.settle(slot.attempt, told, definite=True, limited=False, code="0", message=""))
 

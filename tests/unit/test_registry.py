@@ -20,7 +20,7 @@ from reconciler.core.registered_state import IN_USE_S
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.ports import Reservation
 from reconciler.store import registry as registries
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.registry import StateRegistry, runtime_folder
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
@@ -53,7 +53,7 @@ class Machine:
 
     def account(
         self, name: str, *, kind: ExchangeKind = ExchangeKind.OKX, account: str = "main"
-    ) -> KeptAccount:
+    ) -> SqlAccountStore:
         return self.state(name).account(account, Environment.LIVE, kind)
 
     @property
@@ -67,11 +67,11 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "run")
 
 
-def identify(store: KeptAccount, uid: str = UID) -> None:
+def identify(store: SqlAccountStore, uid: str = UID) -> None:
     asyncio.run(store.identify(uid, HOST))
 
 
-def reserve(store: KeptAccount) -> None:
+def reserve(store: SqlAccountStore) -> None:
     assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), Reservation)
 
 

@@ -30,14 +30,14 @@ from reconciler.core.monitoring.runtime import apply_event as vitals_after
 from reconciler.core.plan import HoldReason
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, C, Exchange, World, gaps, world
 
 TAKEOVER_S = 2.0
 
 
-def standing_by(families: dict[Family, Setting] | None = None) -> tuple[World, KeptAccount]:
+def standing_by(families: dict[Family, Setting] | None = None) -> tuple[World, SqlAccountStore]:
     """Return a world whose loop stands by, and the store of the process that controls the account."""
     here = world()
     here.want(families or {BTC: A})
@@ -46,7 +46,7 @@ def standing_by(families: dict[Family, Setting] | None = None) -> tuple[World, K
     return here, controller
 
 
-def ends(here: World, controller: KeptAccount, at: float) -> None:
+def ends(here: World, controller: SqlAccountStore, at: float) -> None:
     """Let the controlling process end then."""
 
     here.clock.at(at, lambda: _now(controller.release_control()))

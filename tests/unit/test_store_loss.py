@@ -21,7 +21,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.rows import AttemptRow, IdentityRow
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
@@ -37,7 +37,7 @@ class World:
         self.clock = ScriptedClock()
         self.disk = MemoryDisk()
         self.state: SqliteState = self.disk.open(clock=self.clock, boot="boot-1")
-        self.store: KeptAccount = self.state.account("main", Environment.LIVE, ExchangeKind.OKX)
+        self.store: SqlAccountStore = self.state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(self.store.identify(UID, HOST))
 
     def lose(self) -> None:

@@ -23,7 +23,7 @@ from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import StateLocked
 from reconciler.ports import NoSlotUntil, Reservation
-from reconciler.store.account import KeptAccount
+from reconciler.store.account import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed
 
@@ -64,7 +64,7 @@ def opened(path: str, clock: RealClock, *, lock_timeout_s: float = 0.0) -> Sqlit
     return open_state(path, clock=clock, boot="boot-1", lock_timeout_s=lock_timeout_s)
 
 
-async def identified(state: SqliteState) -> KeptAccount:
+async def identified(state: SqliteState) -> SqlAccountStore:
     store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     await store.identify("1", "host")
     return store

@@ -14,20 +14,20 @@ from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateAccessDenied
 from reconciler.store import row_clock
-from reconciler.store.file_locks import FileLocks, MemoryLocks, OwnLocks, StoreMisuse
-from reconciler.store.row_clock import FirstSights, Stamp
+from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, StoreMisuse
+from reconciler.store.row_clock import BootInstant, FirstSeen
 from reconciler.store.rows import (
     AppliedRow,
     IdentityRow,
-    LiveDocument,
+    LiveReadRow,
+    ObservedPeriodRow,
     PlanChangeRow,
-    PresenceRow,
     RowDamaged,
     check,
-    clean,
-    sealed,
-    verified,
+    check_checksum,
+    sanitized,
     wall_text,
+    with_checksum,
 )
 from tests.contract.stores import NOON
 
@@ -46,31 +46,31 @@ def test_the_check_of_a_row_never_changes_between_versions() -> None:
 
 
 def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
-    good = sealed(ROW)
-    assert verified(good) is good
+    good = with_checksum(ROW)
+    assert check_checksum(good) is good
     for column in IdentityRow._fields:
         with pytest.raises(RowDamaged) as refused:
-            verified(good._replace(**{column: "x"}))
+            check_checksum(good._replace(**{column: "x"}))
         assert str(refused.value).startswith("identity row ")
 
 
 def test_a_damaged_change_of_a_saved_plan_is_named_by_its_plan_and_family() -> None:
     damaged = PlanChangeRow("", "okx", "live", "7", "a" * 32, "BTC-USD", "main", "applied", "w")
     with pytest.raises(RowDamaged, match=f"plan_changes row okx/live/7/{'a' * 32}/BTC-USD"):
-        verified(damaged)
+        check_checksum(damaged)
 
 
 def test_what_is_remembered_of_a_row_is_of_its_table_alone() -> None:
-    good = sealed(ROW)
+    good = with_checksum(ROW)
     for _ in range(2):
-        assert verified(good) is good
+        assert check_checksum(good) is good
         with pytest.raises(RowDamaged):
-            verified(PresenceRow._make(good))
+            check_checksum(ObservedPeriodRow._make(good))
 
 
 def test_a_row_of_one_table_is_not_believed_in_another() -> None:
     values = ("main", "live", "okx", "{}", "w")
-    assert check(LiveDocument("", *values)) != check(IdentityRow._make(["", *values, ""]))
+    assert check(LiveReadRow("", *values)) != check(IdentityRow._make(["", *values, ""]))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_row_of_one_table_is_not_believed_in_another() -> None:
     [("plain π", "plain π"), ("a\x00b", "ab"), ("\ud800", "?"), ("x" * 501, "x" * 500), ("", "")],
 )
 def test_text_of_others_is_made_fit_for_every_engine(text: str, kept: str) -> None:
-    assert clean(text) == kept
+    assert sanitized(text) == kept
 
 
 def test_a_wall_time_is_utc_with_milliseconds() -> None:
@@ -91,41 +91,41 @@ def test_a_wall_time_is_utc_with_milliseconds() -> None:
 @pytest.mark.parametrize(
     ("stamp", "local"),
     [
-        (Stamp("mine", 5.0), 5.0),
-        (Stamp("mine", 10.0), 10.0),
-        (Stamp("mine", 10.1), 10.0),
-        (Stamp("other", 5.0), 10.0),
-        (Stamp("other", 50.0), 10.0),
-        (Stamp("", -5.0), 10.0),
+        (BootInstant("mine", 5.0), 5.0),
+        (BootInstant("mine", 10.0), 10.0),
+        (BootInstant("mine", 10.1), 10.0),
+        (BootInstant("other", 5.0), 10.0),
+        (BootInstant("other", 50.0), 10.0),
+        (BootInstant("", -5.0), 10.0),
     ],
 )
 def test_only_a_stamp_of_this_boot_that_is_not_in_the_future_is_an_instant(
-    stamp: Stamp, local: float
+    stamp: BootInstant, local: float
 ) -> None:
-    sights = FirstSights("mine")
-    assert sights.local("fact", stamp, 10.0) == local
-    assert sights.local("other fact", stamp, 99.0) == (99.0 if stamp.boot != "mine" else stamp.instant)
+    first_seen = FirstSeen("mine")
+    assert first_seen.local("fact", stamp, 10.0) == local
+    assert first_seen.local("other fact", stamp, 99.0) == (99.0 if stamp.boot != "mine" else stamp.instant)
 
 
 def test_a_first_sight_is_of_one_fact_with_one_stamp() -> None:
-    sights = FirstSights("mine")
-    assert sights.local("fact", Stamp("other", 1.0), 10.0) == 10.0
-    assert sights.local("fact", Stamp("other", 1.0), 20.0) == 10.0
-    assert sights.local("fact", Stamp("other", 2.0), 20.0) == 20.0
-    assert sights.local("fact", Stamp("third", 1.0), 30.0) == 30.0
+    first_seen = FirstSeen("mine")
+    assert first_seen.local("fact", BootInstant("other", 1.0), 10.0) == 10.0
+    assert first_seen.local("fact", BootInstant("other", 1.0), 20.0) == 10.0
+    assert first_seen.local("fact", BootInstant("other", 2.0), 20.0) == 20.0
+    assert first_seen.local("fact", BootInstant("third", 1.0), 30.0) == 30.0
     budget = RateBudget(ExchangeKind.OKX, Environment.LIVE, "1")
-    assert sights.empty_since(budget, 40.0) == sights.empty_since(budget, 50.0) == 40.0
+    assert first_seen.empty_since(budget, 40.0) == first_seen.empty_since(budget, 50.0) == 40.0
 
 
 def test_first_sights_are_bounded_and_forgetting_one_only_makes_a_row_younger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(row_clock, "MAX_SIGHTS", 2)
-    sights = FirstSights("mine")
+    first_seen = FirstSeen("mine")
     for fact, now in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("c", 4.0)):
-        sights.local(fact, Stamp("other", 0.0), now)
-    assert sights.local("b", Stamp("other", 0.0), 9.0) == 2.0
-    assert sights.local("a", Stamp("other", 0.0), 9.0) == 9.0
+        first_seen.local(fact, BootInstant("other", 0.0), now)
+    assert first_seen.local("b", BootInstant("other", 0.0), 9.0) == 2.0
+    assert first_seen.local("a", BootInstant("other", 0.0), 9.0) == 9.0
 
 
 # -- locks ------------------------------------------------------------------------------------------
@@ -139,14 +139,14 @@ def file_locks(folder: Path) -> FileLocks:
 
 
 @pytest.fixture(params=["file", "memory"])
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[OwnLocks, OwnLocks]:
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ProcessLocks, ProcessLocks]:
     if request.param == "file":
         return file_locks(tmp_path), file_locks(tmp_path)
     table: dict[str, tuple[object, LockHolder]] = {}
     return MemoryLocks(table), MemoryLocks(table)
 
 
-def test_one_process_at_a_time_and_it_is_named(pair: tuple[OwnLocks, OwnLocks]) -> None:
+def test_one_process_at_a_time_and_it_is_named(pair: tuple[ProcessLocks, ProcessLocks]) -> None:
     one, two = pair
     assert run(two.holder("main")) is None
     assert run(one.take("main", HOLDER))

@@ -28,10 +28,10 @@ from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveReco
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.ports import Reservation
 from reconciler.store import sqlite_schema
-from reconciler.store.account import KeptAccount
-from reconciler.store.engine import Claim
+from reconciler.store.account import SqlAccountStore
+from reconciler.store.engine import WriteScope
 from reconciler.store.file_locks import StoreMisuse
-from reconciler.store.rows import AttemptRow, sealed
+from reconciler.store.rows import AttemptRow, with_checksum
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
@@ -56,29 +56,29 @@ def state(path: str, clock: ScriptedClock) -> Iterator[SqliteState]:
 
 
 @pytest.fixture
-def store(state: SqliteState) -> KeptAccount:
+def store(state: SqliteState) -> SqlAccountStore:
     main = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(main.identify(UID, HOST))
     return main
 
 
-def opened_by(store: KeptAccount) -> SqliteState:
+def opened_by(store: SqlAccountStore) -> SqliteState:
     assert isinstance(store._engine, SqliteState)
     return store._engine
 
 
-def database(store: KeptAccount) -> sqlite3.Connection:
+def database(store: SqlAccountStore) -> sqlite3.Connection:
     return opened_by(store)._db
 
 
-def copy_of(path: str, clock: ScriptedClock) -> KeptAccount:
+def copy_of(path: str, clock: ScriptedClock) -> SqlAccountStore:
     """Return the account as a dry run or a status sees it."""
     state = open_existing(path, clock=clock, boot="boot-1")
     assert state is not None
     return state.account("main", Environment.LIVE, ExchangeKind.OKX)
 
 
-def write(store: KeptAccount, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
+def write(store: SqlAccountStore, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
     slot = asyncio.run(store.reserve(signed(quantity, family), assume_idle=True))  # type: ignore[arg-type]  # a family is text
     assert isinstance(slot, Reservation)
     if status is not AttemptStatus.PENDING:
@@ -91,7 +91,7 @@ def write(store: KeptAccount, quantity: str, status: AttemptStatus, family: str 
     return slot.attempt
 
 
-def fill(store: KeptAccount, clock: ScriptedClock) -> None:
+def fill(store: SqlAccountStore, clock: ScriptedClock) -> None:
     """Leave one confirmed and one doubtful family and a live read on record."""
     write(store, "100.0", AttemptStatus.APPLIED, BTC)
     clock.time += 1
@@ -107,7 +107,7 @@ def fill(store: KeptAccount, clock: ScriptedClock) -> None:
 # -- readers ------------------------------------------------------------------------------------
 
 
-def test_history_tells_every_attempt_newest_first(store: KeptAccount, clock: ScriptedClock) -> None:
+def test_history_tells_every_attempt_newest_first(store: SqlAccountStore, clock: ScriptedClock) -> None:
     fill(store, clock)
     pending, applied = asyncio.run(store.history(10)).attempts
     assert applied == AttemptRecord(
@@ -139,7 +139,7 @@ def test_history_tells_every_attempt_newest_first(store: KeptAccount, clock: Scr
     ],
 )
 def test_history_is_bounded_and_chosen_by_a_glob(
-    store: KeptAccount, clock: ScriptedClock, limit: int, family: str, ids: list[int]
+    store: SqlAccountStore, clock: ScriptedClock, limit: int, family: str, ids: list[int]
 ) -> None:
     fill(store, clock)
     assert [attempt.id for attempt in asyncio.run(store.history(limit, family)).attempts] == ids
@@ -151,7 +151,7 @@ def test_an_empty_state_has_an_empty_snapshot(state: SqliteState) -> None:
 
 
 def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
-    store: KeptAccount, path: str, clock: ScriptedClock
+    store: SqlAccountStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     told = asyncio.run(store.snapshot())
@@ -187,7 +187,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     opened_by(reader).close_now()
 
 
-def test_a_snapshot_for_another_kind_has_no_ledger(store: KeptAccount, state: SqliteState) -> None:
+def test_a_snapshot_for_another_kind_has_no_ledger(store: SqlAccountStore, state: SqliteState) -> None:
     other = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     told = asyncio.run(other.snapshot())
     assert (told.uid, told.ledger, told.known) == (UID, None, {})
@@ -195,7 +195,7 @@ def test_a_snapshot_for_another_kind_has_no_ledger(store: KeptAccount, state: Sq
 
 
 def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
-    store: KeptAccount, path: str, clock: ScriptedClock
+    store: SqlAccountStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     reader = copy_of(path, clock)
@@ -246,7 +246,7 @@ TAMPERED = [
 ]
 
 
-async def read_all(store: KeptAccount) -> None:
+async def read_all(store: SqlAccountStore) -> None:
     await store.snapshot()
     await store.pauses()
     await store.timeline(NOON)
@@ -255,7 +255,7 @@ async def read_all(store: KeptAccount) -> None:
 
 @pytest.mark.parametrize(("table", "column", "value", "row"), TAMPERED)
 def test_a_changed_row_is_not_believed_and_named(
-    store: KeptAccount, clock: ScriptedClock, table: str, column: str, value: str, row: str
+    store: SqlAccountStore, clock: ScriptedClock, table: str, column: str, value: str, row: str
 ) -> None:
     fill(store, clock)
     where = "id = 1" if table == "attempts" else "true"
@@ -279,7 +279,7 @@ LEFT_OUT = [
 
 @pytest.mark.parametrize(("table", "column", "value", "history", "live", "timeline"), LEFT_OUT)
 def test_a_damaged_record_that_nothing_is_decided_by_is_left_out_and_counted(
-    store: KeptAccount,
+    store: SqlAccountStore,
     path: str,
     clock: ScriptedClock,
     table: str,
@@ -306,16 +306,16 @@ def test_a_damaged_record_that_nothing_is_decided_by_is_left_out_and_counted(
     opened_by(reader).close_now()
 
 
-def reseal_attempt(store: KeptAccount) -> None:
+def reseal_attempt(store: SqlAccountStore) -> None:
     """Let the first attempt fit its checksum again, as a step of ours leaves it."""
     db = database(store)
     row = AttemptRow(*db.execute("SELECT * FROM attempts WHERE id = 1").fetchone())
-    db.execute("UPDATE attempts SET checksum = ? WHERE id = 1", (sealed(row).checksum,))
+    db.execute("UPDATE attempts SET checksum = ? WHERE id = 1", (with_checksum(row).checksum,))
 
 
 @pytest.mark.parametrize("table", sorted(sqlite_schema.DECIDING))
 def test_a_deciding_row_that_is_gone_is_missed_at_opening(
-    store: KeptAccount, path: str, clock: ScriptedClock, table: str
+    store: SqlAccountStore, path: str, clock: ScriptedClock, table: str
 ) -> None:
     fill_all(store, clock)
     db = database(store)
@@ -332,7 +332,7 @@ def test_a_deciding_row_that_is_gone_is_missed_at_opening(
         assert f"records of User ID {UID} (okx, live) are missing or were replaced" in refused.value.message
 
 
-def fill_all(store: KeptAccount, clock: ScriptedClock) -> None:
+def fill_all(store: SqlAccountStore, clock: ScriptedClock) -> None:
     """Leave a row in each table that decides."""
     fill(store, clock)
     asyncio.run(store.record_policy("a" * 64, "mmp-policy.yaml", "version: 1\n"))
@@ -346,7 +346,7 @@ def fill_all(store: KeptAccount, clock: ScriptedClock) -> None:
 
 
 def test_another_program_cannot_write_to_a_deciding_table(
-    store: KeptAccount, path: str, clock: ScriptedClock
+    store: SqlAccountStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     theirs = sqlite3.connect(path)
@@ -356,7 +356,7 @@ def test_another_program_cannot_write_to_a_deciding_table(
 
 
 def test_an_id_is_never_given_twice_whatever_became_of_the_counter(
-    store: KeptAccount, path: str, clock: ScriptedClock
+    store: SqlAccountStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     database(store).execute("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'attempts'")
@@ -366,7 +366,7 @@ def test_an_id_is_never_given_twice_whatever_became_of_the_counter(
 
 
 def test_text_that_is_not_utf8_is_damage_wherever_it_is(
-    store: KeptAccount, path: str, clock: ScriptedClock
+    store: SqlAccountStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     database(store).execute("UPDATE row_sums SET sum = CAST(x'ff' AS TEXT)")
@@ -377,7 +377,7 @@ def test_text_that_is_not_utf8_is_damage_wherever_it_is(
 
 
 def test_damage_leaves_no_trace_in_the_watch_that_comes_after(
-    store: KeptAccount, clock: ScriptedClock
+    store: SqlAccountStore, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
     database(store).execute("UPDATE presence SET until_wall = 'x'")
@@ -390,7 +390,7 @@ def test_damage_leaves_no_trace_in_the_watch_that_comes_after(
     assert timeline.spans[BTC][-1].state == "in-sync"
 
 
-def test_a_step_that_meets_damage_changes_nothing(store: KeptAccount, clock: ScriptedClock) -> None:
+def test_a_step_that_meets_damage_changes_nothing(store: SqlAccountStore, clock: ScriptedClock) -> None:
     write(store, "1", AttemptStatus.APPLIED)
     attempt = write(store, "2", AttemptStatus.PENDING)
     db = database(store)
@@ -407,7 +407,7 @@ def test_a_step_that_meets_damage_changes_nothing(store: KeptAccount, clock: Scr
 # -- failures of the engine: those that pass are in test_store_trouble -----------------------------
 
 
-def test_a_file_broken_under_an_open_state_is_told_as_damage(store: KeptAccount, path: str) -> None:
+def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqlAccountStore, path: str) -> None:
     db = database(store)
     write(store, "1", AttemptStatus.APPLIED)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -421,9 +421,9 @@ def test_a_file_broken_under_an_open_state_is_told_as_damage(store: KeptAccount,
     assert refused.value.code == "state-damaged"
 
 
-def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: KeptAccount) -> None:
+def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: SqlAccountStore) -> None:
     async def forget_and_fail() -> None:
-        async with opened_by(store).writing(Claim(("main", "live", "okx"))):
+        async with opened_by(store).writing(WriteScope(("main", "live", "okx"))):
             database(store).execute("DELETE FROM identity")
             raise ZeroDivisionError
 
@@ -435,14 +435,16 @@ def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: Kept
 # -- strips -----------------------------------------------------------------------------------------
 
 
-def counted(store: KeptAccount) -> tuple[int, int]:
+def counted(store: SqlAccountStore) -> tuple[int, int]:
     """Return how many rows of presence and of turns there are."""
     query = "SELECT (SELECT count(*) FROM presence), (SELECT count(*) FROM turns)"
     presence, turns = database(store).execute(query).fetchone()
     return presence, turns
 
 
-def test_a_look_that_finds_nothing_new_changes_one_row(store: KeptAccount, clock: ScriptedClock) -> None:
+def test_a_look_that_finds_nothing_new_changes_one_row(
+    store: SqlAccountStore, clock: ScriptedClock
+) -> None:
     states = {BTC: "in-sync", ETH: "frozen"}
     asyncio.run(store.record_states(states))
     db = database(store)
@@ -454,7 +456,7 @@ def test_a_look_that_finds_nothing_new_changes_one_row(store: KeptAccount, clock
     assert counted(store) == (1, 2)
 
 
-def test_only_what_a_strip_can_show_is_kept(store: KeptAccount, clock: ScriptedClock) -> None:
+def test_only_what_a_strip_can_show_is_kept(store: SqlAccountStore, clock: ScriptedClock) -> None:
     asyncio.run(store.record_states({BTC: "in-sync", ETH: "held"}))
     clock.time += 30
     asyncio.run(store.record_states({BTC: "pending"}))
@@ -468,7 +470,7 @@ def test_only_what_a_strip_can_show_is_kept(store: KeptAccount, clock: ScriptedC
 # -- cost -------------------------------------------------------------------------------------------
 
 
-def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock: ScriptedClock) -> None:
+def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqlAccountStore, clock: ScriptedClock) -> None:
     told: list[str] = []
     db = database(store)
     fill(store, clock)
@@ -498,7 +500,9 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: KeptAccount, clock:
         assert "SCAN presence" not in plan, f"{text}: {plan}"
 
 
-def test_a_file_has_no_leases_and_nobody_owns_its_accounts(state: SqliteState, store: KeptAccount) -> None:
+def test_a_file_has_no_leases_and_nobody_owns_its_accounts(
+    state: SqliteState, store: SqlAccountStore
+) -> None:
     asked: object = state.sharing(Replica("1", "pod-1", 7))  # type: ignore[func-returns-value] # what is tested
     assert asked is None
     assert asyncio.run(store.owner()) is None
@@ -512,7 +516,7 @@ def test_a_file_has_no_leases_and_nobody_owns_its_accounts(state: SqliteState, s
     ],
 )
 def test_the_row_of_the_state_itself_is_verified_at_opening(
-    store: KeptAccount, path: str, clock: ScriptedClock, spoil: str, said: str
+    store: SqlAccountStore, path: str, clock: ScriptedClock, spoil: str, said: str
 ) -> None:
     database(store).execute(spoil)
     opened_by(store).close_now()
@@ -521,7 +525,7 @@ def test_the_row_of_the_state_itself_is_verified_at_opening(
 
 
 def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
-    path: str, store: KeptAccount
+    path: str, store: SqlAccountStore
 ) -> None:
     def newer(version: int) -> None:
         other = sqlite3.connect(path, isolation_level=None)
@@ -537,7 +541,7 @@ def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
     assert isinstance(asyncio.run(store.reserve(signed("1"), assume_idle=True)), Reservation)
 
 
-def test_one_more_column_in_every_table_changes_nothing(path: str, store: KeptAccount) -> None:
+def test_one_more_column_in_every_table_changes_nothing(path: str, store: SqlAccountStore) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     for (table,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         if not table.startswith("sqlite_"):

@@ -26,14 +26,14 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import mounts, sqlite, sqlite_file
-from reconciler.store.account import KeptAccount
-from reconciler.store.engine import Claim
+from reconciler.store.account import SqlAccountStore
+from reconciler.store.engine import WriteScope
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
 from tests.unit.test_store_processes import RealClock
 
 START = 1000.0
-CLAIM = Claim(("main", "live", "okx"))
+CLAIM = WriteScope(("main", "live", "okx"))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def opened(path: str, clock: Any) -> SqliteState:
     return open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
 
 
-def account_of(state: SqliteState) -> KeptAccount:
+def account_of(state: SqliteState) -> SqlAccountStore:
     store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify(UID, HOST))
     return store
@@ -248,7 +248,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FailingConnection]
     FailingConnection.fault = Fault()
 
 
-Step = Callable[[KeptAccount, int], Coroutine[Any, Any, object]]
+Step = Callable[[SqlAccountStore, int], Coroutine[Any, Any, object]]
 """One step of an account, given the attempt that is pending."""
 
 STEPS: dict[str, Step] = {
@@ -284,7 +284,7 @@ class Desk:
     path: str
     clock: ScriptedClock
     state: SqliteState
-    store: KeptAccount
+    store: SqlAccountStore
     attempt: int
 
     def rows(self) -> list[str]:
@@ -530,7 +530,7 @@ def test_reservations_that_count_no_more_are_forgotten(
     desk = desk_in(tmp_path / "desk")
     for _ in range(3):
         fail_to_reserve(desk, Fault(sqlite3.SQLITE_FULL, at_commit=True), failing)
-        assert len(desk.state.sights.uncommitted) == 1
+        assert len(desk.state.first_seen.uncommitted) == 1
         desk.clock.time += LATEST_ARRIVAL_S + GUARD_S
         assert asyncio.run(desk.store.ledger()).sent == ()
     desk.state.close_now()

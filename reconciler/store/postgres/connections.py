@@ -25,7 +25,7 @@ from psycopg.abc import Params
 
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres.address import Address
-from reconciler.store.postgres.errors import NotCommitted, remade
+from reconciler.store.postgres.errors import NotCommitted, translated_errors
 
 MAX_CONNECTIONS = 4
 """Per process. A transaction takes a few milliseconds, so four serve hundreds of accounts."""
@@ -39,7 +39,7 @@ LOCK_TIMEOUT_MS = 4_000
 SILENCE_TIMEOUT_MS = 5_000
 """A process that stops within a transaction loses it, so that nobody waits for the stopped."""
 
-MAX_UNSAID = 1_000
+MAX_PENDING = 1_000
 """Statements that wait to be said together; a copy of a large state has more."""
 
 WATCHDOG_S = 10.0
@@ -83,13 +83,13 @@ class Transaction:
         self._connection = connection
         self._binding = psycopg.AsyncClientCursor(connection)
         self._beginning = f"BEGIN {mode};{_LIMITS}"
-        self._unsaid: list[str] = [self._beginning]
+        self._pending: list[str] = [self._beginning]
         self._status: str | None = None
         self._over = False
 
     async def rows(self, query: str, values: Params = ()) -> list[Row]:
         """Return the rows of one statement."""
-        [found] = await self.answers((query, values))
+        [found] = await self.query_batch((query, values))
         return found
 
     async def row(self, query: str, values: Params = ()) -> Row | None:
@@ -97,16 +97,16 @@ class Transaction:
         found = await self.rows(query, values)
         return found[0] if found else None
 
-    async def answers(self, *questions: Statement) -> list[list[Row]]:
+    async def query_batch(self, *questions: Statement) -> list[list[Row]]:
         """Return the rows of each of several statements, run in this order, in one round trip."""
-        said = await self._say([self._bound(*one) for one in questions]) if questions else []
+        said = await self._flush([self._bound(*one) for one in questions]) if questions else []
         return said[len(said) - len(questions) :]
 
-    async def last_answers(self, *questions: Statement) -> list[list[Row]]:
+    async def commit_batch(self, *questions: Statement) -> list[list[Row]]:
         """Return the rows of the last statements of the transaction, committed in the same round trip."""
         words = [*(self._bound(*question) for question in questions), "COMMIT"]
         with _believing(self._connection):
-            said = await self._say(words)
+            said = await self._flush(words)
         self._over = True
         if self._status != "COMMIT":
             # A transaction that failed unnoticed answers COMMIT with ROLLBACK, and no error.
@@ -115,9 +115,9 @@ class Transaction:
 
     async def run(self, query: str, values: Params = ()) -> None:
         """Run one statement without rows, no later than the next answer or the end."""
-        self._unsaid.append(self._bound(query, values))
-        if len(self._unsaid) > MAX_UNSAID:
-            await self._say([])
+        self._pending.append(self._bound(query, values))
+        if len(self._pending) > MAX_PENDING:
+            await self._flush([])
 
     async def run_each(self, query: str, many: Sequence[Params]) -> None:
         """Run one statement for each of ``many`` values."""
@@ -126,18 +126,18 @@ class Transaction:
 
     async def end(self) -> None:
         """Commit, if there is anything to commit; harmless when the last answers did."""
-        if not self._over and self._unsaid != [self._beginning]:
-            await self.last_answers()
+        if not self._over and self._pending != [self._beginning]:
+            await self.commit_batch()
 
     def _bound(self, query: str, values: Params) -> str:
         # The simple protocol knows no parameters: the library writes values as literals.
         return self._binding.mogrify(query.encode(), values or None)
 
-    async def _say(self, words: list[str]) -> list[list[Row]]:
+    async def _flush(self, words: list[str]) -> list[list[Row]]:
         """Say what was not said yet and then ``words``; returns the rows of each statement."""
         if self._over:
             raise StoreMisuse("the transaction is over")
-        words, self._unsaid = [*self._unsaid, *words], []
+        words, self._pending = [*self._pending, *words], []
         async with asyncio.timeout(WATCHDOG_S):
             # Bytes: the statements are this program's own text, never anybody's values.
             cursor = await self._connection.execute("; ".join(words).encode())
@@ -163,7 +163,7 @@ class Connections:
         StateUnavailable for what may pass, StateUnusable for what will not.
         """
         async with self._free:
-            with remade(self.address):
+            with translated_errors(self.address):
                 connection = await self._connection()
                 try:
                     transaction = Transaction(connection, mode)

@@ -119,7 +119,7 @@ class Leases:
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
         async with self._connections.transaction() as transaction:
-            [[(was_alive,)], *_, [version], living, leases, rivals, gone] = await transaction.answers(
+            [[(was_alive,)], *_, [version], living, leases, rivals, gone] = await transaction.query_batch(
                 self._lives(keeps, ability),
                 *self._claim(new),
                 (_USABLE, ()),
@@ -167,7 +167,7 @@ class Leases:
             silent = await transaction.rows(_SILENT, (sorted({one for one in owners.values() if one}),))
             gone = {None, *(replica for (replica,) in silent)}
             free = [name for name, owner in owners.items() if owner in gone]
-            [found] = await transaction.last_answers((_TAKE, (self._me.id, free)))
+            [found] = await transaction.commit_batch((_TAKE, (self._me.id, free)))
             taken: list[tuple[LeaseName, int]] = [(name, number) for name, number in found]
         self._generations.update(taken)
         return {name: owners[name] for name, _ in taken}

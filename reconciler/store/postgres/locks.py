@@ -80,7 +80,7 @@ class LeaseLocks:
         told = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
         async with self._connections.transaction() as transaction:
             take = _TAKE, (name, _stride(), told, LEASE_S)
-            [taken] = await transaction.last_answers(take)
+            [taken] = await transaction.commit_batch(take)
         if not taken:
             return False
         [(self._held[name],)] = taken
@@ -109,11 +109,11 @@ class LeaseLocks:
         for name in tuple(self._held):
             await self.release(name)
 
-    def whose(self, name: str) -> tuple[Statement, ...]:
+    def lock_query(self, name: str) -> tuple[Statement, ...]:
         """Return what to ask for :meth:`still_held`: nothing where this process did not take the lock."""
         return ((_GENERATION, (name,)),) if name in self._held else ()
 
-    def still_held(self, name: str, found: Sequence[Row]) -> None:
+    def assert_held(self, name: str, found: Sequence[Row]) -> None:
         """Raise StateLocked if what :meth:`whose` found is not this process's any more."""
         if [generation for generation, _ in found] != [self._held.get(name)]:
             by = _parse(found[0][1]) if found else None

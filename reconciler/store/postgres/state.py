@@ -19,17 +19,17 @@ from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import StateCheck
 from reconciler.ports import Clock
-from reconciler.store.account import KeptAccount
-from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_TURNS, Claim
+from reconciler.store.account import SqlAccountStore
+from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.queries import Question, Value, budget_key
+from reconciler.store.queries import SelectQuery, Value, budget_key
 from reconciler.store.registry import StateRegistry
-from reconciler.store.row_clock import FirstSights
+from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import TABLES
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows
@@ -78,7 +78,7 @@ async def open_state(
     boot: str,
     lock_timeout_s: float,
     keep_attempts: int = KEEP_ATTEMPTS,
-    keep_turns: int = KEEP_TURNS,
+    keep_state_changes: int = KEEP_STATE_CHANGES,
     max_gap_s: float = MAX_GAP_S,
     registry: StateRegistry | None = None,
 ) -> PostgresState:
@@ -101,7 +101,7 @@ async def open_state(
         boot=boot,
         lock_timeout_s=lock_timeout_s,
         keep_attempts=keep_attempts,
-        keep_turns=keep_turns,
+        keep_state_changes=keep_state_changes,
         max_gap_s=max_gap_s,
         registry=registry,
     )
@@ -141,7 +141,7 @@ class PostgresState:
         boot: str,
         lock_timeout_s: float,
         keep_attempts: int = KEEP_ATTEMPTS,
-        keep_turns: int = KEEP_TURNS,
+        keep_state_changes: int = KEEP_STATE_CHANGES,
         max_gap_s: float = MAX_GAP_S,
         frozen: bool = False,
         registry: StateRegistry | None = None,
@@ -150,11 +150,11 @@ class PostgresState:
         """Use an open state. ``table``: the object id of its table ``budgets``, None if nobody asked."""
         self.place = connections.address.shown
         self.clock = clock
-        self.sights = FirstSights(boot)
+        self.first_seen = FirstSeen(boot)
         self.locks = LeaseLocks(connections)
         self.lock_timeout_s = lock_timeout_s
         self.keep_attempts = keep_attempts
-        self.keep_turns = keep_turns
+        self.keep_state_changes = keep_state_changes
         self.max_gap_s = max_gap_s
         self.frozen = frozen
         self.registry = registry
@@ -165,9 +165,9 @@ class PostgresState:
         self._table = None if table is None else SeenTable(table)
         """Of all budgets: a table that was made anew or restored may lack requests of any of them."""
 
-    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> KeptAccount:
+    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> SqlAccountStore:
         """Return the store of one account; those of one state share connections and first sights."""
-        return KeptAccount(self, account, environment, kind)
+        return SqlAccountStore(self, account, environment, kind)
 
     async def moved(self) -> None:
         """Return None: a database is moved nowhere."""
@@ -194,20 +194,20 @@ class PostgresState:
         await self._connections.close()
 
     @asynccontextmanager
-    async def reading(self, budget: RateBudget | None, /, *only: Question) -> AsyncIterator[Tables]:
+    async def reading(self, budget: RateBudget | None, /, *only: SelectQuery) -> AsyncIterator[Tables]:
         """Give one consistent view of all rows."""
         histories = () if budget is None else ((_HISTORY, budget_key(budget)),)
         async with self._connections.transaction(Mode.READ) as transaction:
-            ask = transaction.last_answers if only else transaction.answers
+            ask = transaction.commit_batch if only else transaction.query_batch
             found = await ask(*histories, *map(_statement, only))
-            answers = dict(zip(only, found[len(histories) :], strict=True))
+            query_batch = dict(zip(only, found[len(histories) :], strict=True))
             lost = budget is not None and self._is_other(budget, found[0])
             if budget is not None and not lost:
                 self._saw(budget, found[0])
-            yield Tables(_Statements(transaction, answers), lost=lost)
+            yield Tables(_Statements(transaction, query_batch), lost=lost)
 
     @asynccontextmanager
-    async def writing(self, claim: Claim, /) -> AsyncIterator[Tables]:
+    async def writing(self, claim: WriteScope, /) -> AsyncIterator[Tables]:
         """Give the view of the only writer of the account, and of the budget where one is claimed."""
         if self.frozen:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
@@ -221,7 +221,7 @@ class PostgresState:
             self._saw(claim.budget, found)
 
     @asynccontextmanager
-    async def filling(self, claims: Sequence[Claim]) -> AsyncIterator[Tables]:
+    async def bulk_write(self, claims: Sequence[WriteScope]) -> AsyncIterator[Tables]:
         """Give the view of the only writer of several accounts and budgets: rows come from elsewhere.
 
         What a budget may have lost is left to be told by whoever writes about it next.
@@ -253,7 +253,7 @@ class PostgresState:
         self._seen.update((budget, SeenTimeline(current, now, table)) for _, current, table, _ in found)
 
     async def _claim(
-        self, transaction: Transaction, claim: Claim, *, again: bool = False
+        self, transaction: Transaction, claim: WriteScope, *, again: bool = False
     ) -> tuple[_Statements, list[Row], bool]:
         """Become the only writer of what is claimed.
 
@@ -267,13 +267,13 @@ class PostgresState:
         rows = () if budget is None else await self._row_of(transaction, budget, make=again)
         # An account is of one kind of exchange, and its identity says which: its lock is of all kinds.
         account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
-        whose = () if held is None else self.locks.whose(held)
+        lock_query = () if held is None else self.locks.lock_query(held)
         numbers = (_ids(TABLES[kind], 1) for kind in claim.numbers)
-        claims, ahead = (*rows, account, *whose), (*claim.ahead, *numbers)
+        claims, ahead = (*rows, account, *lock_query), (*claim.ahead, *numbers)
         if claims == (account,) and not ahead:
             await transaction.run(*account)
             return _Statements(transaction, {}), [], False
-        found = await transaction.answers(*claims, *map(_statement, ahead))
+        found = await transaction.query_batch(*claims, *map(_statement, ahead))
         if budget is not None and not found[0]:
             if again:
                 raise schema.incomplete(self.place, "version")
@@ -281,11 +281,11 @@ class PostgresState:
             # The account is locked before the row here: where that meets the usual order, the server
             # ends one of the two.
             return await self._claim(transaction, claim, again=True)
-        if held is not None and whose:
-            self.locks.still_held(held, found[len(claims) - 1])
-        answers = dict(zip(ahead, found[len(claims) :], strict=True))
+        if held is not None and lock_query:
+            self.locks.assert_held(held, found[len(claims) - 1])
+        query_batch = dict(zip(ahead, found[len(claims) :], strict=True))
         histories = [] if budget is None else found[0]
-        return _Statements(transaction, answers), histories, again and budget in self._seen
+        return _Statements(transaction, query_batch), histories, again and budget in self._seen
 
     async def _row_of(
         self, transaction: Transaction, budget: RateBudget, *, make: bool
@@ -303,11 +303,11 @@ class _Statements:
     What was asked ahead is not asked again until something is written.
     """
 
-    def __init__(self, transaction: Transaction, answers: dict[Question, list[Row]]) -> None:
+    def __init__(self, transaction: Transaction, query_batch: dict[SelectQuery, list[Row]]) -> None:
         self._transaction = transaction
-        self._answers = answers
+        self._answers = query_batch
 
-    async def fetch(self, question: Question) -> Sequence[Row]:
+    async def fetch(self, question: SelectQuery) -> Sequence[Row]:
         """Return the rows that answer a question."""
         if question in self._answers:
             return self._answers[question]
@@ -331,11 +331,11 @@ class _Statements:
         return [int(number) for (number,) in found]
 
 
-def _ids(table: str, count: int) -> Question:
-    return Question("SELECT nextval(?::regclass) FROM generate_series(1, ?)", (f"mmp.{table}_id", count))
+def _ids(table: str, count: int) -> SelectQuery:
+    return SelectQuery("SELECT nextval(?::regclass) FROM generate_series(1, ?)", (f"mmp.{table}_id", count))
 
 
-def _statement(question: Question) -> Statement:
+def _statement(question: SelectQuery) -> Statement:
     return translated(question.text), question.values
 
 
