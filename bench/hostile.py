@@ -30,7 +30,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import open_state
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics

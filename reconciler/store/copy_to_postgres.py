@@ -26,7 +26,6 @@ from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import queries
 from reconciler.store.engine import WriteScope
 from reconciler.store.postgres.state import PostgresState
-from reconciler.store.row_mapping import Moved, moved_to, state_moved
 from reconciler.store.rows import (
     TABLES,
     AcceptedRow,
@@ -41,6 +40,7 @@ from reconciler.store.rows import (
     with_checksum,
 )
 from reconciler.store.sqlite import SqliteState
+from reconciler.store.state_move import MoveTarget, move_target, state_moved
 from reconciler.store.table_access import Tables
 
 PURPOSE = "state copy"
@@ -63,12 +63,12 @@ async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
     these accounts or User IDs already, StateUnavailable where the source was moved before.
     """
     async with _locked(source):
-        into = Moved(target.place, await _id_of(target))
+        into = MoveTarget(target.place, await _id_of(target))
         rows, source_id, is_first = await _retire(source, into)
         is_certain, arrived, committing = is_first, False, False
         try:
             async with target.bulk_write(_claims(rows)) as tables:
-                there = await tables.state()
+                there = await tables.select(queries.state())
                 arrived = not is_first and _has_copied(there, source_id)
                 is_certain = not arrived  # or nothing of an earlier copy is there, or will be
                 if not arrived:
@@ -101,16 +101,16 @@ async def undo(source: SqliteState, target: PostgresState) -> None:
     the database has other records of its accounts or User IDs now.
     """
     async with _locked(source):
-        into = Moved(target.place, await _id_of(target))
+        into = MoveTarget(target.place, await _id_of(target))
         async with source.moving() as tables:
-            row, rows = await tables.state(), await _all_rows(tables)
-        moved = moved_to(row)
+            row, rows = await tables.select(queries.state()), await _all_rows(tables)
+        moved = move_target(row)
         if moved is None:
             return
         if into.id != moved.id and into.place != moved.place:
             raise state_moved(source.place, moved)
         async with target.bulk_write(_claims(rows)) as tables:
-            if _has_copied(await tables.state(), row.state_id):
+            if _has_copied(await tables.select(queries.state()), row.state_id):
                 raise state_moved(source.place, await _complete(source))
             if moved.at is not None:
                 await _refuse_taken(tables, rows, target.place)
@@ -122,7 +122,7 @@ async def _locked(source: SqliteState) -> AsyncIterator[None]:
     """Hold the locks of all accounts of the source."""
     async with AsyncExitStack() as locks:
         async with source.reading(None) as tables:
-            identities = await tables.every(IdentityRow)
+            identities = await tables.select(queries.all_rows(IdentityRow))
         for one in identities:
             account = source.account(one.account, Environment(one.environment), ExchangeKind(one.kind))
             await locks.enter_async_context(account.locked(PURPOSE))
@@ -131,18 +131,18 @@ async def _locked(source: SqliteState) -> AsyncIterator[None]:
 
 async def _id_of(target: PostgresState) -> str:
     async with target.reading(None, queries.state()) as tables:
-        return (await tables.state()).state_id
+        return (await tables.select(queries.state())).state_id
 
 
 async def _all_rows(tables: Tables) -> Rows:
-    return {kind: await tables.every(kind) for kind in COPIED}
+    return {kind: await tables.select(queries.all_rows(kind)) for kind in COPIED}
 
 
-async def _retire(source: SqliteState, into: Moved) -> tuple[Rows, str, bool]:
+async def _retire(source: SqliteState, into: MoveTarget) -> tuple[Rows, str, bool]:
     """Mark the source; returns its rows and id, and whether there was no mark of an earlier copy."""
     async with source.moving() as tables:
-        row = await tables.state()
-        before = moved_to(row)
+        row = await tables.select(queries.state())
+        before = move_target(row)
         if before is not None and (before.id != into.id or before.at is not None):
             raise state_moved(source.place, before)
         if before is None:
@@ -150,11 +150,11 @@ async def _retire(source: SqliteState, into: Moved) -> tuple[Rows, str, bool]:
         return await _all_rows(tables), row.state_id, before is None
 
 
-async def _complete(source: SqliteState) -> Moved:
+async def _complete(source: SqliteState) -> MoveTarget:
     """Record in the source that its copy is complete."""
     async with source.moving() as tables:
-        row = await tables.state()
-        moved = Moved(row.moved_to, row.moved_to_id, source.clock.wall())
+        row = await tables.select(queries.state())
+        moved = MoveTarget(row.moved_to, row.moved_to_id, source.clock.wall())
         await tables.upsert(row._replace(moved_wall=wall_text(source.clock.wall())))
     return moved
 
@@ -167,7 +167,7 @@ def _has_copied(there: StateRow, source_id: str) -> bool:
 async def _put_back(source: SqliteState) -> None:
     """Let the source be used again."""
     async with source.moving() as tables:
-        row = await tables.state()
+        row = await tables.select(queries.state())
         await tables.upsert(row._replace(moved_to="", moved_to_id="", moved_wall=""))
 
 
@@ -178,7 +178,7 @@ def _without_answer(error: BaseException) -> BaseException:
     return error
 
 
-async def _hand_over(target: PostgresState, into: Moved, source_id: str, rows: Rows) -> None:
+async def _hand_over(target: PostgresState, into: MoveTarget, source_id: str, rows: Rows) -> None:
     """Register the copy on this machine where the source was registered."""
     if target.registry is None:
         return
@@ -217,20 +217,15 @@ async def _refuse_taken(tables: Tables, rows: Rows, place: str) -> None:
     """Raise StateUnusable if the target has anything of these accounts, or of their User IDs."""
     hint = "give each state that is copied accounts and User IDs of its own, or a database of its own"
     for account, environment in _accounts(rows):
-        if await tables.identity(account, environment):
+        if await tables.select(queries.identity(account, environment)):
             message = f"the state {place} has the account {account} ({environment}) already"
             raise StateUnusable("state-not-empty", message, hint)
+    by_user = [kind for kind in COPIED if "uid" in fields(kind)]
     for budget in _budgets(rows):
-        if (
-            await tables.on_record(budget)
-            or await tables.pauses(budget)
-            or await tables.overrides(budget)
-            or await tables.newest_policy(budget)
-            or await tables.all_accepted(budget)
-            or await tables.newest_file(budget)
-        ):
-            message = f"the state {place} has records of User ID {budget.uid} already"
-            raise StateUnusable("state-not-empty", message, hint)
+        for kind in by_user:
+            if await tables.select(queries.has_rows(kind, budget)):
+                message = f"the state {place} has records of User ID {budget.uid} already"
+                raise StateUnusable("state-not-empty", message, hint)
 
 
 async def _renumbered(tables: Tables, rows: Rows) -> Rows:
@@ -285,10 +280,10 @@ async def _check(tables: Tables, rows: Rows, place: str) -> None:
 async def _missing(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> int:
     """Return how many rows are not there; a table that grows is read back in chunks."""
     if not is_numbered(kind):
-        return len({with_checksum(row) for row in rows} - set(await tables.every(kind)))
+        return len({with_checksum(row) for row in rows} - set(await tables.select(queries.all_rows(kind))))
     missing = 0
     for piece in _pieces(rows):
-        found = await tables.between(kind, piece[0].id, piece[-1].id)
+        found = await tables.select(queries.in_id_range(kind, piece[0].id, piece[-1].id))
         missing += len({with_checksum(row) for row in piece} - set(found))
     return missing
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder
 from reconciler.ports import Clock
-from reconciler.store.queries import AccountKey, SelectQuery
+from reconciler.store.queries import NOTHING, SelectQuery
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
+from reconciler.store.rows import AccountKey
 from reconciler.store.table_access import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000
@@ -57,17 +57,16 @@ class WriteScope:
     key: AccountKey
     budget: RateBudget | None = None
     held: str | None = None
-    ahead: Sequence[SelectQuery] = ()
+    ahead: SelectQuery[Any] = NOTHING
     numbers: tuple[type[Numbered], ...] = ()
 
 
 class Engine(Protocol):
     """An open state of some engine, which all accounts of a process share.
 
-    ``frozen``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers. ``has_leases``:
-    replicas share the accounts out, so no account has a controller lock. ``registry``: where the state is
-    registered on this machine before it is written with; None: nowhere.
-    """
+    ``read_only``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers.
+    ``has_leases``: replicas share the accounts out, so no account has a controller lock. ``registry``:
+    where the state is registered on this machine before it is written with; None: nowhere."""
 
     place: str
     clock: Clock
@@ -76,7 +75,7 @@ class Engine(Protocol):
     keep_attempts: int
     keep_state_changes: int
     max_gap_s: float
-    frozen: bool
+    read_only: bool
     has_leases: bool
     registry: StateRegistry | None
 
@@ -90,7 +89,7 @@ class Engine(Protocol):
         ...
 
     def reading(
-        self, budget: RateBudget | None, /, *only: SelectQuery
+        self, budget: RateBudget | None, /, query: SelectQuery[Any] | None = None
     ) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.
 

@@ -1,20 +1,23 @@
-"""What is asked of the tables, as values: the text of one SELECT and its values.
+"""The reads of the state's tables, as values: the text of the SELECTs and the typed result of their rows.
 
-A question is a value so that a step can say beforehand what it will ask: an engine that is far away
-answers all of it in one round trip. The SQL is SQLite's, like that of ``tables``, which puts the
-questions and makes typed rows of the answers.
+A query is a value, so that a step can name it before its transaction begins: a remote engine then answers
+it in the same round trip. The query also makes the typed result, so that it is named once. The SQL is
+SQLite's; another engine translates it. Every row is checked against its checksum here.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
 
 from reconciler.core.model import RateBudget
 from reconciler.core.pacing import BURST_AGAIN_AFTER
+from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.rows import (
     TABLES,
     AcceptedRow,
+    AccountKey,
     AppliedRow,
     AttemptRow,
     FileRow,
@@ -25,236 +28,414 @@ from reconciler.store.rows import (
     PauseRow,
     PlanChangeRow,
     PolicyRow,
+    Row,
+    RowDamaged,
     RowKind,
     StateChangeRow,
     StateRow,
+    budget_key,
+    check_checksum,
     fields,
+    is_numbered,
 )
 
 Value = str | int | float | None
 
-AccountKey = tuple[str, str, str]
-"""Account, environment and kind of exchange."""
+RawRows = Sequence[tuple[Any, ...]]
+"""The rows of one SELECT as the engine returns them."""
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+Result2 = TypeVar("Result2")
+Result3 = TypeVar("Result3")
+Result4 = TypeVar("Result4")
+Result5 = TypeVar("Result5")
 
 
-class SelectQuery(NamedTuple):
-    """One SELECT."""
+class Statement(NamedTuple):
+    """One SELECT and its values."""
 
     text: str
     values: tuple[Value, ...]
 
 
-def every(kind: RowKind) -> SelectQuery:
-    """Ask for all rows of a kind."""
-    return SelectQuery(_select(kind), ())
+@dataclass(frozen=True, slots=True)
+class SelectQuery(Generic[Result_co]):
+    """One SELECT or several of them, and the function that makes the typed result of their rows.
+
+    ``parse`` gets the rows of each statement, in their order. It raises RowDamaged.
+    """
+
+    statements: tuple[Statement, ...]
+    parse: Callable[[Sequence[RawRows]], Result_co]
 
 
-def newest_id(kind: RowKind) -> SelectQuery:
-    """Ask for the highest id of a kind of rows that has ids, of all accounts."""
-    return SelectQuery(f"SELECT coalesce(max(id), 0) FROM {TABLES[kind]}", ())
+class Readable(NamedTuple, Generic[Row]):
+    """The rows that fit their checksums, and how many do not and were left out."""
+
+    rows: list[Row]
+    damaged: int
 
 
-def between(kind: RowKind, first: int, last: int) -> SelectQuery:
-    """Ask for the rows of a kind that has ids, from one id to another."""
-    return SelectQuery(f"{_select(kind)} WHERE id BETWEEN ? AND ?", (first, last))
+NOTHING: SelectQuery[None] = SelectQuery((), lambda _: None)
+"""The query of a step that reads nothing."""
 
 
-@lru_cache
-def _select(kind: RowKind) -> str:
-    """Return how rows of a kind are read, every column by its name."""
-    return f"SELECT {', '.join(fields(kind))} FROM {TABLES[kind]}"
+@overload
+def together(
+    first: SelectQuery[Result], second: SelectQuery[Result2], /
+) -> SelectQuery[tuple[Result, Result2]]: ...
+@overload
+def together(
+    first: SelectQuery[Result], second: SelectQuery[Result2], third: SelectQuery[Result3], /
+) -> SelectQuery[tuple[Result, Result2, Result3]]: ...
+@overload
+def together(
+    first: SelectQuery[Result],
+    second: SelectQuery[Result2],
+    third: SelectQuery[Result3],
+    fourth: SelectQuery[Result4],
+    /,
+) -> SelectQuery[tuple[Result, Result2, Result3, Result4]]: ...
+@overload
+def together(
+    first: SelectQuery[Result],
+    second: SelectQuery[Result2],
+    third: SelectQuery[Result3],
+    fourth: SelectQuery[Result4],
+    fifth: SelectQuery[Result5],
+    /,
+) -> SelectQuery[tuple[Result, Result2, Result3, Result4, Result5]]: ...
+def together(*queries: SelectQuery[Any]) -> SelectQuery[Any]:
+    """Return one query with the statements of several; its result is the tuple of theirs."""
+
+    def parse(found: Sequence[RawRows]) -> tuple[Any, ...]:
+        rest = iter(found)
+        return tuple(query.parse([next(rest) for _ in query.statements]) for query in queries)
+
+    return SelectQuery(tuple(one for query in queries for one in query.statements), parse)
 
 
-_IDENTITY = _select(IdentityRow)
-_ATTEMPTS = _select(AttemptRow)
-_APPLIED = _select(AppliedRow)
-_ACCEPTED = _select(AcceptedRow)
-_PLAN_CHANGES = _select(PlanChangeRow)
-_POLICIES = _select(PolicyRow)
-_FILES = _select(FileRow)
-_LIVE = _select(LiveReadRow)
-_PAUSES = _select(PauseRow)
-_OVERRIDES = _select(OverrideRow)
-_PRESENCE = _select(ObservedPeriodRow)
-_TURNS = _select(StateChangeRow)
+_SELECTS = {kind: f"SELECT {', '.join(fields(kind))} FROM {name}" for kind, name in TABLES.items()}
+
+
+def _rows(kind: type[Row], rest: str = "", values: tuple[Value, ...] = ()) -> SelectQuery[list[Row]]:
+    """Select rows of a kind, each checked against its checksum."""
+
+    def parse(found: Sequence[RawRows]) -> list[Row]:
+        return [check_checksum(row) for row in _unchecked(kind, found[0])]
+
+    return SelectQuery((Statement(_SELECTS[kind] + rest, values),), parse)
+
+
+def _row(kind: type[Row], rest: str, values: tuple[Value, ...]) -> SelectQuery[Row | None]:
+    """Select the first row of a kind, None if there is none."""
+
+    def parse(found: Sequence[RawRows]) -> Row | None:
+        rows = [check_checksum(row) for row in _unchecked(kind, found[0])]
+        return rows[0] if rows else None
+
+    return SelectQuery((Statement(_SELECTS[kind] + rest, values),), parse)
+
+
+def _readable(
+    kind: type[Row], rest: str = "", values: tuple[Value, ...] = ()
+) -> SelectQuery[Readable[Row]]:
+    """Select rows of a kind; damaged ones are left out and counted."""
+    statement = Statement(_SELECTS[kind] + rest, values)
+    return SelectQuery((statement,), lambda found: readable(_unchecked(kind, found[0])))
+
+
+def _number(text: str, values: tuple[Value, ...]) -> SelectQuery[int]:
+    """Select one number; 0 for NULL."""
+    return SelectQuery((Statement(text, values),), lambda found: found[0][0][0] or 0)
+
+
+def _then(query: SelectQuery[Result], change: Callable[[Result], Result2]) -> SelectQuery[Result2]:
+    """Return a query whose result is changed."""
+    return SelectQuery(query.statements, lambda found: change(query.parse(found)))
+
+
+def _unchecked(kind: type[Row], found: RawRows) -> list[Row]:
+    make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
+    return [make(values) for values in found]
+
+
+def readable(rows: Iterable[Row]) -> Readable[Row]:
+    """Leave out the rows that do not fit their checksums. Only for records that decide nothing."""
+    good, damaged = [], 0
+    for row in rows:
+        try:
+            good.append(check_checksum(row))
+        except RowDamaged:
+            damaged += 1
+    return Readable(good, damaged)
+
+
+# -- any table -------------------------------------------------------------------------------------
+
+
+def all_rows(kind: type[Row]) -> SelectQuery[list[Row]]:
+    """Select all rows of a kind, of all accounts; those with an id in its order."""
+    return _rows(kind, " ORDER BY id" if is_numbered(kind) else "")
+
+
+def all_readable(kind: type[Row]) -> SelectQuery[list[Row]]:
+    """Select the rows of a kind that are not damaged, of all accounts."""
+    return _then(_readable(kind), lambda found: found.rows)
+
+
+def all_unchecked(kind: type[Row]) -> SelectQuery[list[Row]]:
+    """Select all rows of a kind, without checking them."""
+    return SelectQuery((Statement(_SELECTS[kind], ()),), lambda found: _unchecked(kind, found[0]))
+
+
+def newest_id(kind: RowKind) -> SelectQuery[int]:
+    """Select the highest id of a kind of rows that has ids, of all accounts."""
+    return _number(f"SELECT max(id) FROM {TABLES[kind]}", ())
+
+
+def in_id_range(kind: type[Row], first: int, last: int) -> SelectQuery[list[Row]]:
+    """Select the rows of a kind from one id to another, of all accounts, without checking them."""
+    statement = Statement(f"{_SELECTS[kind]} WHERE id BETWEEN ? AND ?", (first, last))
+    return SelectQuery((statement,), lambda found: _unchecked(kind, found[0]))
+
+
+def has_rows(kind: RowKind, budget: RateBudget) -> SelectQuery[int]:
+    """Select whether a table has rows of a User ID."""
+    return _number(
+        f"SELECT count(*) FROM (SELECT 1 FROM {TABLES[kind]} WHERE {_OF_USER} LIMIT 1) found",
+        budget_key(budget),
+    )
+
+
+def state() -> SelectQuery[StateRow]:
+    """Select the row of the state itself. Raises RowDamaged unless there is exactly one."""
+
+    def only(rows: list[StateRow]) -> StateRow:
+        if len(rows) != 1:
+            raise RowDamaged("the row with the id of the state is missing, or there is another")
+        return rows[0]
+
+    return _then(_rows(StateRow), only)
+
 
 _OF_ACCOUNT = "account=? AND environment=? AND kind=?"
 _OF_USER = "kind=? AND environment=? AND uid=?"
 
 
-def state() -> SelectQuery:
-    """Select the one row of the state itself."""
-    return SelectQuery(_select(StateRow), ())
-
-
 # -- one account -----------------------------------------------------------------------------------
 
 
-def identity(account: str, environment: str) -> SelectQuery:
-    """Ask whose account it is."""
-    return SelectQuery(f"{_IDENTITY} WHERE account=? AND environment=?", (account, environment))
+def identity(account: str, environment: str) -> SelectQuery[IdentityRow | None]:
+    """Select the User ID of an account; None while none is recorded."""
+    return _row(IdentityRow, " WHERE account=? AND environment=?", (account, environment))
 
 
-def identities(environment: str) -> SelectQuery:
-    """Ask for all accounts of one environment, by name."""
-    return SelectQuery(f"{_IDENTITY} WHERE environment=? ORDER BY account", (environment,))
+def identities(environment: str) -> SelectQuery[list[IdentityRow]]:
+    """Select all accounts of one environment, by name."""
+    return _rows(IdentityRow, " WHERE environment=? ORDER BY account", (environment,))
 
 
-def live(key: AccountKey) -> SelectQuery:
-    """Ask for the last live read."""
-    return SelectQuery(f"{_LIVE} WHERE {_OF_ACCOUNT}", key)
+def live(key: AccountKey) -> SelectQuery[Readable[LiveReadRow]]:
+    """Select the last live read."""
+    return _readable(LiveReadRow, f" WHERE {_OF_ACCOUNT}", key)
 
 
 # -- one User ID -----------------------------------------------------------------------------------
 
 
-def budget_key(budget: RateBudget) -> tuple[str, str, str]:
-    """Return what names a User ID of one kind of exchange, in one environment, in a row."""
-    return budget.kind.value, budget.environment.value, budget.uid
-
-
-def live_reads(budget: RateBudget) -> SelectQuery:
+def live_reads(budget: RateBudget) -> SelectQuery[list[LiveReadRow]]:
     """Select the last live read of every account name of the User ID, the newest one last."""
-    text = (
-        f"{_LIVE} WHERE kind=? AND environment=? AND account IN"
-        f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {_OF_USER}) ORDER BY read_wall"
-    )
     key = budget_key(budget)
-    return SelectQuery(text, (*key[:2], *key))
+    query = _readable(
+        LiveReadRow,
+        " WHERE kind=? AND environment=? AND account IN"
+        f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {_OF_USER}) ORDER BY read_wall",
+        (*key[:2], *key),
+    )
+    return _then(query, lambda found: found.rows)
 
 
-def all_applied(budget: RateBudget) -> SelectQuery:
-    """Ask for the last proofs."""
-    return SelectQuery(f"{_APPLIED} WHERE {_OF_USER}", budget_key(budget))
+def _of_user(kind: type[Row], budget: RateBudget, rest: str = "") -> SelectQuery[list[Row]]:
+    return _rows(kind, f" WHERE {_OF_USER}{rest}", budget_key(budget))
 
 
-def applied(budget: RateBudget, family: str) -> SelectQuery:
-    """Ask for the last proof of one family."""
-    return SelectQuery(f"{_APPLIED} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+def _of_family(kind: type[Row], budget: RateBudget, family: str, rest: str = "") -> SelectQuery[list[Row]]:
+    return _rows(kind, f" WHERE {_OF_USER} AND family=?{rest}", (*budget_key(budget), family))
 
 
-def all_accepted(budget: RateBudget) -> SelectQuery:
-    """Select the settings that passed the guard, of all families, in the order they did."""
-    return SelectQuery(f"{_ACCEPTED} WHERE {_OF_USER} ORDER BY id", budget_key(budget))
+def all_applied(budget: RateBudget) -> SelectQuery[list[AppliedRow]]:
+    """Select the last proofs, by family."""
+    return _then(_of_user(AppliedRow, budget), lambda rows: sorted(rows, key=lambda row: row.family))
 
 
-def accepted_of(budget: RateBudget, family: str) -> SelectQuery:
+def applied(budget: RateBudget, family: str) -> SelectQuery[AppliedRow | None]:
+    """Select the last proof of one family."""
+    return _row(AppliedRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+
+
+def known(budget: RateBudget) -> SelectQuery[tuple[list[AppliedRow], list[AttemptRow]]]:
+    """Select what is known of every family: the last proofs and the open attempts."""
+    return together(all_applied(budget), all_open(budget))
+
+
+def all_accepted(budget: RateBudget) -> SelectQuery[list[AcceptedRow]]:
+    """Select the settings that passed the policy guard, of all families, in the order they did."""
+    return _of_user(AcceptedRow, budget, " ORDER BY id")
+
+
+def accepted_of(budget: RateBudget, family: str) -> SelectQuery[list[AcceptedRow]]:
     """Select those of one family, in the order they passed the guard."""
-    text = f"{_ACCEPTED} WHERE {_OF_USER} AND family=? ORDER BY id"
-    return SelectQuery(text, (*budget_key(budget), family))
+    return _of_family(AcceptedRow, budget, family, " ORDER BY id")
 
 
-def plan_changes(budget: RateBudget, plan: str) -> SelectQuery:
-    """Select the changes of a saved plan that were applied."""
-    return SelectQuery(f"{_PLAN_CHANGES} WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
+def plan_changes(budget: RateBudget, plan: str) -> SelectQuery[list[PlanChangeRow]]:
+    """Select the applied changes of a saved plan."""
+    return _rows(PlanChangeRow, f" WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
 
 
-def plan_change(budget: RateBudget, plan: str, family: str) -> SelectQuery:
-    """Select the change of one family."""
-    key = (*budget_key(budget), plan, family)
-    return SelectQuery(f"{_PLAN_CHANGES} WHERE {_OF_USER} AND plan=? AND family=?", key)
+def plan_change(budget: RateBudget, plan: str, family: str) -> SelectQuery[PlanChangeRow | None]:
+    """Select that of one family; None while it is not applied."""
+    values = (*budget_key(budget), plan, family)
+    return _row(PlanChangeRow, f" WHERE {_OF_USER} AND plan=? AND family=?", values)
 
 
-def newest_policy(budget: RateBudget) -> SelectQuery:
+def newest_policy(budget: RateBudget) -> SelectQuery[PolicyRow | None]:
     """Select the policy that was recorded last."""
-    return SelectQuery(f"{_POLICIES} WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
+    return _row(PolicyRow, f" WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
 
 
-def policies(budget: RateBudget) -> SelectQuery:
-    """Select all policies on record, newest first."""
-    return SelectQuery(f"{_POLICIES} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+def policies(budget: RateBudget) -> SelectQuery[list[PolicyRow]]:
+    """Select all recorded policies, newest first."""
+    return _of_user(PolicyRow, budget, " ORDER BY id DESC")
 
 
-def all_open(budget: RateBudget) -> SelectQuery:
-    """Ask for the open attempts, in the order of their ids."""
-    text = f"{_ATTEMPTS} INDEXED BY attempts_open WHERE {_OF_USER} AND resolved=0 ORDER BY id"
-    return SelectQuery(text, budget_key(budget))
+def all_open(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
+    """Select the open attempts, in the order of their ids."""
+    rest = f" INDEXED BY attempts_open WHERE {_OF_USER} AND resolved=0 ORDER BY id"
+    return _rows(AttemptRow, rest, budget_key(budget))
 
 
-def open_of(budget: RateBudget, family: str) -> SelectQuery:
-    """Ask for the open attempts of one family, in the order of their ids."""
-    text = f"{_ATTEMPTS} INDEXED BY attempts_open WHERE {_OF_USER} AND family=? AND resolved=0 ORDER BY id"
-    return SelectQuery(text, (*budget_key(budget), family))
+def open_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
+    """Select the open attempts of one family, in the order of their ids."""
+    rest = f" INDEXED BY attempts_open WHERE {_OF_USER} AND family=? AND resolved=0 ORDER BY id"
+    return _rows(AttemptRow, rest, (*budget_key(budget), family))
 
 
-def all_tries(budget: RateBudget) -> SelectQuery:
-    """Ask for the attempts that count as tries without success, in the order of their ids."""
-    text = f"{_ATTEMPTS} INDEXED BY attempts_tries WHERE {_OF_USER} AND tries > 0 ORDER BY id"
-    return SelectQuery(text, budget_key(budget))
+def all_tries(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
+    """Select the attempts that count as tries without success, in the order of their ids."""
+    rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND tries > 0 ORDER BY id"
+    return _rows(AttemptRow, rest, budget_key(budget))
 
 
-def tries_of(budget: RateBudget, family: str) -> SelectQuery:
-    """Ask for those of one family, in the order of their ids."""
-    text = f"{_ATTEMPTS} INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
-    return SelectQuery(text, (*budget_key(budget), family))
+def tries_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
+    """Select those of one family, in the order of their ids."""
+    rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
+    return _rows(AttemptRow, rest, (*budget_key(budget), family))
 
 
-def newest_acknowledged(budget: RateBudget) -> SelectQuery:
-    """Ask for the newest acknowledged attempt."""
-    text = (
-        f"{_ATTEMPTS} INDEXED BY attempts_sent WHERE {_OF_USER}"
+def newest_acknowledged(budget: RateBudget) -> SelectQuery[AttemptRow | None]:
+    """Select the newest acknowledged attempt."""
+    rest = (
+        f" INDEXED BY attempts_sent WHERE {_OF_USER}"
         " AND status <> 'not-sent' AND status = 'applied' ORDER BY id DESC LIMIT 1"
     )
-    return SelectQuery(text, budget_key(budget))
+    return _row(AttemptRow, rest, budget_key(budget))
 
 
-def attempt(budget: RateBudget, number: int) -> SelectQuery:
-    """Ask for one attempt."""
-    return SelectQuery(f"{_ATTEMPTS} WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
+def attempt(budget: RateBudget, number: int) -> SelectQuery[AttemptRow | None]:
+    """Select one attempt."""
+    return _row(AttemptRow, f" WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
 
 
-def newest_attempt(budget: RateBudget, family: str) -> SelectQuery:
-    """Ask for the id of the family's newest attempt."""
+def newest_attempt(budget: RateBudget, family: str) -> SelectQuery[int]:
+    """Select the id of the family's newest attempt, 0 without one."""
     text = f"SELECT max(id) FROM attempts WHERE {_OF_USER} AND family=?"
-    return SelectQuery(text, (*budget_key(budget), family))
+    return _number(text, (*budget_key(budget), family))
 
 
-def newest_attempts(budget: RateBudget) -> SelectQuery:
-    """Ask for the id of each family's newest attempt."""
+def newest_attempts(budget: RateBudget) -> SelectQuery[dict[str, int]]:
+    """Select the id of the newest attempt of each family that has one."""
     text = f"SELECT family, max(id) FROM attempts WHERE {_OF_USER} GROUP BY family"
-    return SelectQuery(text, budget_key(budget))
+    return SelectQuery((Statement(text, budget_key(budget)),), lambda found: dict(found[0]))
 
 
-def reserved_then(budget: RateBudget, boot: str, at: float) -> SelectQuery:
-    """Ask whether a request was reserved at this instant of a boot."""
+class FamilyRows(NamedTuple):
+    """What is recorded of one family: its tries, proof, open attempts, newest attempt, accepted
+    settings."""
+
+    tries: list[AttemptRow]
+    applied: AppliedRow | None
+    open: list[AttemptRow]
+    newest: int
+    accepted: list[AcceptedRow]
+
+
+def family_rows(budget: RateBudget, family: str) -> SelectQuery[FamilyRows]:
+    """Select what is recorded of one family."""
+    query = together(
+        tries_of(budget, family),
+        applied(budget, family),
+        open_of(budget, family),
+        newest_attempt(budget, family),
+        accepted_of(budget, family),
+    )
+    return _then(query, lambda found: FamilyRows(*found))
+
+
+class AttemptAndFamily(NamedTuple):
+    """An attempt, and what is recorded of its family if that was selected too."""
+
+    attempt: AttemptRow | None
+    family: FamilyRows | None
+
+
+def attempt_and_family(
+    budget: RateBudget, number: int, family: str | None
+) -> SelectQuery[AttemptAndFamily]:
+    """Select one attempt, and what is recorded of its family if that is named."""
+    if family is None:
+        return _then(attempt(budget, number), lambda row: AttemptAndFamily(row, None))
+    query = together(attempt(budget, number), family_rows(budget, family))
+    return _then(query, lambda found: AttemptAndFamily(*found))
+
+
+def reserved_then(budget: RateBudget, boot: str, at: float) -> SelectQuery[int]:
+    """Select how many requests were reserved at this instant of a boot."""
     text = f"SELECT count(*) FROM attempts WHERE {_OF_USER} AND boot=? AND reserved_at=?"
-    return SelectQuery(text, (*budget_key(budget), boot, at))
+    return _number(text, (*budget_key(budget), boot, at))
 
 
-def history(budget: RateBudget) -> SelectQuery:
-    """Ask for all attempts, newest first."""
-    return SelectQuery(f"{_ATTEMPTS} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+def history(budget: RateBudget) -> SelectQuery[Readable[AttemptRow]]:
+    """Select all attempts, newest first."""
+    return _readable(AttemptRow, f" WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
-def overrides(budget: RateBudget) -> SelectQuery:
-    """Ask for all overrides, newest first."""
-    return SelectQuery(f"{_OVERRIDES} WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+def overrides(budget: RateBudget) -> SelectQuery[list[OverrideRow]]:
+    """Select all overrides, newest first."""
+    return _of_user(OverrideRow, budget, " ORDER BY id DESC")
 
 
-def pauses(budget: RateBudget) -> SelectQuery:
-    """Ask for the pauses, whether or not their time is over."""
-    return SelectQuery(f"{_PAUSES} WHERE {_OF_USER}", budget_key(budget))
+def pauses(budget: RateBudget) -> SelectQuery[list[PauseRow]]:
+    """Select the pauses, whether or not their time is over."""
+    return _of_user(PauseRow, budget)
 
 
-def pause(budget: RateBudget, family: str) -> SelectQuery:
-    """Ask for the pause of one family."""
-    return SelectQuery(f"{_PAUSES} WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+def pause(budget: RateBudget, family: str) -> SelectQuery[PauseRow | None]:
+    """Select the pause of one family."""
+    return _row(PauseRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 
 
-def file(budget: RateBudget, sha256: str) -> SelectQuery:
-    """Ask when content of a settings file was accepted."""
-    return SelectQuery(f"{_FILES} WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
+def file(budget: RateBudget, sha256: str) -> SelectQuery[FileRow | None]:
+    """Select the acceptance of this content of a settings file; None: it never was accepted."""
+    return _row(FileRow, f" WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
 
 
-def newest_file(budget: RateBudget) -> SelectQuery:
-    """Ask for the content that was accepted last."""
-    return SelectQuery(f"{_FILES} WHERE {_OF_USER} ORDER BY number DESC LIMIT 1", budget_key(budget))
+def newest_number(budget: RateBudget) -> SelectQuery[int]:
+    """Select the highest number of a settings file: of the accepted files and of the records made from one.
 
-
-def newest_number(budget: RateBudget) -> SelectQuery:
-    """Ask for the highest number of a settings file, of those accepted and of those a record came from.
-
-    A failover may lose that a file was accepted and leave, or be followed by, a record that came from it.
+    A failover may lose the acceptance of a file and leave, or be followed by, a record made from it.
     """
     key = budget_key(budget)
     text = (
@@ -262,19 +443,21 @@ def newest_number(budget: RateBudget) -> SelectQuery:
         f" UNION ALL SELECT max(file_number) FROM applied WHERE {_OF_USER}"
         f" UNION ALL SELECT max(file_number) FROM attempts WHERE {_OF_USER} AND resolved=0) numbers"
     )
-    return SelectQuery(text, (*key, *key, *key))
+    return _number(text, (*key, *key, *key))
 
 
-def rate(budget: RateBudget) -> tuple[SelectQuery, SelectQuery, SelectQuery]:
-    """Ask what bears on the budget's next slot: what counts, what was limited last, and how many sends.
+def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
+    """Select the attempts that affect the next slot of the budget.
 
-    The sends, which were or may have been sent: those after the newest limited one, up to CALM_SENDS,
-    and whether there is any at all.
+    That is: those that still count, the newest one that was refused for its rate, and the number of sends
+    since, up to BURST_AGAIN_AFTER. A send was sent or may have been.
     """
     key = budget_key(budget)
-    counting = f"{_ATTEMPTS} INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0"
-    limited = (
-        f"{_ATTEMPTS} INDEXED BY attempts_limited WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1"
+    counting = _rows(AttemptRow, f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0", key)
+    limited = _row(
+        AttemptRow,
+        f" INDEXED BY attempts_limited WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1",
+        key,
     )
     after = (
         f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
@@ -287,50 +470,66 @@ def rate(budget: RateBudget) -> tuple[SelectQuery, SelectQuery, SelectQuery]:
         f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
         " AND status <> 'not-sent' AND status <> 'lost' LIMIT 1) sends"
     )
-    sends = f"SELECT ({after}), ({at_all})"
-    return (
-        SelectQuery(counting, key),
-        SelectQuery(limited, key),
-        SelectQuery(sends, (*key, *key, BURST_AGAIN_AFTER, *key)),
-    )
+    sends = Statement(f"SELECT ({after}), ({at_all})", (*key, *key, BURST_AGAIN_AFTER, *key))
+
+    def parse(found: Sequence[RawRows]) -> RateHistory:
+        rows, newest_limited = counting.parse(found[:1]), limited.parse(found[1:2])
+        [(since, any_sent)] = found[2]
+        return RateHistory(
+            budget=budget,
+            counting=tuple(rows),
+            limited=newest_limited,
+            sends_since=since if newest_limited else 0,
+            empty=not rows and not any_sent,
+        )
+
+    return SelectQuery((*counting.statements, *limited.statements, sends), parse)
 
 
-def lost_attempts(budget: RateBudget) -> SelectQuery:
-    """Ask for the lost attempts that still count against the budget."""
-    text = f"{_ATTEMPTS} INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0 AND status='lost'"
-    return SelectQuery(text, budget_key(budget))
+def lost_attempts(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
+    """Select the lost attempts that still count against the budget."""
+    rest = f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0 AND status='lost'"
+    return _rows(AttemptRow, rest, budget_key(budget))
 
 
-def on_record(budget: RateBudget) -> SelectQuery:
-    """Ask for the families of which there is an attempt or a proof."""
+def recorded_families(budget: RateBudget) -> SelectQuery[list[str]]:
+    """Select the families that have an attempt or a proof, in order."""
     key = budget_key(budget)
     text = (
         f"SELECT family FROM attempts WHERE {_OF_USER} AND family <> '*'"
         f" UNION SELECT family FROM applied WHERE {_OF_USER}"
     )
-    return SelectQuery(text, (*key, *key))
+    return SelectQuery(
+        (Statement(text, (*key, *key)),), lambda found: sorted(family for (family,) in found[0])
+    )
 
 
-# -- strips ----------------------------------------------------------------------------------------
+# -- timeline --------------------------------------------------------------------------------------
 
 
-def presence(key: AccountKey) -> SelectQuery:
-    """Ask for all watches, in the order they were recorded in."""
-    return SelectQuery(f"{_PRESENCE} WHERE {_OF_ACCOUNT} ORDER BY id", key)
+def observed_periods(key: AccountKey) -> SelectQuery[Readable[ObservedPeriodRow]]:
+    """Select all observed periods, in the order of their ids."""
+    return _readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id", key)
 
 
-def newest_presence(key: AccountKey) -> SelectQuery:
-    """Ask for the newest watch."""
-    return SelectQuery(f"{_PRESENCE} WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
+def newest_observed_period(key: AccountKey) -> SelectQuery[ObservedPeriodRow | None]:
+    """Select the newest observed period; None if there is none, or it is damaged."""
+    query = _readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
+    return _then(query, lambda found: found.rows[0] if found.rows else None)
 
 
-def turns_after(key: AccountKey, family: str, number: int, most: int) -> SelectQuery:
-    """Ask for the next turns, by family and then by id, at most so many."""
-    text = f"{_TURNS} WHERE {_OF_ACCOUNT} AND (family, id) > (?, ?) ORDER BY family, id LIMIT ?"
-    return SelectQuery(text, (*key, family, number, most))
+def state_changes_after(
+    key: AccountKey, family: str, number: int, limit: int
+) -> SelectQuery[list[StateChangeRow]]:
+    """Select the next state changes, by family and id, without checking them."""
+    rest = f" WHERE {_OF_ACCOUNT} AND (family, id) > (?, ?) ORDER BY family, id LIMIT ?"
+    statement = Statement(_SELECTS[StateChangeRow] + rest, (*key, family, number, limit))
+    return SelectQuery((statement,), lambda found: _unchecked(StateChangeRow, found[0]))
 
 
-def last_turns(key: AccountKey) -> SelectQuery:
-    """Ask for the newest turn of each family."""
-    text = f"{_TURNS} WHERE id IN (SELECT max(id) FROM turns WHERE {_OF_ACCOUNT} GROUP BY family)"
-    return SelectQuery(text, key)
+def last_state_changes(key: AccountKey) -> SelectQuery[list[StateChangeRow]]:
+    """Select the newest state change of each family, unless it is damaged."""
+    table = TABLES[StateChangeRow]
+    rest = f" WHERE id IN (SELECT max(id) FROM {table} WHERE {_OF_ACCOUNT} GROUP BY family)"
+    query = _readable(StateChangeRow, rest, key)
+    return _then(query, lambda found: found.rows)

@@ -11,11 +11,10 @@ engine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from reconciler.core.accepted_settings import History, needed
-from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     Acceptance,
     Confirmed,
@@ -28,22 +27,12 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.monitoring.state_timeline import ObservedPeriod, StateChange
-from reconciler.core.pacing import BURST, BURST_AGAIN_AFTER, CountedRequest, Ledger, still_counts
-from reconciler.core.reply import AttemptStatus
+from reconciler.core.pacing import BURST
 from reconciler.core.retry import RetryRecord, Tries
-from reconciler.core.saved_plan import AppliedChange, format_utc
+from reconciler.core.saved_plan import AppliedChange
 from reconciler.core.state_records import (
-    AcceptedRecord,
-    AppliedRecord,
-    AttemptRecord,
-    LiveRecord,
-    OverrideRecord,
-    PolicyRecord,
     ProofKind,
 )
-from reconciler.errors import StateUnavailable
-from reconciler.store.queries import budget_key
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     ANY_FAMILY,
@@ -51,75 +40,13 @@ from reconciler.store.rows import (
     AcceptedRow,
     AppliedRow,
     AttemptRow,
-    LiveReadRow,
-    ObservedPeriodRow,
-    OverrideRow,
     PauseRow,
     PlanChangeRow,
-    PolicyRow,
-    StateChangeRow,
-    StateRow,
     file_of,
-    last_seen_rows,
-    live_rows,
     sanitized,
     setting_of,
     wall_text,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RateHistory:
-    """The attempts of one budget that bear on its next slot.
-
-    ``counting``: sent or maybe sent, not yet retired. ``limited`` is the newest one refused for its
-    rate, None without one, and ``sends_since`` the sends after it (beyond CALM_SENDS they need not
-    be counted). ``empty``: nothing that was or may have been sent is on record.
-    """
-
-    budget: RateBudget
-    counting: tuple[AttemptRow, ...]
-    limited: AttemptRow | None
-    sends_since: int
-    empty: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """Where the rows of a state are copied to: the place, its id, and when that was complete.
-
-    ``at`` is None while it is not known to be complete.
-    """
-
-    place: str
-    id: str
-    at: datetime | None = None
-
-
-def moved_to(row: StateRow) -> Moved | None:
-    """Return where the rows of a state are copied to; None while it is in use."""
-    if not row.moved_to_id:
-        return None
-    at = datetime.fromisoformat(row.moved_wall) if row.moved_wall else None
-    return Moved(row.moved_to, row.moved_to_id, at)
-
-
-def state_moved(place: str, moved: Moved) -> StateUnavailable:
-    """Return the failure of whatever writes to a state that was moved, or whose copy did not end yet."""
-    if moved.at is None:
-        message = (
-            f"a copy of the state {place} to {moved.place} is under way or was interrupted: nothing is"
-            " written to the file, and what is there may not be complete"
-        )
-        hint = (
-            "wait until the copy is complete; if it was interrupted, run the same `mmp state copy` again to"
-            " complete it, or with --undo to use the file again"
-        )
-        return StateUnavailable("state-moving", message, hint)
-    message = (
-        f"the state {place} was moved to {moved.place} at {format_utc(moved.at)}: nothing is written to it"
-    )
-    return StateUnavailable("state-moved", message, f"use --state {moved.place}")
 
 
 def known_from_rows(
@@ -153,7 +80,7 @@ def needless(rows: Sequence[AcceptedRow], wall: datetime) -> list[int]:
     return [row.id for number, row in enumerate(rows) if number not in retained]
 
 
-def is_all_there_was(
+def is_only_request_of(
     attempt: AttemptRow, accepted: AcceptedRow, proof: AppliedRow | None, open_others: Sequence[AttemptRow]
 ) -> bool:
     """Tell whether no other request than ``attempt`` can have put the ``accepted`` setting in force."""
@@ -161,40 +88,6 @@ def is_all_there_was(
         return False
     proven = proof is not None and proof.attempt >= accepted.attempt
     return not proven and not any(one.id >= accepted.attempt for one in open_others)
-
-
-def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) -> RateHistory:
-    """Return the history with reservations of this process added whose COMMIT failed.
-
-    Each may be on record or not, and another reading may show what this one does not: it counts.
-    """
-    key = budget_key(history.budget)
-    missing = tuple(
-        row
-        for row in uncommitted
-        if (row.kind, row.environment, row.uid) == key
-        and not any(same_attempt(one, row) for one in history.counting)
-    )
-    return replace(history, counting=(*history.counting, *missing)) if missing else history
-
-
-def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
-    """Return the pacing ledger: what still counts, as instants of this process."""
-    aged = ((row.id, row_clock.hi(row)) for row in history.counting)
-    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, row_clock.now))
-    empty_since = _empty_since(history, row_clock)
-    limited = history.limited
-    if limited is None or history.sends_since >= BURST_AGAIN_AFTER:
-        return Ledger(sent, empty_since=empty_since)
-    limited_hi = None if limited.retired else row_clock.hi(limited)
-    return Ledger(sent, history.sends_since, limited_hi, empty_since)
-
-
-def _empty_since(history: RateHistory, row_clock: RowClock) -> float | None:
-    if history.empty:
-        return row_clock.first_seen.empty_since(history.budget, row_clock.now)
-    row_clock.first_seen.not_empty(history.budget)
-    return None
 
 
 def retries_from_rows(
@@ -254,27 +147,7 @@ def changed_since(
     return frozenset(attempted | {row.family for row in applied if row_clock.proven_at(row) > begun_at})
 
 
-def retired(history: RateHistory, row_clock: RowClock) -> list[AttemptRow]:
-    """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
-    return [
-        row._replace(retired=1)
-        for row in history.counting
-        if not still_counts(row_clock.hi(row), row_clock.now)
-    ]
-
-
-def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
-    """Tell whether a row is of the attempt reserved so; after a loss its id may be another's."""
-    return (row.boot, row.reserved_at, row.account, row.family, row.signed_at) == (
-        reserved.boot,
-        reserved.reserved_at,
-        reserved.account,
-        reserved.family,
-        reserved.signed_at,
-    )
-
-
-def proves(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
+def proves_in_force(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
     """Tell whether the acknowledgement of ``attempt`` proves what is in force now.
 
     It does not when later proof already ended the attempt, nor when another value was proven while
@@ -381,29 +254,6 @@ def applied_changes(rows: Iterable[PlanChangeRow]) -> dict[Family, AppliedChange
     }
 
 
-def attempt_record(row: AttemptRow) -> AttemptRecord:
-    """Return an attempt row as a record for people."""
-    return AttemptRecord(
-        id=row.id,
-        family=Family(row.family),
-        setting=setting_of(row),
-        status=AttemptStatus(row.status),
-        limited=bool(row.limited),
-        is_open=not row.resolved,
-        code=row.code,
-        message=row.message,
-        reserved_wall=datetime.fromisoformat(row.reserved_wall),
-        settled_wall=datetime.fromisoformat(row.settled_wall) if row.settled_wall else None,
-    )
-
-
-def applied_record(row: AppliedRow) -> AppliedRecord:
-    """Return an applied row as a record for people."""
-    return AppliedRecord(
-        setting_of(row), ProofKind(row.how), row.attempt, datetime.fromisoformat(row.at_wall)
-    )
-
-
 def pause_of(row: PauseRow) -> Pause:
     """Return the pause a row keeps; inverse of :func:`pause_row`."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
@@ -445,72 +295,6 @@ def _fought(row: PauseRow) -> Setting | None:
     if row.time_interval_ms is None or row.frozen_interval_ms is None or row.qty_limit is None:
         return None
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
-
-
-def observed_period_of(row: ObservedPeriodRow) -> ObservedPeriod:
-    """Return the watch a row keeps."""
-    return ObservedPeriod(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
-
-
-def state_change_of(row: StateChangeRow) -> StateChange:
-    """Return the turn a row keeps."""
-    return StateChange(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
-
-
-def override_record(row: OverrideRow) -> OverrideRecord:
-    """Return an override row as a record for people."""
-    return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
-
-
-def policy_record(row: PolicyRow) -> PolicyRecord:
-    """Return a policy row as a record."""
-    at = datetime.fromisoformat(row.at_wall)
-    return PolicyRecord(row.sha256, row.path, row.document, row.given_up, at)
-
-
-def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
-    """Return accepted settings as records for people, newest first; ``rows`` are oldest first."""
-    before: dict[str, Setting] = {}
-    found: list[AcceptedRecord] = []
-    for row in rows:
-        setting = setting_of(row)
-        found.append(
-            AcceptedRecord(
-                Family(row.family),
-                before.get(row.family),
-                setting,
-                ProofKind(row.how),
-                row.digest,
-                row.override,
-                row.file_sha256,
-                datetime.fromisoformat(row.at_wall),
-            )
-        )
-        before[row.family] = setting
-    return found[::-1]
-
-
-def seen_rows(
-    reads: Iterable[LiveReadRow], applied: Iterable[AppliedRow], row_clock: RowClock
-) -> dict[Family, SeenRow]:
-    """Return the rows of recorded reads, the newest last: as seen now, or long ago if proven later.
-
-    Times of day are enough for that: if they are wrong, a family is held, or is not, and no more.
-    """
-    proven = {row.family: row.at_wall for row in applied}
-    found: dict[Family, SeenRow] = {}
-    for read in reads:
-        rows, _ = live_rows(read.document)
-        for family, row in (rows | last_seen_rows(read.document)).items():
-            is_old = proven.get(family, "") > read.read_wall
-            found[family] = SeenRow(row, float("-inf") if is_old else row_clock.now)
-    return found
-
-
-def live_record(row: LiveReadRow) -> LiveRecord:
-    """Return the stored live read as a record for people."""
-    rows, unreadable = live_rows(row.document)
-    return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
 
 
 def _acceptance(row: AcceptedRow) -> Acceptance:

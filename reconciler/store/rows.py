@@ -17,7 +17,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
-from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quantity, Setting
+from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quantity, RateBudget, Setting
 
 MAX_TEXT = 500
 """Longest code, message or purpose kept of what others said; the rest says nothing more."""
@@ -322,8 +322,8 @@ TABLES: Mapping[RowKind, str] = {
     LiveReadRow: "live",
     PauseRow: "pauses",
     OverrideRow: "overrides",
-    ObservedPeriodRow: "presence",
-    StateChangeRow: "turns",
+    ObservedPeriodRow: "observed_periods",
+    StateChangeRow: "state_changes",
 }
 
 
@@ -379,6 +379,15 @@ def columns(kind: RowKind) -> list[Column]:
 def is_numbered(kind: RowKind) -> bool:
     """Report whether rows of a kind have an id that the engine assigns."""
     return KEYS[kind] == ("id",)
+
+
+AccountKey = tuple[str, str, str]
+"""Account, environment and kind of exchange."""
+
+
+def budget_key(budget: RateBudget) -> tuple[str, str, str]:
+    """Return the columns that name a User ID of one kind of exchange, in one environment."""
+    return budget.kind.value, budget.environment.value, budget.uid
 
 
 def new_state_id() -> str:

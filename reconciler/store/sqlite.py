@@ -30,14 +30,15 @@ from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder, StateCheck
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import Clock
-from reconciler.store import mounts, row_mapping, sqlite_file, sqlite_schema, wal
-from reconciler.store.account import SqlAccountStore
+from reconciler.store import mounts, queries, sqlite_file, sqlite_schema, wal
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
 from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, StoreMisuse
-from reconciler.store.queries import SelectQuery, Value
+from reconciler.store.queries import SelectQuery, Statement, Value
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import RowDamaged, combined, new_state_id
+from reconciler.store.state_move import move_target, state_moved
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
 
@@ -192,7 +193,7 @@ def open_existing(
         first_seen=FirstSeen(boot),
         locks=FileLocks(real),
         lock_timeout_s=0.0,
-        frozen=True,
+        read_only=True,
     )
 
 
@@ -250,7 +251,7 @@ class SqliteState:
         keep_attempts: int = KEEP_ATTEMPTS,
         keep_state_changes: int = KEEP_STATE_CHANGES,
         max_gap_s: float = MAX_GAP_S,
-        frozen: bool = False,
+        read_only: bool = False,
         registry: StateRegistry | None = None,
         still_there: Callable[[], None] = lambda: None,
         reopen: Callable[[], sqlite3.Connection] | None = None,
@@ -268,7 +269,7 @@ class SqliteState:
         self.keep_attempts = keep_attempts
         self.keep_state_changes = keep_state_changes
         self.max_gap_s = max_gap_s
-        self.frozen = frozen
+        self.read_only = read_only
         self.registry = registry
         self._failures = 0  # in a row, since something was last written
         self._failed_at = float("-inf")
@@ -289,8 +290,8 @@ class SqliteState:
     async def moved(self) -> MmpError | None:
         """Return that the state was moved, so that nothing is written to it; None: it was not."""
         async with self.reading(None) as tables:
-            moved = row_mapping.moved_to(await tables.state())
-        return None if moved is None else row_mapping.state_moved(self.place, moved)
+            moved = move_target(await tables.select(queries.state()))
+        return None if moved is None else state_moved(self.place, moved)
 
     def sharing(self, replica: Replica) -> None:
         """Return None: a file is of one host, and every process keeps all its accounts."""
@@ -320,9 +321,11 @@ class SqliteState:
         if not self._is_shared:
             self._db.close()
 
-    def reading(self, _: RateBudget | None, /, *only: SelectQuery) -> AbstractAsyncContextManager[Tables]:
+    def reading(
+        self, _: RateBudget | None, /, query: SelectQuery[Any] | None = None
+    ) -> AbstractAsyncContextManager[Tables]:
         """Give one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
-        del only  # nothing here is far away
+        del query  # nothing here is far away
         return self._transaction(_READ)
 
     def writing(self, _: WriteScope, /) -> AbstractAsyncContextManager[Tables]:
@@ -332,7 +335,7 @@ class SqliteState:
         StateUnusable and StateUnavailable: what was written may be on record all the same then. Nothing is
         written to a state that was moved, or brought up to date by a newer version.
         """
-        if self.frozen:
+        if self.read_only:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         return self._writing()
 
@@ -341,11 +344,11 @@ class SqliteState:
         async with self._transaction(_WRITE) as tables:
             if sqlite_schema.version_of(self._db) > len(sqlite_schema.MIGRATIONS):
                 raise _newer(self.place)
-            moved = row_mapping.moved_to(await tables.state())
+            moved = move_target(await tables.select(queries.state()))
             if moved is not None:
                 if self.registry is not None:
                     self.registry.close()  # it is no record of requests any more
-                raise row_mapping.state_moved(self.place, moved)
+                raise state_moved(self.place, moved)
             yield tables
 
     def moving(self) -> AbstractAsyncContextManager[Tables]:
@@ -431,9 +434,9 @@ class _Statements:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    async def fetch(self, question: SelectQuery) -> list[tuple[Any, ...]]:
-        """Return the rows that answer a question."""
-        return fetch_all(self._db, *question)
+    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """Return the rows of one SELECT."""
+        return fetch_all(self._db, *statement)
 
     async def run(self, query: str, values: Sequence[Value]) -> None:
         """Run a statement that returns no rows."""

@@ -112,8 +112,8 @@ _FIRST: Migration = (
     "CREATE INDEX accepted_of_family ON accepted (kind, environment, uid, family)",
     "CREATE INDEX policies_of_user ON policies (kind, environment, uid)",
     "CREATE INDEX files_by_number ON files (kind, environment, uid, number)",
-    "CREATE INDEX presence_of_account ON presence (account, environment, kind)",
-    "CREATE INDEX turns_of_family ON turns (account, environment, kind, family)",
+    "CREATE INDEX periods_of_account ON observed_periods (account, environment, kind)",
+    "CREATE INDEX state_changes_of_family ON state_changes (account, environment, kind, family)",
 )
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)

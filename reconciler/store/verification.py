@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from reconciler.core.state_records import StateCheck
-from reconciler.store import sqlite_schema
+from reconciler.store import queries, sqlite_schema
 from reconciler.store.queries import Value
 from reconciler.store.row_mapping import pause_of
 from reconciler.store.rows import (
@@ -40,7 +40,10 @@ async def check_rows(tables: Tables) -> StateCheck:
     for kind, table in TABLES.items():
         rows[table], those = await tables.damaged(cast("type[AnyRow]", kind))
         damaged += those
-    paused = [(row.account, row.environment, pause_of(row)) for row in await tables.readable(PauseRow)]
+    paused = [
+        (row.account, row.environment, pause_of(row))
+        for row in await tables.select(queries.all_readable(PauseRow))
+    ]
     return StateCheck(
         rows, tuple(damaged), tuple(sorted(paused, key=lambda one: (*one[:2], one[2].family)))
     )

@@ -12,8 +12,9 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.state_records import PolicyRecord
 from reconciler.ports import AccountStore
-from reconciler.store.account import KEEP_POLICIES, SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.file_locks import StoreMisuse
+from reconciler.store.policies import KEEP_POLICIES
 from reconciler.store.rows import MAX_DOCUMENT
 from tests.contract.stores import HOST, NOON, PLACES, UID, Place, ScriptedClock
 

@@ -226,7 +226,7 @@ def test_strips_are_read_in_pieces_with_a_pause_between_them(
         clock.time += 10
         await store.record_states({BTC: "frozen", ETH: "in-sync", Family("SOL-USD"): "in-sync"})
 
-    monkeypatch.setattr("reconciler.store.account.TURNS_AT_ONCE", 2)
+    monkeypatch.setattr("reconciler.store.timeline.CHANGES_AT_ONCE", 2)
     assert asyncio.run(store.timeline(at(0))) == at_once
     draw = asyncio.run(store.read_timeline(at(0), pause))
     assert len(pauses) == 4, "seven turns, and one more of BTC that was there before it was read"

@@ -24,7 +24,7 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
 from reconciler.core.state_records import NameRecord
 from reconciler.ports import NoSlotUntil, Reservation
-from reconciler.store import account
+from reconciler.store import acceptance
 from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
 from tests.contract.test_store_contract import Process
@@ -163,7 +163,7 @@ def test_content_that_comes_back_is_newer_than_a_record_of_a_lost_file(
 def test_what_was_accepted_long_ago_is_forgotten(
     place: Place, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "KEEP_FILES", 2)
+    monkeypatch.setattr(acceptance, "KEEP_FILES", 2)
     one = Process(place, clock)
     for number, sha256 in enumerate("abc", start=1):
         assert asyncio.run(one.store.accept_file(sha256, changed=False)).number == number

@@ -13,6 +13,7 @@ import pytest
 
 from reconciler.errors import StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.store import queries
 from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Transaction
@@ -53,7 +54,7 @@ def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothi
             shared().kill_connections(ready_database())
         return await real(self, words)
 
-    monkeypatch.setattr(Transaction, "_say", mortal)
+    monkeypatch.setattr(Transaction, "_flush", mortal)
 
     async def story(url: str) -> None:
         nonlocal left
@@ -262,7 +263,7 @@ def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
         async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reservation)
-            await tables.newest_attempt(one.store._identified(), "BTC-USD")
+            await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
 
     play(story)
 
@@ -377,7 +378,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, said: list[list[str]]) -> None:
         said.append([*self._pending, *words])
         return await real(self, words)
 
-    monkeypatch.setattr(Transaction, "_say", noting)
+    monkeypatch.setattr(Transaction, "_flush", noting)
 
 
 async def until_one_waits_for_a_lock() -> None:

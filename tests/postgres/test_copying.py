@@ -19,8 +19,8 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.ports import NoSlotUntil, Reservation
-from reconciler.store import copy_to_postgres, registry
-from reconciler.store.account import SqlAccountStore
+from reconciler.store import copy_to_postgres, queries, registry
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.copy_to_postgres import copy, undo
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
@@ -253,7 +253,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
 
 
 @pytest.mark.parametrize(
-    "lost", ["attempts", "overrides", "presence", "turns", "applied", "pauses", "files"]
+    "lost", ["attempts", "overrides", "observed_periods", "state_changes", "applied", "pauses", "files"]
 )
 def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
@@ -465,7 +465,7 @@ def test_a_complete_copy_is_not_taken_back_where_the_database_was_made_again_and
         async with desk(url, account="other", uid="99") as one:
             await copy(source, one.state)
             async with one.state.bulk_write([]) as tables:
-                await tables.upsert((await tables.state())._replace(copied_from=""))
+                await tables.upsert((await tables.select(queries.state()))._replace(copied_from=""))
             with pytest.raises(StateUnusable) as refused:
                 await undo(source, one.state)
             assert refused.value.code == "state-not-empty"
@@ -521,7 +521,7 @@ def test_a_commit_without_an_answer_leaves_the_source_retired(
 
     async def story(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
-            monkeypatch.setattr(PostgresState, "filling", without_answer)
+            monkeypatch.setattr(PostgresState, "bulk_write", without_answer)
             with pytest.raises(type(lost)):
                 await copy(source, one.state)
             monkeypatch.undo()
@@ -616,7 +616,7 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
     async def story(url: str, source: SqliteState) -> None:
         enlarge(source)
         async with desk(url, account="other", uid="99") as one:
-            monkeypatch.setattr(connections.Transaction, "_say", heard)
+            monkeypatch.setattr(connections.Transaction, "_flush", heard)
             # What a desk of hundreds takes seconds for takes a few milliseconds here.
             shorten(monkeypatch, "idle_in_transaction_session_timeout", 5)
             counts = await copy(source, one.state)

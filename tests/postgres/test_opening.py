@@ -245,7 +245,7 @@ def test_trying_to_write_leaves_no_trace(empty: str) -> None:
         (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE INSERT ON mmp.attempts FROM reader"), "attempts"),
         (
             MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE USAGE ON SEQUENCE mmp.turns_id FROM reader"),
-            "turns",
+            "state_changes",
         ),
     ],
 )

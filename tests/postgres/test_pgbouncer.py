@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.store import queries
 from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections, schema
 from reconciler.store.postgres.state import open_state
@@ -108,7 +109,7 @@ def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on(
     async def end_within(one: Desk) -> None:
         async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
             assert shared().kill_connections(ready_database()) > 0
-            await tables.newest_attempt(one.store._identified(), "BTC-USD")
+            await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
 
     empty_postgres()
     asyncio.run(story())
@@ -132,7 +133,7 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
         async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reservation)
-            await tables.newest_attempt(one.store._identified(), "BTC-USD")
+            await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
 
     empty_postgres()
     asyncio.run(story())

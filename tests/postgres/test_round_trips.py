@@ -49,7 +49,7 @@ def test_a_step_makes_few_round_trips(monkeypatch: pytest.MonkeyPatch, step: str
     async def story(url: str) -> None:
         async with desk(url) as one:
             assert isinstance(await one.reserve("1"), Reservation)
-            monkeypatch.setattr(Transaction, "_say", noting)
+            monkeypatch.setattr(Transaction, "_flush", noting)
             await take(one)
             monkeypatch.undo()
 
@@ -84,7 +84,7 @@ def test_nothing_can_be_asked_after_the_last_answers() -> None:
 
 
 def test_what_waits_to_be_said_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_UNSAID", 3)
+    monkeypatch.setattr(connections, "MAX_PENDING", 3)
 
     async def story(url: str) -> None:
         async with desk(url) as one, one.state._connections.transaction() as transaction:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -42,16 +42,25 @@ from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, replies
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation, SignedRequest
-from reconciler.store import account, row_clock, row_mapping, sqlite, sqlite_file
-from reconciler.store.account import SqlAccountStore
+from reconciler.store import (
+    ledger_mapping,
+    proofs,
+    queries,
+    reservations,
+    row_clock,
+    row_mapping,
+    sqlite,
+    sqlite_file,
+)
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import WriteScope
+from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.queries import SelectQuery
 from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
-from reconciler.store.row_mapping import RateHistory
 from reconciler.store.rows import AttemptRow
 from reconciler.store.sqlite import SqliteState
 from reconciler.store.table_access import Tables
@@ -190,7 +199,7 @@ def _leaky_bucket(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> S
     return bounds
 
 
-_real_ledger = row_mapping.ledger_from_rows
+_real_ledger = ledger_mapping.ledger_from_rows
 
 
 def _ledger_of_this_life(history: RateHistory, row_clock: RowClock) -> Ledger:
@@ -230,7 +239,7 @@ def _row_clock_of_account(self: Any) -> RowClock:
     return _RowClockOfAccount(self._engine.first_seen, self._engine.clock.now(), self._account)
 
 
-_real_ledger = row_mapping.ledger_from_rows
+_real_ledger = ledger_mapping.ledger_from_rows
 
 
 def _ledger_of_account(history: RateHistory, row_clock: RowClock) -> Ledger:
@@ -240,8 +249,8 @@ def _ledger_of_account(history: RateHistory, row_clock: RowClock) -> Ledger:
 
 
 _BY_ACCOUNT = (
-    Patch(SqlAccountStore, "_ages", _row_clock_of_account),
-    Patch(row_mapping, "ledger_from_rows", _ledger_of_account),
+    Patch(SqlAccountStore, "_row_clock", _row_clock_of_account),
+    Patch(ledger_mapping, "ledger_from_rows", _ledger_of_account),
 )
 
 
@@ -255,11 +264,15 @@ def _wall_to_true_time(self: Host, instant: float, boot: int | None = None) -> f
 
 # -- what is known ---------------------------------------------------------------------------------
 
-_real_open = Tables.all_open
+_real_open = queries.all_open
 
 
-async def _open_without_pending(self: Tables, budget: RateBudget) -> list[AttemptRow]:
-    return [row for row in await _real_open(self, budget) if row.status != AttemptStatus.PENDING]
+def _open_without_pending(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
+    query = _real_open(budget)
+    return replace(
+        query,
+        parse=lambda found: [row for row in query.parse(found) if row.status != AttemptStatus.PENDING],
+    )
 
 
 _real_need_uncertain = comparison._need_uncertain
@@ -643,9 +656,9 @@ _real_claim = PostgresState._claim
 
 async def _asked_before_locked(self: PostgresState, transaction: Any, claim: WriteScope, **how: Any) -> Any:
     """Ask what is asked ahead, and only then wait for the locks."""
-    found = await transaction.query_batch(*map(state._statement, claim.ahead))
-    statements, *rest = await _real_claim(self, transaction, replace(claim, ahead=()), **how)
-    statements._answers.update(zip(claim.ahead, found, strict=True))
+    found = await transaction.query_batch(*map(state._statement, claim.ahead.statements))
+    statements, *rest = await _real_claim(self, transaction, replace(claim, ahead=queries.NOTHING), **how)
+    statements._answers.update(zip(claim.ahead.statements, found, strict=True))
     return statements, *rest
 
 
@@ -658,11 +671,10 @@ async def _run_each_and_remembered(self: Any, query: str, many: Any) -> None:
     await self._transaction.run_each(state.translated(query), many)
 
 
-@asynccontextmanager
-async def _losses_left_to_others(self: Any, *only: SelectQuery) -> AsyncIterator[Tables]:
+async def _losses_left_to_others(self: Any, query: SelectQuery[Any]) -> Any:
     """Read what is decided by without recording that something may have been lost."""
-    async with self._engine.reading(self._budget, *only) as tables:
-        yield tables
+    async with self._engine.reading(self._budget, query) as tables:
+        return await tables.select(query)
 
 
 _real_settle = SqlAccountStore.settle
@@ -688,8 +700,8 @@ async def _adopted_by_anybody(self: SqlAccountStore, *told: Any, **more: Any) ->
     """Adopt what was read while the lock was held, whoever wrote since."""
     real = self._writing
 
-    def of_anybody(*ahead: SelectQuery, **_: object) -> AbstractAsyncContextManager[Tables]:
-        return real(*ahead)
+    def of_anybody(query: SelectQuery[Any], **_: object) -> Any:
+        return real(query)
 
     with mock.patch.object(self, "_writing", of_anybody):
         return await _real_adopt(self, *told, **more)
@@ -901,12 +913,16 @@ MUTANTS = (
     Mutant("unanswered counts for 2 s only", (Patch(row_clock, "latest_arrival", _short_l),)),
     Mutant("leaky bucket", (Patch(pacing, "_bounds", _leaky_bucket),)),
     Mutant("no slack on the window", (Patch(pacing, "GUARD_S", pacing.WINDOW_S),)),
-    Mutant("ledger forgotten at restart", (Patch(row_mapping, "ledger_from_rows", _ledger_of_this_life),)),
-    Mutant("pending not in the ledger", (Patch(row_mapping, "ledger_from_rows", _ledger_of_answered),)),
+    Mutant(
+        "ledger forgotten at restart", (Patch(ledger_mapping, "ledger_from_rows", _ledger_of_this_life),)
+    ),
+    Mutant("pending not in the ledger", (Patch(ledger_mapping, "ledger_from_rows", _ledger_of_answered),)),
     Mutant("foreign rows keep their instants", (Patch(FirstSeen, "local", _own_instant),)),
     Mutant("foreign rows are long past", (Patch(FirstSeen, "local", _long_ago),)),
     Mutant("no history means idle", (Patch(FirstSeen, "empty_since", lambda *_: NEVER),)),
-    Mutant("slot not checked in reserving", (Patch(account, "earliest_slot", _slot_not_checked_again),)),
+    Mutant(
+        "slot not checked in reserving", (Patch(reservations, "earliest_slot", _slot_not_checked_again),)
+    ),
     Mutant("one ledger per account name", _BY_ACCOUNT),
     Mutant(
         "wall clock",
@@ -915,7 +931,7 @@ MUTANTS = (
             Patch(Host, "true_time", _wall_to_true_time),
         ),
     ),
-    Mutant("pending attempts unknown", (Patch(Tables, "all_open", _open_without_pending),)),
+    Mutant("pending attempts unknown", (Patch(queries, "all_open", _open_without_pending),)),
     Mutant(
         "uncertain equals last applied", (Patch(comparison, "_need_uncertain", _uncertain_equals_last),)
     ),
@@ -923,9 +939,7 @@ MUTANTS = (
         "other values settled before L",
         (
             Patch(comparison, "_need_uncertain", _no_effect_window),
-            Patch(
-                account, "reflects_until", lambda begun_at: FOREVER
-            ),  # the state believes no plan in this
+            Patch(proofs, "reflects_until", lambda begun_at: FOREVER),  # the state believes no plan in this
         ),
         first_seed=1_290,
     ),
@@ -934,11 +948,13 @@ MUTANTS = (
         "reads that lag end doubts",
         Patch(family_facts, "reflects_until", _shown_at_once),
         Patch(comparison, "reflects_until", _shown_at_once),
-        Patch(account, "reflects_until", _shown_at_once),
+        Patch(proofs, "reflects_until", _shown_at_once),
         first_seed=42_770,
     ),
     Mutant(
-        "a proof ends every doubt", (Patch(row_mapping, "ended_by", _everything_ended),), first_seed=1_130
+        "a proof ends every doubt",
+        (Patch(row_mapping, "resolved_by", _everything_ended),),
+        first_seed=1_130,
     ),
     Mutant("no echo check", (Patch(reconcile, "interpret_reply", _any_acceptance),)),
     Mutant(
@@ -1214,7 +1230,7 @@ MUTANTS = (
         "superseded attempts end at once",
         (
             Patch(family_facts, "_superseded", _superseded_early),
-            Patch(account, "reflects_until", lambda begun_at: FOREVER),
+            Patch(proofs, "reflects_until", lambda begun_at: FOREVER),
         ),
     ),
     _of_feature(
@@ -1237,7 +1253,7 @@ MUTANTS = (
     _of_feature(
         "proofs of an account name",
         Feature.RENAMES,
-        Patch(SqlAccountStore, "_ages", _row_clock_of_account),
+        Patch(SqlAccountStore, "_row_clock", _row_clock_of_account),
         Patch(row_mapping, "known_from_rows", _known_of_account),
     ),
     _of_feature(
@@ -1275,7 +1291,7 @@ MUTANTS = (
         Feature.FILE_TROUBLE,
         Patch(SqliteState, "_undo", _only_rolled_back),
     ),
-    _of_postgres("no generation check", Patch(LeaseLocks, "still_held", _believed)),
+    _of_postgres("no generation check", Patch(LeaseLocks, "assert_held", _believed)),
     _of_postgres("generations counted by one", Patch(leases, "_stride", _counted_by_one)),
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
     _of_postgres("locks of the far future kept", Patch(leases, "_TAKE", _UNEXPIRED_AS_BEFORE)),
@@ -1300,10 +1316,12 @@ MUTANTS = (
     ),
     _of_postgres(
         "numbers trusted after a loss",
-        Patch(row_mapping, "same_attempt", lambda *_: True),
+        Patch(ledger_mapping, "same_attempt", lambda *_: True),
         first_seed=1_150,
     ),
-    _of_postgres("aged by the database's clock", Patch(SqlAccountStore, "_ages", _row_clock_by_database)),
+    _of_postgres(
+        "aged by the database's clock", Patch(SqlAccountStore, "_row_clock", _row_clock_by_database)
+    ),
     _of_postgres("other hosts' rows at face value", Patch(FirstSeen, "local", _own_instant)),
     _of_postgres("other hosts' rows long past", Patch(FirstSeen, "local", _long_ago)),
     _of_postgres(
@@ -1333,7 +1351,7 @@ MUTANTS = (
         "not forgotten after own writes",
         Patch(state._Statements, "run", _run_and_remembered),
         Patch(state._Statements, "run_each", _run_each_and_remembered),
-        Patch(SqlAccountStore, "_deciding", _losses_left_to_others),  # else a plan records each loss before
+        Patch(SqlAccountStore, "_decide", _losses_left_to_others),  # else a plan records each loss before
     ),
     _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
     _of_postgres(

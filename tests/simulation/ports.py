@@ -40,7 +40,7 @@ from reconciler.ports import (
     SignedRequest,
 )
 from reconciler.simulator.messages import ReplyBody, ReplyEnvelope
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import SeenRead
 from tests.simulation.host import NOTICED_S

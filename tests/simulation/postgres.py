@@ -26,7 +26,7 @@ from reconciler.ports import (
     Reservation,
     SignedRequest,
 )
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
 from reconciler.store.postgres.state import PostgresState

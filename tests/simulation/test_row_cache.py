@@ -105,7 +105,11 @@ def test_a_transaction_is_begun_once() -> None:
     ("query", "does", "table"),
     [
         ("SELECT * FROM attempts INDEXED BY attempts_open WHERE id = ?", Does.READ, "attempts"),
-        ("SELECT * FROM turns WHERE id IN (SELECT max(id) FROM turns)", Does.READ, "turns"),
+        (
+            "SELECT * FROM state_changes WHERE id IN (SELECT max(id) FROM state_changes)",
+            Does.READ,
+            "state_changes",
+        ),
         ("SELECT seq FROM sqlite_sequence WHERE name=?", Does.OTHER, ""),
         ("SELECT 1 FROM applied JOIN identity ON true", Does.OTHER, ""),
         ("SELECT 1 FROM applied, identity", Does.OTHER, ""),

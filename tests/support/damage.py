@@ -23,7 +23,7 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptLog, StateSnapshot
 from reconciler.errors import MmpError
 from reconciler.ports import Reservation
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 

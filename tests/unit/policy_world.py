@@ -39,7 +39,7 @@ from reconciler.errors import StateLocked
 from reconciler.ports import Connection, SignedRequest
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, desired, setting
 from tests.unit.policy_oracle import Limits, Model, S, rises

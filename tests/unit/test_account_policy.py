@@ -14,7 +14,7 @@ from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.policy import PolicyInForce
 from reconciler.errors import RefusedByPolicyOrReview
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence

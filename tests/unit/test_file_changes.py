@@ -31,7 +31,7 @@ from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.target import DriftPolicy
 from reconciler.ports import Reservation, SignedRequest
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
 from tests.unit.test_loop_faults import Odd, file_of, go, world

@@ -33,7 +33,7 @@ from reconciler.core.plan import Action, HoldReason
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection, SignedRequest
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import desired
 from tests.unit.test_loop import A, B, C, Clock, Exchange, Wire

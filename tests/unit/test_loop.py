@@ -56,7 +56,7 @@ from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection, SignedRequest
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, ETH, desired, setting
 

@@ -18,7 +18,7 @@ from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
 from reconciler.ports import Reservation, SignedRequest
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_review import at_once

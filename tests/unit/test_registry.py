@@ -20,7 +20,7 @@ from reconciler.core.registered_state import IN_USE_S
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.ports import Reservation
 from reconciler.store import registry as registries
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.registry import StateRegistry, runtime_folder
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import HOST, UID, ScriptedClock, signed

@@ -30,7 +30,7 @@ from reconciler.core.monitoring.runtime import apply_event as vitals_after
 from reconciler.core.plan import HoldReason
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import BAD_KEY, DOWN, A, B, C, Exchange, World, gaps, world
 

@@ -21,7 +21,8 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
-from reconciler.store.account import SqlAccountStore
+from reconciler.store import queries
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.rows import AttemptRow, IdentityRow
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
@@ -164,7 +165,7 @@ def test_lost_requests_end_no_spacing_and_are_dropped_in_the_end(world: World) -
 
 def test_a_state_for_reading_records_no_loss(world: World) -> None:
     world.applied("1")
-    world.state.frozen = True
+    world.state.read_only = True
     world.state._tables.lost = True
     assert isinstance(world.known(), Confirmed)
 
@@ -211,8 +212,8 @@ def test_all_rows_of_a_kind_come_in_the_order_of_their_ids(world: World) -> None
 
     async def every() -> tuple[list[int], list[str], int]:
         async with world.state.reading(None) as tables:
-            attempts = [row.id for row in await tables.every(AttemptRow)]
-            accounts = [row.account for row in await tables.every(IdentityRow)]
+            attempts = [row.id for row in await tables.select(queries.all_rows(AttemptRow))]
+            accounts = [row.account for row in await tables.select(queries.all_rows(IdentityRow))]
             await tables.insert_all([])
             return attempts, accounts, len(await tables.next_ids(AttemptRow, 3))
 

@@ -23,7 +23,7 @@ from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import StateLocked
 from reconciler.ports import NoSlotUntil, Reservation
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed
 

@@ -28,7 +28,7 @@ from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveReco
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.ports import Reservation
 from reconciler.store import sqlite_schema
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.rows import AttemptRow, with_checksum
@@ -270,8 +270,8 @@ def test_a_changed_row_is_not_believed_and_named(
 LEFT_OUT = [
     ("live", "document", "'{}'", 0, 1, 0),
     ("live", "read_wall", "CAST(x'ff' AS TEXT)", 0, 1, 0),
-    ("presence", "until_wall", "from_wall || ' '", 0, 0, 1),
-    ("turns", "state", "'drifted'", 0, 0, 1),
+    ("observed_periods", "until_wall", "from_wall || ' '", 0, 0, 1),
+    ("state_changes", "state", "'drifted'", 0, 0, 1),
     ("attempts", "message", "''", 1, 0, 0),
     ("attempts", "message", "CAST(x'ff' AS TEXT)", 1, 0, 0),
 ]
@@ -380,8 +380,8 @@ def test_damage_leaves_no_trace_in_the_watch_that_comes_after(
     store: SqlAccountStore, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
-    database(store).execute("UPDATE presence SET until_wall = 'x'")
-    database(store).execute("UPDATE turns SET state = 'x'")
+    database(store).execute("UPDATE observed_periods SET until_wall = 'x'")
+    database(store).execute("UPDATE state_changes SET state = 'x'")
     clock.time += 10
     asyncio.run(store.record_states({BTC: "in-sync"}))
     clock.time += 10
@@ -436,10 +436,10 @@ def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: SqlA
 
 
 def counted(store: SqlAccountStore) -> tuple[int, int]:
-    """Return how many rows of presence and of turns there are."""
-    query = "SELECT (SELECT count(*) FROM presence), (SELECT count(*) FROM turns)"
-    presence, turns = database(store).execute(query).fetchone()
-    return presence, turns
+    """Return how many observed periods and state changes there are."""
+    query = "SELECT (SELECT count(*) FROM observed_periods), (SELECT count(*) FROM state_changes)"
+    periods, changes = database(store).execute(query).fetchone()
+    return periods, changes
 
 
 def test_a_look_that_finds_nothing_new_changes_one_row(
@@ -463,7 +463,7 @@ def test_only_what_a_strip_can_show_is_kept(store: SqlAccountStore, clock: Scrip
     clock.time += 26 * 3600
     asyncio.run(store.record_states({BTC: "in-sync"}))
     assert counted(store) == (1, 2)
-    rows = database(store).execute("SELECT family, state FROM turns ORDER BY id").fetchall()
+    rows = database(store).execute("SELECT family, state FROM state_changes ORDER BY id").fetchall()
     assert rows == [(BTC, "pending"), (BTC, "in-sync")]
 
 
@@ -496,8 +496,8 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqlAccountStore, cl
         assert "SCAN applied" not in plan, f"{text}: {plan}"
         assert "SCAN files" not in plan, f"{text}: {plan}"
         assert "SCAN pauses" not in plan, f"{text}: {plan}"
-        assert "SCAN turns" not in plan, f"{text}: {plan}"
-        assert "SCAN presence" not in plan, f"{text}: {plan}"
+        assert "SCAN state_changes" not in plan, f"{text}: {plan}"
+        assert "SCAN observed_periods" not in plan, f"{text}: {plan}"
 
 
 def test_a_file_has_no_leases_and_nobody_owns_its_accounts(

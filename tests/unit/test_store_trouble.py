@@ -26,7 +26,7 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import mounts, sqlite, sqlite_file
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import WriteScope
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed

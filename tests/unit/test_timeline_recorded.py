@@ -20,7 +20,7 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnavailable, StateUnusable
-from reconciler.store.account import SqlAccountStore
+from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
 

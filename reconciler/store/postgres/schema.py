@@ -106,8 +106,8 @@ _FIRST: Migration = (
     "CREATE INDEX policies_of_user ON mmp.policies (kind, environment, uid, id)",
     "CREATE INDEX files_by_number ON mmp.files (kind, environment, uid, number)",
     "CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id)",
-    "CREATE INDEX presence_of_account ON mmp.presence (account, environment, kind, id)",
-    "CREATE INDEX turns_of_family ON mmp.turns (account, environment, kind, family)",
+    "CREATE INDEX periods_of_account ON mmp.observed_periods (account, environment, kind, id)",
+    "CREATE INDEX state_changes_of_family ON mmp.state_changes (account, environment, kind, family)",
     # A process that keeps accounts: which it has settings for, which it cannot serve (with the seconds
     # since the first failed read), the age of its newest live read, the accounts that it gave up and
     # does not take for a while, until when it is believed alive.

@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from typing import Any
 
 from reconciler.core.failover_loss import SeenTable, SeenTimeline, may_have_lost
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
@@ -19,7 +20,8 @@ from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import StateCheck
 from reconciler.ports import Clock
-from reconciler.store.account import SqlAccountStore
+from reconciler.store import queries
+from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
@@ -27,10 +29,10 @@ from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.queries import SelectQuery, Value, budget_key
+from reconciler.store.queries import SelectQuery, Value
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
-from reconciler.store.rows import TABLES
+from reconciler.store.rows import TABLES, budget_key
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows
 
@@ -125,7 +127,7 @@ async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState 
     if version is None:
         await connections.close()
         return None
-    return PostgresState(connections, clock=clock, boot=boot, lock_timeout_s=0.0, frozen=True)
+    return PostgresState(connections, clock=clock, boot=boot, lock_timeout_s=0.0, read_only=True)
 
 
 class PostgresState:
@@ -143,7 +145,7 @@ class PostgresState:
         keep_attempts: int = KEEP_ATTEMPTS,
         keep_state_changes: int = KEEP_STATE_CHANGES,
         max_gap_s: float = MAX_GAP_S,
-        frozen: bool = False,
+        read_only: bool = False,
         registry: StateRegistry | None = None,
         table: int | None = None,
     ) -> None:
@@ -156,7 +158,7 @@ class PostgresState:
         self.keep_attempts = keep_attempts
         self.keep_state_changes = keep_state_changes
         self.max_gap_s = max_gap_s
-        self.frozen = frozen
+        self.read_only = read_only
         self.registry = registry
         self._connections = connections
         self._seen: dict[RateBudget, SeenTimeline] = {}
@@ -194,22 +196,25 @@ class PostgresState:
         await self._connections.close()
 
     @asynccontextmanager
-    async def reading(self, budget: RateBudget | None, /, *only: SelectQuery) -> AsyncIterator[Tables]:
+    async def reading(
+        self, budget: RateBudget | None, /, query: SelectQuery[Any] | None = None
+    ) -> AsyncIterator[Tables]:
         """Give one consistent view of all rows."""
         histories = () if budget is None else ((_HISTORY, budget_key(budget)),)
         async with self._connections.transaction(Mode.READ) as transaction:
-            ask = transaction.commit_batch if only else transaction.query_batch
-            found = await ask(*histories, *map(_statement, only))
-            query_batch = dict(zip(only, found[len(histories) :], strict=True))
+            statements = () if query is None else query.statements
+            run = transaction.query_batch if query is None else transaction.commit_batch
+            found = await run(*histories, *map(_statement, statements))
+            answers = dict(zip(statements, found[len(histories) :], strict=True))
             lost = budget is not None and self._is_other(budget, found[0])
             if budget is not None and not lost:
                 self._saw(budget, found[0])
-            yield Tables(_Statements(transaction, query_batch), lost=lost)
+            yield Tables(_Statements(transaction, answers), lost=lost)
 
     @asynccontextmanager
     async def writing(self, claim: WriteScope, /) -> AsyncIterator[Tables]:
         """Give the view of the only writer of the account, and of the budget where one is claimed."""
-        if self.frozen:
+        if self.read_only:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
             statements, found, missing = await self._claim(transaction, claim)
@@ -269,7 +274,7 @@ class PostgresState:
         account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
         lock_query = () if held is None else self.locks.lock_query(held)
         numbers = (_ids(TABLES[kind], 1) for kind in claim.numbers)
-        claims, ahead = (*rows, account, *lock_query), (*claim.ahead, *numbers)
+        claims, ahead = (*rows, account, *lock_query), (*claim.ahead.statements, *numbers)
         if claims == (account,) and not ahead:
             await transaction.run(*account)
             return _Statements(transaction, {}), [], False
@@ -283,9 +288,9 @@ class PostgresState:
             return await self._claim(transaction, claim, again=True)
         if held is not None and lock_query:
             self.locks.assert_held(held, found[len(claims) - 1])
-        query_batch = dict(zip(ahead, found[len(claims) :], strict=True))
+        answers = dict(zip(ahead, found[len(claims) :], strict=True))
         histories = [] if budget is None else found[0]
-        return _Statements(transaction, query_batch), histories, again and budget in self._seen
+        return _Statements(transaction, answers), histories, again and budget in self._seen
 
     async def _row_of(
         self, transaction: Transaction, budget: RateBudget, *, make: bool
@@ -303,15 +308,15 @@ class _Statements:
     What was asked ahead is not asked again until something is written.
     """
 
-    def __init__(self, transaction: Transaction, query_batch: dict[SelectQuery, list[Row]]) -> None:
+    def __init__(self, transaction: Transaction, answers: dict[queries.Statement, list[Row]]) -> None:
         self._transaction = transaction
-        self._answers = query_batch
+        self._answers = answers
 
-    async def fetch(self, question: SelectQuery) -> Sequence[Row]:
-        """Return the rows that answer a question."""
-        if question in self._answers:
-            return self._answers[question]
-        return await self._transaction.rows(*_statement(question))
+    async def fetch(self, statement: queries.Statement) -> Sequence[Row]:
+        """Return the rows of one SELECT."""
+        if statement in self._answers:
+            return self._answers[statement]
+        return await self._transaction.rows(*_statement(statement))
 
     async def run(self, query: str, values: Sequence[Value]) -> None:
         """Run a statement that returns no rows."""
@@ -325,18 +330,20 @@ class _Statements:
 
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
         """Return the ids the table's next rows get; one that is not used then is never used."""
-        question = _ids(table, count)
-        found = await self.fetch(question)
-        self._answers.pop(question, None)  # an id is given once
+        statement = _ids(table, count)
+        found = await self.fetch(statement)
+        self._answers.pop(statement, None)  # an id is given once
         return [int(number) for (number,) in found]
 
 
-def _ids(table: str, count: int) -> SelectQuery:
-    return SelectQuery("SELECT nextval(?::regclass) FROM generate_series(1, ?)", (f"mmp.{table}_id", count))
+def _ids(table: str, count: int) -> queries.Statement:
+    return queries.Statement(
+        "SELECT nextval(?::regclass) FROM generate_series(1, ?)", (f"mmp.{table}_id", count)
+    )
 
 
-def _statement(question: SelectQuery) -> Statement:
-    return translated(question.text), question.values
+def _statement(statement: queries.Statement) -> Statement:
+    return translated(statement.text), statement.values
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,72 @@
+"""The pauses of the families of one account's User ID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from reconciler.core.model import Family, Pause, Setting
+from reconciler.core.pauses import replaces
+from reconciler.store import queries, row_mapping
+from reconciler.store.account_session import AccountSession
+from reconciler.store.queries import NOTHING
+from reconciler.store.rows import PauseRow
+
+
+class AccountPauses(AccountSession):
+    """Pauses by hand, and pauses by the heal breaker."""
+
+    async def pauses(self) -> tuple[Pause, ...]:
+        """Return the pauses in force by their time at this moment, by family."""
+        budget = await self._found()
+        if budget is None:
+            return ()
+        wall = self._engine.clock.wall()
+        return in_force(await self._read(queries.pauses(budget)), wall)
+
+    async def pause(
+        self,
+        families: Iterable[Family],
+        *,
+        until: datetime | None,
+        reason: str,
+        fought: Mapping[Family, Setting] | None = None,
+    ) -> None:
+        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says.
+
+        A reservation claims the same User ID, so after this has returned, no request of these families is
+        reserved.
+        """
+        budget, wall = await self._used(), self._engine.clock.wall()
+        async with self._writing(queries.pauses(budget), budget=budget) as (tables, rows):
+            before = _by_family(rows)
+            for family in families:
+                pause = Pause(family, reason, wall, until, (fought or {}).get(family))
+                if replaces(pause, before.get(family), wall):
+                    await tables.upsert(row_mapping.pause_row(pause, budget, self._account))
+
+    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
+        """End the fight's pauses of families that are about exactly these settings."""
+        budget = self._identified()
+        async with self._writing(queries.pauses(budget)) as (tables, rows):
+            before = _by_family(rows)
+            for family, setting in fought.items():
+                if family in before and before[family].contested == setting:
+                    await tables.delete_pause(budget, family)
+
+    async def resume(self, families: Iterable[Family]) -> None:
+        """End the pauses of families; harmless where there is none."""
+        budget = await self._used()
+        async with self._writing(NOTHING, budget=budget) as (tables, _):
+            for family in families:
+                await tables.delete_pause(budget, family)
+
+
+def in_force(rows: Iterable[PauseRow], wall: datetime) -> tuple[Pause, ...]:
+    """Return the pauses in force by their time, by family."""
+    return tuple(pause for _, pause in sorted(_by_family(rows).items()) if pause.holds(wall))
+
+
+def _by_family(rows: Iterable[PauseRow]) -> dict[Family, Pause]:
+    """Return the recorded pause of each family, whether or not its time is over."""
+    return {Family(row.family): row_mapping.pause_of(row) for row in rows}

@@ -1,0 +1,81 @@
+"""From rows to the pacing ledger: which recorded attempts affect the next slot of a User ID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from reconciler.core.model import RateBudget
+from reconciler.core.pacing import BURST_AGAIN_AFTER, CountedRequest, Ledger, still_counts
+from reconciler.store.row_clock import RowClock
+from reconciler.store.rows import AttemptRow, budget_key
+
+
+@dataclass(frozen=True, slots=True)
+class RateHistory:
+    """The attempts of one budget that bear on its next slot.
+
+    ``counting``: sent or maybe sent, not yet retired. ``limited`` is the newest one refused for its
+    rate, None without one, and ``sends_since`` the sends after it (beyond CALM_SENDS they need not
+    be counted). ``empty``: nothing that was or may have been sent is on record.
+    """
+
+    budget: RateBudget
+    counting: tuple[AttemptRow, ...]
+    limited: AttemptRow | None
+    sends_since: int
+    empty: bool
+
+
+def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) -> RateHistory:
+    """Return the history with reservations of this process added whose COMMIT failed.
+
+    Each may be on record or not, and another reading may show what this one does not: it counts.
+    """
+    key = budget_key(history.budget)
+    missing = tuple(
+        row
+        for row in uncommitted
+        if (row.kind, row.environment, row.uid) == key
+        and not any(same_attempt(one, row) for one in history.counting)
+    )
+    return replace(history, counting=(*history.counting, *missing)) if missing else history
+
+
+def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
+    """Return the pacing ledger: what still counts, as instants of this process."""
+    aged = ((row.id, row_clock.hi(row)) for row in history.counting)
+    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, row_clock.now))
+    empty_since = _empty_since(history, row_clock)
+    limited = history.limited
+    if limited is None or history.sends_since >= BURST_AGAIN_AFTER:
+        return Ledger(sent, empty_since=empty_since)
+    limited_hi = None if limited.retired else row_clock.hi(limited)
+    return Ledger(sent, history.sends_since, limited_hi, empty_since)
+
+
+def _empty_since(history: RateHistory, row_clock: RowClock) -> float | None:
+    if history.empty:
+        return row_clock.first_seen.empty_since(history.budget, row_clock.now)
+    row_clock.first_seen.not_empty(history.budget)
+    return None
+
+
+def retired(history: RateHistory, row_clock: RowClock) -> list[AttemptRow]:
+    """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
+    return [
+        row._replace(retired=1)
+        for row in history.counting
+        if not still_counts(row_clock.hi(row), row_clock.now)
+    ]
+
+
+def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
+    """Tell whether a row is of the attempt reserved so; after a loss its id may be another's."""
+    return (row.boot, row.reserved_at, row.account, row.family, row.signed_at) == (
+        reserved.boot,
+        reserved.reserved_at,
+        reserved.account,
+        reserved.family,
+        reserved.signed_at,
+    )

@@ -1,0 +1,123 @@
+"""From rows to the records that people are shown: attempts, proofs, overrides, policies, live reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from reconciler.core.evidence import SeenRow
+from reconciler.core.model import Family, Setting
+from reconciler.core.monitoring.state_timeline import ObservedPeriod, StateChange
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.state_records import (
+    AcceptedRecord,
+    AppliedRecord,
+    AttemptRecord,
+    LiveRecord,
+    OverrideRecord,
+    PolicyRecord,
+    ProofKind,
+)
+from reconciler.store.row_clock import RowClock
+from reconciler.store.rows import (
+    AcceptedRow,
+    AppliedRow,
+    AttemptRow,
+    LiveReadRow,
+    ObservedPeriodRow,
+    OverrideRow,
+    PolicyRow,
+    StateChangeRow,
+    last_seen_rows,
+    live_rows,
+    setting_of,
+)
+
+
+def attempt_record(row: AttemptRow) -> AttemptRecord:
+    """Return an attempt row as a record for people."""
+    return AttemptRecord(
+        id=row.id,
+        family=Family(row.family),
+        setting=setting_of(row),
+        status=AttemptStatus(row.status),
+        limited=bool(row.limited),
+        is_open=not row.resolved,
+        code=row.code,
+        message=row.message,
+        reserved_wall=datetime.fromisoformat(row.reserved_wall),
+        settled_wall=datetime.fromisoformat(row.settled_wall) if row.settled_wall else None,
+    )
+
+
+def applied_record(row: AppliedRow) -> AppliedRecord:
+    """Return an applied row as a record for people."""
+    return AppliedRecord(
+        setting_of(row), ProofKind(row.how), row.attempt, datetime.fromisoformat(row.at_wall)
+    )
+
+
+def override_record(row: OverrideRow) -> OverrideRecord:
+    """Return an override row as a record for people."""
+    return OverrideRecord(Family(row.family), row.refusal, row.reason, datetime.fromisoformat(row.at_wall))
+
+
+def policy_record(row: PolicyRow) -> PolicyRecord:
+    """Return a policy row as a record."""
+    at = datetime.fromisoformat(row.at_wall)
+    return PolicyRecord(row.sha256, row.path, row.document, row.given_up, at)
+
+
+def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
+    """Return accepted settings as records for people, newest first; ``rows`` are oldest first."""
+    before: dict[str, Setting] = {}
+    found: list[AcceptedRecord] = []
+    for row in rows:
+        setting = setting_of(row)
+        found.append(
+            AcceptedRecord(
+                Family(row.family),
+                before.get(row.family),
+                setting,
+                ProofKind(row.how),
+                row.digest,
+                row.override,
+                row.file_sha256,
+                datetime.fromisoformat(row.at_wall),
+            )
+        )
+        before[row.family] = setting
+    return found[::-1]
+
+
+def seen_rows(
+    reads: Iterable[LiveReadRow], applied: Iterable[AppliedRow], row_clock: RowClock
+) -> dict[Family, SeenRow]:
+    """Return the rows of recorded reads, the newest last: as seen now, or long ago if proven later.
+
+    Times of day are enough for that: if they are wrong, a family is held, or is not, and no more.
+    """
+    proven = {row.family: row.at_wall for row in applied}
+    found: dict[Family, SeenRow] = {}
+    for read in reads:
+        rows, _ = live_rows(read.document)
+        for family, row in (rows | last_seen_rows(read.document)).items():
+            is_old = proven.get(family, "") > read.read_wall
+            found[family] = SeenRow(row, float("-inf") if is_old else row_clock.now)
+    return found
+
+
+def live_record(row: LiveReadRow) -> LiveRecord:
+    """Return the stored live read as a record for people."""
+    rows, unreadable = live_rows(row.document)
+    return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
+
+
+def observed_period_of(row: ObservedPeriodRow) -> ObservedPeriod:
+    """Return the watch a row keeps."""
+    return ObservedPeriod(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
+
+
+def state_change_of(row: StateChangeRow) -> StateChange:
+    """Return the turn a row keeps."""
+    return StateChange(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))

@@ -1,0 +1,136 @@
+"""The recorded timeline of an account: when it was observed, and in which state each family was."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+
+from reconciler.core.model import Environment, ExchangeKind, Family
+from reconciler.core.monitoring.state_timeline import (
+    KEEP_S,
+    UNMANAGED,
+    Segment,
+    Timeline,
+    build_timeline,
+    changed_states,
+    continues,
+    monotonic_wall,
+)
+from reconciler.store import queries, record_mapping
+from reconciler.store.account_session import AccountSession
+from reconciler.store.engine import Engine, WriteScope
+from reconciler.store.rows import ObservedPeriodRow, StateChangeRow, sanitized, wall_text
+from reconciler.store.table_access import Tables
+
+CHANGES_AT_ONCE = 1000
+"""State changes that are read without a pause: some 5 ms."""
+
+
+class AccountTimeline(AccountSession):
+    """The timeline of one account."""
+
+    def __init__(self, engine: Engine, account: str, environment: Environment, kind: ExchangeKind) -> None:
+        super().__init__(engine, account, environment, kind)
+        self._period: int | None = None
+
+    async def record_states(self, states: Mapping[Family, str]) -> None:
+        """Record that the account is watched, and which families are in another state than before."""
+        newest_period, last = (
+            queries.newest_observed_period(self._key),
+            queries.last_state_changes(self._key),
+        )
+        scope = WriteScope(self._key, ahead=queries.together(newest_period, last))
+        async with self._engine.writing(scope) as tables:
+            at, newest = await self._observed_at(tables, self._engine.clock.wall())
+            before = {Family(row.family): row.state for row in await tables.select(last)}
+            period = await self._record_observation(tables, newest, at)
+            changed = changed_states(before, states)
+            numbers = await tables.next_ids(StateChangeRow, len(changed)) if changed else ()
+            await tables.insert_all(
+                [
+                    StateChangeRow("", number, *self._key, family, sanitized(state), wall_text(at))
+                    for number, (family, state) in zip(numbers, changed.items(), strict=True)
+                ]
+            )
+            if period != self._period or changed:
+                oldest = wall_text(at - timedelta(seconds=KEEP_S))
+                await tables.prune_timeline(self._key, oldest, UNMANAGED, self._engine.keep_state_changes)
+        self._period = period
+
+    async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
+        """Return the strip of each family from ``since`` to this moment."""
+        draw = await self.read_timeline(since)
+        return draw().spans
+
+    async def read_timeline(
+        self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
+    ) -> Callable[[], Timeline]:
+        """Read what strips are drawn from, and return what draws them, in whatever thread."""
+        changes = queries.state_changes_after(self._key, "", 0, CHANGES_AT_ONCE)
+        query = queries.together(queries.observed_periods(self._key), changes)
+        (periods, damaged), newest = await self._read(query)
+        rows, now = newest, self._engine.clock.wall()
+        observing = bool(periods) and periods[-1].id == self._period
+        while len(newest) == CHANGES_AT_ONCE:
+            if pause is not None:
+                await pause()
+            last = newest[-1]
+            newest = await self._read(
+                queries.state_changes_after(self._key, last.family, last.id, CHANGES_AT_ONCE)
+            )
+            rows = rows + newest
+
+        def draw() -> Timeline:
+            changes = queries.readable(rows)
+            spans = build_timeline(
+                [record_mapping.observed_period_of(row) for row in periods],
+                [record_mapping.state_change_of(row) for row in changes.rows],
+                since=since,
+                now=now,
+                watching=observing,
+                max_gap_s=self._engine.max_gap_s,
+            )
+            return Timeline(spans, damaged + changes.damaged)
+
+        return draw
+
+    async def _observed_at(
+        self, tables: Tables, wall: datetime
+    ) -> tuple[datetime, ObservedPeriodRow | None]:
+        """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
+        newest = await tables.select(queries.newest_observed_period(self._key))
+        at = monotonic_wall(
+            None if newest is None else record_mapping.observed_period_of(newest).until,
+            wall,
+            self._engine.max_gap_s,
+        )
+        if newest is not None and at < record_mapping.observed_period_of(newest).until:
+            newest = await self._delete_after(tables, at)
+        return at, newest
+
+    async def _record_observation(
+        self, tables: Tables, newest: ObservedPeriodRow | None, at: datetime
+    ) -> int:
+        """Record that this process looked at ``at``; returns the number of the watch that is part of.
+
+        A watch of another process is never gone on with, of one before this one neither.
+        """
+        ours = newest is not None and newest.id == self._period
+        if (
+            newest is not None
+            and ours
+            and continues(record_mapping.observed_period_of(newest), at, self._engine.max_gap_s)
+        ):
+            await tables.extend_period(newest, wall_text(at))
+            return newest.id
+        number = await tables.next_id(ObservedPeriodRow)
+        await tables.insert(ObservedPeriodRow("", number, *self._key, wall_text(at), wall_text(at)))
+        return number
+
+    async def _delete_after(self, tables: Tables, at: datetime) -> ObservedPeriodRow | None:
+        """Forget what was recorded later than ``at``; returns the newest presence that is left."""
+        await tables.delete_after(self._key, wall_text(at))
+        newest = await tables.select(queries.newest_observed_period(self._key))
+        if newest is None or record_mapping.observed_period_of(newest).until <= at:
+            return newest
+        return await tables.extend_period(newest, wall_text(at))
