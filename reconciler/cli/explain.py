@@ -11,8 +11,10 @@ from reconciler.cli.options import config_option, config_paths, output_option, p
 from reconciler.cli.output import Output
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
-from reconciler.core.problems import CATALOGUE, Code, Explanation, escape_unprintable
+from reconciler.core.problem_catalogue import CATALOGUE
+from reconciler.core.problems import Code, Explanation, escape_unprintable
 from reconciler.errors import UsageError
+from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.explain import (
     FamilyTerm,
     Term,
@@ -22,7 +24,7 @@ from reconciler.render.explain import (
     terms_document,
     terms_text,
 )
-from reconciler.render.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 
 MAX_TERM = 100
 """Characters of a term: every one there is, is shorter."""

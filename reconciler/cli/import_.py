@@ -39,7 +39,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.plan import Action, Doubts, PlanConstraints
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import GUARD_RULE, unfit
+from reconciler.core.policy import GUARD_RULE
+from reconciler.core.policy_rules import unfit
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import Reply
 from reconciler.errors import Exit, MmpError, RefusedByPolicyOrReview, UsageError

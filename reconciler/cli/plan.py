@@ -39,7 +39,7 @@ from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, PlanConstraints, first_records, with_schedule
-from reconciler.core.policy import unfit
+from reconciler.core.policy_rules import unfit
 from reconciler.documents.plan_file import save_plan
 from reconciler.errors import MmpError, UsageError, overall_status
 from reconciler.okx.hints import exchange_error

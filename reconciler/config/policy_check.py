@@ -17,7 +17,8 @@ from reconciler.config.settings import Reading
 from reconciler.config.values import SHORT_INTERVAL_MS
 from reconciler.config.yaml_nodes import START, Node, Position, read_nodes
 from reconciler.core.model import Desired, Family, Field, interval_text
-from reconciler.core.policy import Policy, Refusal, RefusalKind, check_file, unmatched_entries
+from reconciler.core.policy import Policy, Refusal, RefusalKind, unmatched_entries
+from reconciler.core.policy_rules import check_file
 from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, escape_unprintable, problem
 
 CODES = {RefusalKind.BOUNDS: Code.POLICY_BOUNDS, RefusalKind.PROTECTED: Code.POLICY_PROTECTED}

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reconciler.config.yaml_nodes import Tree
-from reconciler.core.problems import CATALOGUE, Problem
+from reconciler.core.problem_catalogue import CATALOGUE
+from reconciler.core.problems import Problem
 from reconciler.secret import blanked, has_secret
 
 HINT = "nothing of the file is quoted, because a configured secret is in it: remove it, and replace the key"

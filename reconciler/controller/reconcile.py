@@ -74,7 +74,8 @@ from reconciler.core.pass_step import (
 from reconciler.core.pauses import in_force, obsolete_breaker_pauses
 from reconciler.core.plan import Change, Doubts, Plan, PlanConstraints, Reason, first_records, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Override, PolicyInForce, unfit
+from reconciler.core.policy import Override, PolicyInForce
+from reconciler.core.policy_rules import unfit
 from reconciler.core.reply import (
     STOPPING,
     AttemptStatus,

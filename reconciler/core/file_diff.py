@@ -16,7 +16,8 @@ from reconciler.core.change_direction import LESS_SAFE, Direction, changed_field
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, in_order, with_schedule
-from reconciler.core.policy import GUARD_RULE, Policy, ProposedChange, Refusal, evaluate
+from reconciler.core.policy import GUARD_RULE, Policy, ProposedChange, Refusal
+from reconciler.core.policy_rules import evaluate
 
 Account = tuple[str, Environment]
 """What two files are matched by."""

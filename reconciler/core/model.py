@@ -336,7 +336,7 @@ Known = NeverApplied | Confirmed | Uncertain
 
 
 class PausedBy(StrEnum):
-    """Who paused a family: a person, or the heal breaker, since another writer keeps changing the setting."""
+    """Who paused a family: a person, or the heal breaker because another writer keeps changing it."""
 
     MANUAL = "manual"
     BREAKER = "breaker"

@@ -45,7 +45,8 @@ from reconciler.core.plan import (
     adds_protection,
     in_order,
 )
-from reconciler.core.policy import PolicyResult, ProposedChange, Refusal, evaluate
+from reconciler.core.policy import PolicyResult, ProposedChange, Refusal
+from reconciler.core.policy_rules import evaluate
 from reconciler.core.target import DriftPolicy, left_tighter, target
 
 IN_FORCE_FOR = timedelta(hours=24)

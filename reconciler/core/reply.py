@@ -34,6 +34,12 @@ class ReplyClass(StrEnum):
 STOPPING = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT, ReplyClass.CLOCK, ReplyClass.OUR_BUG})
 """Replies that nothing gets better by waiting for: somebody has to do something."""
 
+READ_BACK = "Nothing to do: a request to set counts as sent, and mmp reads its effect; a read is repeated."
+"""What to do about a reply after which nothing is known of the request."""
+
+READ_AGAIN = "Nothing to do: a read changes nothing, and mmp repeats it after a pause."
+"""Instead of READ_BACK, of what is known to have been a read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from reconciler.core.reply import ReplyClass
-from reconciler.render.glossary import READ_AGAIN, READ_BACK
+from reconciler.core.reply import READ_AGAIN, READ_BACK, ReplyClass
 
 ACCEPTED_CODE = "0"
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from reconciler.core.monitoring.alerts import AlertKind
-from reconciler.render.glossary import ERRORS
+from reconciler.render.error_catalogue import ERRORS
 from tests.tidy.log_meanings import MEANINGS
 from tests.tidy.test_docs import DOCS, text
 from tests.unit.test_web_metrics import exported

@@ -8,7 +8,8 @@ import re
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.core.problems import CATALOGUE, WARNINGS
+from reconciler.core.problem_catalogue import CATALOGUE
+from reconciler.core.problems import WARNINGS
 from reconciler.schema_files import load_schema
 from tests.tidy.document_examples import examples, written
 from tests.tidy.log_meanings import MEANINGS, logged, source

@@ -13,7 +13,8 @@ from reconciler.core.evidence import Reads
 from reconciler.core.model import Acceptance, Family, Field, Setting
 from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints, first_records
 from reconciler.core.planning import make_plan
-from reconciler.core.policy import Bound, Loosening, Override, Policy, RefusalKind, unfit
+from reconciler.core.policy import Bound, Loosening, Override, Policy, RefusalKind
+from reconciler.core.policy_rules import unfit
 from reconciler.core.saved_plan import reviewed
 from reconciler.core.target import left_tighter
 from reconciler.documents.plan import PlanContext

@@ -20,10 +20,12 @@ from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, HoldReason, Reason
 from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Loosening, Policy, RefusalKind
-from reconciler.core.problems import CATALOGUE, Code
+from reconciler.core.problem_catalogue import CATALOGUE
+from reconciler.core.problems import Code
 from reconciler.core.reply import ReplyClass
 from reconciler.errors import Exit
 from reconciler.okx.codes import TABLE
+from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.explain import (
     FamilyTerm,
     bound_words,
@@ -33,7 +35,7 @@ from reconciler.render.explain import (
     terms_document,
     terms_text,
 )
-from reconciler.render.glossary import ERRORS, FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.schema_files import load_schema
 from tests.tidy.source import modules
 

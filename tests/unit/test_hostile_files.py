@@ -19,13 +19,8 @@ from reconciler.config.policy_check import with_policy_problems, with_unmatched_
 from reconciler.config.settings import Reading, read_config
 from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.configured_secrets import configured_secrets
-from reconciler.core.problems import (
-    CATALOGUE,
-    MAX_MESSAGE_CHARS,
-    MAX_PROBLEMS,
-    Code,
-    json_text,
-)
+from reconciler.core.problem_catalogue import CATALOGUE
+from reconciler.core.problems import MAX_MESSAGE_CHARS, MAX_PROBLEMS, Code, json_text
 from reconciler.documents.read import read_document
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular

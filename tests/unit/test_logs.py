@@ -60,10 +60,9 @@ from reconciler.core.evidence import Reads
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
-from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.reply import READ_AGAIN, AttemptStatus, Reply, ReplyClass
 from reconciler.core.state_records import LockHolder
 from reconciler.okx.hints import hint_for_event
-from reconciler.render.glossary import READ_AGAIN
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 
 A = setting("5000/2000/100")

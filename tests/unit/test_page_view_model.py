@@ -16,11 +16,11 @@ from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, Recent
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.plan import HoldReason, PlanConstraints
-from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.reply import READ_AGAIN, AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.state_records import LockHolder
 from reconciler.core.target import DriftPolicy
-from reconciler.render.glossary import ERRORS, READ_AGAIN
+from reconciler.render.error_catalogue import ERRORS
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page import labels
 from reconciler.web.page.families import PageTime, differing_lines

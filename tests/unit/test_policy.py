@@ -30,12 +30,11 @@ from reconciler.core.policy import (
     ProposedChange,
     Refusal,
     RefusalKind,
-    check_file,
     effective_bounds,
     effective_exposure,
-    evaluate,
     format_decimal,
 )
+from reconciler.core.policy_rules import check_file, evaluate
 from tests.unit.builders import (
     BTC,
     ETH,

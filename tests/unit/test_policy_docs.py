@@ -11,7 +11,8 @@ import pytest
 from reconciler.config.policy import read_policy
 from reconciler.core.exposure import Amount, amount_text, factor, is_above
 from reconciler.core.model import Setting
-from reconciler.core.policy import Policy, ProposedChange, RefusalKind, evaluate
+from reconciler.core.policy import Policy, ProposedChange, RefusalKind
+from reconciler.core.policy_rules import evaluate
 from tests.tidy.source import ROOT
 from tests.unit.builders import desired, setting
 from tests.unit.test_policy import looser, policy, proposal

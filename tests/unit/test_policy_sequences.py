@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.core import accepted_settings, family_facts, planning, policy
+from reconciler.core import accepted_settings, family_facts, planning, policy_rules
 from reconciler.core.change_direction import is_no_looser
 from reconciler.core.evidence import last_proof
 from reconciler.core.exposure import Figure, exposure, ratio, worst
@@ -267,7 +267,7 @@ def freeze_is_free(patch: Patch) -> None:
         was, now = exposure(before).figures, exposure(after).figures
         return worst(*(ratio(was[name], now[name]) for name in Figure))
 
-    patch.setattr(policy, "factor", without)
+    patch.setattr(policy_rules, "factor", without)
 
 
 def says_nothing_gets_looser(patch: Patch) -> None:

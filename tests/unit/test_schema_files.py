@@ -10,8 +10,8 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler import schema_files
+from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import (
-    CATALOGUE,
     MAX_SHOWN,
     WARNINGS,
     Code,

@@ -34,8 +34,8 @@ from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
 from reconciler.core.plan import HoldReason
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.reply import AttemptStatus, Reply
-from reconciler.render.glossary import ERRORS, READ_AGAIN, READ_BACK
+from reconciler.core.reply import READ_AGAIN, READ_BACK, AttemptStatus, Reply
+from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.values import count, damaged_records, families, format_due
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, PacingPicture, TimelineMark, pacing_picture
