@@ -1,9 +1,9 @@
-"""Git revisions as a place to read files from: read only, without network, prompt or pager.
+"""Reads files from git revisions, without network access, prompts or a pager. Never writes.
 
-This file decides what ``REF`` and ``REF:path`` mean, and which words may be a path instead. Nothing the
-user wrote ever begins an argument of git: a text that begins with a dash is refused, and all but the first
-question is about the commit git has answered with. Of the environment git is given what says where the
-repository is, and no key.
+This file decides what ``REF`` and ``REF:path`` mean, and which words may be a path instead. No argument of
+git begins with the user's text if that begins with a dash: such text is rejected. After the first query,
+every query names the commit that git returned. Git gets only the environment variables that locate the
+repository, never an API key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from reconciler.errors import InvalidInput
 
 GIT_TIMEOUT_S = 30.0
-"""How long one question to git may take; each reads a few objects of the repository on this disk."""
+"""The timeout of one git command. Each reads a few objects from the local disk."""
 
 _FLAGS = ("--no-pager", "--no-optional-locks", "--no-replace-objects", "--literal-pathspecs")
 
@@ -38,7 +38,7 @@ _PASSED_ENVIRONMENT = frozenset(
         "GIT_DISCOVERY_ACROSS_FILESYSTEM",
     }
 )
-"""Variables git is given: where things are. ``GIT_CONFIG…`` too, for ``safe.directory``."""
+"""Variables that are passed to git: they locate things. ``GIT_CONFIG…`` too, for ``safe.directory``."""
 
 _ADDED_ENVIRONMENT = {
     "LC_ALL": "C",
@@ -53,7 +53,7 @@ _REVISION = re.compile(
     r"(?![-./])(?!.*(?:\.\.|//|/\.|\.lock\b))[^\x00-\x20\x7f~^:?*\[\\{}]+(?<![./])(?:@\{[^{}]+\})?"
     r"(?:[~^][0-9]*|\^\{(?:commit)?\})*"
 )
-"""What git may take for the name of a commit: a name as git allows it, and steps to its ancestors."""
+"""What git may accept as the name of a commit: a valid name, and steps to its ancestors."""
 
 _FILE_MODE = "100"
 _FOLDER_MODE = "040000"
@@ -62,7 +62,7 @@ _OTHER_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """What a tree has under a name: git's mode and object."""
+    """An entry of a git tree: mode and object."""
 
     mode: str
     object: str
@@ -97,7 +97,7 @@ class Revision:
         """Return the path from the top of a file or folder as the system names it.
 
         No link within the repository is followed: the working files may have another link than the
-        revision, which then would be asked for another file.
+        revision, and then another file would be read.
         """
         top = Path(os.path.realpath(os.curdir))
         for _ in range(self.prefix.count("/")):
@@ -110,11 +110,11 @@ class Revision:
         raise self._outside(path)
 
     def display_path(self, path: str) -> str:
-        """Return how a path of this revision is told: ``REF:path``."""
+        """Return how a path of this revision is displayed: ``REF:path``."""
         return f"{self.name}:{path or '.'}"
 
     def parse_display_path(self, display_path: str) -> str:
-        """Return the path from the top of what is told as ``display_path``."""
+        """Return the path from the top of what is displayed as ``display_path``."""
         return display_path.removeprefix(f"{self.name}:")
 
     def folder_of(self, display_path: str) -> str:
@@ -166,7 +166,7 @@ class Revision:
 
 
 class GitFiles:
-    """Files and folders of a revision, under the names they are told by: ``REF:path``."""
+    """Files and folders of a revision, under their display paths: ``REF:path``."""
 
     def __init__(self, revision: Revision, paths: Sequence[str]) -> None:
         """Look ``paths`` up, each from the top and known to be there."""
@@ -185,7 +185,7 @@ class GitFiles:
         return path
 
     def content(self, path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of the file told as ``path``. Raises InvalidInput for a link."""
+        """Return at most ``limit`` bytes of the file ``path``. Raises InvalidInput for a link."""
         return _content(self._files[path], path, limit)
 
     def _find(self, path: str) -> None:
@@ -211,7 +211,7 @@ def split_ref_path(text: str) -> tuple[str, str | None]:
 
 
 def is_plainly_a_path(word: str) -> bool:
-    """Tell whether ``word`` is a path by its form: no revision of git begins or ends like it."""
+    """Return whether ``word`` can only be a path: no revision of git begins or ends like it."""
     return word.startswith(("/", "./", "../")) or word.endswith("/") or word in (".", "..")
 
 
@@ -264,7 +264,7 @@ def _commit(ref: str) -> str | None:
 
 
 def _is_repository() -> bool:
-    """Tell whether there is a git repository here. Raises InvalidInput where git does not say."""
+    """Return whether there is a git repository here. Raises InvalidInput if git fails."""
     answer = _git("rev-parse", "--is-shallow-repository")
     if answer.returncode and b"not a git repository" not in answer.stderr:
         raise _failed(answer)
@@ -299,7 +299,7 @@ def _unknown_revision(named: str) -> InvalidInput:
 
 
 def _is_plausible(named: str) -> bool:
-    """Tell whether more history could make a commit of what was named; of a slip of the pen it cannot."""
+    """Return whether a complete clone could have a commit of this name; not if it is a typing error."""
     return _REVISION.fullmatch(named) is not None and not named.endswith((".yaml", ".yml"))
 
 
@@ -352,7 +352,7 @@ def _not_a_file(entry: TreeEntry, display_path: str) -> InvalidInput:
 
 
 def _git_output(*arguments: str) -> str:
-    """Return git's answer, or raise InvalidInput with what it said instead."""
+    """Return the output of a git command. Raises InvalidInput with git's message if it fails."""
     answer = _git(*arguments)
     if answer.returncode:
         raise _failed(answer)
@@ -360,14 +360,14 @@ def _git_output(*arguments: str) -> str:
 
 
 def _failed(answer: subprocess.CompletedProcess[bytes]) -> InvalidInput:
-    said = os.fsdecode(answer.stderr).strip().partition("\n")[0]
-    if "dubious ownership" in said:
+    message = os.fsdecode(answer.stderr).strip().partition("\n")[0]
+    if "dubious ownership" in message:
         return InvalidInput(
             "git-failed",
             "git does not trust this repository: it belongs to another user",
             "git config --global --add safe.directory PATH, with the path of the repository",
         )
-    return InvalidInput("git-failed", f"git failed: {said or f'exit status {answer.returncode}'}")
+    return InvalidInput("git-failed", f"git failed: {message or f'exit status {answer.returncode}'}")
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -1,7 +1,7 @@
-"""The door of desired settings: files and folders named on the command line → their readings.
+"""Settings files: from the paths on the command line to what was read.
 
-This file decides which files of a folder are desired settings, and that one account in one
-environment has one file. It only reads.
+This file decides which files of a folder are settings files. It also makes sure that there is only one
+file for each account and environment. It never writes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ __all__ = ["Files", "Reading", "load_configs", "read_config"]
 
 SUFFIXES = (".yaml", ".yml")
 POLICY_NAMES = frozenset({"mmp-policy.yaml", "mmp-policy.yml"})
-"""Files of a folder that hold the policy, not desired settings."""
+"""Files of a folder that are policies, not settings files."""
 
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
-"""Errors of a read that say nothing about the file: the same read may work a moment later."""
+"""Errors of a read that are not about the file: the same read may succeed a moment later."""
 
 
 class Files(Protocol):
-    """Where files are read from: the disk, or a revision of them."""
+    """Where files are read from: the disk, or a git revision."""
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names of the files in ``folder``; None if it is none. Raises OSError."""
+        """Return the names of the files in ``folder``; None if it is not a folder. Raises OSError."""
         ...
 
     def file_id(self, path: str) -> str:
-        """Return what two paths to one file have in common."""
+        """Return an identifier that is equal for two paths to the same file."""
         ...
 
     def content(self, path: str, limit: int) -> bytes:
@@ -51,7 +51,7 @@ class OnDisk:
     """The files of this machine."""
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names of the files in ``folder``; None if it is none."""
+        """Return the names of the files in ``folder``; None if it is not a folder."""
         if PIPES.has(folder) or not os.path.isdir(folder):
             return None
         return [name for name in os.listdir(folder) if not os.path.isdir(os.path.join(folder, name))]
@@ -68,9 +68,9 @@ class OnDisk:
 def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Reading, ...]:
     """Read the files and folders of ``paths``, in that order, a folder's files sorted by name.
 
-    A folder's hidden files, its policy file and the folders in it are passed over. A file reached
-    twice, also through links, is read once. An account named twice is an error of the later file.
-    ``files`` is where they are, None: on disk.
+    Hidden files, policy files and folders within a folder are not read. A file that is reached twice, also
+    through links, is read once. If two files name the same account, that is an error in the later file.
+    ``files`` is where the files are; None means on disk.
     """
     places = files or OnDisk()
     seen: set[str] = set()
@@ -110,12 +110,12 @@ def _load_file(path: str, files: Files) -> Reading:
 def read_content(
     path: str, files: Files, failure: Callable[[str, Exception], Problem] | None = None
 ) -> bytes | Problem:
-    """Return a file's content, cut where it is too large anyway, or why it cannot be read.
+    """Return the content of a file, or the problem of reading it. At most MAX_BYTES + 1 bytes are read.
 
-    ``failure`` makes a problem of the error or raises it, None: ``unreadable``.
+    ``failure`` turns an error into a problem or raises it; None means ``unreadable``.
     """
     try:
-        # One byte more than is allowed is enough to know that it is too large.
+        # One byte more than the limit is enough to find that the file is too large.
         return files.content(path, MAX_BYTES + 1)
     except FileNotFoundError:
         hint = "check the path and the folder you are in"
@@ -142,7 +142,7 @@ def _as_duplicate(reading: Reading, other: str) -> Reading:
 
 
 def duplicate_account(reading: Reading, other: str) -> Problem:
-    """Return the problem of a file whose account is already set in the file ``other``."""
+    """Return the problem of a file whose account is already in the file ``other``."""
     assert reading.owner is not None
     owner = reading.owner
     return problem(
@@ -161,7 +161,7 @@ def failed_reading(found: Problem) -> Reading:
 
 
 def unreadable(path: str, error: Exception) -> Problem:
-    """Return the problem of a file that is there and cannot be read."""
+    """Return the problem of a file that exists but cannot be read."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "check the path, and that the user who runs mmp may read it"
     if isinstance(error, NotRegularFile):
@@ -170,30 +170,30 @@ def unreadable(path: str, error: Exception) -> Problem:
 
 
 def unreadable_unless_shortage(path: str, error: Exception) -> Problem:
-    """Return the problem of a file that cannot be read; raises the error that says nothing about it."""
+    """Return the problem of a file that cannot be read. Raises an error that is not about the file."""
     if is_shortage(error):
         raise error
     return unreadable(path, error)
 
 
 def is_shortage(error: Exception) -> bool:
-    """Tell whether an error of a read says nothing about the file."""
+    """Return whether an error of a read is not about the file."""
     return isinstance(error, OSError) and error.errno in SHORTAGES
 
 
 def is_absent(reading: Reading) -> bool:
-    """Tell whether there is no file yet where one was looked for."""
+    """Return whether the file does not exist."""
     absent = (Code.FILE_MISSING, Code.NO_CONFIG_FILES)
     return reading.desired is None and all(each.code in absent for each in reading.problems)
 
 
 def is_config_name(name: str) -> bool:
-    """Tell whether a file of this name in a folder holds desired settings."""
+    """Return whether a file with this name in a folder is a settings file."""
     return name.endswith(SUFFIXES) and not name.startswith(".") and name not in POLICY_NAMES
 
 
 def file_id(path: str) -> str:
-    """Return what two paths to one file have in common."""
+    """Return an identifier that is equal for two paths to the same file."""
     try:
         return os.path.realpath(path)
     except ValueError:

@@ -1,7 +1,7 @@
-"""How the refusals of the mmp schema are said to a trader: what, why, what to do next.
+"""The messages and hints for problems in a settings file: what is wrong, why, and what to do.
 
-This file decides only words and codes. That something is wrong has been decided by the schema
-(:mod:`reconciler.config.schema_check`) or by the field's own reader (:mod:`reconciler.config.fields`).
+This file decides only codes and wording. Whether something is wrong is decided by the schema
+(:mod:`reconciler.config.schema_check`) or by the reader of the value (:mod:`reconciler.config.values`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EXAMPLES: dict[Path, str] = {
 
 
 def schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
-    """Return what to say of ``error``; ``node`` is the value it is about, None if it has none."""
+    """Return the problem for an error of the schema; ``node`` is the value concerned, None for a key."""
     if error.key is not None:
         return _key_message(error, error.key)
     if error.keyword == "maxProperties":
@@ -50,7 +50,7 @@ def schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
 
 
 def ambiguity_message(path: Path, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
-    """Return what to say of a plain value outside the fields that YAML programs disagree on."""
+    """Return the problem of an ambiguous plain value outside the three fields."""
     hint = f"put it in quotes if it is text: {quoted(text)}"
     if path == ("version",):
         hint = "write version: 1"
@@ -58,33 +58,33 @@ def ambiguity_message(path: Path, text: str, ambiguous: AmbiguousScalar) -> Valu
 
 
 def field_ambiguity(name: Field, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
-    """Return what to say of a field's plain value that YAML programs disagree on."""
+    """Return the problem of an ambiguous plain value of a field."""
     return ValueProblem(
         Code.YAML_NUMBER, _ambiguity_text(text, ambiguous), _field_hint(name, text, ambiguous)
     )
 
 
 def field_not_single(name: Field) -> ValueProblem:
-    """Return what to say of a list or mapping in place of a field's value."""
+    """Return the problem of a list or mapping in place of the value of a field."""
     message = f"{name} is a single value, not a list or mapping"
     return ValueProblem(Code.WRONG_TYPE, message, f"write it as {name}: {_FIELD_EXAMPLES[name]}")
 
 
 def null_value(name: str) -> ValueProblem:
-    """Return the complaint of a key without a value."""
+    """Return the problem of a key without a value."""
     message = f"{name} has no value; nothing is never taken as zero, as disabled or as a default"
     return ValueProblem(Code.NULL_VALUE, message, "write the value, or delete the key")
 
 
 def missing_fields(family: str, missing: tuple[Field, ...]) -> ValueProblem:
-    """Return the complaint of a family that lacks fields, its own and from defaults."""
+    """Return the problem of a family with fields that neither it nor the defaults have."""
     message = f"{_plainly(family)} has no {' and no '.join(missing)}, neither its own nor from defaults"
     hint = f"add {' and '.join(missing)} to the family, or under defaults for all"
     return ValueProblem(Code.MISSING_KEY, message, hint)
 
 
 def place_name(path: Path) -> str:
-    """Return how a place of the file is called in a message: its key, and whose it is."""
+    """Return the name of a path in messages: the key, and the table that it is in."""
     if not path:
         return "the file"
     *parents, last = path
@@ -163,7 +163,7 @@ def _bad_uid(node: Scalar) -> ValueProblem:
 
 
 def _bad_prefix(node: Scalar) -> ValueProblem:
-    # The value is not repeated: somebody may have put a key here.
+    # The message does not repeat the value, because it may be an API key.
     message = "this is not a prefix of environment variables"
     if re.fullmatch("[A-Z][A-Z0-9_]{0,15}", node.text):
         return ValueProblem(Code.BAD_PREFIX, message, f"end it with an underscore: prefix: {node.text}_")

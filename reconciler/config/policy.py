@@ -1,9 +1,8 @@
-"""mmp-policy.yaml → Policy, or every problem it has at once; and where the file is found.
+"""The policy file: where it is found, and mmp-policy.yaml → Policy or all of its problems.
 
-This file decides whether a policy is accepted, and never half accepts one: with an error anywhere
-there is no Policy, and whoever needs one stops. A policy that is there and cannot be read is an
-error, never "no policy". The published schema is asked about everything; a test holds that what it
-accepts and what is read here agree.
+This file decides whether a policy is valid. It never accepts a policy in part: if there is an error
+anywhere, there is no Policy. A policy file that exists but cannot be read is an error, never "no policy".
+The published schema checks the complete file. A test checks that the schema and this file agree.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from reconciler.config.messages import ambiguity_message, null_value
 from reconciler.config.policy_values import bad_family, example_of, value_readers
 from reconciler.config.reader import Format, NodeReader, TooManyProblems, collector_paused
 from reconciler.config.schema_check import Path, SchemaError, position_at
-from reconciler.config.secret_redaction import unquoted
+from reconciler.config.secret_redaction import redacted
 from reconciler.config.suggest import nearest_key
 from reconciler.config.values import ValueProblem
 from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
@@ -44,10 +43,10 @@ from reconciler.regular_file import read_regular
 
 @dataclass(frozen=True, slots=True)
 class PolicyReading:
-    """What came of one policy file. ``policy`` is None exactly when one of ``problems`` is an error.
+    """The result of reading a policy file. ``policy`` is None if and only if a problem is an error.
 
-    ``problems`` go from top to bottom. ``text`` is the file's content for excerpts ("" if it could
-    not be read). A file with a configured secret in it is not ``quotable``.
+    ``problems`` are in the order of the file. ``text`` is the file's content for excerpts ("" if it could
+    not be read). A file that contains a configured secret is not ``quotable``.
     """
 
     path: str
@@ -58,7 +57,7 @@ class PolicyReading:
 
 
 Failure = Callable[[str, Exception], Problem]
-"""Makes a problem of the error with which a path could not be read, or raises that."""
+"""Turns the error of reading a path into a problem, or raises the error."""
 
 
 def policy_for(
@@ -67,10 +66,10 @@ def policy_for(
     load: Callable[[str], PolicyReading] | None = None,
     failure: Failure = unreadable,
 ) -> PolicyReading | None:
-    """Read the policy that is ``named``, else the one beside ``config_path``; None: there is none.
+    """Read the policy file ``named``, else the one in the folder of ``config_path``; None if there is none.
 
-    A named file that is missing is an error; so are two policies in one folder. ``load`` reads the
-    one that was found, None: from disk.
+    A named file that does not exist is an error. Two policies in one folder are an error. ``load`` reads
+    the file that was found; None means from disk.
     """
     load = load or partial(load_policy, failure=failure)
     if named is not None:
@@ -79,34 +78,34 @@ def policy_for(
     try:
         names = os.listdir(folder or os.curdir)
     except OSError as error:
-        return _failed(failure(folder or os.curdir, error))
+        return _failed_reading(failure(folder or os.curdir, error))
     return find_policy({name: os.path.join(folder, name) for name in names}, load)
 
 
 def find_policy(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) -> PolicyReading | None:
-    """Read the policy among the files of one folder, paths by name, with ``load``; None: there is none."""
+    """Find the policy in a folder's files (paths by name) and ``load`` it; None if there is none."""
     present = sorted(POLICY_NAMES & paths.keys())
     if len(present) > 1:
         message = f"there is {present[0]}, too, and only one policy can hold"
         hint = "merge the two files into one"
-        return _failed(problem(Code.TWO_POLICIES, paths[present[1]], message, hint))
+        return _failed_reading(problem(Code.TWO_POLICIES, paths[present[1]], message, hint))
     return load(paths[present[0]]) if present else None
 
 
 def load_policy(
     path: str, read: Callable[[bytes, str], PolicyReading] | None = None, failure: Failure = unreadable
 ) -> PolicyReading:
-    """Read the policy file at ``path``; ``read`` makes a reading of its content, None: read_policy."""
+    """Read the policy file at ``path``; ``read`` parses its content, None means read_policy."""
     try:
-        # One byte more than is allowed is enough to know that it is too large.
+        # One byte more than the limit is enough to find that the file is too large.
         content = read_regular(path, MAX_BYTES + 1)
     except FileNotFoundError:
         message = "there is no such file; without it nothing would be held to its policy"
-        return _failed(
+        return _failed_reading(
             problem(Code.FILE_MISSING, path, message, "check the path and the folder you are in")
         )
     except (OSError, ValueError) as error:
-        return _failed(failure(path, error))
+        return _failed_reading(failure(path, error))
     return (read or read_policy)(content, path)
 
 
@@ -119,12 +118,12 @@ def read_policy(content: bytes, path: str) -> PolicyReading:
 def _read_policy(content: bytes, path: str) -> PolicyReading:
     tree = read_nodes(content, path)
     reading = _read(tree, content, path)
-    text, problems, quotable = unquoted(tree, reading.problems)
+    text, problems, quotable = redacted(tree, reading.problems)
     return replace(reading, text=text, problems=problems, quotable=quotable)
 
 
 def _read(tree: Tree, content: bytes, path: str) -> PolicyReading:
-    found, root = Collected(_in_words_of_a_policy(each) for each in tree.problems), tree.root
+    found, root = Collected(_with_policy_wording(each) for each in tree.problems), tree.root
     if root is None or isinstance(root, InvalidNode):
         return PolicyReading(path, tree.text, None, found.problems())
     reader = NodeReader(root, FORMAT, path, found)
@@ -139,7 +138,7 @@ def _read(tree: Tree, content: bytes, path: str) -> PolicyReading:
 
 
 def recorded_policy(sha256: str, path: str, document: str) -> Policy | None:
-    """Return a policy that is on record, by the text of its file; None where that is not valid any more.
+    """Return the recorded policy, parsed from the text of its file; None if that is no longer valid.
 
     ``sha256`` is that of the file, whose bytes may differ from its text.
     """
@@ -158,13 +157,13 @@ def _ambiguity(path: Path, text: str, ambiguous: AmbiguousScalar) -> ValueProble
 
 
 def _check_limits(root: Node, reader: NodeReader) -> None:
-    """Find a min above its max: no value could be within the two."""
+    """Add a problem for each min above its max, because no value is between the two."""
     for path, values in reader.values.items():
         least, most = values.get("min"), values.get("max")
         if isinstance(least, Decimal) and isinstance(most, Decimal) and least > most:
             place = (*path, "min")
             least_text, most_text = _limit_text(path, least), _limit_text(path, most)
-            message = f"{_name(place)} is {least_text}, which is more than the max of {most_text}"
+            message = f"{_place_name(place)} is {least_text}, which is more than the max of {most_text}"
             found = ValueProblem(Code.MIN_OVER_MAX, message, "nothing fits between")
             reader.add(position_at(root, place), found, place)
 
@@ -174,7 +173,7 @@ def _limit_text(path: Path, value: Decimal) -> str:
 
 
 def _check_protected(root: Node, reader: NodeReader) -> None:
-    """Find a protected family that is listed twice."""
+    """Add a problem for each protected family that is listed twice."""
     seen = set()
     for index, family in reader.values.get(("protected",), {}).items():
         if family in seen:
@@ -190,7 +189,7 @@ def _schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
     if error.key is not None:
         return _key_message(error, error.key)
     if isinstance(node, Scalar) and node.plain and resolve(node.text) is None:
-        return null_value(_name(error.path))
+        return null_value(_place_name(error.path))
     if error.path == ("version",) and isinstance(node, Scalar):
         hint = (
             "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
@@ -200,7 +199,7 @@ def _schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
         return ValueProblem(
             Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made"
         )
-    message = f"{_name(error.path)} must be {_kind_of(error.path)}"
+    message = f"{_place_name(error.path)} must be {_kind_of(error.path)}"
     return ValueProblem(Code.WRONG_TYPE, message, f"write it as {example_of(error.path)}")
 
 
@@ -219,20 +218,20 @@ def _key_message(error: SchemaError, key: str) -> ValueProblem:
         return bad_family(key, patterns=True)
     if error.keyword == "required":
         return ValueProblem(
-            Code.MISSING_KEY, f"{_name(error.path)} has no {key}", f"add {example_of((key,))}"
+            Code.MISSING_KEY, f"{_place_name(error.path)} has no {key}", f"add {example_of((key,))}"
         )
     if error.keyword == "dependentRequired":
-        name, needed = _name((*error.path, key)), error.needed[0]
-        message = f"{name} limits nothing without {_name((*error.path, needed))}"
+        name, needed = _place_name((*error.path, key)), error.needed[0]
+        message = f"{name} limits nothing without {_place_name((*error.path, needed))}"
         return ValueProblem(Code.MISSING_KEY, message, f"add {example_of((needed,))}, or delete {key}")
-    where = f" in {_name(error.path)}" if error.path else ""
+    where = f" in {_place_name(error.path)}" if error.path else ""
     meant = nearest_key(key, error.allowed)
     hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(error.allowed)}"
     return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
 
 
-def _name(path: Path) -> str:
-    """Return how a place of the file is called, as its refusals call rules: ``loosening.maxFactor``."""
+def _place_name(path: Path) -> str:
+    """Return the name of a path in messages, such as ``loosening.maxFactor``."""
     steps = (str(step + 1) if isinstance(step, int) else escape_unprintable(step[:40]) for step in path)
     return ".".join(steps) or "the file"
 
@@ -285,28 +284,28 @@ _ZERO_KEYS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-res
 FORMAT = Format(
     schema="policy",
     value_readers=value_readers,
-    name=_name,
+    name=_place_name,
     ambiguity=_ambiguity,
     not_single=lambda _: None,
     schema_message=_schema_message,
     null_at_key=False,
 )
 
-_OTHER_WORDS = {
+_POLICY_WORDING = {
     Code.EMPTY_FILE: (
         "the file has no content; that never means “no policy”",
         "restore it, or delete it if there shall be none",
     ),
     Code.MULTIPLE_DOCUMENTS: ("a second document begins here", "a policy is one document: merge the two"),
 }
-"""What the reader of nodes says of mmp.yaml and is said otherwise of a policy."""
+"""Messages and hints for a policy in place of those for mmp.yaml."""
 
 
-def _in_words_of_a_policy(found: Problem) -> Problem:
-    message, hint = _OTHER_WORDS.get(found.code, (found.message, found.hint))
+def _with_policy_wording(found: Problem) -> Problem:
+    message, hint = _POLICY_WORDING.get(found.code, (found.message, found.hint))
     hint = hint.replace("mmp schema mmp", "mmp schema policy")
     return problem(found.code, found.path, message, hint, line=found.line, column=found.column)
 
 
-def _failed(found: Problem) -> PolicyReading:
+def _failed_reading(found: Problem) -> PolicyReading:
     return PolicyReading(found.path, "", None, (found,))

@@ -1,7 +1,7 @@
-"""An accepted file against a policy: what it refuses of the file as written, and what it says in vain.
+"""Checks a valid settings file against a policy, and a policy against the families it applies to.
 
-This file decides only places and words: what is refused is the core's decision. The places of single
-fields are not kept when a file is read, so the file is looked at once more where something is refused.
+This file decides only positions and wording. The core decides what is refused. The positions of single
+fields are not stored when a file is read, so the file is parsed again if something is refused.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from reconciler.core.policy_rules import check_file
 from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, escape_unprintable, problem
 
 CODES = {RefusalKind.BOUNDS: Code.POLICY_BOUNDS, RefusalKind.PROTECTED: Code.POLICY_PROTECTED}
-"""What a file alone can be refused for, and the code of it; other kinds need to know what is in force."""
+"""The refusals that depend on the file alone, with their codes; the others depend on what is in force."""
 
 
 def with_policy_problems(policy: Policy | None, reading: Reading) -> Reading:
-    """Return ``reading`` with what the policy refuses of it among its problems.
+    """Return ``reading`` with a problem for each refusal of the policy; None means that there is no policy.
 
-    It stays accepted: a refusal is no error of the file. None: there is no policy.
+    The file stays valid: a refusal is not an error in the file.
     """
     if reading.desired is None or policy is None:
         return reading
@@ -48,14 +48,14 @@ def with_policy_problems(policy: Policy | None, reading: Reading) -> Reading:
 
 
 def _below_floor(desired: Desired, policy: Policy) -> dict[Family, int]:
-    """Return the windows below the policy's floor that the reader has not warned about already."""
+    """Return the windows below the policy's floor for which there is no warning yet."""
     windows = {family: wanted.setting.time_interval_ms for family, wanted in desired.families.items()}
     least = policy.floor.time_interval_ms
     return {family: ms for family, ms in windows.items() if SHORT_INTERVAL_MS <= ms < least}
 
 
 def _warning(family: Family, ms: int, root: Node | None, path: str, policy: Policy) -> Problem:
-    at = _written(root, _field_places(family, Field.TIME_INTERVAL))
+    position = _first_position(root, _field_places(family, Field.TIME_INTERVAL))
     return problem(
         Code.POLICY_FLOOR,
         path,
@@ -63,15 +63,15 @@ def _warning(family: Family, ms: int, root: Node | None, path: str, policy: Poli
         f"{escape_unprintable(policy.path)}, "
         f"{interval_text(policy.floor.time_interval_ms)}",
         "a longer one protects more; it is kept if it is meant",
-        line=at.line,
-        column=at.column,
+        line=position.line,
+        column=position.column,
     )
 
 
 def with_unmatched_entries(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
     """Return ``reading`` with a warning for each entry that matches no family of ``accounts``.
 
-    These are all the accounts the policy applies to. Without accounts there are no warnings.
+    ``accounts`` are all accounts that the policy applies to. Without accounts there are no warnings.
     """
     families = {family for one in accounts for family in one.families}
     if reading.policy is None or not accounts:
@@ -88,58 +88,58 @@ def with_unmatched_entries(reading: PolicyReading, accounts: Sequence[Desired]) 
 
 
 def _root(reading: Reading | PolicyReading) -> Node | None:
-    """Return the nodes of an accepted file; nothing where a blanked secret was part of its structure."""
+    """Return the nodes of a valid file; None if a masked secret was part of its structure."""
     return read_nodes(reading.text.encode(), reading.path).root
 
 
 FAMILY_BOUNDS: Path = ("bounds", "families")
-"""Where the policy has the bounds of names and patterns."""
+"""The path of the bounds of names and patterns in a policy."""
 
 
-def _unmatched(name: str, of: str, at: Position, path: str) -> Problem:
+def _unmatched(name: str, of: str, position: Position, path: str) -> Problem:
     return problem(
         Code.POLICY_UNMATCHED,
         path,
         f"bounds.families.{name} matches no family of {of}, so it limits nothing",
         "correct the name, or delete the entry",
-        line=at.line,
-        column=at.column,
+        line=position.line,
+        column=position.column,
     )
 
 
 def _problem(refusal: Refusal, root: Node | None, desired: Desired, policy: Policy) -> Problem:
-    at = _place(refusal, root)
+    position = _position(refusal, root)
     return problem(
         CODES[refusal.kind],
         desired.path,
         f"{refusal.family} is refused by {escape_unprintable(policy.path)}: {refusal.sentence}",
         f"change one of the two, or override it once: {_override(refusal, desired)}",
-        line=at.line,
-        column=at.column,
+        line=position.line,
+        column=position.column,
     )
 
 
 def _override(refusal: Refusal, desired: Desired) -> str:
-    """Return the command that overrides a refusal; --family knows only families of the file."""
+    """Return the command that overrides a refusal; --family accepts only families of the file."""
     only = f" --family {refusal.family}" if refusal.family in desired.families else ""
     command = f'mmp apply{only} --expect DIGEST {refusal.allow} --reason "…"'
     return f"{command} (mmp plan{only} prints the DIGEST)"
 
 
-def _place(refusal: Refusal, root: Node | None) -> Position:
-    """Return where the value is written, in the family or in defaults; else the family, else families."""
+def _position(refusal: Refusal, root: Node | None) -> Position:
+    """Return the position of the value in the family or in defaults, else that of the family."""
     places: list[Path] = [("families", refusal.family), ("families",)]
     if refusal.kind is RefusalKind.PROTECTED:
         places.insert(0, ("families", refusal.family, "timeInterval"))
     if refusal.field is not None:
         places = _field_places(refusal.family, refusal.field)
-    return _written(root, places)
+    return _first_position(root, places)
 
 
 def _field_places(family: Family, name: Field) -> list[Path]:
     return [("families", family, name.value), ("defaults", name.value)]
 
 
-def _written(root: Node | None, places: list[Path]) -> Position:
-    """Return the first of ``places`` that the file has."""
+def _first_position(root: Node | None, places: list[Path]) -> Position:
+    """Return the position of the first of ``places`` that exists in the file."""
     return next((position_at(root, path) for path in places if node_at(root, path) is not None), START)

@@ -1,4 +1,4 @@
-"""The single values of a policy file: limits, factors, shares, times, deny or allow, or what is wrong.
+"""The value readers of a policy file: limits, factors, shares, times, families, and deny or allow.
 
 This file decides what ``2``, ``50%``, ``500ms``, ``24h`` and ``deny`` mean where the format puts them, and
 what was probably meant by ``x2``, ``0.5``, ``1 day`` and ``forbid``. It knows nothing of files.
@@ -15,7 +15,7 @@ from functools import partial
 
 from reconciler.config.schema_check import Path
 from reconciler.config.suggest import nearest_family
-from reconciler.config.values import ValueProblem, meant_ms, read_interval, read_quantity
+from reconciler.config.values import ValueProblem, guess_ms, read_interval, read_quantity
 from reconciler.config.yaml_nodes import Scalar
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
@@ -25,7 +25,7 @@ from reconciler.core.problems import Code, quoted
 MAX_FAMILIES = 10_000
 
 MIN_WINDOW = timedelta(minutes=1)
-"""The shortest time within which a policy may count steps together."""
+"""The shortest value of loosening.per."""
 
 _SHORTEST_MS, _LONGEST_MS = (window // timedelta(milliseconds=1) for window in (MIN_WINDOW, MAX_WINDOW))
 
@@ -47,7 +47,7 @@ _MEANS_ALLOW = frozenset({"allowed", "allow", "permit", "permitted", "ok", "acce
 
 
 def value_readers(path: Path) -> Mapping[str | None, Callable[[Scalar], Read]]:
-    """Return how the single values of the table or list at ``path`` are read, by key; None: each item."""
+    """Return the value readers of the table or list at ``path`` by key; the key None is for list items."""
     match path:
         case ():
             return {"disable": _choice}
@@ -62,7 +62,7 @@ def value_readers(path: Path) -> Mapping[str | None, Callable[[Scalar], Read]]:
 
 
 def example_of(path: Path) -> str:
-    """Return how a value at ``path`` may be written."""
+    """Return an example of the value at ``path``."""
     if path[:1] == ("protected",) and len(path) > 1:
         return "BTC-USD"
     if path[:2] == ("bounds", "families") and len(path) == 3:
@@ -105,7 +105,7 @@ _EXAMPLES: tuple[tuple[Path, str], ...] = (
     (("bounds", "default"), "default: {qtyLimit: {max: 1000}}"),
     (("bounds", "families"), "families: {BTC-USD: {qtyLimit: {max: 200}}}"),
 )
-"""By the end of a path, the first that fits."""
+"""Examples by the end of a path; the first match counts."""
 
 
 def _interval(name: Field, node: Scalar) -> Read:
@@ -126,7 +126,7 @@ def _zero_limit(name: Field) -> ValueProblem:
 
 
 def _floor(node: Scalar) -> Read:
-    """Read the shortest window that protects; a short one is not warned about: that is its purpose."""
+    """Read the floor of timeInterval. There is no warning for a short one, because floors are short."""
     value, complaint = _interval(Field.TIME_INTERVAL, node)
     return (value, None) if value is not None else (None, complaint)
 
@@ -172,12 +172,12 @@ def _share(node: Scalar) -> Read:
     if match := _SHARE.fullmatch(node.text):
         return Decimal(match[1]) / 100, None
     return None, ValueProblem(
-        Code.BAD_SHARE, f"{quoted(node.text)} is not a share from 0% to 100%", _meant(node)
+        Code.BAD_SHARE, f"{quoted(node.text)} is not a share from 0% to 100%", _share_hint(node)
     )
 
 
-def _meant(node: Scalar) -> str:
-    """Return a hint: 50 and 0.5 both mean 50%, one of them for certain people."""
+def _share_hint(node: Scalar) -> str:
+    """Return a hint for a share that is not a percentage: 50 and 0.5 probably mean 50%."""
     bare = node.text.removesuffix("%").strip()
     if _NUMBER.fullmatch(bare):
         value = Decimal(bare)
@@ -188,7 +188,7 @@ def _meant(node: Scalar) -> str:
 
 
 def window_of(text: str) -> timedelta | None:
-    """Return the time that ``text`` names as a policy writes it; None: it is no such time, or too long."""
+    """Return ``text`` as the value of loosening.per; None if it is not valid."""
     ms = _window_ms(text)
     return timedelta(milliseconds=ms) if ms is not None and _SHORTEST_MS <= ms <= _LONGEST_MS else None
 
@@ -206,7 +206,7 @@ def _window(node: Scalar) -> Read:
 def _window_hint(text: str) -> str:
     ms = _window_ms(text)
     if ms is None:
-        ms = meant_ms(text.strip().casefold())
+        ms = guess_ms(text.strip().casefold())
     if ms is None:
         return "write a number and a unit, such as 90m, 24h or 7d"
     if ms < _SHORTEST_MS:
@@ -230,7 +230,7 @@ def _family(node: Scalar) -> Read:
 
 
 def bad_family(name: str, *, patterns: bool = False) -> ValueProblem:
-    """Return the complaint of a key or item that names no family (nor a pattern, where one may be)."""
+    """Return the problem of a key or item that is not a family name (or pattern, if ``patterns``)."""
     if patterns and "*" in name:
         message = f"{quoted(name)} is not a pattern of families"
         hint = 'capitals, digits, dashes, underscores and *, at most 64 characters: "ETH-*"'

@@ -12,21 +12,21 @@ from reconciler.core.model import Family, Field, FilePosition
 
 @dataclass(frozen=True, slots=True)
 class ValueSource:
-    """The place of one value; ``own`` is False when it comes from the defaults."""
+    """The position of one value; ``own`` is False if the value comes from the defaults."""
 
     source: FilePosition
     own: bool
 
 
 def value_sources(reading: Reading, family: Family) -> dict[Field, ValueSource]:
-    """Return where an accepted file gives each field of one of its families."""
-    assert reading.desired is not None, "only an accepted file has values"
+    """Return where a valid file sets each field of a family."""
+    assert reading.desired is not None, "only a valid file has values"
     root = read_nodes(reading.text.encode(), reading.path).root
-    assert root is not None, "an accepted file can be read again"
+    assert root is not None, "a valid file can be read again"
     found: dict[Field, ValueSource] = {}
     for name in Field:
         own = ("families", family, name.value)
         is_own = node_at(root, own) is not None
-        at = position_at(root, own if is_own else ("defaults", name.value))
-        found[name] = ValueSource(FilePosition(reading.path, at.line, at.column), is_own)
+        position = position_at(root, own if is_own else ("defaults", name.value))
+        found[name] = ValueSource(FilePosition(reading.path, position.line, position.column), is_own)
     return found

@@ -1,8 +1,7 @@
-"""A tree of nodes against a published JSON Schema: what does not fit, and where.
+"""Checks the document of a file with its published JSON Schema, and finds the position of each error.
 
-This file decides nothing of its own: the schema does. It makes the document the schema is asked
-about (values resolved strictly, nothing guessed) and brings back each refusal as a :class:`SchemaError`,
-one per key concerned, with the place in the file it is about. Saying it well is the caller's work.
+The schema decides what is valid. This file turns each error of jsonschema into a :class:`SchemaError`,
+one for each key concerned. The caller chooses the message.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class SchemaError:
-    """One refusal of the schema.
+    """One error that the schema finds.
 
-    ``path`` leads to the value, or to the table when the refusal is about its ``key``. ``keyword``
-    is the schema's (``required``, ``additionalProperties``, ``pattern``, …) and ``propertyNames``
-    for whatever a key's own name violates. ``allowed`` are the keys the table may have, ``needed`` those
-    without which it may not have ``key``.
+    ``path`` is the path of the value, or of the table if the error is about its ``key``. ``keyword`` is the
+    keyword of the schema (``required``, ``additionalProperties``, ``pattern``, …), or ``propertyNames`` if
+    the name of the key is invalid. ``allowed`` are the keys that the table may have. ``needed`` are the
+    missing keys that ``key`` requires.
     """
 
     path: Path
@@ -58,7 +57,10 @@ def validator(schema_name: str) -> Validator:
     hundred problems. Whether the items of a list differ is not checked: for a long list with values of two
     types it takes hours, and the value readers report an item that is there twice.
     """
-    from jsonschema.validators import Draft202012Validator, extend  # late: it costs more than all the rest
+    from jsonschema.validators import (
+        Draft202012Validator,
+        extend,
+    )  # late, because the import takes longer than the check
 
     keywords = {"additionalProperties": _additional_properties, "uniqueItems": lambda *_: ()}
     extended = extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call] # its stubs have no types
@@ -80,7 +82,7 @@ def _additional_properties(
 
 
 def node_at(root: Node | None, path: Path) -> Node | None:
-    """Return the node at ``path``, or None where the tree ends before it."""
+    """Return the node at ``path``; None if there is none."""
     node = root
     for step in path:
         if isinstance(node, Table) and step in node.values:
@@ -93,16 +95,16 @@ def node_at(root: Node | None, path: Path) -> Node | None:
 
 
 def error_position(root: Node, error: SchemaError) -> Position:
-    """Return where to look for ``fault``: at the key it is about if the file has it, else at the value."""
+    """Return the position of an error: its key if the file has that key, else its value."""
     if error.key is None or error.keyword == "required":
         return position_at(root, error.path)
     return _key_position(root, error.path, error.key)
 
 
 def position_at(root: Node | None, path: Path) -> Position:
-    """Return where the value at ``path`` is.
+    """Return the position of the value at ``path``.
 
-    A table and an empty value are looked for at their key; the root table is everywhere, thus at 1:1.
+    For a table and for an empty value this is the position of the key. For the root table it is 1:1.
     """
     node = node_at(root, path)
     if node is None:
@@ -114,7 +116,7 @@ def position_at(root: Node | None, path: Path) -> Position:
 
 
 def _key_position(root: Node | None, path: Path, key: str | int) -> Position:
-    """Return where ``key`` is written in the table at ``path``; an item of a list is where it begins."""
+    """Return the position of ``key`` in the table at ``path``, or of an item in a list."""
     parent = node_at(root, path)
     if isinstance(parent, Table) and key in parent.values:
         return parent.key_position(str(key))
@@ -155,7 +157,7 @@ def _dependent(root: Node, path: Path, required: dict[str, list[str]]) -> Iterat
 
 
 def _is_empty(root: Node, path: Path) -> bool:
-    """Tell whether a table is empty in the file too, not only in the document made of it."""
+    """Return whether a table is empty in the file, not only in the document."""
     table = node_at(root, path)
     return isinstance(table, Table) and table.complete and not table.values
 

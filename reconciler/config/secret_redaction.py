@@ -1,7 +1,7 @@
-"""A file that has a configured secret in it: nothing of it is quoted, neither in messages nor in excerpts.
+"""Redacts a file that contains a configured secret: neither messages nor excerpts quote it.
 
-A message may quote the first or last part of a secret, in whatever form, so masking it afterwards would not
-be certain. Where a secret is in the file, problems keep their code and place and get the code's own title.
+A message may quote a part of a secret in any form, so masking the message afterwards is not safe. If a file
+contains a secret, the message of each problem is the title of its code. Codes and positions stay.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from reconciler.secret import blanked, has_secret
 HINT = "nothing of the file is quoted, because a configured secret is in it: remove it, and replace the key"
 
 
-def unquoted(tree: Tree, problems: Sequence[Problem]) -> tuple[str, tuple[Problem, ...], bool]:
-    """Return a file's text and problems without what may show a configured secret, and whether to quote it.
+def redacted(tree: Tree, problems: Sequence[Problem]) -> tuple[str, tuple[Problem, ...], bool]:
+    """Return the text and problems of a file without configured secrets, and whether it may be quoted.
 
-    A secret may also be written with escapes: then only what YAML makes of it has the secret.
+    A secret may also be written with escapes. Then only the decoded text contains it.
     """
     quotable = not (has_secret(tree.text) or has_secret(tree.decoded) or any(map(_shows_secret, problems)))
     return blanked(tree.text), without_secrets(problems, quotable), quotable
 
 
 def without_secrets(problems: Sequence[Problem], quotable: bool) -> tuple[Problem, ...]:
-    """Return problems, with their code's title as message where a secret may show.
+    """Return problems, with the title of the code as the message if a secret may be visible.
 
-    That is all of them in a file that is not to be quoted.
+    In a file that is not ``quotable`` this applies to all problems.
     """
-    return tuple(each if quotable and not _shows_secret(each) else _titled(each) for each in problems)
+    return tuple(
+        each if quotable and not _shows_secret(each) else _with_title_only(each) for each in problems
+    )
 
 
-def _titled(each: Problem) -> Problem:
+def _with_title_only(each: Problem) -> Problem:
     return replace(each, message=CATALOGUE[each.code].title, hint=HINT)
 
 

@@ -30,7 +30,7 @@ from reconciler.config.reader import (
     collector_paused,
 )
 from reconciler.config.schema_check import Path, position_at
-from reconciler.config.secret_redaction import unquoted
+from reconciler.config.secret_redaction import redacted
 from reconciler.config.suggest import nearest_key
 from reconciler.config.values import read_interval, read_quantity
 from reconciler.config.yaml_nodes import InvalidNode, Node, Position, Table, Tree, read_nodes
@@ -119,7 +119,7 @@ def read_config(content: bytes, path: str) -> Reading:
 def _read_config(content: bytes, path: str) -> Reading:
     tree = read_nodes(content, path)
     reading = _read(tree, content, path)
-    text, problems, quotable = unquoted(tree, reading.problems)
+    text, problems, quotable = redacted(tree, reading.problems)
     return replace(reading, text=text, problems=problems, quotable=quotable)
 
 

@@ -1,6 +1,6 @@
-"""What was probably meant: the nearest key, family or word to one that is not known.
+"""Suggestions for hints: the key, family or word that is nearest to an unknown one.
 
-A suggestion is only ever shown; nothing is corrected silently.
+A suggestion is only shown. Nothing is corrected automatically.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def nearest_key(key: str, allowed: Iterable[str]) -> str | None:
 
 
 def nearest_environment(word: str) -> str | None:
-    """Return ``live`` or ``demo`` if ``word`` is another name for it or a slip of it, else None."""
+    """Return ``live`` or ``demo`` if ``word`` is another name for it or a misspelling of it, else None."""
     return _nearest(word, _ENVIRONMENT_SYNONYMS)
 
 
@@ -68,22 +68,24 @@ def nearest_family(name: str) -> str | None:
 
 
 def _nearest(word: str, choices: Mapping[str, tuple[str, ...]]) -> str | None:
-    from difflib import get_close_matches  # late: only a file with a mistake needs it
+    from difflib import get_close_matches  # late, because only a file with an unknown key needs it
 
     known = {
-        _bare(spelling): choice for choice, others in choices.items() for spelling in (choice, *others)
+        _normalized(spelling): choice
+        for choice, others in choices.items()
+        for spelling in (choice, *others)
     }
-    bare = _bare(word[:_LONGEST_WORD])
-    if bare in known:
-        return known[bare]
-    close = get_close_matches(bare, [_bare(choice) for choice in choices], n=1, cutoff=0.7)
+    normalized = _normalized(word[:_LONGEST_WORD])
+    if normalized in known:
+        return known[normalized]
+    close = get_close_matches(normalized, [_normalized(choice) for choice in choices], n=1, cutoff=0.7)
     return known[close[0]] if close else None
 
 
 _LONGEST_WORD = 40
-"""Comparing is quadratic in the length; a short word is never mistyped into a longer one than this, and no
-family has a longer name."""
+"""Longer words are cut, because a comparison takes time by the square of the length. No key and no family
+name is longer than this."""
 
 
-def _bare(word: str) -> str:
+def _normalized(word: str) -> str:
     return re.sub("[-_ .]", "", word).casefold()

@@ -1,4 +1,4 @@
-"""One field's value: an interval or a quantity as the file spells it, or what is wrong with it.
+"""Reads the value of a field: an interval or a quantity, or the problem of an invalid value.
 
 This file decides what ``5s``, ``500``, ``disabled``, ``until-reset`` and ``0.5`` mean, and what was
 probably meant by ``5 s``, ``1m30s``, ``never`` and ``1,000``. It knows nothing of files.
@@ -20,7 +20,7 @@ from reconciler.core.model import (
 from reconciler.core.problems import Code, quoted
 
 SHORT_INTERVAL_MS = 100
-"""Contract: below this a warning; seconds were probably meant."""
+"""Below this there is a warning, because seconds were probably meant."""
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
@@ -67,7 +67,7 @@ _UNIT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ValueProblem:
-    """What is wrong with a value, without its place."""
+    """A problem of a value, without its position."""
 
     code: Code
     message: str
@@ -77,19 +77,19 @@ class ValueProblem:
 def read_interval(name: Field, text: str) -> tuple[int | None, ValueProblem | None]:
     """Return the milliseconds of ``text`` as the interval field ``name``, perhaps with a warning.
 
-    None with what is wrong if it is not an interval.
+    If it is not an interval, return None and the problem.
     """
     if text == ZERO_WORDS[name]:
         return 0, None
     if _MILLISECONDS.fullmatch(text) and len(text) <= MAX_INTERVAL_DIGITS:
-        return int(text), _second_look(name, text, int(text))
+        return int(text), _interval_warning(name, text, int(text))
     if (match := _WITH_UNIT.fullmatch(text)) and len(match[1]) <= MAX_INTERVAL_DIGITS:
         return _with_unit(name, text, int(match[1]) * UNITS_MS[match[2]])
     return None, _not_an_interval(name, text)
 
 
 def read_quantity(text: str) -> tuple[Quantity | None, ValueProblem | None]:
-    """Return ``text`` as a qtyLimit, or None with what is wrong.
+    """Return ``text`` as a qtyLimit, or None and the problem.
 
     It is a plain decimal greater than 0, of at most 20 digits.
     """
@@ -114,10 +114,10 @@ def _with_unit(name: Field, text: str, ms: int) -> tuple[int | None, ValueProble
     if len(str(ms)) > MAX_INTERVAL_DIGITS:
         message = f"{text} is more than {MAX_INTERVAL_DIGITS} digits of milliseconds"
         return None, ValueProblem(Code.BAD_INTERVAL, message, _longest_hint(name))
-    return ms, _second_look(name, text, ms)
+    return ms, _interval_warning(name, text, ms)
 
 
-def _second_look(name: Field, text: str, ms: int) -> ValueProblem | None:
+def _interval_warning(name: Field, text: str, ms: int) -> ValueProblem | None:
     if ms == 0:
         message = f"{name} 0 is taken as OKX takes it: {_ZERO_MEANS[name]}"
         return ValueProblem(Code.BARE_ZERO, message, f"write {name}: {ZERO_WORDS[name]}")
@@ -145,7 +145,7 @@ def _interval_hint(name: Field, text: str) -> str:
         return f"{word} is a word for {other}; the word for {name} is {ZERO_WORDS[name]}"
     if text.isascii() and text.isdecimal():
         return f"at most {MAX_INTERVAL_DIGITS} digits, without leading zeros"
-    if (ms := meant_ms(word)) is not None:
+    if (ms := guess_ms(word)) is not None:
         return f"did you mean {interval_text(ms)}?"
     return f"{_INTERVAL_FORMS}, or {ZERO_WORDS[name]}"
 
@@ -156,8 +156,8 @@ def _longest_hint(name: Field) -> str:
     return "check the unit: ms, s, m (minutes) or h"
 
 
-def meant_ms(word: str) -> int | None:
-    """Return the milliseconds of a duration spelled in another way, if it is a whole number of them."""
+def guess_ms(word: str) -> int | None:
+    """Return the milliseconds of a duration in another spelling; None if it is not one."""
     if match := _LOOSE_UNIT.fullmatch(word):
         return _product(match[1], _UNIT_NAMES.get(match[2]))
     if _COMPOUND.fullmatch(word):

@@ -1,7 +1,7 @@
-"""What a plain YAML scalar means when every version of YAML has to agree on it.
+"""Finds plain YAML scalars whose meaning depends on the version of YAML.
 
-This file decides which plain values are the same to YAML 1.1, YAML 1.2 and a reviewer, and what was
-probably meant by the others. Quoted values are text and never come here.
+This file decides which plain values mean the same in YAML 1.1, in YAML 1.2 and to a reviewer, and what
+was probably meant by the others. Quoted values are always text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import Decimal
 from reconciler.core.model import MAX_QUANTITY_DIGITS
 
 MAX_COMPUTED = 40
-"""Characters of a value for which a replacement is worked out; longer ones are nobody's typing slip."""
+"""The longest value for which a replacement is suggested; longer ones are not typing errors."""
 
 _WHOLE = re.compile(r"-?[1-9][0-9]*|0")
 _FRACTION = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
@@ -37,7 +37,7 @@ _NUMBERS_BEGIN_WITH = frozenset("0123456789+-.")
 
 @dataclass(frozen=True, slots=True)
 class AmbiguousScalar:
-    """A plain value YAML programs disagree on: what some take it for, and what to write (or "")."""
+    """A plain value on which YAML programs disagree: another meaning, and what to write ("" if unknown)."""
 
     taken_for: str
     instead: str
@@ -47,7 +47,7 @@ Resolved = None | int | Decimal | str | AmbiguousScalar
 
 
 def resolve(text: str) -> Resolved:
-    """Return what the plain scalar ``text`` is: nothing, a decimal number, text, or a surprise."""
+    """Return what the plain scalar ``text`` is: null, a decimal number, text, or ambiguous."""
     if text in _NULLS:
         return None
     if text in _TRUTHS:
@@ -55,7 +55,7 @@ def resolve(text: str) -> Resolved:
     if text[0] not in _NUMBERS_BEGIN_WITH:
         return text
     if _WHOLE.fullmatch(text):
-        # Python refuses to make an int of thousands of digits; a Decimal it makes of any.
+        # Python does not convert thousands of digits to an int, but it converts them to a Decimal.
         return int(text) if len(text) <= MAX_COMPUTED else Decimal(text)
     if _FRACTION.fullmatch(text):
         return Decimal(text)
@@ -63,7 +63,7 @@ def resolve(text: str) -> Resolved:
 
 
 def is_text(text: str) -> bool:
-    """Tell whether the plain scalar ``text`` is text to every YAML program."""
+    """Return whether the plain scalar ``text`` is text in every version of YAML."""
     return isinstance(resolve(text), str)
 
 

@@ -1,10 +1,9 @@
-"""Bytes → a tree of nodes with places, strictly: the part of reading that is the same for every file.
+"""Parses YAML strictly: from bytes to a tree of nodes with positions.
 
-This file decides what YAML is allowed to do in a file that is reviewed by people: text that looks
-the same to a person and to a program, one document, unique text keys, no anchors, aliases, tags,
-merge keys and block texts. It works on the parser's events, so nothing is ever constructed from
-what the file says, no value is resolved, and nesting does not recurse. What has been complained
-about becomes :class:`InvalidNode`, so that nobody complains about it twice.
+This file decides which features of YAML a reviewed file may use: text that looks the same to a person and
+to a program, one document, unique text keys, and no anchors, aliases, tags, merge keys or block texts. It
+reads the events of the parser, so YAML never constructs an object from the file. A node that has a
+problem becomes an :class:`InvalidNode`, so that it gets no second problem.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from reconciler.config.yaml_ambiguity import resolve
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, escape_unprintable, problem, quoted
 
 MAX_BYTES = 1024 * 1024
-"""Contract: at most 1 MiB."""
+"""The largest file that is read: 1 MiB."""
 
 MAX_DEPTH = 16
-"""Levels of nesting; the formats have at most five, and walking them recurses."""
+"""Levels of nesting. The formats have at most five, and reading them is recursive."""
 
 MAX_NODES = 120_000
-"""Keys, values, lists and mappings of a file; 10,000 families with all of their fields have 80,000."""
+"""Events of the parser in one file. 10,000 families with all of their fields have 90,000."""
 
 MAX_BAD_CHARACTERS = 20
-"""Bad characters reported of one file: a binary file has a million of them."""
+"""Bad characters that are reported for one file. A binary file may have a million."""
 
 _BAD_CHARACTER = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters; U+0085 is a YAML 1.1 line break
@@ -41,10 +40,10 @@ _BAD_CHARACTER = re.compile(
     "|\r(?!\n)"  # a lone CR is a line break to YAML, but not to every editor
 )
 _ORDINARY = bytes(range(0x20, 0x7F)) + b"\t\n"
-"""What most files consist of: if there is nothing else in a file, it has no bad character."""
+"""A file that consists of these bytes only has no bad characters. Most files do."""
 
 _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-"""Only its parser is used; libyaml's is some twenty times faster and not built everywhere."""
+"""Only its parser is used. The one of libyaml is about twenty times faster, but not built everywhere."""
 
 
 class Mark(Protocol):
@@ -343,7 +342,7 @@ class _TreeBuilder:
 
 
 def _named(sign: str, name: str | None) -> str:
-    """Return an anchor or alias as it was written, cut as any value is."""
+    """Return an anchor or alias as it was written, cut like any value."""
     return sign + quoted(name or "")[1:-1]
 
 
