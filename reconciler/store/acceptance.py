@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from reconciler.core.model import Accepting, Family, FileVersion, Setting
 from reconciler.core.state_records import AcceptedRecord, ProofKind
-from reconciler.store import queries, record_mapping, row_mapping
+from reconciler.store import queries, record_mapping, row_mapping, select_query
 from reconciler.store.account_session import AccountSession
 from reconciler.store.queries import FamilyRows
 from reconciler.store.rows import AcceptedRow, AttemptRow, FileRow, budget_key, sanitized, wall_text
@@ -24,7 +24,7 @@ class Acceptance(AccountSession):
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
         """Record that this content of the settings file is in force; writes only if that is new."""
         budget = self._identified()
-        query = queries.together(queries.file(budget, sha256), queries.newest_number(budget))
+        query = select_query.together(queries.file(budget, sha256), queries.newest_number(budget))
         version = _version(sha256, *await self._read(query), changed=changed)
         if version is not None:
             return version

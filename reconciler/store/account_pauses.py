@@ -9,8 +9,8 @@ from reconciler.core.model import Family, Pause, Setting
 from reconciler.core.pauses import replaces
 from reconciler.store import queries, row_mapping
 from reconciler.store.account_session import AccountSession
-from reconciler.store.queries import NOTHING
 from reconciler.store.rows import PauseRow
+from reconciler.store.select_query import NOTHING
 
 
 class AccountPauses(AccountSession):

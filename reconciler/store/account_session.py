@@ -15,9 +15,9 @@ from reconciler.errors import MmpError, StateAccountMismatch
 from reconciler.store import queries, row_mapping
 from reconciler.store.engine import Engine, WriteScope
 from reconciler.store.file_locks import StoreMisuse
-from reconciler.store.queries import Result, SelectQuery
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import IdentityRow, sanitized, wall_text
+from reconciler.store.select_query import Result, SelectQuery
 from reconciler.store.state_move import move_target, state_moved
 from reconciler.store.table_access import Numbered, Tables
 

@@ -13,7 +13,14 @@ from itertools import islice
 from reconciler.core.model import ExchangeKind, Family
 from reconciler.core.state_records import AttemptLog, NameRecord, StateSnapshot
 from reconciler.ports import RecordedInputs
-from reconciler.store import account_pauses, ledger_mapping, queries, record_mapping, row_mapping
+from reconciler.store import (
+    account_pauses,
+    ledger_mapping,
+    queries,
+    record_mapping,
+    row_mapping,
+    select_query,
+)
 from reconciler.store.account_locks import AccountLocks
 from reconciler.store.account_pauses import AccountPauses
 from reconciler.store.policies import Policies
@@ -32,10 +39,10 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
         commands of people would not find the account.
         """
         budget = self._identified()
-        query = queries.together(
-            queries.together(queries.identity(*self._key[:2]), queries.known(budget)),
-            queries.together(queries.all_tries(budget), queries.newest_acknowledged(budget)),
-            queries.together(queries.all_accepted(budget), queries.plan_changes(budget, self._plan)),
+        query = select_query.together(
+            select_query.together(queries.identity(*self._key[:2]), queries.known(budget)),
+            select_query.together(queries.all_tries(budget), queries.newest_acknowledged(budget)),
+            select_query.together(queries.all_accepted(budget), queries.plan_changes(budget, self._plan)),
             queries.pauses(budget),
             queries.rate(budget),
         )

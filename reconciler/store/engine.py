@@ -10,10 +10,10 @@ from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder
 from reconciler.ports import Clock
-from reconciler.store.queries import NOTHING, SelectQuery
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import AccountKey
+from reconciler.store.select_query import NOTHING, SelectQuery
 from reconciler.store.table_access import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000

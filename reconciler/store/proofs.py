@@ -18,9 +18,10 @@ from reconciler.core.model import (
 )
 from reconciler.core.state_records import ProofKind
 from reconciler.ports import NO_ACCEPTING, NO_ROWS
-from reconciler.store import queries, record_mapping, row_mapping
+from reconciler.store import queries, record_mapping, row_mapping, select_query
 from reconciler.store.acceptance import Acceptance
 from reconciler.store.engine import WriteScope
+from reconciler.store.live_document import live_document
 from reconciler.store.queries import FamilyRows
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
@@ -29,7 +30,6 @@ from reconciler.store.rows import (
     LiveReadRow,
     budget_key,
     file_of,
-    live_document,
     setting_of,
     wall_text,
 )
@@ -63,7 +63,7 @@ class Proofs(Acceptance, SavedPlanChanges):
         lost, another process may have written since the read: nothing is adopted, raises StateLocked.
         """
         budget = self._identified()
-        query = queries.together(
+        query = select_query.together(
             queries.known(budget),
             queries.all_tries(budget),
             queries.newest_attempts(budget),
@@ -118,7 +118,7 @@ class Proofs(Acceptance, SavedPlanChanges):
         budget = await self._found(any_kind=False)
         if budget is None:
             return {}
-        query = queries.together(queries.live_reads(budget), queries.all_applied(budget))
+        query = select_query.together(queries.live_reads(budget), queries.all_applied(budget))
         reads, applied = await self._read(query)
         return record_mapping.seen_rows(reads, applied, self._row_clock())
 
@@ -200,6 +200,6 @@ class Proofs(Acceptance, SavedPlanChanges):
 
 
 async def _is_recorded(tables: Tables, budget: RateBudget, family: Family) -> bool:
-    query = queries.together(queries.newest_attempt(budget, family), queries.applied(budget, family))
+    query = select_query.together(queries.newest_attempt(budget, family), queries.applied(budget, family))
     attempt, proof = await tables.select(query)
     return bool(attempt) or proof is not None

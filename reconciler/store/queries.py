@@ -1,15 +1,12 @@
-"""The reads of the state's tables, as values: the text of the SELECTs and the typed result of their rows.
+"""The queries of the state's tables, each with its typed result.
 
-A query is a value, so that a step can name it before its transaction begins: a remote engine then answers
-it in the same round trip. The query also makes the typed result, so that it is named once. The SQL is
-SQLite's; another engine translates it. Every row is checked against its checksum here.
+The SQL is SQLite's; an engine with another dialect translates it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from reconciler.core.model import RateBudget
 from reconciler.core.pacing import BURST_AGAIN_AFTER
@@ -34,142 +31,25 @@ from reconciler.store.rows import (
     StateChangeRow,
     StateRow,
     budget_key,
-    check_checksum,
-    fields,
     is_numbered,
 )
+from reconciler.store.select_query import (
+    SELECTS,
+    RawRows,
+    Readable,
+    SelectQuery,
+    Statement,
+    select_number,
+    select_readable,
+    select_row,
+    select_rows,
+    then,
+    together,
+    unchecked,
+)
 
-Value = str | int | float | None
-
-RawRows = Sequence[tuple[Any, ...]]
-"""The rows of one SELECT as the engine returns them."""
-
-Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-Result2 = TypeVar("Result2")
-Result3 = TypeVar("Result3")
-Result4 = TypeVar("Result4")
-Result5 = TypeVar("Result5")
-
-
-class Statement(NamedTuple):
-    """One SELECT and its values."""
-
-    text: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SelectQuery(Generic[Result_co]):
-    """One SELECT or several of them, and the function that makes the typed result of their rows.
-
-    ``parse`` gets the rows of each statement, in their order. It raises RowDamaged.
-    """
-
-    statements: tuple[Statement, ...]
-    parse: Callable[[Sequence[RawRows]], Result_co]
-
-
-class Readable(NamedTuple, Generic[Row]):
-    """The rows that fit their checksums, and how many do not and were left out."""
-
-    rows: list[Row]
-    damaged: int
-
-
-NOTHING: SelectQuery[None] = SelectQuery((), lambda _: None)
-"""The query of a step that reads nothing."""
-
-
-@overload
-def together(
-    first: SelectQuery[Result], second: SelectQuery[Result2], /
-) -> SelectQuery[tuple[Result, Result2]]: ...
-@overload
-def together(
-    first: SelectQuery[Result], second: SelectQuery[Result2], third: SelectQuery[Result3], /
-) -> SelectQuery[tuple[Result, Result2, Result3]]: ...
-@overload
-def together(
-    first: SelectQuery[Result],
-    second: SelectQuery[Result2],
-    third: SelectQuery[Result3],
-    fourth: SelectQuery[Result4],
-    /,
-) -> SelectQuery[tuple[Result, Result2, Result3, Result4]]: ...
-@overload
-def together(
-    first: SelectQuery[Result],
-    second: SelectQuery[Result2],
-    third: SelectQuery[Result3],
-    fourth: SelectQuery[Result4],
-    fifth: SelectQuery[Result5],
-    /,
-) -> SelectQuery[tuple[Result, Result2, Result3, Result4, Result5]]: ...
-def together(*queries: SelectQuery[Any]) -> SelectQuery[Any]:
-    """Return one query with the statements of several; its result is the tuple of theirs."""
-
-    def parse(found: Sequence[RawRows]) -> tuple[Any, ...]:
-        rest = iter(found)
-        return tuple(query.parse([next(rest) for _ in query.statements]) for query in queries)
-
-    return SelectQuery(tuple(one for query in queries for one in query.statements), parse)
-
-
-_SELECTS = {kind: f"SELECT {', '.join(fields(kind))} FROM {name}" for kind, name in TABLES.items()}
-
-
-def _rows(kind: type[Row], rest: str = "", values: tuple[Value, ...] = ()) -> SelectQuery[list[Row]]:
-    """Select rows of a kind, each checked against its checksum."""
-
-    def parse(found: Sequence[RawRows]) -> list[Row]:
-        return [check_checksum(row) for row in _unchecked(kind, found[0])]
-
-    return SelectQuery((Statement(_SELECTS[kind] + rest, values),), parse)
-
-
-def _row(kind: type[Row], rest: str, values: tuple[Value, ...]) -> SelectQuery[Row | None]:
-    """Select the first row of a kind, None if there is none."""
-
-    def parse(found: Sequence[RawRows]) -> Row | None:
-        rows = [check_checksum(row) for row in _unchecked(kind, found[0])]
-        return rows[0] if rows else None
-
-    return SelectQuery((Statement(_SELECTS[kind] + rest, values),), parse)
-
-
-def _readable(
-    kind: type[Row], rest: str = "", values: tuple[Value, ...] = ()
-) -> SelectQuery[Readable[Row]]:
-    """Select rows of a kind; damaged ones are left out and counted."""
-    statement = Statement(_SELECTS[kind] + rest, values)
-    return SelectQuery((statement,), lambda found: readable(_unchecked(kind, found[0])))
-
-
-def _number(text: str, values: tuple[Value, ...]) -> SelectQuery[int]:
-    """Select one number; 0 for NULL."""
-    return SelectQuery((Statement(text, values),), lambda found: found[0][0][0] or 0)
-
-
-def _then(query: SelectQuery[Result], change: Callable[[Result], Result2]) -> SelectQuery[Result2]:
-    """Return a query whose result is changed."""
-    return SelectQuery(query.statements, lambda found: change(query.parse(found)))
-
-
-def _unchecked(kind: type[Row], found: RawRows) -> list[Row]:
-    make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
-    return [make(values) for values in found]
-
-
-def readable(rows: Iterable[Row]) -> Readable[Row]:
-    """Leave out the rows that do not fit their checksums. Only for records that decide nothing."""
-    good, damaged = [], 0
-    for row in rows:
-        try:
-            good.append(check_checksum(row))
-        except RowDamaged:
-            damaged += 1
-    return Readable(good, damaged)
+_OF_ACCOUNT = "account=? AND environment=? AND kind=?"
+_OF_USER = "kind=? AND environment=? AND uid=?"
 
 
 # -- any table -------------------------------------------------------------------------------------
@@ -177,33 +57,33 @@ def readable(rows: Iterable[Row]) -> Readable[Row]:
 
 def all_rows(kind: type[Row]) -> SelectQuery[list[Row]]:
     """Select all rows of a kind, of all accounts; those with an id in its order."""
-    return _rows(kind, " ORDER BY id" if is_numbered(kind) else "")
+    return select_rows(kind, " ORDER BY id" if is_numbered(kind) else "")
 
 
 def all_readable(kind: type[Row]) -> SelectQuery[list[Row]]:
     """Select the rows of a kind that are not damaged, of all accounts."""
-    return _then(_readable(kind), lambda found: found.rows)
+    return then(select_readable(kind), lambda found: found.rows)
 
 
 def all_unchecked(kind: type[Row]) -> SelectQuery[list[Row]]:
     """Select all rows of a kind, without checking them."""
-    return SelectQuery((Statement(_SELECTS[kind], ()),), lambda found: _unchecked(kind, found[0]))
+    return SelectQuery((Statement(SELECTS[kind], ()),), lambda found: unchecked(kind, found[0]))
 
 
 def newest_id(kind: RowKind) -> SelectQuery[int]:
     """Select the highest id of a kind of rows that has ids, of all accounts."""
-    return _number(f"SELECT max(id) FROM {TABLES[kind]}", ())
+    return select_number(f"SELECT max(id) FROM {TABLES[kind]}", ())
 
 
 def in_id_range(kind: type[Row], first: int, last: int) -> SelectQuery[list[Row]]:
     """Select the rows of a kind from one id to another, of all accounts, without checking them."""
-    statement = Statement(f"{_SELECTS[kind]} WHERE id BETWEEN ? AND ?", (first, last))
-    return SelectQuery((statement,), lambda found: _unchecked(kind, found[0]))
+    statement = Statement(f"{SELECTS[kind]} WHERE id BETWEEN ? AND ?", (first, last))
+    return SelectQuery((statement,), lambda found: unchecked(kind, found[0]))
 
 
 def has_rows(kind: RowKind, budget: RateBudget) -> SelectQuery[int]:
     """Select whether a table has rows of a User ID."""
-    return _number(
+    return select_number(
         f"SELECT count(*) FROM (SELECT 1 FROM {TABLES[kind]} WHERE {_OF_USER} LIMIT 1) found",
         budget_key(budget),
     )
@@ -217,11 +97,7 @@ def state() -> SelectQuery[StateRow]:
             raise RowDamaged("the row with the id of the state is missing, or there is another")
         return rows[0]
 
-    return _then(_rows(StateRow), only)
-
-
-_OF_ACCOUNT = "account=? AND environment=? AND kind=?"
-_OF_USER = "kind=? AND environment=? AND uid=?"
+    return then(select_rows(StateRow), only)
 
 
 # -- one account -----------------------------------------------------------------------------------
@@ -229,17 +105,17 @@ _OF_USER = "kind=? AND environment=? AND uid=?"
 
 def identity(account: str, environment: str) -> SelectQuery[IdentityRow | None]:
     """Select the User ID of an account; None while none is recorded."""
-    return _row(IdentityRow, " WHERE account=? AND environment=?", (account, environment))
+    return select_row(IdentityRow, " WHERE account=? AND environment=?", (account, environment))
 
 
 def identities(environment: str) -> SelectQuery[list[IdentityRow]]:
     """Select all accounts of one environment, by name."""
-    return _rows(IdentityRow, " WHERE environment=? ORDER BY account", (environment,))
+    return select_rows(IdentityRow, " WHERE environment=? ORDER BY account", (environment,))
 
 
 def live(key: AccountKey) -> SelectQuery[Readable[LiveReadRow]]:
     """Select the last live read."""
-    return _readable(LiveReadRow, f" WHERE {_OF_ACCOUNT}", key)
+    return select_readable(LiveReadRow, f" WHERE {_OF_ACCOUNT}", key)
 
 
 # -- one User ID -----------------------------------------------------------------------------------
@@ -248,31 +124,31 @@ def live(key: AccountKey) -> SelectQuery[Readable[LiveReadRow]]:
 def live_reads(budget: RateBudget) -> SelectQuery[list[LiveReadRow]]:
     """Select the last live read of every account name of the User ID, the newest one last."""
     key = budget_key(budget)
-    query = _readable(
+    query = select_readable(
         LiveReadRow,
         " WHERE kind=? AND environment=? AND account IN"
         f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {_OF_USER}) ORDER BY read_wall",
         (*key[:2], *key),
     )
-    return _then(query, lambda found: found.rows)
+    return then(query, lambda found: found.rows)
 
 
 def _of_user(kind: type[Row], budget: RateBudget, rest: str = "") -> SelectQuery[list[Row]]:
-    return _rows(kind, f" WHERE {_OF_USER}{rest}", budget_key(budget))
+    return select_rows(kind, f" WHERE {_OF_USER}{rest}", budget_key(budget))
 
 
 def _of_family(kind: type[Row], budget: RateBudget, family: str, rest: str = "") -> SelectQuery[list[Row]]:
-    return _rows(kind, f" WHERE {_OF_USER} AND family=?{rest}", (*budget_key(budget), family))
+    return select_rows(kind, f" WHERE {_OF_USER} AND family=?{rest}", (*budget_key(budget), family))
 
 
 def all_applied(budget: RateBudget) -> SelectQuery[list[AppliedRow]]:
     """Select the last proofs, by family."""
-    return _then(_of_user(AppliedRow, budget), lambda rows: sorted(rows, key=lambda row: row.family))
+    return then(_of_user(AppliedRow, budget), lambda rows: sorted(rows, key=lambda row: row.family))
 
 
 def applied(budget: RateBudget, family: str) -> SelectQuery[AppliedRow | None]:
     """Select the last proof of one family."""
-    return _row(AppliedRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+    return select_row(AppliedRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 
 
 def known(budget: RateBudget) -> SelectQuery[tuple[list[AppliedRow], list[AttemptRow]]]:
@@ -292,18 +168,18 @@ def accepted_of(budget: RateBudget, family: str) -> SelectQuery[list[AcceptedRow
 
 def plan_changes(budget: RateBudget, plan: str) -> SelectQuery[list[PlanChangeRow]]:
     """Select the applied changes of a saved plan."""
-    return _rows(PlanChangeRow, f" WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
+    return select_rows(PlanChangeRow, f" WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
 
 
 def plan_change(budget: RateBudget, plan: str, family: str) -> SelectQuery[PlanChangeRow | None]:
     """Select that of one family; None while it is not applied."""
     values = (*budget_key(budget), plan, family)
-    return _row(PlanChangeRow, f" WHERE {_OF_USER} AND plan=? AND family=?", values)
+    return select_row(PlanChangeRow, f" WHERE {_OF_USER} AND plan=? AND family=?", values)
 
 
 def newest_policy(budget: RateBudget) -> SelectQuery[PolicyRow | None]:
     """Select the policy that was recorded last."""
-    return _row(PolicyRow, f" WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
+    return select_row(PolicyRow, f" WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
 
 
 def policies(budget: RateBudget) -> SelectQuery[list[PolicyRow]]:
@@ -314,25 +190,25 @@ def policies(budget: RateBudget) -> SelectQuery[list[PolicyRow]]:
 def all_open(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
     """Select the open attempts, in the order of their ids."""
     rest = f" INDEXED BY attempts_open WHERE {_OF_USER} AND resolved=0 ORDER BY id"
-    return _rows(AttemptRow, rest, budget_key(budget))
+    return select_rows(AttemptRow, rest, budget_key(budget))
 
 
 def open_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
     """Select the open attempts of one family, in the order of their ids."""
     rest = f" INDEXED BY attempts_open WHERE {_OF_USER} AND family=? AND resolved=0 ORDER BY id"
-    return _rows(AttemptRow, rest, (*budget_key(budget), family))
+    return select_rows(AttemptRow, rest, (*budget_key(budget), family))
 
 
 def all_tries(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
     """Select the attempts that count as tries without success, in the order of their ids."""
     rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND tries > 0 ORDER BY id"
-    return _rows(AttemptRow, rest, budget_key(budget))
+    return select_rows(AttemptRow, rest, budget_key(budget))
 
 
 def tries_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
     """Select those of one family, in the order of their ids."""
     rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
-    return _rows(AttemptRow, rest, (*budget_key(budget), family))
+    return select_rows(AttemptRow, rest, (*budget_key(budget), family))
 
 
 def newest_acknowledged(budget: RateBudget) -> SelectQuery[AttemptRow | None]:
@@ -341,18 +217,18 @@ def newest_acknowledged(budget: RateBudget) -> SelectQuery[AttemptRow | None]:
         f" INDEXED BY attempts_sent WHERE {_OF_USER}"
         " AND status <> 'not-sent' AND status = 'applied' ORDER BY id DESC LIMIT 1"
     )
-    return _row(AttemptRow, rest, budget_key(budget))
+    return select_row(AttemptRow, rest, budget_key(budget))
 
 
 def attempt(budget: RateBudget, number: int) -> SelectQuery[AttemptRow | None]:
     """Select one attempt."""
-    return _row(AttemptRow, f" WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
+    return select_row(AttemptRow, f" WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
 
 
 def newest_attempt(budget: RateBudget, family: str) -> SelectQuery[int]:
     """Select the id of the family's newest attempt, 0 without one."""
     text = f"SELECT max(id) FROM attempts WHERE {_OF_USER} AND family=?"
-    return _number(text, (*budget_key(budget), family))
+    return select_number(text, (*budget_key(budget), family))
 
 
 def newest_attempts(budget: RateBudget) -> SelectQuery[dict[str, int]]:
@@ -381,7 +257,7 @@ def family_rows(budget: RateBudget, family: str) -> SelectQuery[FamilyRows]:
         newest_attempt(budget, family),
         accepted_of(budget, family),
     )
-    return _then(query, lambda found: FamilyRows(*found))
+    return then(query, lambda found: FamilyRows(*found))
 
 
 class AttemptAndFamily(NamedTuple):
@@ -396,20 +272,20 @@ def attempt_and_family(
 ) -> SelectQuery[AttemptAndFamily]:
     """Select one attempt, and what is recorded of its family if that is named."""
     if family is None:
-        return _then(attempt(budget, number), lambda row: AttemptAndFamily(row, None))
+        return then(attempt(budget, number), lambda row: AttemptAndFamily(row, None))
     query = together(attempt(budget, number), family_rows(budget, family))
-    return _then(query, lambda found: AttemptAndFamily(*found))
+    return then(query, lambda found: AttemptAndFamily(*found))
 
 
 def reserved_then(budget: RateBudget, boot: str, at: float) -> SelectQuery[int]:
     """Select how many requests were reserved at this instant of a boot."""
     text = f"SELECT count(*) FROM attempts WHERE {_OF_USER} AND boot=? AND reserved_at=?"
-    return _number(text, (*budget_key(budget), boot, at))
+    return select_number(text, (*budget_key(budget), boot, at))
 
 
 def history(budget: RateBudget) -> SelectQuery[Readable[AttemptRow]]:
     """Select all attempts, newest first."""
-    return _readable(AttemptRow, f" WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+    return select_readable(AttemptRow, f" WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
 def overrides(budget: RateBudget) -> SelectQuery[list[OverrideRow]]:
@@ -424,12 +300,12 @@ def pauses(budget: RateBudget) -> SelectQuery[list[PauseRow]]:
 
 def pause(budget: RateBudget, family: str) -> SelectQuery[PauseRow | None]:
     """Select the pause of one family."""
-    return _row(PauseRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+    return select_row(PauseRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 
 
 def file(budget: RateBudget, sha256: str) -> SelectQuery[FileRow | None]:
     """Select the acceptance of this content of a settings file; None: it never was accepted."""
-    return _row(FileRow, f" WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
+    return select_row(FileRow, f" WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
 
 
 def newest_number(budget: RateBudget) -> SelectQuery[int]:
@@ -443,7 +319,7 @@ def newest_number(budget: RateBudget) -> SelectQuery[int]:
         f" UNION ALL SELECT max(file_number) FROM applied WHERE {_OF_USER}"
         f" UNION ALL SELECT max(file_number) FROM attempts WHERE {_OF_USER} AND resolved=0) numbers"
     )
-    return _number(text, (*key, *key, *key))
+    return select_number(text, (*key, *key, *key))
 
 
 def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
@@ -453,8 +329,8 @@ def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
     since, up to BURST_AGAIN_AFTER. A send was sent or may have been.
     """
     key = budget_key(budget)
-    counting = _rows(AttemptRow, f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0", key)
-    limited = _row(
+    counting = select_rows(AttemptRow, f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0", key)
+    limited = select_row(
         AttemptRow,
         f" INDEXED BY attempts_limited WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1",
         key,
@@ -489,7 +365,7 @@ def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
 def lost_attempts(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
     """Select the lost attempts that still count against the budget."""
     rest = f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0 AND status='lost'"
-    return _rows(AttemptRow, rest, budget_key(budget))
+    return select_rows(AttemptRow, rest, budget_key(budget))
 
 
 def recorded_families(budget: RateBudget) -> SelectQuery[list[str]]:
@@ -509,13 +385,13 @@ def recorded_families(budget: RateBudget) -> SelectQuery[list[str]]:
 
 def observed_periods(key: AccountKey) -> SelectQuery[Readable[ObservedPeriodRow]]:
     """Select all observed periods, in the order of their ids."""
-    return _readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id", key)
+    return select_readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id", key)
 
 
 def newest_observed_period(key: AccountKey) -> SelectQuery[ObservedPeriodRow | None]:
     """Select the newest observed period; None if there is none, or it is damaged."""
-    query = _readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
-    return _then(query, lambda found: found.rows[0] if found.rows else None)
+    query = select_readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
+    return then(query, lambda found: found.rows[0] if found.rows else None)
 
 
 def state_changes_after(
@@ -523,13 +399,13 @@ def state_changes_after(
 ) -> SelectQuery[list[StateChangeRow]]:
     """Select the next state changes, by family and id, without checking them."""
     rest = f" WHERE {_OF_ACCOUNT} AND (family, id) > (?, ?) ORDER BY family, id LIMIT ?"
-    statement = Statement(_SELECTS[StateChangeRow] + rest, (*key, family, number, limit))
-    return SelectQuery((statement,), lambda found: _unchecked(StateChangeRow, found[0]))
+    statement = Statement(SELECTS[StateChangeRow] + rest, (*key, family, number, limit))
+    return SelectQuery((statement,), lambda found: unchecked(StateChangeRow, found[0]))
 
 
 def last_state_changes(key: AccountKey) -> SelectQuery[list[StateChangeRow]]:
     """Select the newest state change of each family, unless it is damaged."""
     table = TABLES[StateChangeRow]
     rest = f" WHERE id IN (SELECT max(id) FROM {table} WHERE {_OF_ACCOUNT} GROUP BY family)"
-    query = _readable(StateChangeRow, rest, key)
-    return _then(query, lambda found: found.rows)
+    query = select_readable(StateChangeRow, rest, key)
+    return then(query, lambda found: found.rows)

@@ -18,6 +18,7 @@ from reconciler.core.state_records import (
     PolicyRecord,
     ProofKind,
 )
+from reconciler.store.live_document import last_seen_rows, live_rows
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     AcceptedRow,
@@ -28,8 +29,6 @@ from reconciler.store.rows import (
     OverrideRow,
     PolicyRow,
     StateChangeRow,
-    last_seen_rows,
-    live_rows,
     setting_of,
 )
 

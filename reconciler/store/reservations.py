@@ -20,14 +20,14 @@ from reconciler.ports import (
     Reservation,
     SignedRequest,
 )
-from reconciler.store import ledger_mapping, queries, row_mapping
+from reconciler.store import ledger_mapping, queries, row_mapping, select_query
 from reconciler.store.engine import Engine
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.proofs import Proofs
-from reconciler.store.queries import Result, SelectQuery
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import AcceptedRow, AttemptRow, sanitized, wall_text
+from reconciler.store.select_query import Result, SelectQuery
 from reconciler.store.table_access import Numbered, Tables
 
 PRUNE_STEPS = 100
@@ -69,7 +69,7 @@ class Reservations(Proofs):
         """
         budget, family = self._identified(), request.family
         await self._register(budget)
-        query = queries.together(
+        query = select_query.together(
             queries.pause(budget, family),
             queries.tries_of(budget, family),
             queries.accepted_of(budget, family),

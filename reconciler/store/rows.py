@@ -7,17 +7,15 @@ and nothing here touches an engine.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
-from reconciler.core.model import Family, FileVersion, LiveRead, LiveRow, Quantity, RateBudget, Setting
+from reconciler.core.model import FileVersion, Quantity, RateBudget, Setting
 
 MAX_TEXT = 500
 """Longest code, message or purpose kept of what others said; the rest says nothing more."""
@@ -475,39 +473,6 @@ def sanitized(text: str) -> str:
 def storable(text: str) -> str:
     """Return text without what no engine can store: NUL and lone surrogates."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-
-
-def live_document(read: LiveRead, last_seen: Mapping[Family, LiveRow] = MappingProxyType({})) -> str:
-    """Return a live read as one document; inverse of :func:`live_rows` and :func:`last_seen_rows`."""
-    rows, missing = (
-        {family: _wire(row) for family, row in sorted(of.items())} for of in (read.rows, last_seen)
-    )
-    unreadable = dict(sorted(read.unreadable.items()))
-    return json.dumps({"rows": rows, "unreadable": unreadable, "lastSeen": missing})
-
-
-def live_rows(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str]]:
-    """Return the readable rows and the unreadable ones (family to reason) of a live document."""
-    told = json.loads(document)
-    rows = {Family(family): _live_row(wire) for family, wire in told["rows"].items()}
-    return rows, {Family(family): why for family, why in told["unreadable"].items()}
-
-
-def last_seen_rows(document: str) -> dict[Family, LiveRow]:
-    """Return the last rows of families that a recorded read leaves out."""
-    return {Family(family): _live_row(wire) for family, wire in json.loads(document)["lastSeen"].items()}
-
-
-def _wire(row: LiveRow) -> dict[str, object]:
-    return {**row.setting.wire(), "frozen": row.frozen, "frozenUntil": row.frozen_until}
-
-
-def _live_row(wire: Mapping[str, str]) -> LiveRow:
-    return LiveRow(_setting(wire), frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
-
-
-def _setting(wire: Mapping[str, str]) -> Setting:
-    return Setting(int(wire["timeInterval"]), int(wire["frozenInterval"]), Quantity(wire["qtyLimit"]))
 
 
 def _name(row: AnyRow) -> str:

@@ -10,8 +10,8 @@ from reconciler.core.state_records import ProofKind
 from reconciler.store import row_mapping
 from reconciler.store.account_session import AccountSession
 from reconciler.store.engine import Engine
-from reconciler.store.queries import NOTHING
 from reconciler.store.rows import AttemptRow, PlanChangeRow, budget_key, wall_text
+from reconciler.store.select_query import NOTHING
 from reconciler.store.table_access import Tables
 
 

@@ -9,41 +9,52 @@ anew, with every check, before anything else is read or written. SQLite's own er
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
-    contextmanager,
     suppress,
 )
 from dataclasses import replace
 from itertools import chain, repeat
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder, StateCheck
-from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
+from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import Clock
-from reconciler.store import mounts, queries, sqlite_file, sqlite_schema, wal
+from reconciler.store import mounts, queries, sqlite_file, sqlite_schema
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
 from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, StoreMisuse
-from reconciler.store.queries import SelectQuery, Statement, Value
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
-from reconciler.store.rows import RowDamaged, combined, new_state_id
+from reconciler.store.rows import RowDamaged, new_state_id
+from reconciler.store.select_query import SelectQuery, Statement, Value
+from reconciler.store.sqlite_connection import (
+    IN_MEMORY,
+    in_memory,
+    open_checked,
+    read_image,
+    refuse_damaged_log,
+    validate,
+)
+from reconciler.store.sqlite_errors import (
+    BUSY,
+    BUSY_CODES,
+    BUSY_WAIT_S,
+    newer,
+    primary_code,
+    sqlite_error,
+    state_error,
+    translated_errors,
+)
 from reconciler.store.state_move import move_target, state_moved
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
-
-BUSY_WAIT_S = 5.0
-"""How long a transaction waits for those of other processes, which take milliseconds."""
 
 BUSY_POLLS_S = (0.001, 0.005, 0.02, 0.05)
 """Between two tries to begin a transaction; the last repeats. Nothing blocks meanwhile: other accounts
@@ -56,10 +67,6 @@ all accounts of a process ask for it."""
 OPEN_POLL_S = 0.5
 """Between two tries to open a file, each of which checks it as a whole."""
 
-BUSY = "state-busy"
-"""The code of a state that another process keeps busy."""
-
-IN_MEMORY = ":memory:"
 
 SIMULATED_ID = "0" * 32
 """The id of a state without a file: simulations have no chance of their own."""
@@ -68,12 +75,6 @@ _WRITE = ("BEGIN IMMEDIATE",)
 _READ = ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
 """What begins a transaction. SQLite takes the view of a reading one with the first question only, and that
 is where a busy file shows."""
-
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
-_NOT_OPENED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
-"""What SQLite says also when a file beside the state cannot be made, for lack of space or descriptors."""
-
-NOT_TEXT = "a text in it is not UTF-8"
 
 
 def open_state(
@@ -99,13 +100,13 @@ def open_state(
     real = os.path.realpath(path)
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     _make_if_missing(real)
-    db = _opened(real, busy_wait_s)
+    db = open_checked(real, busy_wait_s)
     still_there = sqlite_file.watch(real)
 
     def reopen() -> sqlite3.Connection:
         still_there()
         mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
-        return _opened(real, busy_wait_s=0.0)
+        return open_checked(real, busy_wait_s=0.0)
 
     return SqliteState(
         db,
@@ -177,12 +178,12 @@ def open_existing(
         return None
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     sqlite_file.inspect(real)
-    with _remade(real):
-        _refuse_damaged_log(real)
-        db = _in_memory()
+    with translated_errors(real):
+        refuse_damaged_log(real)
+        db = in_memory()
         try:
-            db.deserialize(sqlite_schema.with_wal(_image(real), on=False))
-            _believe(db, real, verify_rows=verify_rows)
+            db.deserialize(sqlite_schema.with_wal(read_image(real), on=False))
+            validate(db, real, verify_rows=verify_rows)
         except BaseException:
             db.close()
             raise
@@ -201,7 +202,7 @@ class MemoryDisk:
     """A state without a file, for simulations: it outlives the simulated processes that open it."""
 
     def __init__(self, db: sqlite3.Connection | None = None) -> None:
-        self._db = db or _in_memory()
+        self._db = db or in_memory()
         self._db.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image(SIMULATED_ID), on=False))
         self._locks: dict[str, tuple[object, LockHolder]] = {}
 
@@ -343,7 +344,7 @@ class SqliteState:
     async def _writing(self) -> AsyncIterator[Tables]:
         async with self._transaction(_WRITE) as tables:
             if sqlite_schema.version_of(self._db) > len(sqlite_schema.MIGRATIONS):
-                raise _newer(self.place)
+                raise newer(self.place)
             moved = move_target(await tables.select(queries.state()))
             if moved is not None:
                 if self.registry is not None:
@@ -377,7 +378,7 @@ class SqliteState:
             now = self.clock.now()
             deadline = now + BUSY_WAIT_S if deadline is None else deadline
             if now >= deadline:
-                raise _sqlite_error(self.place, busy)
+                raise sqlite_error(self.place, busy)
             await self.clock.sleep_until(min(deadline, now + next(polls_s)))
 
     def _try_to_begin(self, begin: tuple[str, ...]) -> sqlite3.DatabaseError | None:
@@ -388,7 +389,7 @@ class SqliteState:
             for statement in begin:
                 self._db.execute(statement)
         except sqlite3.DatabaseError as error:
-            if _code(error) not in _BUSY:
+            if primary_code(error) not in BUSY_CODES:
                 self._undo(error)
             with suppress(sqlite3.DatabaseError):  # what is left of it is found by the next try
                 self._db.rollback()
@@ -406,9 +407,9 @@ class SqliteState:
             self._db.rollback()
         except sqlite3.DatabaseError as another:
             failed = failed or another
-        problem = _state_error(self.place, error)
+        problem = state_error(self.place, error)
         if failed is not None and self._reopen is not None:
-            self._note_failure(problem or _sqlite_error(self.place, failed))
+            self._note_failure(problem or sqlite_error(self.place, failed))
             self._db.close()
         if problem is not None:
             raise problem from None
@@ -461,196 +462,3 @@ def _make_if_missing(path: str) -> None:
             sqlite_file.create_state(path, sqlite_schema.new_image(new_state_id()))
     except OSError as error:
         raise sqlite_file.unwritable(path, error) from None
-
-
-def _opened(path: str, busy_wait_s: float) -> sqlite3.Connection:
-    """Open an existing file with every check; afterwards no statement blocks because it is busy."""
-    sqlite_file.inspect(path)
-    sqlite_file.refuse_foreign(path)
-    with _remade(path):
-        _refuse_damaged_log(path)
-        db = _connect(path, "rw", busy_wait_s)
-        try:
-            _believe(db, path, verify_rows=True)
-            _prepare(db)
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _refuse_damaged_log(path: str) -> None:
-    if wal.is_damaged(path):
-        raise sqlite_file.damaged(
-            path, "its write-ahead log (-wal) is broken, and SQLite would drop what follows"
-        )
-
-
-def _connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:
-    """Open an existing file; SQLite must never make one. ``busy_wait_s``: how long a statement blocks."""
-    db = sqlite3.connect(
-        f"file:{quote(path)}?mode={mode}",
-        uri=True,
-        timeout=busy_wait_s,
-        isolation_level=None,
-    )
-    return with_functions(db)
-
-
-def _in_memory() -> sqlite3.Connection:
-    return with_functions(sqlite3.connect(IN_MEMORY, isolation_level=None, cached_statements=256))
-
-
-def with_functions(db: sqlite3.Connection) -> sqlite3.Connection:
-    """Give a connection the function that the triggers of the tables call."""
-    db.create_function(sqlite_schema.COMBINE, 2, combined, deterministic=True)
-    db.execute("PRAGMA trusted_schema = ON")  # else a hardened SQLite lets no trigger call it
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    """Make every commit durable, and find out now rather than later if there can be none."""
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA fullfsync = ON")
-    db.execute("PRAGMA foreign_keys = ON")
-    db.execute("BEGIN IMMEDIATE")
-    db.execute("ROLLBACK")
-    db.execute("PRAGMA busy_timeout = 0")
-
-
-def _believe(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
-    """Raise StateUnusable unless the database is whole, known, as this program makes it, and lacks nothing.
-
-    One read transaction, so that another process's migration is seen whole or not at all. The whole
-    check, not the quick one: that does not hold indexes against rows, and a request that an index has
-    lost would not be paced by (13 ms for 10,000 attempts).
-    """
-    db.execute("BEGIN")
-    version = sqlite_schema.version_of(db)
-    if version > len(sqlite_schema.MIGRATIONS):
-        raise _newer(path)
-    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        raise _not_whole(path, verdict)
-    if sqlite_schema.actual_schema(db) != sqlite_schema.expected_schema(version):
-        message = f"the state {path} does not have the tables of its version {version}"
-        raise StateUnusable("state-incomplete", message, sqlite_file.START_ANEW)
-    if verify_rows:
-        verify_deciding_rows(db)
-    db.execute("COMMIT")
-    sqlite_schema.migrate(db)
-
-
-def _newer(path: str) -> StateAccessDenied:
-    message = f"the state {path} is used by a newer mmp"
-    return StateAccessDenied("state-newer", message, "use that newer version")
-
-
-def _not_whole(path: str, verdict: str) -> MmpError:
-    """Return the error for what the integrity check found; a page that could not be read is no damage."""
-    unread = re.search(r"unable to get the page\. error code=(\d+)", verdict)
-    if unread is not None and int(unread[1]) & 0xFF != sqlite3.SQLITE_CORRUPT:
-        return sqlite_file.disk_failed(path, verdict)
-    return sqlite_file.broken(path, verdict)
-
-
-def _image(path: str) -> bytes:
-    """Return the bytes of the database at one moment, without leaving anything beside it.
-
-    Without a write-ahead log nobody has the file open and it says everything; if it changed under
-    our eyes all the same, or there is a log, SQLite puts the two together.
-    """
-    before = _mark(path)
-    if before is not None:
-        image = Path(path).read_bytes()
-        if _mark(path) == before:
-            return image
-    db = _connect(path, "ro", BUSY_WAIT_S)
-    try:
-        db.execute("BEGIN")
-        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return db.serialize()
-    finally:
-        db.close()
-
-
-def _mark(path: str) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None when it has a write-ahead log."""
-    if os.path.exists(path + "-wal"):
-        return None
-    info = os.stat(path)
-    return info.st_ino, info.st_size, info.st_mtime_ns
-
-
-@contextmanager
-def _remade(path: str) -> Iterator[None]:
-    """Turn what SQLite, a row's check or the system says inside into an error of ours."""
-    try:
-        yield
-    except (sqlite3.DatabaseError, RowDamaged, UnicodeDecodeError, OSError) as error:
-        raise _state_error(path, error) or error from None
-
-
-def _state_error(path: str, error: BaseException) -> MmpError | None:
-    """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
-    match error:
-        case RowDamaged():
-            return sqlite_file.damaged(path, str(error))
-        case UnicodeDecodeError():
-            # SQLite's message quotes what it found in the file.
-            return sqlite_file.damaged(path, NOT_TEXT)
-        case sqlite3.DatabaseError():
-            return _sqlite_error(path, error)
-        case OSError():
-            return sqlite_file.unreadable(path, error)
-        case _:
-            return None
-
-
-def _code(error: sqlite3.DatabaseError) -> int:
-    """Return SQLite's primary code, as in sqlite3.SQLITE_FULL; 0 where it is the module's own error."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-_ONLY_BY_DAMAGE = frozenset(
-    {
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_INTERNAL,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_TOOBIG,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_FORMAT,
-    }
-)
-"""What SQLite answers to a statement that is right, on tables that are as they were made: something in the
-file is not. (A length that is damaged asks for more memory than there is.)"""
-
-
-def _sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
-    """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
-    code = _code(error)
-    if code in _BUSY:
-        message = f"the state {path} was kept busy for {BUSY_WAIT_S:g} s by another process"
-        return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
-    if code in _NOT_OPENED and (trouble := sqlite_file.trouble_beside(path)) is not None:
-        return trouble
-    match code:
-        case sqlite3.SQLITE_FULL:
-            return sqlite_file.disk_full(path)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return sqlite_file.broken(path, str(error))
-        case code if code in _ONLY_BY_DAMAGE:
-            return sqlite_file.damaged(path, str(error))
-        case 0 if isinstance(error, sqlite3.OperationalError):
-            # The module's own error, and it has one only: of text that it cannot decode.
-            return sqlite_file.damaged(path, NOT_TEXT)
-        case sqlite3.SQLITE_IOERR:
-            return sqlite_file.disk_failed(path, str(error))
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            message = f"cannot write the state {path}: {error}"
-            return StateAccessDenied("state-unwritable", message, sqlite_file.WRITE_THERE)
-        case _:
-            hint = "see whether the disk is in order; nothing that failed was recorded"
-            return StateUnusable("state-failed", f"the state {path} cannot be used: {error}", hint)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from reconciler.core.model import RateBudget
 from reconciler.store import queries
-from reconciler.store.queries import Result, SelectQuery, Statement, Value
 from reconciler.store.rows import (
     KEYS,
     TABLES,
@@ -31,6 +30,7 @@ from reconciler.store.rows import (
     is_numbered,
     with_checksum,
 )
+from reconciler.store.select_query import Result, SelectQuery, Statement, Value
 
 Numbered = AttemptRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
 """Rows with an id."""

@@ -16,7 +16,7 @@ from reconciler.core.monitoring.state_timeline import (
     continues,
     monotonic_wall,
 )
-from reconciler.store import queries, record_mapping
+from reconciler.store import queries, record_mapping, select_query
 from reconciler.store.account_session import AccountSession
 from reconciler.store.engine import Engine, WriteScope
 from reconciler.store.rows import ObservedPeriodRow, StateChangeRow, sanitized, wall_text
@@ -39,7 +39,7 @@ class AccountTimeline(AccountSession):
             queries.newest_observed_period(self._key),
             queries.last_state_changes(self._key),
         )
-        scope = WriteScope(self._key, ahead=queries.together(newest_period, last))
+        scope = WriteScope(self._key, ahead=select_query.together(newest_period, last))
         async with self._engine.writing(scope) as tables:
             at, newest = await self._observed_at(tables, self._engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.select(last)}
@@ -67,7 +67,7 @@ class AccountTimeline(AccountSession):
     ) -> Callable[[], Timeline]:
         """Read what strips are drawn from, and return what draws them, in whatever thread."""
         changes = queries.state_changes_after(self._key, "", 0, CHANGES_AT_ONCE)
-        query = queries.together(queries.observed_periods(self._key), changes)
+        query = select_query.together(queries.observed_periods(self._key), changes)
         (periods, damaged), newest = await self._read(query)
         rows, now = newest, self._engine.clock.wall()
         observing = bool(periods) and periods[-1].id == self._period
@@ -81,7 +81,7 @@ class AccountTimeline(AccountSession):
             rows = rows + newest
 
         def draw() -> Timeline:
-            changes = queries.readable(rows)
+            changes = select_query.readable(rows)
             spans = build_timeline(
                 [record_mapping.observed_period_of(row) for row in periods],
                 [record_mapping.state_change_of(row) for row in changes.rows],

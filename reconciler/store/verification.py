@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from reconciler.core.state_records import StateCheck
 from reconciler.store import queries, sqlite_schema
-from reconciler.store.queries import Value
 from reconciler.store.row_mapping import pause_of
 from reconciler.store.rows import (
     NO_ROWS_SUM,
@@ -30,6 +29,7 @@ from reconciler.store.rows import (
     fields,
     is_numbered,
 )
+from reconciler.store.select_query import Value
 from reconciler.store.table_access import Tables
 
 

@@ -49,7 +49,8 @@ from reconciler.store import (
     reservations,
     row_clock,
     row_mapping,
-    sqlite,
+    select_query,
+    sqlite_errors,
     sqlite_file,
 )
 from reconciler.store.account_store import SqlAccountStore
@@ -59,9 +60,9 @@ from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
-from reconciler.store.queries import SelectQuery
 from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
 from reconciler.store.rows import AttemptRow
+from reconciler.store.select_query import SelectQuery
 from reconciler.store.sqlite import SqliteState
 from reconciler.store.table_access import Tables
 from tests.simulation.checkers import no_slip
@@ -624,12 +625,12 @@ async def _reserved_if_unanswered(self: SqlAccountStore, request: SignedRequest,
             return Reservation(rows[-1].id, rows[-1].reserved_at)
 
 
-_real_sqlite_error = sqlite._sqlite_error
+_real_sqlite_error = sqlite_errors.sqlite_error
 
 
 def _busy_is_unusable(path: str, error: Any) -> MmpError:
     problem = _real_sqlite_error(path, error)
-    return StateUnusable(problem.code, problem.message) if problem.code == sqlite.BUSY else problem
+    return StateUnusable(problem.code, problem.message) if problem.code == sqlite_errors.BUSY else problem
 
 
 def _unusable(path: str) -> MmpError:
@@ -639,7 +640,7 @@ def _unusable(path: str) -> MmpError:
 def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
     """Leave a transaction without closing the connection that failed."""
     self._db.rollback()
-    if (problem := sqlite._state_error(self.place, error)) is not None:
+    if (problem := sqlite_errors.state_error(self.place, error)) is not None:
         raise problem
 
 
@@ -657,7 +658,9 @@ _real_claim = PostgresState._claim
 async def _asked_before_locked(self: PostgresState, transaction: Any, claim: WriteScope, **how: Any) -> Any:
     """Ask what is asked ahead, and only then wait for the locks."""
     found = await transaction.query_batch(*map(state._statement, claim.ahead.statements))
-    statements, *rest = await _real_claim(self, transaction, replace(claim, ahead=queries.NOTHING), **how)
+    statements, *rest = await _real_claim(
+        self, transaction, replace(claim, ahead=select_query.NOTHING), **how
+    )
     statements._answers.update(zip(claim.ahead.statements, found, strict=True))
     return statements, *rest
 
@@ -1279,7 +1282,7 @@ MUTANTS = (
     _of_feature(
         "a busy file ends the loop",
         Feature.FILE_TROUBLE,
-        Patch(sqlite, "_sqlite_error", _busy_is_unusable),
+        Patch(sqlite_errors, "sqlite_error", _busy_is_unusable),
     ),
     _of_feature(
         "a full disk ends the loop",

@@ -230,7 +230,7 @@ READS_OF_ITS_OWN = {
     "store/file_locks.py": "lock files: opened without waiting, and checked when open",
     "store/registry.py": "folders, and lock files: opened without waiting, and checked when open",
     "store/sqlite_file.py": "the state, once it was seen to be a regular file; a folder; a new file",
-    "store/sqlite.py": "the state, once it was seen to be a regular file",
+    "store/sqlite_connection.py": "the state, once it was seen to be a regular file",
     "store/wal.py": "the log beside a state, after SQLite itself opened the state",
 }
 """The only modules that open or read files without ``read_regular``, and what they read."""

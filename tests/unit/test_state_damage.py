@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from reconciler.cli.main import cli
 from reconciler.core.model import Environment, ExchangeKind, LiveRead, LiveRow
 from reconciler.errors import MmpError, StateUnusable
-from reconciler.store import sqlite, wal
+from reconciler.store import sqlite, sqlite_connection, wal
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, setting
 from tests.support import damage
 
@@ -79,7 +79,7 @@ def test_a_good_state_is_said_to_be_good(tmp_path: Path) -> None:
 def test_each_damaged_record_is_named_and_the_status_is_1(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     damage.build(path)
-    db = sqlite._connect(str(path), "rw", 0.0)
+    db = sqlite_connection.connect(str(path), "rw", 0.0)
     db.execute("UPDATE pauses SET reason = 'x' WHERE family = 'BTC-USD'")
     db.execute("UPDATE attempts SET message = 'other' WHERE id = 3")
     db.close()
@@ -107,7 +107,7 @@ def test_each_damaged_record_is_named_and_the_status_is_1(tmp_path: Path) -> Non
 def test_a_missing_record_is_reported_too(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     damage.build(path)
-    db = sqlite._connect(str(path), "rw", 0.0)
+    db = sqlite_connection.connect(str(path), "rw", 0.0)
     db.execute("UPDATE row_sums SET number = number + 1 WHERE uid = '77'")
     db.close()
     done = check(path)

@@ -16,7 +16,7 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateAccessDenied, StateUnusable
-from reconciler.store import access, file_locks, sqlite, sqlite_file, sqlite_schema
+from reconciler.store import access, file_locks, sqlite_connection, sqlite_file, sqlite_schema
 from reconciler.store.file_locks import FileLocks
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from reconciler.store.sqlite_schema import APPLICATION_ID
@@ -267,7 +267,7 @@ def with_a_broken_page(path: Path) -> None:
 
 def with_an_index_that_lost_a_row(path: Path) -> None:
     """Every page is readable, but the page of one index is that of another, empty one."""
-    db = sqlite._connect(str(path), "rw", 0.0)
+    db = sqlite_connection.connect(str(path), "rw", 0.0)
     columns = db.execute("SELECT name, type FROM pragma_table_info('attempts')").fetchall()
     blank = [1 if name == "id" else "0" if kind == "TEXT" else 0 for name, kind in columns]
     db.execute(f"INSERT INTO attempts VALUES ({','.join('?' * len(blank))})", blank)
@@ -515,7 +515,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_by_sqlite(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marks = iter([(1, 1, 1), (1, 1, 2)])
-    monkeypatch.setattr("reconciler.store.sqlite._mark", lambda _: next(marks))
+    monkeypatch.setattr("reconciler.store.sqlite_connection._mark", lambda _: next(marks))
     state = read(made)
     assert state is not None
     state.close_now()

@@ -25,7 +25,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, CountedRequest
 from reconciler.core.reply import AttemptStatus
 from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.ports import NoSlotUntil, Reservation
-from reconciler.store import mounts, sqlite, sqlite_file
+from reconciler.store import mounts, sqlite, sqlite_connection, sqlite_errors, sqlite_file
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import WriteScope
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
@@ -121,7 +121,7 @@ def test_a_file_that_stays_busy_is_reported_after_a_bounded_wait(path: str, cloc
         asyncio.run(store.record_states({BTC: "in-sync"}))
     assert refused.value.code == "state-busy"
     assert refused.value.hint
-    assert clock.time - began == pytest.approx(sqlite.BUSY_WAIT_S)
+    assert clock.time - began == pytest.approx(sqlite_errors.BUSY_WAIT_S)
     holder.let_go()
     asyncio.run(store.record_states({BTC: "in-sync"}))
     state.close_now()
@@ -160,7 +160,7 @@ def test_a_busy_file_is_waited_for_at_the_start_up_to_the_lock_timeout(path: str
     hasty = ScriptedClock(START)
     with pytest.raises(STATE_FAILURES):
         asyncio.run(open_waiting(path, clock=hasty, boot="boot-1", lock_timeout_s=0.0))
-    assert hasty.time == START + sqlite.BUSY_WAIT_S
+    assert hasty.time == START + sqlite_errors.BUSY_WAIT_S
     holder.let_go()
 
 
@@ -238,7 +238,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FailingConnection]
     real: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def connect(place: str, **how: Any) -> sqlite3.Connection:
-        if place == sqlite.IN_MEMORY:
+        if place == sqlite_connection.IN_MEMORY:
             return real(place, **how)
         FailingConnection.fault.opened += 1
         return real(place, factory=FailingConnection, **how)
@@ -557,7 +557,7 @@ def test_a_full_disk_is_called_full_where_sqlite_cannot_open_or_grow_a_file(
         raise OSError(said, "as injected")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    assert sqlite._sqlite_error(path, failure(code)).code == "state-disk-full"
+    assert sqlite_errors.sqlite_error(path, failure(code)).code == "state-disk-full"
 
 
 @pytest.mark.parametrize(
@@ -570,10 +570,10 @@ def test_a_full_disk_is_called_full_where_sqlite_cannot_open_or_grow_a_file(
     ],
 )
 def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path, code: int, expected: str) -> None:
-    problem = sqlite._sqlite_error(str(tmp_path / "state.db"), failure(code))
+    problem = sqlite_errors.sqlite_error(str(tmp_path / "state.db"), failure(code))
     assert (type(problem) is StateAccessDenied) == (expected == "state-unwritable")
     assert (problem.code, isinstance(problem, STATE_FAILURES)) == (expected, True)
-    assert sqlite._sqlite_error(str(tmp_path / "gone" / "state.db"), failure(code)).code == expected
+    assert sqlite_errors.sqlite_error(str(tmp_path / "gone" / "state.db"), failure(code)).code == expected
     assert list(tmp_path.iterdir()) == []
 
 
@@ -604,10 +604,10 @@ def test_what_the_system_says_is_what_passes_or_what_is_denied(
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_SHMSIZE])
 def test_a_process_without_a_descriptor_left_lacks_nothing_but_that(path: str, code: int) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    sqlite._sqlite_error(path, failure(code))  # what it imports is there
+    sqlite_errors.sqlite_error(path, failure(code))  # what it imports is there
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
-        found = sqlite._sqlite_error(path, failure(code))
+        found = sqlite_errors.sqlite_error(path, failure(code))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert found.code == "state-unavailable"
@@ -622,7 +622,7 @@ def test_a_disk_that_takes_a_part_of_what_is_needed_is_full(
             return sqlite_file.NEEDED_BYTES - 1
 
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: AlmostFull())
-    assert sqlite._sqlite_error(path, failure(sqlite3.SQLITE_CANTOPEN)).code == "state-disk-full"
+    assert sqlite_errors.sqlite_error(path, failure(sqlite3.SQLITE_CANTOPEN)).code == "state-disk-full"
 
 
 def test_a_state_that_cannot_be_made_on_a_full_disk_may_be_made_later(
@@ -655,13 +655,13 @@ def test_a_lock_that_cannot_be_made_for_now_ends_nothing(
 
 
 def test_a_page_that_cannot_be_read_is_a_failing_disk_and_no_damage(path: str) -> None:
-    found = sqlite._not_whole(
+    found = sqlite_errors.not_intact(
         path, "*** in database main ***\nPage 7: unable to get the page. error code=266"
     )
     assert found.code == "state-io-error"
     Path(path).write_bytes(b"")
     for verdict in ("Page 7: unable to get the page. error code=11", "row 1 missing from index"):
-        assert sqlite._not_whole(path, verdict).code == "state-damaged"
+        assert sqlite_errors.not_intact(path, verdict).code == "state-damaged"
 
 
 def test_a_state_that_cannot_be_read_at_the_moment_is_reported_to_a_reading_command(

@@ -20,7 +20,7 @@ from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import StateCheck
 from reconciler.ports import Clock
-from reconciler.store import queries
+from reconciler.store import select_query
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
 from reconciler.store.file_locks import StoreMisuse
@@ -29,10 +29,10 @@ from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
 from reconciler.store.postgres.leases import Leases, owner_of
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.queries import SelectQuery, Value
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import TABLES, budget_key
+from reconciler.store.select_query import SelectQuery, Value
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows
 
@@ -308,11 +308,11 @@ class _Statements:
     What was asked ahead is not asked again until something is written.
     """
 
-    def __init__(self, transaction: Transaction, answers: dict[queries.Statement, list[Row]]) -> None:
+    def __init__(self, transaction: Transaction, answers: dict[select_query.Statement, list[Row]]) -> None:
         self._transaction = transaction
         self._answers = answers
 
-    async def fetch(self, statement: queries.Statement) -> Sequence[Row]:
+    async def fetch(self, statement: select_query.Statement) -> Sequence[Row]:
         """Return the rows of one SELECT."""
         if statement in self._answers:
             return self._answers[statement]
@@ -336,13 +336,13 @@ class _Statements:
         return [int(number) for (number,) in found]
 
 
-def _ids(table: str, count: int) -> queries.Statement:
-    return queries.Statement(
+def _ids(table: str, count: int) -> select_query.Statement:
+    return select_query.Statement(
         "SELECT nextval(?::regclass) FROM generate_series(1, ?)", (f"mmp.{table}_id", count)
     )
 
 
-def _statement(statement: queries.Statement) -> Statement:
+def _statement(statement: select_query.Statement) -> Statement:
     return translated(statement.text), statement.values
 
 

@@ -1,0 +1,115 @@
+"""The errors of SQLite and of the system, translated into errors of mmp, which say what to do.
+
+SQLite's own errors never leave this package: what may pass is StateUnavailable, what a person must fix is
+StateAccessDenied, and what is damaged is StateUnusable.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
+from reconciler.store import sqlite_file
+from reconciler.store.rows import RowDamaged
+
+BUSY_WAIT_S = 5.0
+"""How long a transaction waits for those of other processes, which take milliseconds."""
+
+BUSY = "state-busy"
+"""The code of a state that another process keeps busy."""
+
+BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_NOT_OPENED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What SQLite says also when a file beside the state cannot be made, for lack of space or descriptors."""
+
+NOT_TEXT = "a text in it is not UTF-8"
+
+
+def newer(path: str) -> StateAccessDenied:
+    """Return the error for a state that a newer version of mmp upgraded."""
+    message = f"the state {path} is used by a newer mmp"
+    return StateAccessDenied("state-newer", message, "use that newer version")
+
+
+def not_intact(path: str, verdict: str) -> MmpError:
+    """Return the error for what the integrity check found; a page that could not be read is no damage."""
+    unread = re.search(r"unable to get the page\. error code=(\d+)", verdict)
+    if unread is not None and int(unread[1]) & 0xFF != sqlite3.SQLITE_CORRUPT:
+        return sqlite_file.disk_failed(path, verdict)
+    return sqlite_file.broken(path, verdict)
+
+
+@contextmanager
+def translated_errors(path: str) -> Iterator[None]:
+    """Turn what SQLite, a row's check or the system says inside into an error of ours."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, RowDamaged, UnicodeDecodeError, OSError) as error:
+        raise state_error(path, error) or error from None
+
+
+def state_error(path: str, error: BaseException) -> MmpError | None:
+    """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
+    match error:
+        case RowDamaged():
+            return sqlite_file.damaged(path, str(error))
+        case UnicodeDecodeError():
+            # SQLite's message quotes what it found in the file.
+            return sqlite_file.damaged(path, NOT_TEXT)
+        case sqlite3.DatabaseError():
+            return sqlite_error(path, error)
+        case OSError():
+            return sqlite_file.unreadable(path, error)
+        case _:
+            return None
+
+
+def primary_code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's primary code, as in sqlite3.SQLITE_FULL; 0 where it is the module's own error."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+_ONLY_BY_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_INTERNAL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_FORMAT,
+    }
+)
+"""What SQLite answers to a statement that is right, on tables that are as they were made: something in the
+file is not. (A length that is damaged asks for more memory than there is.)"""
+
+
+def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
+    """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
+    code = primary_code(error)
+    if code in BUSY_CODES:
+        message = f"the state {path} was kept busy for {BUSY_WAIT_S:g} s by another process"
+        return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
+    if code in _NOT_OPENED and (trouble := sqlite_file.trouble_beside(path)) is not None:
+        return trouble
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return sqlite_file.disk_full(path)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return sqlite_file.broken(path, str(error))
+        case code if code in _ONLY_BY_DAMAGE:
+            return sqlite_file.damaged(path, str(error))
+        case 0 if isinstance(error, sqlite3.OperationalError):
+            # The module's own error, and it has one only: of text that it cannot decode.
+            return sqlite_file.damaged(path, NOT_TEXT)
+        case sqlite3.SQLITE_IOERR:
+            return sqlite_file.disk_failed(path, str(error))
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            message = f"cannot write the state {path}: {error}"
+            return StateAccessDenied("state-unwritable", message, sqlite_file.WRITE_THERE)
+        case _:
+            hint = "see whether the disk is in order; nothing that failed was recorded"
+            return StateUnusable("state-failed", f"the state {path} cannot be used: {error}", hint)
