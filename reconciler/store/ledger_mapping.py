@@ -6,9 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from reconciler.core.model import RateBudget
-from reconciler.core.pacing import BURST_AGAIN_AFTER, CountedRequest, Ledger, still_counts
+from reconciler.core.pacing import (
+    BURST,
+    BURST_AGAIN_AFTER,
+    CountedRequest,
+    Ledger,
+    latest_arrival,
+    still_counts,
+)
+from reconciler.core.reply import AttemptStatus
 from reconciler.store.row_clock import RowClock
-from reconciler.store.rows import AttemptRow, budget_key
+from reconciler.store.rows import LOST, AttemptRow, budget_key
+
+_MAYBE_NEVER_SENT = frozenset({AttemptStatus.PENDING.value, LOST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +54,10 @@ def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) ->
 
 def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
     """Return the pacing ledger: what still counts, as instants of this process."""
-    aged = ((row.id, row_clock.hi(row)) for row in history.counting)
-    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, row_clock.now))
     empty_since = _empty_since(history, row_clock)
+    aged = [(row.id, row_clock.hi(row)) for row in history.counting]
+    aged += _gone(history, empty_since, row_clock)
+    sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, row_clock.now))
     limited = history.limited
     if limited is None or history.sends_since >= BURST_AGAIN_AFTER:
         return Ledger(sent, empty_since=empty_since)
@@ -57,8 +68,19 @@ def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
 def _empty_since(history: RateHistory, row_clock: RowClock) -> float | None:
     if history.empty:
         return row_clock.first_seen.empty_since(history.budget, row_clock.now)
-    row_clock.first_seen.not_empty(history.budget)
+    was_sent = [row.status not in _MAYBE_NEVER_SENT for row in history.counting]
+    row_clock.first_seen.not_empty(history.budget, sent=not was_sent or any(was_sent))
     return None
+
+
+def _gone(history: RateHistory, empty_since: float | None, row_clock: RowClock) -> list[tuple[int, float]]:
+    """Return what counts for requests that this process saw on record, where none is on record any more.
+
+    Such a history is not unknown: two requests may have been reserved just before they were gone.
+    """
+    if empty_since is None or not row_clock.first_seen.saw_requests(history.budget):
+        return []
+    return [(0, latest_arrival(empty_since, None))] * BURST
 
 
 def retired(history: RateHistory, row_clock: RowClock) -> list[AttemptRow]:

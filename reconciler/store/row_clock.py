@@ -37,6 +37,7 @@ class FirstSeen:
         self.boot = boot
         self.uncommitted: tuple[AttemptRow, ...] = ()
         self._seen: dict[object, float] = {}
+        self._sent: set[RateBudget] = set()
 
     def local(self, what: object, stamp: BootInstant, now: float) -> float:
         """Return ``stamp`` as an instant of this process; ``what`` names the fact it belongs to.
@@ -51,9 +52,18 @@ class FirstSeen:
         """Return since when this process knows that ``budget`` has no request on record."""
         return self.first(budget, now)
 
-    def not_empty(self, budget: RateBudget) -> None:
-        """Note that ``budget`` has a request on record: if it has none later, that is news again."""
+    def not_empty(self, budget: RateBudget, *, sent: bool) -> None:
+        """Note that ``budget`` has a request on record: if it has none later, that is news again.
+
+        ``sent``: at least one was sent, so it can be on record no more only if the record was lost.
+        """
         self._seen.pop(budget, None)
+        if sent:
+            self._sent.add(budget)
+
+    def saw_requests(self, budget: RateBudget) -> bool:
+        """Tell whether this process saw a request of ``budget`` on record that was sent."""
+        return budget in self._sent
 
     def first(self, what: object, now: float) -> float:
         """Return the instant of the first call for ``what``; ``now`` if this is it."""

@@ -206,6 +206,26 @@ def test_a_request_whose_record_was_lost_counts_for_whoever_sent_it(
     assert world.reserve("3") == NoSlotUntil(counts_until)
 
 
+def test_requests_that_are_gone_from_the_record_count_for_whoever_saw_them(world: World) -> None:
+    """To assume that nobody sent anything is no way to forget what was seen."""
+    world.applied("1")
+    world.applied("2")
+    world.clock.time = 1002.0
+    asyncio.run(world.store.ledger())
+    world.state._db.execute("DELETE FROM attempts")
+    assert world.reserve("3") == NoSlotUntil(1002.0 + L + GUARD_S)
+    world.clock.time = 1002.0 + L + GUARD_S
+    assert isinstance(world.reserve("3"), Reservation)
+
+
+def test_a_request_that_was_never_sent_leaves_an_unknown_history(world: World) -> None:
+    slot = world.reserve("1")
+    assert isinstance(slot, Reservation)
+    asyncio.run(world.store.ledger())
+    world.settle(slot.attempt, AttemptStatus.NOT_SENT, definite=False)
+    assert isinstance(world.reserve("2"), Reservation)
+
+
 def test_all_rows_of_a_kind_come_in_the_order_of_their_ids(world: World) -> None:
     world.applied("1")
     world.applied("2")
