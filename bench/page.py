@@ -6,7 +6,7 @@ import json
 
 from bench.measure import Ratio, compare
 from reconciler.core.monitoring.runtime import status_of
-from reconciler.render.status import status_document
+from reconciler.documents.status import status_document
 from reconciler.web.page.render import page_html
 from tests.support.example_accounts import NOW, WALL, large
 

@@ -53,12 +53,12 @@ from reconciler.core.events import (
     Waiting,
     WatchDegraded,
 )
+from reconciler.core.model import format_setting
 from reconciler.core.outcome import hold_words
-from reconciler.core.plan import Change, Plan, Reason
+from reconciler.core.plan import Change, Plan, Reason, format_change
 from reconciler.core.problems import Problem, escape_unprintable, json_text
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
-from reconciler.render.plan_text import format_change, plan_sentence
-from reconciler.render.values import format_setting
+from reconciler.render.plan_text import plan_sentence
 
 if TYPE_CHECKING:
     from structlog.typing import Processor

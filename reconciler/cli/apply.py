@@ -20,7 +20,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.cli.read_files import read_desired, watched_policies
-from reconciler.core.model import parse_family
+from reconciler.core.model import ExchangeKind, parse_family
 from reconciler.core.plan import Basis
 from reconciler.core.policy import Override, RefusalKind
 from reconciler.core.saved_plan import format_utc
@@ -149,7 +149,12 @@ def apply(
             raise UsageError("one-account", f"{flag} wants exactly one account", "name one file with -c")
     if allows and expect is None and plan_file is None and not may_ask(yes):
         raise ALLOW_UNSEEN
-    loaded = None if plan_file is None else load_fresh_plan(plan_file, desired[0], base, expect)
+    simulator = base.kind is ExchangeKind.SIMULATOR
+    loaded = (
+        None
+        if plan_file is None
+        else load_fresh_plan(plan_file, desired[0], base.host, expect, simulator=simulator)
+    )
     if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
     order = ApplyOptions(

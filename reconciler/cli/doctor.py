@@ -71,9 +71,10 @@ def doctor(
     from reconciler.cli.doctor_checks import DoctorOptions, examine
     from reconciler.config.load import load_configs
     from reconciler.core.doctor import exit_status
+    from reconciler.documents.doctor import doctor_document
     from reconciler.documents.plan import one_or_list
     from reconciler.errors import overall_status
-    from reconciler.render.doctor import doctor_document, doctor_text
+    from reconciler.render.doctor import doctor_text
 
     out = Output(output_format, color)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())

@@ -23,13 +23,13 @@ from reconciler.core.model import AccountInfo, Desired
 from reconciler.core.pauses import in_force
 from reconciler.core.problems import Problem
 from reconciler.core.reply import Reply
+from reconciler.documents.doctor import DoctorReport
 from reconciler.errors import InvalidInput, MmpError, StateUnusable
 from reconciler.okx.client import OkxClient
 from reconciler.okx.hints import exchange_error
 from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
-from reconciler.render.doctor import DoctorReport
 from reconciler.render.values import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of

@@ -13,17 +13,10 @@ from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code, Explanation, escape_unprintable
+from reconciler.documents.explain import FamilyTerm, Term, families_document, terms_document
 from reconciler.errors import UsageError
 from reconciler.render.error_catalogue import ERRORS
-from reconciler.render.explain import (
-    FamilyTerm,
-    Term,
-    families_document,
-    families_text,
-    family_term,
-    terms_document,
-    terms_text,
-)
+from reconciler.render.explain import families_text, family_term, terms_text
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 
 MAX_TERM = 100

@@ -20,7 +20,7 @@ from reconciler.cli.output import Output
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
-from reconciler.render.status import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
+from reconciler.documents.history import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
 from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def history(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
+    from reconciler.documents.history import history_document
     from reconciler.documents.plan import one_or_list
-    from reconciler.render.status import history_document, history_text
+    from reconciler.render.status import history_text
 
     out = Output(output_format, color)
     desired = read_desired(config, out)

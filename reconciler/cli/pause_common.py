@@ -26,8 +26,9 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import in_force
 from reconciler.core.reply import AttemptStatus
 from reconciler.documents.plan import one_or_list
+from reconciler.documents.status import pauses_document
 from reconciler.errors import MmpError, RefusedByPolicyOrReview, UsageError
-from reconciler.render.status import pauses_document, pauses_text
+from reconciler.render.status import pauses_text
 from reconciler.store.location import StateFile, StateLocation
 
 if TYPE_CHECKING:

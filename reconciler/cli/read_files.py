@@ -117,7 +117,8 @@ def print_problems(readings: Sequence[Excerptable], out: Output) -> None:
     """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
     import sys
 
-    from reconciler.render.problems import problems_document, problems_text
+    from reconciler.documents.problems import problems_document
+    from reconciler.render.problems import problems_text
 
     problems = [problem for reading in readings for problem in reading.problems]
     if out.json:

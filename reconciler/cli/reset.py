@@ -157,8 +157,8 @@ class ResetCommand:
         return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
 
     def _approve(self, row: LiveRow) -> bool:
+        from reconciler.core.model import format_setting
         from reconciler.render.status import frozen_words
-        from reconciler.render.values import format_setting
 
         if self.approved:
             return True

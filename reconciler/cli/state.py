@@ -18,9 +18,10 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.core.state_records import StateCheck
+from reconciler.documents.status import paused_document
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.ports import StateBackend
-from reconciler.render.status import check_text, paused_document
+from reconciler.render.status import check_text
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 
 WRONG_WAY = UsageError(

@@ -57,7 +57,8 @@ def status(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler.documents.plan import one_or_list
-    from reconciler.render.status import status_document, status_text
+    from reconciler.documents.status import status_document
+    from reconciler.render.status import status_text
 
     out = Output(output_format, color)
     place = state_location(state, config, allow_filesystems)

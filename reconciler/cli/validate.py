@@ -49,7 +49,8 @@ def validate(
       mmp validate
       mmp validate accounts/ --output github
     """
-    from reconciler.render.problems import problems_document, problems_github, problems_text
+    from reconciler.documents.problems import problems_document
+    from reconciler.render.problems import problems_github, problems_text
 
     out = Output(output_format, color)
     configs, policies = read_all(_named(ctx, files, config), policy_file)

@@ -20,7 +20,7 @@ from reconciler.controller.leases import ReplicaMember
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Observe
 from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.monitoring.runtime import AccountRuntime, reading_of
 from reconciler.core.replica_assignment import (
     AccountClaim,
     LeaseName,
@@ -30,7 +30,7 @@ from reconciler.core.replica_assignment import (
     lease_name,
     parse_lease_name,
 )
-from reconciler.core.unserved_accounts import REFUSED, ReadState, Trial, reading_of
+from reconciler.core.unserved_accounts import REFUSED, ReadState, Trial
 from reconciler.errors import MmpError
 from reconciler.ports import LeaseStore
 from reconciler.web.latest_state import ReplicaStatus

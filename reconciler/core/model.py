@@ -389,3 +389,8 @@ class RateBudget:
     kind: ExchangeKind
     environment: Environment
     uid: str
+
+
+def format_setting(setting: Setting) -> str:
+    """Write a whole setting on one line."""
+    return ", ".join(f"{field.value} {setting.field_text(field)}" for field in Field)

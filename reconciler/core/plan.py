@@ -30,6 +30,7 @@ from reconciler.core.model import (
     FilePosition,
     FileVersion,
     Setting,
+    format_setting,
 )
 from reconciler.core.pacing import Ledger, schedule
 from reconciler.core.policy import Override, Policy, Refusal
@@ -397,3 +398,8 @@ def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:
     if change.known_at is not None:
         return replace(change, eta_s=max(0.0, change.known_at - now))
     return change
+
+
+def format_change(change: Change) -> str:
+    """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
+    return format_setting(change.after) if change.before in (None, change.after) else change.field_words

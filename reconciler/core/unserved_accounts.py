@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.replica_assignment import HEARTBEAT_S, Ability, LeaseName
 from reconciler.core.reply import ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
@@ -99,17 +98,6 @@ class Experience:
     failed_at: float | None = None
     accounts: Mapping[LeaseName, Released] = field(default_factory=dict)
     exchange: Released | None = None
-
-
-def reading_of(vitals: AccountRuntime) -> ReadState:
-    """Return how the live reads of an account go, from its runtime state."""
-    outage, objection = vitals.outage, vitals.terminal_error
-    refused = (
-        objection is not None
-        and objection.reply.reply_class in REFUSED
-        and not objection.reply.code.startswith(SAME_EVERYWHERE)
-    )
-    return ReadState(None if outage is None else outage.since, vitals.read_at, refused)
 
 
 def learned(

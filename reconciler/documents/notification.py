@@ -13,18 +13,16 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected
-from reconciler.core.model import LiveRow, Pause
+from reconciler.core.model import LiveRow, Pause, format_setting
 from reconciler.core.monitoring.alerts import Alert, AlertKind, StateTrouble
 from reconciler.core.monitoring.notifications import Notification, Transition
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
 from reconciler.core.outcome import UNCONFIRMED, hold_words
-from reconciler.core.plan import Action, Change, HoldReason, Reason
+from reconciler.core.plan import Action, Change, HoldReason, Reason, format_change
 from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document
-from reconciler.render.plan_text import format_change
-from reconciler.render.values import format_setting
 
 MAX_NAMED = 100
 """Families a document names; the rest are counted. Bounds a message at a few kilobytes."""

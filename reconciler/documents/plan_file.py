@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from reconciler.atomic_create import write_hint
-from reconciler.core.model import Desired, ExchangeKind
+from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
 from reconciler.core.problems import escape_unprintable, json_text
 from reconciler.core.saved_plan import MAX_EXPIRY, PlanTarget, SavedPlan, expired, target_mismatches
@@ -26,9 +25,6 @@ from reconciler.documents.saved_plan import Origin
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status
-
-if TYPE_CHECKING:
-    from reconciler.okx.wire import BaseUrl
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 """0600: a plan tells which protection a desk has, and when it is about to change."""
@@ -81,15 +77,16 @@ def load_plan(path: str) -> LoadedPlan:
     return LoadedPlan(path, saved, context_of(document, saved), document)
 
 
-def load_fresh_plan(path: str, desired: Desired, base: BaseUrl, expect: str | None) -> LoadedPlan:
-    """Read a saved plan that is about to be applied to ``desired`` at ``base``; asks nobody.
+def load_fresh_plan(
+    path: str, desired: Desired, host: str, expect: str | None, *, simulator: bool
+) -> LoadedPlan:
+    """Read a saved plan that is about to be applied to ``desired`` at ``host``; it reads no state.
 
     Raises InvalidInput as :func:`load_plan` does, and PlanStale when it has expired, is of another
     account, environment, host or config, or has not the digest ``expect``.
     """
     loaded = load_plan(path)
-    simulator = base.kind is ExchangeKind.SIMULATOR
-    here = PlanTarget(desired.account, desired.environment, base.host, simulator, desired.sha256)
+    here = PlanTarget(desired.account, desired.environment, host, simulator, desired.sha256)
     late = expired(loaded.saved, datetime.now(UTC))
     digest = loaded.saved.plan.digest
     other = () if expect in (None, digest) else (f"its digest is {digest}, not the expected {expect}",)

@@ -20,8 +20,8 @@ from reconciler.core.monitoring.runtime import (
 from reconciler.core.monitoring.status import Status
 from reconciler.core.problems import Problem
 from reconciler.documents.plan import Document
-from reconciler.render.problems import problems_document
-from reconciler.render.status import format_utc_ms, status_document
+from reconciler.documents.problems import problems_document
+from reconciler.documents.status import format_utc_ms, status_document
 
 
 def runtime_document(

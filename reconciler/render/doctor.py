@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from reconciler.core.doctor import CheckResult, CheckStatus, exit_status
+from reconciler.core.doctor import CheckResult, CheckStatus
 from reconciler.core.problems import escape_unprintable
-from reconciler.documents.plan import Document
+from reconciler.documents.doctor import DoctorReport
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.values import count
-
-
-@dataclass(frozen=True, slots=True)
-class DoctorReport:
-    """One file's findings. ``account`` and ``environment`` are None when the file does not hold."""
-
-    path: str
-    account: str | None
-    environment: str | None
-    host: str
-    simulator: bool
-    findings: tuple[CheckResult, ...]
-
-
-def doctor_document(checkup: DoctorReport) -> Document:
-    """Return the ``mmp/doctor/1`` document."""
-    return {
-        "format": "mmp/doctor/1",
-        "path": checkup.path,
-        "account": checkup.account,
-        "environment": checkup.environment,
-        "host": checkup.host,
-        "simulator": checkup.simulator,
-        "exit_status": int(exit_status(checkup.findings)),
-        "findings": [
-            {
-                "check": finding.check,
-                "mark": finding.mark.value,
-                "message": finding.message,
-                "hint": finding.remedy or None,
-            }
-            for finding in checkup.findings
-        ],
-    }
 
 
 def doctor_text(checkup: DoctorReport, *, paint: Paint = plain) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from reconciler.core.model import Desired, Family, Field, FilePosition, interval_text, window_text
@@ -15,45 +14,11 @@ from reconciler.core.policy import (
     effective_exposure,
     format_decimal,
 )
-from reconciler.core.problems import Explanation, escape_unprintable
-from reconciler.documents.plan import Document
+from reconciler.core.problems import escape_unprintable
+from reconciler.documents.explain import FamilyTerm, Term, Value
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.config_file import describe_setting
 from reconciler.render.values import field_value
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One term explained. ``kind`` is problem, error, okx, field, word or status; ``notes`` more facts."""
-
-    name: str
-    kind: str
-    explanation: Explanation
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One field of a family: its value as people write it, where that stands, and what it may be."""
-
-    field: Field
-    text: str
-    source: FilePosition
-    own: bool
-    allowed: str
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyTerm:
-    """A family of one account, explained. ``values`` is empty when the file does not manage it."""
-
-    family: Family
-    account: str
-    environment: str
-    path: str
-    meaning: str
-    values: tuple[Value, ...]
-    notes: tuple[str, ...]
 
 
 def family_term(
@@ -97,25 +62,6 @@ def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
     return "\n".join(blocks)
 
 
-def terms_document(terms: Sequence[Term]) -> Document:
-    """Return the ``mmp/explain/1`` document; a word can have several meanings."""
-    return {
-        "format": "mmp/explain/1",
-        "terms": [
-            {
-                "name": term.name,
-                "kind": term.kind,
-                "title": term.explanation.title,
-                "meaning": term.explanation.meaning,
-                "notes": list(term.notes),
-                "remedy": term.explanation.remedy or None,
-            }
-            for term in terms
-        ],
-        "families": [],
-    }
-
-
 def families_text(terms: Sequence[FamilyTerm], *, paint: Paint = plain) -> str:
     """Return a line per field: value, where it comes from, what the policy allows."""
     blocks = []
@@ -126,26 +72,6 @@ def families_text(terms: Sequence[FamilyTerm], *, paint: Paint = plain) -> str:
         lines += [f"  {note}" for note in term.notes]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
-
-
-def families_document(terms: Sequence[FamilyTerm]) -> Document:
-    """Return the ``mmp/explain/1`` document of a family, in each account that was looked at."""
-    return {
-        "format": "mmp/explain/1",
-        "terms": [],
-        "families": [
-            {
-                "family": term.family,
-                "account": term.account,
-                "environment": term.environment,
-                "path": term.path,
-                "meaning": term.meaning,
-                "values": [_value_document(value) for value in term.values],
-                "notes": list(term.notes),
-            }
-            for term in terms
-        ],
-    }
 
 
 _ZEROES = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}
@@ -159,17 +85,6 @@ def _value_line(value: Value) -> str:
     origin = f"{'its own' if value.own else 'from defaults'}, {place}"
     allowed = f"; policy: {value.allowed}" if value.allowed else ""
     return f"  {value.field.value:<{_FIELD_WIDTH}}  {value.text:<{_VALUE_WIDTH}}  {origin}{allowed}"
-
-
-def _value_document(value: Value) -> Document:
-    source = value.source
-    return {
-        "field": value.field.value,
-        "value": value.text,
-        "own": value.own,
-        "source": {"path": source.path, "line": source.line, "column": source.column},
-        "policy": value.allowed or None,
-    }
 
 
 def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:

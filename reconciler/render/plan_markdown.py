@@ -15,7 +15,7 @@ from typing import assert_never
 from reconciler import __version__
 from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
-from reconciler.core.model import Family, Field, Setting
+from reconciler.core.model import Family, Field, Setting, format_setting
 from reconciler.core.outcome import hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan
 from reconciler.documents.plan import PlanContext
@@ -70,7 +70,6 @@ from reconciler.render.values import (
     format_age,
     format_due,
     format_duration,
-    format_setting,
 )
 
 MAX_BYTES = 59_999

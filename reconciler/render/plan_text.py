@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 from reconciler.core.change_direction import Direction
-from reconciler.core.model import Family
+from reconciler.core.model import Family, format_setting
 from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words, tighter_words
-from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, format_change
 from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import escape_unprintable
 from reconciler.documents.plan import PlanContext, plan_summary
@@ -38,7 +38,6 @@ from reconciler.render.values import (
     format_age,
     format_due,
     format_duration,
-    format_setting,
     pad_label,
 )
 
@@ -137,11 +136,6 @@ def _without_changes(plan: Plan, nothing: str) -> str:
     if unchanged or not dropped:
         told.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
     return " ".join(told)
-
-
-def format_change(change: Change) -> str:
-    """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
-    return format_setting(change.after) if change.before in (None, change.after) else change.field_words
 
 
 def _plan_lines(

@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, escape_unprintable
 from reconciler.render.color import Paint, Tone, plain
-
-FORMAT = "mmp/problems/1"
 
 EXCERPT_CELLS = 100
 """Terminal cells of an excerpt; a longer line is cut around its caret."""
@@ -84,11 +82,6 @@ def summary(readings: Sequence[Excerptable]) -> str:
     where = escape_unprintable(readings[0].path) if len(readings) == 1 else f"{len(readings)} files"
     more = " and more" if _has_more(problems) else ""
     return f"{counted or 'no problems'}{more} in {where}"
-
-
-def problems_document(problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return the document ``mmp/problems/1`` (schema: ``mmp schema problems``); ``hint`` may be None."""
-    return {"format": FORMAT, "problems": [_as_json(each) for each in problems]}
 
 
 def problems_github(problems: Sequence[Problem]) -> str:
@@ -184,18 +177,6 @@ def _has_more(problems: Sequence[Problem]) -> bool:
 def _count(problems: Sequence[Problem], severity: Severity) -> str:
     count = sum(each.severity is severity and each.code is not Code.MORE_PROBLEMS for each in problems)
     return f"{count} {severity}{'' if count == 1 else 's'}" if count else ""
-
-
-def _as_json(problem: Problem) -> dict[str, Any]:
-    return {
-        "code": problem.code.value,
-        "severity": problem.severity.value,
-        "path": problem.path,
-        "line": problem.line,
-        "column": problem.column,
-        "message": problem.message,
-        "hint": problem.hint or None,
-    }
 
 
 def _annotations(problems: Sequence[Problem], severity: Severity) -> Iterator[str]:

@@ -12,10 +12,9 @@ from functools import lru_cache
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text, exposure, factor, worst
-from reconciler.core.model import Family, Setting
+from reconciler.core.model import Family, Setting, format_setting
 from reconciler.core.plan import Basis, Change, HoldReason, Plan
 from reconciler.core.policy import factor_words
-from reconciler.render.values import format_setting
 
 Rank = tuple[bool, int, Fraction, str, str, str]
 """Smaller is worse: not refused, kind, minus the factor, account, environment, family."""

@@ -7,19 +7,17 @@ be. What came from outside (paths, hosts, the exchange's messages) is escaped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler.core.change_direction import changed_fields, direction
-from reconciler.core.model import LiveRow, Pause, Setting
+from reconciler.core.model import LiveRow, Pause, Setting, format_setting
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import escape_unprintable
-from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AttemptRecord, LockHolder, ProofKind, StateCheck
-from reconciler.documents.plan import ETA_DIGITS, Document
+from reconciler.core.state_records import AttemptRecord, StateCheck
+from reconciler.documents.history import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.policy_refusals import SHA_SHOWN
 from reconciler.render.values import (
@@ -29,113 +27,8 @@ from reconciler.render.values import (
     field_value,
     format_due,
     format_duration,
-    format_setting,
     pad_label,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryLine:
-    """One attempt as people see it; ``settled_at`` None while nothing came of it yet."""
-
-    attempt: int
-    family: str
-    setting: Setting
-    outcome: str
-    code: str
-    message: str
-    reserved_at: datetime
-    settled_at: datetime | None
-    open: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyLine:
-    """A policy came into force, or was given up: then ``reason`` tells why.
-
-    ``replaces`` is the sha256 of the policy that was in force until then, None where none was.
-    """
-
-    path: str
-    sha256: str
-    replaces: str | None
-    reason: str | None
-    at: datetime
-
-    @property
-    def change(self) -> str:
-        """What happened, in one word."""
-        return "in-force" if self.reason is None else "given-up"
-
-
-@dataclass(frozen=True, slots=True)
-class OverrideLine:
-    """One refusal that someone overrode by name, as people see it."""
-
-    family: str
-    refusal: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedLine:
-    """One setting that passed the guard, as people see it; fields as in ``AcceptedRecord``."""
-
-    family: str
-    before: Setting | None
-    setting: Setting
-    how: str
-    digest: str
-    override: str
-    file_sha256: str
-    at: datetime
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether no attempt shows it: an adoption that recorded another setting than before."""
-        return self.how == ProofKind.ADOPTED.value and self.before != self.setting
-
-
-def status_document(status: Status) -> Document:
-    """Return the ``mmp/status/1`` document."""
-    return {
-        "format": "mmp/status/1",
-        "account": status.desired.account,
-        "environment": status.desired.environment.value,
-        "uid": status.uid,
-        "host": status.host,
-        "simulator": status.simulator,
-        "owner": owner_document(status.owner),
-        "controller": controller_document(status.controller),
-        "config": {"path": status.desired.path, "sha256": status.desired.sha256},
-        "asked_at": format_utc_ms(status.asked_at),
-        "live_at": format_utc_ms(status.live_at),
-        "in_sync": status.in_sync,
-        "eta_seconds": round(status.eta_s, ETA_DIGITS),
-        "families": [_family_document(family, status.asked_at) for family in status.families],
-        "unmanaged": [{"family": family, "live": _live(row)} for family, row in status.unmanaged.items()],
-        "pauses": [_pause_document(pause) for pause in status.pauses],
-        "pacing": None
-        if status.pacing is None
-        else {
-            "counting": status.pacing.counting,
-            "next_slot_seconds": round(status.pacing.next_slot_s, ETA_DIGITS),
-            "spaced": status.pacing.spaced,
-        },
-    }
-
-
-def owner_document(owner: Replica | None) -> Document | None:
-    """Return who keeps an account; None when nobody does, or nobody shares accounts out."""
-    return None if owner is None else {"host": owner.host, "pid": owner.pid, "replica": owner.id}
-
-
-def controller_document(holder: LockHolder | None) -> Document | None:
-    """Return the process that controls an account; None if there is none or it is not known."""
-    if holder is None:
-        return None
-    return {"host": holder.host, "pid": holder.pid, "purpose": holder.purpose, "since": holder.since}
 
 
 def status_text(status: Status, *, paint: Paint = plain) -> str:
@@ -152,26 +45,6 @@ def status_text(status: Status, *, paint: Paint = plain) -> str:
     ]
     lines += [_pause_line(pause, status.asked_at, width, paint) for pause in status.pauses]
     return "\n".join([*lines, "", *_damaged_line(status.damaged, paint), _pacing_line(status)]) + "\n"
-
-
-def pauses_document(
-    account: str, environment: str, pauses: Sequence[Pause], in_flight: Sequence[AttemptRecord] = ()
-) -> Document:
-    """Return the ``mmp/pause/1`` document: the pauses in force, by family, and requests in flight."""
-    return {
-        "format": "mmp/pause/1",
-        "account": account,
-        "environment": environment,
-        "pauses": [_pause_document(pause) for pause in pauses],
-        "in_flight": [
-            {
-                "family": attempt.family,
-                "setting": attempt.setting.wire(),
-                "reserved_at": format_utc_ms(attempt.reserved_wall),
-            }
-            for attempt in in_flight
-        ],
-    }
 
 
 def pauses_text(
@@ -201,77 +74,6 @@ def pauses_text(
 
 def _without_answer(attempt: AttemptRecord) -> str:
     return "is in flight" if attempt.status is AttemptStatus.PENDING else "has no definite answer"
-
-
-def history_document(
-    account: str,
-    environment: str,
-    lines: Sequence[HistoryLine],
-    overrides: Sequence[OverrideLine] = (),
-    policies: Sequence[PolicyLine] = (),
-    accepted: Sequence[AcceptedLine] = (),
-    damaged: int = 0,
-) -> Document:
-    """Return the ``mmp/history/1`` document, the newest of each list first.
-
-    ``damaged`` records of attempts could not be read and are left out.
-    """
-    return {
-        "format": "mmp/history/1",
-        "account": account,
-        "environment": environment,
-        "damaged": damaged,
-        "attempts": [
-            {
-                "attempt": line.attempt,
-                "family": line.family,
-                "setting": line.setting.wire(),
-                "outcome": line.outcome,
-                "code": line.code,
-                "message": line.message,
-                "reserved_at": format_utc_ms(line.reserved_at),
-                "settled_at": format_utc_ms(line.settled_at),
-                "open": line.open,
-            }
-            for line in lines
-        ],
-        "overrides": [
-            {
-                "family": override.family,
-                "refusal": override.refusal,
-                "reason": override.reason,
-                "at": format_utc_ms(override.at),
-            }
-            for override in overrides
-        ],
-        "policies": [
-            {
-                "change": policy.change,
-                "path": policy.path,
-                "sha256": policy.sha256,
-                "replaces": policy.replaces,
-                "reason": policy.reason,
-                "at": format_utc_ms(policy.at),
-            }
-            for policy in policies
-        ],
-        "accepted": [
-            {
-                "family": line.family,
-                "how": line.how,
-                "direction": None
-                if (moves := direction(line.before, line.setting)) is None
-                else moves.value,
-                "before": line.before.wire() if line.before else None,
-                "after": line.setting.wire(),
-                "override": line.override or None,
-                "digest": line.digest or None,
-                "file_sha256": line.file_sha256 or None,
-                "at": format_utc_ms(line.at),
-            }
-            for line in accepted
-        ],
-    }
 
 
 def history_text(
@@ -311,11 +113,6 @@ def _damaged_line(damaged: int, paint: Paint) -> list[str]:
     return [paint(f"! {damaged_records(damaged)}", Tone.BAD)] if damaged else []
 
 
-def paused_document(account: str, environment: str, pause: Pause) -> Document:
-    """Return a pause with the account it is of."""
-    return {"account": account, "environment": environment, **_pause_document(pause)}
-
-
 def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = plain) -> str:
     """Return one line per damaged record of a state, how many records there are, and the pauses at ``now``.
 
@@ -340,13 +137,6 @@ def frozen_words(live: LiveRow) -> str:
         return "frozen until someone resets it"
     told = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
     return f"frozen{told}"
-
-
-def format_utc_ms(wall: datetime | None) -> str | None:
-    """Write a time of day as the documents have it, UTC, to the millisecond; None stays None."""
-    if wall is None:
-        return None
-    return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _LOOK = {
@@ -463,17 +253,6 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
     return f"  {paint(pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
 
 
-def _pause_document(pause: Pause) -> Document:
-    return {
-        "family": pause.family,
-        "since": format_utc_ms(pause.since),
-        "until": format_utc_ms(pause.until),
-        "by": pause.by.value,
-        "contested": None if pause.contested is None else pause.contested.wire(),
-        "reason": pause.reason,
-    }
-
-
 def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:
     text = f"  {line.reserved_at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
     outcome = f"{line.outcome:<9}"
@@ -513,37 +292,6 @@ def _what_came_of_it(line: HistoryLine) -> list[str]:
     said = escape_unprintable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
     doubt = "not known what is in force" if line.open and line.outcome in ("pending", "unknown") else ""
     return ["; ".join(filter(None, (said, doubt)))] if said or doubt else []
-
-
-def _family_document(family: FamilyStatus, asked_at: datetime) -> Document:
-    change = family.change
-    return {
-        "family": family.family,
-        "state": family.state.value,
-        "desired": family.desired.wire(),
-        "accepted": family.accepted.wire() if family.accepted else None,
-        "applied": family.applied.wire() if family.applied else None,
-        "live": _live(family.live),
-        "pending": None
-        if change is None
-        else {
-            "action": change.action.value,
-            "reason": change.reason.value,
-            "direction": change.direction.value if change.direction else None,
-            "because": change.because.value if change.because else None,
-            "due_at": _due_at(change.eta_s, asked_at),
-        },
-    }
-
-
-def _live(row: LiveRow | None) -> Document | None:
-    if row is None:
-        return None
-    return {**row.setting.wire(), "mmpFrozen": row.frozen, "mmpFrozenUntil": row.frozen_until}
-
-
-def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
-    return None if eta_s is None else format_utc_ms(asked_at + timedelta(seconds=eta_s))
 
 
 def _age(age: timedelta) -> str:

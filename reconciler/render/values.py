@@ -20,11 +20,6 @@ def field_value(setting: Setting, field: Field) -> str:
     return setting.field_text(field)
 
 
-def format_setting(setting: Setting) -> str:
-    """Write a whole setting on one line."""
-    return ", ".join(f"{field.value} {field_value(setting, field)}" for field in Field)
-
-
 def format_duration(seconds: float) -> str:
     """Write a waiting time: ``now``, ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)

@@ -16,9 +16,9 @@ from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.replica_assignment import parse_lease_name
 from reconciler.documents.plan import Document, as_list, one_or_list
+from reconciler.documents.problems import FORMAT
 from reconciler.documents.runtime_status import file_document, problems_of, runtime_document
-from reconciler.render.problems import FORMAT
-from reconciler.render.status import owner_document
+from reconciler.documents.status import owner_document
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.responses import Response, json_response
 

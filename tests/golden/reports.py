@@ -39,11 +39,12 @@ from reconciler.core.plan import (
 )
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Loosening, Override, Policy, Refusal, RefusalKind
+from reconciler.documents.history import AcceptedLine, HistoryLine
 from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile
 from reconciler.render.color import ansi
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text, results_text
-from reconciler.render.status import AcceptedLine, HistoryLine, history_text, status_text
+from reconciler.render.status import history_text, status_text
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS, WALL, XAU
 

@@ -19,6 +19,7 @@ from reconciler.core.plan import HoldReason, Plan, PlanConstraints, with_schedul
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
+from reconciler.documents.history import HistoryLine, OverrideLine, PolicyLine, history_document
 from reconciler.documents.notification import notification_document
 from reconciler.documents.plan import (
     Document,
@@ -28,14 +29,8 @@ from reconciler.documents.plan import (
     one_or_list,
     plan_document,
 )
-from reconciler.render.problems import problems_document
-from reconciler.render.status import (
-    HistoryLine,
-    OverrideLine,
-    PolicyLine,
-    history_document,
-    status_document,
-)
+from reconciler.documents.problems import problems_document
+from reconciler.documents.status import status_document
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
 from tests.unit.report_samples import LEDGERS, WALL, XAU
 from tests.unit.runtime_builders import vitals_of

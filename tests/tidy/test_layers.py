@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": {"core", "errors"},
     "clock": {"ports"},
     "config": {"core", "errors", "regular_file", "schema_files", "secret"},
-    "okx": {"core", "errors", "ports", "regular_file", "render", "secret"},
+    "okx": {"core", "errors", "ports", "regular_file", "secret"},
     "store": {"core", "errors", "ports"},
     "factories": {"clock", "core", "errors", "logs", "okx", "ports", "store"},
     "watch": {"config", "core", "daemon_threads", "ports"},
@@ -30,9 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "atomic_create",
         "core",
         "errors",
-        "okx",
         "regular_file",
-        "render",
         "schema_files",
         "secret",
     },
@@ -132,6 +130,13 @@ def forbidden_layers(one: Module) -> list[str]:
     return sorted(set(inside) - allowed)
 
 
+def decides_by_monitoring(one: Module) -> list[str]:
+    """Return what a module that decides about writing imports of what is only shown and alerted."""
+    if one.layer != "core" or one.place.startswith("core/monitoring/"):
+        return []
+    return sorted(name for name in one.imports() if name.startswith("reconciler.core.monitoring"))
+
+
 def homeless_libraries(one: Module) -> list[str]:
     """Return the libraries ``one`` imports although they live elsewhere, or nowhere."""
     found = {name.split(".")[0] for name in one.imports()} - {"reconciler"}
@@ -152,6 +157,7 @@ def test_a_module_imports_only_what_its_place_allows(one: Module) -> None:
     assert forbidden_layers(one) == []
     assert homeless_libraries(one) == []
     assert one.layer != "core" or beyond_values(one) == []
+    assert decides_by_monitoring(one) == []
 
 
 @pytest.mark.parametrize(
@@ -165,6 +171,15 @@ def test_a_module_imports_only_what_its_place_allows(one: Module) -> None:
 )
 def test_an_import_across_layers_is_caught(source: str, place: str) -> None:
     assert forbidden_layers(module(source, place))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["from reconciler.core.monitoring.status import Status", "import reconciler.core.monitoring.runtime"],
+)
+def test_monitoring_does_not_decide_about_writing(source: str) -> None:
+    assert decides_by_monitoring(module(source, "core/planning.py"))
+    assert decides_by_monitoring(module(source, "core/monitoring/alerts.py")) == []
 
 
 @pytest.mark.parametrize(

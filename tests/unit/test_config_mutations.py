@@ -11,7 +11,8 @@ import pytest
 from reconciler.config.schema_check import schema_errors
 from reconciler.config.settings import FORMAT, Reading, read_config
 from reconciler.config.yaml_nodes import read_nodes
-from reconciler.render.problems import problems_document, problems_github, problems_text
+from reconciler.documents.problems import problems_document
+from reconciler.render.problems import problems_github, problems_text
 from tests.support.config_documents import whole_document
 
 pytestmark = pytest.mark.unmeasured

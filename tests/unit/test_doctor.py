@@ -11,8 +11,9 @@ from reconciler.core import doctor
 from reconciler.core.doctor import CheckResult, CheckStatus, Purpose, exit_status
 from reconciler.core.model import AccountInfo, Family, LiveRead, LiveRow, Pause
 from reconciler.core.policy import Policy
+from reconciler.documents.doctor import DoctorReport, doctor_document
 from reconciler.errors import AccountProblem, Exit, InvalidInput, MmpError
-from reconciler.render.doctor import DoctorReport, doctor_document, doctor_text
+from reconciler.render.doctor import doctor_text
 from tests.unit.builders import BTC, ETH, SOL, desired, row, setting
 from tests.unit.report_samples import HOSTILE, WALL
 

@@ -18,6 +18,7 @@ from reconciler.core.model import Field
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Action, HoldReason, Reason
 from reconciler.core.policy import RefusalKind
+from reconciler.documents.history import history_document
 from reconciler.documents.plan import (
     Document,
     PlanContext,
@@ -27,9 +28,9 @@ from reconciler.documents.plan import (
     plan_document,
     plan_summary,
 )
+from reconciler.documents.status import status_document
 from reconciler.errors import MmpError
 from reconciler.render.plan_text import plan_text
-from reconciler.render.status import history_document, status_document
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, SOL, confirmed, desired, plan_of, setting
 from tests.unit.report_samples import large_plans, refused_plan, result_sets, small_plans, status, statuses

@@ -23,18 +23,11 @@ from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Loosening, Pol
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code
 from reconciler.core.reply import ReplyClass
+from reconciler.documents.explain import FamilyTerm, families_document, terms_document
 from reconciler.errors import Exit
 from reconciler.okx.codes import TABLE
 from reconciler.render.error_catalogue import ERRORS
-from reconciler.render.explain import (
-    FamilyTerm,
-    bound_words,
-    families_document,
-    families_text,
-    family_term,
-    terms_document,
-    terms_text,
-)
+from reconciler.render.explain import bound_words, families_text, family_term, terms_text
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.schema_files import load_schema
 from tests.tidy.source import modules

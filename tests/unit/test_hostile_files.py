@@ -21,16 +21,11 @@ from reconciler.config.yaml_nodes import MAX_BYTES
 from reconciler.configured_secrets import configured_secrets
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import MAX_MESSAGE_CHARS, MAX_PROBLEMS, Code, json_text
+from reconciler.documents.problems import problems_document
 from reconciler.documents.read import read_document
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
-from reconciler.render.problems import (
-    MAX_EXCERPT_CHARS,
-    problems_document,
-    problems_github,
-    problems_text,
-    summary,
-)
+from reconciler.render.problems import MAX_EXCERPT_CHARS, problems_github, problems_text, summary
 
 pytestmark = pytest.mark.unmeasured
 

@@ -14,7 +14,8 @@ from reconciler.core.plan import HoldReason
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord
 from reconciler.documents.plan import one_or_list
-from reconciler.render.status import pauses_document, pauses_text, status_document, status_text
+from reconciler.documents.status import pauses_document, status_document
+from reconciler.render.status import pauses_text, status_text
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, setting
 from tests.unit.report_samples import HOSTILE, WALL

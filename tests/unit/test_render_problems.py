@@ -11,14 +11,9 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.config.settings import Reading, read_config
 from reconciler.core.problems import Code, Problem, json_text, problem
+from reconciler.documents.problems import problems_document
 from reconciler.render.color import Tone
-from reconciler.render.problems import (
-    EXCERPT_CELLS,
-    MAX_ANNOTATIONS,
-    problems_document,
-    problems_github,
-    problems_text,
-)
+from reconciler.render.problems import EXCERPT_CELLS, MAX_ANNOTATIONS, problems_github, problems_text
 from reconciler.schema_files import load_schema
 
 GOLDEN = Path(__file__).parents[1] / "golden"

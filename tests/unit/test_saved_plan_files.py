@@ -27,10 +27,10 @@ from reconciler.documents.plan_file import LoadedPlan, load_plan, stale_reasons
 from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
 from reconciler.documents.saved_plan import Origin, context_of, integrity, read_saved, saved_document
+from reconciler.documents.status import status_document
 from reconciler.errors import InvalidInput
 from reconciler.render.plan_markdown import MAX_BYTES, plans_markdown
 from reconciler.render.plan_text import plan_text
-from reconciler.render.status import status_document
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
 from tests.unit.report_samples import HOSTILE, large_plans, refused_plan, small_plans, statuses

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 
 from reconciler.core.events import READING_LIVE, ExchangeFailed
-from reconciler.core.monitoring.runtime import TerminalError, apply_event, initial
+from reconciler.core.monitoring.runtime import TerminalError, apply_event, initial, reading_of
 from reconciler.core.replica_assignment import HEARTBEAT_S, Ability, LeaseName
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.unserved_accounts import (
@@ -25,7 +25,6 @@ from reconciler.core.unserved_accounts import (
     Released,
     Trial,
     learned,
-    reading_of,
     released,
     serving_ability,
     to_try,

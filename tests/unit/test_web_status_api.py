@@ -33,7 +33,7 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.state_records import LockHolder
 from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.read import read_document
-from reconciler.render.status import status_document
+from reconciler.documents.status import status_document
 from reconciler.schema_files import load_schema
 from reconciler.web.latest_state import LatestState
 from reconciler.web.status_api import account_status, status_response

@@ -54,6 +54,7 @@ from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
 from reconciler.core.problems import Problem
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
+from reconciler.core.unserved_accounts import REFUSED, SAME_EVERYWHERE, ReadState
 
 SHOWN_S = 60.0
 """How long a request is shown in the picture of the pacing window."""
@@ -295,6 +296,17 @@ def status_of(vitals: AccountRuntime, *, now: float, wall: datetime) -> Status |
         rules=compared.rules,
         reads=_reads(vitals, compared),
     )
+
+
+def reading_of(runtime: AccountRuntime) -> ReadState:
+    """Return how the live reads of an account go, from its runtime state."""
+    outage, objection = runtime.outage, runtime.terminal_error
+    refused = (
+        objection is not None
+        and objection.reply.reply_class in REFUSED
+        and not objection.reply.code.startswith(SAME_EVERYWHERE)
+    )
+    return ReadState(None if outage is None else outage.since, runtime.read_at, refused)
 
 
 def refused(

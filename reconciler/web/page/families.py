@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from reconciler.core.change_direction import changed_fields, direction
-from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting
+from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting, format_setting
 from reconciler.core.monitoring.protection import exposed_family, frozen_until_reset
 from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Segment
@@ -22,7 +22,7 @@ from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import escape_unprintable
 from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
-from reconciler.render.values import field_value, format_setting
+from reconciler.render.values import field_value
 from reconciler.web.page.charts import Path, Share, TimelineMark, columns_for, paths, shares
 from reconciler.web.page.labels import (
     AS_DESIRED,

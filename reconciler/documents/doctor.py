@@ -1,0 +1,42 @@
+"""What the doctor found of one file, and its document ``mmp/doctor/1``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.doctor import CheckResult, exit_status
+from reconciler.documents.plan import Document
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """One file's findings. ``account`` and ``environment`` are None when the file does not hold."""
+
+    path: str
+    account: str | None
+    environment: str | None
+    host: str
+    simulator: bool
+    findings: tuple[CheckResult, ...]
+
+
+def doctor_document(checkup: DoctorReport) -> Document:
+    """Return the ``mmp/doctor/1`` document."""
+    return {
+        "format": "mmp/doctor/1",
+        "path": checkup.path,
+        "account": checkup.account,
+        "environment": checkup.environment,
+        "host": checkup.host,
+        "simulator": checkup.simulator,
+        "exit_status": int(exit_status(checkup.findings)),
+        "findings": [
+            {
+                "check": finding.check,
+                "mark": finding.mark.value,
+                "message": finding.message,
+                "hint": finding.remedy or None,
+            }
+            for finding in checkup.findings
+        ],
+    }

@@ -1,0 +1,127 @@
+"""The status of an account and its pauses as documents, ``mmp/status/1`` and ``mmp/pause/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from reconciler.core.model import LiveRow, Pause
+from reconciler.core.monitoring.status import FamilyStatus, Status
+from reconciler.core.replica_assignment import Replica
+from reconciler.core.state_records import AttemptRecord, LockHolder
+from reconciler.documents.plan import ETA_DIGITS, Document
+
+
+def status_document(status: Status) -> Document:
+    """Return the ``mmp/status/1`` document."""
+    return {
+        "format": "mmp/status/1",
+        "account": status.desired.account,
+        "environment": status.desired.environment.value,
+        "uid": status.uid,
+        "host": status.host,
+        "simulator": status.simulator,
+        "owner": owner_document(status.owner),
+        "controller": controller_document(status.controller),
+        "config": {"path": status.desired.path, "sha256": status.desired.sha256},
+        "asked_at": format_utc_ms(status.asked_at),
+        "live_at": format_utc_ms(status.live_at),
+        "in_sync": status.in_sync,
+        "eta_seconds": round(status.eta_s, ETA_DIGITS),
+        "families": [_family_document(family, status.asked_at) for family in status.families],
+        "unmanaged": [{"family": family, "live": _live(row)} for family, row in status.unmanaged.items()],
+        "pauses": [_pause_document(pause) for pause in status.pauses],
+        "pacing": None
+        if status.pacing is None
+        else {
+            "counting": status.pacing.counting,
+            "next_slot_seconds": round(status.pacing.next_slot_s, ETA_DIGITS),
+            "spaced": status.pacing.spaced,
+        },
+    }
+
+
+def pauses_document(
+    account: str, environment: str, pauses: Sequence[Pause], in_flight: Sequence[AttemptRecord] = ()
+) -> Document:
+    """Return the ``mmp/pause/1`` document: the pauses in force, by family, and requests in flight."""
+    return {
+        "format": "mmp/pause/1",
+        "account": account,
+        "environment": environment,
+        "pauses": [_pause_document(pause) for pause in pauses],
+        "in_flight": [
+            {
+                "family": attempt.family,
+                "setting": attempt.setting.wire(),
+                "reserved_at": format_utc_ms(attempt.reserved_wall),
+            }
+            for attempt in in_flight
+        ],
+    }
+
+
+def paused_document(account: str, environment: str, pause: Pause) -> Document:
+    """Return a pause with the account it is of."""
+    return {"account": account, "environment": environment, **_pause_document(pause)}
+
+
+def owner_document(owner: Replica | None) -> Document | None:
+    """Return who keeps an account; None when nobody does, or nobody shares accounts out."""
+    return None if owner is None else {"host": owner.host, "pid": owner.pid, "replica": owner.id}
+
+
+def controller_document(holder: LockHolder | None) -> Document | None:
+    """Return the process that controls an account; None if there is none or it is not known."""
+    if holder is None:
+        return None
+    return {"host": holder.host, "pid": holder.pid, "purpose": holder.purpose, "since": holder.since}
+
+
+def format_utc_ms(wall: datetime | None) -> str | None:
+    """Write a time of day as the documents have it, UTC, to the millisecond; None stays None."""
+    if wall is None:
+        return None
+    return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _family_document(family: FamilyStatus, asked_at: datetime) -> Document:
+    change = family.change
+    return {
+        "family": family.family,
+        "state": family.state.value,
+        "desired": family.desired.wire(),
+        "accepted": family.accepted.wire() if family.accepted else None,
+        "applied": family.applied.wire() if family.applied else None,
+        "live": _live(family.live),
+        "pending": None
+        if change is None
+        else {
+            "action": change.action.value,
+            "reason": change.reason.value,
+            "direction": change.direction.value if change.direction else None,
+            "because": change.because.value if change.because else None,
+            "due_at": _due_at(change.eta_s, asked_at),
+        },
+    }
+
+
+def _live(row: LiveRow | None) -> Document | None:
+    if row is None:
+        return None
+    return {**row.setting.wire(), "mmpFrozen": row.frozen, "mmpFrozenUntil": row.frozen_until}
+
+
+def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
+    return None if eta_s is None else format_utc_ms(asked_at + timedelta(seconds=eta_s))
+
+
+def _pause_document(pause: Pause) -> Document:
+    return {
+        "family": pause.family,
+        "since": format_utc_ms(pause.since),
+        "until": format_utc_ms(pause.until),
+        "by": pause.by.value,
+        "contested": None if pause.contested is None else pause.contested.wire(),
+        "reason": pause.reason,
+    }
