@@ -278,7 +278,7 @@ def _unknown_revision(named: str) -> InvalidInput:
     if b"not a git repository" in answer.stderr:
         return InvalidInput(
             "not-a-repository",
-            f"{ref} is no file or folder, and here is no git repository to find it in as a revision",
+            f"{ref} is not a file or folder, and there is no git repository here",
             "check the path (one with a colon is written ./PATH), or run mmp inside the repository",
         )
     if answer.returncode:
@@ -287,7 +287,7 @@ def _unknown_revision(named: str) -> InvalidInput:
         return InvalidInput(
             "shallow-clone",
             f"{ref} is not in this clone, which is a shallow one",
-            "clone with the whole history: fetch-depth: 0 for actions/checkout, GIT_DEPTH: 0 in GitLab CI, "
+            "clone the complete history: fetch-depth: 0 for actions/checkout, GIT_DEPTH: 0 in GitLab CI, "
             "git fetch --unshallow by hand",
         )
     return InvalidInput(
@@ -307,8 +307,8 @@ def missing_in_revision(revision: Revision, path: str) -> InvalidInput:
     """Return the failure of naming what ``revision`` does not have."""
     return InvalidInput(
         "not-in-revision",
-        f"{revision.name} has no {path}; that never means “nothing desired”",
-        "name the config with --config, or, where it was elsewhere then, as REF:path (from the top folder)",
+        f"{revision.name} has no {path}; this never means “nothing desired”",
+        "name the file with --config; if it had another path then, write REF:path (from the top folder)",
         path=revision.display_path(path),
     )
 
@@ -334,7 +334,7 @@ def _content(entry: TreeEntry, display_path: str, limit: int) -> bytes:
     if process.returncode and len(content) < limit:
         raise InvalidInput(
             "git-failed",
-            f"git does not give the content of {display_path}",
+            f"git cannot read the content of {display_path}",
             "in a clone without all objects (--filter) fetch them first; git fsck tells what is damaged",
             path=display_path,
         )
@@ -345,7 +345,7 @@ def _not_a_file(entry: TreeEntry, display_path: str) -> InvalidInput:
     what = _OTHER_MODES.get(entry.mode, "a folder")
     return InvalidInput(
         "not-a-file",
-        f"{display_path} is {what} there",
+        f"{display_path} is {what} in that revision",
         "name the file itself, as REF:path",
         path=display_path,
     )

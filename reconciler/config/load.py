@@ -119,7 +119,7 @@ def read_content(
         return files.content(path, MAX_BYTES + 1)
     except FileNotFoundError:
         hint = "check the path and the folder you are in"
-        message = "there is no such file; that never means “nothing desired”"
+        message = "the file does not exist; this never means “nothing desired”"
         return problem(Code.FILE_MISSING, path, message, hint)
     except (OSError, ValueError) as error:
         return (failure or unreadable)(path, error)

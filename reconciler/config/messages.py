@@ -72,7 +72,7 @@ def field_not_single(name: Field) -> ValueProblem:
 
 def null_value(name: str) -> ValueProblem:
     """Return the problem of a key without a value."""
-    message = f"{name} has no value; nothing is never taken as zero, as disabled or as a default"
+    message = f"{name} has no value; an empty value never means zero, disabled or a default"
     return ValueProblem(Code.NULL_VALUE, message, "write the value, or delete the key")
 
 
@@ -173,7 +173,7 @@ def _bad_prefix(node: Scalar) -> ValueProblem:
 
 
 def _no_families() -> ValueProblem:
-    message = "families is empty; that is never taken as “nothing desired”"
+    message = "families is empty; this never means “nothing desired”"
     return ValueProblem(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
 
 

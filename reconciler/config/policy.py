@@ -86,7 +86,7 @@ def find_policy(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) 
     """Find the policy in a folder's files (paths by name) and ``load`` it; None if there is none."""
     present = sorted(POLICY_NAMES & paths.keys())
     if len(present) > 1:
-        message = f"there is {present[0]}, too, and only one policy can hold"
+        message = f"{present[0]} exists too, and only one policy file is allowed"
         hint = "merge the two files into one"
         return _failed_reading(problem(Code.TWO_POLICIES, paths[present[1]], message, hint))
     return load(paths[present[0]]) if present else None
@@ -100,7 +100,7 @@ def load_policy(
         # One byte more than the limit is enough to find that the file is too large.
         content = read_regular(path, MAX_BYTES + 1)
     except FileNotFoundError:
-        message = "there is no such file; without it nothing would be held to its policy"
+        message = "the policy file does not exist, so there would be no limits"
         return _failed_reading(
             problem(Code.FILE_MISSING, path, message, "check the path and the folder you are in")
         )
@@ -293,8 +293,8 @@ FORMAT = Format(
 
 _POLICY_WORDING = {
     Code.EMPTY_FILE: (
-        "the file has no content; that never means “no policy”",
-        "restore it, or delete it if there shall be none",
+        "the file has no content; this never means “no policy”",
+        "restore it, or delete it if you want no policy",
     ),
     Code.MULTIPLE_DOCUMENTS: ("a second document begins here", "a policy is one document: merge the two"),
 }

@@ -62,7 +62,7 @@ def _warning(family: Family, ms: int, root: Node | None, path: str, policy: Poli
         f"{family}: timeInterval {interval_text(ms)} is below the floor of "
         f"{escape_unprintable(policy.path)}, "
         f"{interval_text(policy.floor.time_interval_ms)}",
-        "a longer one protects more; it is kept if it is meant",
+        "a longer timeInterval protects more; if this one is intended, change nothing",
         line=position.line,
         column=position.column,
     )

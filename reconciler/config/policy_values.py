@@ -121,7 +121,7 @@ def _interval(name: Field, node: Scalar) -> Read:
 
 
 def _zero_limit(name: Field) -> ValueProblem:
-    hint = f"whether {ZERO_WORDS[name]} may be is said on its own: {ZERO_WORDS[name]}: deny"
+    hint = f"to forbid {ZERO_WORDS[name]}, write {ZERO_WORDS[name]}: deny"
     return ValueProblem(Code.BAD_INTERVAL, f"a limit of {name} is longer than zero", hint)
 
 
@@ -164,7 +164,7 @@ def _count(node: Scalar) -> Read:
     hint = "write it without quotes" if _COUNT.fullmatch(node.text) and not node.plain else ""
     message = f"{quoted(node.text)} is not a whole number of families up to {MAX_FAMILIES}"
     return None, ValueProblem(
-        Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 lets none"
+        Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 allows none"
     )
 
 
@@ -255,7 +255,7 @@ _EXPOSURE: Mapping[str | None, Callable[[Scalar], Read]] = {"max": _quantity}
 _SECTIONS: Mapping[str, Mapping[str | None, Callable[[Scalar], Read]]] = {
     "floor": {"timeInterval": _floor, "factor": partial(_factor, example="1000 or 500")},
     "loosening": {
-        "maxFactor": partial(_factor, example="2 or 1.5; 1 lets no exposure rise"),
+        "maxFactor": partial(_factor, example="2 or 1.5; with 1 no exposure may rise"),
         "maxFamilies": _count,
         "maxShare": _share,
         "per": _window,

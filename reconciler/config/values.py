@@ -29,7 +29,7 @@ ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-res
 
 _ZERO_MEANS = {
     Field.TIME_INTERVAL: "the protection is switched off",
-    Field.FROZEN_INTERVAL: "frozen until someone resets by hand",
+    Field.FROZEN_INTERVAL: "frozen until a manual reset",
 }
 _INTERVAL_FORMS = "write whole milliseconds (5000) or a number and a unit (500ms, 5s, 2m, 1h)"
 _MEANS_ZERO = {
@@ -119,10 +119,10 @@ def _with_unit(name: Field, text: str, ms: int) -> tuple[int | None, ValueProble
 
 def _interval_warning(name: Field, text: str, ms: int) -> ValueProblem | None:
     if ms == 0:
-        message = f"{name} 0 is taken as OKX takes it: {_ZERO_MEANS[name]}"
+        message = f"{name} 0 means the same as at OKX: {_ZERO_MEANS[name]}"
         return ValueProblem(Code.BARE_ZERO, message, f"write {name}: {ZERO_WORDS[name]}")
     if ms < SHORT_INTERVAL_MS:
-        message = f"{name} is only {ms} ms; were seconds meant?"
+        message = f"{name} is only {ms} ms; did you mean seconds?"
         hint = (
             f"write {ms}s for seconds"
             if text.isdecimal()

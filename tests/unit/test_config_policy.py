@@ -218,9 +218,9 @@ HINTS = [
     ("disable: 7", "write deny or allow"),
     ("loosening: {maxFactor: 2x}", "did you mean 2?"),
     ("loosening: {maxFactor: x1.5}", "did you mean 1.5?"),
-    ("loosening: {maxFactor: half}", "write a plain number such as 2 or 1.5; 1 lets no exposure rise"),
+    ("loosening: {maxFactor: half}", "write a plain number such as 2 or 1.5; with 1 no exposure may rise"),
     ("floor: {factor: half}", "write a plain number such as 1000 or 500"),
-    ("floor: {timeInterval: none}", "whether disabled may be is said on its own: disabled: deny"),
+    ("floor: {timeInterval: none}", "to forbid disabled, write disabled: deny"),
     ("floor: []", "write it as floor: {timeInterval: 100ms, factor: 1000}"),
     (
         "bounds: {default: {exposure: 5}}",
@@ -230,7 +230,7 @@ HINTS = [
     ("bounds: {default: {exposure: {perhour: {}}}}", "the keys here are: perTrip, perSecond, perMinute"),
     ("loosening: {maxFactor: 0x2}", "did you mean 2?"),
     ("loosening: {maxFamilies: '3'}", "write it without quotes"),
-    ("loosening: {maxFamilies: few}", "write a whole number such as 3; 0 lets none"),
+    ("loosening: {maxFamilies: few}", "write a whole number such as 3; 0 allows none"),
     ("loosening: {maxShare: 50}", "did you mean 50%?"),
     ("loosening: {maxShare: 0.5}", "did you mean 50%?"),
     ("loosening: {maxShare: 0.125}", "did you mean 12.5%?"),
@@ -270,11 +270,11 @@ HINTS = [
     ("bounds: {default: {timeInterval: {min: 5 s}}}", "did you mean 5s?"),
     (
         "bounds: {default: {timeInterval: {min: none}}}",
-        "whether disabled may be is said on its own: disabled: deny",
+        "to forbid disabled, write disabled: deny",
     ),
     (
         "bounds: {default: {frozenInterval: {max: 0}}}",
-        "whether until-reset may be is said on its own: until-reset: deny",
+        "to forbid until-reset, write until-reset: deny",
     ),
     (
         "bounds: {default: {timeInterval: {min: quick}}}",

@@ -37,7 +37,7 @@ def test_an_interval_is_milliseconds_or_a_number_with_a_unit(name: Field, text: 
     ("name", "text", "ms", "code", "words"),
     [
         (TIME, "0", 0, Code.BARE_ZERO, "switched off"),
-        (FROZEN, "0", 0, Code.BARE_ZERO, "until someone resets"),
+        (FROZEN, "0", 0, Code.BARE_ZERO, "until a manual reset"),
         (TIME, "5", 5, Code.SHORT_INTERVAL, "5 ms"),
         (FROZEN, "99ms", 99, Code.SHORT_INTERVAL, "99 ms"),
     ],
