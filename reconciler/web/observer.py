@@ -21,7 +21,7 @@ from reconciler.okx.codes import lookup
 from reconciler.ports import Clock
 from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
 from reconciler.web.metrics import Metrics
-from reconciler.web.page.view_model import hint_from_glossary
+from reconciler.web.page.account_view import hint_from_glossary
 from reconciler.web.request_filter import Listen
 from reconciler.web.routes import Endpoints, LoopPing
 from reconciler.web.server import Server, start_server

@@ -23,8 +23,8 @@ from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.errors import MmpError
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
+from reconciler.web.page.account_view import HintFor, hint_from_glossary
 from reconciler.web.page.render import Asset, assets, page_html
-from reconciler.web.page.view_model import HintFor, hint_from_glossary
 from reconciler.web.probes import live_checks, probe_response, ready_checks, startup_checks
 from reconciler.web.responses import HTML, Query, Response, Route
 from reconciler.web.status_api import status_response

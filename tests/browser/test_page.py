@@ -7,7 +7,8 @@ from dataclasses import fields, is_dataclass
 import pytest
 from playwright.async_api import Page
 
-from reconciler.web.page.view_model import Headline, page_view
+from reconciler.web.page.account_view import Headline
+from reconciler.web.page.view_model import page_view
 from tests.support.browser import Browser, Scheme, violations
 from tests.support.example_accounts import BOARDS, HOSTILE, NOW, WALL, calm, large, troubled
 from tests.support.page_server import Site, site

@@ -23,9 +23,10 @@ from reconciler.core.target import DriftPolicy
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page import labels
+from reconciler.web.page.account_view import DAYS_SHOWN, MAX_PROBLEMS, AccountView
 from reconciler.web.page.families import PageTime, differing_lines
 from reconciler.web.page.render import page_html
-from reconciler.web.page.view_model import DAYS_SHOWN, MAX_PROBLEMS, AccountView, PageView, page_view
+from reconciler.web.page.view_model import PageView, page_view
 from tests.support.example_accounts import (
     BOARDS,
     BTC,

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.web.latest_state import LatestState
+from reconciler.web.page.account_view import HintFor, hint_from_glossary
 from reconciler.web.page.charts import STRIP_HEIGHT
-from reconciler.web.page.view_model import HintFor, hint_from_glossary, page_view
+from reconciler.web.page.view_model import page_view
 
 if TYPE_CHECKING:
     from jinja2 import Template

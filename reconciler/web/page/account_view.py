@@ -1,0 +1,448 @@
+"""What the status page says of one account: every sentence, number and command, in the order it is read.
+
+The wording is decided here and in ``families.py``. What is not known is never called fine, and every claim
+about the future says what it depends on. Nothing here is markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.core.monitoring.protection import (
+    ProtectionResult,
+)
+from reconciler.core.monitoring.runtime import (
+    SHOWN_S,
+    AccountRuntime,
+    FileState,
+    Outage,
+    RecentError,
+    RecentRequest,
+    alive,
+    is_current,
+)
+from reconciler.core.monitoring.status import Status
+from reconciler.core.plan import HoldReason
+from reconciler.core.problems import Problem
+from reconciler.core.reply import READ_AGAIN, READ_BACK, AttemptStatus, Reply
+from reconciler.render.error_catalogue import ERRORS
+from reconciler.render.values import count, damaged_records, families, format_due
+from reconciler.web.latest_state import AccountSnapshot
+from reconciler.web.page.charts import PacingPicture, pacing_picture
+from reconciler.web.page.families import (
+    DayLine,
+    DifferingLine,
+    FrozenLine,
+    PageTime,
+    day_lines,
+    differing_lines,
+    frozen_lines,
+    pause_line,
+)
+from reconciler.web.page.labels import (
+    ATTEMPTS,
+    PROTECTIONS,
+    StatusLabel,
+    anchor,
+    clock,
+    moment_words,
+    names,
+    relative_time,
+    shown,
+)
+
+MAX_PROBLEMS = 20
+"""Problems of a refused file that are listed; mmp validate lists them all."""
+
+POLICY = "Policy"
+"""What the file of the policy is called on the page."""
+
+DAYS_SHOWN = 12
+"""Families whose day is shown at once; of more, the calm ones are folded away."""
+
+HintFor = Callable[[RecentError], str]
+"""Returns what to do about a problem, empty where its code says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The answer to "am I protected right now?"."""
+
+    sign: StatusLabel
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceLine:
+    """One problem of a refused file: where it is, what is wrong, what to do."""
+
+    place: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """A file in force, and what is wrong with a newer one (``refused`` empty: nothing is).
+
+    ``sha256`` and ``accepted`` are empty where none ever was in force.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    accepted: str
+    refused: str
+    problems: tuple[PlaceLine, ...]
+    more: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """One request of the last minute."""
+
+    at: str
+    family: str
+    sign: StatusLabel
+
+
+@dataclass(frozen=True, slots=True)
+class PacingView:
+    """The pacing window in words and as a picture."""
+
+    text: str
+    minute: str
+    requests: tuple[RequestLine, ...]
+    picture: PacingPicture
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """One of the last problems, and what to do about it."""
+
+    at: str
+    about: str
+    code: str
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """Everything the page says of one account."""
+
+    anchor: str
+    name: str
+    place: str
+    simulator: bool
+    headline: Headline
+    notices: tuple[str, ...]
+    frozen: tuple[FrozenLine, ...]
+    frozen_text: str
+    differing: tuple[DifferingLine, ...]
+    differing_text: str
+    pauses: tuple[tuple[str, str], ...]
+    unmanaged: str
+    files: tuple[FileView, ...]
+    no_policy: bool
+    pacing: PacingView
+    days_text: str
+    days: tuple[DayLine, ...]
+    calm_days: tuple[DayLine, ...]
+    calm_text: str
+    errors: tuple[ErrorLine, ...]
+
+
+def hint_from_glossary(trouble: RecentError) -> str:
+    """Return what to do about a problem: ours from the glossary, the exchange's by pointing at explain."""
+    code, known = trouble.code, ERRORS.get(trouble.code)
+    if known is not None:
+        return READ_AGAIN if trouble.asked and known.remedy == READ_BACK else known.remedy
+    return f"mmp explain {code} tells what it means and what to do." if code.isalnum() else ""
+
+
+def account_view(
+    watched: AccountSnapshot,
+    status: Status | None,
+    found: ProtectionResult,
+    *,
+    now: float,
+    wall: datetime,
+    advise: HintFor,
+) -> AccountView:
+    """Return everything the page says of one account, of which ``status`` and ``found`` are known."""
+    vitals = watched.runtime
+    moment = PageTime(now, wall, _delay(vitals, now, wall))
+    account, environment = vitals.desired.account, vitals.desired.environment.value
+    frozen = frozen_lines(status) if status else ()
+    differing = differing_lines(status, vitals, moment) if status else ()
+    days = day_lines(status, watched.timeline.spans, wall) if status else ()
+    shown_days, folded = _folded(days)
+    return AccountView(
+        anchor=anchor(account, environment),
+        name=shown(f"{account} ({environment})"),
+        place=_place(watched),
+        simulator=vitals.simulator,
+        headline=Headline(PROTECTIONS[found.protection], found.sentence),
+        notices=tuple(_notices(vitals, moment)),
+        frozen=frozen,
+        frozen_text=_frozen_told(status, frozen),
+        differing=differing,
+        differing_text=_differing_told(status, differing, moment),
+        pauses=_other_pauses(status, wall),
+        unmanaged=_unmanaged(status),
+        files=tuple(_files(vitals, wall)),
+        no_policy=vitals.policy is None,
+        pacing=_pacing(vitals, status, moment),
+        days_text=_days_sentence(status, watched.timeline.damaged),
+        days=shown_days,
+        calm_days=folded,
+        calm_text=_calm_told(len(folded)),
+        errors=tuple(_trouble(trouble, wall, advise) for trouble in vitals.errors),
+    )
+
+
+def _days_sentence(status: Status | None, damaged: int) -> str:
+    if status is None:
+        return "Not known yet."
+    left_out = f" {damaged_records(damaged)}." if damaged else ""
+    return f"State and settings{_as_of(status)}.{left_out}"
+
+
+def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLine, ...]]:
+    """Return the days shown at once, those not in sync first, and those folded away; few are all shown."""
+    if len(days) <= DAYS_SHOWN:
+        return days, ()
+    eventful = sorted((day for day in days if not day.calm), key=lambda day: day.in_sync)
+    return tuple(eventful), tuple(day for day in days if day.calm)
+
+
+def _calm_told(number: int) -> str:
+    return f"{families(number)} in sync, and nothing else while somebody watched" if number else ""
+
+
+def _place(watched: AccountSnapshot) -> str:
+    vitals = watched.runtime
+    kept = f", kept by {shown(str(watched.owner))}" if watched.owner else ""
+    who = f"User ID {shown(vitals.uid)}" if vitals.uid else "User ID not known yet"
+    return f"{who} at {shown(vitals.host)}{kept}"
+
+
+def _delay(vitals: AccountRuntime, now: float, wall: datetime) -> str:
+    """Say what has to come first before anything goes out; empty when nothing does."""
+    if not alive(vitals, now):
+        return "Not known: the program does not go round."
+    if vitals.outage is not None:
+        return f"After the exchange answers again{_next_try(vitals, PageTime(now, wall), '; next try ')}."
+    if vitals.state_lost:
+        return "After the state can be used again."
+    if vitals.controller is not None:
+        return "When the process that controls the account decides."
+    if vitals.locked_out:
+        return "After the other process lets go of the state."
+    return ""
+
+
+def _next_try(vitals: AccountRuntime, moment: PageTime, words: str) -> str:
+    outage = vitals.outage
+    if outage is None or outage.failed.retry_at is None:
+        return ""
+    return f"{words}{moment_words(moment.wall_of(outage.failed.retry_at), moment.wall)}"
+
+
+def _notices(vitals: AccountRuntime, moment: PageTime) -> list[str]:
+    """Return what the reader has to know before believing anything below."""
+    told = []
+    if not alive(vitals, moment.now):
+        heard = moment_words(moment.wall_of(vitals.last_step_at), moment.wall)
+        told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
+    if not is_current(vitals):
+        told.append("Another file is in force since. What stands below is of the one before.")
+    if vitals.outage is not None:
+        told.append(_outage_words(vitals.outage, vitals, moment))
+    if vitals.terminal_error is not None:
+        told.append(f"Nothing can be written: {_reply_words(vitals.terminal_error.reply)}.")
+    if vitals.state_lost:
+        told.append(state_unavailable_words(vitals.state_lost))
+    if vitals.locked_out:
+        told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
+    if vitals.controller is not None:
+        who = shown(vitals.controller.who)
+        told.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
+    if not vitals.live:
+        told.append("The exchange is never read here: what was last applied is all there is to go by.")
+    return told
+
+
+def state_unavailable_words(why: str) -> str:
+    """Say that the state cannot be used and why; empty when ``why`` is."""
+    return f"The state cannot be used now, so nothing is sent: {shown(why)}" if why else ""
+
+
+def _reply_words(reply: Reply) -> str:
+    code = f" [OKX {reply.code}]" if reply.code.isdigit() else ""
+    return f"{shown(reply.message or reply.reply_class.value)}{code}"
+
+
+def _outage_words(outage: Outage, vitals: AccountRuntime, moment: PageTime) -> str:
+    times = "once" if outage.failures == 1 else f"{outage.failures} times"
+    since = moment_words(outage.since_wall, moment.wall)
+    again = _next_try(vitals, moment, " Next try ") or " It is asked again within a minute"
+    return f"{shown(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
+
+
+def _frozen_told(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
+    if status is None or (status.live_at is None and not frozen):
+        return "Not known: live settings have not been read."
+    needs = sum(line.needs_you for line in frozen)
+    if not frozen:
+        return f"Nothing is frozen{_as_of(status)}."
+    if not needs:
+        return "Nobody has to do anything."
+    return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
+
+
+def _differing_told(status: Status | None, differing: Sequence[DifferingLine], moment: PageTime) -> str:
+    if status is None:
+        return "Not known yet."
+    if not differing:
+        doubtful = [one.family for one in status.families if one.doubtful]
+        read_again = f"Not known of {names(doubtful)}: it is read again."
+        return read_again if doubtful else f"Nothing differs{_as_of(status)}."
+    held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
+    told = f"{len(differing)} of {families(len(status.families))}."
+    if held < len(differing) and not moment.delay and status.eta_s >= 1:
+        told += f" The last is right {format_due(status.eta_s)}."
+    return f"{told} What is in force → what the file says:"
+
+
+def _as_of(status: Status) -> str:
+    if status.live_at is None:
+        return " from what was last applied"
+    age = (status.asked_at - status.live_at).total_seconds()
+    return f", as read from the exchange {relative_time(-age)}" if age >= 1 else ", as read just now"
+
+
+def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str], ...]:
+    """Return the pauses that are not told beside a family that differs."""
+    if status is None:
+        return ()
+    told = {one.family for one in status.families if one.change and one.change.because is HoldReason.PAUSED}
+    return tuple((one.family, pause_line(one, wall)) for one in status.pauses if one.family not in told)
+
+
+def _unmanaged(status: Status | None) -> str:
+    if status is None or not status.unmanaged:
+        return ""
+    frozen = [family for family, row in status.unmanaged.items() if row.frozen]
+    told = f"Live, but not in the file and never touched: {names(list(status.unmanaged))}."
+    return f"{told} Frozen of these: {names(frozen)}." if frozen else told
+
+
+def _files(vitals: AccountRuntime, wall: datetime) -> list[FileView]:
+    desired = vitals.desired
+    files = [file_view("Settings", vitals.config, wall)] if vitals.config else []
+    files = files or [FileView("Settings", shown(desired.path), desired.sha256[:12], "", "", (), "")]
+    return files + ([file_view(POLICY, vitals.policy, wall)] if vitals.policy else [])
+
+
+def file_view(name: str, file: FileState, wall: datetime) -> FileView:
+    """Return what the page says of one file, as of ``wall``."""
+    accepted = f"accepted {moment_words(file.accepted_at, wall)}" if file.accepted_at else ""
+    more = len(file.problems) - MAX_PROBLEMS
+    return FileView(
+        name=name,
+        path=shown(file.path),
+        sha256=file.sha256[:12],
+        accepted=accepted,
+        refused=_policy_refused(file, wall) if name == POLICY else _refused(file, wall),
+        problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS]),
+        more=f"and {more} more: mmp validate lists them" if more > 0 else "",
+    )
+
+
+def _refused(file: FileState, wall: datetime) -> str:
+    """Say that a file was refused and what is so until it is corrected; "" where it was not."""
+    if file.rejected_at is None:
+        return ""
+    at = moment_words(file.rejected_at, wall)
+    if file.stops:
+        return f"Refused at {at}. Nothing is written by it until this is corrected:"
+    return f"A newer one was refused at {at}. The one above stays in force until this is corrected:"
+
+
+def _policy_refused(file: FileState, wall: datetime) -> str:
+    """Say that the policy cannot be used and what is held meanwhile; "" where it can."""
+    if file.rejected_at is None:
+        return ""
+    checks = "Only the guard" if file.stops else "The policy above"
+    at = moment_words(file.rejected_at, wall)
+    return (
+        f"Cannot be used since {at}. Changes that loosen or disable are held until this is corrected. "
+        f"{checks} checks other changes:"
+    )
+
+
+def _problem(problem: Problem) -> PlaceLine:
+    place = f"{shown(problem.path)}:{problem.line}:{problem.column}"
+    return PlaceLine(place, shown(problem.message), shown(problem.hint))
+
+
+def _pacing(vitals: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
+    recent = [sending for sending in vitals.requests if sending.at > moment.now - SHOWN_S]
+    slot_s = status.pacing.next_slot_s if status and status.pacing else None
+    dots = [
+        (sending.at - moment.now, sending.status.value, _request_words(sending, moment))
+        for sending in recent
+    ]
+    return PacingView(
+        text=_pacing_told(status),
+        minute=_minute_told(recent),
+        requests=tuple(
+            RequestLine(
+                clock(moment.wall_of(sending.at), moment.wall), sending.family, ATTEMPTS[sending.status]
+            )
+            for sending in reversed(recent)
+        ),
+        picture=pacing_picture(dots, slot_s=slot_s),
+    )
+
+
+def _request_words(sending: RecentRequest, moment: PageTime) -> str:
+    at = clock(moment.wall_of(sending.at), moment.wall)
+    return f"{at} {sending.family}: {ATTEMPTS[sending.status].word}"
+
+
+def _pacing_told(status: Status | None) -> str:
+    if status is None or status.pacing is None:
+        return "Not known yet. Two requests may go in 10 s."
+    pacing = status.pacing
+    free = "The next may go now"
+    if pacing.next_slot_s >= 1:
+        free = f"The next may go {format_due(pacing.next_slot_s)}"
+    spaced = " The exchange asked for less: they go one by one, 5 s apart." if pacing.spaced else ""
+    return f"{pacing.counting} of 2 requests count now. {free}.{spaced}"
+
+
+def _minute_told(recent: Sequence[RecentRequest]) -> str:
+    if not recent:
+        return "No request in the last minute."
+    by_kind = {kind: sum(sending.status is kind for sending in recent) for kind in AttemptStatus}
+    told = ", ".join(
+        f"{number} {ATTEMPTS[kind].symbol} {ATTEMPTS[kind].word}"
+        for kind, number in by_kind.items()
+        if number
+    )
+    return f"{count(len(recent), 'request')} in the last minute: {told}."
+
+
+def _trouble(trouble: RecentError, wall: datetime, advise: HintFor) -> ErrorLine:
+    return ErrorLine(
+        at=moment_words(trouble.at, wall),
+        about=trouble.family or "whole account",
+        code=shown(trouble.code),
+        text=shown(trouble.message),
+        advice=shown(advise(trouble)),
+    )
