@@ -22,7 +22,8 @@ from reconciler.core.address_health import (
     not_tried,
 )
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.okx.replies import Unreadable, parse_retry_after, read_envelope
+from reconciler.okx.replies import parse_retry_after, read_envelope
+from reconciler.okx.strict_json import Unreadable
 from reconciler.okx.transport import RawReply, SingleUseConnection, TransportFailure
 
 if TYPE_CHECKING:

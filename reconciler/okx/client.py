@@ -17,7 +17,8 @@ from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
 from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
-from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES, Scrub
+from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
+from reconciler.okx.reply_fields import Scrub
 from reconciler.okx.transport import TOTAL_TIMEOUT_S, RawReply, SingleUseConnection, TransportFailure
 from reconciler.okx.wire import BaseUrl, Headers, Request
 from reconciler.ports import Clock, SignedRequest

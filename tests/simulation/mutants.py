@@ -40,7 +40,8 @@ from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandlin
 from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
-from reconciler.okx import codes, replies
+from reconciler.okx import codes, live_rows, replies
+from reconciler.okx.strict_json import Unreadable
 from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation, SignedRequest
 from reconciler.store import (
     ledger_mapping,
@@ -790,14 +791,14 @@ def _suspension_changes_no_step(self: Any) -> bool:
     return False
 
 
-_real_is_unset = replies._is_unset
+_real_is_unset = live_rows._is_unset
 
 
 def _off_is_unset(row: Mapping[str, object]) -> bool:
     """Take a row with protection off for none at all, whatever nonsense stands beside it."""
     try:
         return _real_is_unset(row)
-    except replies.Unreadable:
+    except Unreadable:
         return True
 
 
@@ -1131,7 +1132,7 @@ MUTANTS = (
     _of_feature(
         "protection off is no row",
         Feature.ODD_LISTS,
-        Patch(replies, "_is_unset", _off_is_unset),
+        Patch(live_rows, "_is_unset", _off_is_unset),
     ),
     _of_feature(
         "codes about a contract stop the account",

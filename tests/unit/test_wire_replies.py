@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.core.model import AccountInfo, LiveRead, LiveRow, Quantity, Setting, parse_family
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, interpret_reply
-from reconciler.okx import replies
+from reconciler.okx import replies, reply_fields
 from reconciler.okx.codes import TABLE
 from reconciler.okx.credentials import Credentials
 from reconciler.secret import Secret
@@ -482,7 +482,7 @@ def without(field: str) -> dict[str, Any]:
     ],
 )
 def test_a_number_is_written_out_exactly_or_not_at_all(text: str, plain: str | None) -> None:
-    assert replies.plain_decimal(text) == plain
+    assert reply_fields.plain_decimal(text) == plain
     if plain is not None and len(text) < 30 and not text.startswith("0e"):
         assert Decimal(plain) == Decimal(text)
 
@@ -813,7 +813,7 @@ def test_listed_names_are_read() -> None:
     assert replies.parse_families(200, envelope(), SCRUB) == frozenset()
 
 
-def reset_of_btc(status: int, body: bytes, scrub: replies.Scrub) -> bool | Reply:
+def reset_of_btc(status: int, body: bytes, scrub: reply_fields.Scrub) -> bool | Reply:
     return replies.parse_reset(status, body, scrub, BTC)
 
 

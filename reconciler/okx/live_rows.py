@@ -1,0 +1,127 @@
+"""Reads the rows of live settings: which families a list shows, and what it shows of each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.core.model import (
+    Family,
+    Field,
+    LiveRead,
+    LiveRow,
+    Quantity,
+    fold_name,
+    parse_family,
+)
+from reconciler.okx.codes import ACCEPTED_CODE
+from reconciler.okx.reply_fields import (
+    Scrub,
+    if_matching,
+    interval_ms,
+    read_quantity,
+    read_setting,
+    row_code,
+    shown_value,
+)
+from reconciler.okx.strict_json import Unreadable
+
+MAX_NAME_CHARS = 256
+"""Bound on an instFamily that is no family's name. Folding makes no name shorter, so a longer one cannot
+be almost the name of a family."""
+
+_MOMENT = re.compile(r"[0-9TZ:.+ -]{0,32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """The rows of a read by their instFamily: of families, of odd names, and how many without a name."""
+
+    named: tuple[tuple[Family, Mapping[str, object]], ...]
+    odd_names: Mapping[str, str]
+    nameless: int
+
+
+def live_rows(data: tuple[object, ...], scrub: Scrub, read: LiveRead) -> LiveRead:
+    """Return ``read`` with the rows of ``data``."""
+    found = _sorted(data, scrub)
+    named = [(family, row) for family, row in found.named if read.asked in (None, family)]
+    count = Counter(family for family, _ in named)
+    rows: dict[Family, LiveRow] = {}
+    unreadable: dict[Family, str] = {}
+    for family, row in named:
+        try:
+            live = _live_row(row, times_listed=count[family])
+        except Unreadable as error:
+            unreadable[family] = scrub(str(error))
+        else:
+            if live is not None:
+                rows[family] = live
+    return replace(
+        read, rows=rows, unreadable=unreadable, odd_names=found.odd_names, nameless=found.nameless
+    )
+
+
+def _sorted(data: tuple[object, ...], scrub: Scrub) -> _Sorted:
+    named: list[tuple[Family, Mapping[str, object]]] = []
+    odd_names: dict[str, str] = {}
+    nameless = 0
+    for row in data:
+        name = row.get("instFamily") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(name, str) or not fold_name(name):
+            nameless += 1
+            continue
+        try:
+            named.append((parse_family(name), row))
+        except ValueError:
+            name = name.strip()[:MAX_NAME_CHARS]
+            odd_names[fold_name(name)] = scrub(name)
+    return _Sorted(tuple(named), odd_names, nameless)
+
+
+def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None:
+    """Return one family's row; None when it says no more than a missing row would."""
+    if times_listed > 1:
+        raise Unreadable(f"listed {times_listed} times")
+    if "sCode" in row and row_code(row["sCode"]) != ACCEPTED_CODE:
+        raise Unreadable(f"sCode is {shown_value(row['sCode'])}")
+    frozen = row.get("mmpFrozen")
+    if frozen in (None, "") and _is_blank(row):
+        return None
+    if not isinstance(frozen, bool):
+        raise Unreadable(f"mmpFrozen is {shown_value(frozen)}")
+    if not frozen and _is_unset(row):
+        return None
+    setting = read_setting(row)
+    if setting.qty_limit == Quantity("0"):
+        raise Unreadable("qtyLimit is 0")
+    return LiveRow(setting, frozen, if_matching(row, "mmpFrozenUntil", _MOMENT))
+
+
+def _is_unset(row: Mapping[str, object]) -> bool:
+    """Tell whether a row that is not frozen has no setting in it.
+
+    [unknown] what a never-configured or disabled family returns. Taken for unset: all three fields
+    blank, and a window of 0 beside a blank field or a quantity of 0. A full setting with window 0 is
+    none of these. Raises Unreadable where a value beside a window of 0 makes no sense.
+    """
+    if _is_blank(row):
+        return True
+    blank = _blank_fields(row)
+    if Field.TIME_INTERVAL in blank or interval_ms(row, Field.TIME_INTERVAL) != 0:
+        return False
+    if Field.FROZEN_INTERVAL not in blank:
+        interval_ms(row, Field.FROZEN_INTERVAL)
+    quantity = Quantity("0") if Field.QTY_LIMIT in blank else read_quantity(row, Field.QTY_LIMIT)
+    return bool(blank) or quantity == Quantity("0")
+
+
+def _is_blank(row: Mapping[str, object]) -> bool:
+    """Tell whether all three fields of the setting are missing, null or empty."""
+    return len(_blank_fields(row)) == len(Field)
+
+
+def _blank_fields(row: Mapping[str, object]) -> set[Field]:
+    return {field for field in Field if row.get(field) in (None, "")}

@@ -1,0 +1,68 @@
+"""Reads the JSON of a reply strictly: two readers of it must not be able to disagree."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+MAX_DEPTH = 16
+"""Bound on nesting; an envelope of OKX's is four deep. Without it Python's parser runs out of stack."""
+
+# Possessive (++, *+), so that an unterminated string cannot make this quadratic.
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|([\[{])|([\]}])', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A JSON number as it was written, so that no digit of it is lost."""
+
+    text: str
+
+
+class Unreadable(ValueError):
+    """A value of a reply makes no sense; the text says which, in our words."""
+
+
+def strict_json(body: bytes) -> Any:
+    """Return the one JSON value in ``body``, or raise Unreadable.
+
+    UTF-8 only, no duplicate keys, no NaN or Infinity, at most MAX_DEPTH deep: two readers of a reply
+    we act on must not be able to disagree about it. Numbers come as Number, however long they are.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8") from None
+    if _depth(text) > MAX_DEPTH:
+        raise Unreadable("JSON nested too deep")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_int=Number,
+            parse_float=Number,
+        )
+    except json.JSONDecodeError:
+        raise Unreadable("not JSON") from None
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(text):
+        depth += 1 if match[1] else -1 if match[2] else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise Unreadable("JSON with a key given twice")
+    return value
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise Unreadable("JSON with NaN or Infinity")
