@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from reconciler.background_writer import BackgroundText
 from reconciler.core.events import (
+    AccountsConfigured,
     Adopted,
     AttemptsEnded,
     ClockMeasured,
@@ -44,6 +45,7 @@ from reconciler.core.events import (
     PolicyRejected,
     ReadFailed,
     RejectedConfigRemoved,
+    ReplicaStatusChanged,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
@@ -267,7 +269,7 @@ def told(event: Event) -> LogLine | None:
                 "adopted with nothing on record: the policy would refuse it",
                 values,
             )
-        case Compared() | LoopIdle() | LoopResumed():
+        case Compared() | LoopIdle() | LoopResumed() | ReplicaStatusChanged() | AccountsConfigured():
             return None
         case PassEnded(took_s, finished):
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,7 @@ from reconciler.cli.options import (
     Duration,
     Webhook,
     config_option,
+    config_paths,
     exchange_options,
     output_option,
     parse_exchange_address,
@@ -23,8 +26,12 @@ from reconciler.cli.output import Output
 from reconciler.cli.read_files import print_warnings, read_desired, read_policy_files, read_present
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import UsageError
-from reconciler.notify.target import Target
 from reconciler.web.request_filter import Listen, parse_listen
+
+if TYPE_CHECKING:
+    from reconciler.controller.run_options import RunOptions
+    from reconciler.notify.target import Target
+    from reconciler.ports import AccountObserver
 
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may run Python while another waits to, beside ``--listen``; 5 ms by default. A send
@@ -126,12 +133,13 @@ def run(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.controller.account_worker import RunOptions
+    from reconciler.controller.run_options import RunOptions
     from reconciler.controller.supervisor import Supervisor
 
     out = Output(output_format, color)
-    standing = RunOptions(
-        config=config,
+    listen_at = _listen(listen, listen_names)
+    options = RunOptions(
+        config=config_paths(config),
         policy_file=policy_file,
         state=state_location(state, config, allow_filesystems),
         base=parse_exchange_address(base_url, allow_hosts),
@@ -140,8 +148,6 @@ def run(
         drift=DriftPolicy(drift),
         assume_idle=assume_idle,
         live=not no_live,
-        listen=_listen(listen, listen_names),
-        notify=targets,
         given_up=given_up(no_policy, reason),
     )
     read = read_present if missing == "wait" else read_desired
@@ -150,10 +156,41 @@ def run(
     refuse_needless_no_policy(no_policy, policy_file, policies)
     print_warnings([reading for reading in policies if reading and reading.policy], out)
     logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
-    if standing.listen is not None:
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-    asyncio.run(Supervisor(desired, policies, standing).run())
+    observers = _observers(listen_at, targets, options)
+    asyncio.run(Supervisor(desired, policies, options, observers).run())
     logs.log("info", "stopped")
+
+
+def _observers(
+    listen: Listen | None, targets: Sequence[Target], options: RunOptions
+) -> list[AccountObserver]:
+    """Return the observers that the command line asks for; what they need is imported only then."""
+    from reconciler.clock import SystemClock
+    from reconciler.okx.hints import hint_for, hint_for_code
+
+    observers: list[AccountObserver] = []
+    clock, interval_s = SystemClock(), options.interval_s
+    if listen is not None:
+        from reconciler.web.observer import HttpObserver
+
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        observers.append(
+            HttpObserver(listen, interval_s=interval_s, clock=clock, hint_for_code=hint_for_code)
+        )
+    if targets:
+        from reconciler.notify.observer import WebhookObserver
+
+        observers.append(
+            WebhookObserver(
+                targets,
+                host=options.base.host,
+                simulator=options.base.is_simulator,
+                interval_s=interval_s,
+                clock=clock,
+                hint_for=hint_for,
+            )
+        )
+    return observers
 
 
 def _listen(text: str | None, names: tuple[str, ...]) -> Listen | None:

@@ -11,55 +11,28 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 
-from reconciler.configured_secrets import configured_secrets
 from reconciler.controller.account_policy import AccountPolicy
 from reconciler.controller.family_claims import FamilyClaims, Owner
 from reconciler.controller.loop import STOPPED_RETRY_S, Loop
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S, PassLimiter
 from reconciler.controller.reconcile import PassOptions, unwatched
+from reconciler.controller.run_options import RunOptions
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
-from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.replica_assignment import LeaseName, lease_name
 from reconciler.core.reply import Reply
 from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
-from reconciler.core.target import DriftPolicy
-from reconciler.errors import AccountProblem, MmpError, StateUnusable, internal_error
-from reconciler.notify.target import Target
+from reconciler.errors import MmpError, StateUnusable, internal_error
 from reconciler.okx.client import OkxTradingClient
-from reconciler.okx.credentials import Credentials, credential_files, load_credentials, load_stable
+from reconciler.okx.credentials import credential_files, load_stable
 from reconciler.okx.exchange_clock import ExchangeClock
-from reconciler.okx.wire import BaseUrl
 from reconciler.ports import StateBackend
-from reconciler.secret import remember
-from reconciler.store.location import PostgresUrl, StateLocation
+from reconciler.store.location import PostgresUrl
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
-from reconciler.watch.symlinks import WatchPath, resolve, union
-from reconciler.watch.write_completion import ReadConfidence
-from reconciler.web.request_filter import Listen
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What the command line of ``run`` ordered, to hold until it is stopped."""
-
-    config: tuple[str, ...]
-    policy_file: str | None
-    state: StateLocation
-    base: BaseUrl
-    lock_timeout_s: float
-    interval_s: float
-    drift: DriftPolicy
-    assume_idle: bool
-    live: bool
-    listen: Listen | None = None
-    notify: tuple[Target, ...] = ()
-    given_up: GivenUp | None = None
 
 
 class AccountWorker:
@@ -69,7 +42,7 @@ class AccountWorker:
         self,
         file: WatchedFile,
         policy: WatchedPolicy,
-        standing: RunOptions,
+        options: RunOptions,
         state: StateBackend,
         stop: GracefulShutdown,
         claims: FamilyClaims,
@@ -81,10 +54,10 @@ class AccountWorker:
         self.policy = policy
         self.client: OkxTradingClient | None = None
         """Speaks for the account; None before its loop began."""
-        self.standing = standing
-        kind, desired = standing.base.kind, self.desired
+        self.options = options
+        kind, desired = options.base.kind, self.desired
         self.store = state.account(desired.account, desired.environment, kind)
-        self.rules = AccountPolicy(policy, self.store, standing.given_up)
+        self.rules = AccountPolicy(policy, self.store, options.given_up)
         self.clock = stop.new_clock()
         """The account's own: a change of one file hurries nobody else."""
         self._stop = stop
@@ -110,13 +83,18 @@ class AccountWorker:
     @property
     def key(self) -> LeaseName:
         """What the account's lease is kept under, where there are leases."""
-        return lease_name(*self.owner, self.standing.base.kind)
+        return lease_name(*self.owner, self.options.base.kind)
 
     @property
     def desired(self) -> Desired:
         """The content in force."""
         assert self.file.desired is not None, "an account is kept from its first good file on"
         return self.file.desired
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """How far the exchange's clock is ahead of this machine's; None until it was measured."""
+        return None if self.client is None else self.client.clock_offset_s
 
     @property
     def owner(self) -> Owner:
@@ -184,7 +162,7 @@ class AccountWorker:
             self.clock.wake()
 
     def _ends_everything(self, error: MmpError) -> bool:
-        return isinstance(error, StateUnusable) and not isinstance(self.standing.state, PostgresUrl)
+        return isinstance(error, StateUnusable) and not isinstance(self.options.state, PostgresUrl)
 
     async def _wait_after(self, error: MmpError, failures: int) -> None:
         """Back off; what is wrong is told once while it stays the same."""
@@ -207,7 +185,7 @@ class AccountWorker:
         await self.clock.sleep_until(until)
 
     def _loop(self) -> Loop:
-        standing = self.standing
+        options = self.options
         self.client = self._client()
         return Loop(
             desired=lambda: self.desired,
@@ -215,22 +193,22 @@ class AccountWorker:
             exchange=self.client,
             clock=self.clock,
             observe=self._observe,
-            host=standing.base.host,
+            host=options.base.host,
             options=PassOptions(
                 purpose="run",
                 heal_breaker=True,
                 controller=True,
-                live=standing.live,
-                assume_idle=standing.assume_idle,
-                drift=standing.drift,
+                live=options.live,
+                assume_idle=options.assume_idle,
+                drift=options.drift,
                 policy=lambda: self.rules.in_force,
                 recheck=self._recheck,
             ),
-            interval_s=standing.interval_s,
+            interval_s=options.interval_s,
             stopping=self.should_stop,
             may_start=self.owned,
             pass_permit=self._turns.permit,
-            max_start_delay_s=LONGEST_WAIT_S + standing.lock_timeout_s,
+            max_start_delay_s=LONGEST_WAIT_S + options.lock_timeout_s,
             claim_families=lambda uid: self._claims.claim_families(uid, self.desired),
             prepare=self._look_up_policy,
         )
@@ -269,36 +247,10 @@ class AccountWorker:
         load = partial(load_stable, desired.credentials_prefix, os.environ)
         in_files = credential_files(desired.credentials_prefix, os.environ)
         return OkxTradingClient(
-            self.standing.base,
+            self.options.base,
             desired.environment,
             load(),
             self.clock,
             timing=self._timing,
             reload=load if in_files else None,
         )
-
-
-class KeyFiles:
-    """The files of one account's key: whether they changed. What they hold is never told."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._last = self.read()
-
-    def route(self) -> WatchPath:
-        """Return the way to the files; there is none where the key is in variables."""
-        return union(resolve(path) for path in credential_files(self._prefix, os.environ))
-
-    def read(self) -> Credentials | str:
-        """Return the key as it is now, or what is wrong with it."""
-        remember(configured_secrets(os.environ))
-        try:
-            return load_credentials(self._prefix, os.environ)
-        except AccountProblem as problem:
-            return problem.message
-
-    def decide(self, found: Credentials | str, trust: ReadConfidence, now: float) -> bool | None:
-        """Return True where that is another than at the last look, else None."""
-        del trust, now  # a key that is not whole opens nothing, and is asked about again
-        before, self._last = self._last, found
-        return None if found == before else True

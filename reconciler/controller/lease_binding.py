@@ -1,6 +1,6 @@
 """How the accounts of a ``run`` are shared out with other replicas on one PostgreSQL state.
 
-The rule is the core's, the rounds are ``replica``'s; this translates between leases and keepers. With
+The rule is the core's, the rounds are ``replica``'s; this translates between leases and workers. With
 a state that has no leases there is none of this: a process keeps all its accounts.
 """
 
@@ -27,13 +27,13 @@ from reconciler.core.replica_assignment import (
     LeaseTable,
     Replica,
     ReplicaId,
+    ReplicaStatus,
     lease_name,
     parse_lease_name,
 )
 from reconciler.core.unserved_accounts import REFUSED, ReadState, Trial
 from reconciler.errors import MmpError
 from reconciler.ports import LeaseStore
-from reconciler.web.latest_state import ReplicaStatus
 
 LEAVE_S = 3.0
 """How long saying goodbye may take: who cannot say it is taken over a few seconds later all the same."""
@@ -49,31 +49,32 @@ def this_replica() -> Replica:
 
 @dataclass(slots=True)
 class WorkerCallbacks:
-    """What sharing does to the process it is part of.
+    """What this process does when leases change.
 
-    ``keepers``: of every account there are settings for. ``end`` lets go of one: it is over once
-    nothing of it is in flight. ``see`` takes the newest roster, ``hurry`` lets accounts go round now,
-    ``vitals`` returns what an account is like, None while it does not run.
+    ``workers``: of every account that has settings. ``begin`` starts one, with the name of the replica that
+    had the lease before. ``end`` stops one as soon as no request of it is in flight. ``see`` takes the
+    newest table of leases, ``wake`` ends the wait of workers, ``runtime`` returns the runtime of an
+    account, None while it does not run.
     """
 
-    keepers: Mapping[LeaseName, AccountWorker]
+    workers: Mapping[LeaseName, AccountWorker]
     begin: Callable[[AccountWorker, str], None]
     end: Callable[[AccountWorker, bool, bool], None]
     see: Callable[[LeaseTable], None]
     wake: Callable[..., None]
-    vitals: Callable[[AccountWorker], AccountRuntime | None]
+    runtime: Callable[[AccountWorker], AccountRuntime | None]
 
 
 @dataclass(slots=True)
 class AccountOwnership:
-    """``replica.Accounts`` over the keepers of this process, and this process's part in sharing."""
+    """``replica.Accounts`` over the workers of this process, and this process's part in sharing."""
 
     me: Replica
     kind: ExchangeKind
     sharing: LeaseStore
     claims: FamilyClaims
     stop: GracefulShutdown
-    hands: WorkerCallbacks
+    callbacks: WorkerCallbacks
     observe: Observe
     member: ReplicaMember = field(init=False)
     _clock: SystemClock = field(init=False)
@@ -89,17 +90,17 @@ class AccountOwnership:
             self.me, self.sharing, self._clock, self, self.observe, self.stop.requested
         )
 
-    def owns(self, keeper: AccountWorker) -> bool:
+    def owns(self, worker: AccountWorker) -> bool:
         """Tell whether something may be begun for an account: it is ours, and so is what it claims."""
-        return self.member.is_owner(keeper.key) and self.claims.on_record(keeper.owner)
+        return self.member.is_owner(worker.key) and self.claims.on_record(worker.owner)
 
     def wake(self) -> None:
         """Go the next round soon: an account came, or one that was let go is over."""
         self._clock.wake()
 
-    def cluster_info(self, roster: LeaseTable) -> ReplicaStatus:
+    def cluster_info(self, leases: LeaseTable) -> ReplicaStatus:
         """Return how the accounts are shared out, for whoever looks."""
-        return ReplicaStatus(self.me, self.configured(), roster, self.member.leases_safe_until)
+        return ReplicaStatus(self.me, self.configured(), leases, self.member.leases_safe_until)
 
     async def leave(self) -> None:
         """Be gone, so that others need not wait for the silence to end; bounded, and never fails."""
@@ -113,7 +114,7 @@ class AccountOwnership:
 
     def configured(self) -> frozenset[LeaseName]:
         """Return the accounts there are settings for."""
-        return frozenset(self.hands.keepers)
+        return frozenset(self.callbacks.workers)
 
     def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
         """Return what is written for those that are kept."""
@@ -122,14 +123,14 @@ class AccountOwnership:
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
         """Return how the live reads of the accounts go that run here."""
-        running = ((key, self.hands.vitals(keeper)) for key, keeper in self.hands.keepers.items())
-        return {key: reading_of(vitals) for key, vitals in running if vitals is not None}
+        running = ((key, self.callbacks.runtime(worker)) for key, worker in self.callbacks.workers.items())
+        return {key: reading_of(runtime) for key, runtime in running if runtime is not None}
 
     def read_soon(self) -> None:
         """Let one account go round: the first that can be read, as far as is known."""
         readings = self.readings()
         able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
-        self.hands.wake(*(self.hands.keepers[key] for key in able[:1]))
+        self.callbacks.wake(*(self.callbacks.workers[key] for key in able[:1]))
 
     def trials(self) -> Mapping[LeaseName, Trial]:
         """Return how reading accounts on trial went that did not run here then."""
@@ -143,7 +144,7 @@ class AccountOwnership:
     async def _try_reading(self, account: LeaseName) -> None:
         begun_at = self._clock.now()
         try:
-            wrong = await self.hands.keepers[account].read_on_trial()
+            wrong = await self.callbacks.workers[account].read_on_trial()
         except MmpError:
             self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=True)
             return
@@ -156,42 +157,42 @@ class AccountOwnership:
     def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Keep an account from now on."""
         whose = "" if before is None else str(self._met.get(before, before))
-        self.hands.begin(self.hands.keepers[account], whose)
+        self.callbacks.begin(self.callbacks.workers[account], whose)
 
     def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Let go of an account as soon as nothing is in flight."""
-        self.hands.end(self.hands.keepers[account], lost, unable)
+        self.callbacks.end(self.callbacks.workers[account], lost, unable)
 
     def ended(self, account: LeaseName) -> bool:
         """Tell whether nothing of an account is under way."""
-        return not self.hands.keepers[account].running
+        return not self.callbacks.workers[account].running
 
-    def seen(self, roster: LeaseTable) -> None:
+    def seen(self, leases: LeaseTable) -> None:
         """Take who lives and who owns what."""
-        self._met = dict(list({**self._met, **roster.replicas}.items())[-MAX_MET:])
-        waiting = [keeper for keeper in self.hands.keepers.values() if self._waits(keeper)]
-        self.claims.recorded = self._recorded(roster)
-        self.hands.see(roster)
+        self._met = dict(list({**self._met, **leases.replicas}.items())[-MAX_MET:])
+        waiting = [worker for worker in self.callbacks.workers.values() if self._waits(worker)]
+        self.claims.recorded = self._recorded(leases)
+        self.callbacks.see(leases)
         # Who is held asks again whether it still is, at most once a beat.
-        self.hands.wake(
-            *(keeper for keeper in waiting if keeper.blocked_by_claim or not self._waits(keeper))
+        self.callbacks.wake(
+            *(worker for worker in waiting if worker.blocked_by_claim or not self._waits(worker))
         )
 
     def state_recovered(self) -> None:
         """Let every account go round now: those that back off would find that out up to 30 s later."""
-        self.hands.wake(*self.hands.keepers.values())
+        self.callbacks.wake(*self.callbacks.workers.values())
 
-    def _waits(self, keeper: AccountWorker) -> bool:
-        return keeper.blocked_by_claim or not self.claims.on_record(keeper.owner)
+    def _waits(self, worker: AccountWorker) -> bool:
+        return worker.blocked_by_claim or not self.claims.on_record(worker.owner)
 
-    def _recorded(self, roster: LeaseTable) -> RecordedClaims:
+    def _recorded(self, leases: LeaseTable) -> RecordedClaims:
         """Return what is on record once the claims that were sent are."""
         rivals: dict[Owner, tuple[AccountClaim, str]] = {}
-        for key, claimed in roster.same_uid_accounts.items():
+        for key, claimed in leases.same_uid_accounts.items():
             account, environment = parse_lease_name(key)
             if key != lease_name(account, Environment(environment), self.kind):
                 continue  # at the other kind of exchange
-            keeper = roster.replicas.get(roster.owners.get(key, ""))
-            where = str(keeper) if keeper else "nobody at this moment"
+            worker = leases.replicas.get(leases.owners.get(key, ""))
+            where = str(worker) if worker else "nobody at this moment"
             rivals[account, Environment(environment)] = (claimed, where)
         return RecordedClaims(self._sent, rivals)

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler.clock import SystemClock
 from reconciler.core.events import (
@@ -20,6 +20,8 @@ from reconciler.core.events import (
 from reconciler.daemon_threads import use_daemon_executor
 from reconciler.errors import Exit
 from reconciler.process_signals import SIGNALS
+
+T = TypeVar("T")
 
 GRACE_S = 0.5
 """How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""
@@ -82,8 +84,11 @@ class GracefulShutdown:
             case _:
                 pass
 
-    async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` to its end; once asked to stop, cancel it as soon as nothing is in flight."""
+    async def run(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return what ``work`` returns; once asked to stop, cancel it as soon as nothing is in flight.
+
+        None: it was cancelled.
+        """
         task = asyncio.create_task(work)
         asked = asyncio.create_task(self._asked.wait())
         await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,8 +97,7 @@ class GracefulShutdown:
             await asyncio.wait({task}, timeout=GRACE_S)
             if not task.done() and not self._in_flight:
                 task.cancel()
-        if not task.cancelled():
-            task.result()
+        return None if task.cancelled() else task.result()
 
     def _ask(self, number: signal.Signals) -> None:
         self.status = self.status or _STATUS[number]

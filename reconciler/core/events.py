@@ -16,6 +16,7 @@ from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, PlanConstraints, Reason
 from reconciler.core.policy import Refusal
 from reconciler.core.problems import Problem
+from reconciler.core.replica_assignment import LeaseName, ReplicaStatus
 from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.core.state_records import LockHolder
 
@@ -396,6 +397,20 @@ class StateFailed:
     retry_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaStatusChanged:
+    """This replica read the table of leases, or joined the others."""
+
+    status: ReplicaStatus
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsConfigured:
+    """This replica has settings for other accounts than before; ``accounts`` are all of them."""
+
+    accounts: frozenset[LeaseName]
+
+
 Event = (
     Identified
     | KeyMayWithdraw
@@ -435,6 +450,8 @@ Event = (
     | LeaseTaken
     | LeaseEnded
     | StateFailed
+    | ReplicaStatusChanged
+    | AccountsConfigured
 )
 
 Observe = Callable[[Event], None]

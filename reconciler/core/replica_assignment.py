@@ -93,6 +93,28 @@ class LeaseTable:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """The leases as this replica knows them, where replicas share the accounts.
+
+    ``configured`` are the accounts that this replica has settings for. ``leases`` None: no table was read
+    yet. ``safe_until``: until then this replica may act on its own leases. ``error``: why the state could
+    not be reached.
+    """
+
+    me: Replica
+    configured: frozenset[LeaseName] = frozenset()
+    leases: LeaseTable | None = None
+    safe_until: float = float("-inf")
+    error: str = ""
+
+    @property
+    def unable(self) -> frozenset[LeaseName]:
+        """The accounts that this replica reported it cannot serve."""
+        mine = None if self.leases is None else self.leases.abilities.get(self.me.id)
+        return frozenset() if mine is None else frozenset(mine.unable)
+
+
+@dataclass(frozen=True, slots=True)
 class OwnershipView:
     """What one replica sees in one round.
 

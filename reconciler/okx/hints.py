@@ -42,3 +42,9 @@ def timed_out(trouble: Reply | None) -> MmpError:
     return MmpError(
         "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
     )
+
+
+def hint_for_code(code: str, read: bool) -> str:
+    """Return what to do about a code of OKX's; ``read``: it answered a read, so nothing was changed."""
+    known = lookup(code)
+    return known.advice_on_reads if read else known.advice

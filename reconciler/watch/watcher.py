@@ -46,9 +46,11 @@ SHORTAGES = (OSError, MemoryError)
 """What is raised where threads, memory or descriptors are short; it says nothing about the file."""
 
 Content = TypeVar("Content")
+Decision_co = TypeVar("Decision_co", covariant=True)
+Decision = TypeVar("Decision")
 
 
-class Watchable(Protocol[Content]):
+class Watchable(Protocol[Content, Decision_co]):
     """Something that is read from files again and again."""
 
     def route(self) -> WatchPath:
@@ -59,8 +61,8 @@ class Watchable(Protocol[Content]):
         """Read it."""
         ...
 
-    def decide(self, content: Content, trust: ReadConfidence, now: float) -> object:
-        """Decide about what was read; ``Unsure``: look again. Anything else but None is told."""
+    def decide(self, content: Content, trust: ReadConfidence, now: float) -> Decision_co | Undecided | None:
+        """Decide about what was read; ``Undecided``: read again; None: nothing changed."""
         ...
 
 
@@ -73,9 +75,9 @@ class WatchHandle:
     """
 
     read: Callable[[], Any]
-    decide: Callable[[Any, ReadConfidence, float], object]
+    decide: Callable[[Any, ReadConfidence, float], Any]
     way: Callable[[], WatchPath]
-    tell: Callable[[object], None]
+    tell: Callable[[Any], None]
     follows: Callable[[DirEntry], bool] | None
     attention: FileTracker
     route: WatchPath = field(default_factory=WatchPath)
@@ -111,8 +113,8 @@ class FileWatcher:
 
     def add(
         self,
-        watched: Watchable[Content],
-        tell: Callable[[object], None],
+        watched: Watchable[Content, Decision],
+        tell: Callable[[Decision], None],
         follows: Callable[[DirEntry], bool] | None = None,
     ) -> WatchHandle:
         """Watch one thing more; what is decided of it goes to ``tell``.

@@ -13,7 +13,7 @@ from datetime import datetime
 from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
-from reconciler.core.replica_assignment import LeaseName, LeaseTable, Replica, parse_lease_name
+from reconciler.core.replica_assignment import Replica, ReplicaStatus, parse_lease_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +30,6 @@ class AccountSnapshot:
     clock_offset_s: float | None = None
     timeline: Timeline = field(default_factory=Timeline)
     owner: Replica | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaStatus:
-    """How this process shares the accounts out with others, where it does.
-
-    ``keeps`` are those it has settings for. ``roster`` None: nobody was heard of yet. ``good_until``
-    is until when it may think its own accounts its own. ``trouble``: why the state was not reached.
-    """
-
-    me: Replica
-    configured: frozenset[LeaseName] = frozenset()
-    leases: LeaseTable | None = None
-    safe_until: float = float("-inf")
-    error: str = ""
-
-    @property
-    def unable(self) -> frozenset[LeaseName]:
-        """The accounts that this replica reported it cannot serve."""
-        mine = None if self.leases is None else self.leases.abilities.get(self.me.id)
-        return frozenset() if mine is None else frozenset(mine.unable)
 
 
 @dataclass(slots=True)

@@ -11,133 +11,132 @@ from dataclasses import replace
 from datetime import timedelta
 
 from reconciler import __version__, logs
-from reconciler.controller.account_worker import AccountWorker
-from reconciler.core.events import Event, StateFailed
+from reconciler.core.events import AccountsConfigured, Event, ReplicaStatusChanged, StateFailed
 from reconciler.core.monitoring.runtime import AccountRuntime, RecentError
 from reconciler.core.monitoring.state_timeline import Timeline
-from reconciler.core.monitoring.unloaded_files import UnloadedFiles
-from reconciler.core.replica_assignment import LeaseName
-from reconciler.okx.codes import lookup
-from reconciler.ports import Clock
-from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
+from reconciler.core.monitoring.unloaded_files import with_event
+from reconciler.ports import Clock, RunningAccount
+from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.account_view import hint_from_glossary
 from reconciler.web.request_filter import Listen
 from reconciler.web.routes import Endpoints, LoopPing
 from reconciler.web.server import Server, start_server
 
+HintForCode = Callable[[str, bool], str]
+"""Returns what to do about a code of the exchange; the flag tells whether the code answered a read."""
+
 DAY = timedelta(hours=24)
-"""How far back the strips of the page go."""
+"""How far back the timelines of the page go."""
 
 TIMELINE_PAUSE_S = 0.02
-"""Between two pieces of what they are drawn from: a request to the exchange takes less."""
+"""Between reading two pieces of a timeline, so that the loops can send in between."""
 
 
 class HttpObserver:
-    """What is seen of this process over HTTP: the board, the counters and the server."""
+    """Reports every account over HTTP: the latest state, the metrics and the server.
 
-    def __init__(self, listen: Listen, clock: Clock) -> None:
+    ``hint_for_code`` returns what to do about a code of the exchange; its second argument tells whether
+    the code answered a read.
+    """
+
+    def __init__(
+        self, listen: Listen, *, interval_s: float, clock: Clock, hint_for_code: HintForCode
+    ) -> None:
         self._clock = clock
         self._listen = listen
-        self._board = LatestState(__version__, clock.wall(), dropped_log_lines=logs.dropped_lines)
-        self._metrics = Metrics(self._board, now=clock.now, wall=clock.wall)
+        self._interval_s = interval_s
+        self._hint_for_code = hint_for_code
+        self._latest = LatestState(__version__, clock.wall(), dropped_log_lines=logs.dropped_lines)
+        self._metrics = Metrics(self._latest, now=clock.now, wall=clock.wall)
         self._server: Server | None = None
-        self._keepers: dict[str, AccountWorker] = {}
+        self._accounts: dict[str, RunningAccount] = {}
 
     def start(self) -> None:
-        """Serve from now on; call it in the loops' event loop. Raises MmpError if it cannot be."""
+        """Start the server; call it in the loops' event loop. Raises MmpError if it cannot start."""
         loop = asyncio.get_running_loop()
-        pulse = LoopPing(loop)
+        ping = LoopPing(loop)
 
-        async def ask_strips() -> Mapping[str, Callable[[], Timeline]]:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._undrawn(), loop))
+        async def ask_timelines() -> Mapping[str, Callable[[], Timeline]]:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._read_timelines(), loop))
 
         site = Endpoints(
-            self._board,
+            self._latest,
             self._metrics,
-            beats=pulse.responds,
+            beats=ping.responds,
             now=self._clock.now,
             wall=self._clock.wall,
-            advise=_advise,
-            ask_strips=ask_strips,
+            advise=self._hint_for,
+            ask_strips=ask_timelines,
         )
-        self._server = start_server(self._listen, site.routes(), on_error=_broken)
+        self._server = start_server(self._listen, site.routes(), on_error=_log_bug)
         logs.log("info", "listening", url=self._server.url)
 
     def stop(self) -> None:
-        """Stop serving; waits a bounded time."""
+        """Stop the server; waits a bounded time."""
         if self._server is not None:
             self._server.stop()
 
-    def keep(self, keeper: AccountWorker, vitals: AccountRuntime) -> None:
-        """Put an account on the board."""
-        self._keepers[keeper.name] = keeper
-        self._put(keeper, vitals)
+    def account_acquired(self, account: RunningAccount, runtime: AccountRuntime) -> None:
+        """Show an account from now on."""
+        self._accounts[account.name] = account
+        self._put(account, runtime)
 
-    def drop(self, keeper: AccountWorker) -> None:
-        """Take an account off the board that this process does not keep any more."""
-        self._keepers.pop(keeper.name, None)
-        self._board.drop(keeper.name)
+    def account_released(self, account: RunningAccount) -> None:
+        """Show an account no longer that another process runs now."""
+        self._accounts.pop(account.name, None)
+        self._latest.drop(account.name)
 
-    def miss(self, unkept: UnloadedFiles, event: Event) -> None:
-        """Show by which settings no account is kept."""
-        del event
-        self._board.unloaded = unkept
+    def on_event(
+        self, account: RunningAccount | None, event: Event, runtime: AccountRuntime | None
+    ) -> None:
+        """Count an event, and show its account as it is after it."""
+        self._latest.unloaded = with_event(self._latest.unloaded, event, wall=self._clock.wall())
+        if account is None:
+            self._on_process_event(event)
+        elif runtime is not None:
+            self._metrics.observe((runtime.desired.account, runtime.desired.environment.value), event)
+            self._put(account, runtime)
 
-    def hear(self, event: Event, keeper: AccountWorker, vitals: AccountRuntime) -> None:
-        """Show what an account is like after ``event``."""
-        self._metrics.observe((keeper.desired.account, keeper.desired.environment.value), event)
-        self._put(keeper, vitals)
-
-    def hear_of_none(self, event: Event) -> None:
-        """Show what happened to no account."""
+    def _on_process_event(self, event: Event) -> None:
         self._metrics.observe_process(event)
-        if isinstance(event, StateFailed):
-            self._state_awaited(event)
+        match event:
+            case ReplicaStatusChanged(status):
+                self._latest.replica, self._latest.error = status, ""
+            case AccountsConfigured(accounts):
+                assert self._latest.replica is not None, "the replica joins before it reads settings"
+                self._latest.replica = replace(self._latest.replica, configured=accounts)
+            case StateFailed(message=message) if self._latest.replica is not None:
+                self._latest.replica = replace(self._latest.replica, error=message)
+            case StateFailed(message=message):
+                self._latest.error = message
+            case _:
+                pass
 
-    def share(self, together: ReplicaStatus) -> None:
-        """Show how the accounts are shared out now."""
-        self._board.replica, self._board.error = together, ""
+    async def _read_timelines(self) -> Mapping[str, Callable[[], Timeline]]:
+        """Read every account's timeline in the loops' thread, which alone uses the state."""
+        since, accounts = self._clock.wall() - DAY, list(self._accounts.items())
+        return {name: await account.store.read_timeline(since, _pause) for name, account in accounts}
 
-    def widen(self, keeps: frozenset[LeaseName]) -> None:
-        """Show an account for which there are settings before anybody has it."""
-        assert self._board.replica is not None, "shared out from before the first file on"
-        self._board.replica = replace(self._board.replica, configured=keeps)
+    def _put(self, account: RunningAccount, runtime: AccountRuntime) -> None:
+        owner = self._latest.replica.me if self._latest.replica else None
+        offset_s = account.clock_offset_s
+        self._latest.put(account.name, AccountSnapshot(runtime, self._interval_s, offset_s, owner=owner))
 
-    def _state_awaited(self, event: StateFailed) -> None:
-        """Show why the state cannot be used: not shared in any more, or not open yet."""
-        if self._board.replica is not None:
-            self._board.replica = replace(self._board.replica, error=event.message)
-        else:
-            self._board.error = event.message
-
-    async def _undrawn(self) -> Mapping[str, Callable[[], Timeline]]:
-        """Read every account's strips in the loops' thread, which alone uses the state; draw none there."""
-        since, keepers = self._clock.wall() - DAY, list(self._keepers.items())
-        return {name: await keeper.store.read_timeline(since, _pause) for name, keeper in keepers}
-
-    def _put(self, keeper: AccountWorker, vitals: AccountRuntime) -> None:
-        offset_s = keeper.client.clock_offset_s if keeper.client else None
-        owner = self._board.replica.me if self._board.replica else None
-        watched = AccountSnapshot(vitals, keeper.standing.interval_s, offset_s, owner=owner)
-        self._board.put(keeper.name, watched)
+    def _hint_for(self, error: RecentError) -> str:
+        """Return what to do about a problem: by the table of the exchange's codes, or by the glossary."""
+        if not error.code.isdigit():
+            return hint_from_glossary(error)
+        return self._hint_for_code(error.code, error.asked)
 
 
 async def _pause() -> None:
-    """Let the loops do what they have to do."""
+    """Let the loops run."""
     await asyncio.sleep(TIMELINE_PAUSE_S)
 
 
-def _advise(trouble: RecentError) -> str:
-    """Return what to do about a problem: the exchange's codes by its table, ours by the glossary."""
-    if not trouble.code.isdigit():
-        return hint_from_glossary(trouble)
-    known = lookup(trouble.code)
-    return known.advice_on_reads if trouble.asked else known.advice
-
-
-def _broken(bug: Exception) -> None:
-    """Say that a request could not be answered; the loops go on."""
+def _log_bug(bug: Exception) -> None:
+    """Log that a request could not be answered; the server continues."""
     place = bug.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

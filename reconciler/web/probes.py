@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.problems import escape_unprintable, first_error
+from reconciler.core.replica_assignment import ReplicaStatus
 from reconciler.render.values import count
-from reconciler.web.latest_state import LatestState, ReplicaStatus
+from reconciler.web.latest_state import LatestState
 from reconciler.web.responses import Response, text_response
 
 DEAD_LOOP = "the program's event loop does not answer"

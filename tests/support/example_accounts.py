@@ -51,11 +51,11 @@ from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Policy
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.core.replica_assignment import LEASE_TTL_S, LeaseTable, Replica, lease_name
+from reconciler.core.replica_assignment import LEASE_TTL_S, LeaseTable, Replica, ReplicaStatus, lease_name
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
-from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
+from reconciler.web.latest_state import AccountSnapshot, LatestState
 from tests.unit.builders import confirmed, desired, read, setting, unresolved
 
 NOW = 50_000.0

@@ -15,9 +15,8 @@ from typing import Any, cast
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.controller.account_worker import AccountWorker
 from reconciler.core.events import Event, LeaseTaken, LoopIdle, PolicyAccepted, PolicyRejected
-from reconciler.core.model import ExchangeKind, LiveRow
+from reconciler.core.model import LiveRow
 from reconciler.core.monitoring.runtime import AccountRuntime, apply_event, initial
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
@@ -27,7 +26,7 @@ from reconciler.notify.observer import WebhookObserver
 from reconciler.notify.target import parse_target
 from reconciler.notify.webhook_sender import WebhookSender
 from reconciler.okx.hints import hint_for
-from reconciler.okx.wire import BaseUrl
+from reconciler.ports import RunningAccount
 from reconciler.schema_files import load_schema
 from tests.contract.stores import ScriptedClock
 from tests.support.webhook import Reply as HookReply
@@ -379,17 +378,21 @@ def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy
         told.append((document["status"], document["kind"], document["account"]))
 
     monkeypatch.setattr(WebhookSender, "post", post)
-    base = BaseUrl("https://openapi.okx.com", "openapi.okx.com", ExchangeKind.OKX)
-    telling = WebhookObserver([parse_target("http://127.0.0.1:9/hook")], base, ScriptedClock())
-    telling.start()
+    observer = WebhookObserver(
+        [parse_target("http://127.0.0.1:9/hook")],
+        host="openapi.okx.com",
+        simulator=False,
+        interval_s=30.0,
+        clock=ScriptedClock(),
+        hint_for=hint_for,
+    )
+    observer.start()
     for event, names in ((WRONG, ("a", "b")), (HOLDS, ()), (WRONG, ("c", "d"))):
-        telling.hear_of_none(event)
+        observer.on_event(None, event, None)
         for name in names:
-            vitals = fresh(account=name)
-            keeper = cast(
-                AccountWorker, SimpleNamespace(name=name, standing=SimpleNamespace(interval_s=30.0))
-            )
-            telling.keep(keeper, vitals)
-            telling.hear(event, keeper, apply_event(vitals, event, now=NOW, wall=wall_at(NOW)))
-    telling.stop()
+            runtime = fresh(account=name)
+            account = cast(RunningAccount, SimpleNamespace(name=name))
+            observer.account_acquired(account, runtime)
+            observer.on_event(account, event, apply_event(runtime, event, now=NOW, wall=wall_at(NOW)))
+    observer.stop()
     assert told == [(*BEGAN, "a"), (*BEGAN, "c")]

@@ -12,9 +12,10 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.config.policy import read_policy
 from reconciler.controller.account_policy import AccountPolicy
-from reconciler.controller.account_worker import AccountWorker, KeyFiles, RunOptions
+from reconciler.controller.account_worker import AccountWorker
 from reconciler.controller.family_claims import FamilyClaims
 from reconciler.controller.loop import STOPPED_RETRY_S
+from reconciler.controller.run_options import RunOptions
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.policy import PolicyInForce
@@ -26,10 +27,11 @@ from reconciler.okx.wire import parse_base_url
 from reconciler.store.location import PostgresUrl, StateFile
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
+from reconciler.watch.key_files import KeyFiles
 from reconciler.watch.write_completion import ReadConfidence
 from tests.unit.builders import BTC, desired, setting
 
-STANDING = RunOptions(
+OPTIONS = RunOptions(
     config=(),
     policy_file=None,
     state=StateFile(Path("state.db")),
@@ -75,7 +77,7 @@ class Account:
         state = MemoryDisk().open(clock=self.clock, boot="boot-1")
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
         self.keeper = AccountWorker(
-            file, self.policy, STANDING, state, self.stop, FamilyClaims(), self.told.append
+            file, self.policy, OPTIONS, state, self.stop, FamilyClaims(), self.told.append
         )
         self.keeper.clock = self.clock
 
@@ -170,7 +172,7 @@ def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_acco
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account = Account([failing(DAMAGED)] * 3)
-    account.keeper.standing = replace(STANDING, state=PostgresUrl("postgresql://db/mmp"))
+    account.keeper.options = replace(OPTIONS, state=PostgresUrl("postgresql://db/mmp"))
     run(monkeypatch, account)
     assert [event for event in account.told if isinstance(event, LoopFailed)] == [
         LoopFailed(DAMAGED.code, DAMAGED.message, DAMAGED.hint, STOPPED_RETRY_S)

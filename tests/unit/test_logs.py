@@ -15,6 +15,7 @@ import structlog
 from reconciler import logs
 from reconciler.core.events import (
     READING_LIVE,
+    AccountsConfigured,
     Adopted,
     AttemptsEnded,
     ClockMeasured,
@@ -46,6 +47,7 @@ from reconciler.core.events import (
     PolicyRejected,
     ReadFailed,
     RejectedConfigRemoved,
+    ReplicaStatusChanged,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
@@ -324,7 +326,7 @@ def test_an_event_is_told(event: Event, level: str, message: str, values: dict[s
 
 
 def test_every_event_is_in_the_table() -> None:
-    unsaid = {Compared, LoopIdle, LoopResumed}
+    unsaid = {Compared, LoopIdle, LoopResumed, ReplicaStatusChanged, AccountsConfigured}
     assert {type(event) for event, *_ in ROWS} == set(get_args(Event)) - unsaid
 
 

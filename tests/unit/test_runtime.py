@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from reconciler.core.events import (
+    AccountsConfigured,
     Adopted,
     AttemptsEnded,
     ClockMeasured,
@@ -39,6 +40,7 @@ from reconciler.core.events import (
     PolicyRejected,
     ReadFailed,
     RejectedConfigRemoved,
+    ReplicaStatusChanged,
     RequestReserved,
     RequestSettled,
     RequestTooLate,
@@ -70,6 +72,7 @@ from reconciler.core.monitoring.runtime import (
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
+from reconciler.core.replica_assignment import Replica, ReplicaStatus
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.state_records import LockHolder
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
@@ -213,6 +216,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (LeaseTaken("pod-1 (pid 7)"), {}),
+    (ReplicaStatusChanged(ReplicaStatus(Replica("1", "pod-1", 7))), {}),
+    (AccountsConfigured(frozenset()), {}),
     (KeyMayWithdraw("7"), {}),
     (LeaseEnded(lost=False), {}),
     (

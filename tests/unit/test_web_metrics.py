@@ -33,9 +33,9 @@ from reconciler.core.monitoring.protection import Protection
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Reason
-from reconciler.core.replica_assignment import LeaseTable, Replica
+from reconciler.core.replica_assignment import LeaseTable, Replica, ReplicaStatus
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
+from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import MAX_CODES, OTHER_CODE, Metrics
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS

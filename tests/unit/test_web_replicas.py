@@ -16,10 +16,17 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
 from reconciler.core.problems import escape_unprintable
-from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, LeaseTable, Replica, lease_name
+from reconciler.core.replica_assignment import (
+    LEASE_TTL_S,
+    Ability,
+    LeaseTable,
+    Replica,
+    ReplicaStatus,
+    lease_name,
+)
 from reconciler.render.status import status_text
 from reconciler.schema_files import load_schema
-from reconciler.web.latest_state import AccountSnapshot, LatestState, ReplicaStatus
+from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.render import page_html
 from reconciler.web.page.view_model import NOBODY, page_view

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reconciler.core.events import (
+    AccountsConfigured,
     Compared,
     ConfigAccepted,
     ConfigMissing,
@@ -32,6 +33,7 @@ from reconciler.core.events import (
     PolicyAccepted,
     PolicyRejected,
     RejectedConfigRemoved,
+    ReplicaStatusChanged,
     RequestReserved,
     RequestSettled,
     SettingRejected,
@@ -84,6 +86,8 @@ FROM_OUTSIDE = (
     WatchDegraded,
     LeaseTaken,
     LeaseEnded,
+    ReplicaStatusChanged,
+    AccountsConfigured,
 )
 """Events that are told of an account without its loop having done anything: of files and of leases."""
 

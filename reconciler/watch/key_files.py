@@ -1,0 +1,38 @@
+"""The files of an API key: tells when their content changes. Their content is never shown."""
+
+from __future__ import annotations
+
+import os
+
+from reconciler.configured_secrets import configured_secrets
+from reconciler.errors import AccountProblem
+from reconciler.okx.credentials import Credentials, credential_files, load_credentials
+from reconciler.secret import remember
+from reconciler.watch.symlinks import WatchPath, resolve, union
+from reconciler.watch.write_completion import ReadConfidence
+
+
+class KeyFiles:
+    """The files of one account's key: whether they changed. What they hold is never told."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._last = self.read()
+
+    def route(self) -> WatchPath:
+        """Return the way to the files; there is none where the key is in variables."""
+        return union(resolve(path) for path in credential_files(self._prefix, os.environ))
+
+    def read(self) -> Credentials | str:
+        """Return the key as it is now, or what is wrong with it."""
+        remember(configured_secrets(os.environ))
+        try:
+            return load_credentials(self._prefix, os.environ)
+        except AccountProblem as problem:
+            return problem.message
+
+    def decide(self, found: Credentials | str, trust: ReadConfidence, now: float) -> bool | None:
+        """Return True where that is another than at the last look, else None."""
+        del trust, now  # a key that is not whole opens nothing, and is asked about again
+        before, self._last = self._last, found
+        return None if found == before else True
