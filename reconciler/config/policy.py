@@ -109,13 +109,9 @@ def load_policy(
     return (read or read_policy)(content, path)
 
 
+@collector_paused()
 def read_policy(content: bytes, path: str) -> PolicyReading:
     """Read one policy's ``content``; ``path`` names it in problems. Never raises for content."""
-    with collector_paused():
-        return _read_policy(content, path)
-
-
-def _read_policy(content: bytes, path: str) -> PolicyReading:
     tree = read_nodes(content, path)
     reading = _read(tree, content, path)
     text, problems, quotable = redacted(tree, reading.problems)

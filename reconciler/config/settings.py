@@ -110,13 +110,9 @@ class Reading:
     quotable: bool = True
 
 
+@collector_paused()
 def read_config(content: bytes, path: str) -> Reading:
     """Read one file's ``content``; ``path`` names it in problems and sources. Never raises for content."""
-    with collector_paused():
-        return _read_config(content, path)
-
-
-def _read_config(content: bytes, path: str) -> Reading:
     tree = read_nodes(content, path)
     reading = _read(tree, content, path)
     text, problems, quotable = redacted(tree, reading.problems)

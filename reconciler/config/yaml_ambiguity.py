@@ -62,11 +62,6 @@ def resolve(text: str) -> Resolved:
     return _ambiguous(text) or text
 
 
-def is_text(text: str) -> bool:
-    """Return whether the plain scalar ``text`` is text in every version of YAML."""
-    return isinstance(resolve(text), str)
-
-
 def _ambiguous(text: str) -> AmbiguousScalar | None:
     if _DATE.fullmatch(text):
         return AmbiguousScalar("a date", "")
