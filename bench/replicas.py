@@ -19,7 +19,9 @@ from unittest.mock import patch
 import psycopg
 
 from reconciler.clock import SystemClock
-from reconciler.controller.reconcile import PassOptions, identify, reconcile
+from reconciler.controller.identify import identify
+from reconciler.controller.pass_values import PassOptions
+from reconciler.controller.reconcile import reconcile
 from reconciler.core.events import Event
 from reconciler.core.model import Environment, Family, Quantity, Setting
 from reconciler.okx.client import OkxTradingClient

@@ -24,7 +24,9 @@ from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.clock import SystemClock
 from reconciler.controller.account_policy import AccountPolicy, missing_error, refuse_other
-from reconciler.controller.reconcile import (
+from reconciler.controller.dry_run import plan_dry_run
+from reconciler.controller.identify import identify
+from reconciler.controller.pass_values import (
     Approval,
     Completed,
     InMemoryState,
@@ -35,10 +37,8 @@ from reconciler.controller.reconcile import (
     RequeueAt,
     Stopped,
     TimedOut,
-    identify,
-    plan_dry_run,
-    reconcile,
 )
+from reconciler.controller.reconcile import reconcile
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core import events
 from reconciler.core.account_check import claim_conflict

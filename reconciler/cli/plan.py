@@ -262,7 +262,7 @@ async def _plan_one(
     from reconciler import logs
     from reconciler.clock import SystemClock
     from reconciler.controller.account_policy import refuse_other, remembered
-    from reconciler.controller.reconcile import plan_dry_run
+    from reconciler.controller.dry_run import plan_dry_run
     from reconciler.core.reply import Reply
     from reconciler.documents.plan import PlanContext
     from reconciler.documents.saved_plan import Origin

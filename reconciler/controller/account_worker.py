@@ -17,7 +17,7 @@ from reconciler.controller.account_policy import AccountPolicy
 from reconciler.controller.family_claims import FamilyClaims, Owner
 from reconciler.controller.loop import STOPPED_RETRY_S, Loop
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S, PassLimiter
-from reconciler.controller.reconcile import PassOptions, unwatched
+from reconciler.controller.pass_values import PassOptions, unwatched
 from reconciler.controller.run_options import RunOptions
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
-from reconciler.controller.reconcile import (
+from reconciler.controller.identify import identify
+from reconciler.controller.pass_values import (
     Completed,
     InMemoryState,
     Interrupted,
@@ -25,9 +26,8 @@ from reconciler.controller.reconcile import (
     RequeueAt,
     Stopped,
     TimedOut,
-    identify,
-    reconcile,
 )
+from reconciler.controller.reconcile import reconcile
 from reconciler.controller.standby import check_account, read_and_compare
 from reconciler.core.events import (
     READING_LIVE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.controller.reconcile import PassOptions
+from reconciler.controller.pass_values import PassOptions
 from reconciler.core import account_check as accounts
 from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
@@ -33,7 +33,7 @@ async def check_account(
 ) -> AccountInfo | Reply:
     """Ask whose key this is and check the state against it, writing nothing.
 
-    Raises AccountProblem and StateForeign as :func:`reconciler.controller.reconcile.identify` does. A
+    Raises AccountProblem and StateForeign as :func:`reconciler.controller.identify.identify` does. A
     Reply means that the exchange did not answer.
     """
     info = await exchange.account()

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from reconciler.controller import loop, reconcile
+from reconciler.controller import loop, pass_planning, pass_sending, pass_values, reconcile
 from reconciler.core import (
     comparison,
     evidence,
@@ -505,7 +505,7 @@ def _answer_forgotten(self: Any, shown: Any) -> Any:
 
 
 def _deaf(self: Any) -> Any:
-    return reconcile.TimedOut() if self.clock.now() >= self.deadline else None
+    return pass_values.TimedOut() if self.clock.now() >= self.deadline else None
 
 
 async def _not_recorded(
@@ -960,7 +960,7 @@ MUTANTS = (
         (Patch(row_mapping, "resolved_by", _everything_ended),),
         first_seed=1_130,
     ),
-    Mutant("no echo check", (Patch(reconcile, "interpret_reply", _any_acceptance),)),
+    Mutant("no echo check", (Patch(pass_sending, "interpret_reply", _any_acceptance),)),
     Mutant(
         "no answer means refused",
         (
@@ -1007,7 +1007,7 @@ MUTANTS = (
         "every drift healed", (Patch(planning, "target", lambda wanted, *_, **__: wanted),), first_seed=910
     ),
     Mutant(
-        "decided long ago, sent all the same", (Patch(reconcile, "TOO_LATE_S", FOREVER),), first_seed=610
+        "decided long ago, sent all the same", (Patch(pass_sending, "TOO_LATE_S", FOREVER),), first_seed=610
     ),
     Mutant(
         "reserved however long it took",
@@ -1030,16 +1030,16 @@ MUTANTS = (
     Mutant("acknowledgement not recorded", (Patch(SqlAccountStore, "_acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(SqlAccountStore, "_record_attempt", _headers_on_record),)),
-    Mutant("send deadline not passed", (Patch(reconcile, "SEND_DEADLINE_S", FOREVER),)),
+    Mutant("send deadline not passed", (Patch(pass_sending, "SEND_DEADLINE_S", FOREVER),)),
     Mutant(
         "echo's family ignored",
-        (Patch(reconcile, "interpret_reply", _family_of_echo_ignored),),
+        (Patch(pass_sending, "interpret_reply", _family_of_echo_ignored),),
         feature=Feature.ODD_REPLIES,
         first_seed=100,
     ),
     Mutant(
         "any of several echoed rows",
-        (Patch(reconcile, "interpret_reply", _any_row_of_echo),),
+        (Patch(pass_sending, "interpret_reply", _any_row_of_echo),),
         feature=Feature.ODD_REPLIES,
         first_seed=16,
     ),
@@ -1062,7 +1062,7 @@ MUTANTS = (
         feature=Feature.REVIEWS,
         first_seed=3,
     ),
-    Mutant("pauses ignored", (Patch(reconcile, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
+    Mutant("pauses ignored", (Patch(pass_planning, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
     Mutant("mixed drift not healed", (Patch(planning, "target", _mixed_left),), first_seed=190),
     Mutant("restored as one", (Patch(planning, "target", _restored_as_one),)),
@@ -1104,7 +1104,7 @@ MUTANTS = (
         "the first in order is waited for",
         Feature.LASTING_FATE,
         Patch(pass_step, "next_request", _first_in_order),
-        Patch(reconcile, "next_request", _first_in_order),
+        Patch(pass_sending, "next_request", _first_in_order),
     ),
     Mutant(
         "a success ends nobody's back-off", (Patch(row_mapping, "retries_from_rows", _successes_forgotten),)
@@ -1143,7 +1143,7 @@ MUTANTS = (
         "a doubtful family holds all",
         (
             Patch(pass_step, "next_request", _nothing_while_in_doubt),
-            Patch(reconcile, "next_request", _nothing_while_in_doubt),
+            Patch(pass_sending, "next_request", _nothing_while_in_doubt),
         ),
         first_seed=1_456,
     ),
@@ -1160,7 +1160,7 @@ MUTANTS = (
     _of_feature(
         "a wrapped refusal is definite",
         Feature.ODD_REPLIES,
-        Patch(reconcile, "interpret_reply", _without_wrapper),
+        Patch(pass_sending, "interpret_reply", _without_wrapper),
     ),
     _of_feature(
         "a row's sCode is not looked at",
@@ -1170,7 +1170,7 @@ MUTANTS = (
     _of_feature(
         "rejected for ever",
         Feature.ODD_REPLIES,
-        Patch(reconcile, "rejected_again_after_s", lambda times: FOREVER),
+        Patch(pass_sending, "rejected_again_after_s", lambda times: FOREVER),
         Patch(reconcile._Pass, "_forget_rejections", lambda self: None),
     ),
     _of_feature(

@@ -7,8 +7,10 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from reconciler.controller.identify import identify
 from reconciler.controller.loop import Loop
-from reconciler.controller.reconcile import Approval, PassOptions, identify, reconcile
+from reconciler.controller.pass_values import Approval, PassOptions
+from reconciler.controller.reconcile import reconcile
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.evidence import valid_after
 from reconciler.core.model import Confirmed, Desired, Family, NeverApplied, Setting

@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from reconciler.controller.loop import Loop
-from reconciler.controller.reconcile import Approval, PassOptions, reconcile
+from reconciler.controller.pass_values import Approval, PassOptions
+from reconciler.controller.reconcile import reconcile
 from reconciler.core.events import Event, Planned
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (

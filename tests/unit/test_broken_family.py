@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.controller.reconcile import Approval, InMemoryState, TimedOut
+from reconciler.controller.pass_values import Approval, InMemoryState, TimedOut
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.reply import Reply, ReplyClass

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.reconcile import InMemoryState
+from reconciler.controller.pass_values import InMemoryState
 from reconciler.core.events import Compared, HealBreakerTripped, RequestReserved
 from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain

@@ -14,18 +14,17 @@ from typing import Any
 
 import pytest
 
+from reconciler.controller.identify import identify
 from reconciler.controller.loop import Loop
-from reconciler.controller.reconcile import (
-    LOCK_TRY_S,
+from reconciler.controller.pass_values import (
     InMemoryState,
     Interrupted,
     PassOptions,
     PassResult,
     Review,
     TimedOut,
-    identify,
-    reconcile,
 )
+from reconciler.controller.reconcile import LOCK_TRY_S, reconcile
 from reconciler.core.events import Event, RequestSettled, StateLockTimedOut
 from reconciler.core.model import Desired, Environment, ExchangeKind, Family, LiveRow, Setting
 from reconciler.core.outcome import Outcome

@@ -27,7 +27,8 @@ from reconciler.controller.loop import (
     Loop,
     nothing_to_prepare,
 )
-from reconciler.controller.reconcile import InMemoryState, PassOptions, PassResult, Review, reconcile
+from reconciler.controller.pass_values import InMemoryState, PassOptions, PassResult, Review
+from reconciler.controller.reconcile import reconcile
 from reconciler.core.events import (
     Compared,
     Event,

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.controller.reconcile import Approval, Completed, InMemoryState, PassResult
+from reconciler.controller.pass_values import Approval, Completed, InMemoryState, PassResult
 from reconciler.core.events import (
     AttemptsEnded,
     Event,

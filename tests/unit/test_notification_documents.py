@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.controller.reconcile import FOUGHT
+from reconciler.controller.pass_planning import FOUGHT
 from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import Family, Pause
 from reconciler.core.monitoring.alerts import Alert, AlertKind, AlertSeverity, AlertSubject, active_alerts

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.controller.reconcile import Completed, InMemoryState, Interrupted, PassResult
+from reconciler.controller.pass_values import Completed, InMemoryState, Interrupted, PassResult
 from reconciler.core.events import Compared, Event, Planned, RequestSettled, Waiting, WaitReason
 from reconciler.core.model import Environment, ExchangeKind, LiveRow
 from reconciler.core.monitoring.state_timeline import FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from reconciler.controller.reconcile import Approval, Completed, InMemoryState
+from reconciler.controller.pass_values import Approval, Completed, InMemoryState
 from reconciler.core.model import Confirmed, Known, LiveRow, NeverApplied
 from reconciler.core.plan import Action, Plan
 from tests.unit.builders import BTC, ETH, desired

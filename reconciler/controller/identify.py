@@ -1,0 +1,46 @@
+"""Asks the exchange whose key this is, and checks the state with the answer."""
+
+from __future__ import annotations
+
+from reconciler.core import account_check as accounts
+from reconciler.core.events import (
+    Identified,
+    KeyMayWithdraw,
+    Observe,
+)
+from reconciler.core.model import (
+    AccountInfo,
+    Desired,
+)
+from reconciler.core.reply import (
+    Reply,
+)
+from reconciler.ports import Exchange, Store
+
+
+async def identify(
+    desired: Desired,
+    *,
+    store: Store,
+    exchange: Exchange,
+    host: str,
+    observe: Observe,
+    reviewed_uid: str | None = None,
+) -> AccountInfo | Reply:
+    """Ask whose key this is and stamp or check the state with it, before any writing.
+
+    ``reviewed_uid`` is whom an applied plan file was made for, None when there is none.
+    Raises AccountProblem when the account must not be written to, StateForeign when the state
+    belongs to another. A Reply means that the exchange did not tell.
+    """
+    info = await exchange.account()
+    if isinstance(info, Reply):
+        return info
+    problem = accounts.why_unusable(info, desired, writing=True, reviewed_uid=reviewed_uid)
+    if problem is not None:
+        raise problem
+    previous = await store.identify(info.uid, host)
+    observe(Identified(info.uid, previous))
+    if accounts.may_withdraw(info):
+        observe(KeyMayWithdraw(info.uid))
+    return info

@@ -1,0 +1,268 @@
+"""The part of a pass that plans: reads the state, accepts the file, and makes the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.controller.dry_run import REVIEW_WAIT_S
+from reconciler.controller.pass_values import (
+    InMemoryState,
+    PassOptions,
+    Review,
+)
+from reconciler.core.accepted_settings import History
+from reconciler.core.events import (
+    Compared,
+    HealBreakerTripped,
+    Observe,
+    Planned,
+)
+from reconciler.core.evidence import Reads, evidence_of, last_proof, open_attempts
+from reconciler.core.heal_breaker import ContestedFamily, forget, tripped
+from reconciler.core.model import (
+    Accepting,
+    Desired,
+    Family,
+    FileVersion,
+    Known,
+    LiveRow,
+    NeverApplied,
+    Pause,
+    Setting,
+)
+from reconciler.core.outcome import Outcome
+from reconciler.core.pacing import Ledger, earliest_slot
+from reconciler.core.pass_step import (
+    Slots,
+)
+from reconciler.core.pauses import in_force, obsolete_breaker_pauses
+from reconciler.core.plan import Change, Doubts, Plan, PlanConstraints, with_schedule
+from reconciler.core.planning import make_plan
+from reconciler.core.reply import (
+    Reply,
+)
+from reconciler.core.retry import (
+    NO_TRIES,
+    RetryRecord,
+)
+from reconciler.ports import Clock, Store, TradingExchange
+
+SUSPENSION_S = 0.1
+"""A machine counts as suspended from here on: the two clocks that are compared differ by far less."""
+
+FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
+"""Why the breaker of fights paused a family, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassInputs:
+    """What a pass is given. ``desired`` and ``stopping`` are asked before every step."""
+
+    desired: Callable[[], Desired]
+    store: Store
+    exchange: TradingExchange
+    clock: Clock
+    observe: Observe
+    options: PassOptions
+    memory: InMemoryState
+    review: Review | None
+    stopping: Callable[[], bool]
+
+
+class PlanningPass:
+    """Plans again and again. Everything in it may be lost at any moment."""
+
+    def __init__(self, inputs: PassInputs) -> None:
+        self.desired = inputs.desired
+        self.store = inputs.store
+        self.exchange = inputs.exchange
+        self.clock = clock = inputs.clock
+        self.observe = inputs.observe
+        self.options = options = inputs.options
+        self.memory = memory = inputs.memory
+        self.review = inputs.review
+        self.stopping = inputs.stopping
+        self.reads = memory.reads.forgotten()
+        self.suspended_s = clock.suspended_s()
+        self.began_at = clock.now()
+        self.reviewed = options.reviewed
+        self.retries: RetryRecord = NO_TRIES
+        self.family_reads = 0  # of one family alone, in this pass
+        self.released = False  # the lock, since the pass began: others may have written
+        self.applied_here: dict[Family, Setting] = {}  # what this pass sent last, as acknowledged
+        self.failed_here: set[Family] = set()  # tried by this pass without success, but for the rate
+        self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
+        self.deadline = clock.now() + options.timeout_s
+        self.plan: Plan | None = None
+        self.wanted = inputs.desired()
+        self.known: Mapping[Family, Known] = {}
+        self.accepted: Mapping[Family, History] = {}
+        self.digest = ""  # of the plan that was reviewed
+        self.pauses: tuple[Pause, ...] = ()
+        self.ended_fights: Mapping[Family, Setting] = {}
+        self.trouble: Reply | None = None
+
+    async def _plan_again(self) -> tuple[Plan, Slots]:
+        self.wanted = self.desired()
+        await self._accept_file()
+        grounds = await self.store.recorded_inputs()
+        self.known, self.accepted = grounds.known, grounds.accepted
+        self.memory.applied = grounds.applied
+        pauses, ledger = grounds.pauses, self._trusted(grounds.ledger)
+        self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
+        self.reads = self.reads.with_record(self.known, self.proved)
+        now, desired = self.clock.now(), self.wanted
+        self._forget_rejections()
+        self.pauses = in_force(pauses, desired)
+        self.ended_fights = obsolete_breaker_pauses(pauses, desired)
+        rules = self._rules(now)
+        plan = make_plan(desired, self.known, self.reads, rules, now)
+        plan = with_schedule(plan, ledger, now, assume_idle=False)
+        whole = self._has_whole_picture(plan)
+        self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
+        self._tell(plan)
+        self.plan = plan
+        if whole:  # without a read nothing says that a request is not needed any more
+            left = {change.family for change in plan.requests}
+            self.memory.unsent = {one: count for one, count in self.memory.unsent.items() if one in left}
+        first = earliest_slot(ledger, now, keep_free=1)
+        return plan, Slots(earliest_slot(ledger, now), first, unanswered=ledger.unanswered(now))
+
+    async def _accept_file(self) -> None:
+        """Record the version of the settings file, if it may be older than the files of others."""
+        file = self.memory.file
+        if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
+            changed = file is not None
+            self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=changed)
+
+    async def _file_to_record(self) -> FileVersion:
+        """Return the version of the file that a record comes from; an explicit act makes it the newest."""
+        if self.memory.file is None:
+            self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
+        return self.memory.file
+
+    def _forget_rejections(self) -> None:
+        """Forget a setting that the exchange refused once live shows it in force."""
+        for family, one in tuple(self.memory.rejected.items()):
+            seen = evidence_of(family, self.known.get(family, NeverApplied()), self.reads)
+            if isinstance(seen, LiveRow) and seen.setting == one.rejection.setting:
+                del self.memory.rejected[family]
+
+    def _trusted(self, ledger: Ledger) -> Ledger:
+        """Return the pacing ledger; where idleness may be assumed, nothing unknown is waited for."""
+        return replace(ledger, empty_since=None) if self.options.assume_idle else ledger
+
+    async def _minds_fights(self, plan: Plan) -> bool:
+        """End what the file has ended, break off what goes on too long; True: plan again."""
+        if not self.options.heal_breaker:
+            return False
+        if self.ended_fights:
+            await self.store.clear_heal_breakers(self.ended_fights)
+        fought = tripped(self.memory.heals, plan, self.clock.now())
+        if fought:
+            await self._break_off(fought)
+        return bool(fought)
+
+    async def _break_off(self, fought: tuple[ContestedFamily, ...]) -> None:
+        """Pause what is fought over, on record; the next plan then leaves it."""
+        # The pause ends when the file wants another value, which need not be the one that was restored.
+        settings = {fight.family: self.wanted.families[fight.family].setting for fight in fought}
+        await self.store.pause(settings, until=None, reason=FOUGHT, fought=settings)
+        self.memory.heals = forget(self.memory.heals, settings)
+        for fight in fought:
+            self.observe(HealBreakerTripped(fight.family, fight.setting, fight.heals))
+
+    def _tell(self, plan: Plan) -> None:
+        """Tell about a plan that says something new, once there is something to compare with."""
+        if self._has_whole_picture(plan) and not _same(plan, self.memory.planned):
+            self.observe(Planned(plan))
+            self.memory.planned = plan
+
+    def _rules(self, now: float) -> PlanConstraints:
+        in_force = self.options.policy()
+        return PlanConstraints(
+            drift=self.options.drift,
+            rejected={family: one.rejection for family, one in self.memory.rejected.items()},
+            paused=frozenset(pause.family for pause in self.pauses),
+            policy=in_force.policy,
+            policy_unreadable=in_force.unreadable,
+            allowed=self.options.allowed,
+            only=self._included(),
+            reviewed=self.reviewed,
+            applied_before=frozenset(self.memory.applied),
+            retries=self.retries,
+            file=self.memory.file if self.options.controller or self.released else None,
+            controller=self.options.controller,
+            doubts=self._doubts(now),
+            accepted=self.accepted,
+            wall=self.clock.wall(),
+            reads_live=self.options.live,
+        )
+
+    def _included(self) -> frozenset[Family] | None:
+        """Return the families this plan is about; None for all that are desired.
+
+        A family that this pass applied, and that another process then wrote, is left to that process:
+        otherwise the two would write it in turns.
+        """
+        applied = [family for family, one in self.memory.done.items() if one is Outcome.APPLIED]
+        others = {family for family in applied if self.released and self._is_written_by_other(family)}
+        if not others:
+            return self.options.only
+        only = self.options.only
+        return (frozenset(self.wanted.families) if only is None else only) - others
+
+    def _is_written_by_other(self, family: Family) -> bool:
+        """Tell whether the newest proof or attempt of a family applied by this pass has another value."""
+        known = self.known.get(family, NeverApplied())
+        wanted = self.applied_here.get(family, self.wanted.families[family].setting)
+        proof = last_proof(known)
+        if proof is None or proof.setting != wanted:
+            return proof is not None
+        return any(one.setting != wanted and one.attempt > proof.attempt for one in open_attempts(known))
+
+    def _doubts(self, now: float) -> Doubts:
+        if self.review is not None and now >= self.began_at + REVIEW_WAIT_S:
+            return Doubts.HOLD
+        binds = self.review is not None and self.options.review_binds
+        return Doubts.LEAVE_OUT if binds else Doubts.SEND_PROTECTION
+
+    def _has_whole_picture(self, plan: Plan) -> bool:
+        return not plan.doubtful and (self.reads.latest is not None or not self.options.live)
+
+    def _accepting(self, change: Change) -> Accepting | None:
+        """Return what becomes the accepted setting with this request or record; None: nothing does."""
+        if change.accepts is None or self.plan is None:
+            return None
+        named = (str(one.override) for one in self.plan.overridden if one.family == change.family)
+        digest = self.digest or self.plan.digest
+        return Accepting(change.accepts, digest, ", ".join(dict.fromkeys(named)))
+
+    def _take_reads(self, reads: Reads) -> None:
+        self.reads = self.memory.reads = reads
+
+    def _forget_reads(self) -> None:
+        self._take_reads(self.reads.forgotten())
+
+    def _notice_suspension(self) -> bool:
+        """Forget what was read before the machine was suspended; tells whether it was."""
+        before, self.suspended_s = self.suspended_s, self.clock.suspended_s()
+        if self.suspended_s - before <= SUSPENSION_S:
+            return False
+        self._forget_reads()
+        return True
+
+
+def _same(plan: Plan, before: Plan | None) -> bool:
+    """Tell whether two plans say the same; etas pass with time and do not count."""
+    if before is None:
+        return False
+    return plan.unchanged == before.unchanged and _said(plan) == _said(before)
+
+
+def _said(plan: Plan) -> list[tuple[object, ...]]:
+    return [
+        (change.family, change.action, change.because, change.before, change.after)
+        for change in plan.changes
+    ]

@@ -1,0 +1,184 @@
+"""The values of a pass: its options, what it remembers, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.core.events import (
+    OddRowsSeen,
+    WaitReason,
+)
+from reconciler.core.evidence import Reads
+from reconciler.core.heal_breaker import Heals
+from reconciler.core.model import (
+    Family,
+    Field,
+    FileVersion,
+    Setting,
+)
+from reconciler.core.outcome import Outcome
+from reconciler.core.plan import Plan
+from reconciler.core.policy import Override, PolicyInForce
+from reconciler.core.reply import (
+    Reply,
+    ReplyHandling,
+)
+from reconciler.core.retry import (
+    Rejection,
+)
+from reconciler.core.saved_plan import (
+    AppliedChanges,
+    Reviewed,
+)
+from reconciler.core.target import DriftPolicy
+
+
+async def unwatched() -> bool:
+    """Look at neither file nor policy again before a request."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class PassOptions:
+    """How a pass is to be run.
+
+    ``patient``: go on after every wait (``apply``), without the lock while only retries are left; else end
+    the pass with ``Later`` (``run``). ``live`` False compares with last applied alone.
+    ``policy`` is asked before every plan, since its file may change. ``recheck`` looks at file and policy
+    right before a request. False: one of them has content that is not in force, so this request must not
+    loosen anything.
+    ``reason``: why ``allowed`` may pass, for the history.
+    ``patience_s``: how long a patient pass tries until its review sets a deadline.
+    ``from_saved_plan``: ``reviewed`` are the changes of a saved plan, each of which is applied once.
+    ``review_binds``: only what the review shows may be sent, so the plan shown waits for doubtful families.
+    ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
+    left alone (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
+    another process applied, so nothing that a newer file set is loosened (``run``).
+    """
+
+    purpose: str = "apply"
+    live: bool = True
+    assume_idle: bool = False
+    wait_in_pass: bool = True
+    drift: DriftPolicy = DriftPolicy.HEAL
+    policy: Callable[[], PolicyInForce] = PolicyInForce
+    recheck: Callable[[], Awaitable[bool]] = unwatched
+    allowed: frozenset[Override] = frozenset()
+    reason: str = ""
+    reviewed: Reviewed | None = None
+    from_saved_plan: bool = False
+    only: frozenset[Family] | None = None
+    timeout_s: float = float("inf")
+    heal_breaker: bool = False
+    controller: bool = False
+    review_binds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedSetting:
+    """A setting the exchange refused ``times`` in a row, and when it may be tried again."""
+
+    rejection: Rejection
+    reply: Reply
+    times: int = 1
+
+
+@dataclass(slots=True)
+class InMemoryState:
+    """What one process remembers from pass to pass; losing it is always safe.
+
+    ``failures`` counts failures in a row, for the back-off, ``unsent`` those of each family's requests that
+    could not be sent, ``unsure`` the looks in a row that found content of a file not in force yet, and
+    ``state_failures`` those of the state.
+    ``clock_synced`` tells that the clock was already measured again since the last request whose
+    timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
+    one whose request failed last, with no success since. ``reads`` remembers rows,
+    ``file`` the version of the settings file that this process last accepted. ``applied`` are the changes
+    of the saved plan that are on record as applied.
+    """
+
+    rejected: dict[Family, RejectedSetting] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
+    file: FileVersion | None = None
+    failed_family: Family | None = None
+    wait_until: dict[tuple[Family, Setting], float] = field(default_factory=dict)
+    odd_rows: OddRowsSeen | None = None
+    failures: int = 0
+    unsent: dict[Family, int] = field(default_factory=dict)
+    unsure: int = 0
+    state_failures: int = 0
+    not_before: float = float("-inf")
+    clock_synced: bool = False
+    planned: Plan | None = None
+    attempts: dict[Family, int] = field(default_factory=dict)
+    done: dict[Family, Outcome] = field(default_factory=dict)
+    applied: AppliedChanges = field(default_factory=dict)
+    overridden: set[tuple[Override, str, Field | None, str]] = field(default_factory=set)
+    """Overrides on record already, each with the rule it was needed for, the field and the values."""
+    heals: Heals = field(default_factory=dict)
+    """When each family was put back, as far as that counts for the breaker of fights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Everything that could be settled is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueAt:
+    """The pass ended early, to be continued at ``until``."""
+
+    until: float
+    cause: WaitReason
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Account, environment or a bug of ours: writing must stop. Nothing is retried by itself."""
+
+    next: ReplyHandling
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class NotApproved:
+    """The review of the first plan said no; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The deadline passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Someone asked to stop; the request in flight, if any, was settled."""
+
+
+End = Completed | RequeueAt | Stopped | NotApproved | TimedOut | Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """How a pass ended, and the plan that was left then (None when none could be made)."""
+
+    end: End
+    plan: Plan | None
+    uncertain: frozenset[Family] = frozenset()
+    trouble: Reply | None = None
+    """The last thing that failed without ending the pass, for the message of a timeout."""
+    states: Mapping[Family, str] = field(default_factory=dict)
+    """The one word for each desired family, as this pass last saw it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a review of the first complete plan allows: until when, and what; None: every planned change."""
+
+    deadline: float
+    reviewed: Reviewed | None = None
+
+
+Review = Callable[[Plan], Approval | None]
+"""Called with the first complete plan. Returns None to veto."""
