@@ -1,4 +1,4 @@
-"""Files and folders, limits, the sample's settings, and what is said to whom."""
+"""Files and folders of settings: what is read, the limits, and the problem of each failure."""
 
 from __future__ import annotations
 

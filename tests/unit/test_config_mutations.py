@@ -114,8 +114,8 @@ def _holds_together(reading: Reading) -> None:
     for each in reading.problems:
         assert 1 <= each.line <= len(lines), each
         assert 1 <= each.column <= len(lines[each.line - 1]) + 1, each
-    said = [(each.code, each.line, each.column, each.message) for each in reading.problems]
-    assert len(set(said)) == len(said)
+    found = [(each.code, each.line, each.column, each.message) for each in reading.problems]
+    assert len(set(found)) == len(found)
     text = problems_text([reading])
     assert all(line.isprintable() for line in text.splitlines())
     assert len(problems_document(reading.problems)["problems"]) == len(reading.problems)

@@ -88,7 +88,7 @@ def test_each_problem_is_at_a_place_of_the_file_and_says_what_to_do(file: Path) 
         assert each.message.isprintable()
         assert each.hint.isprintable()
         assert each.hint
-        # What is said of mmp.yaml is not said of a policy.
+        # The messages about mmp.yaml do not appear for a policy.
         assert not re.search(
             "schema mmp|mmp init|nothing desired|one account", f"{each.message} {each.hint}"
         )

@@ -134,13 +134,13 @@ def test_bounds_that_match_no_family_are_a_warning_at_their_name() -> None:
         read_config(CONFIG.encode(), "mmp.yaml").desired,
     )
     assert desired is not None
-    told = with_unmatched_entries(read, [desired])
-    assert told.policy is read.policy, "a warning is no error of the policy"
-    assert [(each.code, each.line, each.is_error) for each in told.problems] == [
+    checked = with_unmatched_entries(read, [desired])
+    assert checked.policy is read.policy, "a warning is no error of the policy"
+    assert [(each.code, each.line, each.is_error) for each in checked.problems] == [
         (Code.POLICY_UNMATCHED, 5, False),
         (Code.POLICY_UNMATCHED, 7, False),
     ]
-    assert told.problems[0].message == (
+    assert checked.problems[0].message == (
         "bounds.families.BTC-EUR matches no family of account main, so it limits nothing"
     )
     assert with_unmatched_entries(read, []) is read, "of no account nothing is known"
