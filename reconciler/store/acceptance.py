@@ -110,8 +110,7 @@ class Acceptance(AccountSession):
         for one in (*earlier, *rows):
             of[one.family].append(one)
         old = [number for of_family in of.values() for number in row_mapping.needless(of_family, wall)]
-        if old:
-            await tables.delete_accepted(old)
+        await tables.delete(AcceptedRow, old)
 
     async def _take_back_acceptance(self, tables: Tables, rows: FamilyRows, row: AttemptRow) -> None:
         """Delete the newest accepted setting if this attempt, which definitely failed, was its only
@@ -121,9 +120,10 @@ class Acceptance(AccountSession):
         """
         if not rows.accepted:
             return
-        newest, others = rows.accepted[-1], [one for one in rows.open if one.id != row.id]
+        newest = rows.accepted[-1]
+        others = [one.id for one in rows.open if one.id != row.id] + [one.attempt for one in rows.losses]
         if row_mapping.is_only_request_of(row, newest, rows.applied, others):
-            await tables.delete_accepted([newest.id])
+            await tables.delete(AcceptedRow, [newest.id])
 
 
 def _version(sha256: str, found: FileRow | None, newest: int, *, changed: bool) -> FileVersion | None:

@@ -17,7 +17,7 @@ from reconciler.store.engine import Engine, WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import IdentityRow, sanitized, wall_text
-from reconciler.store.select_query import Result, SelectQuery
+from reconciler.store.select_query import Result, SelectQuery, together
 from reconciler.store.state_move import move_target, state_moved
 from reconciler.store.table_access import Numbered, Tables
 
@@ -177,6 +177,8 @@ class AccountSession:
 
     async def _record_loss(self, tables: Tables, budget: RateBudget) -> None:
         wall = self._engine.clock.wall()
-        families = await tables.select(queries.recorded_families(budget))
-        lost = row_mapping.lost_attempts(budget, families, self._account, self._row_clock(), wall)
-        await tables.insert_attempts(lost)
+        query = together(queries.recorded_families(budget), queries.newest_of_user(budget))
+        found = await tables.select(query)
+        await tables.insert_losses(
+            row_mapping.loss_rows(budget, *found, self._account, self._row_clock(), wall)
+        )

@@ -25,7 +25,7 @@ from reconciler.store.account_locks import AccountLocks
 from reconciler.store.account_pauses import AccountPauses
 from reconciler.store.policies import Policies
 from reconciler.store.reservations import Reservations
-from reconciler.store.rows import LOST, AcceptedRow, AppliedRow, AttemptRow
+from reconciler.store.rows import AcceptedRow, AppliedRow, AttemptRow, LossRow
 from reconciler.store.timeline import AccountTimeline
 
 
@@ -47,12 +47,12 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
             queries.rate(budget),
         )
         found = await self._decide(query)
-        (identity, (applied, attempts)), retries, (accepted, plan_changes), pauses, history = found
+        (identity, known), retries, (accepted, plan_changes), pauses, history = found
         row_clock = self._row_clock()
         if identity is None and self._host is not None:
             await self.identify(budget.uid, self._host)
         return RecordedInputs(
-            known=row_mapping.known_from_rows(applied, attempts, row_clock),
+            known=row_mapping.known_from_rows(*known, row_clock),
             pauses=account_pauses.in_force(pauses, self._engine.clock.wall()),
             ledger=ledger_mapping.ledger_from_rows(self._with_uncommitted(history), row_clock),
             retries=row_mapping.retries_from_rows(*retries, row_clock),
@@ -66,7 +66,7 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
         if budget is None:
             return AttemptLog()
         rows, damaged = await self._read(queries.history(budget))
-        chosen = (row for row in rows if row.status != LOST and fnmatchcase(row.family, family))
+        chosen = (row for row in rows if fnmatchcase(row.family, family))
         return AttemptLog([record_mapping.attempt_record(row) for row in islice(chosen, limit)], damaged)
 
     async def names(self) -> tuple[NameRecord, ...]:
@@ -80,6 +80,7 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
         budget, history = self._budget, None
         applied: list[AppliedRow] = []
         attempts: list[AttemptRow] = []
+        losses: list[LossRow] = []
         accepted: list[AcceptedRow] = []
         async with self._engine.reading(None) as tables:
             identity = await tables.select(queries.identity(*self._key[:2]))
@@ -87,7 +88,7 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
                 budget = self._budget_of(identity)
             if budget is not None:
                 history = self._with_uncommitted(await tables.select(queries.rate(budget)))
-                applied, attempts = await tables.select(queries.known(budget))
+                applied, attempts, losses = await tables.select(queries.known(budget))
                 accepted = await tables.select(queries.all_accepted(budget))
             live, damaged = await tables.select(queries.live(self._key))
         row_clock = self._row_clock()
@@ -95,11 +96,9 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
             kind=None if identity is None else ExchangeKind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
-            known=row_mapping.known_from_rows(applied, attempts, row_clock),
+            known=row_mapping.known_from_rows(applied, attempts, losses, row_clock),
             applied={Family(row.family): record_mapping.applied_record(row) for row in applied},
-            open_attempts=tuple(
-                record_mapping.attempt_record(row) for row in attempts if row.status != LOST
-            ),
+            open_attempts=tuple(record_mapping.attempt_record(row) for row in attempts),
             ledger=None if history is None else ledger_mapping.ledger_from_rows(history, row_clock),
             live=record_mapping.live_record(live[0]) if live else None,
             accepted=row_mapping.accepted_from_rows(accepted),

@@ -32,6 +32,7 @@ from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
     IdentityRow,
+    LossRow,
     RowKind,
     StateRow,
     fields,
@@ -234,7 +235,8 @@ async def _renumbered(tables: Tables, rows: Rows) -> Rows:
     old, new = ([row.id for row in some[AttemptRow]] for some in (rows, renumbered))
     proofs = [row._replace(attempt=_as_of(row.attempt, old, new)) for row in rows[AppliedRow]]
     accepted = [row._replace(attempt=_from(row.attempt, old, new)) for row in renumbered[AcceptedRow]]
-    return {**renumbered, AppliedRow: proofs, AcceptedRow: accepted}
+    losses = [row._replace(attempt=_as_of(row.attempt, old, new)) for row in renumbered[LossRow]]
+    return {**renumbered, AppliedRow: proofs, AcceptedRow: accepted, LossRow: losses}
 
 
 async def _numbered(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> Sequence[Any]:

@@ -16,22 +16,21 @@ from reconciler.core.pacing import (
 )
 from reconciler.core.reply import AttemptStatus
 from reconciler.store.row_clock import RowClock
-from reconciler.store.rows import LOST, AttemptRow, budget_key
-
-_MAYBE_NEVER_SENT = frozenset({AttemptStatus.PENDING.value, LOST})
+from reconciler.store.rows import AttemptRow, LossRow, budget_key
 
 
 @dataclass(frozen=True, slots=True)
 class RateHistory:
-    """The attempts of one budget that bear on its next slot.
+    """The attempts of one budget that affect its next slot.
 
-    ``counting``: sent or maybe sent, not yet retired. ``limited`` is the newest one refused for its
-    rate, None without one, and ``sends_since`` the sends after it (beyond CALM_SENDS they need not
-    be counted). ``empty``: nothing that was or may have been sent is on record.
+    ``counting``: sent or maybe sent, not yet retired. ``losses``: those that count for the rate.
+    ``limited``: the newest attempt that was refused for its rate, None without one; ``sends_since``: the
+    sends after it, up to BURST_AGAIN_AFTER. ``empty``: nothing that was or may have been sent is on record.
     """
 
     budget: RateBudget
     counting: tuple[AttemptRow, ...]
+    losses: tuple[LossRow, ...]
     limited: AttemptRow | None
     sends_since: int
     empty: bool
@@ -56,6 +55,8 @@ def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
     """Return the pacing ledger: what still counts, as instants of this process."""
     empty_since = _empty_since(history, row_clock)
     aged = [(row.id, row_clock.hi(row)) for row in history.counting]
+    # The slots admit a burst at most, so no loss can be of more requests that still count.
+    aged += [(loss.attempt, row_clock.hi(loss)) for loss in history.losses for _ in range(BURST)]
     aged += _gone(history, empty_since, row_clock)
     sent = tuple(CountedRequest(number, hi) for number, hi in aged if still_counts(hi, row_clock.now))
     limited = history.limited
@@ -68,7 +69,8 @@ def ledger_from_rows(history: RateHistory, row_clock: RowClock) -> Ledger:
 def _empty_since(history: RateHistory, row_clock: RowClock) -> float | None:
     if history.empty:
         return row_clock.first_seen.empty_since(history.budget, row_clock.now)
-    was_sent = [row.status not in _MAYBE_NEVER_SENT for row in history.counting]
+    was_sent = [row.status != AttemptStatus.PENDING.value for row in history.counting]
+    was_sent += [False] * len(history.losses)  # a lost request was perhaps never made
     row_clock.first_seen.not_empty(history.budget, sent=not was_sent or any(was_sent))
     return None
 
@@ -101,3 +103,8 @@ def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
         reserved.family,
         reserved.signed_at,
     )
+
+
+def losses_over(history: RateHistory, row_clock: RowClock) -> list[int]:
+    """Return the ids of the losses that affect no slot any more."""
+    return [loss.id for loss in history.losses if not still_counts(row_clock.hi(loss), row_clock.now)]

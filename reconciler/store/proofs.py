@@ -28,6 +28,7 @@ from reconciler.store.rows import (
     AppliedRow,
     AttemptRow,
     LiveReadRow,
+    LossRow,
     budget_key,
     file_of,
     setting_of,
@@ -45,8 +46,8 @@ class Proofs(Acceptance, SavedPlanChanges):
         budget = await self._found(any_kind=False)
         if budget is None:
             return {}
-        applied, attempts = await self._decide(queries.known(budget))
-        return row_mapping.known_from_rows(applied, attempts, self._row_clock())
+        found = await self._decide(queries.known(budget))
+        return row_mapping.known_from_rows(*found, self._row_clock())
 
     async def adopt(
         self,
@@ -67,17 +68,18 @@ class Proofs(Acceptance, SavedPlanChanges):
             queries.known(budget),
             queries.all_tries(budget),
             queries.newest_attempts(budget),
-            queries.lost_attempts(budget),
             queries.all_accepted(budget),
         )
         async with self._writing(query, held=self._lock_name) as (tables, found):
             row_clock = self._row_clock()
-            (applied, attempts), tries, newest, lost, all_accepted = found
-            later = row_mapping.changed_since(attempts, applied, read_begun_at, row_clock)
+            (applied, attempts, losses), tries, newest, all_accepted = found
+            later = row_mapping.changed_since([*attempts, *losses], applied, read_begun_at, row_clock)
             adopted = {family: setting for family, setting in settings.items() if family not in later}
             accepted = await self._accepted_by_read(tables, all_accepted, adopted, accepting, newest, file)
             since = reflects_until(read_begun_at)
-            await self._doubt_newcomers(tables, lost, adopted, since, row_clock)
+            await self._doubt_newcomers(tables, losses, adopted, since, row_clock)
+            of_adopted = [loss for loss in losses if loss.family in adopted]
+            await tables.delete(LossRow, row_mapping.losses_over(of_adopted, since, row_clock))
             changed = row_mapping.resolved_by(
                 (row for row in attempts if row.family in adopted), since, row_clock
             )
@@ -102,10 +104,14 @@ class Proofs(Acceptance, SavedPlanChanges):
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded."""
         budget = self._identified()
-        async with self._writing(queries.all_open(budget), held=self._lock_name) as (tables, open_rows):
+        query, since = queries.known(budget), reflects_until(read_begun_at)
+        async with self._writing(query, held=self._lock_name) as (tables, (_, open_rows, losses)):
+            row_clock = self._row_clock()
             attempts = [row for row in open_rows if row.family in families]
-            for row in row_mapping.resolved_by(attempts, reflects_until(read_begun_at), self._row_clock()):
+            of_families = [loss for loss in losses if loss.family in families]
+            for row in row_mapping.resolved_by(attempts, since, row_clock):
                 await tables.update_attempt(row)
+            await tables.delete(LossRow, row_mapping.losses_over(of_families, since, row_clock))
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Keep the latest live read, and the last rows of families that it leaves out."""
@@ -125,7 +131,7 @@ class Proofs(Acceptance, SavedPlanChanges):
     async def _doubt_newcomers(
         self,
         tables: Tables,
-        lost: Collection[AttemptRow],
+        losses: Collection[LossRow],
         families: Iterable[Family],
         since: float,
         row_clock: RowClock,
@@ -135,10 +141,10 @@ class Proofs(Acceptance, SavedPlanChanges):
 
         No request of such a family is possible before that is over: the same loss counts for the rate.
         """
-        for family in families if lost else ():
-            doubt = row_mapping.lost_attempt_for(lost, self._account, family, since, row_clock)
+        for family in families if losses else ():
+            doubt = row_mapping.loss_for(losses, self._account, family, since, row_clock)
             if doubt is not None and not await _is_recorded(tables, self._identified(), family):
-                await tables.insert_attempts([doubt])
+                await tables.insert_losses([doubt])
 
     async def _acknowledge(
         self, tables: Tables, rows: FamilyRows, row: AttemptRow, row_clock: RowClock
@@ -151,7 +157,9 @@ class Proofs(Acceptance, SavedPlanChanges):
             tables, self._identified(), [row, *rows.open], setting, ProofKind.APPLIED
         )
         if row_mapping.proves_in_force(row, rows.applied):
-            changed += row_mapping.resolved_by(rows.open, row_clock.reserved_at(row), row_clock)
+            since = row_clock.reserved_at(row)
+            changed += row_mapping.resolved_by(rows.open, since, row_clock)
+            await tables.delete(LossRow, row_mapping.losses_over(rows.losses, since, row_clock))
             file = file_of(row)
             proof = self._proof(
                 row.family,

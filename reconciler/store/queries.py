@@ -20,6 +20,7 @@ from reconciler.store.rows import (
     FileRow,
     IdentityRow,
     LiveReadRow,
+    LossRow,
     ObservedPeriodRow,
     OverrideRow,
     PauseRow,
@@ -151,9 +152,12 @@ def applied(budget: RateBudget, family: str) -> SelectQuery[AppliedRow | None]:
     return select_row(AppliedRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 
 
-def known(budget: RateBudget) -> SelectQuery[tuple[list[AppliedRow], list[AttemptRow]]]:
-    """Select what is known of every family: the last proofs and the open attempts."""
-    return together(all_applied(budget), all_open(budget))
+KnownRows = tuple[list[AppliedRow], list[AttemptRow], list[LossRow]]
+
+
+def known(budget: RateBudget) -> SelectQuery[KnownRows]:
+    """Select what is known of every family: the last proofs, the open attempts and the losses."""
+    return together(all_applied(budget), all_open(budget), losses(budget))
 
 
 def all_accepted(budget: RateBudget) -> SelectQuery[list[AcceptedRow]]:
@@ -226,15 +230,26 @@ def attempt(budget: RateBudget, number: int) -> SelectQuery[AttemptRow | None]:
 
 
 def newest_attempt(budget: RateBudget, family: str) -> SelectQuery[int]:
-    """Select the id of the family's newest attempt, 0 without one."""
-    text = f"SELECT max(id) FROM attempts WHERE {_OF_USER} AND family=?"
-    return select_number(text, (*budget_key(budget), family))
+    """Select the id of the newest attempt of a family, or of the newest one before a loss; 0 without
+    one."""
+    key = (*budget_key(budget), family)
+    text = (
+        f"SELECT max(id) FROM (SELECT max(id) AS id FROM attempts WHERE {_OF_USER} AND family=?"
+        f" UNION ALL SELECT max(attempt) FROM losses WHERE {_OF_USER} AND family=?) newest"
+    )
+    return select_number(text, (*key, *key))
 
 
 def newest_attempts(budget: RateBudget) -> SelectQuery[dict[str, int]]:
-    """Select the id of the newest attempt of each family that has one."""
-    text = f"SELECT family, max(id) FROM attempts WHERE {_OF_USER} GROUP BY family"
-    return SelectQuery((Statement(text, budget_key(budget)),), lambda found: dict(found[0]))
+    """Select that of each family that has one."""
+    key = budget_key(budget)
+    text = (
+        "SELECT family, max(id) FROM"
+        f" (SELECT family, max(id) AS id FROM attempts WHERE {_OF_USER} GROUP BY family"
+        f" UNION ALL SELECT family, attempt FROM losses WHERE {_OF_USER} AND family IS NOT NULL) newest"
+        " GROUP BY family"
+    )
+    return SelectQuery((Statement(text, (*key, *key)),), lambda found: dict(found[0]))
 
 
 class FamilyRows(NamedTuple):
@@ -244,6 +259,7 @@ class FamilyRows(NamedTuple):
     tries: list[AttemptRow]
     applied: AppliedRow | None
     open: list[AttemptRow]
+    losses: list[LossRow]
     newest: int
     accepted: list[AcceptedRow]
 
@@ -253,11 +269,11 @@ def family_rows(budget: RateBudget, family: str) -> SelectQuery[FamilyRows]:
     query = together(
         tries_of(budget, family),
         applied(budget, family),
-        open_of(budget, family),
+        together(open_of(budget, family), _of_family(LossRow, budget, family)),
         newest_attempt(budget, family),
         accepted_of(budget, family),
     )
-    return then(query, lambda found: FamilyRows(*found))
+    return then(query, lambda found: FamilyRows(*found[:2], *found[2], *found[3:]))
 
 
 class AttemptAndFamily(NamedTuple):
@@ -337,44 +353,48 @@ def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
     )
     after = (
         f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
-        " AND status <> 'not-sent' AND status <> 'lost'"
+        " AND status <> 'not-sent'"
         " AND id > coalesce((SELECT id FROM attempts INDEXED BY attempts_limited"
         f" WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1), 0)"
         " LIMIT ?) sends"
     )
     at_all = (
         f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
-        " AND status <> 'not-sent' AND status <> 'lost' LIMIT 1) sends"
+        " AND status <> 'not-sent' LIMIT 1) sends"
     )
+    losses_query = losses(budget)
     sends = Statement(f"SELECT ({after}), ({at_all})", (*key, *key, BURST_AGAIN_AFTER, *key))
 
     def parse(found: Sequence[RawRows]) -> RateHistory:
         rows, newest_limited = counting.parse(found[:1]), limited.parse(found[1:2])
         [(since, any_sent)] = found[2]
+        lost = [row for row in losses_query.parse(found[3:]) if row.family is None]
         return RateHistory(
             budget=budget,
             counting=tuple(rows),
+            losses=tuple(lost),
             limited=newest_limited,
             sends_since=since if newest_limited else 0,
-            empty=not rows and not any_sent,
+            empty=not rows and not lost and not any_sent,
         )
 
-    return SelectQuery((*counting.statements, *limited.statements, sends), parse)
+    return SelectQuery((*counting.statements, *limited.statements, sends, *losses_query.statements), parse)
 
 
-def lost_attempts(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
-    """Select the lost attempts that still count against the budget."""
-    rest = f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0 AND status='lost'"
-    return select_rows(AttemptRow, rest, budget_key(budget))
+def losses(budget: RateBudget) -> SelectQuery[list[LossRow]]:
+    """Select the losses that may still matter, in the order of their ids."""
+    return _of_user(LossRow, budget, " ORDER BY id")
+
+
+def newest_of_user(budget: RateBudget) -> SelectQuery[int]:
+    """Select the id of the newest attempt of the User ID, 0 without one."""
+    return select_number(f"SELECT max(id) FROM attempts WHERE {_OF_USER}", budget_key(budget))
 
 
 def recorded_families(budget: RateBudget) -> SelectQuery[list[str]]:
     """Select the families that have an attempt or a proof, in order."""
     key = budget_key(budget)
-    text = (
-        f"SELECT family FROM attempts WHERE {_OF_USER} AND family <> '*'"
-        f" UNION SELECT family FROM applied WHERE {_OF_USER}"
-    )
+    text = f"SELECT family FROM attempts WHERE {_OF_USER} UNION SELECT family FROM applied WHERE {_OF_USER}"
     return SelectQuery(
         (Statement(text, (*key, *key)),), lambda found: sorted(family for (family,) in found[0])
     )

@@ -26,7 +26,7 @@ from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.proofs import Proofs
 from reconciler.store.row_clock import RowClock
-from reconciler.store.rows import AcceptedRow, AttemptRow, sanitized, wall_text
+from reconciler.store.rows import AcceptedRow, AttemptRow, LossRow, sanitized, wall_text
 from reconciler.store.select_query import Result, SelectQuery
 from reconciler.store.table_access import Numbered, Tables
 
@@ -95,6 +95,7 @@ class Reservations(Proofs):
                 await self._accept_setting(tables, [new], accepted)
             for row in ledger_mapping.retired(history, row_clock):
                 await tables.update_attempt(row)
+            await tables.delete(LossRow, ledger_mapping.losses_over(history, row_clock))
             await self._prune(tables, budget, attempt.id)
             recorded.append(attempt)
         self._reserved[attempt.id] = attempt

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from reconciler.core.model import RateBudget
 from reconciler.core.pacing import latest_arrival, still_counts
-from reconciler.store.rows import AppliedRow, AttemptRow
+from reconciler.store.rows import TABLES, AppliedRow, AttemptRow, LossRow
 
 MAX_SIGHTS = 100_000
 """First sights kept: ten times the families of the largest file; the oldest are forgotten."""
@@ -86,18 +86,20 @@ class RowClock:
     first_seen: FirstSeen
     now: float
 
-    def reserved_at(self, row: AttemptRow) -> float:
-        """Return when the attempt was reserved, or a later instant."""
-        return self.first_seen.local(("reserved", row.id), BootInstant(row.boot, row.reserved_at), self.now)
+    def reserved_at(self, row: AttemptRow | LossRow) -> float:
+        """Return when the attempt, or the newest lost one, was reserved, or a later instant."""
+        return self.first_seen.local(
+            (TABLES[type(row)], row.id), BootInstant(row.boot, row.reserved_at), self.now
+        )
 
-    def hi(self, row: AttemptRow) -> float:
+    def hi(self, row: AttemptRow | LossRow) -> float:
         """Return the latest moment the attempt can have reached the exchange.
 
         The definite answer ages from its own first sight: that of the reservation was too early.
         """
         return latest_arrival(self.reserved_at(row), self._answered_at(row))
 
-    def effect_until(self, row: AttemptRow) -> float:
+    def effect_until(self, row: AttemptRow | LossRow) -> float:
         """Return until when the attempt may still take effect: its L, or its acknowledgement."""
         return self.hi(row)
 
@@ -106,8 +108,8 @@ class RowClock:
         what = ("applied", row.kind, row.environment, row.uid, row.family, row.attempt)
         return self.first_seen.local(what, BootInstant(row.boot, row.at), self.now)
 
-    def _answered_at(self, row: AttemptRow) -> float | None:
-        if row.answered_boot is None or row.answered_at is None:
+    def _answered_at(self, row: AttemptRow | LossRow) -> float | None:
+        if isinstance(row, LossRow) or row.answered_boot is None or row.answered_at is None:
             return None
         return self.first_seen.local(
             ("answered", row.id), BootInstant(row.answered_boot, row.answered_at), self.now

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from reconciler.core.accepted_settings import History, needed
 from reconciler.core.model import (
+    NO_FILE,
     Acceptance,
     Confirmed,
     Family,
@@ -27,7 +28,6 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.pacing import BURST
 from reconciler.core.retry import RetryRecord, Tries
 from reconciler.core.saved_plan import AppliedChange
 from reconciler.core.state_records import (
@@ -35,13 +35,13 @@ from reconciler.core.state_records import (
 )
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
-    ANY_FAMILY,
-    LOST,
     AcceptedRow,
     AppliedRow,
     AttemptRow,
+    LossRow,
     PauseRow,
     PlanChangeRow,
+    budget_key,
     file_of,
     sanitized,
     setting_of,
@@ -50,19 +50,26 @@ from reconciler.store.rows import (
 
 
 def known_from_rows(
-    applied: Iterable[AppliedRow], open_attempts: Iterable[AttemptRow], row_clock: RowClock
+    applied: Iterable[AppliedRow],
+    open_attempts: Iterable[AttemptRow],
+    losses: Iterable[LossRow],
+    row_clock: RowClock,
 ) -> dict[Family, Known]:
-    """Return what is known of every family that either kind of row names (never Never).
+    """Return what is known of every family that a row names (never Never).
 
     ``open_attempts`` are the unresolved ones of the same User ID, in the order of their ids.
     """
     proofs = {Family(row.family): row for row in applied}
-    doubts: dict[Family, list[AttemptRow]] = {}
-    for attempt in open_attempts:
-        doubts.setdefault(Family(attempt.family), []).append(attempt)
+    unresolved: dict[Family, list[OpenAttempt]] = {}
+    # Aged even when quiet: a first sight taken only once it matters would start its L anew.
+    for row in open_attempts:
+        unresolved.setdefault(Family(row.family), []).append(_open_attempt(row, row_clock))
+    for loss in losses:
+        if loss.family is not None:
+            unresolved.setdefault(Family(loss.family), []).append(_lost_attempt(loss, row_clock))
     return {
-        family: _known(proofs.get(family), doubts.get(family, []), row_clock)
-        for family in sorted(proofs.keys() | doubts.keys())
+        family: _known(proofs.get(family), unresolved.get(family, []), row_clock)
+        for family in sorted(proofs.keys() | unresolved.keys())
     }
 
 
@@ -81,13 +88,16 @@ def needless(rows: Sequence[AcceptedRow], wall: datetime) -> list[int]:
 
 
 def is_only_request_of(
-    attempt: AttemptRow, accepted: AcceptedRow, proof: AppliedRow | None, open_others: Sequence[AttemptRow]
+    attempt: AttemptRow, accepted: AcceptedRow, proof: AppliedRow | None, others: Iterable[int]
 ) -> bool:
-    """Tell whether no other request than ``attempt`` can have put the ``accepted`` setting in force."""
+    """Tell whether no other request than ``attempt`` can have put the ``accepted`` setting in force.
+
+    ``others`` are the numbers of the family's other open attempts, and of its losses.
+    """
     if attempt.id < accepted.attempt or accepted.how != ProofKind.APPLIED.value:
         return False
     proven = proof is not None and proof.attempt >= accepted.attempt
-    return not proven and not any(one.id >= accepted.attempt for one in open_others)
+    return not proven and not any(number >= accepted.attempt for number in others)
 
 
 def retries_from_rows(
@@ -140,10 +150,13 @@ def merged(changed: Iterable[AttemptRow]) -> list[AttemptRow]:
 
 
 def changed_since(
-    open_attempts: Iterable[AttemptRow], applied: Iterable[AppliedRow], begun_at: float, row_clock: RowClock
+    open_attempts: Iterable[AttemptRow | LossRow],
+    applied: Iterable[AppliedRow],
+    begun_at: float,
+    row_clock: RowClock,
 ) -> frozenset[str]:
     """Return the families attempted or proven after ``begun_at``: a read begun then does not show that."""
-    attempted = {row.family for row in open_attempts if row_clock.reserved_at(row) > begun_at}
+    attempted = {row.family or "" for row in open_attempts if row_clock.reserved_at(row) > begun_at}
     return frozenset(attempted | {row.family for row in applied if row_clock.proven_at(row) > begun_at})
 
 
@@ -168,66 +181,52 @@ def resolved_by(open_attempts: Iterable[AttemptRow], since: float, row_clock: Ro
     return [row._replace(resolved=1) for row in open_attempts if row_clock.effect_until(row) <= since]
 
 
-def lost_attempts(
-    budget: RateBudget, on_record: Sequence[str], account: str, row_clock: RowClock, wall: datetime
-) -> list[AttemptRow]:
-    """Return the attempts of ``budget`` that may have been and are not on record, ids still to be given.
+def losses_over(losses: Iterable[LossRow], since: float, row_clock: RowClock) -> list[int]:
+    """Return the ids of the losses that a proof of what was in force ``since`` ends, as an attempt."""
+    return [row.id for row in losses if row_clock.effect_until(row) <= since]
 
-    The newest commits of a server can be lost in a failover. Whatever was reserved in them was so by
-    now, so two requests, the most that can have been, count as reserved now; and each family that
-    ``on_record`` names may have been written, with any value, until their L is over.
+
+def loss_rows(
+    budget: RateBudget,
+    families: Sequence[str],
+    newest: int,
+    account: str,
+    row_clock: RowClock,
+    wall: datetime,
+) -> list[LossRow]:
+    """Return the rows that record a loss of the newest commits of a server, ids still to be given.
+
+    Whatever was reserved in them was reserved by now. One row is about the rate, and one about each of the
+    recorded ``families``. ``newest``: the newest attempt of the User ID that is on record.
     """
-    pacing = (ANY_FAMILY, 0, 1)
-    doubts = ((family, 1, 0) for family in on_record)
     return [
-        AttemptRow(
-            checksum="",
-            id=0,
-            kind=budget.kind.value,
-            environment=budget.environment.value,
-            uid=budget.uid,
-            account=account,
-            family=family,
-            time_interval_ms=0,
-            frozen_interval_ms=0,
-            qty_limit="",
-            signed_at="",
-            boot=row_clock.first_seen.boot,
-            reserved_at=row_clock.now,
-            reserved_wall=wall_text(wall),
-            status=LOST,
-            definite=0,
-            code="",
-            message="",
-            answered_boot=None,
-            answered_at=None,
-            settled_wall=None,
-            limited=0,
-            retired=retired,
-            resolved=resolved,
-            tries=0,
-            file_sha256="",
-            file_number=0,
-            plan="",
+        LossRow(
+            "",
+            0,
+            *budget_key(budget),
+            account,
+            family,
+            newest,
+            row_clock.first_seen.boot,
+            row_clock.now,
+            wall_text(wall),
         )
-        for family, retired, resolved in (*[pacing] * BURST, *doubts)
+        for family in (None, *families)
     ]
 
 
-def lost_attempt_for(
-    lost: Iterable[AttemptRow], account: str, family: str, since: float, row_clock: RowClock
-) -> AttemptRow | None:
-    """Return the lost attempt of a family that nothing is on record of; None if its L was over ``since``.
+def loss_for(
+    losses: Iterable[LossRow], account: str, family: str, since: float, row_clock: RowClock
+) -> LossRow | None:
+    """Return the loss of a family without a record; None if the L of every lost request was over ``since``.
 
-    ``lost`` are those that count against the rate: what they lost may have been the family's record.
-    ``since`` is as in :func:`ended_by`.
+    Only losses about the rate are looked at: the lost records may have been the family's.
     """
-    landing = [row for row in lost if row_clock.effect_until(row) > since]
+    landing = [row for row in losses if row.family is None and row_clock.effect_until(row) > since]
     if not landing:
         return None
-    # The stamp of the loss, not of now; aged anew under its own id it only seems younger.
-    newest = max(landing, key=lambda row: row.id)
-    return newest._replace(account=account, family=family, retired=1, resolved=0)
+    # The instant of the loss, not of now; aged anew under its own id it only seems younger.
+    return max(landing, key=lambda row: row.id)._replace(account=account, family=family)
 
 
 def plan_changes_of(
@@ -302,14 +301,12 @@ def _acceptance(row: AcceptedRow) -> Acceptance:
     return Acceptance(setting_of(row), row.attempt, at, file_of(row), requested)
 
 
-def _known(proof: AppliedRow | None, doubts: list[AttemptRow], row_clock: RowClock) -> Known:
+def _known(proof: AppliedRow | None, unresolved: list[OpenAttempt], row_clock: RowClock) -> Known:
     last = None if proof is None else _confirmed(proof, row_clock)
-    # Aged even when quiet: a first sight taken only once it matters would start its L anew.
-    unresolved = tuple(_unresolved(attempt, row_clock) for attempt in doubts)
     if last is not None and all(_quiet(attempt, last) for attempt in unresolved):
         landing = max((attempt.effect_until for attempt in unresolved), default=last.lands_until)
         return replace(last, lands_until=landing)
-    return Uncertain(last, unresolved)
+    return Uncertain(last, tuple(sorted(unresolved, key=lambda one: one.attempt)))
 
 
 def _confirmed(row: AppliedRow, row_clock: RowClock) -> Confirmed:
@@ -327,8 +324,10 @@ def _quiet(doubt: OpenAttempt, proof: Confirmed) -> bool:
     return doubt.attempt <= proof.attempt and doubt.setting == proof.setting
 
 
-def _unresolved(row: AttemptRow, row_clock: RowClock) -> OpenAttempt:
-    setting = None if row.status == LOST else setting_of(row)
-    return OpenAttempt(
-        row.id, setting, row_clock.reserved_at(row), row_clock.effect_until(row), file_of(row)
-    )
+def _open_attempt(row: AttemptRow, row_clock: RowClock) -> OpenAttempt:
+    at, until = row_clock.reserved_at(row), row_clock.effect_until(row)
+    return OpenAttempt(row.id, setting_of(row), at, until, file_of(row))
+
+
+def _lost_attempt(row: LossRow, row_clock: RowClock) -> OpenAttempt:
+    return OpenAttempt(row.attempt, None, row_clock.reserved_at(row), row_clock.effect_until(row), NO_FILE)

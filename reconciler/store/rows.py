@@ -30,13 +30,6 @@ FITTING_KEPT = 4096
 """Rows of which it is remembered that they fit: a few megabytes, and more than most states decide by."""
 
 
-LOST = "lost"
-"""Status of an attempt that may have been: the record of it was lost, and with it what it carried."""
-
-ANY_FAMILY = "*"
-"""The family of the two such attempts that count against the rate, and stand for families not on record."""
-
-
 class StateRow(NamedTuple):
     """The state itself, in one row: its id, where its rows were copied to, and whose rows it has.
 
@@ -107,6 +100,28 @@ class AttemptRow(NamedTuple):
     file_sha256: str
     file_number: int
     plan: str
+
+
+class LossRow(NamedTuple):
+    """The server may have lost the newest records of a User ID, in a failover or a restore.
+
+    ``family`` None: the lost requests count for the rate as reserved at the instant of ``boot`` and
+    ``reserved_at``, when the loss was found. Else they may have written this family, with any value.
+    ``attempt`` is the newest attempt that was on record then. ``account`` is the name under which the loss
+    was found, for people. The row is deleted once it cannot matter any more.
+    """
+
+    checksum: str
+    id: int
+    kind: str
+    environment: str
+    uid: str
+    account: str
+    family: str | None
+    attempt: int
+    boot: str
+    reserved_at: float
+    at_wall: str
 
 
 class AppliedRow(NamedTuple):
@@ -291,6 +306,7 @@ AnyRow = (
     StateRow
     | IdentityRow
     | AttemptRow
+    | LossRow
     | AppliedRow
     | AcceptedRow
     | PlanChangeRow
@@ -312,6 +328,7 @@ TABLES: Mapping[RowKind, str] = {
     StateRow: "state",
     IdentityRow: "identity",
     AttemptRow: "attempts",
+    LossRow: "losses",
     AppliedRow: "applied",
     AcceptedRow: "accepted",
     PlanChangeRow: "plan_changes",
@@ -329,6 +346,7 @@ KEYS: Mapping[RowKind, tuple[str, ...]] = {
     StateRow: ("state_id",),
     IdentityRow: ("account", "environment"),
     AttemptRow: ("id",),
+    LossRow: ("id",),
     AppliedRow: ("kind", "environment", "uid", "family"),
     AcceptedRow: ("id",),
     PlanChangeRow: ("kind", "environment", "uid", "plan", "family"),

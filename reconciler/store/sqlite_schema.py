@@ -29,6 +29,7 @@ DECIDING: Mapping[str, str] = {
     "identity": "true",
     # What counts against the rate, is without a definite answer, was a try without success or was limited.
     "attempts": "{row}retired = 0 OR {row}resolved = 0 OR {row}tries > 0 OR {row}limited = 1",
+    "losses": "true",
     "applied": "true",
     "accepted": "true",
     "plan_changes": "true",
@@ -109,6 +110,7 @@ _FIRST: Migration = (
     "CREATE INDEX attempts_open ON attempts (kind, environment, uid, family) WHERE resolved = 0",
     "CREATE INDEX attempts_tries ON attempts (kind, environment, uid, family) WHERE tries > 0",
     "CREATE INDEX attempts_of_family ON attempts (kind, environment, uid, family)",
+    "CREATE INDEX losses_of_user ON losses (kind, environment, uid)",
     "CREATE INDEX accepted_of_family ON accepted (kind, environment, uid, family)",
     "CREATE INDEX policies_of_user ON policies (kind, environment, uid)",
     "CREATE INDEX files_by_number ON files (kind, environment, uid, number)",

@@ -17,6 +17,7 @@ from reconciler.store.rows import (
     AcceptedRow,
     AccountKey,
     AttemptRow,
+    LossRow,
     ObservedPeriodRow,
     OverrideRow,
     PolicyRow,
@@ -32,7 +33,7 @@ from reconciler.store.rows import (
 )
 from reconciler.store.select_query import Result, SelectQuery, Statement, Value
 
-Numbered = AttemptRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
+Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
 """Rows with an id."""
 
 CHUNK = 10_000
@@ -110,9 +111,9 @@ class Tables:
         """Write a new row."""
         await self._transaction.run(_INSERTS[type(row)], with_checksum(row))
 
-    async def insert_attempts(self, rows: Sequence[AttemptRow]) -> None:
-        """Write new attempts, with the next ids in this order."""
-        numbers = await self.next_ids(AttemptRow, len(rows))
+    async def insert_losses(self, rows: Sequence[LossRow]) -> None:
+        """Write new losses, with the next ids in this order."""
+        numbers = await self.next_ids(LossRow, len(rows))
         await self.insert_all([row._replace(id=number) for row, number in zip(rows, numbers, strict=True)])
 
     async def insert_all(self, rows: Sequence[Row]) -> None:
@@ -126,9 +127,11 @@ class Tables:
 
     # -- one User ID ---------------------------------------------------------------------------
 
-    async def delete_accepted(self, numbers: Sequence[int]) -> None:
-        """Forget settings that passed the guard, by the ids of their rows."""
-        await self._transaction.run_each("DELETE FROM accepted WHERE id=?", [(one,) for one in numbers])
+    async def delete(self, kind: type[Numbered], numbers: Sequence[int]) -> None:
+        """Delete rows by their ids."""
+        if numbers:
+            query = f"DELETE FROM {TABLES[kind]} WHERE id=?"
+            await self._transaction.run_each(query, [(one,) for one in numbers])
 
     async def prune_plan_changes(self, budget: RateBudget, before: str) -> None:
         """Forget changes of saved plans that were applied before a time of day."""

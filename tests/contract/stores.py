@@ -214,7 +214,7 @@ def empty_postgres() -> None:
     """Drop all rows of the ready database: far quicker than a new one, and of a second one none."""
     rows = [name for kind, name in TABLES.items() if kind is not StateRow]
     tables = [*rows, "budgets", "locks", "leases", "replicas"]
-    sequences = ("attempts", "overrides", "observed_periods", "state_changes")
+    sequences = ("attempts", "losses", "overrides", "observed_periods", "state_changes")
     emptied = [f"DELETE FROM mmp.{table}" for table in tables]
     emptied += [f"SELECT setval('mmp.{table}_id', 1, false)" for table in sequences]
     shared().ask("; ".join(emptied), ready_database())

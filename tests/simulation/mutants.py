@@ -62,7 +62,7 @@ from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
-from reconciler.store.rows import AttemptRow
+from reconciler.store.rows import AttemptRow, LossRow
 from reconciler.store.select_query import SelectQuery
 from reconciler.store.sqlite import SqliteState
 from reconciler.store.table_access import Tables
@@ -291,7 +291,7 @@ def _no_effect_window(after: Setting, known: Uncertain, *rest: Any) -> Any:
     return _real_need_uncertain(after, replace(known, unresolved=landed), *rest)
 
 
-def _no_late_effect(self: RowClock, row: AttemptRow) -> float:
+def _no_late_effect(self: RowClock, row: AttemptRow | LossRow) -> float:
     return self.reserved_at(row) + 2.0
 
 
@@ -569,19 +569,15 @@ async def _loss_ignored(self: SqlAccountStore, tables: Tables, budget: RateBudge
     """Go on as if nothing could be lost."""
 
 
-_real_lost = row_mapping.lost_attempts
+_real_losses = row_mapping.loss_rows
 
 
-def _doubts_not_lost(*asked: Any) -> list[AttemptRow]:
-    return [row for row in _real_lost(*asked) if not row.retired]
+def _doubts_not_lost(*asked: Any) -> list[LossRow]:
+    return [row for row in _real_losses(*asked) if row.family is None]
 
 
-def _requests_not_lost(*asked: Any) -> list[AttemptRow]:
-    return [row for row in _real_lost(*asked) if row.retired]
-
-
-def _one_lost(*asked: Any) -> list[AttemptRow]:
-    return _real_lost(*asked)[1:]
+def _requests_not_lost(*asked: Any) -> list[LossRow]:
+    return [row for row in _real_losses(*asked) if row.family is not None]
 
 
 async def _newcomers_believed(self: SqlAccountStore, *_: object) -> None:
@@ -595,7 +591,7 @@ class _RowClockOfDatabase(RowClock):
         super().__init__(first_seen, now)
         object.__setattr__(self, "server", server)
 
-    def reserved_at(self, row: AttemptRow) -> float:
+    def reserved_at(self, row: AttemptRow | LossRow) -> float:
         if row.boot == self.first_seen.boot:
             return row.reserved_at
         server: Server = object.__getattribute__(self, "server")
@@ -879,11 +875,12 @@ async def _everybody_controls(self: SqlAccountStore, purpose: str) -> bool:
 _real_known_from_rows = row_mapping.known_from_rows
 
 
-def _known_of_account(applied: Any, attempts: Any, row_clock: RowClock) -> Any:
+def _known_of_account(applied: Any, attempts: Any, losses: Any, row_clock: RowClock) -> Any:
     account: str = object.__getattribute__(row_clock, "account")
     return _real_known_from_rows(
         [row for row in applied if row.account == account],
         [row for row in attempts if row.account == account],
+        [row for row in losses if row.account == account],
         row_clock,
     )
 
@@ -1308,11 +1305,11 @@ MUTANTS = (
         WorldKind.POSTGRES,
         feature=Feature.TABLES_MADE_ANEW,
     ),
-    _of_postgres("one request lost at the most", Patch(row_mapping, "lost_attempts", _one_lost)),
+    _of_postgres("one request lost at the most", Patch(ledger_mapping, "BURST", 1)),
     _of_postgres(
-        "a loss leaves no doubt", Patch(row_mapping, "lost_attempts", _doubts_not_lost), first_seed=320
+        "a loss leaves no doubt", Patch(row_mapping, "loss_rows", _doubts_not_lost), first_seed=320
     ),
-    _of_postgres("a loss takes no slot", Patch(row_mapping, "lost_attempts", _requests_not_lost)),
+    _of_postgres("a loss takes no slot", Patch(row_mapping, "loss_rows", _requests_not_lost)),
     _of_postgres(
         "newcomers not doubted",
         Patch(SqlAccountStore, "_doubt_newcomers", _newcomers_believed),

@@ -343,6 +343,9 @@ def fill_all(store: SqlAccountStore, clock: ScriptedClock) -> None:
     assert isinstance(slot, Reservation)
     store.apply_plan("plan-1", {BTC: setting("8")})
     asyncio.run(store.record_in_force([BTC]))
+    opened_by(store)._tables.lost = True
+    asyncio.run(store.ledger())
+    opened_by(store)._tables.lost = False
 
 
 def test_another_program_cannot_write_to_a_deciding_table(

@@ -102,6 +102,7 @@ _FIRST: Migration = (
     "CREATE INDEX attempts_open ON mmp.attempts (kind, environment, uid, family) WHERE resolved = 0",
     "CREATE INDEX attempts_tries ON mmp.attempts (kind, environment, uid, family) WHERE tries > 0",
     "CREATE INDEX attempts_of_family ON mmp.attempts (kind, environment, uid, family, id)",
+    "CREATE INDEX losses_of_user ON mmp.losses (kind, environment, uid)",
     "CREATE INDEX accepted_of_family ON mmp.accepted (kind, environment, uid, family, id)",
     "CREATE INDEX policies_of_user ON mmp.policies (kind, environment, uid, id)",
     "CREATE INDEX files_by_number ON mmp.files (kind, environment, uid, number)",
