@@ -18,7 +18,7 @@ from tests.e2e.processes import Desk, Exchange, configured, put_in_place, simula
 from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.browser import Browser, Scheme, violations
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 WITHIN_MS = 5000
 BTC, ETH = "BTC-USD", "ETH-USD"

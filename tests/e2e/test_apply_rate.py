@@ -48,6 +48,7 @@ def desk(jittery: Exchange, tmp_path: Path) -> Iterator[Desk]:
     here.close()
 
 
+@pytest.mark.slow
 def test_n_families_take_n_requests_in_order_and_close_to_the_least_time(
     jittery: Exchange, desk: Desk
 ) -> None:

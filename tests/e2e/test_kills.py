@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.processes import FAMILIES, Desk, Exchange, gaps, simulator
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 APPLY = ("apply", "--yes", "--assume-idle", "--lock-timeout", "5s")
 

@@ -19,7 +19,7 @@ from tests.e2e.processes import Desk, Exchange, configured, eventually, gaps, si
 from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.webhook import Webhook, webhook
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SEED = 6
 STREAM_S = 30.0

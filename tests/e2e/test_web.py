@@ -153,6 +153,7 @@ def in_force(exchange: Exchange, setting: str) -> None:
     eventually(lambda: exchange.live()["BTC-USD"] == setting, 25.0, f"BTC-USD to be {setting}")
 
 
+@pytest.mark.slow
 def test_three_hundred_slow_connections_keep_neither_a_probe_nor_a_request_waiting(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -179,6 +180,7 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["chunks", "bytes-after", "upgrade", "requests", "pages"])
 def test_hostile_clients_take_no_memory_and_keep_neither_a_probe_nor_a_request_waiting(
     desk: Desk, exchange: Exchange, kind: str

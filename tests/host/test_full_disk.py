@@ -60,6 +60,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_is_waited_out(desk: Desk, exchange: Exchange) -> None:
     run = started(desk, *RUN, under=on_a_small_disk(desk))
     run.wait_for("/startupz", 30.0)
@@ -76,6 +77,7 @@ def test_a_disk_that_is_full_for_a_while_is_waited_out(desk: Desk, exchange: Exc
     ends_well(run)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_is_waited_out(desk: Desk, exchange: Exchange) -> None:
     """There is no room for what SQLite keeps beside a state, and it says only that it cannot open it."""
     desk.uses_state(exchange)
@@ -95,6 +97,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_out(desk: Desk, exchange: Ex
     ends_well(run)
 
 
+@pytest.mark.slow
 def test_a_disk_without_inodes_is_full_too(desk: Desk, exchange: Exchange) -> None:
     desk.uses_state(exchange)
     desk.state.rename(desk.folder / "made.db")

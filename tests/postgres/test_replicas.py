@@ -16,7 +16,7 @@ from tests.postgres.many_accounts import BTC, Fleet, fleet, owned
 from tests.support.postgres import Server
 from tests.support.relay import relay
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TAKEN_OVER_S = 15.0
 """The promise after a death; nothing is said about how soon the exchange is asked then."""

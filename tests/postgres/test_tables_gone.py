@@ -13,7 +13,7 @@ from tests.e2e.web_client import Sidecar
 from tests.postgres.many_accounts import BTC, Fleet, owned
 from tests.support.postgres import ROLE, Server, needed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 BACK_S = 20.0
 """Who backs off tries again as soon as the replica can say again that it lives."""
