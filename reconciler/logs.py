@@ -8,76 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from reconciler.background_writer import BackgroundText
 from reconciler.core.events import (
-    AccountsConfigured,
-    Adopted,
-    AttemptsEnded,
-    ClockMeasured,
-    ClockSynced,
-    ClockUnmeasured,
-    Compared,
-    ConfigAccepted,
-    ConfigMissing,
     ConfigRejected,
-    ControlledElsewhere,
-    ControlTaken,
     Event,
     ExchangeFailed,
-    FilesStillWritten,
-    HealBreakerTripped,
-    Identified,
-    KeyMayWithdraw,
-    KeyReplaced,
-    LeaseEnded,
-    LeaseTaken,
     LiveReadDone,
-    LoopFailed,
-    LoopIdle,
-    LoopResumed,
     Observe,
-    OddRowsSeen,
-    PassEnded,
     Planned,
-    PolicyAccepted,
     PolicyRejected,
-    ReadFailed,
-    RejectedConfigRemoved,
-    ReplicaStatusChanged,
-    RequestReserved,
     RequestSettled,
-    RequestTooLate,
-    SettingRejected,
-    StateFailed,
-    StateLockTimedOut,
-    Waiting,
-    WatchDegraded,
 )
-from reconciler.core.model import format_setting
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason, format_change
-from reconciler.core.problems import Problem, escape_unprintable, json_text
-from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
-from reconciler.render.plan_text import plan_sentence
+from reconciler.core.problems import escape_unprintable, json_text
+from reconciler.log_lines import LogLine, to_log_line
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-LAST_GOOD = "the last good one stays in force"
-
-NO_VALID_VERSION = "no valid version yet"
-
-STANDING_BY = "standing by: another process controls the account, nothing is written from here"
-
-LET_CLOCK_BE_MEASURED = (
-    "let this machine reach GET /api/v5/public/time; one hour after the last measurement mmp only reads"
-)
-
 LINES_DROPPED = "lines dropped: stderr could not be written"
-
-UNREADABLE_POLICY = "changes that loosen or disable are held"
 
 
 @contextmanager
@@ -180,7 +132,7 @@ def observer(
 
     def observe(event: Event) -> None:
         nonlocal failing
-        line = told(event)
+        line = to_log_line(event)
         if line is None:
             return
         level, message, values = line
@@ -214,143 +166,17 @@ def shielded(observe: Observe) -> Observe:
             observe(event)
         except Exception as error:
             with suppress(OSError, ValueError):
-                to_log_line = (
-                    f"mmp: {type(event).__name__} could not be reported: {type(error).__name__}: {error}"
-                )
-                print(escape_unprintable(to_log_line), file=sys.stderr)
+                text = f"mmp: {type(event).__name__} could not be reported: {type(error).__name__}: {error}"
+                print(escape_unprintable(text), file=sys.stderr)
 
     return observed
-
-
-LogLine = tuple[str, str, dict[str, object]]
-"""Level, message and values of one log line."""
-
-
-def told(event: Event) -> LogLine | None:
-    """Return what one event is as a log line; None for those that only a watching program wants."""
-    match event:
-        case Identified(uid, previous_host):
-            if previous_host:
-                return "warning", "host changed", {"uid": uid, "previous_host": previous_host}
-            return "info", "account identified", {"uid": uid}
-        case KeyMayWithdraw(uid):
-            return "warning", "the key may withdraw: use one without the Withdraw permission", {"uid": uid}
-        case LiveReadDone(read):
-            frozen = sorted(family for family, row in read.rows.items() if row.frozen)
-            return "debug", "live read", {"families": len(read.rows), "frozen": frozen}
-        case ExchangeFailed(doing, reply, retry_at):
-            stopped = retry_at is None or reply.reply_class in STOPPING
-            level = "error" if stopped else "warning"
-            return level, f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
-        case ReadFailed(doing, reply):
-            return "warning", f"failed: {doing}", _reply(reply) | {"class": reply.reply_class.value}
-        case OddRowsSeen(names, nameless):
-            values = {"names": list(names), "without_name": nameless}
-            return "warning", "rows of the list of live settings are left out", values
-        case AttemptsEnded(families):
-            return (
-                "info",
-                "unanswered requests are over: live shows another value",
-                {"families": list(families)},
-            )
-        case Planned(plan):
-            return "info", "planned", {"plan": plan_sentence(plan), "digest": plan.digest}
-        case Waiting(_, cause, family, remaining, _):
-            return "debug", "waiting", {"for": cause.value, "family": family, "remaining": remaining}
-        case Adopted(settings, ()):
-            return "info", "adopted", {"families": sorted(settings)}
-        case Adopted(settings, unfit):
-            values = {
-                "families": sorted(settings),
-                "breaks": [f"{one.family}: {one.sentence}" for one in unfit],
-            }
-            return (
-                "warning",
-                "adopted with nothing on record: the policy would refuse it",
-                values,
-            )
-        case Compared() | LoopIdle() | LoopResumed() | ReplicaStatusChanged() | AccountsConfigured():
-            return None
-        case PassEnded(took_s, finished):
-            return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
-        case RequestReserved(attempt, family, setting, _):
-            return "debug", "request reserved", _request(attempt, family, format_setting(setting))
-        case FilesStillWritten(family, wait_s):
-            values = {"family": family, "wait_s": round(wait_s, 1)}
-            text = "change waits: settings file or policy is being written, or is invalid"
-            return "warning", text, values
-        case RequestTooLate(family, late_s):
-            values = {"family": family, "late_s": round(late_s, 1)}
-            return "warning", "request not sent: too late, live is read again first", values
-        case RequestSettled(attempt, family, setting, status, reply, round_trip_s, _):
-            values = _request(attempt, family, format_setting(setting)) | _reply(reply)
-            level = "info" if status is AttemptStatus.APPLIED else "warning"
-            level = "error" if reply.reply_class in STOPPING - {ReplyClass.CLOCK} else level
-            return level, f"request {status.value}", values | {"round_trip_ms": round(round_trip_s * 1000)}
-        case SettingRejected(family, setting, reply, _):
-            values = {"family": family, "setting": format_setting(setting)}
-            return "error", "setting refused by the exchange", values | _reply(reply)
-        case HealBreakerTripped(family, setting, heals):
-            values = {"family": family, "setting": format_setting(setting), "heals": heals}
-            hint = f"find out who changes it, then: mmp resume --family {family}"
-            return "error", "another writer keeps changing this family: paused", values | {"hint": hint}
-        case ClockSynced():
-            return "warning", "clock measured again", {}
-        case ClockUnmeasured(reply):
-            values = _reply(reply) | {"class": reply.reply_class.value, "hint": LET_CLOCK_BE_MEASURED}
-            return "warning", "failed: measuring the exchange's clock (public/time)", values
-        case ClockMeasured():
-            return "info", "the exchange's clock can be measured again", {}
-        case StateLockTimedOut(message):
-            return "warning", "state is locked", {"reason": message}
-        case ControlledElsewhere():
-            return "warning", STANDING_BY, {"controller": event.who}
-        case ControlTaken():
-            return "warning", "this process controls the account now: the controller has ended", {}
-        case KeyReplaced():
-            return "info", "key replaced: asking whose it is", {}
-        case LoopFailed(code, message, hint, _):
-            return "error", "failed: begun again later", {"code": code, "reason": message, "hint": hint}
-        case ConfigMissing(paths):
-            return "info", "waiting for a file of desired settings", {"paths": list(paths)}
-        case ConfigAccepted(path, sha256):
-            return "info", "config accepted", {"path": path, "sha256": sha256}
-        case PolicyAccepted(path, sha256):
-            return "info", "policy accepted", {"path": path, "sha256": sha256}
-        case ConfigRejected(_, problems, in_force):
-            left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}, account not started"
-            return "error", f"config rejected{left}", _problem(problems[0])
-        case RejectedConfigRemoved(path):
-            return "info", "a config that never held is gone", {"path": path}
-        case PolicyRejected(_, problems, in_force):
-            left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}"
-            return "error", f"policy rejected{left}: {UNREADABLE_POLICY}", _problem(problems[0])
-        case WatchDegraded(reason):
-            return "info", "files are looked at every second", {"reason": reason}
-        case LeaseTaken(before):
-            if before:
-                return "info", "taken over from a replica that fell silent", {"from": before}
-            return "info", "kept by this replica", {}
-        case LeaseEnded(unable=True):
-            return (
-                "warning",
-                "left to another replica: it cannot be served here",
-                {},
-            )
-        case LeaseEnded(lost):
-            left = "taken over by another replica" if lost else "left to another replica"
-            return "warning" if lost else "info", left, {}
-        case StateFailed(code, message):
-            return "error", "state cannot be used", {"code": code, "reason": message}
-        case _:
-            assert_never(event)
 
 
 def _further(event: Event) -> list[LogLine]:
     """Return the lines of an event that takes more than one: a file has several problems."""
     if not isinstance(event, ConfigRejected | PolicyRejected):
         return []
-    lines = (told(replace(event, problems=(each,))) for each in event.problems[1:])
+    lines = (to_log_line(replace(event, problems=(each,))) for each in event.problems[1:])
     return [line for line in lines if line is not None]
 
 
@@ -376,21 +202,3 @@ def _point_out(logger: Any, change: Change) -> None:
         logger.warning("held", **values, reason=hold_words(change))
     elif change.reason is Reason.DRIFTED:
         logger.warning("drift: to be put back", **values)
-
-
-def _request(attempt: int, family: str, setting: str) -> dict[str, object]:
-    return {"attempt": attempt, "family": family, "setting": setting}
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    return {
-        "code": problem.code,
-        "at": f"{problem.path}:{problem.line}:{problem.column}",
-        "reason": problem.message,
-        "hint": problem.hint,
-    }
-
-
-def _reply(reply: Reply) -> dict[str, object]:
-    reason: dict[str, object] = {"reason": reply.message} if reply.message else {}
-    return {"code": reply.code} | reason

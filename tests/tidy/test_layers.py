@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "secret",
     },
     "render": {"core", "documents", "errors"},
-    "logs": {"background_writer", "core", "render"},
+    "log_lines": {"core", "render"},
+    "logs": {"background_writer", "core", "log_lines", "render"},
     "simulator": {"okx"},
     "web": {
         "core",
