@@ -52,7 +52,7 @@ from reconciler.core.problems import Problem
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.render.plan_text import plan_sentence
 
-LAST_GOOD = "the last good one stays in force"
+LAST_GOOD = "the last valid version stays in use"
 
 NO_VALID_VERSION = "no valid version yet"
 
@@ -139,7 +139,7 @@ def _account_line(event: AccountEvent) -> LogLine:
         case KeyMayWithdraw(uid):
             return "warning", "the key may withdraw: use one without the Withdraw permission", {"uid": uid}
         case KeyReplaced():
-            return "info", "key replaced: asking whose it is", {}
+            return "info", "key replaced: asking the exchange for its account", {}
         case StateLockTimedOut(message):
             return "warning", "state is locked", {"reason": message}
         case ControlledElsewhere():
@@ -147,21 +147,27 @@ def _account_line(event: AccountEvent) -> LogLine:
         case ControlTaken():
             return "warning", "this process controls the account now: the controller has ended", {}
         case LoopFailed(code, message, hint, _):
-            return "error", "failed: begun again later", {"code": code, "reason": message, "hint": hint}
+            return (
+                "error",
+                "account loop failed: will restart",
+                {"code": code, "reason": message, "hint": hint},
+            )
         case PassEnded(took_s, finished):
             return "debug", "pass ended", {"took_ms": round(took_s * 1000), "finished": finished}
         case LeaseTaken(before):
             if before:
-                return "info", "taken over from a replica that fell silent", {"from": before}
-            return "info", "kept by this replica", {}
+                return "info", "lease taken over from a dead replica", {"from": before}
+            return "info", "lease acquired", {}
         case LeaseEnded(unable=True):
             return (
                 "warning",
-                "left to another replica: it cannot be served here",
+                "lease released: this replica cannot serve the account",
                 {},
             )
         case LeaseEnded(lost):
-            left = "taken over by another replica" if lost else "left to another replica"
+            left = (
+                "lease lost: another replica took it over" if lost else "lease released to another replica"
+            )
             return "warning" if lost else "info", left, {}
         case StateFailed(code, message):
             return "error", "state cannot be used", {"code": code, "reason": message}
@@ -236,7 +242,7 @@ def _request_line(event: RequestEvent) -> LogLine:
             return level, f"request {status.value}", values | {"round_trip_ms": round(round_trip_s * 1000)}
         case SettingRejected(family, setting, reply, _):
             values = {"family": family, "setting": format_setting(setting)}
-            return "error", "setting refused by the exchange", values | _reply(reply)
+            return "error", "setting rejected by the exchange", values | _reply(reply)
         case HealBreakerTripped(family, setting, heals):
             values = {"family": family, "setting": format_setting(setting), "heals": heals}
             hint = f"find out who changes it, then: mmp resume --family {family}"
@@ -249,7 +255,7 @@ def _file_line(event: FileEvent) -> LogLine:
     """Return an event of a settings file or a policy as a log line."""
     match event:
         case ConfigMissing(paths):
-            return "info", "waiting for a file of desired settings", {"paths": list(paths)}
+            return "info", "waiting for a settings file", {"paths": list(paths)}
         case ConfigAccepted(path, sha256):
             return "info", "config accepted", {"path": path, "sha256": sha256}
         case PolicyAccepted(path, sha256):
@@ -258,12 +264,12 @@ def _file_line(event: FileEvent) -> LogLine:
             left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}, account not started"
             return "error", f"config rejected{left}", _problem(problems[0])
         case RejectedConfigRemoved(path):
-            return "info", "a config that never held is gone", {"path": path}
+            return "info", "invalid config file removed", {"path": path}
         case PolicyRejected(_, problems, in_force):
             left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}"
             return "error", f"policy rejected{left}: {UNREADABLE_POLICY}", _problem(problems[0])
         case WatchDegraded(reason):
-            return "info", "files are looked at every second", {"reason": reason}
+            return "info", "files are read every second", {"reason": reason}
         case _:
             assert_never(event)
 

@@ -201,4 +201,4 @@ def _point_out(logger: Any, change: Change) -> None:
     if change.because is not None:
         logger.warning("held", **values, reason=hold_words(change))
     elif change.reason is Reason.DRIFTED:
-        logger.warning("drift: to be put back", **values)
+        logger.warning("drift: will be restored", **values)

@@ -326,7 +326,7 @@ class ConfigAccepted:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRejected:
-    """The file's content does not hold; the last good one stays in force, where there is one.
+    """The file's content does not hold; the last valid version stays in use, where there is one.
 
     ``in_force`` False: there is none, so no account is kept by this file.
     """

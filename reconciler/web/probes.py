@@ -135,7 +135,7 @@ def _settings(vitals: AccountRuntime) -> ProbeCheck:
     config, policy = vitals.config, vitals.policy
     told = []
     if config is not None and config.rejected_at is not None:
-        told.append("a newer file was rejected, the last good one stays in force")
+        told.append("a newer file was rejected, the last valid version stays in use")
     if policy is not None and policy.rejected_at is not None:
         held = "the policy cannot be read, changes that loosen or disable are held"
         told.append(f"{held}: {_first_problem(policy)}")

@@ -384,7 +384,7 @@ def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
     process = desk.start(*RUN)
     process.wait_for_log("adopted")
     under(desk, TYPO)
-    process.wait_for_log("policy rejected, the last good one stays in force")
+    process.wait_for_log("policy rejected, the last valid version stays in use")
     desk.wants({"BTC-USD": "5s/2s/150", "ETH-USD": "5s/2s/90"})
     in_force(exchange, "ETH-USD", "5000/2000/90")
     (desk.folder / "mmp-policy.yaml").unlink()

@@ -56,7 +56,7 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
 
     put_in_place(desk.config, desk.config.read_text().replace("qtyLimit: 90", "qtyLimt: 50"))
     rejected = sidecar.wait_for_log("config rejected")
-    assert "last good one stays in force" in rejected["event"]
+    assert "last valid version stays in use" in rejected["event"]
     assert rejected["code"] == "unknown-key"
     assert rejected["at"] == "mmp.yaml:5:51"
     assert "qtyLimit" in rejected["hint"]

@@ -255,7 +255,7 @@ def test_an_account_whose_key_is_missing_ends_no_other(desk: Desk, exchange: Exc
     sidecar = desk.start(*RUN, "-c", "accounts")
     sidecar.wait_for_log("adopted")
     desk.wants(BTC, name="accounts/b.yaml", account="second", credentials="{prefix: SECOND_}")
-    failed = sidecar.wait_for_log("failed: begun again later")
+    failed = sidecar.wait_for_log("account loop failed: will restart")
     assert (failed["account"], failed["code"]) == ("second", "credentials-missing")
     desk.wants({"BTC-USD": "5s/2s/90"}, name="accounts/a.yaml")
     in_force(exchange, "BTC-USD", "5000/2000/90")

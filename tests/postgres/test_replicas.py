@@ -207,7 +207,7 @@ def test_a_damaged_row_of_one_account_holds_that_account_and_ends_nobody(
     eventually(lambda: keeps.ask("/readyz")[0] == 503, 15.0, "the probe to say so")
     assert "state-desk-001-live: " in keeps.ask("/readyz")[1]
     assert keeps.metric("mmp_key_problem", account="desk-001") == 1
-    assert keeps.process.wait_for_log("failed: begun again later")["code"] == "state-damaged"
+    assert keeps.process.wait_for_log("account loop failed: will restart")["code"] == "state-damaged"
     for account in six.accounts:
         six.wants(account, {BTC: 60})
     eventually(lambda: six.different() == ["desk-001"], 15.0, "all others to be as their files say")
@@ -219,7 +219,7 @@ def test_a_damaged_row_of_one_account_holds_that_account_and_ends_nobody(
     keeps.wait_for("/readyz", 10.0)
 
 
-CANNOT = "left to another replica: it cannot be served here"
+CANNOT = "lease released: this replica cannot serve the account"
 MOVED_S = 45.0
 """20 s of failed reads, the sign of the other one, and what both take to let go and to take."""
 

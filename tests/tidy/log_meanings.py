@@ -17,14 +17,14 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("error", "a request could not be answered: this is a bug in mmp"): (
         "An HTTP request to `--listen` failed. The loops are not affected. Please report it."
     ),
-    ("error", "config rejected, the last good one stays in force"): (
+    ("error", "config rejected, the last valid version stays in use"): (
         "The new content of the settings file is invalid; `at` and `reason` say where and why. "
         "The last valid version stays in force. Correct the file."
     ),
     ("error", "config rejected; no valid version yet, account not started"): (
         "The settings file is invalid and never was valid. Correct the file; the account then starts."
     ),
-    ("error", "failed: begun again later"): (
+    ("error", "account loop failed: will restart"): (
         "The loop of one account failed, for example because its key is missing. Other accounts continue. "
         "Follow `hint`; mmp tries again."
     ),
@@ -38,7 +38,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ),
     (
         "error",
-        "policy rejected, the last good one stays in force: changes that loosen or disable are held",
+        "policy rejected, the last valid version stays in use: changes that loosen or disable are held",
     ): (
         "The new content of the policy is invalid; `at` and `reason` say where and why. Correct it. With "
         "`policy-missing`: restore the file, or give the policy up with `--no-policy`."
@@ -46,7 +46,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("error", "policy rejected; no valid version yet: changes that loosen or disable are held"): (
         "The policy is invalid and never was valid. Correct it."
     ),
-    ("error", "setting refused by the exchange"): (
+    ("error", "setting rejected by the exchange"): (
         "OKX rejected the family's setting; `code` and `reason` are from OKX. Correct the file. "
         "Other families are not affected."
     ),
@@ -63,7 +63,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "Tried again after 1, 2, 4 … 15 s. If this repeats, look at the files."
     ),
     ("warning", "clock measured again"): "OKX refused the timestamp. Set this machine's clock by NTP.",
-    ("warning", "drift: to be put back"): (
+    ("warning", "drift: will be restored"): (
         "Someone changed the setting outside mmp. mmp restores it. Find out who did it."
     ),
     ("warning", "failed: measuring the exchange's clock (public/time)"): (
@@ -78,7 +78,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "The family differs from the file and is not written; `reason` says why. Logged once a reason."
     ),
     ("warning", "host changed"): "Another OKX host is used than last time. Check `--base-url`.",
-    ("warning", "left to another replica: it cannot be served here"): (
+    ("warning", "lease released: this replica cannot serve the account"): (
         "The account's live reads fail here, or its key is refused here. Another replica takes it."
     ),
     ("warning", "lines dropped: stderr could not be written"): (
@@ -118,7 +118,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "Two `mmp run` use one state file; `controller` names the other process. Stop one of them."
     ),
     ("warning", "state is locked"): "Another process has locked the state; `reason` names it.",
-    ("warning", "taken over by another replica"): (
+    ("warning", "lease lost: another replica took it over"): (
         "This process did not renew its lease: it was stopped, swapping, or cut off from the state."
     ),
     ("warning", "the key may withdraw: use one without the Withdraw permission"): (
@@ -131,7 +131,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("warning", "this process controls the account now: the controller has ended"): (
         "This process was a standby. It now writes."
     ),
-    ("info", "a config that never held is gone"): (
+    ("info", "invalid config file removed"): (
         "The file was removed; no account ran from it. Nothing is left to correct."
     ),
     ("info", "account identified"): "The key's User ID agrees with the file and the state.",
@@ -142,12 +142,12 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("info", "config accepted"): (
         "This content is in force. Logged at the start, after a change and after a rejection."
     ),
-    ("info", "files are looked at every second"): "inotify cannot be used; `reason` says why.",
-    ("info", "kept by this replica"): "This replica acquired the lease of the account.",
-    ("info", "key replaced: asking whose it is"): (
+    ("info", "files are read every second"): "inotify cannot be used; `reason` says why.",
+    ("info", "lease acquired"): "This replica acquired the lease of the account.",
+    ("info", "key replaced: asking the exchange for its account"): (
         "The key files changed. Nothing is sent until OKX has confirmed the User ID."
     ),
-    ("info", "left to another replica"): "Another replica with fewer accounts takes this one.",
+    ("info", "lease released to another replica"): "Another replica with fewer accounts takes this one.",
     ("info", "listening"): "Probes, metrics and status are served at `url`.",
     ("info", "notifying"): "Notifications go to this webhook. The rest of its address is a secret.",
     ("info", "planned"): "What is going to be done, and the digest of the plan.",
@@ -157,7 +157,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("info", "request applied"): "OKX acknowledged exactly what was sent, and this is recorded.",
     ("info", "still waiting"): "Heartbeat of `apply`: the next family, its time, and the expected end.",
     ("info", "stopped"): "`run` ended.",
-    ("info", "taken over from a replica that fell silent"): (
+    ("info", "lease taken over from a dead replica"): (
         "This replica took the lease of a replica that no longer renewed it; `from` names that replica."
     ),
     ("info", "the exchange answers again"): "The outage is over.",
@@ -167,7 +167,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("info", "unanswered requests are over: live shows another value"): (
         "These requests can no longer take effect. Live is compared with the last proven setting."
     ),
-    ("info", "waiting for a file of desired settings"): "There is no file at `paths` yet.",
+    ("info", "waiting for a settings file"): "There is no file at `paths` yet.",
     ("debug", "live read"): "One read of live settings ended.",
     ("debug", "notice delivered"): "A webhook accepted a notification.",
     ("debug", "notice tried again"): "A notification is sent again; `reason` says why.",

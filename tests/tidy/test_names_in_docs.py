@@ -22,7 +22,7 @@ LOG_MESSAGES = (
     ("operating", "another writer keeps changing this family: paused"),
     ("operating", "state cannot be used"),
     ("operating", "state is locked"),
-    ("replicas", "left to another replica: it cannot be served here"),
+    ("replicas", "lease released: this replica cannot serve the account"),
     ("state", "state cannot be used"),
 )
 

@@ -179,7 +179,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
             BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error"), None
         ),
         "error",
-        "setting refused by the exchange",
+        "setting rejected by the exchange",
         {
             "family": "BTC-USD",
             "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",
@@ -243,17 +243,17 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "this process controls the account now: the controller has ended",
         {},
     ),
-    (KeyReplaced(), "info", "key replaced: asking whose it is", {}),
+    (KeyReplaced(), "info", "key replaced: asking the exchange for its account", {}),
     (
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
         "error",
-        "failed: begun again later",
+        "account loop failed: will restart",
         {"code": "credentials-missing", "reason": "OKX_API_KEY is not set", "hint": "set it"},
     ),
     (
         ConfigMissing(("mmp.yaml",)),
         "info",
-        "waiting for a file of desired settings",
+        "waiting for a settings file",
         {"paths": ["mmp.yaml"]},
     ),
     (ConfigAccepted("mmp.yaml", "ab"), "info", "config accepted", {"path": "mmp.yaml", "sha256": "ab"}),
@@ -261,13 +261,13 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         ConfigRejected("mmp.yaml", (WRONG,)),
         "error",
-        "config rejected, the last good one stays in force",
+        "config rejected, the last valid version stays in use",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
         PolicyRejected("mmp.yaml", (WRONG,)),
         "error",
-        "policy rejected, the last good one stays in force: changes that loosen or disable are held",
+        "policy rejected, the last valid version stays in use: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
@@ -282,23 +282,23 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "policy rejected; no valid version yet: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
-    (RejectedConfigRemoved("b.yaml"), "info", "a config that never held is gone", {"path": "b.yaml"}),
-    (WatchDegraded("no inotify"), "info", "files are looked at every second", {"reason": "no inotify"}),
-    (LeaseTaken(""), "info", "kept by this replica", {}),
+    (RejectedConfigRemoved("b.yaml"), "info", "invalid config file removed", {"path": "b.yaml"}),
+    (WatchDegraded("no inotify"), "info", "files are read every second", {"reason": "no inotify"}),
+    (LeaseTaken(""), "info", "lease acquired", {}),
     (
         LeaseTaken("pod-1 (pid 7)"),
         "info",
-        "taken over from a replica that fell silent",
+        "lease taken over from a dead replica",
         {"from": "pod-1 (pid 7)"},
     ),
-    (LeaseEnded(lost=False), "info", "left to another replica", {}),
+    (LeaseEnded(lost=False), "info", "lease released to another replica", {}),
     (
         LeaseEnded(lost=False, unable=True),
         "warning",
-        "left to another replica: it cannot be served here",
+        "lease released: this replica cannot serve the account",
         {},
     ),
-    (LeaseEnded(lost=True), "warning", "taken over by another replica", {}),
+    (LeaseEnded(lost=True), "warning", "lease lost: another replica took it over", {}),
     (
         StateFailed("state-unavailable", "the connection was lost", 7.0),
         "error",
@@ -382,7 +382,7 @@ def test_a_change_that_is_held_and_drift_are_pointed_out_once(lines: io.StringIO
         observe(Planned(plan))
     warnings = [line for line in parsed(lines) if line["level"] == "warning"]
     assert [(line["event"], line["family"]) for line in warnings] == [
-        ("drift: to be put back", "BTC-USD"),
+        ("drift: will be restored", "BTC-USD"),
         ("held", "ETH-USD"),
     ]
     assert warnings[0]["change"] == "qtyLimit 9999 → 100"
