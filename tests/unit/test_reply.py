@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.model import Family, Setting
-from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandling, interpret_reply
+from reconciler.core.reply import (
+    AttemptStatus,
+    Reply,
+    ReplyClass,
+    ReplyHandling,
+    interpret_reply,
+    is_account_error,
+    terminal_action,
+)
 from tests.unit.builders import BTC, ETH, setting
 
 SENT = setting("5000/2000/100")
@@ -84,3 +92,18 @@ def test_only_what_left_our_hands_without_proof_stays_unknown() -> None:
     unknown = {each for each, (status, _, _) in TABLE.items() if status == "unknown"}
     assert unknown == {ReplyClass.AMBIGUOUS, ReplyClass.BUSY, ReplyClass.NO_ANSWER}
     assert {next_ for _, _, next_ in TABLE.values()} == {each.value for each in ReplyHandling}
+
+
+@pytest.mark.parametrize("reply_class", ReplyClass)
+def test_a_failed_question_stops_the_writing_only_for_the_account_the_environment_or_a_bug(
+    reply_class: ReplyClass,
+) -> None:
+    failed = Reply(reply_class, "50101", "no")
+    stops = {
+        ReplyClass.ACCOUNT: ReplyHandling.STOP_ACCOUNT,
+        ReplyClass.CLOCK: ReplyHandling.STOP_ACCOUNT,
+        ReplyClass.ENVIRONMENT: ReplyHandling.STOP_ENVIRONMENT,
+        ReplyClass.OUR_BUG: ReplyHandling.STOP_BUG,
+    }
+    assert terminal_action(failed) is stops.get(reply_class)
+    assert is_account_error(failed) == (reply_class in stops and reply_class is not ReplyClass.OUR_BUG)
