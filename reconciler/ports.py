@@ -214,7 +214,7 @@ class Store(Protocol):
         ...
 
     async def identify(self, uid: str, host: str) -> str | None:
-        """Stamp or check the owner. Raises StateForeign for another uid or kind.
+        """Stamp or check the owner. Raises StateAccountMismatch for another uid or kind.
 
         Returns the host used before when it was another one (a warning), else None.
         Must be called before ``grounds`` and ``reserve``.
@@ -222,7 +222,7 @@ class Store(Protocol):
         ...
 
     async def check_identity(self, uid: str) -> None:
-        """Check the owner and change nothing. Raises StateForeign for another uid or kind.
+        """Check the owner and change nothing. Raises StateAccountMismatch for another uid or kind.
 
         After it ``grounds`` may be called, as after ``identify``.
         """

@@ -30,7 +30,7 @@ async def identify(
     """Ask whose key this is and stamp or check the state with it, before any writing.
 
     ``reviewed_uid`` is whom an applied plan file was made for, None when there is none.
-    Raises AccountProblem when the account must not be written to, StateForeign when the state
+    Raises AccountProblem when the account must not be written to, StateAccountMismatch when the state
     belongs to another. A Reply means that the exchange did not tell.
     """
     info = await exchange.account()

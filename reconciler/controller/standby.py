@@ -33,9 +33,8 @@ async def check_account(
 ) -> AccountInfo | Reply:
     """Ask whose key this is and check the state against it, writing nothing.
 
-    Raises AccountProblem and StateForeign as :func:`reconciler.controller.identify.identify` does. A
-    Reply means that the exchange did not answer.
-    """
+    Raises AccountProblem and StateAccountMismatch as :func:`reconciler.controller.identify.identify` does.
+    A Reply means that the exchange did not answer."""
     info = await exchange.account()
     if isinstance(info, Reply):
         return info

@@ -82,8 +82,9 @@ STATE_ERRORS: dict[str, Explanation] = {
     ),
     "state-linked": Explanation(
         "The state has another link",
-        "SQLite's log and the locks use the file's name, so each name would be a separate record "
-        "of requests.",
+        "The state, its -wal or -shm file or a lock file has a second hard link, or one of the files "
+        "beside the state is a symbolic link. SQLite's log and the locks use the file's name, so each name "
+        "would be a separate record of requests.",
         "Remove the other link (find / -xdev -samefile FILE). A running mmp run then continues. "
         "To use the state in another place, mount its folder.",
     ),

@@ -91,7 +91,7 @@ def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
     """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
     code = primary_code(error)
     if code in BUSY_CODES:
-        message = f"the state {path} was kept busy for {BUSY_WAIT_S:g} s by another process"
+        message = f"another process kept the state {path} busy for {BUSY_WAIT_S:g} s"
         return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
     if code in _NOT_OPENED and (trouble := sqlite_file.trouble_beside(path)) is not None:
         return trouble

@@ -244,7 +244,9 @@ def test_trying_to_write_leaves_no_trace(empty: str) -> None:
         (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE DELETE ON mmp.pauses FROM reader"), "pauses"),
         (MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE INSERT ON mmp.attempts FROM reader"), "attempts"),
         (
-            MAY_ALMOST_ALL.format(rights=ALL, but="REVOKE USAGE ON SEQUENCE mmp.turns_id FROM reader"),
+            MAY_ALMOST_ALL.format(
+                rights=ALL, but="REVOKE USAGE ON SEQUENCE mmp.state_changes_id FROM reader"
+            ),
             "state_changes",
         ),
     ],

@@ -72,7 +72,7 @@ def told(address: Address, error: Exception) -> MmpError:
             hint = "name the primary, or all hosts with target_session_attrs=read-write"
             return StateUnavailable("state-standby", f"{place} cannot be written there: {said}", hint)
         case pg.InsufficientPrivilege():
-            hint = "let a role use it that owns the schema mmp, or may create it (GRANT CREATE ON DATABASE)"
+            hint = "use a role that owns the schema mmp or may create it (GRANT CREATE ON DATABASE)"
             return StateAccessDenied("state-unwritable", f"access to {place} is denied: {said}", hint)
         case pg.UndefinedTable() | pg.UndefinedColumn() | pg.InvalidSchemaName() | pg.UndefinedObject():
             hint = (
@@ -84,20 +84,21 @@ def told(address: Address, error: Exception) -> MmpError:
             hint = "free some space on the server; what was recorded before is safe"
             return StateUnavailable("state-disk-full", f"no space left for {place}", hint)
         case pg.LockNotAvailable() | pg.QueryCanceled() | pg.DeadlockDetected() | pg.SerializationFailure():
-            hint = "see what keeps the server busy (pg_stat_activity); it is safe to try again"
-            return StateUnavailable("state-busy", f"{place} was kept busy: {said}", hint)
+            hint = "find what keeps the server busy (pg_stat_activity); it is safe to try again"
+            return StateUnavailable("state-busy", f"{place} is busy: {said}", hint)
         case psycopg.OperationalError() if refusal := _refusal(error):
-            hint = "see that role, password, database and TLS are those that the server takes"
+            hint = "check the user, password, database, TLS and access rules (pg_hba.conf)"
             said = address.masked(refusal)[:MAX_SAID]
-            return StateAccessDenied("state-refused", f"{place} is refused to us: {said}", hint)
+            return StateAccessDenied("state-refused", f"access to {place} is denied: {said}", hint)
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError() | NotCommitted():
-            hint = "see that the server is up and reachable"
+            hint = "check that the server is running and reachable"
             return StateUnavailable("state-unavailable", f"{place} cannot be used now: {said}", hint)
         case pg.IdleInTransactionSessionTimeout() | pg.TransactionTimeout():
             hint = "it is safe to try again"
-            return StateUnavailable("state-unavailable", f"{place} gave us up: {said}", hint)
+            message = f"the server aborted the transaction on {place}: {said}"
+            return StateUnavailable("state-unavailable", message, hint)
         case _:
-            hint = "see what the server's log says; nothing that failed was recorded"
+            hint = "read the log of the server; nothing that failed was recorded"
             return StateAccessDenied("state-failed", f"{place} cannot be used: {said}", hint)
 
 

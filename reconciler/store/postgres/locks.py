@@ -118,7 +118,7 @@ class LeaseLocks:
         if [generation for generation, _ in found] != [self._held.get(name)]:
             by = _parse(found[0][1]) if found else None
             message = f"the lock {name} was lost{'' if by is None else f' to {by}'}; nothing was sent"
-            hint = "this process had not been heard of for too long; it goes on once it has the lock again"
+            hint = "this process did not renew the lock in time; it continues when it has the lock again"
             raise StateLocked("state-lock-lost", message, hint)
 
     def _renew_from_now_on(self) -> None:

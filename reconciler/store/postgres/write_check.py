@@ -49,6 +49,6 @@ async def _try(transaction: Transaction, place: str) -> None:
     await schema.believe(transaction, place, version or 0)
     lacking = await transaction.row(_LACKING, (schema.SCHEMA,))
     if lacking is not None:
-        hint = "let a role use it that owns the schema mmp, or grant this one all rights in it"
-        message = f"the state {place} is not ours to use: not every right to {lacking[0]}"
+        hint = "use a role that owns the schema mmp, or grant this role all rights in the schema"
+        message = f"this role does not have all rights to {lacking[0]} in the state {place}"
         raise StateUnusable("state-unwritable", message, hint)
