@@ -455,7 +455,7 @@ def test_the_folder_is_in_the_runtime_directory_of_the_user(tmp_path: Path) -> N
 CLAIM = """
 import asyncio, sys
 from reconciler.clock import SystemClock
-from reconciler.core.model import Budget, Environment, Kind
+from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.errors import AccountProblem
 from reconciler.store.registry import StateRegistry
 
@@ -469,7 +469,7 @@ sys.stdin.readline()
 try:
     asyncio.run(
         registry.claim(
-            Budget(Kind.OKX, Environment.LIVE, "1"), "main", state, place, unknown, is_file=True
+            RateBudget(ExchangeKind.OKX, Environment.LIVE, "1"), "main", state, place, unknown, is_file=True
         )
     )
 except AccountProblem as problem:
