@@ -148,7 +148,7 @@ class ReplicaMember:
         return self.clock.now() < self.leases_safe_until
 
     async def run(self) -> None:
-        """Run rounds until asked to stop. Raises StateAccessDenied, StateUnusable if it never was usable."""
+        """Run rounds until asked to stop. Raises StateAccessDenied, StateUnusable if never usable."""
         while not self.stopping():
             begun_at = self.clock.now()
             next_at = await self._round_or_retry(begun_at)
