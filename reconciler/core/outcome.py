@@ -166,8 +166,8 @@ HOLD_WORDS = {
     HoldReason.PAUSED: "paused",
     HoldReason.POLICY: "refused by the policy",
     HoldReason.GUARD: "would switch protection off",
-    HoldReason.DRIFT_POLICY: "drifted tighter: reported, not touched",
-    HoldReason.REJECTED: "refused by the exchange",
+    HoldReason.DRIFT_POLICY: "drifted tighter: reported, not changed back",
+    HoldReason.REJECTED: "rejected by the exchange",
     HoldReason.STALE: "not as reviewed: skipped",
     HoldReason.UNREADABLE: "its live setting could not be read for certain: not written",
 }

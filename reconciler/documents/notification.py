@@ -65,7 +65,7 @@ class NoticeSubject:
     path: str
 
 
-NOBODYS = ProtectionResult(Protection.UNKNOWN, "Not known: no account is kept by this file.")
+NOBODYS = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs from this file.")
 """How the account of a file stands that never held, whichever that is."""
 
 
@@ -84,7 +84,7 @@ def file_notification_document(
 
     ``gone``: what is over is over because the file is gone, not because it holds.
     """
-    ended = f"{path} is gone." if gone else f"{path} holds and is in force."
+    ended = f"{path} is gone." if gone else f"{path} is valid and in force."
     said = NoticeText(ended) if notice.status is Transition.RESOLVED else _began(notice, lambda _: "")
     return _document(notice, said, NoticeSubject(None, None, host, simulator, path), NOBODYS, at)
 
@@ -143,7 +143,7 @@ def _text(said: NoticeText, notice: Notification, whose: NoticeSubject) -> str:
     """Put all of it in one line: a chat shows nothing else."""
     banner = "SIMULATOR " if whose.simulator else ""
     whom = f"{whose.account} ({whose.environment}): " if whose.account else ""
-    often = f" It happened {notice.count} times since it was last told." if notice.count > 1 else ""
+    often = f" It happened {notice.count} times since the last notification." if notice.count > 1 else ""
     hint = f" → {said.hint}" if said.hint else ""
     text = f"{banner}{whom}{said.sentence}{often}{hint}"
     text = escape_unprintable(text).translate(_HARMLESS)
@@ -168,11 +168,11 @@ def _over(notice: Notification, vitals: AccountRuntime) -> NoticeText:
         case AlertKind.POLICY_REJECTED:
             if vitals.policy is None:
                 return NoticeText(
-                    "There is no policy any more: the one guard is against switching protection off."
+                    "There is no policy any more. Only the guard against switching protection off applies."
                 )
             return NoticeText("The policy is valid again and in force.")
         case AlertKind.STATE_LOCKED:
-            return NoticeText("The state is not held by another process any more.")
+            return NoticeText("Another process no longer locks the state.")
         case AlertKind.STATE_UNAVAILABLE:
             return NoticeText("The state can be used again.")
         case AlertKind.STANDBY:
@@ -187,10 +187,10 @@ def _over_family(notice: Notification, vitals: AccountRuntime) -> str:
     names, are = _names(notice), "is" if len(notice.families) == 1 else "are"
     gone = [family for family in notice.families if family not in vitals.desired.families]
     if len(gone) == len(notice.families):
-        return f"{names} {are} no longer in the file, and not looked after any more."
+        return f"{names} {are} no longer in the file, and no longer managed."
     if gone:
         left = f"{len(gone)} of them {'is' if len(gone) == 1 else 'are'} no longer in the file"
-        return f"{names}: {left}, and not looked after any more; the rest is as the file says again."
+        return f"{names}: {left}, and no longer managed; the rest is as the file says again."
     if notice.kind is AlertKind.FROZEN:
         return f"{names} {are} not frozen any more, and as the file says."
     return f"{names} {are} as the file says again."
@@ -203,7 +203,7 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
             return _differs(names, about, alone=len(notice.families) == 1)
         case LiveRow():
             hint = f"Find out why, then: mmp reset {names}" if len(notice.families) == 1 else None
-            return NoticeText(f"{names}: frozen until somebody resets it.", hint=hint)
+            return NoticeText(f"{names}: frozen until a manual reset.", hint=hint)
         case SettingRejected():
             return _refused(names, about, advice)
         case Pause():
@@ -222,13 +222,15 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
             return NoticeText(sentence, about.who, hint)
         case StateTrouble():
             sentence = "Nothing is sent, because the state could not be used for a minute"
-            hint = "Free space, or see to the disk or the server. It is tried again by itself."
+            hint = "Free space, or see to the disk or the server. mmp retries automatically."
             return NoticeText(f"{sentence}: {about.message}.", about.message, hint)
         case str():
-            return NoticeText(f"Another process has held the state for more than a minute: {about}.", about)
+            return NoticeText(
+                f"Another process has locked the state for more than a minute: {about}.", about
+            )
         case int():
             every = "the 1 family is" if about == 1 else f"all {about} families are"
-            first = "for the first time since this process began to keep it"
+            first = "for the first time since this process started to run the account"
             return NoticeText(f"Protected: {every} as the file says or tighter, {first}.")
         case _:
             assert_never(about)
@@ -246,12 +248,12 @@ def _why(change: Change) -> str:
     """Say why a family differs, and what is done about it."""
     drifted = change.reason is Reason.DRIFTED
     if change.because is HoldReason.DRIFT_POLICY and not change.other_file:
-        return "changed by somebody else; reported, not touched"
+        return "changed outside mmp; reported, not changed back"
     if change.because is not None:
-        differs = "changed by somebody else" if drifted else "not as the file says"
+        differs = "changed outside mmp" if drifted else "not as the file says"
         return f"{'not as the file says' if change.other_file else differs}; held: {hold_words(change)}"
     if drifted:
-        return "changed by somebody else; being put back"
+        return "changed outside mmp; being restored"
     if change.reason is Reason.UNCERTAIN or change.action is Action.ADOPT:
         return UNCONFIRMED
     return "not as the file says, although it was due"
@@ -259,13 +261,13 @@ def _why(change: Change) -> str:
 
 def _refused(names: str, parked: SettingRejected, advice: Advice) -> NoticeText:
     words = _words(parked.reply)
-    sentence = f"{names}: refused by the exchange ({format_setting(parked.setting)}): {words}."
+    sentence = f"{names}: rejected by the exchange ({format_setting(parked.setting)}): {words}."
     return NoticeText(sentence, words, advice(parked.reply) or None, None, parked.setting.wire())
 
 
 def _fought(names: str, pause: Pause, *, alone: bool) -> NoticeText:
     hint = f"Find out who changes it, then: mmp resume --family {names}" if alone else None
-    left = "left as it is until the file changes or somebody resumes it"
+    left = "not written until the file changes or the family is resumed"
     after = pause.contested.wire() if pause.contested else None
     return NoticeText(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
 

@@ -134,7 +134,7 @@ def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = p
 def frozen_words(live: LiveRow) -> str:
     """Write how long a frozen family stays so, as the exchange tells it."""
     if live.setting.until_reset:
-        return "frozen until someone resets it"
+        return "frozen until a manual reset"
     told = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
     return f"frozen{told}"
 
@@ -164,7 +164,7 @@ def _place(status: Status, paint: Paint) -> str:
 def _controller(status: Status) -> str:
     """Say which process keeps the account as its file says, if any."""
     if status.owner is not None:
-        return f"kept by {escape_unprintable(str(status.owner))}"
+        return f"run by {escape_unprintable(str(status.owner))}"
     if status.controller is not None:
         return f"controlled by {escape_unprintable(str(status.controller))}"
     return "no controller runs"

@@ -105,7 +105,7 @@ def _known(together: ReplicaStatus) -> bool:
 
 def _unheard(together: ReplicaStatus) -> str:
     """Write why nothing is known of the others."""
-    return escape_unprintable(together.error) or "the state has not been heard of"
+    return escape_unprintable(together.error) or "the state has not been reached"
 
 
 def _shared_out(board: LatestState, together: ReplicaStatus, now: float) -> ProbeCheck:
@@ -113,13 +113,13 @@ def _shared_out(board: LatestState, together: ReplicaStatus, now: float) -> Prob
     if together.leases is None or now >= together.safe_until:
         return ProbeCheck("leases", False, _unheard(together))
     free = sum(owner is None for *_, owner in board.remote_accounts())
-    return ProbeCheck("leases", not free, f"{count(free, 'account')} nobody's yet" if free else "")
+    return ProbeCheck("leases", not free, f"{count(free, 'account')} not assigned yet" if free else "")
 
 
 def _heard(vitals: AccountRuntime, now: float) -> ProbeCheck:
     """Check that an account's loop was heard of as recently as it should have been."""
     silent_s = now - vitals.last_step_at
-    told = "" if alive(vitals, now) else f"nothing was heard of it for {silent_s:.0f} s"
+    told = "" if alive(vitals, now) else f"no progress for {silent_s:.0f} s"
     return ProbeCheck(_name("loop", vitals), not told, told)
 
 

@@ -122,8 +122,8 @@ def test_names_of_hosts_and_words_of_the_database_stay_text(chromium: Browser) -
     with site(BOARDS["hostile hosts"]()) as here:
         (scripts, images, told), wrong = chromium.visit(here.url, look, viewport=NARROW)
     assert (scripts, images, wrong) == (1, 0, [])
-    assert told.count("kept by " + HOSTILE.split("\x1b")[0]) == 7
-    assert "The state is not reached: " + HOSTILE.split("\x1b")[0] in told
+    assert told.count("run by " + HOSTILE.split("\x1b")[0]) == 7
+    assert "The state cannot be reached: " + HOSTILE.split("\x1b")[0] in told
 
 
 def test_accounts_kept_by_others_do_not_push_down_those_kept_here(chromium: Browser) -> None:

@@ -77,13 +77,13 @@ async def in_turn(page: Page, desk: Desk, exchange: Exchange) -> None:
 
     exchange.tell("freeze", family=ETH, ms=0)
     await says(page, "Frozen")
-    await shows(page, "Frozen until somebody resets it.", "mmp reset ETH-USD")
+    await shows(page, "Frozen until a manual reset.", "mmp reset ETH-USD")
     exchange.tell("unfreeze", family=ETH)
     await says(page, "Yes")
 
     whole = desk.config.read_text()
     put_in_place(desk.config, whole.replace("qtyLimit: 90", "qtyLimt: 90"))
-    await shows(page, "A newer one was refused", "mmp.yaml:5:51", "qtyLimit")
+    await shows(page, "A newer version is invalid", "mmp.yaml:5:51", "qtyLimit")
     await says(page, "Yes")
     put_in_place(desk.config, whole)
     await expect(page.locator("#main")).not_to_contain_text("was refused", timeout=WITHIN_MS)
@@ -121,7 +121,7 @@ def test_everybody_can_use_the_real_page_in_light_and_dark_and_on_a_phone(
     schemes: tuple[Scheme, ...] = ("light", "dark")
 
     async def look(page: Page) -> tuple[list[str], int]:
-        await shows(page, "9999 → 100", "Frozen until somebody resets it.", "A newer one was refused")
+        await shows(page, "9999 → 100", "Frozen until a manual reset.", "A newer version is invalid")
         found: list[str] = []
         for scheme in schemes:
             await page.emulate_media(color_scheme=scheme)

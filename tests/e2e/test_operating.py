@@ -332,7 +332,7 @@ def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange
 
 @pytest.fixture
 def frozen(desk: Desk, exchange: Exchange) -> Desk:
-    """A desk whose BTC-USD is in force and frozen until someone resets it."""
+    """A desk whose BTC-USD is in force and frozen until a manual reset."""
     exchange.change("BTC-USD", "5000/0/100")
     exchange.tell("freeze", family="BTC-USD")
     desk.wants({"BTC-USD": "5s/until-reset/100", "ETH-USD": "5s/2s/100"})
@@ -379,7 +379,7 @@ def test_on_a_terminal_a_reset_asks(
     child = pexpect.spawn(
         MMP, ["reset", "BTC-USD"], cwd=str(frozen.folder), env=frozen.environment_with(None), timeout=30
     )
-    child.expect("BTC-USD is frozen until someone resets it")
+    child.expect("BTC-USD is frozen until a manual reset")
     child.expect(r"\[y/N\]")
     child.sendline(answer)
     child.expect(pexpect.EOF)

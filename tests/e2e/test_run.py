@@ -80,7 +80,7 @@ def test_loosened_is_healed_within_the_interval_and_tightened_is_only_told(
     exchange.change("BTC-USD", "5000/2000/60")
     told = sidecar.wait_for_log("held")
     assert (told["family"], told["change"]) == ("BTC-USD", "qtyLimit 60 → 100")
-    assert told["reason"] == "drifted tighter: reported, not touched"
+    assert told["reason"] == "drifted tighter: reported, not changed back"
     told_so = "a status that shows it, 5 s after the last write"
     eventually(lambda: "≠ drifted" in desk.mmp("status").stdout, 15.0, told_so)
     assert exchange.live()["BTC-USD"] == "5000/2000/60"

@@ -499,7 +499,7 @@ BOARDS: dict[str, Callable[[], LatestState]] = {
     "large": lambda: large(60),
     "shared": shared,
     "shared, hundreds": lambda: shared(1, 240, 3),
-    "kept by others": lambda: shared(0, 9, 0),
+    "run by other replicas": lambda: shared(0, 9, 0),
     "cut off": lambda: shared(trouble="the server closed the connection unexpectedly"),
     "never open": never_open,
     "hostile hosts": hostile_hosts,

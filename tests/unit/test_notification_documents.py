@@ -80,7 +80,7 @@ UNSURE = {BTC: unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW
 SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     (
         vitals_of({BTC: A}, APPLIED, LOOSER),
-        "BTC-USD: changed by somebody else; being put back (qtyLimit 9999 → 100). Less protection than "
+        "BTC-USD: changed outside mmp; being restored (qtyLimit 9999 → 100). Less protection than "
         "the file says.",
         "BTC-USD is as the file says again.",
     ),
@@ -91,12 +91,12 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
             {BTC: row("5000/2000/50")},
             rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED),
         ),
-        "BTC-USD: changed by somebody else; reported, not touched (qtyLimit 50 → 100).",
+        "BTC-USD: changed outside mmp; reported, not changed back (qtyLimit 50 → 100).",
         "BTC-USD is as the file says again.",
     ),
     (
         vitals_of({BTC: A}, APPLIED, LOOSER, rules=PlanConstraints(paused=frozenset({BTC}))),
-        "BTC-USD: changed by somebody else; held: paused (qtyLimit 9999 → 100). Less protection "
+        "BTC-USD: changed outside mmp; held: paused (qtyLimit 9999 → 100). Less protection "
         "than the file says.",
         "BTC-USD is as the file says again.",
     ),
@@ -113,7 +113,7 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     ),
     (
         vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)}),
-        "BTC-USD: frozen until somebody resets it. → Find out why, then: mmp reset BTC-USD",
+        "BTC-USD: frozen until a manual reset. → Find out why, then: mmp reset BTC-USD",
         "BTC-USD is not frozen any more, and as the file says.",
     ),
     (
@@ -126,14 +126,14 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
             ),
             rejected={BTC: SettingRejected(BTC, A, REFUSED, None)},
         ),
-        "BTC-USD: refused by the exchange (timeInterval 5s, frozenInterval 2s, qtyLimit 100): Parameter "
+        "BTC-USD: rejected by the exchange (timeInterval 5s, frozenInterval 2s, qtyLimit 100): Parameter "
         "qtyLimit error [OKX 51000].",
         "BTC-USD is as the file says again.",
     ),
     (
         replace(CALM, pauses=(Pause(BTC, FOUGHT, WALL, None, A),)),
-        "BTC-USD: put back 3 times within 10 minutes, and changed again by somebody else; left as it is "
-        "until the file changes or somebody resumes it. → Find out who changes it, then: mmp resume "
+        "BTC-USD: put back 3 times within 10 minutes, and changed again by somebody else; not written "
+        "until the file changes or the family is resumed. → Find out who changes it, then: mmp resume "
         "--family BTC-USD",
         "BTC-USD is as the file says again.",
     ),
@@ -161,14 +161,14 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     ),
     (
         replace(CALM, locked_out="the state is held by mmp apply (pid 7)"),
-        "Another process has held the state for more than a minute: the state is held by mmp apply (pid "
+        "Another process has locked the state for more than a minute: the state is held by mmp apply (pid "
         "7).",
-        "The state is not held by another process any more.",
+        "Another process no longer locks the state.",
     ),
     (
         replace(CALM, state_lost="no space left for the state .mmp/state.db"),
         "Nothing is sent, because the state could not be used for a minute: no space left for the state "
-        ".mmp/state.db. → Free space, or see to the disk or the server. It is tried again by itself.",
+        ".mmp/state.db. → Free space, or see to the disk or the server. mmp retries automatically.",
         "The state can be used again.",
     ),
     (
@@ -231,7 +231,7 @@ def test_being_protected_for_the_first_time_is_good_news() -> None:
     (document,) = documents(replace(CALM, started=False), CALM)
     assert document["text"] == (
         "main (live): Protected: the 1 family is as the file says or tighter, for the first time since "
-        "this process began to keep it."
+        "this process started to run the account."
     )
     assert (document["kind"], document["severity"], document["family"]) == ("protected", "info", None)
 
@@ -241,7 +241,7 @@ def test_the_facts_stand_beside_the_sentence() -> None:
     assert document["family"] == "BTC-USD"
     assert document["details"] == {
         "code": "drifted",
-        "reason": "changed by somebody else; being put back",
+        "reason": "changed outside mmp; being restored",
         "hint": None,
         "before": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "9999"},
         "after": {"timeInterval": "5000", "frozenInterval": "2000", "qtyLimit": "100"},
@@ -292,9 +292,7 @@ def test_many_families_are_counted_and_not_all_named() -> None:
 def test_a_family_taken_out_of_the_file_is_not_called_in_sync() -> None:
     gone = vitals_of({ETH: A}, {ETH: confirmed("5000/2000/100", at=NOW - 60)}, {ETH: row("5000/2000/100")})
     (document,) = documents(SENTENCES[0][0], replace(gone, started=SENTENCES[0][0].started))
-    assert document["text"] == (
-        "main (live): BTC-USD is no longer in the file, and not looked after any more."
-    )
+    assert document["text"] == ("main (live): BTC-USD is no longer in the file, and no longer managed.")
 
 
 def test_of_many_families_those_taken_out_of_the_file_are_not_called_in_sync() -> None:
@@ -306,8 +304,8 @@ def test_of_many_families_those_taken_out_of_the_file_are_not_called_in_sync() -
         calm = vitals_of(dict.fromkeys(rest, A), known, dict.fromkeys(rest, row("5000/2000/100")))
         (document,) = documents(differing, replace(calm, started=differing.started))
         assert document["text"] == (
-            f"main (live): F0-USD, F1-USD, F2-USD and 1 more: {gone} no longer in the file, and not looked "
-            "after any more; the rest is as the file says again."
+            f"main (live): F0-USD, F1-USD, F2-USD and 1 more: {gone} no longer in the file, and no longer "
+            "managed; the rest is as the file says again."
         )
 
 
@@ -315,7 +313,7 @@ def test_a_policy_that_is_gone_is_not_called_in_force() -> None:
     before = replace(CALM, policy=replace(FILE, problems=()))
     (document,) = documents(before, replace(calm(before), policy=None))
     assert document["text"] == (
-        "main (live): There is no policy any more: the one guard is against switching protection off."
+        "main (live): There is no policy any more. Only the guard against switching protection off applies."
     )
 
 
@@ -331,7 +329,7 @@ def test_a_count_is_told() -> None:
     notice = Notification(
         AlertKind.OUT_OF_SYNC, Transition.FIRING, AlertSeverity.CRITICAL, (BTC,), condition, WALL, 7
     )
-    assert told(notice, CALM)["text"].endswith(" It happened 7 times since it was last told.")
+    assert told(notice, CALM)["text"].endswith(" It happened 7 times since the last notification.")
 
 
 def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> None:

@@ -69,7 +69,7 @@ def of(shape: str, **more: object) -> AccountView:
 
 # ---- every family state --------------------------------------------------------------------------
 
-HEALED = "It was changed at the exchange, not by us: it is put back."
+HEALED = "It was changed outside mmp: it is being restored."
 AT_ONCE = "Right by 03:00:00 UTC (now)."
 
 DIFFERING = [
@@ -212,7 +212,7 @@ def test_the_least_protected_come_first() -> None:
     )
     assert [line.family for line in view.differing] == ["ETH-USD", "BTC-USD", "ADA-USD", "SOL-USD"]
     assert view.differing_text == (
-        "4 of 5 families. The last is right in 20 s. What is in force → what the file says:"
+        "4 of 5 families. The last one is due in 20 s. What is in force → what the file says:"
     )
 
 
@@ -228,7 +228,7 @@ STANDINGS = [
     (
         Protection.FROZEN,
         "frozen until reset",
-        "Frozen until somebody resets it: BTC-USD. Settings are no looser than desired.",
+        "Frozen until a manual reset: BTC-USD. Settings are no looser than desired.",
     ),
     (Protection.TIGHTER, "drifted tighter", "Yes, and tighter than desired: BTC-USD."),
     (Protection.PROTECTED, "in sync", "Yes: the 1 family is as the file says."),
@@ -256,7 +256,7 @@ OVERALL = [
     ("No: 1 of 2 accounts has less protection than the file says.", ["in sync", "drifted off"]),
     ("Not known for 1 of 3 accounts.", ["frozen until reset", "uncertain", "in sync"]),
     (
-        "Frozen until somebody resets it: 1 of 2 accounts. Settings are no looser than desired.",
+        "Frozen until a manual reset: 1 of 2 accounts. Settings are no looser than desired.",
         ["frozen until reset", "changed"],
     ),
     ("Yes, and tighter than desired in 1 of 2 accounts.", ["in sync", "changed"]),
@@ -279,7 +279,7 @@ def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
 def test_without_an_account_nothing_is_called_protected() -> None:
     assert page(board_of()).headline.sentence == "Not known yet: no settings were accepted so far."
     awaiting = page(BOARDS["empty"]())
-    assert awaiting.headline.sentence == "Not known: 1 settings file not there yet."
+    assert awaiting.headline.sentence == "Not known: 1 missing settings file."
     assert awaiting.missing == ("accounts/main.yaml",)
 
 
@@ -296,10 +296,10 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
     one = vitals({BTC: SHAPES["in sync"]}, live=live, read_ago_s=1)
     assert "Yes" in account(one, later_s=SILENCE_S - 2).headline.sentence
     silent = account(one, later_s=SILENCE_S + 2)
-    assert silent.headline.sentence == "Not known: the program has not gone round for 93 s."
+    assert silent.headline.sentence == "Not known: the program has made no progress for 93 s."
     assert silent.notices[0] == (
-        "The program was last heard of at 02:59:59 UTC (1 min 33 s ago): restart it. "
-        "What stands below is that old."
+        "The program last made progress at 02:59:59 UTC (1 min 33 s ago). Restart it. "
+        "Everything below is from that time."
     )
 
 
@@ -307,7 +307,7 @@ def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> Non
     newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
     view = account(newer)
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
-    assert view.notices == ("Another file is in force since. What stands below is of the one before.",)
+    assert view.notices == ("A newer file is in force. Everything below is about the previous file.",)
     assert view.files[0].sha256 == "1" * 12
 
 
@@ -321,7 +321,7 @@ def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
 def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
     silent = account(vitals({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
     assert silent.headline.sign == labels.PROTECTIONS[Protection.EXPOSED]
-    assert silent.differing[0].when == "Not known: the program does not go round."
+    assert silent.differing[0].when == "Not known: the program makes no progress."
 
 
 def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
@@ -339,7 +339,7 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
 def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
     locked = account(replace(vitals({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
     assert locked.notices == ("Waiting for another process: held by pid 7",)
-    assert locked.differing[0].when == "After the other process lets go of the state."
+    assert locked.differing[0].when == "After the other process releases the state."
     elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
     standby = account(replace(vitals({BTC: SHAPES["changed"]}), controller=elsewhere))
     assert standby.notices == (
@@ -409,21 +409,21 @@ def held(one: AccountView) -> tuple[str, str, str]:
 
 def test_each_hold_says_why_and_what_to_do() -> None:
     assert held(of("drifted tighter", rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED))) == (
-        "Tighter than the file says, by a change outside mmp: reported, not touched.",
-        "To put the file's settings back, run:",
+        "Tighter than the file says, changed outside mmp: reported, not changed back.",
+        "To restore the file's settings, run:",
         "mmp apply --family BTC-USD",
     )
     pause = Pause(BTC, "desk is moving", WALL, WALL + timedelta(minutes=20))
     assert held(of("changed", pauses=(pause,))) == (
-        "Paused by hand: not written, not even put back. "
+        "Paused by hand: not written, not even restored. "
         "Paused until 03:20:00 UTC (in 20 min): desk is moving.",
-        "To go on earlier, run:",
+        "To resume earlier, run:",
         "mmp resume --family BTC-USD",
     )
     fight = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
     assert held(of("changed", pauses=(fight,))) == (
-        "Paused by the heal breaker: not written, not even put back. Left until the file wants something "
-        "else of it or it is resumed: put back 3 times within 10 minutes.",
+        "Paused by the heal breaker: not written, not even restored. Left until the file changes "
+        "its setting or it is resumed: put back 3 times within 10 minutes.",
         "Find out who changes it, then run:",
         "mmp resume --family BTC-USD",
     )
@@ -475,7 +475,7 @@ def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None
     view = account(replace(one, config=file_state(problems=many), policy=policy))
     settings, guard = view.files
     assert settings.accepted == "accepted 02:10:00 UTC (50 min ago)"
-    assert settings.refused.startswith("A newer one was refused at 02:55:00 UTC (5 min ago).")
+    assert settings.refused.startswith("A newer version is invalid since 02:55:00 UTC (5 min ago).")
     assert settings.problems[1].place == "mmp.yaml:2:15"
     assert len(settings.problems) == MAX_PROBLEMS
     assert settings.more == "and 5 more: mmp validate lists them"
@@ -520,7 +520,7 @@ def test_the_pace_is_told_in_words() -> None:
 def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
     unmanaged = {family: LiveRow(setting(FILE), frozen=family == ETH) for family in SIX if family != BTC}
     assert of("in sync", unmanaged=unmanaged).unmanaged == (
-        "Live, but not in the file and never touched: ADA-USD, ETH-USD, SOL-USD, XAU-USD_UM, XRP-USD_UM. "
+        "Live, but not in the file and never changed: ADA-USD, ETH-USD, SOL-USD, XAU-USD_UM, XRP-USD_UM. "
         "Frozen of these: ETH-USD."
     )
 
@@ -534,7 +534,7 @@ def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
         fight: (
             (
                 BTC,
-                "paused by the heal breaker until the file wants something else of it or it is resumed: "
+                "paused by the heal breaker until the file changes its setting or it is resumed: "
                 "no reason given",
             ),
         ),

@@ -160,7 +160,7 @@ SENTENCES = [
         "R",
         "R*",
         Protection.FROZEN,
-        "Frozen until somebody resets it: BTC-USD. Settings are no looser than desired.",
+        "Frozen until a manual reset: BTC-USD. Settings are no looser than desired.",
     ),
 ]
 
@@ -281,7 +281,7 @@ def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
     else:
         told = "91 s" if silent_s < 120 else "120 min"
         assert judged == ProtectionResult(
-            Protection.UNKNOWN, f"Not known: the program has not gone round for {told}."
+            Protection.UNKNOWN, f"Not known: the program has made no progress for {told}."
         )
 
 

@@ -175,7 +175,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
                 BTC: replace(PARKED, reply=replace(NO, message="")),
                 ETH: replace(PARKED, family=ETH),
             },
-            "errors": (RecentError(WALL, "51000", "refused by the exchange: wrong-settings", BTC),),
+            "errors": (RecentError(WALL, "51000", "rejected by the exchange: wrong-settings", BTC),),
         },
     ),
     (
@@ -185,7 +185,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
                 RecentError(
                     WALL,
                     "contested",
-                    "put back 3 times and changed again by somebody else: left as it is",
+                    "restored 3 times and changed again by another writer: no longer written",
                     BTC,
                 ),
             )
@@ -267,7 +267,7 @@ def test_the_table_has_every_event() -> None:
 def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> None:
     made = having(fresh(), settled(AttemptStatus.REJECTED), PARKED)
     assert [trouble.message for trouble in made.errors] == [
-        "refused by the exchange: Parameter qtyLimit error"
+        "rejected by the exchange: Parameter qtyLimit error"
     ]
 
 

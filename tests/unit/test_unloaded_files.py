@@ -182,17 +182,17 @@ def test_without_one_the_metrics_have_no_sample_of_no_account() -> None:
 def test_the_page_says_where_it_is_wrong_and_calls_nothing_protected() -> None:
     for made in (ALONE, BESIDE):
         view = page_view(made, now=NOW, wall=WALL)
-        assert view.headline.sentence == "Not known: 1 settings file does not hold."
+        assert view.headline.sentence == "Not known: 1 invalid settings file."
         (file,) = view.rejected
         assert (file.path, file.sha256, file.accepted) == ("b.yaml", "", "")
-        assert file.refused.startswith("Refused at 03:00:00 UTC (now). Nothing is written by it")
+        assert file.refused.startswith("Invalid since 03:00:00 UTC (now). Nothing is written for it")
         html = page_html(made, now=NOW, wall=WALL)
-        assert "Settings that do not hold" in html
+        assert "Invalid settings files" in html
         assert "1e3 is not a plain number" in html
         assert "sha256 <code></code>" not in html
     both = having_met(ConfigMissing(("c.yaml",)), BROKEN, replace(BROKEN, path="d.yaml"))
     told = page_view(served(unkept=both), now=NOW, wall=WALL).headline.sentence
-    assert told == "Not known: 1 settings file not there yet, 2 settings files do not hold."
+    assert told == "Not known: 1 missing settings file, 2 invalid settings files."
 
 
 def test_hostile_words_stay_text() -> None:
@@ -266,7 +266,7 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (HOLDS, "b.yaml holds and is in force."),
+        (HOLDS, "b.yaml is valid and in force."),
         (GONE, "b.yaml is gone."),
         (ConfigMissing(("b.yaml",)), "b.yaml is gone."),
     ],

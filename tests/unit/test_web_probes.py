@@ -98,7 +98,7 @@ def test_a_probe_tells_why_in_a_line_each() -> None:
         503,
         "settings: waiting for a\\nb.yaml\n"
         "event-loop: the program's event loop does not answer\n"
-        "loop-other-live: nothing was heard of it for 97 s\n",
+        "loop-other-live: no progress for 97 s\n",
     )
     verbose = probe_response(checks, verbose=True)
     assert (verbose.status, verbose.body.decode()) == (
@@ -109,7 +109,7 @@ def test_a_probe_tells_why_in_a_line_each() -> None:
         "[+]state ok\n"
         "[-]event-loop failed: the program's event loop does not answer\n"
         "[+]loop-main-live ok\n"
-        "[-]loop-other-live failed: nothing was heard of it for 97 s\n"
+        "[-]loop-other-live failed: no progress for 97 s\n"
         "check failed\n",
     )
 

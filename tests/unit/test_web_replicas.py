@@ -75,7 +75,7 @@ def test_who_keeps_nothing_while_others_keep_everything_is_ready_and_started() -
 
 
 def test_an_account_that_is_nobody_s_keeps_a_replica_from_having_started() -> None:
-    assert failed(SHARED) == {"leases": "1 account nobody's yet"}
+    assert failed(SHARED) == {"leases": "1 account not assigned yet"}
     assert failed(sharing(STARTED, owners={MAIN: "1", DESK: "2", NEW: "2"})) == {}
     assert failed(sharing(fresh(), owners={MAIN: "1", DESK: "2", NEW: "2"})).keys() == {
         "protected-main-live"
@@ -85,8 +85,8 @@ def test_an_account_that_is_nobody_s_keeps_a_replica_from_having_started() -> No
 def test_before_anybody_was_heard_of_nothing_is_ready() -> None:
     assert failed(UNHEARD) == {
         "state": "it is not open yet",
-        "sharing": "the state has not been heard of",
-        "leases": "the state has not been heard of",
+        "sharing": "the state has not been reached",
+        "leases": "the state has not been reached",
     }
 
 
@@ -101,8 +101,8 @@ def test_a_state_that_is_not_heard_of_is_told_with_the_reason() -> None:
     ("keeps", "owners", "expected"),
     [
         ((), {}, {"settings": "none is in force yet"}),
-        ((MAIN,), {}, {"leases": "1 account nobody's yet"}),
-        ((MAIN,), {MAIN: "1"}, {"leases": "1 account nobody's yet"}),
+        ((MAIN,), {}, {"leases": "1 account not assigned yet"}),
+        ((MAIN,), {MAIN: "1"}, {"leases": "1 account not assigned yet"}),
         ((MAIN,), {MAIN: "2"}, {}),
         ((), {MAIN: "2"}, {}),
     ],
@@ -237,7 +237,7 @@ def test_an_account_on_its_way_from_here_is_nobody_s() -> None:
 def test_the_text_of_a_status_tells_who_keeps_the_account() -> None:
     (watched,) = SHARED.accounts()
     status = account_status(watched, now=NOW, wall=WALL).status
-    assert "kept by pod-1 (pid 7)" in status_text(status)
+    assert "run by pod-1 (pid 7)" in status_text(status)
     assert "kept by" not in status_text(replace(status, owner=None))
     hostile = replace(status, owner=Replica("1", HOSTILE, 7))
     assert "\n" not in status_text(hostile).splitlines()[0]
@@ -294,10 +294,10 @@ def test_a_failure_that_is_about_no_account_is_counted_too() -> None:
 
 def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
     page = page_view(SHARED, now=NOW, wall=WALL)
-    assert page.accounts[0].place.endswith("kept by pod-1 (pid 7)")
+    assert page.accounts[0].place.endswith("run by pod-1 (pid 7)")
     assert [line.name for line in page.remote] == ["new (live)", "desk (live)"]
-    assert page.remote[1].text == "kept by pod-2 (pid 8)"
-    assert page.remote_text == "This is pod-1 (pid 7): it keeps 1 account. 2 replicas share them out."
+    assert page.remote[1].text == "run by pod-2 (pid 8)"
+    assert page.remote_text == "This is pod-1 (pid 7): it runs 1 account. 2 replicas share them out."
 
 
 @pytest.mark.parametrize(
@@ -305,8 +305,8 @@ def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
     [
         (12, 0, 12, 0, ""),
         (9, 3, 12, 0, ""),
-        (13, 0, 0, 13, "13 accounts kept by others"),
-        (240, 3, 3, 240, "240 accounts kept by others"),
+        (13, 0, 0, 13, "13 accounts run by other replicas"),
+        (240, 3, 3, 240, "240 accounts run by other replicas"),
         (0, 20, 12, 8, "8 more accounts"),
     ],
 )
@@ -321,30 +321,30 @@ def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
 
 def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:
     page = page_view(shared(2, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
-    assert page.headline.sentence == "Yes: all 2 accounts kept here as their files say."
-    assert page.title == "✓ Protected · 2 accounts kept here · mmp"
+    assert page.headline.sentence == "Yes: all 2 accounts run here as their files say."
+    assert page.title == "✓ Protected · 2 accounts run here · mmp"
 
 
 def test_an_answer_for_one_account_says_that_there_are_others() -> None:
     page = page_view(shared(1, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
     (one,) = page.accounts
-    assert page.headline.sentence == f"{one.headline.sentence} No other account is kept here."
-    assert page.title == f"✓ Protected · {one.name} kept here · mmp"
+    assert page.headline.sentence == f"{one.headline.sentence} This replica runs no other account."
+    assert page.title == f"✓ Protected · {one.name} run here · mmp"
     only = page_view(shared(1, 0, 0), now=SHARED_NOW, wall=SHARED_WALL)
-    assert (only.headline, "kept here" in only.title) == (only.accounts[0].headline, False)
+    assert (only.headline, "run here" in only.title) == (only.accounts[0].headline, False)
 
 
 def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
     page = page_view(ALL_ELSEWHERE, now=NOW, wall=WALL)
-    assert page.headline.sentence == "Not known here: no account is kept by this replica."
+    assert page.headline.sentence == "Not known here: this replica runs no account."
 
 
 def test_a_page_says_when_the_state_is_not_reached() -> None:
     made = sharing(STARTED, owners={MAIN: "1"}, trouble="the server is away")
     told = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).remote_text
     assert told == (
-        "The state is not reached: the server is away. Nothing is begun here until it is."
-        " Who keeps what is as last heard."
+        "The state cannot be reached: the server is away. No account is started here until it is."
+        " The assignment is the last known one."
     )
     away = having(STARTED, compared(), AWAY)
     notices = page_view(board(away), now=NOW, wall=WALL).accounts[0].notices
@@ -355,7 +355,7 @@ def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
     made = board()
     made.error = f"the server {HOSTILE}"
     page = page_view(made, now=NOW, wall=WALL)
-    assert page.headline.sentence == "Not known yet: the state is not reached."
+    assert page.headline.sentence == "Not known yet: the state cannot be reached."
     assert page.error.startswith("The state cannot be used now, so nothing is sent: the server ")
     html = page_html(made, now=NOW, wall=WALL)
     assert "\x1b" not in html

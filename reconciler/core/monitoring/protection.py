@@ -76,7 +76,7 @@ def status_protection(status: Status | None, *, live: bool, interval_s: float) -
         return ProtectionResult(Protection.UNKNOWN, _uncertain_words(status), uncertain)
     frozen = _names(status, frozen_until_reset)
     if frozen:
-        told = f"Frozen until somebody resets it: {_list(frozen)}. Settings are no looser than desired."
+        told = f"Frozen until a manual reset: {_list(frozen)}. Settings are no looser than desired."
         return ProtectionResult(Protection.FROZEN, told, frozen)
     differing = _names(status, _differs)
     if differing:
@@ -103,7 +103,7 @@ def runtime_protection(
     if not alive(vitals, now):
         silent = _ago(timedelta(seconds=now - vitals.last_step_at))
         return ProtectionResult(
-            Protection.UNKNOWN, f"Not known: the program has not gone round for {silent}."
+            Protection.UNKNOWN, f"Not known: the program has made no progress for {silent}."
         )
     compared = timedelta(seconds=now - vitals.compared_at if vitals.compared_at is not None else 0.0)
     if found.protection is not Protection.UNKNOWN and compared > _fresh(interval_s):

@@ -231,7 +231,7 @@ def apply_event(vitals: AccountRuntime, event: Event, *, now: float, wall: datet
         case SettingRejected():
             return _parked(heard, event, wall)
         case HealBreakerTripped():
-            told = f"put back {event.heals} times and changed again by somebody else: left as it is"
+            told = f"restored {event.heals} times and changed again by another writer: no longer written"
             return _troubled(heard, RecentError(wall, "contested", told, event.family))
         case StateLockTimedOut(message=message):
             return replace(heard, locked_out=message, state_lost="")
@@ -434,7 +434,7 @@ def _objection(vitals: AccountRuntime, event: RequestSettled) -> TerminalError |
 
 
 def _parked(vitals: AccountRuntime, event: SettingRejected, wall: datetime) -> AccountRuntime:
-    told = f"refused by the exchange: {event.reply.message or event.reply.reply_class.value}"
+    told = f"rejected by the exchange: {event.reply.message or event.reply.reply_class.value}"
     parked = {**vitals.rejected, event.family: event}
     return _troubled(
         replace(vitals, rejected=parked), RecentError(wall, event.reply.code, told, event.family)

@@ -220,12 +220,12 @@ def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLi
 
 
 def _calm_told(number: int) -> str:
-    return f"{families(number)} in sync, and nothing else while somebody watched" if number else ""
+    return f"{families(number)} always in sync while watched" if number else ""
 
 
 def _place(watched: AccountSnapshot) -> str:
     vitals = watched.runtime
-    kept = f", kept by {shown(str(watched.owner))}" if watched.owner else ""
+    kept = f", run by {shown(str(watched.owner))}" if watched.owner else ""
     who = f"User ID {shown(vitals.uid)}" if vitals.uid else "User ID not known yet"
     return f"{who} at {shown(vitals.host)}{kept}"
 
@@ -233,7 +233,7 @@ def _place(watched: AccountSnapshot) -> str:
 def _delay(vitals: AccountRuntime, now: float, wall: datetime) -> str:
     """Say what has to come first before anything goes out; empty when nothing does."""
     if not alive(vitals, now):
-        return "Not known: the program does not go round."
+        return "Not known: the program makes no progress."
     if vitals.outage is not None:
         return f"After the exchange answers again{_next_try(vitals, PageTime(now, wall), '; next try ')}."
     if vitals.state_lost:
@@ -241,7 +241,7 @@ def _delay(vitals: AccountRuntime, now: float, wall: datetime) -> str:
     if vitals.controller is not None:
         return "When the process that controls the account decides."
     if vitals.locked_out:
-        return "After the other process lets go of the state."
+        return "After the other process releases the state."
     return ""
 
 
@@ -257,9 +257,11 @@ def _notices(vitals: AccountRuntime, moment: PageTime) -> list[str]:
     told = []
     if not alive(vitals, moment.now):
         heard = moment_words(moment.wall_of(vitals.last_step_at), moment.wall)
-        told.append(f"The program was last heard of at {heard}: restart it. What stands below is that old.")
+        told.append(
+            f"The program last made progress at {heard}. Restart it. Everything below is from that time."
+        )
     if not is_current(vitals):
-        told.append("Another file is in force since. What stands below is of the one before.")
+        told.append("A newer file is in force. Everything below is about the previous file.")
     if vitals.outage is not None:
         told.append(_outage_words(vitals.outage, vitals, moment))
     if vitals.terminal_error is not None:
@@ -272,7 +274,9 @@ def _notices(vitals: AccountRuntime, moment: PageTime) -> list[str]:
         who = shown(vitals.controller.who)
         told.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not vitals.live:
-        told.append("The exchange is never read here: what was last applied is all there is to go by.")
+        told.append(
+            "The exchange is never read here. Everything below is based on the last applied settings."
+        )
     return told
 
 
@@ -314,7 +318,7 @@ def _differing_told(status: Status | None, differing: Sequence[DifferingLine], m
     held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
     told = f"{len(differing)} of {families(len(status.families))}."
     if held < len(differing) and not moment.delay and status.eta_s >= 1:
-        told += f" The last is right {format_due(status.eta_s)}."
+        told += f" The last one is due {format_due(status.eta_s)}."
     return f"{told} What is in force → what the file says:"
 
 
@@ -337,7 +341,7 @@ def _unmanaged(status: Status | None) -> str:
     if status is None or not status.unmanaged:
         return ""
     frozen = [family for family, row in status.unmanaged.items() if row.frozen]
-    told = f"Live, but not in the file and never touched: {names(list(status.unmanaged))}."
+    told = f"Live, but not in the file and never changed: {names(list(status.unmanaged))}."
     return f"{told} Frozen of these: {names(frozen)}." if frozen else told
 
 
@@ -369,8 +373,10 @@ def _refused(file: FileState, wall: datetime) -> str:
         return ""
     at = moment_words(file.rejected_at, wall)
     if file.stops:
-        return f"Refused at {at}. Nothing is written by it until this is corrected:"
-    return f"A newer one was refused at {at}. The one above stays in force until this is corrected:"
+        return f"Invalid since {at}. Nothing is written for it until this is corrected:"
+    return (
+        f"A newer version is invalid since {at}. The version above stays in force until this is corrected:"
+    )
 
 
 def _policy_refused(file: FileState, wall: datetime) -> str:

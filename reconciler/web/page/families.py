@@ -45,7 +45,7 @@ STRETCH_WORDS = {
     TimelineMark.DIFFERS: "differed",
     TimelineMark.FROZEN: "frozen",
     TimelineMark.IN_SYNC: "in sync",
-    TimelineMark.UNWATCHED: "nobody watched",
+    TimelineMark.UNWATCHED: "not watched",
 }
 
 
@@ -163,7 +163,7 @@ def _frozen(family: FamilyStatus, status: Status) -> FrozenLine:
     if frozen_until_reset(family):
         command = reset_command(family.family, status.desired.path)
         advice = PageHint("Find out first why it froze. Then run:", command)
-        return FrozenLine(family.family, True, "Frozen until somebody resets it.", advice)
+        return FrozenLine(family.family, True, "Frozen until a manual reset.", advice)
     return FrozenLine(family.family, False, f"Frozen{_until(family.live)}. It ends by itself.", None)
 
 
@@ -232,7 +232,7 @@ def _reason(reason: Reason) -> str:
         case Reason.CHANGED:
             return "The file was changed."
         case Reason.DRIFTED:
-            return "It was changed at the exchange, not by us: it is put back."
+            return "It was changed outside mmp: it is being restored."
         case Reason.UNCERTAIN:
             return "A request has no definite answer: what is in force is not known."
         case _:
@@ -261,7 +261,7 @@ def _held(
             if family.change.other_file:
                 told = f"Left as it is: {hold_words(family.change)}."
             command = _command("apply", f"--family {name}", path)
-            return told, PageHint("To put the file's settings back, run:", command)
+            return told, PageHint("To restore the file's settings, run:", command)
         case HoldReason.REJECTED:
             return _parked(name, vitals, moment)
         case HoldReason.STALE | HoldReason.UNREADABLE:
@@ -274,7 +274,7 @@ def _paused(pause: Pause | None, wall: datetime) -> str:
     if pause is None:
         return HOLDS[HoldReason.PAUSED]
     left = "Paused" if pause.by is PausedBy.MANUAL else "Left"
-    told = f"{PAUSED[pause.by]}: not written, not even put back."
+    told = f"{PAUSED[pause.by]}: not written, not even restored."
     return f"{told} {left} {_pause_words(pause, wall)}."
 
 
@@ -282,13 +282,13 @@ def _pause_words(pause: Pause, wall: datetime) -> str:
     """Write until when a pause holds, and why there is one: a fight's is over with what was fought over."""
     until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
     if pause.by is PausedBy.BREAKER:
-        until = f"the file wants something else of it or {until}"
+        until = f"the file changes its setting or {until}"
     return f"until {until}: {shown(pause.reason) or 'no reason given'}"
 
 
 def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
     fought = pause is not None and pause.by is PausedBy.BREAKER
-    told = "Find out who changes it, then run:" if fought else "To go on earlier, run:"
+    told = "Find out who changes it, then run:" if fought else "To resume earlier, run:"
     return PageHint(told, _command("resume", f"--family {family}", path))
 
 

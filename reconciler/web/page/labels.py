@@ -87,10 +87,10 @@ ATTEMPTS: dict[AttemptStatus, StatusLabel] = {
 
 HOLDS: dict[HoldReason, str] = {
     HoldReason.FROZEN: "Frozen by the exchange: written once that is over.",
-    HoldReason.PAUSED: "Paused: not written, not even put back.",
+    HoldReason.PAUSED: "Paused: not written, not even restored.",
     HoldReason.POLICY: "The policy does not let it pass.",
     HoldReason.GUARD: "It would switch protection off.",
-    HoldReason.DRIFT_POLICY: "Tighter than the file says, by a change outside mmp: reported, not touched.",
+    HoldReason.DRIFT_POLICY: "Tighter than the file says, changed outside mmp: reported, not changed back.",
     HoldReason.REJECTED: "The exchange refused these settings.",
     HoldReason.UNREADABLE: "Its live setting could not be read for certain: not written.",
     HoldReason.STALE: "Not as reviewed any more: skipped.",

@@ -58,10 +58,10 @@ LEGEND = tuple(
 ELSEWHERE_SHOWN = 12
 """Accounts of others that are shown at once; of more, nobody's alone are, and what else there is folded."""
 
-NOBODY = "nobody's: taken by a living replica within seconds"
+NOBODY = "unassigned: a healthy replica will take it within seconds"
 """Of an account whose owner is gone, or that is new."""
 
-KEPT_HERE = " kept here"
+KEPT_HERE = " run here"
 """Said of accounts where there are others that are not."""
 
 
@@ -161,12 +161,14 @@ def _more_told(more: tuple[RemoteLine, ...]) -> str:
         return ""
     some_free = any(line.text == NOBODY for line in more)
     return (
-        count(len(more), "more account") if some_free else f"{count(len(more), 'account')} kept by others"
+        count(len(more), "more account")
+        if some_free
+        else f"{count(len(more), 'account')} run by other replicas"
     )
 
 
 def _kept_by(owner: Replica | None) -> str:
-    return f"kept by {shown(str(owner))}" if owner else NOBODY
+    return f"run by {shown(str(owner))}" if owner else NOBODY
 
 
 def _elsewhere_told(board: LatestState, now: float) -> str:
@@ -176,10 +178,10 @@ def _elsewhere_told(board: LatestState, now: float) -> str:
         return ""
     if now >= together.safe_until:
         why = f": {shown(together.error)}" if together.error else ""
-        stale = " Who keeps what is as last heard." if together.leases else ""
-        return f"The state is not reached{why}. Nothing is begun here until it is.{stale}"
+        stale = " The assignment is the last known one." if together.leases else ""
+        return f"The state cannot be reached{why}. No account is started here until it is.{stale}"
     living = len(together.leases.replicas) if together.leases else 0
-    here = f"This is {shown(str(together.me))}: it keeps {count(len(board.accounts()), 'account')}."
+    here = f"This is {shown(str(together.me))}: it runs {count(len(board.accounts()), 'account')}."
     unable = len(together.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
     return (
@@ -196,13 +198,11 @@ def _overall(
     trouble: str = "",
 ) -> Headline:
     if trouble:
-        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: the state is not reached.")
+        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: the state cannot be reached.")
     if unkept != NONE and worst_of(found) is not Protection.EXPOSED:
         return Headline(PROTECTIONS[Protection.UNKNOWN], f"Not known: {_unkept_words(unkept)}.")
     if not accounts and elsewhere:
-        return Headline(
-            PROTECTIONS[Protection.UNKNOWN], "Not known here: no account is kept by this replica."
-        )
+        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known here: this replica runs no account.")
     if not accounts:
         return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: no settings were accepted so far.")
     if len(accounts) == 1:
@@ -217,14 +217,13 @@ def _of_one(headline: Headline, elsewhere: Sequence[RemoteLine]) -> Headline:
     """Return an account's answer, which is none for those that are kept elsewhere or by nobody."""
     if not elsewhere:
         return headline
-    return replace(headline, sentence=f"{headline.sentence} No other account is kept here.")
+    return replace(headline, sentence=f"{headline.sentence} This replica runs no other account.")
 
 
 def _unkept_words(unkept: UnloadedFiles) -> str:
     awaited, refused = len(unkept.missing), len(unkept.rejected)
-    told = [f"{count(awaited, 'settings file')} not there yet"] if awaited else []
-    does = "does" if refused == 1 else "do"
-    told += [f"{count(refused, 'settings file')} {does} not hold"] if refused else []
+    told = [count(awaited, "missing settings file")] if awaited else []
+    told += [count(refused, "invalid settings file")] if refused else []
     return ", ".join(told)
 
 
@@ -237,7 +236,7 @@ def _overall_words(worst: Protection, number: int, of: int, here: str) -> str:
         case Protection.UNKNOWN:
             return f"Not known for {some}."
         case Protection.FROZEN:
-            return f"Frozen until somebody resets it: {some}. Settings are no looser than desired."
+            return f"Frozen until a manual reset: {some}. Settings are no looser than desired."
         case Protection.TIGHTER:
             return f"Yes, and tighter than desired in {some}."
         case Protection.PROTECTED:
