@@ -134,7 +134,8 @@ def apply(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.apply_flow import ApplyCommand, ApplyOptions
+    from reconciler.cli.apply_account import ApplyOptions
+    from reconciler.cli.apply_flow import ApplyCommand
 
     out = Output(output_format, color)
     base = parse_exchange_address(base_url, allow_hosts)

@@ -12,179 +12,70 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 import click
 
 from reconciler import factories, logs
+from reconciler.cli.apply_account import AccountApply, ApplyOptions
+from reconciler.cli.apply_errors import (
+    PLAN_MOVED,
+    STOPPED,
+    join_errors,
+    not_approved,
+    policy_refusal,
+    reason_missing,
+    stale_plan,
+    unexpected_digest,
+)
+from reconciler.cli.apply_status import account_results, combined_status, status_of
 from reconciler.cli.exchange_checks import warn_of_clock
-from reconciler.cli.options import NO_FAMILY_HINT, matching_families
+from reconciler.cli.options import NO_FAMILY_HINT
 from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
-from reconciler.clock import SystemClock
-from reconciler.controller.account_policy import AccountPolicy, missing_error, refuse_other
+from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.identify import identify
 from reconciler.controller.pass_values import (
     Approval,
     Completed,
-    InMemoryState,
-    Interrupted,
-    NotApproved,
     PassOptions,
-    PassResult,
-    RequeueAt,
-    Stopped,
-    TimedOut,
 )
 from reconciler.controller.reconcile import reconcile
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core import events
 from reconciler.core.account_check import claim_conflict
 from reconciler.core.events import Event, Observe
-from reconciler.core.missing_policy import GivenUp
-from reconciler.core.model import Desired, Family
-from reconciler.core.outcome import Result, exit_status, results
+from reconciler.core.model import Desired
+from reconciler.core.outcome import Result
 from reconciler.core.pauses import paused
-from reconciler.core.plan import HoldReason, Plan, PlanConstraints, digest
-from reconciler.core.policy import GUARD_RULE, Override, Policy
-from reconciler.core.problems import escape_unprintable, has_visible_text
+from reconciler.core.plan import Plan, PlanConstraints, digest
+from reconciler.core.problems import has_visible_text
 from reconciler.core.reply import Reply
 from reconciler.core.saved_plan import (
-    AppliedChanges,
     Reviewed,
-    SavedPlan,
-    describe_moved,
-    families_in_scope,
     reviewed,
 )
 from reconciler.documents.plan import PlanContext, apply_document, one_or_list
 from reconciler.errors import (
     PRECEDENCE,
     Exit,
-    InvalidInput,
     MmpError,
-    PlanStale,
-    RefusedByPolicyOrReview,
     UsageError,
-    overall_status,
 )
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
-from reconciler.okx.hints import exchange_error, timed_out
-from reconciler.okx.retrying_reads import RetryingReads
-from reconciler.okx.wire import BaseUrl
-from reconciler.ports import AccountStore, StateBackend
+from reconciler.okx.hints import exchange_error
+from reconciler.ports import StateBackend
 from reconciler.process_signals import SIGNALS
 from reconciler.render.plan_text import plan_text, results_text
-from reconciler.render.policy_refusals import override_command, protection_command, tighter_commands
+from reconciler.render.policy_refusals import tighter_commands
 from reconciler.render.values import count
-from reconciler.store.location import StateLocation
 from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
 GRACE_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
-
-STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
-"""What is told of an apply that was asked to stop; its exit status is the signal's."""
-
-PLAN_MOVED = PlanStale(
-    "plan-moved",
-    "nothing was sent: state or live changed since the plan was shown, and so did what would be sent",
-    "run it again and look at the new plan",
-)
-"""What is told when the first plan under the lock would not send what was approved."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyOptions:
-    """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min.
-
-    ``saved`` is the plan file to be applied as it was reviewed, None when there is none.
-    """
-
-    state: StateLocation
-    base: BaseUrl
-    lock_timeout_s: float
-    live: bool
-    assume_idle: bool
-    yes: bool
-    expect: str | None
-    timeout_s: float | None
-    globs: tuple[str, ...]
-    allowed: frozenset[Override]
-    reason: str | None
-    saved: SavedPlan | None = None
-    given_up: GivenUp | None = None
-
-    @property
-    def reviewed(self) -> Reviewed | None:
-        """What the plan file lets through; None when there is none."""
-        if self.saved is None:
-            return None
-        return reviewed(self.saved.plan, frozenset(allow.family for allow in self.allowed))
-
-    def only(self, desired: Desired) -> frozenset[Family] | None:
-        """Return the families to look at; None for all that are desired."""
-        named = matching_families(desired, self.globs)
-        if self.saved is None:
-            return named
-        planned = families_in_scope(self.saved.plan)
-        return planned if named is None else planned & named
-
-
-@dataclass(slots=True)
-class AccountApply:
-    """One account's apply: its parts, the plan it began with, and how it ended.
-
-    ``approved`` is the digest of the requests somebody approved, or --yes did, before the pass began;
-    None when the first plan within the pass is the one that is reviewed. ``begun``: the pass has had
-    its first whole plan. ``uid`` is empty until the exchange said whose key this is.
-    """
-
-    desired: Desired
-    policy: WatchedPolicy
-    rules: AccountPolicy
-    clock: SystemClock
-    store: AccountStore
-    exchange: OkxTradingClient
-    reads: RetryingReads
-    only: frozenset[Family] | None
-    uid: str = ""
-    approved: str | None = None
-    begun: bool = False
-    memory: InMemoryState = field(default_factory=InMemoryState)
-    first: Plan | None = None
-    shown: Plan | None = None
-    result: PassResult | None = None
-    problem: MmpError | None = None
-
-    @property
-    def place(self) -> str:
-        """Which account this is, as people read it."""
-        return f"{self.desired.account} ({self.desired.environment.value})"
-
-    @property
-    def chosen(self) -> frozenset[Family]:
-        """The families looked at."""
-        return frozenset(self.desired.families) if self.only is None else self.only
-
-    @property
-    def remaining_plan(self) -> Plan | None:
-        """The last whole plan; the pass's own ones before its first whole one say too little."""
-        return self.result.plan if self.result and self.begun else self.first
-
-    @property
-    def failure(self) -> MmpError | None:
-        """Why this apply did not come to its end; None when it did, or was stopped by a signal."""
-        return self.problem or _ending(self)
-
-    @property
-    def finished(self) -> bool:
-        """Whether everything that could be settled is."""
-        return self.problem is None and self.result is not None and isinstance(self.result.end, Completed)
 
 
 class ApplyCommand:
@@ -332,7 +223,7 @@ class ApplyCommand:
         self._show(run, plan)
         run.shown = plan
         run.problem = self._veto(run, plan)
-        run.approved = _requests_digest(plan)
+        run.approved = requests_digest(plan)
 
     async def _reconcile(self, run: AccountApply) -> None:
         progress = self._progress(run)
@@ -423,21 +314,21 @@ class ApplyCommand:
         A family that is stale is a reason only beside others: by itself it is skipped.
         """
         found = list(self._objections(run, plan, approved))
-        if found and (moved_by := _stale(plan, self.order.reviewed or {}, run.memory.applied)):
+        if found and (moved_by := stale_plan(plan, self.order.reviewed or {}, run.memory.applied)):
             found.append(moved_by)
         return join_errors(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
     def _objections(self, run: AccountApply, plan: Plan, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not has_visible_text(self.order.reason or ""):
-            yield _reason_missing(plan)
+            yield reason_missing(plan)
         if plan.refusals and run.rules.missing is None:
-            yield _refusal(plan, run.policy.policy, run.desired.path)
+            yield policy_refusal(plan, run.policy.policy, run.desired.path)
         if self.order.expect is not None and plan.digest != self.order.expect:
-            yield _unexpected(plan, self.order.expect)
-        if approved is not None and _requests_digest(plan) != approved:
+            yield unexpected_digest(plan, self.order.expect)
+        if approved is not None and requests_digest(plan) != approved:
             yield PLAN_MOVED
         if plan.requests and not self.approved and not self._may_ask():
-            yield _not_approved(plan)
+            yield not_approved(plan)
 
     def _may_ask(self) -> bool:
         return not self.approved and sys.stdin.isatty() and sys.stderr.isatty()
@@ -517,7 +408,7 @@ class ApplyCommand:
         """
         SIGNALS.limit_result_wait()
         self.plan_output.finish()
-        outcomes = [_outcomes(run, self.stop.status, self.order.reviewed) for run in self.runs]
+        outcomes = [account_results(run, self.stop.status, self.order.reviewed) for run in self.runs]
         if self.out.json:
             self._report_documents(outcomes)
         for run, told in zip(self.runs, outcomes, strict=True):
@@ -583,162 +474,6 @@ def _hung_up(_number: int, _frame: object) -> NoReturn:
     raise click.exceptions.Exit(Exit.HANGUP)
 
 
-def status_of(run: AccountApply, outcomes: tuple[Result, ...]) -> Exit:
-    """Return the exit status of one account's apply."""
-    ended = run.failure.exit_status if run.failure else Exit.DONE
-    if run.finished and run.rules.missing is not None:
-        return Exit.INVALID  # also after some were sent: the policy is what has to be seen to
-    return exit_status(outcomes, run.remaining_plan, ended)
-
-
-def combined_status(
-    statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missing: bool = False
-) -> Exit:
-    """Return the status of all accounts: partly, once one settled a family and another is not done.
-
-    ``missing``: a policy is missing, and that is all that is wrong with the accounts that are invalid.
-    """
-    if len(statuses) == 1:
-        return statuses[0]
-    if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
-        return Exit.INVALID
-    settled = any(result.settled_now for told in outcomes for result in told)
-    if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
-        return Exit.PARTLY
-    return overall_status(statuses)
-
-
-def _outcomes(run: AccountApply, signalled: Exit | None, promised: Reviewed | None) -> tuple[Result, ...]:
-    memory = run.memory
-    return results(
-        done=memory.done,
-        left=run.remaining_plan,
-        uncertain=run.result.uncertain if run.result else frozenset(),
-        refusals={family: one.reply for family, one in memory.rejected.items()},
-        attempts=memory.attempts,
-        ended=_why_not_reached(run, signalled),
-        chosen=run.chosen,
-        reviewed=promised,
-        applied=memory.applied,
-    )
-
-
-def _why_not_reached(run: AccountApply, signalled: Exit | None) -> str:
-    if signalled is not None:
-        return "stopped by a signal before its turn"
-    return run.failure.message if run.failure else ""
-
-
-def _ending(run: AccountApply) -> MmpError | None:
-    """Return what a pass that did not finish has to say."""
-    if run.result is None:
-        return None
-    match run.result.end:
-        case Stopped(reply=reply):
-            return exchange_error("writing was stopped", reply)
-        case TimedOut():
-            return timed_out(run.result.trouble)
-        case Completed() if (missing := run.rules.missing) is not None:
-            return missing_error(missing, _refused_families(run.result.plan))
-        case Completed():
-            return _refused_meanwhile(run, run.result.plan)
-        case RequeueAt() | NotApproved() | Interrupted():
-            return None
-
-
-def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
-    """Return what the policy refuses now and did not refuse at the start; None without such a refusal."""
-    known = () if run.first is None else run.first.refusals
-    if left is None or not set(left.refusals) - set(known):
-        return None
-    policy = run.policy
-    if policy.refused is None:
-        if run.only is not None and not left.changes:
-            return None  # all that is refused is gone from the file, and that held nothing up here
-        return _refusal(left, policy.policy, run.desired.path, "some changes were not sent")
-    wrong = policy.refused.problems[0]
-    held = _refused_families(left)
-    return InvalidInput(
-        wrong.code,
-        f"{escape_unprintable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became"
-        f" invalid meanwhile, so nothing was sent that takes protection away from {held}",
-        wrong.hint,
-        path=wrong.path,
-    )
-
-
-def _refused_families(plan: Plan | None) -> str:
-    """Return the names of the families that the policy refuses to change."""
-    return ", ".join(dict.fromkeys(refusal.family for refusal in plan.refusals)) if plan else ""
-
-
-def _requests_digest(plan: Plan) -> str:
+def requests_digest(plan: Plan) -> str:
     """Hash what would be sent: what is only recorded may have been by the time of sending."""
     return digest(plan.account, plan.environment, plan.requests)
-
-
-def join_errors(problems: Sequence[MmpError]) -> MmpError | None:
-    """Return one failure that tells all of ``problems``, as the first of them; None when there is none."""
-    if not problems:
-        return None
-    first = problems[0]
-    message = "; and ".join(problem.message for problem in problems)
-    hint = "; ".join(problem.hint for problem in problems if problem.hint)
-    return type(first)(first.code, message, hint, path=first.path)
-
-
-def _stale(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> PlanStale | None:
-    """Name the families that are not as the plan file says any more; None when all are."""
-    told = "; ".join(
-        f"{change.family}: {describe_moved(change, promised, applied)}"
-        for change in plan.changes
-        if change.because is HoldReason.STALE
-    )
-    return PlanStale("plan-moved", told, "have a new plan reviewed for what has moved") if told else None
-
-
-def _unexpected(plan: Plan, expected: str) -> PlanStale:
-    return PlanStale(
-        "unexpected-plan",
-        f"the plan's digest is {plan.digest}, not the expected {expected}",
-        "review the new plan and pass its digest",
-    )
-
-
-def _not_approved(plan: Plan) -> UsageError:
-    requests = count(len(plan.requests), "request")
-    return UsageError(
-        "not-approved",
-        f"nothing was sent: {requests} to send, and no terminal to ask on",
-        "pass --yes to apply without being asked",
-    )
-
-
-def _reason_missing(plan: Plan) -> UsageError:
-    """Ask for what the history shall say of the overrides that are needed."""
-    told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.overridden)
-    return UsageError(
-        "no-reason",
-        f"nothing was sent, because --allow is needed here and nobody said why: {told}",
-        'add --reason "…" with text that people can read; it is kept in the history',
-    )
-
-
-def _refusal(
-    plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent"
-) -> RefusedByPolicyOrReview:
-    """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
-    told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
-    guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
-    families = frozenset(refusal.family for refusal in plan.refusals)
-    hint = f"if that is meant: {override_command(plan, families, path)}"
-    if protection := protection_command(plan, path):
-        hint += f"; to send only what adds protection: {protection}"
-    if any(change.is_live and change.family in families for change in plan.changes):
-        hint += "; to restore what was accepted, write it into the file and apply that"
-    return RefusedByPolicyOrReview(
-        "guard-disable" if guard else "policy",
-        f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",
-        hint,
-        path=policy.path if policy else None,
-    )

@@ -1,0 +1,174 @@
+"""The options of an apply, and the state of the apply of one account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reconciler.cli.apply_errors import policy_refusal
+from reconciler.cli.options import matching_families
+from reconciler.clock import SystemClock
+from reconciler.controller.account_policy import AccountPolicy, missing_error
+from reconciler.controller.pass_values import (
+    Completed,
+    InMemoryState,
+    Interrupted,
+    NotApproved,
+    PassResult,
+    RequeueAt,
+    Stopped,
+    TimedOut,
+)
+from reconciler.core.missing_policy import GivenUp
+from reconciler.core.model import Desired, Family
+from reconciler.core.plan import Plan
+from reconciler.core.policy import Override
+from reconciler.core.problems import escape_unprintable
+from reconciler.core.saved_plan import (
+    Reviewed,
+    SavedPlan,
+    families_in_scope,
+    reviewed,
+)
+from reconciler.errors import (
+    InvalidInput,
+    MmpError,
+)
+from reconciler.okx.client import OkxTradingClient
+from reconciler.okx.hints import exchange_error, timed_out
+from reconciler.okx.retrying_reads import RetryingReads
+from reconciler.okx.wire import BaseUrl
+from reconciler.ports import AccountStore
+from reconciler.store.location import StateLocation
+from reconciler.watch.config_files import WatchedPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min.
+
+    ``saved`` is the plan file to be applied as it was reviewed, None when there is none.
+    """
+
+    state: StateLocation
+    base: BaseUrl
+    lock_timeout_s: float
+    live: bool
+    assume_idle: bool
+    yes: bool
+    expect: str | None
+    timeout_s: float | None
+    globs: tuple[str, ...]
+    allowed: frozenset[Override]
+    reason: str | None
+    saved: SavedPlan | None = None
+    given_up: GivenUp | None = None
+
+    @property
+    def reviewed(self) -> Reviewed | None:
+        """What the plan file lets through; None when there is none."""
+        if self.saved is None:
+            return None
+        return reviewed(self.saved.plan, frozenset(allow.family for allow in self.allowed))
+
+    def only(self, desired: Desired) -> frozenset[Family] | None:
+        """Return the families to look at; None for all that are desired."""
+        named = matching_families(desired, self.globs)
+        if self.saved is None:
+            return named
+        planned = families_in_scope(self.saved.plan)
+        return planned if named is None else planned & named
+
+
+@dataclass(slots=True)
+class AccountApply:
+    """One account's apply: its parts, the plan it began with, and how it ended.
+
+    ``approved`` is the digest of the requests somebody approved, or --yes did, before the pass began;
+    None when the first plan within the pass is the one that is reviewed. ``begun``: the pass has had
+    its first whole plan. ``uid`` is empty until the exchange said whose key this is.
+    """
+
+    desired: Desired
+    policy: WatchedPolicy
+    rules: AccountPolicy
+    clock: SystemClock
+    store: AccountStore
+    exchange: OkxTradingClient
+    reads: RetryingReads
+    only: frozenset[Family] | None
+    uid: str = ""
+    approved: str | None = None
+    begun: bool = False
+    memory: InMemoryState = field(default_factory=InMemoryState)
+    first: Plan | None = None
+    shown: Plan | None = None
+    result: PassResult | None = None
+    problem: MmpError | None = None
+
+    @property
+    def place(self) -> str:
+        """Which account this is, as people read it."""
+        return f"{self.desired.account} ({self.desired.environment.value})"
+
+    @property
+    def chosen(self) -> frozenset[Family]:
+        """The families looked at."""
+        return frozenset(self.desired.families) if self.only is None else self.only
+
+    @property
+    def remaining_plan(self) -> Plan | None:
+        """The last whole plan; the pass's own ones before its first whole one say too little."""
+        return self.result.plan if self.result and self.begun else self.first
+
+    @property
+    def failure(self) -> MmpError | None:
+        """Why this apply did not come to its end; None when it did, or was stopped by a signal."""
+        return self.problem or pass_error(self)
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything that could be settled is."""
+        return self.problem is None and self.result is not None and isinstance(self.result.end, Completed)
+
+
+def pass_error(run: AccountApply) -> MmpError | None:
+    """Return the error of a pass that did not settle everything; None where there is none to report."""
+    if run.result is None:
+        return None
+    match run.result.end:
+        case Stopped(reply=reply):
+            return exchange_error("writing was stopped", reply)
+        case TimedOut():
+            return timed_out(run.result.trouble)
+        case Completed() if (missing := run.rules.missing) is not None:
+            return missing_error(missing, _refused_families(run.result.plan))
+        case Completed():
+            return _refused_meanwhile(run, run.result.plan)
+        case RequeueAt() | NotApproved() | Interrupted():
+            return None
+
+
+def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
+    """Return what the policy refuses now and did not refuse at the start; None without such a refusal."""
+    known = () if run.first is None else run.first.refusals
+    if left is None or not set(left.refusals) - set(known):
+        return None
+    policy = run.policy
+    if policy.refused is None:
+        if run.only is not None and not left.changes:
+            return None  # all that is refused is gone from the file, and that held nothing up here
+        return policy_refusal(left, policy.policy, run.desired.path, "some changes were not sent")
+    wrong = policy.refused.problems[0]
+    held = _refused_families(left)
+    return InvalidInput(
+        wrong.code,
+        f"{escape_unprintable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became"
+        f" invalid meanwhile, so nothing was sent that takes protection away from {held}",
+        wrong.hint,
+        path=wrong.path,
+    )
+
+
+def _refused_families(plan: Plan | None) -> str:
+    """Return the names of the families that the policy refuses to change."""
+    return ", ".join(dict.fromkeys(refusal.family for refusal in plan.refusals)) if plan else ""

@@ -1,0 +1,62 @@
+"""The results and the exit status of an apply, of one account and of all."""
+
+from __future__ import annotations
+
+from reconciler.cli.apply_account import AccountApply
+from reconciler.core.outcome import Result, exit_status, results
+from reconciler.core.saved_plan import (
+    Reviewed,
+)
+from reconciler.errors import (
+    Exit,
+    overall_status,
+)
+
+
+def status_of(run: AccountApply, outcomes: tuple[Result, ...]) -> Exit:
+    """Return the exit status of one account's apply."""
+    ended = run.failure.exit_status if run.failure else Exit.DONE
+    if run.finished and run.rules.missing is not None:
+        return Exit.INVALID  # also after some were sent: the policy is what has to be seen to
+    return exit_status(outcomes, run.remaining_plan, ended)
+
+
+def combined_status(
+    statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missing: bool = False
+) -> Exit:
+    """Return the status of all accounts: partly, once one settled a family and another is not done.
+
+    ``missing``: a policy is missing, and that is all that is wrong with the accounts that are invalid.
+    """
+    if len(statuses) == 1:
+        return statuses[0]
+    if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
+        return Exit.INVALID
+    settled = any(result.settled_now for told in outcomes for result in told)
+    if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
+        return Exit.PARTLY
+    return overall_status(statuses)
+
+
+def account_results(
+    run: AccountApply, signalled: Exit | None, promised: Reviewed | None
+) -> tuple[Result, ...]:
+    """Return what came of every family of one account."""
+    memory = run.memory
+    return results(
+        done=memory.done,
+        left=run.remaining_plan,
+        uncertain=run.result.uncertain if run.result else frozenset(),
+        refusals={family: one.reply for family, one in memory.rejected.items()},
+        attempts=memory.attempts,
+        ended=_why_not_reached(run, signalled),
+        chosen=run.chosen,
+        reviewed=promised,
+        applied=memory.applied,
+    )
+
+
+def _why_not_reached(run: AccountApply, signalled: Exit | None) -> str:
+    if signalled is not None:
+        return "stopped by a signal before its turn"
+    return run.failure.message if run.failure else ""
