@@ -65,16 +65,16 @@ class NoticeSubject:
     path: str
 
 
-NOBODYS = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs from this file.")
+NO_ACCOUNT = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs from this file.")
 """How the account of a file stands that never held, whichever that is."""
 
 
 def notification_document(
-    notice: Notification, vitals: AccountRuntime, judged: ProtectionResult, *, at: datetime, advice: Advice
+    notice: Notification, runtime: AccountRuntime, judged: ProtectionResult, *, at: datetime, advice: Advice
 ) -> Document:
     """Return the ``mmp/notice/1`` document of a notice that is told ``at`` that time of day."""
-    said = _over(notice, vitals) if notice.status is Transition.RESOLVED else _began(notice, advice)
-    return _document(notice, said, _whose(vitals), judged, at)
+    said = _over(notice, runtime) if notice.status is Transition.RESOLVED else _began(notice, advice)
+    return _document(notice, said, _whose(runtime), judged, at)
 
 
 def file_notification_document(
@@ -86,7 +86,7 @@ def file_notification_document(
     """
     ended = f"{path} is gone." if gone else f"{path} is valid and in force."
     said = NoticeText(ended) if notice.status is Transition.RESOLVED else _began(notice, lambda _: "")
-    return _document(notice, said, NoticeSubject(None, None, host, simulator, path), NOBODYS, at)
+    return _document(notice, said, NoticeSubject(None, None, host, simulator, path), NO_ACCOUNT, at)
 
 
 def _document(
@@ -111,10 +111,10 @@ def _document(
     return document | {"details": _details(notice, said, judged)}
 
 
-def _whose(vitals: AccountRuntime) -> NoticeSubject:
-    desired = vitals.desired
+def _whose(runtime: AccountRuntime) -> NoticeSubject:
+    desired = runtime.desired
     environment = desired.environment.value
-    return NoticeSubject(desired.account, environment, vitals.host, vitals.simulator, desired.path)
+    return NoticeSubject(desired.account, environment, runtime.host, runtime.simulator, desired.path)
 
 
 def _details(notice: Notification, said: NoticeText, judged: ProtectionResult) -> Document:
@@ -152,21 +152,21 @@ def _text(said: NoticeText, notice: Notification, whose: NoticeSubject) -> str:
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 
-def _over(notice: Notification, vitals: AccountRuntime) -> NoticeText:
+def _over(notice: Notification, runtime: AccountRuntime) -> NoticeText:
     if notice.instead is not None:
         whose = _names(notice) if notice.families else "The exchange"
         return NoticeText(f"{whose}: {notice.kind.value} before, {notice.instead.value} now.")
     match notice.kind:
         case AlertKind.OUT_OF_SYNC | AlertKind.FROZEN | AlertKind.REJECTED | AlertKind.CONTESTED:
-            return NoticeText(_over_family(notice, vitals))
+            return NoticeText(_over_family(notice, runtime))
         case AlertKind.KEY_PROBLEM:
             return NoticeText("Key and account are accepted again, or nothing is left to write.")
         case AlertKind.UNREACHABLE:
             return NoticeText("The exchange answers again, or there is nothing left to ask it.")
         case AlertKind.CONFIG_REJECTED:
-            return NoticeText(f"{vitals.desired.path} is valid again and in force.")
+            return NoticeText(f"{runtime.desired.path} is valid again and in force.")
         case AlertKind.POLICY_REJECTED:
-            if vitals.policy is None:
+            if runtime.policy is None:
                 return NoticeText(
                     "There is no policy any more. Only the guard against switching protection off applies."
                 )
@@ -183,9 +183,9 @@ def _over(notice: Notification, vitals: AccountRuntime) -> NoticeText:
             assert_never(notice.kind)
 
 
-def _over_family(notice: Notification, vitals: AccountRuntime) -> str:
+def _over_family(notice: Notification, runtime: AccountRuntime) -> str:
     names, are = _names(notice), "is" if len(notice.families) == 1 else "are"
-    gone = [family for family in notice.families if family not in vitals.desired.families]
+    gone = [family for family in notice.families if family not in runtime.desired.families]
     if len(gone) == len(notice.families):
         return f"{names} {are} no longer in the file, and no longer managed."
     if gone:
@@ -207,7 +207,7 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
         case SettingRejected():
             return _refused(names, about, advice)
         case Pause():
-            return _fought(names, about, alone=len(notice.families) == 1)
+            return _contested(names, about, alone=len(notice.families) == 1)
         case Outage():
             doing, words = about.failed.doing, _words(about.failed.reply)
             return NoticeText(f"The exchange has failed for a minute ({doing}: {words}).", words)
@@ -259,13 +259,13 @@ def _why(change: Change) -> str:
     return "not as the file says, although it was due"
 
 
-def _refused(names: str, parked: SettingRejected, advice: Advice) -> NoticeText:
-    words = _words(parked.reply)
-    sentence = f"{names}: rejected by the exchange ({format_setting(parked.setting)}): {words}."
-    return NoticeText(sentence, words, advice(parked.reply) or None, None, parked.setting.wire())
+def _refused(names: str, rejected: SettingRejected, advice: Advice) -> NoticeText:
+    words = _words(rejected.reply)
+    sentence = f"{names}: rejected by the exchange ({format_setting(rejected.setting)}): {words}."
+    return NoticeText(sentence, words, advice(rejected.reply) or None, None, rejected.setting.wire())
 
 
-def _fought(names: str, pause: Pause, *, alone: bool) -> NoticeText:
+def _contested(names: str, pause: Pause, *, alone: bool) -> NoticeText:
     hint = f"Find out who changes it, then: mmp resume --family {names}" if alone else None
     left = "not written until the file changes or the family is resumed"
     after = pause.contested.wire() if pause.contested else None

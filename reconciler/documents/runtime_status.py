@@ -25,7 +25,7 @@ from reconciler.documents.status import format_utc_ms, status_document
 
 
 def runtime_document(
-    status: Status, vitals: AccountRuntime, judged: ProtectionResult, *, now: float, dropped_log_lines: int
+    status: Status, runtime: AccountRuntime, judged: ProtectionResult, *, now: float, dropped_log_lines: int
 ) -> Document:
     """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
 
@@ -33,7 +33,7 @@ def runtime_document(
     those of the whole process.
     """
     in_sync = status.in_sync and judged.protection is not Protection.UNKNOWN
-    watch = {**_watch(status, vitals, judged, now), "dropped_log_lines": dropped_log_lines}
+    watch = {**_watch(status, runtime, judged, now), "dropped_log_lines": dropped_log_lines}
     return {**status_document(status), "in_sync": in_sync, "watch": watch}
 
 
@@ -59,22 +59,22 @@ def at_wall(instant: float | None, status: Status, now: float) -> datetime | Non
     return None if instant is None else status.asked_at + timedelta(seconds=instant - now)
 
 
-def _watch(status: Status, vitals: AccountRuntime, judged: ProtectionResult, now: float) -> Document:
+def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, now: float) -> Document:
     return {
         "protection": judged.protection.value,
         "sentence": judged.sentence,
-        "started": vitals.started,
-        "in_sync_at": format_utc_ms(at_wall(vitals.in_sync_at, status, now)),
+        "started": runtime.started,
+        "in_sync_at": format_utc_ms(at_wall(runtime.in_sync_at, status, now)),
         "loop": {
-            "alive": alive(vitals, now),
-            "last_step_at": format_utc_ms(at_wall(vitals.last_step_at, status, now)),
-            "state_locked": vitals.locked_out or None,
+            "alive": alive(runtime, now),
+            "last_step_at": format_utc_ms(at_wall(runtime.last_step_at, status, now)),
+            "state_locked": runtime.locked_out or None,
         },
-        "config": file_document(vitals.config) if vitals.config else None,
-        "policy": file_document(vitals.policy) if vitals.policy else None,
-        "outage": _outage(vitals.outage, status, now),
-        "terminal_error": _objection(vitals.terminal_error),
-        "errors": [_trouble(trouble) for trouble in vitals.errors],
+        "config": file_document(runtime.config) if runtime.config else None,
+        "policy": file_document(runtime.policy) if runtime.policy else None,
+        "outage": _outage(runtime.outage, status, now),
+        "terminal_error": _objection(runtime.terminal_error),
+        "errors": [_trouble(trouble) for trouble in runtime.errors],
     }
 
 

@@ -93,20 +93,20 @@ class AccountNotifier:
         self._stories: AlertStates = {}
         self._taken_over = False
 
-    def on_event(self, event: Event, vitals: AccountRuntime, *, now: float, wall: datetime) -> None:
-        """Take an event, and the vitals after it; tells what began or is over, if anything."""
+    def on_event(self, event: Event, runtime: AccountRuntime, *, now: float, wall: datetime) -> None:
+        """Take an event, and the runtime after it; tells what began or is over, if anything."""
         if isinstance(event, LeaseTaken):
             self._taken_over = bool(event.before)
         if not isinstance(event, TRIGGERS):
             return
-        self._stories, found = advance(self._stories, active_alerts(vitals), now=now, wall=wall)
+        self._stories, found = advance(self._stories, active_alerts(runtime), now=now, wall=wall)
         notices = [notice for notice in found if self._is_news(notice)]
         if not notices:
             return
-        status = status_of(vitals, now=now, wall=wall)
-        judged = runtime_protection(vitals, status, now=now, interval_s=self._interval_s)
+        status = status_of(runtime, now=now, wall=wall)
+        judged = runtime_protection(runtime, status, now=now, interval_s=self._interval_s)
         for notice in notices:
-            self._post(notification_document(notice, vitals, judged, at=wall, advice=self._advice))
+            self._post(notification_document(notice, runtime, judged, at=wall, advice=self._advice))
 
     def _is_news(self, notice: Notification) -> bool:
         """Tell whether it is: being protected is none of an account that another replica kept till now."""

@@ -36,14 +36,14 @@ class GaugeInput:
     wall: datetime
 
     @property
-    def vitals(self) -> AccountRuntime:
+    def runtime(self) -> AccountRuntime:
         """What the account's loop is up to."""
         return self.watched.runtime
 
     @property
     def labels(self) -> Labels:
         """The values of the ACCOUNT labels."""
-        return labels_of(self.vitals)
+        return labels_of(self.runtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Gauge:
     samples: Callable[[GaugeInput], Iterable[Sample]]
 
 
-def labels_of(vitals: AccountRuntime) -> Labels:
+def labels_of(runtime: AccountRuntime) -> Labels:
     """Return the values of the ACCOUNT labels of a watched account."""
-    return vitals.desired.account, vitals.desired.environment.value
+    return runtime.desired.account, runtime.desired.environment.value
 
 
 def gauge_input(watched: AccountSnapshot, *, now: float, wall: datetime) -> GaugeInput:
@@ -72,12 +72,12 @@ def _one(value: float | None) -> list[Sample]:
 
 def _once_compared(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
     """Give no samples before the first comparison: until then the state was not even looked at."""
-    return lambda seen: of(seen) if seen.vitals.compared is not None else []
+    return lambda seen: of(seen) if seen.runtime.compared is not None else []
 
 
 def _once_read(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
     """Give no samples before live was read and compared: only the exchange says what it holds."""
-    return _once_compared(lambda seen: of(seen) if seen.vitals.read_at is not None else [])
+    return _once_compared(lambda seen: of(seen) if seen.runtime.read_at is not None else [])
 
 
 def _states(seen: GaugeInput) -> list[Sample]:
@@ -112,7 +112,7 @@ def _paused(seen: GaugeInput) -> list[Sample]:
 
 
 def _unresolved(seen: GaugeInput) -> list[Sample]:
-    compared = seen.vitals.compared
+    compared = seen.runtime.compared
     if compared is None:
         return []
     known = (compared.known.get(family) for family in compared.desired.families)
@@ -136,7 +136,7 @@ def _at(of: Callable[[GaugeInput], datetime | None]) -> Callable[[GaugeInput], l
 
 
 def _in_sync_at(seen: GaugeInput) -> datetime | None:
-    return _wall(seen, seen.vitals.in_sync_at)
+    return _wall(seen, seen.runtime.in_sync_at)
 
 
 def _wall(seen: GaugeInput, instant: float | None) -> datetime | None:
@@ -178,7 +178,7 @@ GAUGES = (
         "mmp_startup_complete",
         "1 once every family was as desired or tighter and none was uncertain; then always 1.",
         (),
-        _flag(lambda seen: seen.vitals.started),
+        _flag(lambda seen: seen.runtime.started),
     ),
     Gauge(
         "mmp_in_sync_timestamp_seconds",
@@ -230,45 +230,45 @@ GAUGES = (
         "mmp_config_accepted_timestamp_seconds",
         "When the file in force was accepted.",
         (),
-        _at(lambda seen: _accepted(seen.vitals.config)),
+        _at(lambda seen: _accepted(seen.runtime.config)),
     ),
     Gauge(
         REJECTED_AT,
         "When a newer file was rejected; no sample if none was. For files without a valid version: "
         "one sample with empty labels.",
         (),
-        _at(lambda seen: _rejected(seen.vitals.config)),
+        _at(lambda seen: _rejected(seen.runtime.config)),
     ),
     Gauge(
         "mmp_policy_accepted_timestamp_seconds",
         "When the policy in force was accepted.",
         (),
-        _at(lambda seen: _accepted(seen.vitals.policy)),
+        _at(lambda seen: _accepted(seen.runtime.policy)),
     ),
     Gauge(
         "mmp_policy_rejected_timestamp_seconds",
         "When a newer policy was rejected; no sample if none was.",
         (),
-        _at(lambda seen: _rejected(seen.vitals.policy)),
+        _at(lambda seen: _rejected(seen.runtime.policy)),
     ),
     Gauge(
         "mmp_live_read_timestamp_seconds",
         "When live settings were last read.",
         (),
-        _at(lambda seen: _wall(seen, seen.vitals.read_at)),
+        _at(lambda seen: _wall(seen, seen.runtime.read_at)),
     ),
     Gauge(
         "mmp_exchange_failing",
         "1 while requests to the exchange fail.",
         (),
-        _flag(lambda seen: seen.vitals.outage is not None),
+        _flag(lambda seen: seen.runtime.outage is not None),
     ),
     Gauge(
         "mmp_key_problem",
         "1 while key, account, environment or clock is not accepted, or rows of the account in PostgreSQL "
         "are damaged: nothing can be written.",
         (),
-        _flag(lambda seen: seen.vitals.terminal_error is not None),
+        _flag(lambda seen: seen.runtime.terminal_error is not None),
     ),
     Gauge(
         "mmp_clock_offset_seconds",
@@ -280,24 +280,24 @@ GAUGES = (
         "mmp_loop_heard_timestamp_seconds",
         "When the account's loop last reported progress.",
         (),
-        _at(lambda seen: _wall(seen, seen.vitals.last_step_at)),
+        _at(lambda seen: _wall(seen, seen.runtime.last_step_at)),
     ),
     Gauge(
         "mmp_loop_alive",
         "1 while the account's loop reports progress in time.",
         (),
-        _flag(lambda seen: alive(seen.vitals, seen.now)),
+        _flag(lambda seen: alive(seen.runtime, seen.now)),
     ),
     Gauge(
         "mmp_state_locked",
         "1 while another process has locked the account's state.",
         (),
-        _flag(lambda seen: bool(seen.vitals.locked_out)),
+        _flag(lambda seen: bool(seen.runtime.locked_out)),
     ),
     Gauge(
         "mmp_standby",
         "1 while another process controls the account and this one writes nothing.",
         (),
-        _flag(lambda seen: seen.vitals.controller is not None),
+        _flag(lambda seen: seen.runtime.controller is not None),
     ),
 )

@@ -46,8 +46,8 @@ def live_checks(board: LatestState, *, answers: bool, now: float) -> tuple[Probe
 def ready_checks(board: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
     """Check that every file is accepted and the state open, and the heartbeats."""
     accounts = [watched.runtime for watched in board.accounts()]
-    settings = (*_unkept(board), *map(_settings, accounts))
-    begun = tuple(check for check in map(_begun, accounts) if not check.passed)
+    settings = (*_unloaded(board), *map(_settings, accounts))
+    begun = tuple(check for check in map(_startable, accounts) if not check.passed)
     heartbeats = live_checks(board, answers=answers, now=now)
     standing_by = tuple(_standby(one) for one in accounts if one.controller is not None)
     return (*settings, *begun, *standing_by, _state(board), *_sharing(board, now), *heartbeats)
@@ -60,12 +60,12 @@ def startup_checks(board: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:
     """
     # A file that comes moves on while this looks: it is waited for, somebody's to keep, kept. Looked for
     # in this order it is met at least once.
-    unkept, together = _unkept(board), board.replica
-    shared = () if together is None else (_shared_out(board, together, now),)
+    unloaded, replica = _unloaded(board), board.replica
+    shared = () if replica is None else (_shared_out(board, replica, now),)
     accounts = board.accounts()
-    some = accounts or unkept or (together is not None and _known(together))
+    some = accounts or unloaded or (replica is not None and _known(replica))
     nobody = () if some else (ProbeCheck("settings", False, "none is in force yet"),)
-    return (*unkept, *nobody, *shared, *(_protected(watched.runtime) for watched in accounts))
+    return (*unloaded, *nobody, *shared, *(_protected(watched.runtime) for watched in accounts))
 
 
 def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:
@@ -81,9 +81,9 @@ def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:
 
 def _state(board: LatestState) -> ProbeCheck:
     """Check that the state is open and can be used."""
-    together = board.replica
+    replica = board.replica
     told_of = bool(board.accounts()) or board.unloaded != NONE  # nothing is looked for before it is open
-    opened = told_of or (together is not None and together.leases is not None)
+    opened = told_of or (replica is not None and replica.leases is not None)
     lost = next((one.runtime.state_lost for one in board.accounts() if one.runtime.state_lost), "")
     told = escape_unprintable(lost if opened else board.error or "it is not open yet")
     return ProbeCheck("state", not told, told)
@@ -91,71 +91,71 @@ def _state(board: LatestState) -> ProbeCheck:
 
 def _sharing(board: LatestState, now: float) -> tuple[ProbeCheck, ...]:
     """Check that the state has been heard of lately enough for this process to keep its accounts."""
-    together = board.replica
-    if together is None:
+    replica = board.replica
+    if replica is None:
         return ()
-    sure = now < together.safe_until
-    return (ProbeCheck("sharing", sure, "" if sure else _unheard(together)),)
+    sure = now < replica.safe_until
+    return (ProbeCheck("sharing", sure, "" if sure else _unheard(replica)),)
 
 
-def _known(together: ReplicaStatus) -> bool:
+def _known(replica: ReplicaStatus) -> bool:
     """Tell whether anybody has an account that is shared out."""
-    return bool(together.configured or (together.leases is not None and together.leases.owners))
+    return bool(replica.configured or (replica.leases is not None and replica.leases.owners))
 
 
-def _unheard(together: ReplicaStatus) -> str:
+def _unheard(replica: ReplicaStatus) -> str:
     """Write why nothing is known of the others."""
-    return escape_unprintable(together.error) or "the state has not been reached"
+    return escape_unprintable(replica.error) or "the state has not been reached"
 
 
-def _shared_out(board: LatestState, together: ReplicaStatus, now: float) -> ProbeCheck:
+def _shared_out(board: LatestState, replica: ReplicaStatus, now: float) -> ProbeCheck:
     """Check that every account has an owner, by what was heard lately enough."""
-    if together.leases is None or now >= together.safe_until:
-        return ProbeCheck("leases", False, _unheard(together))
+    if replica.leases is None or now >= replica.safe_until:
+        return ProbeCheck("leases", False, _unheard(replica))
     free = sum(owner is None for *_, owner in board.remote_accounts())
     return ProbeCheck("leases", not free, f"{count(free, 'account')} not assigned yet" if free else "")
 
 
-def _heard(vitals: AccountRuntime, now: float) -> ProbeCheck:
+def _heard(runtime: AccountRuntime, now: float) -> ProbeCheck:
     """Check that an account's loop was heard of as recently as it should have been."""
-    silent_s = now - vitals.last_step_at
-    told = "" if alive(vitals, now) else f"no progress for {silent_s:.0f} s"
-    return ProbeCheck(_name("loop", vitals), not told, told)
+    silent_s = now - runtime.last_step_at
+    told = "" if alive(runtime, now) else f"no progress for {silent_s:.0f} s"
+    return ProbeCheck(_name("loop", runtime), not told, told)
 
 
-def _begun(vitals: AccountRuntime) -> ProbeCheck:
+def _startable(runtime: AccountRuntime) -> ProbeCheck:
     """Check that an account's loop could begin: not without a key, nor on damaged rows."""
-    objection = vitals.terminal_error
+    objection = runtime.terminal_error
     what = "state" if objection is not None and objection.reply.code.startswith("state-") else "key"
-    return ProbeCheck(_name(what, vitals), not vitals.failed, escape_unprintable(vitals.failed))
+    return ProbeCheck(_name(what, runtime), not runtime.failed, escape_unprintable(runtime.failed))
 
 
-def _settings(vitals: AccountRuntime) -> ProbeCheck:
+def _settings(runtime: AccountRuntime) -> ProbeCheck:
     """Check that there is a valid policy, if any; a newer invalid file is only reported."""
-    config, policy = vitals.config, vitals.policy
+    config, policy = runtime.config, runtime.policy
     told = []
     if config is not None and config.rejected_at is not None:
         told.append("a newer file was rejected, the last valid version stays in use")
     if policy is not None and policy.rejected_at is not None:
         held = "the policy cannot be read, changes that loosen or disable are held"
         told.append(f"{held}: {_first_problem(policy)}")
-    return ProbeCheck(_name("settings", vitals), policy is None or not policy.stops, "; ".join(told))
+    return ProbeCheck(_name("settings", runtime), policy is None or not policy.stops, "; ".join(told))
 
 
-def _standby(vitals: AccountRuntime) -> ProbeCheck:
+def _standby(runtime: AccountRuntime) -> ProbeCheck:
     """Report that another process controls the account; a standby passes this check."""
-    assert vitals.controller is not None
+    assert runtime.controller is not None
     return ProbeCheck(
-        _name("standby", vitals), True, f"controlled by {escape_unprintable(vitals.controller.who)}"
+        _name("standby", runtime), True, f"controlled by {escape_unprintable(runtime.controller.who)}"
     )
 
 
-def _protected(vitals: AccountRuntime) -> ProbeCheck:
-    told = "" if vitals.started else "not every family has been as desired, or tighter, yet"
-    return ProbeCheck(_name("protected", vitals), vitals.started, told)
+def _protected(runtime: AccountRuntime) -> ProbeCheck:
+    told = "" if runtime.started else "not every family has been as desired, or tighter, yet"
+    return ProbeCheck(_name("protected", runtime), runtime.started, told)
 
 
-def _unkept(board: LatestState) -> tuple[ProbeCheck, ...]:
+def _unloaded(board: LatestState) -> tuple[ProbeCheck, ...]:
     """Tell of every file that is not there yet, and of every one that never held."""
     awaited = (f"waiting for {escape_unprintable(path)}" for path in board.unloaded.missing)
     refused = (_first_problem(file) for file in board.unloaded.rejected)
@@ -169,6 +169,6 @@ def _first_problem(file: FileState) -> str:
     return escape_unprintable(place)
 
 
-def _name(what: str, vitals: AccountRuntime) -> str:
-    desired = vitals.desired
+def _name(what: str, runtime: AccountRuntime) -> str:
+    desired = runtime.desired
     return f"{what}-{desired.account}-{desired.environment.value}"

@@ -33,10 +33,10 @@ class AccountStatus:
 
 def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
     """Return how an account is; before the first comparison, with nothing known."""
-    vitals = watched.runtime
-    known = status_of(vitals, now=now, wall=wall)
-    judged = runtime_protection(vitals, known, now=now, interval_s=watched.interval_s)
-    status = known or _nothing_known(vitals, wall)
+    runtime = watched.runtime
+    known = status_of(runtime, now=now, wall=wall)
+    judged = runtime_protection(runtime, known, now=now, interval_s=watched.interval_s)
+    status = known or _nothing_known(runtime, wall)
     return AccountStatus(replace(status, owner=watched.owner), judged)
 
 
@@ -80,14 +80,14 @@ def _document(watched: AccountSnapshot, dropped_log_lines: int, *, now: float, w
     )
 
 
-def _nothing_known(vitals: AccountRuntime, wall: datetime) -> Status:
+def _nothing_known(runtime: AccountRuntime, wall: datetime) -> Status:
     """Return the status of an account whose state was not looked at yet: it may say anything."""
-    wanted = sorted(vitals.desired.families.items())
+    wanted = sorted(runtime.desired.families.items())
     return Status(
-        desired=vitals.desired,
-        uid=vitals.uid,
-        host=vitals.host,
-        simulator=vitals.simulator,
+        desired=runtime.desired,
+        uid=runtime.uid,
+        host=runtime.host,
+        simulator=runtime.simulator,
         families=tuple(_unknown(family, each.setting) for family, each in wanted),
         unmanaged={},
         live_at=None,

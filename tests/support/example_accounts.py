@@ -1,6 +1,6 @@
 """Boards to draw pages from: accounts in every state, made through the events a real loop would tell.
 
-The clock is fixed. Whatever a page shows comes through ``vitals.after`` and ``make_plan``, so that no
+The clock is fixed. Whatever a page shows comes through ``runtime.after`` and ``make_plan``, so that no
 sample can show what the program could not.
 """
 
@@ -110,7 +110,7 @@ def rejection(message: str = "qtyLimit must be greater than 0") -> Reply:
 LIMITED = Reply(ReplyClass.RATE_LIMITED, "50011", "Rate limit reached")
 
 
-def vitals(
+def runtime(
     shapes: Mapping[Family, Shape],
     *,
     account: str = "main",
@@ -126,7 +126,7 @@ def vitals(
     read_ago_s: float = 4.0,
     then: Sequence[tuple[float, Event]] = (),
 ) -> AccountRuntime:
-    """Return the vitals of a loop that read and compared ``shapes``, and then heard ``then``.
+    """Return the runtime of a loop that read and compared ``shapes``, and then heard ``then``.
 
     ``then`` are events, each with how many seconds ago it happened.
     """
@@ -243,7 +243,9 @@ def all_of(name: str, families: Sequence[Family] = SIX) -> dict[Family, Shape]:
 
 def calm() -> LatestState:
     """Return one account with all as the file says."""
-    return board_of(replace(vitals(all_of("in sync"), then=[idle(1)]), config=file_state()), days=("calm",))
+    return board_of(
+        replace(runtime(all_of("in sync"), then=[idle(1)]), config=file_state()), days=("calm",)
+    )
 
 
 def troubled(*, simulator: bool = False) -> LatestState:
@@ -271,7 +273,7 @@ def troubled(*, simulator: bool = False) -> LatestState:
     wanted = {family: setting(FILE) for family in shapes} | {ETH: setting("5000/0/100")}
     pause = Pause(XRP, "desk is moving", WALL - timedelta(minutes=10), WALL + timedelta(minutes=20))
     paused, rejected = frozenset({XRP}), {Family("LTC-USD"): Rejection(setting(FILE), float("inf"))}
-    one = vitals(
+    one = runtime(
         shapes,
         wanted=wanted,
         unmanaged={Family("UNI-USD"): LiveRow(setting(LOOSER))},
@@ -301,7 +303,7 @@ def troubled(*, simulator: bool = False) -> LatestState:
 def showcase() -> LatestState:
     """Return the account of the pictures: a drift put back, a freeze, a refused file, a busy minute."""
     names = ("in sync", "drifted looser", "frozen until reset", "in sync", "in sync", "in sync")
-    one = vitals(
+    one = runtime(
         {family: SHAPES[name] for family, name in zip(SIX, names, strict=True)},
         wanted={family: setting("5000/0/100" if family == ETH else FILE) for family in SIX},
         ledger=Ledger(sent=(CountedRequest(8, NOW - 6), CountedRequest(9, NOW - 5.8))),
@@ -319,18 +321,18 @@ def showcase() -> LatestState:
 
 def several() -> LatestState:
     """Return three accounts that stand differently, one of them waiting for its settings."""
-    main = replace(vitals(all_of("in sync", SIX[:3])), config=file_state("accounts/main.yaml"))
-    hedge = vitals(
+    main = replace(runtime(all_of("in sync", SIX[:3])), config=file_state("accounts/main.yaml"))
+    hedge = runtime(
         {BTC: SHAPES["drifted looser"], ETH: SHAPES["in sync"]}, account="hedge", path="accounts/hedge.yaml"
     )
-    arb = vitals(
+    arb = runtime(
         {BTC: SHAPES["frozen until reset"]},
         wanted={BTC: setting("5000/0/100")},
         account="arb",
         environment=Environment.DEMO,
         path="accounts/arb.yaml",
     )
-    dark = vitals(
+    dark = runtime(
         all_of("in sync", SIX[:2]),
         account="spare",
         path="accounts/spare.yaml",
@@ -351,7 +353,7 @@ def large(
         family: SHAPES[chance.choice(odd) if chance.random() < differing else "in sync"]
         for family in families
     }
-    one = replace(vitals(shapes), config=file_state())
+    one = replace(runtime(shapes), config=file_state())
     if not restless:
         return board_of(one, days=("calm", "calm", "young"))
     board = board_of(one)
@@ -362,7 +364,7 @@ def large(
 
 def hostile() -> LatestState:
     """Return an account whose every text from outside is an attack."""
-    one = vitals(
+    one = runtime(
         {BTC: SHAPES["drifted looser"], ETH: SHAPES["frozen"], SOL: SHAPES["changed"]},
         account=HOSTILE,
         path=HOSTILE,
@@ -390,17 +392,17 @@ def hostile() -> LatestState:
 def guarded() -> LatestState:
     """Return an account whose changes the policy refuses."""
     strict = Policy("mmp-policy.yaml", "1" * 64, default={Field.QTY_LIMIT: Bound(maximum=Decimal(50))})
-    return board_of(vitals(all_of("changed", SIX[:2]), rules=PlanConstraints(policy=strict)))
+    return board_of(runtime(all_of("changed", SIX[:2]), rules=PlanConstraints(policy=strict)))
 
 
 def unguarded() -> LatestState:
     """Return an account that is to be disabled without a policy that lets it."""
-    return board_of(vitals(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
+    return board_of(runtime(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
 
 
 def silent() -> LatestState:
     """Return an account whose loop has not been heard of for minutes."""
-    one = vitals(all_of("in sync", SIX[:2]), read_ago_s=500)
+    one = runtime(all_of("in sync", SIX[:2]), read_ago_s=500)
     return board_of(replace(one, last_step_at=NOW - 490, next_step_by=NOW - 470))
 
 
@@ -446,7 +448,7 @@ def shared(
     """
     number = mine + theirs + free
     names = [f"desk-{place:03}" for place in range(1, number + 1)]
-    kept = [vitals(all_of("in sync", SIX[:2]), account=name) for name in names[:mine]]
+    kept = [runtime(all_of("in sync", SIX[:2]), account=name) for name in names[:mine]]
     board = board_of(*kept)
     keys = [lease_name(name, Environment.LIVE, ExchangeKind.OKX) for name in names]
     owners = dict.fromkeys(keys[:mine], hosts[0].id)
@@ -484,12 +486,12 @@ BOARDS: dict[str, Callable[[], LatestState]] = {
     "simulator": lambda: troubled(simulator=True),
     "showcase": showcase,
     "several": several,
-    "one": lambda: board_of(vitals(all_of("in sync", (BTC,)))),
-    "outage": lambda: board_of(vitals(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
-    "old read": lambda: board_of(vitals(all_of("in sync"), read_ago_s=500)),
+    "one": lambda: board_of(runtime(all_of("in sync", (BTC,)))),
+    "outage": lambda: board_of(runtime(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
+    "old read": lambda: board_of(runtime(all_of("in sync"), read_ago_s=500)),
     "silent": silent,
-    "locked": lambda: board_of(replace(vitals(all_of("changed", SIX[:2])), locked_out="held by pid 7")),
-    "no live": lambda: board_of(vitals(all_of("in sync", SIX[:2]), live=False)),
+    "locked": lambda: board_of(replace(runtime(all_of("changed", SIX[:2])), locked_out="held by pid 7")),
+    "no live": lambda: board_of(runtime(all_of("in sync", SIX[:2]), live=False)),
     "guarded": guarded,
     "unguarded": unguarded,
     "starting": starting,
@@ -504,7 +506,7 @@ BOARDS: dict[str, Callable[[], LatestState]] = {
     "never open": never_open,
     "hostile hosts": hostile_hosts,
     "shapes": lambda: board_of(
-        vitals({Family(f"S{place}-USD"): shape for place, shape in enumerate(SHAPES.values(), 1)})
+        runtime({Family(f"S{place}-USD"): shape for place, shape in enumerate(SHAPES.values(), 1)})
     ),
 }
 """Every board the tests look at, by name."""

@@ -1,4 +1,4 @@
-"""Vitals as a loop would leave them, for whatever judges or tells them."""
+"""AccountRuntime as a loop would leave them, for whatever judges or tells them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def vitals_of(
     whole: bool = True,
     simulator: bool = False,
 ) -> AccountRuntime:
-    """Return vitals after one comparison; ``rows`` None: live was not read."""
+    """Return runtime after one comparison; ``rows`` None: live was not read."""
     file = desired(wanted)
-    vitals = initial(file, host="openapi.okx.com", simulator=simulator, live=True, now=NOW)
+    runtime = initial(file, host="openapi.okx.com", simulator=simulator, live=True, now=NOW)
     reads = Reads() if rows is None else Reads(read(NOW - 0.5, rows), display=True)
     if reads.latest is not None:
-        vitals = replace(vitals, read=reads.latest, read_at=NOW)
+        runtime = replace(runtime, read=reads.latest, read_at=NOW)
     rules = rules or PlanConstraints()
     ledger = ledger or Ledger()
     plan = with_schedule(make_plan(file, known or {}, reads, rules, NOW), ledger, NOW, assume_idle=True)
     return apply_event(
-        vitals, Compared(file, known or {}, ledger, (), rules, plan, whole, reads), now=NOW, wall=WALL
+        runtime, Compared(file, known or {}, ledger, (), rules, plan, whole, reads), now=NOW, wall=WALL
     )
 
 

@@ -32,10 +32,10 @@ def wall_at(now: float) -> datetime:
 def fresh(
     wanted: Mapping[Family, Setting] | Desired = WANTED, *, live: bool = True, account: str = "main"
 ) -> AccountRuntime:
-    """Return the vitals of a loop that began at NOW."""
+    """Return the runtime of a loop that began at NOW."""
     file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
-    vitals = initial(file, host="openapi.okx.com", simulator=False, live=live, now=NOW)
-    return replace(vitals, config=FileState(file.path, file.sha256, WALL))
+    runtime = initial(file, host="openapi.okx.com", simulator=False, live=live, now=NOW)
+    return replace(runtime, config=FileState(file.path, file.sha256, WALL))
 
 
 def compared(
@@ -61,16 +61,16 @@ def compared(
     return Compared(file, known, ledger, pauses, rules, plan, whole, reads)
 
 
-def having(vitals: AccountRuntime, *events: Event, now: float = NOW) -> AccountRuntime:
-    """Return the vitals after ``events``, all at ``now``."""
+def having(runtime: AccountRuntime, *events: Event, now: float = NOW) -> AccountRuntime:
+    """Return the runtime after ``events``, all at ``now``."""
     for event in events:
-        vitals = apply_event(vitals, event, now=now, wall=wall_at(now))
-    return vitals
+        runtime = apply_event(runtime, event, now=now, wall=wall_at(now))
+    return runtime
 
 
-def board(*vitals: AccountRuntime, awaited: tuple[str, ...] = ()) -> LatestState:
+def board(*runtime: AccountRuntime, awaited: tuple[str, ...] = ()) -> LatestState:
     """Return a board with these accounts."""
     made = LatestState("1.2.3", WALL, UnloadedFiles(awaited))
-    for one in vitals:
+    for one in runtime:
         made.put(f"{one.desired.account}/{one.desired.environment}", AccountSnapshot(one, INTERVAL_S))
     return made

@@ -46,7 +46,7 @@ class Listener:
     def __init__(self, here: World, post: Callable[[Mapping[str, Any]], None] | None = None) -> None:
         self.told: list[tuple[float, Mapping[str, Any]]] = []
         self._clock = here.clock
-        self._vitals = initial(
+        self._runtime = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
         self._teller = AccountNotifier(
@@ -56,8 +56,8 @@ class Listener:
 
     def hear(self, event: Event) -> None:
         now, wall = self._clock.now(), self._clock.wall()
-        self._vitals = apply_event(self._vitals, event, now=now, wall=wall)
-        self._teller.on_event(event, self._vitals, now=now, wall=wall)
+        self._runtime = apply_event(self._runtime, event, now=now, wall=wall)
+        self._teller.on_event(event, self._runtime, now=now, wall=wall)
 
     def _take(self, document: Mapping[str, Any]) -> None:
         assert list(VALIDATOR.iter_errors(document)) == []
@@ -316,10 +316,10 @@ class Many:
                 self._hear(LoopIdle(NOW + at + 30), path, place, NOW + at)
 
     def _hear(self, event: Event, path: str, place: int, now: float) -> None:
-        teller, vitals = self._under[path][place]
-        vitals = apply_event(vitals, event, now=now, wall=wall_at(now))
-        teller.on_event(event, vitals, now=now, wall=wall_at(now))
-        self._under[path][place] = teller, vitals
+        teller, runtime = self._under[path][place]
+        runtime = apply_event(runtime, event, now=now, wall=wall_at(now))
+        teller.on_event(event, runtime, now=now, wall=wall_at(now))
+        self._under[path][place] = teller, runtime
 
     def _post(self, document: Mapping[str, Any]) -> None:
         assert list(VALIDATOR.iter_errors(document)) == []

@@ -64,12 +64,12 @@ CRITICAL, WARNING, INFO = AlertSeverity
 CALM = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
 
 
-def family(vitals: AccountRuntime) -> Alert | None:
-    return active_alerts(vitals).get(AlertKey(AlertTopic.FAMILY, BTC))
+def family(runtime: AccountRuntime) -> Alert | None:
+    return active_alerts(runtime).get(AlertKey(AlertTopic.FAMILY, BTC))
 
 
-def told(vitals: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
-    found = family(vitals)
+def told(runtime: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
+    found = family(runtime)
     return None if found is None else (found.kind, found.severity, found.code, found.for_s)
 
 
@@ -87,7 +87,7 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vitals", "expected"),
+    ("runtime", "expected"),
     [
         (vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}), (CRITICAL, "drifted", 0.0)),
         (vitals_of({BTC: A}, APPLIED, {BTC: row(TIGHTER)}), (WARNING, "drifted", 0.0)),
@@ -137,8 +137,8 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
         ),
     ],
 )
-def test_a_family_that_differs(vitals: AccountRuntime, expected: tuple[AlertSeverity, str, float]) -> None:
-    assert told(vitals) == (AlertKind.OUT_OF_SYNC, *expected)
+def test_a_family_that_differs(runtime: AccountRuntime, expected: tuple[AlertSeverity, str, float]) -> None:
+    assert told(runtime) == (AlertKind.OUT_OF_SYNC, *expected)
 
 
 def test_what_only_has_to_be_adopted_is_no_difference() -> None:
@@ -156,9 +156,9 @@ def test_an_unconfirmed_family_is_told_of_when_it_should_have_been_known() -> No
 
 def test_frozen_until_reset_goes_before_everything_else_and_only_desired_families_count() -> None:
     rows = {BTC: row("5000/0/9999", frozen=True), ETH: row("5000/0/100", frozen=True)}
-    vitals = vitals_of({BTC: A}, APPLIED, rows)
-    assert told(vitals) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
-    assert [key for key in active_alerts(vitals) if key.topic is AlertTopic.FAMILY] == [
+    runtime = vitals_of({BTC: A}, APPLIED, rows)
+    assert told(runtime) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
+    assert [key for key in active_alerts(runtime) if key.topic is AlertTopic.FAMILY] == [
         AlertKey(AlertTopic.FAMILY, BTC)
     ]
 
@@ -172,10 +172,10 @@ def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(
     fought = Pause(BTC, "somebody else", WALL, None, contested=A)
     by_hand = Pause(ETH, "testing", WALL, None)
     rules = PlanConstraints(paused=frozenset({BTC}))
-    vitals = vitals_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
-    found = told(replace(vitals, pauses=(fought, by_hand)))
+    runtime = vitals_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
+    found = told(replace(runtime, pauses=(fought, by_hand)))
     assert found == (AlertKind.CONTESTED, severity, "contested", 0.0)
-    assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(replace(vitals, pauses=(fought, by_hand)))
+    assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(replace(runtime, pauses=(fought, by_hand)))
     nothing_compared = initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
     assert told(replace(nothing_compared, pauses=(fought,))) == (
         AlertKind.CONTESTED,
@@ -191,16 +191,16 @@ def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:
 
 def test_a_refused_value_is_told_in_the_exchange_s_words() -> None:
     parked = SettingRejected(BTC, A, REFUSED, None)
-    vitals = vitals_of(
+    runtime = vitals_of(
         {BTC: A}, {}, {BTC: row(LOOSER)}, rules=PlanConstraints(rejected={BTC: Rejection(A, float("inf"))})
     )
-    assert told(replace(vitals, rejected={BTC: parked})) == (AlertKind.REJECTED, CRITICAL, "51000", 0.0)
-    assert told(vitals) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
+    assert told(replace(runtime, rejected={BTC: parked})) == (AlertKind.REJECTED, CRITICAL, "51000", 0.0)
+    assert told(runtime) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
 
 
 def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:
-    vitals = replace(CALM, rejected={BTC: SettingRejected(BTC, A, REFUSED, None)})
-    assert family(vitals) is None
+    runtime = replace(CALM, rejected={BTC: SettingRejected(BTC, A, REFUSED, None)})
+    assert family(runtime) is None
 
 
 # ---- exchange, files, state ----------------------------------------------------------------------
@@ -241,10 +241,10 @@ def test_standing_by_is_told_of_after_a_minute() -> None:
     assert AlertKey(AlertTopic.CONTROLLER) not in active_alerts(failed), "not known any more"
 
 
-def having_all(vitals: AccountRuntime, *events: Event) -> AccountRuntime:
+def having_all(runtime: AccountRuntime, *events: Event) -> AccountRuntime:
     for event in events:
-        vitals = apply_event(vitals, event, now=NOW, wall=WALL)
-    return vitals
+        runtime = apply_event(runtime, event, now=NOW, wall=WALL)
+    return runtime
 
 
 @pytest.mark.parametrize(
@@ -306,36 +306,38 @@ READ = LiveReadDone(read(NOW, {}))
     ],
 )
 def test_an_objection_lasts_until_it_is_shown_to_be_over(events: list[object], objected: bool) -> None:
-    vitals = CALM
+    runtime = CALM
     for event in events:
-        vitals = apply_event(vitals, event, now=NOW, wall=WALL)  # type: ignore[arg-type] # events of all kinds
-    assert (vitals.terminal_error is not None) == objected
+        runtime = apply_event(runtime, event, now=NOW, wall=WALL)  # type: ignore[arg-type] # events of all kinds
+    assert (runtime.terminal_error is not None) == objected
     assert (
-        AlertKey(AlertTopic.EXCHANGE) in active_alerts(vitals) and vitals.terminal_error is not None
+        AlertKey(AlertTopic.EXCHANGE) in active_alerts(runtime) and runtime.terminal_error is not None
     ) == objected
 
 
 HELD = vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(paused=frozenset({BTC})))
 
 
-@pytest.mark.parametrize(("vitals", "objected"), [(HELD, True), (CALM, False)])
-def test_a_pass_that_only_holds_shows_no_key_to_be_accepted(vitals: AccountRuntime, objected: bool) -> None:
+@pytest.mark.parametrize(("runtime", "objected"), [(HELD, True), (CALM, False)])
+def test_a_pass_that_only_holds_shows_no_key_to_be_accepted(
+    runtime: AccountRuntime, objected: bool
+) -> None:
     for event in (OBJECTING, PassEnded(0.1, finished=True)):
-        vitals = apply_event(vitals, event, now=NOW, wall=WALL)
-    assert (vitals.terminal_error is not None) == objected
+        runtime = apply_event(runtime, event, now=NOW, wall=WALL)
+    assert (runtime.terminal_error is not None) == objected
 
 
 def test_what_a_write_was_told_is_not_over_because_a_read_was_refused_too() -> None:
-    vitals = CALM
+    runtime = CALM
     for event in (OBJECTING, ExchangeFailed("reading live settings", STALE, None), READ):
-        vitals = apply_event(vitals, event, now=NOW, wall=WALL)
-    assert vitals.terminal_error == TerminalError(BAD_KEY, writing=True)
+        runtime = apply_event(runtime, event, now=NOW, wall=WALL)
+    assert runtime.terminal_error == TerminalError(BAD_KEY, writing=True)
 
 
 @pytest.mark.parametrize("live", [True, False])
 def test_an_outage_is_over_where_nobody_asks_the_exchange_any_more(live: bool) -> None:
-    vitals = replace(CALM, outage=outage(), live=live)
-    assert apply_event(vitals, PassEnded(0.1, finished=False), now=NOW, wall=WALL).outage is not None
+    runtime = replace(CALM, outage=outage(), live=live)
+    assert apply_event(runtime, PassEnded(0.1, finished=False), now=NOW, wall=WALL).outage is not None
     assert (
-        apply_event(vitals, PassEnded(0.1, finished=True), now=NOW, wall=WALL).outage is not None
+        apply_event(runtime, PassEnded(0.1, finished=True), now=NOW, wall=WALL).outage is not None
     ) == live

@@ -36,27 +36,27 @@ class HungError(Exception):
 
 
 class Pulse:
-    """The vitals of a world's loop, and whether it was alive whenever somebody looked."""
+    """The runtime of a world's loop, and whether it was alive whenever somebody looked."""
 
     def __init__(self, here: World) -> None:
         self._clock = here.clock
-        self.vitals: AccountRuntime = initial(
+        self.runtime: AccountRuntime = initial(
             here.desired, host="h", simulator=False, live=True, now=here.clock.now()
         )
         self.looks: list[tuple[float, bool]] = []
         here.listeners.append(self.hear)
 
     def hear(self, event: Event) -> None:
-        self.vitals = apply_event(self.vitals, event, now=self._clock.now(), wall=self._clock.wall())
+        self.runtime = apply_event(self.runtime, event, now=self._clock.now(), wall=self._clock.wall())
 
     def look(self) -> None:
         now = self._clock.now()
-        self.looks.append((now, alive(self.vitals, now)))
+        self.looks.append((now, alive(self.runtime, now)))
 
     def seen_after_s(self) -> float:
         """Return how long after now it is seen that nothing is heard any more, to the second."""
         now = self._clock.now()
-        return next(float(s) for s in range(10**5) if not alive(self.vitals, now + s))
+        return next(float(s) for s in range(10**5) if not alive(self.runtime, now + s))
 
 
 def hanging(here: World) -> Callable[..., Any]:
@@ -197,4 +197,4 @@ def test_files_that_change_do_not_make_a_loop_look_alive(event: Event) -> None:
     pulse = Pulse(here)
     here.clock.pass_by(SILENCE_S + 1)
     pulse.hear(event)
-    assert not alive(pulse.vitals, here.clock.now())
+    assert not alive(pulse.runtime, here.clock.now())

@@ -70,7 +70,7 @@ class Scene:
     def __post_init__(self) -> None:
         here, clock = self.here, self.here.clock
         self.board = LatestState("1.2.3", clock.wall())
-        self._vitals = initial(
+        self._runtime = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=self.live, now=clock.now()
         )
         self.hear(ConfigAccepted("mmp.yaml", here.desired.sha256))
@@ -79,8 +79,8 @@ class Scene:
     def hear(self, event: Event) -> None:
         """Take an event of the account."""
         now, wall = self.here.clock.now(), self.here.clock.wall()
-        self._vitals = apply_event(self._vitals, event, now=now, wall=wall)
-        self.board.put("main/live", AccountSnapshot(self._vitals, self.here.interval_s))
+        self._runtime = apply_event(self._runtime, event, now=now, wall=wall)
+        self.board.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
 
     def hear_of_none(self, event: Event) -> None:
         """Take an event of no account."""

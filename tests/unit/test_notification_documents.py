@@ -48,24 +48,24 @@ def advice(reply: Reply) -> str:
     return "Create a new key." if reply.code == "50119" else ""
 
 
-def documents(before: AccountRuntime, vitals: AccountRuntime) -> list[Document]:
-    """Return what is told when ``before`` becomes ``vitals``, ten minutes of patience later."""
+def documents(before: AccountRuntime, runtime: AccountRuntime) -> list[Document]:
+    """Return what is told when ``before`` becomes ``runtime``, ten minutes of patience later."""
     stories, _ = advance({}, active_alerts(before), now=NOW, wall=WALL)
     stories, _ = advance(stories, active_alerts(before), now=NOW + 600, wall=WALL)
-    stories, at_once = advance(stories, active_alerts(vitals), now=NOW + 600, wall=WALL)
-    _, later = advance(stories, active_alerts(vitals), now=NOW + 1300, wall=WALL + timedelta(seconds=700))
-    return [told(notice, vitals) for notice in (*at_once, *later)]
+    stories, at_once = advance(stories, active_alerts(runtime), now=NOW + 600, wall=WALL)
+    _, later = advance(stories, active_alerts(runtime), now=NOW + 1300, wall=WALL + timedelta(seconds=700))
+    return [told(notice, runtime) for notice in (*at_once, *later)]
 
 
-def calm(vitals: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
-    """Return vitals in sync, of a process whose start is as far on as in ``vitals``."""
-    policy = replace(vitals.policy, rejected_at=None, problems=()) if vitals.policy else None
-    return replace(CALM, started=vitals.started, simulator=simulator, policy=policy)
+def calm(runtime: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
+    """Return runtime in sync, of a process whose start is as far on as in ``runtime``."""
+    policy = replace(runtime.policy, rejected_at=None, problems=()) if runtime.policy else None
+    return replace(CALM, started=runtime.started, simulator=simulator, policy=policy)
 
 
-def told(notice: Notification, vitals: AccountRuntime) -> Document:
+def told(notice: Notification, runtime: AccountRuntime) -> Document:
     judged = status_protection(None, live=True, interval_s=30.0)
-    document = notification_document(notice, vitals, judged, at=WALL, advice=advice)
+    document = notification_document(notice, runtime, judged, at=WALL, advice=advice)
     assert list(VALIDATOR.iter_errors(document)) == []
     assert set(document) == set(load_schema("notice")["required"])
     assert set(document["details"]) == set(load_schema("notice")["properties"]["details"]["required"])
@@ -189,13 +189,13 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("vitals", "began", "over"), SENTENCES, ids=range(len(SENTENCES)))
+@pytest.mark.parametrize(("runtime", "began", "over"), SENTENCES, ids=range(len(SENTENCES)))
 def test_what_begins_and_ends_is_said_in_one_sentence(
-    vitals: AccountRuntime, began: str, over: str
+    runtime: AccountRuntime, began: str, over: str
 ) -> None:
-    (document,) = documents(calm(vitals), vitals)
+    (document,) = documents(calm(runtime), runtime)
     assert (document["text"], document["status"]) == (f"main (live): {began}", "firing")
-    (document,) = documents(vitals, calm(vitals))
+    (document,) = documents(runtime, calm(runtime))
     assert (document["text"], document["status"]) == (f"main (live): {over}", "resolved")
     assert document["severity"] == "info"
 
@@ -223,7 +223,7 @@ def test_what_turns_into_something_else_is_never_called_right(
 
 
 def test_every_kind_has_its_sentences() -> None:
-    seen = {one.kind for vitals, _, _ in SENTENCES for one in active_alerts(vitals).values()}
+    seen = {one.kind for runtime, _, _ in SENTENCES for one in active_alerts(runtime).values()}
     assert seen == set(AlertKind)
 
 
@@ -255,8 +255,8 @@ def test_the_facts_stand_beside_the_sentence() -> None:
 def test_what_to_do_is_told_where_there_is_something() -> None:
     hints = {
         document["kind"]: document["details"]["hint"]
-        for vitals, _, _ in SENTENCES
-        for document in documents(calm(vitals), vitals)
+        for runtime, _, _ in SENTENCES
+        for document in documents(calm(runtime), runtime)
     }
     assert hints["frozen"] == "Find out why, then: mmp reset BTC-USD"
     assert hints["key-problem"] == "Create a new key."
@@ -277,11 +277,11 @@ def test_many_families_are_counted_and_not_all_named() -> None:
         dict.fromkeys(families, row("5000/2000/9999")),
         dict.fromkeys(families, row("5000/0/100", frozen=True)),
     ):
-        vitals = vitals_of(dict.fromkeys(families, A), known, rows)
+        runtime = vitals_of(dict.fromkeys(families, A), known, rows)
         calm = vitals_of(dict.fromkeys(families, A), known, dict.fromkeys(families, row("5000/2000/100")))
         for document in (
-            *documents(replace(calm, started=vitals.started), vitals),
-            *documents(vitals, replace(calm, started=vitals.started)),
+            *documents(replace(calm, started=runtime.started), runtime),
+            *documents(runtime, replace(calm, started=runtime.started)),
         ):
             assert document["family"] is None
             assert document["text"].startswith("main (live): F000-USD, F001-USD, F002-USD and 104 more")
@@ -351,8 +351,8 @@ def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> 
 
 
 def test_a_notice_has_one_id_and_every_other_has_another() -> None:
-    found = [document for vitals, _, _ in SENTENCES for document in documents(calm(vitals), vitals)]
-    found += [document for vitals, _, _ in SENTENCES for document in documents(vitals, calm(vitals))]
+    found = [document for runtime, _, _ in SENTENCES for document in documents(calm(runtime), runtime)]
+    found += [document for runtime, _, _ in SENTENCES for document in documents(runtime, calm(runtime))]
     ids = [document["id"] for document in found]
     texts = {
         (document["id"], document["kind"], document["status"], document["family"]) for document in found

@@ -1,7 +1,7 @@
 """An exchange that goes away, then refuses for its rate, then is back: what is shown meanwhile holds.
 
 For 60 s the exchange is down, for 30 s it answers 50011, then it is up. Time is virtual; loop, store,
-vitals, probes and the status document are the real ones. Twice a second somebody looks.
+runtime, probes and the status document are the real ones. Twice a second somebody looks.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Onlooker:
     def __post_init__(self) -> None:
         clock = self.here.clock
         self._board = LatestState("test", clock.wall())
-        self._vitals = initial(
+        self._runtime = initial(
             self.here.desired, host="openapi.okx.com", simulator=False, live=True, now=clock.now()
         )
         self.here.listeners.append(self._hear)
@@ -70,8 +70,8 @@ class Onlooker:
 
     def _hear(self, event: Event) -> None:
         clock = self.here.clock
-        self._vitals = apply_event(self._vitals, event, now=clock.now(), wall=clock.wall())
-        self._board.put("main/live", AccountSnapshot(self._vitals, self.here.interval_s))
+        self._runtime = apply_event(self._runtime, event, now=clock.now(), wall=clock.wall())
+        self._board.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
 
     def _look(self) -> None:
         now, wall = self.here.clock.now(), self.here.clock.wall()

@@ -44,7 +44,7 @@ from tests.support.example_accounts import (
     failed,
     file_state,
     large,
-    vitals,
+    runtime,
 )
 from tests.unit.builders import setting
 from tests.unit.report_samples import status
@@ -64,7 +64,7 @@ def account(one: AccountRuntime, *, later_s: float = 0.0) -> AccountView:
 
 def of(shape: str, **more: object) -> AccountView:
     """Return the view of an account whose one family has the shape of that name."""
-    return account(vitals({BTC: SHAPES[shape]}, **more))  # type: ignore[arg-type] # a test names what it is about
+    return account(runtime({BTC: SHAPES[shape]}, **more))  # type: ignore[arg-type] # a test names what it is about
 
 
 # ---- every family state --------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_what_differs_is_told_as_in_force_and_as_in_the_file(
 
 def test_the_least_protected_come_first() -> None:
     view = account(
-        vitals(
+        runtime(
             dict(
                 zip(
                     SIX,
@@ -237,7 +237,7 @@ STANDINGS = [
 
 @pytest.mark.parametrize(("standing", "shape", "sentence"), STANDINGS)
 def test_an_account_is_told_in_one_sentence(standing: Protection, shape: str, sentence: str) -> None:
-    view = page(board_of(vitals({BTC: SHAPES[shape]})))
+    view = page(board_of(runtime({BTC: SHAPES[shape]})))
     assert view.headline.sentence == sentence
     assert view.headline == view.accounts[0].headline
     assert view.headline.sign == labels.PROTECTIONS[standing]
@@ -247,7 +247,9 @@ def test_an_account_is_told_in_one_sentence(standing: Protection, shape: str, se
 def standing_together(*shapes: str) -> PageView:
     """Return the page of one account for each shape."""
     return page(
-        board_of(*(vitals({BTC: SHAPES[shape]}, account=f"a{place}") for place, shape in enumerate(shapes)))
+        board_of(
+            *(runtime({BTC: SHAPES[shape]}, account=f"a{place}") for place, shape in enumerate(shapes))
+        )
     )
 
 
@@ -285,7 +287,7 @@ def test_without_an_account_nothing_is_called_protected() -> None:
 
 def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
     for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
-        board = board_of(vitals({BTC: SHAPES[shape]}))
+        board = board_of(runtime({BTC: SHAPES[shape]}))
         board.unloaded = UnloadedFiles(missing=("b.yaml",))
         assert page(board).headline.sign.word == word
         assert page(board).accounts[0].headline.sentence in page_html(board, now=NOW, wall=WALL)
@@ -293,7 +295,7 @@ def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_
 
 @pytest.mark.parametrize("live", [True, False])
 def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
-    one = vitals({BTC: SHAPES["in sync"]}, live=live, read_ago_s=1)
+    one = runtime({BTC: SHAPES["in sync"]}, live=live, read_ago_s=1)
     assert "Yes" in account(one, later_s=SILENCE_S - 2).headline.sentence
     silent = account(one, later_s=SILENCE_S + 2)
     assert silent.headline.sentence == "Not known: the program has made no progress for 93 s."
@@ -304,7 +306,7 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
 
 
 def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
-    newer = replace(vitals({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
+    newer = replace(runtime({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
     view = account(newer)
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
     assert view.notices == ("A newer file is in force. Everything below is about the previous file.",)
@@ -319,7 +321,7 @@ def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
 
 
 def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
-    silent = account(vitals({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
+    silent = account(runtime({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
     assert silent.headline.sign == labels.PROTECTIONS[Protection.EXPOSED]
     assert silent.differing[0].when == "Not known: the program makes no progress."
 
@@ -337,11 +339,11 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
 
 
 def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
-    locked = account(replace(vitals({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
+    locked = account(replace(runtime({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
     assert locked.notices == ("Waiting for another process: held by pid 7",)
     assert locked.differing[0].when == "After the other process releases the state."
     elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
-    standby = account(replace(vitals({BTC: SHAPES["changed"]}), controller=elsewhere))
+    standby = account(replace(runtime({BTC: SHAPES["changed"]}), controller=elsewhere))
     assert standby.notices == (
         "Standing by, nothing is written from here: the account is controlled by pid 7 on desk-1 (run, "
         "since 2026-03-01T02:00:00Z).",
@@ -369,15 +371,15 @@ def test_before_the_first_comparison_nothing_is_claimed() -> None:
 
 def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
     shapes = {BTC: SHAPES["frozen"], ETH: SHAPES["frozen until reset"]}
-    first, second = account(vitals(shapes)).frozen
+    first, second = account(runtime(shapes)).frozen
     assert (first.family, first.needs_you) == (ETH, True)
     assert first.advice is not None
     assert first.advice.command == "mmp reset ETH-USD"
     assert (second.needs_you, second.advice) == (False, None)
     assert second.text == "Frozen (the exchange says until 1772420405000). It ends by itself."
-    assert account(vitals(shapes)).frozen_text == "One needs a person."
+    assert account(runtime(shapes)).frozen_text == "One needs a person."
     both = all_of("frozen until reset", (BTC, ETH))
-    assert account(vitals(both)).frozen_text == "2 need a person."
+    assert account(runtime(both)).frozen_text == "2 need a person."
     assert of("frozen").frozen_text == "Nobody has to do anything."
     assert of("in sync").frozen_text == "Nothing is frozen, as read from the exchange 4 s ago."
 
@@ -467,7 +469,7 @@ def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
 
 
 def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None:
-    one = vitals({BTC: SHAPES["in sync"]})
+    one = runtime({BTC: SHAPES["in sync"]})
     (plain,) = account(one).files
     assert (plain.path, plain.sha256, plain.refused) == ("mmp.yaml", "4aff09264aff", "")
     many = tuple(replace(bad_quantity(), line=line) for line in range(1, MAX_PROBLEMS + 6))
@@ -486,7 +488,7 @@ def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None
 def test_the_last_problems_say_what_to_do() -> None:
     codes = [("timeout", BTC), ("51000", None), ("", None)]
     one = replace(
-        vitals({BTC: SHAPES["in sync"]}),
+        runtime({BTC: SHAPES["in sync"]}),
         errors=tuple(RecentError(WALL, code, "went wrong", family) for code, family in codes),
     )
     ours, okx, none = account(one).errors
@@ -501,7 +503,7 @@ def test_the_last_problems_say_what_to_do() -> None:
 def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
     lost, cut = Reply(ReplyClass.NO_ANSWER, "timeout"), Reply(ReplyClass.NO_ANSWER, "not-okx")
     failed = (ExchangeFailed(READING_LIVE, lost, NOW + 1), ExchangeFailed(READING_LIVE, cut, NOW + 1))
-    cut_off, timeout = account(having(vitals({BTC: SHAPES["in sync"]}), *failed)).errors
+    cut_off, timeout = account(having(runtime({BTC: SHAPES["in sync"]}), *failed)).errors
     assert timeout.advice == READ_AGAIN
     assert cut_off.advice == ERRORS["not-okx"].remedy
 
@@ -543,7 +545,7 @@ def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
 
 
 def test_of_many_families_the_calm_ones_are_folded_away_and_none_is_left_out() -> None:
-    few = account(vitals(all_of("in sync")))
+    few = account(runtime(all_of("in sync")))
     assert (len(few.days), few.calm_days, few.calm_text) == (6, (), "")
     (many,) = page(large(40)).accounts
     assert len(many.days) + len(many.calm_days) == 40 > DAYS_SHOWN
@@ -554,7 +556,7 @@ def test_of_many_families_the_calm_ones_are_folded_away_and_none_is_left_out() -
 
 def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
     shape: Shape = SHAPES["in sync"]
-    one = replace(vitals({BTC: shape}), locked_out="x" * 5000 + "\n")
+    one = replace(runtime({BTC: shape}), locked_out="x" * 5000 + "\n")
     assert len(account(one).notices[0]) < 340
 
 
@@ -602,5 +604,5 @@ def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
 
 def test_without_a_record_of_requests_no_time_is_promised() -> None:
     record = status("nothing", "nothing", None)
-    told = differing_lines(record, vitals({BTC: SHAPES["never applied"]}), PageTime(NOW, WALL))
+    told = differing_lines(record, runtime({BTC: SHAPES["never applied"]}), PageTime(NOW, WALL))
     assert {line.when for line in told} == {"As soon as it is this family's turn."}

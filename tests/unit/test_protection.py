@@ -257,13 +257,13 @@ def watched(
     """Return an account that compared what a read showed, and has said nothing since."""
     rows = {BTC: LiveRow(setting(TEXT[shown]))}
     known: dict[Family, Known] = {BTC: confirmed(TEXT[shown])}
-    vitals = fresh({BTC: setting(TEXT[wanted])}, live=live)
+    runtime = fresh({BTC: setting(TEXT[wanted])}, live=live)
     read = [LiveReadDone(LiveRead(NOW - 1, rows))] if live else []
     event = compared(known, rows if live else None, wanted={BTC: setting(TEXT[wanted])}, whole=True)
-    vitals = having(vitals, *read, event)
-    status = watched_status(vitals, now=NOW + silent_s, wall=wall_at(NOW + silent_s))
+    runtime = having(runtime, *read, event)
+    status = watched_status(runtime, now=NOW + silent_s, wall=wall_at(NOW + silent_s))
     assert status is not None
-    return vitals, status
+    return runtime, status
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -272,8 +272,8 @@ def watched(
 def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
     silent_s: float, shown: str, live: bool
 ) -> None:
-    vitals, status = watched(shown=shown, live=live, silent_s=silent_s)
-    judged = runtime_protection(vitals, status, now=NOW + silent_s, interval_s=3600.0)
+    runtime, status = watched(shown=shown, live=live, silent_s=silent_s)
+    judged = runtime_protection(runtime, status, now=NOW + silent_s, interval_s=3600.0)
     if shown == "B":
         assert judged.protection is Protection.EXPOSED
     elif silent_s <= SILENCE_S:
@@ -290,9 +290,9 @@ def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
 def test_what_was_compared_long_ago_is_nothing_to_stand_on_though_the_loop_goes_round(
     age_s: float, shown: str
 ) -> None:
-    vitals, status = watched(shown=shown, live=False, silent_s=age_s)
+    runtime, status = watched(shown=shown, live=False, silent_s=age_s)
     judged = runtime_protection(
-        replace(vitals, last_step_at=NOW + age_s), status, now=NOW + age_s, interval_s=1.0
+        replace(runtime, last_step_at=NOW + age_s), status, now=NOW + age_s, interval_s=1.0
     )
     if shown == "B":
         assert judged.protection is Protection.EXPOSED
@@ -309,8 +309,8 @@ SHA = desired({}).sha256
 @pytest.mark.parametrize("shown", ["A", "B"])
 def test_a_file_that_was_accepted_is_not_judged_before_it_was_compared(shown: str) -> None:
     """What the file before wanted says nothing of this one, not even that there is too little."""
-    vitals, status = watched(shown=shown)
-    newer = having(vitals, NEWER)
+    runtime, status = watched(shown=shown)
+    newer = having(runtime, NEWER)
     judged = runtime_protection(newer, status, now=NOW, interval_s=30.0)
     assert judged == ProtectionResult(
         Protection.UNKNOWN, "Not known: the file that was accepted was not compared yet."
@@ -324,15 +324,15 @@ def test_a_file_that_was_accepted_is_not_judged_before_it_was_compared(shown: st
     [ConfigAccepted("mmp.yaml", SHA), ConfigRejected("mmp.yaml", ()), PolicyAccepted("p.yaml", "3")],
 )
 def test_what_is_in_force_still_is_judged_as_it_was(event: Event) -> None:
-    vitals, status = watched()
-    newer = having(vitals, event)
+    runtime, status = watched()
+    newer = having(runtime, event)
     assert runtime_protection(newer, status, now=NOW, interval_s=30.0).protection is Protection.PROTECTED
 
 
 def test_the_comparison_judges_the_newer_file() -> None:
-    vitals, _ = watched()
+    runtime, _ = watched()
     file = replace(desired({BTC: setting(TEXT["B"])}), sha256=NEWER.sha256)
     event = compared({BTC: confirmed(TEXT["A"])}, {BTC: LiveRow(setting(TEXT["A"]))}, wanted=file)
-    newer = having(vitals, NEWER, event)
+    newer = having(runtime, NEWER, event)
     status = watched_status(newer, now=NOW, wall=WALL)
     assert runtime_protection(newer, status, now=NOW, interval_s=30.0).protection is Protection.TIGHTER

@@ -1,4 +1,4 @@
-"""Vitals: what each event makes known, and nothing else; what is latched, kept, bounded and forgotten."""
+"""The runtime of an account: what each event changes, what is latched, bounded and forgotten."""
 
 from __future__ import annotations
 
@@ -421,21 +421,21 @@ def test_silence_means_something_only_after_it_was_due(
 
 
 def test_troubles_are_the_last_ones_newest_first_and_each_once() -> None:
-    vitals = fresh()
+    runtime = fresh()
     for number in range(MAX_ERRORS + 5):
-        vitals = having(vitals, replace(DOWN, doing=f"asking {number}"), now=NOW + number)
-    vitals = having(vitals, replace(DOWN, doing=f"asking {MAX_ERRORS}"), now=NOW + 99)
-    assert len(vitals.errors) == MAX_ERRORS
-    assert vitals.errors[0].message == f"failed: asking {MAX_ERRORS}: no-answer"
-    assert [one.at for one in vitals.errors] == sorted((one.at for one in vitals.errors), reverse=True)
-    assert len({one.message for one in vitals.errors}) == MAX_ERRORS
+        runtime = having(runtime, replace(DOWN, doing=f"asking {number}"), now=NOW + number)
+    runtime = having(runtime, replace(DOWN, doing=f"asking {MAX_ERRORS}"), now=NOW + 99)
+    assert len(runtime.errors) == MAX_ERRORS
+    assert runtime.errors[0].message == f"failed: asking {MAX_ERRORS}: no-answer"
+    assert [one.at for one in runtime.errors] == sorted((one.at for one in runtime.errors), reverse=True)
+    assert len({one.message for one in runtime.errors}) == MAX_ERRORS
 
 
 def test_requests_leave_the_picture_when_they_are_old_and_when_they_are_too_many() -> None:
-    vitals = having(fresh(), replace(RESERVED, at=NOW - SHOWN_S - 11), RESERVED)
-    assert vitals.requests == (SENDING,)
-    vitals = having(fresh(), *(replace(RESERVED, attempt=number) for number in range(MAX_REQUESTS + 9)))
-    assert [one.attempt for one in vitals.requests] == list(range(9, MAX_REQUESTS + 9))
+    runtime = having(fresh(), replace(RESERVED, at=NOW - SHOWN_S - 11), RESERVED)
+    assert runtime.requests == (SENDING,)
+    runtime = having(fresh(), *(replace(RESERVED, attempt=number) for number in range(MAX_REQUESTS + 9)))
+    assert [one.attempt for one in runtime.requests] == list(range(9, MAX_REQUESTS + 9))
 
 
 # ---- status --------------------------------------------------------------------------------------
@@ -462,9 +462,9 @@ def test_whether_a_read_counts_is_decided_on_the_monotonic_clock() -> None:
     """The wall clock may step between a read and a look; what began before the write stays before."""
     written: dict[Any, Known] = {BTC: confirmed("5000/2000/100", at=NOW - 1)}
     events = (LiveReadDone(read(NOW - 2, {BTC: row("5000/2000/400")})), compared(written, wanted={BTC: A}))
-    vitals = having(fresh({BTC: A}), *events)
+    runtime = having(fresh({BTC: A}), *events)
     for hours in (-1, 0, 1):
-        made = status_of(vitals, now=NOW + 3, wall=wall_at(NOW + 3 + hours * 3600))
+        made = status_of(runtime, now=NOW + 3, wall=wall_at(NOW + 3 + hours * 3600))
         assert made is not None
         assert (made.families[0].state, made.families[0].live) == (FamilyState.IN_SYNC, None)
 

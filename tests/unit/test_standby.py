@@ -257,20 +257,20 @@ def test_a_row_that_cannot_be_read_holds_its_family_alone() -> None:
 
 def test_it_is_alive_all_the_while() -> None:
     here, _ = standing_by()
-    vitals = initial(here.desired, host="h", simulator=False, live=True, now=here.clock.now())
+    runtime = initial(here.desired, host="h", simulator=False, live=True, now=here.clock.now())
     looks: list[bool] = []
 
     def hear(event: Event) -> None:
-        nonlocal vitals
-        vitals = vitals_after(vitals, event, now=here.clock.now(), wall=here.clock.wall())
-        looks.append(alive(vitals, here.clock.now()))
+        nonlocal runtime
+        runtime = vitals_after(runtime, event, now=here.clock.now(), wall=here.clock.wall())
+        looks.append(alive(runtime, here.clock.now()))
 
     here.listeners.append(hear)
     here.exchange.live[BTC] = LiveRow(A)
     here.run(300.0)
     assert all(looks)
-    assert vitals.started, "/startupz answers from what it read"
-    assert vitals.controller is not None
+    assert runtime.started, "/startupz answers from what it read"
+    assert runtime.controller is not None
     assert max(gaps(here.told(LoopIdle))) <= CONTROL_RETRY_S + 0.5
 
 

@@ -171,9 +171,9 @@ def test_what_rests_is_read_on_trial_now_and_then_and_soon_where_its_owner_canno
 
 
 def runtime(reply: Reply) -> ReadState:
-    vitals = initial(FILE, host="host", simulator=False, live=True, now=NOW)
+    runtime = initial(FILE, host="host", simulator=False, live=True, now=NOW)
     event = ExchangeFailed(READING_LIVE, reply, NOW + 1)
-    return reading_of(apply_event(vitals, event, now=NOW, wall=datetime(2026, 1, 2, tzinfo=UTC)))
+    return reading_of(apply_event(runtime, event, now=NOW, wall=datetime(2026, 1, 2, tzinfo=UTC)))
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_what_no_other_replica_could_do_better_is_no_refused_key(reply: Reply, r
 
 
 def test_an_account_that_nothing_was_seen_of_is_able() -> None:
-    vitals = initial(FILE, host="host", simulator=False, live=True, now=NOW)
-    assert reading_of(vitals) == ReadState()
+    runtime = initial(FILE, host="host", simulator=False, live=True, now=NOW)
+    assert reading_of(runtime) == ReadState()
     objected = replace(
-        vitals, read_at=NOW, terminal_error=TerminalError(Reply(ReplyClass.ACCOUNT, "1"), writing=True)
+        runtime, read_at=NOW, terminal_error=TerminalError(Reply(ReplyClass.ACCOUNT, "1"), writing=True)
     )
     assert reading_of(objected) == ReadState(read_at=NOW, refused=True)

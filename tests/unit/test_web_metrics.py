@@ -243,10 +243,10 @@ def busy() -> AccountRuntime:
     """Return an account that has something to say on every gauge."""
     event = compared(KNOWN, LIVE, wanted=WANTED, ledger=LEDGERS["full"])
     file = FileState("mmp.yaml", "1" * 64, wall_at(NOW - 60), wall_at(NOW - 5))
-    vitals = having(fresh(WANTED), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, LIVE)), event)
-    vitals = having(vitals, ExchangeFailed(READING_LIVE, LOST, NOW + 1), StateLockTimedOut("pid 9"))
+    runtime = having(fresh(WANTED), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, LIVE)), event)
+    runtime = having(runtime, ExchangeFailed(READING_LIVE, LOST, NOW + 1), StateLockTimedOut("pid 9"))
     pauses = (Pause(ETH, "testing", WALL, None), Pause(SOL, "fought over", WALL, None, contested=A))
-    return replace(vitals, config=file, policy=file, pauses=pauses, in_sync_at=NOW - 90, started=True)
+    return replace(runtime, config=file, policy=file, pauses=pauses, in_sync_at=NOW - 90, started=True)
 
 
 def busy_board() -> LatestState:
@@ -300,8 +300,8 @@ def test_states_and_standing_are_labels() -> None:
 
 
 def test_pauses_by_hand_and_by_the_fight_breaker_are_counted_apart() -> None:
-    for vitals, numbers in ((busy(), [1, 1]), (having(fresh(), compared()), [0, 0])):
-        made = metrics(board(vitals))
+    for runtime, numbers in ((busy(), [1, 1]), (having(fresh(), compared()), [0, 0])):
+        made = metrics(board(runtime))
         assert [values(made, by=by.value)["mmp_paused_families"] for by in PausedBy] == numbers
 
 

@@ -29,7 +29,7 @@ from reconciler.schema_files import load_schema
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.render import page_html
-from reconciler.web.page.view_model import NOBODY, page_view
+from reconciler.web.page.view_model import UNASSIGNED, page_view
 from reconciler.web.probes import ready_checks, startup_checks
 from reconciler.web.status_api import account_status, status_response
 from tests.support.example_accounts import NOW as SHARED_NOW
@@ -316,7 +316,7 @@ def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
     page = page_view(shared(2, theirs, free), now=SHARED_NOW, wall=SHARED_WALL)
     assert (len(page.remote), len(page.remote_more)) == (shown, folded)
     assert page.remote_more_text == told
-    assert all(line.text == NOBODY for line in page.remote[:free])
+    assert all(line.text == UNASSIGNED for line in page.remote[:free])
 
 
 def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:

@@ -66,8 +66,8 @@ def states() -> Iterator[AccountRuntime]:
             reads = (LiveReadDone(LiveRead(NOW - 1, shown)),)
         rules = PlanConstraints(paused=frozenset({ETH}))
         event = compared(KNOWN[known], shown, ledger=LEDGERS[ledger], rules=rules)
-        vitals = having(fresh(), Identified("446556540", None), *reads, event, *troubles)
-        yield replace(vitals, pauses=(Pause(ETH, HOSTILE, WALL, None),), config=FILE, policy=FILE)
+        runtime = having(fresh(), Identified("446556540", None), *reads, event, *troubles)
+        yield replace(runtime, pauses=(Pause(ETH, HOSTILE, WALL, None),), config=FILE, policy=FILE)
 
 
 def served(made: LatestState, *, now: float = NOW + 2) -> tuple[int, Any]:
@@ -83,12 +83,12 @@ def errors(document: Any) -> list[str]:
 
 def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
     seen = set()
-    for vitals in states():
-        status, document = served(board(vitals))
+    for runtime in states():
+        status, document = served(board(runtime))
         assert (status, errors(document)) == (200, [])
         watch = document.pop("watch")
-        assert watch["errors"] or not vitals.errors
-        (watched,) = board(vitals).accounts()
+        assert watch["errors"] or not runtime.errors
+        (watched,) = board(runtime).accounts()
         there = account_status(watched, now=NOW + 2, wall=wall_at(NOW + 2))
         assert document.pop("in_sync") == (there.status.in_sync and watch["protection"] != "unknown")
         written = json.loads(json.dumps(status_document(there.status)))
@@ -145,8 +145,8 @@ def test_without_an_account_it_says_what_is_waited_for(awaited: tuple[str, ...])
 def test_a_plan_can_be_made_against_it() -> None:
     row = LiveRow(A)
     event = compared(KNOWN["in sync"], {BTC: row, ETH: row})
-    vitals = having(fresh(), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, {BTC: row})), event)
-    body = status_response(board(vitals), now=NOW + 2, wall=wall_at(NOW + 2)).body
+    runtime = having(fresh(), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, {BTC: row})), event)
+    body = status_response(board(runtime), now=NOW + 2, wall=wall_at(NOW + 2)).body
     (snapshot,) = read_snapshots(read_document(body, "it", "status", "statuses"), "it")
     assert too_old(snapshot, wall_at(NOW + 3), timedelta(minutes=1)) is None
     assert snapshot.families[BTC].live == row
@@ -156,8 +156,8 @@ def test_a_plan_can_be_made_against_it() -> None:
 
 
 def test_times_are_the_walls_of_their_instants() -> None:
-    vitals = having(fresh(), compared(KNOWN["in sync"], LIVE["as desired"]), DOWN)
-    _, document = served(board(having(vitals, STOPPED, now=NOW + 1)), now=NOW + 61)
+    runtime = having(fresh(), compared(KNOWN["in sync"], LIVE["as desired"]), DOWN)
+    _, document = served(board(having(runtime, STOPPED, now=NOW + 1)), now=NOW + 61)
     watch = document["watch"]
     assert document["asked_at"] == "2026-03-01T03:01:01.000Z"
     assert watch["loop"] == {

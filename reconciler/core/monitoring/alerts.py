@@ -1,6 +1,6 @@
 """What holds of an account that people want to hear of, each under a key that stays the same meanwhile.
 
-Decided from the vitals alone, so that whoever is told is told what the loop itself saw: only a whole
+Decided from the runtime alone, so that whoever is told is told what the loop itself saw: only a whole
 comparison says that a family differs, and what cannot be seen right now stays as it was last seen. This
 file decides what deserves a message, how bad it is, and how long it may last before it does. When it is
 told, and how often, is ``notices``'s.
@@ -127,27 +127,27 @@ class Alert:
 Alerts = Mapping[AlertKey, Alert]
 
 
-def active_alerts(vitals: AccountRuntime) -> Alerts:
+def active_alerts(runtime: AccountRuntime) -> Alerts:
     """Return everything that holds, by key."""
     return {
-        **_families(vitals),
-        **_exchange(vitals),
-        **_file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, vitals.config),
-        **_file(AlertTopic.POLICY, AlertKind.POLICY_REJECTED, vitals.policy),
-        **_state(vitals),
-        **_standby(vitals),
-        **_start(vitals),
+        **_families(runtime),
+        **_exchange(runtime),
+        **_file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, runtime.config),
+        **_file(AlertTopic.POLICY, AlertKind.POLICY_REJECTED, runtime.policy),
+        **_state(runtime),
+        **_standby(runtime),
+        **_start(runtime),
     }
 
 
-def _families(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
-    changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
-    differing = {change.family: _differs(change, vitals) for change in changes if _counts(change)}
-    fought = {
-        pause.family: _fought(pause, vitals) for pause in vitals.pauses if pause.contested is not None
+def _families(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
+    changes = runtime.last_complete.plan.changes if runtime.last_complete else ()
+    differing = {change.family: _differs(change, runtime) for change in changes if _counts(change)}
+    contested = {
+        pause.family: _contested(pause, runtime) for pause in runtime.pauses if pause.contested is not None
     }
-    frozen = {family: _frozen(row) for family, row in _frozen_until_reset(vitals)}
-    worst_last = {**differing, **fought, **frozen}
+    frozen = {family: _frozen(row) for family, row in _frozen_until_reset(runtime)}
+    worst_last = {**differing, **contested, **frozen}
     return {AlertKey(AlertTopic.FAMILY, family): one for family, one in sorted(worst_last.items())}
 
 
@@ -156,16 +156,16 @@ def _counts(change: Change) -> bool:
     return change.action is not Action.ADOPT or change.known_at is not None
 
 
-def _differs(change: Change, vitals: AccountRuntime) -> Alert:
+def _differs(change: Change, runtime: AccountRuntime) -> Alert:
     severity = AlertSeverity.CRITICAL if change.is_exposed else AlertSeverity.WARNING
-    parked = vitals.rejected.get(change.family)
-    if change.because is HoldReason.REJECTED and parked is not None:
-        return Alert(AlertKind.REJECTED, severity, parked.reply.code, parked)
+    rejected = runtime.rejected.get(change.family)
+    if change.because is HoldReason.REJECTED and rejected is not None:
+        return Alert(AlertKind.REJECTED, severity, rejected.reply.code, rejected)
     code = change.because or change.reason
-    return Alert(AlertKind.OUT_OF_SYNC, severity, code.value, change, _patience_s(change))
+    return Alert(AlertKind.OUT_OF_SYNC, severity, code.value, change, _for_s(change))
 
 
-def _patience_s(change: Change) -> float:
+def _for_s(change: Change) -> float:
     """Return how long a family may differ untold: what is on its way, until it should have arrived.
 
     Drift is told at once, even where it is put back at once: somebody changed the setting. So is what
@@ -178,17 +178,17 @@ def _patience_s(change: Change) -> float:
     return (change.eta_s or 0.0) + LATE_AFTER_S
 
 
-def _fought(pause: Pause, vitals: AccountRuntime) -> Alert:
-    """A family that is fought over is in nobody's hand, whatever is in force at this moment."""
-    changes = vitals.last_complete.plan.changes if vitals.last_complete else ()
+def _contested(pause: Pause, runtime: AccountRuntime) -> Alert:
+    """Return the alert of a family that another writer keeps changing, whatever is in force now."""
+    changes = runtime.last_complete.plan.changes if runtime.last_complete else ()
     exposed = any(change.family == pause.family and change.is_exposed for change in changes)
     severity = AlertSeverity.CRITICAL if exposed else AlertSeverity.WARNING
     return Alert(AlertKind.CONTESTED, severity, "contested", pause)
 
 
-def _frozen_until_reset(vitals: AccountRuntime) -> Iterator[tuple[Family, LiveRow]]:
-    rows = vitals.read.rows if vitals.read else {}
-    for family in vitals.desired.families:
+def _frozen_until_reset(runtime: AccountRuntime) -> Iterator[tuple[Family, LiveRow]]:
+    rows = runtime.read.rows if runtime.read else {}
+    for family in runtime.desired.families:
         row = rows.get(family)
         if row is not None and row.frozen and row.setting.until_reset:
             yield family, row
@@ -198,13 +198,13 @@ def _frozen(row: LiveRow) -> Alert:
     return Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", row)
 
 
-def _exchange(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
+def _exchange(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     key = AlertKey(AlertTopic.EXCHANGE)
-    if vitals.terminal_error is not None:
-        reply = vitals.terminal_error.reply
+    if runtime.terminal_error is not None:
+        reply = runtime.terminal_error.reply
         return {key: Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, reply.code, reply)}
-    if vitals.outage is not None:
-        outage, after = vitals.outage, UNREACHABLE_AFTER_S
+    if runtime.outage is not None:
+        outage, after = runtime.outage, UNREACHABLE_AFTER_S
         return {key: Alert(AlertKind.UNREACHABLE, AlertSeverity.CRITICAL, "no-answer", outage, after)}
     return {}
 
@@ -223,23 +223,23 @@ def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[Al
     return {AlertKey(topic): Alert(kind, severity, code, file)}
 
 
-def _state(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
+def _state(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     key = AlertKey(AlertTopic.STATE)
-    if vitals.state_lost:
-        trouble, after = StateTrouble(vitals.state_lost), STATE_LOST_AFTER_S
+    if runtime.state_lost:
+        trouble, after = StateTrouble(runtime.state_lost), STATE_LOST_AFTER_S
         return {
             key: Alert(AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, "unavailable", trouble, after)
         }
-    if vitals.locked_out:
-        holder, after = vitals.locked_out, LOCKED_AFTER_S
+    if runtime.locked_out:
+        holder, after = runtime.locked_out, LOCKED_AFTER_S
         return {key: Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", holder, after)}
     return {}
 
 
-def _standby(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
-    if vitals.controller is None:
+def _standby(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
+    if runtime.controller is None:
         return {}
-    about, after = vitals.controller, STANDBY_AFTER_S
+    about, after = runtime.controller, STANDBY_AFTER_S
     return {
         AlertKey(AlertTopic.CONTROLLER): Alert(
             AlertKind.STANDBY, AlertSeverity.WARNING, "standby", about, after
@@ -247,8 +247,8 @@ def _standby(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
     }
 
 
-def _start(vitals: AccountRuntime) -> dict[AlertKey, Alert]:
-    if not vitals.started:
+def _start(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
+    if not runtime.started:
         return {}
-    number = len(vitals.desired.families)
+    number = len(runtime.desired.families)
     return {AlertKey(AlertTopic.START): Alert(AlertKind.PROTECTED, AlertSeverity.INFO, "started", number)}

@@ -87,7 +87,7 @@ def status_protection(status: Status | None, *, live: bool, interval_s: float) -
 
 
 def runtime_protection(
-    vitals: AccountRuntime, status: Status | None, *, now: float, interval_s: float
+    runtime: AccountRuntime, status: Status | None, *, now: float, interval_s: float
 ) -> ProtectionResult:
     """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
 
@@ -95,17 +95,17 @@ def runtime_protection(
     than the one in force says nothing. A loop that fell silent, or could not look at the state lately,
     is nothing to stand on, but the exposure it saw last is not hidden by that.
     """
-    if status is not None and not is_current(vitals):
+    if status is not None and not is_current(runtime):
         return ProtectionResult(Protection.UNKNOWN, NOT_JUDGED)
-    found = status_protection(status, live=vitals.live, interval_s=interval_s)
+    found = status_protection(status, live=runtime.live, interval_s=interval_s)
     if found.protection is Protection.EXPOSED:
         return found
-    if not alive(vitals, now):
-        silent = _ago(timedelta(seconds=now - vitals.last_step_at))
+    if not alive(runtime, now):
+        silent = _ago(timedelta(seconds=now - runtime.last_step_at))
         return ProtectionResult(
             Protection.UNKNOWN, f"Not known: the program has made no progress for {silent}."
         )
-    compared = timedelta(seconds=now - vitals.compared_at if vitals.compared_at is not None else 0.0)
+    compared = timedelta(seconds=now - runtime.compared_at if runtime.compared_at is not None else 0.0)
     if found.protection is not Protection.UNKNOWN and compared > _fresh(interval_s):
         return ProtectionResult(
             Protection.UNKNOWN, f"Not known: nothing was compared for {_ago(compared)}."

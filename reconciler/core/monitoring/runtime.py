@@ -1,6 +1,6 @@
 """What a watched loop is up to: everything a probe, a metric or the status page may ask of one account.
 
-Vitals are a value, made anew by each event; nothing here decides what is written. They hold what the
+The runtime is a value, made anew by each event; nothing here decides what is written. It has what the
 pass itself compared, so that whoever looks sees what the pass sees. Instants are on the process's
 monotonic clock, walls are UTC and for people.
 """
@@ -207,32 +207,32 @@ def initial(
     now: float,
     policy: FileState | None = None,
 ) -> AccountRuntime:
-    """Return the vitals of a loop that has just begun, under ``policy`` (None: there is none)."""
+    """Return the runtime of a loop that has just begun, under ``policy`` (None: there is none)."""
     return AccountRuntime(desired, host, simulator, live, last_step_at=now, next_step_by=now, policy=policy)
 
 
-def apply_event(vitals: AccountRuntime, event: Event, *, now: float, wall: datetime) -> AccountRuntime:
-    """Return the vitals once ``event`` has happened, at ``now`` and ``wall``."""
-    heard = vitals if isinstance(event, FROM_OUTSIDE) else _heard(vitals, event, now)
+def apply_event(runtime: AccountRuntime, event: Event, *, now: float, wall: datetime) -> AccountRuntime:
+    """Return the runtime once ``event`` has happened, at ``now`` and ``wall``."""
+    heard = runtime if isinstance(event, FROM_OUTSIDE) else _step_taken(runtime, event, now)
     match event:
         case Identified(uid=uid):
-            return _answered(replace(heard, uid=uid, state_lost=""))
+            return _exchange_answered(replace(heard, uid=uid, state_lost=""))
         case LiveReadDone(read=read):
-            return _answered(replace(heard, read=read, read_at=now, locked_out=""))
+            return _exchange_answered(replace(heard, read=read, read_at=now, locked_out=""))
         case Compared():
             return _compared(heard, event, now)
         case ExchangeFailed():
             return _failed(heard, event, now, wall)
         case RequestReserved():
-            sending = RecentRequest(event.attempt, event.family, event.at, AttemptStatus.PENDING)
-            return replace(heard, requests=_shown((*heard.requests, sending), now))
+            request = RecentRequest(event.attempt, event.family, event.at, AttemptStatus.PENDING)
+            return replace(heard, requests=_shown((*heard.requests, request), now))
         case RequestSettled():
             return _settled(heard, event, wall)
         case SettingRejected():
-            return _parked(heard, event, wall)
+            return _setting_rejected(heard, event, wall)
         case HealBreakerTripped():
             told = f"restored {event.heals} times and changed again by another writer: no longer written"
-            return _troubled(heard, RecentError(wall, "contested", told, event.family))
+            return _with_error(heard, RecentError(wall, "contested", told, event.family))
         case StateLockTimedOut(message=message):
             return replace(heard, locked_out=message, state_lost="")
         case ControlledElsewhere():
@@ -245,9 +245,9 @@ def apply_event(vitals: AccountRuntime, event: Event, *, now: float, wall: datet
             return replace(heard, next_step_by=until)
         case StateFailed(code=code, message=message, retry_at=retry_at):
             waiting = replace(heard, next_step_by=retry_at, state_lost=message)
-            return _troubled(waiting, RecentError(wall, code, message))
+            return _with_error(waiting, RecentError(wall, code, message))
         case LoopFailed():
-            return _broken(heard, event, wall)
+            return _loop_failed(heard, event, wall)
         case ConfigAccepted(path=path, sha256=sha256):
             return replace(heard, config=FileState(path, sha256, wall))
         case ConfigRejected(path=path, problems=problems, in_force=in_force):
@@ -262,53 +262,53 @@ def apply_event(vitals: AccountRuntime, event: Event, *, now: float, wall: datet
             return heard
 
 
-def alive(vitals: AccountRuntime, now: float) -> bool:
+def alive(runtime: AccountRuntime, now: float) -> bool:
     """Tell whether the loop took a step within what it promised; a hang is seen SILENCE_S after that."""
-    return now <= max(vitals.last_step_at, vitals.next_step_by) + SILENCE_S
+    return now <= max(runtime.last_step_at, runtime.next_step_by) + SILENCE_S
 
 
-def is_current(vitals: AccountRuntime) -> bool:
+def is_current(runtime: AccountRuntime) -> bool:
     """Tell whether the file in force is the one that was compared last; one just accepted is not yet."""
-    file = vitals.config
-    return file is None or file.accepted_at is None or file.sha256 == vitals.desired.sha256
+    file = runtime.config
+    return file is None or file.accepted_at is None or file.sha256 == runtime.desired.sha256
 
 
-def status_of(vitals: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
+def status_of(runtime: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
     """Return the account's status as the loop knows it; None before the first comparison.
 
     How long ago live was read is counted on the process's clock: the time of day may be set meanwhile.
     """
-    compared = vitals.compared
+    compared = runtime.compared
     if compared is None:
         return None
     record = StatusInputs(
-        uid=vitals.uid,
-        host=vitals.host,
+        uid=runtime.uid,
+        host=runtime.host,
         known=compared.known,
         ledger=compared.ledger,
-        live_rows=vitals.read.rows if vitals.read else {},
-        live_at=None if vitals.read_at is None else wall - timedelta(seconds=now - vitals.read_at),
-        pauses=vitals.pauses,
-        controller=vitals.controller.holder if vitals.controller else None,
+        live_rows=runtime.read.rows if runtime.read else {},
+        live_at=None if runtime.read_at is None else wall - timedelta(seconds=now - runtime.read_at),
+        pauses=runtime.pauses,
+        controller=runtime.controller.holder if runtime.controller else None,
     )
     return make_status(
-        vitals.desired,
+        runtime.desired,
         record,
-        simulator=vitals.simulator,
+        simulator=runtime.simulator,
         now=now,
         wall=wall,
         rules=compared.rules,
-        reads=_reads(vitals, compared),
+        reads=_reads(runtime, compared),
     )
 
 
 def reading_of(runtime: AccountRuntime) -> ReadState:
     """Return how the live reads of an account go, from its runtime state."""
-    outage, objection = runtime.outage, runtime.terminal_error
+    outage, terminal_error = runtime.outage, runtime.terminal_error
     refused = (
-        objection is not None
-        and objection.reply.reply_class in REFUSED
-        and not objection.reply.code.startswith(SAME_EVERYWHERE)
+        terminal_error is not None
+        and terminal_error.reply.reply_class in REFUSED
+        and not terminal_error.reply.code.startswith(SAME_EVERYWHERE)
     )
     return ReadState(None if outage is None else outage.since, runtime.read_at, refused)
 
@@ -337,91 +337,93 @@ def all_protected(changes: tuple[Change, ...]) -> bool:
     return not any(change.reason is Reason.UNCERTAIN or change.is_exposed for change in changes)
 
 
-def _compared(vitals: AccountRuntime, event: Compared, now: float) -> AccountRuntime:
+def _compared(runtime: AccountRuntime, event: Compared, now: float) -> AccountRuntime:
     """Take the comparison; only a whole one says that everything is in sync, or protected."""
-    vitals = replace(vitals, compared_at=now, pauses=event.pauses, state_lost="")
-    vitals = replace(vitals, desired=event.desired, compared=event)
+    runtime = replace(runtime, compared_at=now, pauses=event.pauses, state_lost="")
+    runtime = replace(runtime, desired=event.desired, compared=event)
     if not event.whole:
-        return vitals
-    vitals = replace(vitals, last_complete=event)
-    started = vitals.started or (all_protected(event.plan.changes) and not _in_doubt(vitals, event))
+        return runtime
+    runtime = replace(runtime, last_complete=event)
+    started = runtime.started or (all_protected(event.plan.changes) and not _in_doubt(runtime, event))
     in_sync = all(
         change.action is Action.ADOPT and change.known_at is None for change in event.plan.changes
     )
-    return replace(vitals, started=started, in_sync_at=now if in_sync else vitals.in_sync_at)
+    return replace(runtime, started=started, in_sync_at=now if in_sync else runtime.in_sync_at)
 
 
-def _in_doubt(vitals: AccountRuntime, event: Compared) -> bool:
+def _in_doubt(runtime: AccountRuntime, event: Compared) -> bool:
     """Tell whether what was read of some family is not believed yet: it differs, or is overtaken.
 
     The plan does not wait for a second read where the file has changed as well, and compares with what
     was applied; but what the read shows may be less protection than that, or none.
     """
-    reads, never = _reads(vitals, event) or Reads(), NeverApplied()
+    reads, never = _reads(runtime, event) or Reads(), NeverApplied()
     seen = (evidence_of(each, event.known.get(each, never), reads) for each in event.desired.families)
     return any(
         isinstance(one, NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable) for one in seen
     )
 
 
-def _reads(vitals: AccountRuntime, compared: Compared) -> Reads | None:
+def _reads(runtime: AccountRuntime, compared: Compared) -> Reads | None:
     """Return what a pass had read when it compared; before its first read, what was read last; or None."""
-    latest = compared.reads.latest or vitals.read
+    latest = compared.reads.latest or runtime.read
     return None if latest is None else replace(compared.reads, latest=latest)
 
 
-def _answered(vitals: AccountRuntime) -> AccountRuntime:
-    """Take it that the exchange answers; an objection to a write is not over by that."""
-    objection = vitals.terminal_error
+def _exchange_answered(runtime: AccountRuntime) -> AccountRuntime:
+    """Record that the exchange answers; the terminal error of a write stays."""
+    terminal_error = runtime.terminal_error
     return replace(
-        vitals, outage=None, terminal_error=objection if objection and objection.writing else None
+        runtime,
+        outage=None,
+        terminal_error=terminal_error if terminal_error and terminal_error.writing else None,
     )
 
 
-def _ended(vitals: AccountRuntime, event: PassEnded) -> AccountRuntime:
+def _ended(runtime: AccountRuntime, event: PassEnded) -> AccountRuntime:
     """Take the end of a pass; one with nothing left to write leaves nothing to object to.
 
     What is only held, by a freeze or a pause, is left to write. Without live reads, nobody asks an
     exchange again that nothing is left to write to.
     """
-    ended = replace(vitals, last_pass=event, locked_out="", state_lost="")
-    if not event.finished or (vitals.last_complete is not None and vitals.last_complete.plan.changes):
+    ended = replace(runtime, last_pass=event, locked_out="", state_lost="")
+    if not event.finished or (runtime.last_complete is not None and runtime.last_complete.plan.changes):
         return ended
-    return replace(ended, terminal_error=None, outage=vitals.outage if vitals.live else None)
+    return replace(ended, terminal_error=None, outage=runtime.outage if runtime.live else None)
 
 
-def _failed(vitals: AccountRuntime, event: ExchangeFailed, now: float, wall: datetime) -> AccountRuntime:
-    before = vitals.outage
+def _failed(runtime: AccountRuntime, event: ExchangeFailed, now: float, wall: datetime) -> AccountRuntime:
+    before = runtime.outage
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
     told = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
     stopped = event.reply.reply_class in STOPPING and not (
-        vitals.terminal_error and vitals.terminal_error.writing
+        runtime.terminal_error and runtime.terminal_error.writing
     )
-    objection = TerminalError(event.reply, writing=False) if stopped else vitals.terminal_error
-    return _troubled(
-        replace(vitals, outage=outage, terminal_error=objection),
+    terminal_error = TerminalError(event.reply, writing=False) if stopped else runtime.terminal_error
+    return _with_error(
+        replace(runtime, outage=outage, terminal_error=terminal_error),
         RecentError(wall, event.reply.code, told, asked=True),
     )
 
 
-def _settled(vitals: AccountRuntime, event: RequestSettled, wall: datetime) -> AccountRuntime:
-    sendings = tuple(
-        replace(sending, status=event.status) if sending.attempt == event.attempt else sending
-        for sending in vitals.requests
+def _settled(runtime: AccountRuntime, event: RequestSettled, wall: datetime) -> AccountRuntime:
+    requests = tuple(
+        replace(request, status=event.status) if request.attempt == event.attempt else request
+        for request in runtime.requests
     )
-    vitals = replace(vitals, requests=sendings, terminal_error=_objection(vitals, event))
+    runtime = replace(runtime, requests=requests, terminal_error=_terminal_error(runtime, event))
     if event.status is AttemptStatus.APPLIED:
-        parked = {family: one for family, one in vitals.rejected.items() if family != event.family}
-        return replace(vitals, rejected=parked, outage=None)
+        rejected = {family: one for family, one in runtime.rejected.items() if family != event.family}
+        return replace(runtime, rejected=rejected, outage=None)
     told = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
-    return _troubled(vitals, RecentError(wall, event.reply.code, told, event.family))
+    return _with_error(runtime, RecentError(wall, event.reply.code, told, event.family))
 
 
-def _objection(vitals: AccountRuntime, event: RequestSettled) -> TerminalError | None:
+def _terminal_error(runtime: AccountRuntime, event: RequestSettled) -> TerminalError | None:
     """Return what is objected to after a request; a verdict on its settings means that the key holds.
 
-    One refused timestamp is no objection: the clock is measured again.
+    One refused timestamp is no terminal_error: the clock is measured again.
     """
     if event.reply.reply_class in STOPPING - {ReplyClass.CLOCK}:
         return TerminalError(event.reply, writing=True)
@@ -430,49 +432,49 @@ def _objection(vitals: AccountRuntime, event: RequestSettled) -> TerminalError |
         ReplyClass.WRONG_SETTINGS,
         ReplyClass.NOT_OPEN,
     )
-    return None if judged else vitals.terminal_error
+    return None if judged else runtime.terminal_error
 
 
-def _parked(vitals: AccountRuntime, event: SettingRejected, wall: datetime) -> AccountRuntime:
+def _setting_rejected(runtime: AccountRuntime, event: SettingRejected, wall: datetime) -> AccountRuntime:
     told = f"rejected by the exchange: {event.reply.message or event.reply.reply_class.value}"
-    parked = {**vitals.rejected, event.family: event}
-    return _troubled(
-        replace(vitals, rejected=parked), RecentError(wall, event.reply.code, told, event.family)
+    rejected = {**runtime.rejected, event.family: event}
+    return _with_error(
+        replace(runtime, rejected=rejected), RecentError(wall, event.reply.code, told, event.family)
     )
 
 
-def _heard(vitals: AccountRuntime, event: Event, now: float) -> AccountRuntime:
+def _step_taken(runtime: AccountRuntime, event: Event, now: float) -> AccountRuntime:
     """Take a step of the loop itself: what it promised before is kept, and one that failed goes on.
 
     That it waits is no sign of going on.
     """
-    heard = replace(vitals, last_step_at=now, next_step_by=now)
-    if not vitals.failed or isinstance(event, LoopIdle):
+    heard = replace(runtime, last_step_at=now, next_step_by=now)
+    if not runtime.failed or isinstance(event, LoopIdle):
         return heard
     return replace(heard, failed="", terminal_error=None)
 
 
-def _broken(vitals: AccountRuntime, event: LoopFailed, wall: datetime) -> AccountRuntime:
+def _loop_failed(runtime: AccountRuntime, event: LoopFailed, wall: datetime) -> AccountRuntime:
     """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
     told = f"{event.message}; {event.hint}" if event.hint else event.message
-    objection = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
-    vitals = replace(
-        vitals, next_step_by=event.retry_at, failed=told, terminal_error=objection, controller=None
+    terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
+    runtime = replace(
+        runtime, next_step_by=event.retry_at, failed=told, terminal_error=terminal_error, controller=None
     )
-    return _troubled(vitals, RecentError(wall, event.code, event.message))
+    return _with_error(runtime, RecentError(wall, event.code, event.message))
 
 
-def _troubled(vitals: AccountRuntime, trouble: RecentError) -> AccountRuntime:
+def _with_error(runtime: AccountRuntime, error: RecentError) -> AccountRuntime:
     """Put a problem in front; the same one told again, in whatever words, replaces its older self."""
-    others = (old for old in vitals.errors if _what(old) != _what(trouble))
-    return replace(vitals, errors=(trouble, *others)[:MAX_ERRORS])
+    others = (old for old in runtime.errors if _what(old) != _what(error))
+    return replace(runtime, errors=(error, *others)[:MAX_ERRORS])
 
 
-def _what(trouble: RecentError) -> tuple[str, ...]:
-    """Return what a problem is about; a refused request and the family parked for it are one."""
-    return (trouble.code, trouble.family or "", "" if trouble.family else trouble.message)
+def _what(error: RecentError) -> tuple[str, ...]:
+    """Return what a problem is about; a refused request and the family rejected for it are one."""
+    return (error.code, error.family or "", "" if error.family else error.message)
 
 
-def _shown(sendings: tuple[RecentRequest, ...], now: float) -> tuple[RecentRequest, ...]:
-    recent = (sending for sending in sendings if sending.at > now - SHOWN_S - WINDOW_S - EPS_S)
+def _shown(requests: tuple[RecentRequest, ...], now: float) -> tuple[RecentRequest, ...]:
+    recent = (request for request in requests if request.at > now - SHOWN_S - WINDOW_S - EPS_S)
     return tuple(recent)[-MAX_REQUESTS:]

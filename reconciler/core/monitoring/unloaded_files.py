@@ -1,6 +1,6 @@
 """Settings that no account is kept by: files that are not there yet, and files that never held.
 
-Folded from events, as the vitals of an account are. Nobody else would speak of them: an account begins
+Folded from events, as the runtime of an account are. Nobody else would speak of them: an account begins
 with its first good file, and until then there is nothing that could be in trouble.
 """
 

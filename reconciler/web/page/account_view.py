@@ -155,11 +155,11 @@ class AccountView:
     errors: tuple[ErrorLine, ...]
 
 
-def hint_from_glossary(trouble: RecentError) -> str:
+def hint_from_glossary(error: RecentError) -> str:
     """Return what to do about a problem: ours from the glossary, the exchange's by pointing at explain."""
-    code, known = trouble.code, ERRORS.get(trouble.code)
+    code, known = error.code, ERRORS.get(error.code)
     if known is not None:
-        return READ_AGAIN if trouble.asked and known.remedy == READ_BACK else known.remedy
+        return READ_AGAIN if error.asked and known.remedy == READ_BACK else known.remedy
     return f"mmp explain {code} tells what it means and what to do." if code.isalnum() else ""
 
 
@@ -173,34 +173,34 @@ def account_view(
     advise: HintFor,
 ) -> AccountView:
     """Return everything the page says of one account, of which ``status`` and ``found`` are known."""
-    vitals = watched.runtime
-    moment = PageTime(now, wall, _delay(vitals, now, wall))
-    account, environment = vitals.desired.account, vitals.desired.environment.value
+    runtime = watched.runtime
+    moment = PageTime(now, wall, _delay(runtime, now, wall))
+    account, environment = runtime.desired.account, runtime.desired.environment.value
     frozen = frozen_lines(status) if status else ()
-    differing = differing_lines(status, vitals, moment) if status else ()
+    differing = differing_lines(status, runtime, moment) if status else ()
     days = day_lines(status, watched.timeline.spans, wall) if status else ()
     shown_days, folded = _folded(days)
     return AccountView(
         anchor=anchor(account, environment),
         name=shown(f"{account} ({environment})"),
         place=_place(watched),
-        simulator=vitals.simulator,
+        simulator=runtime.simulator,
         headline=Headline(PROTECTIONS[found.protection], found.sentence),
-        notices=tuple(_notices(vitals, moment)),
+        notices=tuple(_notices(runtime, moment)),
         frozen=frozen,
-        frozen_text=_frozen_told(status, frozen),
+        frozen_text=_frozen_words(status, frozen),
         differing=differing,
-        differing_text=_differing_told(status, differing, moment),
+        differing_text=_differing_words(status, differing, moment),
         pauses=_other_pauses(status, wall),
         unmanaged=_unmanaged(status),
-        files=tuple(_files(vitals, wall)),
-        no_policy=vitals.policy is None,
-        pacing=_pacing(vitals, status, moment),
+        files=tuple(_files(runtime, wall)),
+        no_policy=runtime.policy is None,
+        pacing=_pacing(runtime, status, moment),
         days_text=_days_sentence(status, watched.timeline.damaged),
         days=shown_days,
         calm_days=folded,
-        calm_text=_calm_told(len(folded)),
-        errors=tuple(_trouble(trouble, wall, advise) for trouble in vitals.errors),
+        calm_text=_calm_words(len(folded)),
+        errors=tuple(_error_line(error, wall, advise) for error in runtime.errors),
     )
 
 
@@ -219,61 +219,61 @@ def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLi
     return tuple(eventful), tuple(day for day in days if day.calm)
 
 
-def _calm_told(number: int) -> str:
+def _calm_words(number: int) -> str:
     return f"{families(number)} always in sync while watched" if number else ""
 
 
 def _place(watched: AccountSnapshot) -> str:
-    vitals = watched.runtime
+    runtime = watched.runtime
     kept = f", run by {shown(str(watched.owner))}" if watched.owner else ""
-    who = f"User ID {shown(vitals.uid)}" if vitals.uid else "User ID not known yet"
-    return f"{who} at {shown(vitals.host)}{kept}"
+    who = f"User ID {shown(runtime.uid)}" if runtime.uid else "User ID not known yet"
+    return f"{who} at {shown(runtime.host)}{kept}"
 
 
-def _delay(vitals: AccountRuntime, now: float, wall: datetime) -> str:
+def _delay(runtime: AccountRuntime, now: float, wall: datetime) -> str:
     """Say what has to come first before anything goes out; empty when nothing does."""
-    if not alive(vitals, now):
+    if not alive(runtime, now):
         return "Not known: the program makes no progress."
-    if vitals.outage is not None:
-        return f"After the exchange answers again{_next_try(vitals, PageTime(now, wall), '; next try ')}."
-    if vitals.state_lost:
+    if runtime.outage is not None:
+        return f"After the exchange answers again{_next_try(runtime, PageTime(now, wall), '; next try ')}."
+    if runtime.state_lost:
         return "After the state can be used again."
-    if vitals.controller is not None:
+    if runtime.controller is not None:
         return "When the process that controls the account decides."
-    if vitals.locked_out:
+    if runtime.locked_out:
         return "After the other process releases the state."
     return ""
 
 
-def _next_try(vitals: AccountRuntime, moment: PageTime, words: str) -> str:
-    outage = vitals.outage
+def _next_try(runtime: AccountRuntime, moment: PageTime, words: str) -> str:
+    outage = runtime.outage
     if outage is None or outage.failed.retry_at is None:
         return ""
     return f"{words}{moment_words(moment.wall_of(outage.failed.retry_at), moment.wall)}"
 
 
-def _notices(vitals: AccountRuntime, moment: PageTime) -> list[str]:
+def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
     """Return what the reader has to know before believing anything below."""
     told = []
-    if not alive(vitals, moment.now):
-        heard = moment_words(moment.wall_of(vitals.last_step_at), moment.wall)
+    if not alive(runtime, moment.now):
+        heard = moment_words(moment.wall_of(runtime.last_step_at), moment.wall)
         told.append(
             f"The program last made progress at {heard}. Restart it. Everything below is from that time."
         )
-    if not is_current(vitals):
+    if not is_current(runtime):
         told.append("A newer file is in force. Everything below is about the previous file.")
-    if vitals.outage is not None:
-        told.append(_outage_words(vitals.outage, vitals, moment))
-    if vitals.terminal_error is not None:
-        told.append(f"Nothing can be written: {_reply_words(vitals.terminal_error.reply)}.")
-    if vitals.state_lost:
-        told.append(state_unavailable_words(vitals.state_lost))
-    if vitals.locked_out:
-        told.append(f"Waiting for another process: {shown(vitals.locked_out)}")
-    if vitals.controller is not None:
-        who = shown(vitals.controller.who)
+    if runtime.outage is not None:
+        told.append(_outage_words(runtime.outage, runtime, moment))
+    if runtime.terminal_error is not None:
+        told.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
+    if runtime.state_lost:
+        told.append(state_unavailable_words(runtime.state_lost))
+    if runtime.locked_out:
+        told.append(f"Waiting for another process: {shown(runtime.locked_out)}")
+    if runtime.controller is not None:
+        who = shown(runtime.controller.who)
         told.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
-    if not vitals.live:
+    if not runtime.live:
         told.append(
             "The exchange is never read here. Everything below is based on the last applied settings."
         )
@@ -290,14 +290,14 @@ def _reply_words(reply: Reply) -> str:
     return f"{shown(reply.message or reply.reply_class.value)}{code}"
 
 
-def _outage_words(outage: Outage, vitals: AccountRuntime, moment: PageTime) -> str:
+def _outage_words(outage: Outage, runtime: AccountRuntime, moment: PageTime) -> str:
     times = "once" if outage.failures == 1 else f"{outage.failures} times"
     since = moment_words(outage.since_wall, moment.wall)
-    again = _next_try(vitals, moment, " Next try ") or " It is asked again within a minute"
+    again = _next_try(runtime, moment, " Next try ") or " It is asked again within a minute"
     return f"{shown(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
 
 
-def _frozen_told(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
+def _frozen_words(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
     if status is None or (status.live_at is None and not frozen):
         return "Not known: live settings have not been read."
     needs = sum(line.needs_you for line in frozen)
@@ -308,7 +308,7 @@ def _frozen_told(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
     return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
 
 
-def _differing_told(status: Status | None, differing: Sequence[DifferingLine], moment: PageTime) -> str:
+def _differing_words(status: Status | None, differing: Sequence[DifferingLine], moment: PageTime) -> str:
     if status is None:
         return "Not known yet."
     if not differing:
@@ -345,11 +345,11 @@ def _unmanaged(status: Status | None) -> str:
     return f"{told} Frozen of these: {names(frozen)}." if frozen else told
 
 
-def _files(vitals: AccountRuntime, wall: datetime) -> list[FileView]:
-    desired = vitals.desired
-    files = [file_view("Settings", vitals.config, wall)] if vitals.config else []
+def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
+    desired = runtime.desired
+    files = [file_view("Settings", runtime.config, wall)] if runtime.config else []
     files = files or [FileView("Settings", shown(desired.path), desired.sha256[:12], "", "", (), "")]
-    return files + ([file_view(POLICY, vitals.policy, wall)] if vitals.policy else [])
+    return files + ([file_view(POLICY, runtime.policy, wall)] if runtime.policy else [])
 
 
 def file_view(name: str, file: FileState, wall: datetime) -> FileView:
@@ -396,32 +396,32 @@ def _problem(problem: Problem) -> PlaceLine:
     return PlaceLine(place, shown(problem.message), shown(problem.hint))
 
 
-def _pacing(vitals: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
-    recent = [sending for sending in vitals.requests if sending.at > moment.now - SHOWN_S]
+def _pacing(runtime: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
+    recent = [request for request in runtime.requests if request.at > moment.now - SHOWN_S]
     slot_s = status.pacing.next_slot_s if status and status.pacing else None
     dots = [
-        (sending.at - moment.now, sending.status.value, _request_words(sending, moment))
-        for sending in recent
+        (request.at - moment.now, request.status.value, _request_words(request, moment))
+        for request in recent
     ]
     return PacingView(
-        text=_pacing_told(status),
-        minute=_minute_told(recent),
+        text=_pacing_words(status),
+        minute=_minute_words(recent),
         requests=tuple(
             RequestLine(
-                clock(moment.wall_of(sending.at), moment.wall), sending.family, ATTEMPTS[sending.status]
+                clock(moment.wall_of(request.at), moment.wall), request.family, ATTEMPTS[request.status]
             )
-            for sending in reversed(recent)
+            for request in reversed(recent)
         ),
         picture=pacing_picture(dots, slot_s=slot_s),
     )
 
 
-def _request_words(sending: RecentRequest, moment: PageTime) -> str:
-    at = clock(moment.wall_of(sending.at), moment.wall)
-    return f"{at} {sending.family}: {ATTEMPTS[sending.status].word}"
+def _request_words(request: RecentRequest, moment: PageTime) -> str:
+    at = clock(moment.wall_of(request.at), moment.wall)
+    return f"{at} {request.family}: {ATTEMPTS[request.status].word}"
 
 
-def _pacing_told(status: Status | None) -> str:
+def _pacing_words(status: Status | None) -> str:
     if status is None or status.pacing is None:
         return "Not known yet. Two requests may go in 10 s."
     pacing = status.pacing
@@ -432,10 +432,10 @@ def _pacing_told(status: Status | None) -> str:
     return f"{pacing.counting} of 2 requests count now. {free}.{spaced}"
 
 
-def _minute_told(recent: Sequence[RecentRequest]) -> str:
+def _minute_words(recent: Sequence[RecentRequest]) -> str:
     if not recent:
         return "No request in the last minute."
-    by_kind = {kind: sum(sending.status is kind for sending in recent) for kind in AttemptStatus}
+    by_kind = {kind: sum(request.status is kind for request in recent) for kind in AttemptStatus}
     told = ", ".join(
         f"{number} {ATTEMPTS[kind].symbol} {ATTEMPTS[kind].word}"
         for kind, number in by_kind.items()
@@ -444,11 +444,11 @@ def _minute_told(recent: Sequence[RecentRequest]) -> str:
     return f"{count(len(recent), 'request')} in the last minute: {told}."
 
 
-def _trouble(trouble: RecentError, wall: datetime, advise: HintFor) -> ErrorLine:
+def _error_line(error: RecentError, wall: datetime, advise: HintFor) -> ErrorLine:
     return ErrorLine(
-        at=moment_words(trouble.at, wall),
-        about=trouble.family or "whole account",
-        code=shown(trouble.code),
-        text=shown(trouble.message),
-        advice=shown(advise(trouble)),
+        at=moment_words(error.at, wall),
+        about=error.family or "whole account",
+        code=shown(error.code),
+        text=shown(error.message),
+        advice=shown(advise(error)),
     )

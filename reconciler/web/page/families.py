@@ -118,10 +118,10 @@ def frozen_lines(status: Status) -> tuple[FrozenLine, ...]:
     return tuple(sorted(lines, key=lambda line: not line.needs_you))
 
 
-def differing_lines(status: Status, vitals: AccountRuntime, moment: PageTime) -> tuple[DifferingLine, ...]:
+def differing_lines(status: Status, runtime: AccountRuntime, moment: PageTime) -> tuple[DifferingLine, ...]:
     """Return the families that are not known to be as desired: least protected first, then by name."""
     differing = [family for family in status.families if family.change is not None]
-    return tuple(_differing(family, status, vitals, moment) for family in sorted(differing, key=_urgency))
+    return tuple(_differing(family, status, runtime, moment) for family in sorted(differing, key=_urgency))
 
 
 def day_lines(
@@ -182,13 +182,13 @@ def _in_force(family: FamilyStatus) -> Setting | None:
 
 
 def _differing(
-    family: FamilyStatus, status: Status, vitals: AccountRuntime, moment: PageTime
+    family: FamilyStatus, status: Status, runtime: AccountRuntime, moment: PageTime
 ) -> DifferingLine:
     change = family.change
     assert change is not None
     sign = protection_sign(family)
     if change.because is not None:
-        why, advice = _held(change.because, family, status, vitals, moment)
+        why, advice = _held(change.because, family, status, runtime, moment)
         return DifferingLine(family.family, sign, _values(family), "Not by itself.", why, advice)
     return DifferingLine(
         family.family, sign, _values(family), _when(change, moment), _reason(change.reason), None
@@ -240,7 +240,7 @@ def _reason(reason: Reason) -> str:
 
 
 def _held(
-    because: HoldReason, family: FamilyStatus, status: Status, vitals: AccountRuntime, moment: PageTime
+    because: HoldReason, family: FamilyStatus, status: Status, runtime: AccountRuntime, moment: PageTime
 ) -> tuple[str, PageHint | None]:
     """Return why a family is left as it is, and what to do about it."""
     name, path = family.family, status.desired.path
@@ -254,7 +254,7 @@ def _held(
             assert family.change is not None
             near_off = because is HoldReason.GUARD and not family.change.after.disabled
             told = NEAR_OFF if near_off else HOLDS[because]
-            return _refused(name, told, _refusals(name, vitals), path)
+            return _refused(name, told, _refusals(name, runtime), path)
         case HoldReason.DRIFT_POLICY:
             assert family.change is not None
             told = HOLDS[because]
@@ -263,7 +263,7 @@ def _held(
             command = _command("apply", f"--family {name}", path)
             return told, PageHint("To restore the file's settings, run:", command)
         case HoldReason.REJECTED:
-            return _parked(name, vitals, moment)
+            return _parked(name, runtime, moment)
         case HoldReason.STALE | HoldReason.UNREADABLE:
             return HOLDS[because], None
         case _:
@@ -292,8 +292,8 @@ def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
     return PageHint(told, _command("resume", f"--family {family}", path))
 
 
-def _refusals(family: Family, vitals: AccountRuntime) -> tuple[Refusal, ...]:
-    plan = vitals.compared.plan if vitals.compared else None
+def _refusals(family: Family, runtime: AccountRuntime) -> tuple[Refusal, ...]:
+    plan = runtime.compared.plan if runtime.compared else None
     return tuple(refusal for refusal in plan.refusals if refusal.family == family) if plan else ()
 
 
@@ -309,8 +309,8 @@ def _refused(
     return f"{told} {rules}".strip(), PageHint(advice, command)
 
 
-def _parked(family: Family, vitals: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
-    parked = vitals.rejected.get(family)
+def _parked(family: Family, runtime: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
+    parked = runtime.rejected.get(family)
     said = shown(f"[{parked.reply.code}] {parked.reply.message}".strip()) if parked else ""
     again = ""
     if parked and parked.retry_at is not None:

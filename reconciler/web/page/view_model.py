@@ -55,13 +55,13 @@ LEGEND = tuple(
 )
 """What each mark of a strip means, where its stroke runs (None: it has none), calmest first."""
 
-ELSEWHERE_SHOWN = 12
+REMOTE_SHOWN = 12
 """Accounts of others that are shown at once; of more, nobody's alone are, and what else there is folded."""
 
-NOBODY = "unassigned: a healthy replica will take it within seconds"
+UNASSIGNED = "unassigned: a healthy replica will take it within seconds"
 """Of an account whose owner is gone, or that is new."""
 
-KEPT_HERE = " run here"
+RUN_HERE = " run here"
 """Said of accounts where there are others that are not."""
 
 
@@ -78,7 +78,7 @@ class PageView:
     """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator.
 
     ``alone``: the headline is the one account's; else each account has one of its own.
-    ``trouble``: why nothing is begun at all; empty: nothing is in the way.
+    ``error``: why nothing is begun at all; empty: nothing is in the way.
     """
 
     title: str
@@ -106,24 +106,24 @@ def page_view(
     judged = [(watched, *_judged(watched, now, wall)) for watched in board.accounts()]
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
     accounts = tuple(account_view(*one, now=now, wall=wall, advise=advise) for one in judged)
-    elsewhere = _elsewhere(board)
-    trouble = "" if accounts else state_unavailable_words(board.error)
-    headline = _overall([one[2] for one in judged], accounts, board.unloaded, elsewhere, trouble)
-    lines, more = _folded_elsewhere(elsewhere)
+    remote = _remote_lines(board)
+    error = "" if accounts else state_unavailable_words(board.error)
+    headline = _overall([one[2] for one in judged], accounts, board.unloaded, remote, error)
+    lines, more = _folded_remote(remote)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
-    here = KEPT_HERE if elsewhere else ""
+    here = RUN_HERE if remote else ""
     return PageView(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose}{here} · mmp",
         headline=headline,
-        error=trouble,
+        error=error,
         alone=len(accounts) == 1 and board.unloaded == NONE,
         accounts=accounts,
         missing=tuple(shown(path) for path in board.unloaded.missing),
         rejected=tuple(file_view("Settings", file, wall) for file in board.unloaded.rejected),
         remote=lines,
         remote_more=more,
-        remote_more_text=_more_told(more),
-        remote_text=_elsewhere_told(board, now),
+        remote_more_text=_more_words(more),
+        remote_text=_replica_words(board, now),
         simulated=names([one.name for one in accounts if one.simulator]),
         version=shown(board.version),
         running=f"running since {moment_words(board.began_at, wall)}",
@@ -137,29 +137,29 @@ def _judged(watched: AccountSnapshot, now: float, wall: datetime) -> tuple[Statu
     return status, runtime_protection(watched.runtime, status, now=now, interval_s=watched.interval_s)
 
 
-def _elsewhere(board: LatestState) -> tuple[RemoteLine, ...]:
+def _remote_lines(board: LatestState) -> tuple[RemoteLine, ...]:
     """Return the accounts that are not kept here; nobody's first."""
     lines = [
-        RemoteLine(shown(f"{account} ({environment})"), _kept_by(owner))
+        RemoteLine(shown(f"{account} ({environment})"), _run_by(owner))
         for account, environment, owner in board.remote_accounts()
     ]
-    return tuple(sorted(lines, key=lambda line: line.text != NOBODY))
+    return tuple(sorted(lines, key=lambda line: line.text != UNASSIGNED))
 
 
-def _folded_elsewhere(
+def _folded_remote(
     lines: tuple[RemoteLine, ...],
 ) -> tuple[tuple[RemoteLine, ...], tuple[RemoteLine, ...]]:
     """Return the accounts of others that are shown at once, and those folded away."""
-    if len(lines) <= ELSEWHERE_SHOWN:
+    if len(lines) <= REMOTE_SHOWN:
         return lines, ()
-    free = sum(line.text == NOBODY for line in lines[:ELSEWHERE_SHOWN])
+    free = sum(line.text == UNASSIGNED for line in lines[:REMOTE_SHOWN])
     return lines[:free], lines[free:]
 
 
-def _more_told(more: tuple[RemoteLine, ...]) -> str:
+def _more_words(more: tuple[RemoteLine, ...]) -> str:
     if not more:
         return ""
-    some_free = any(line.text == NOBODY for line in more)
+    some_free = any(line.text == UNASSIGNED for line in more)
     return (
         count(len(more), "more account")
         if some_free
@@ -167,22 +167,22 @@ def _more_told(more: tuple[RemoteLine, ...]) -> str:
     )
 
 
-def _kept_by(owner: Replica | None) -> str:
-    return f"run by {shown(str(owner))}" if owner else NOBODY
+def _run_by(owner: Replica | None) -> str:
+    return f"run by {shown(str(owner))}" if owner else UNASSIGNED
 
 
-def _elsewhere_told(board: LatestState, now: float) -> str:
+def _replica_words(board: LatestState, now: float) -> str:
     """Say who shares the accounts out, and whether what is said of it still holds; "" where nobody does."""
-    together = board.replica
-    if together is None:
+    replica = board.replica
+    if replica is None:
         return ""
-    if now >= together.safe_until:
-        why = f": {shown(together.error)}" if together.error else ""
-        stale = " The assignment is the last known one." if together.leases else ""
+    if now >= replica.safe_until:
+        why = f": {shown(replica.error)}" if replica.error else ""
+        stale = " The assignment is the last known one." if replica.leases else ""
         return f"The state cannot be reached{why}. No account is started here until it is.{stale}"
-    living = len(together.leases.replicas) if together.leases else 0
-    here = f"This is {shown(str(together.me))}: it runs {count(len(board.accounts()), 'account')}."
-    unable = len(together.unable)
+    living = len(replica.leases.replicas) if replica.leases else 0
+    here = f"This is {shown(str(replica.me))}: it runs {count(len(board.accounts()), 'account')}."
+    unable = len(replica.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
     return (
         f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
@@ -193,35 +193,35 @@ def _elsewhere_told(board: LatestState, now: float) -> str:
 def _overall(
     found: Sequence[ProtectionResult],
     accounts: Sequence[AccountView],
-    unkept: UnloadedFiles,
-    elsewhere: Sequence[RemoteLine] = (),
-    trouble: str = "",
+    unloaded: UnloadedFiles,
+    remote: Sequence[RemoteLine] = (),
+    error: str = "",
 ) -> Headline:
-    if trouble:
+    if error:
         return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: the state cannot be reached.")
-    if unkept != NONE and worst_of(found) is not Protection.EXPOSED:
-        return Headline(PROTECTIONS[Protection.UNKNOWN], f"Not known: {_unkept_words(unkept)}.")
-    if not accounts and elsewhere:
+    if unloaded != NONE and worst_of(found) is not Protection.EXPOSED:
+        return Headline(PROTECTIONS[Protection.UNKNOWN], f"Not known: {_unloaded_words(unloaded)}.")
+    if not accounts and remote:
         return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known here: this replica runs no account.")
     if not accounts:
         return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: no settings were accepted so far.")
     if len(accounts) == 1:
-        return _of_one(accounts[0].headline, elsewhere)
+        return _of_one(accounts[0].headline, remote)
     worst = worst_of(found)
     number = sum(one.protection is worst for one in found)
-    here = KEPT_HERE if elsewhere else ""
+    here = RUN_HERE if remote else ""
     return Headline(PROTECTIONS[worst], _overall_words(worst, number, len(found), here))
 
 
-def _of_one(headline: Headline, elsewhere: Sequence[RemoteLine]) -> Headline:
-    """Return an account's answer, which is none for those that are kept elsewhere or by nobody."""
-    if not elsewhere:
+def _of_one(headline: Headline, remote: Sequence[RemoteLine]) -> Headline:
+    """Return the answer of one account; it says nothing about accounts that this replica does not run."""
+    if not remote:
         return headline
     return replace(headline, sentence=f"{headline.sentence} This replica runs no other account.")
 
 
-def _unkept_words(unkept: UnloadedFiles) -> str:
-    awaited, refused = len(unkept.missing), len(unkept.rejected)
+def _unloaded_words(unloaded: UnloadedFiles) -> str:
+    awaited, refused = len(unloaded.missing), len(unloaded.rejected)
     told = [count(awaited, "missing settings file")] if awaited else []
     told += [count(refused, "invalid settings file")] if refused else []
     return ", ".join(told)
