@@ -29,7 +29,7 @@ from reconciler.cli.run import SWITCH_INTERVAL_S
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import Reservation
+from reconciler.core.requests import Reservation
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import open_state
 from reconciler.web.latest_state import LatestState

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import Reservation, SignedRequest
+from reconciler.core.requests import Reservation, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import open_state
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from reconciler.core.accepted_settings import History
-from reconciler.core.events import Event
 from reconciler.core.evidence import SeenRow
 from reconciler.core.model import (
     NO_FILE,
@@ -31,7 +28,6 @@ from reconciler.core.model import (
     Pause,
     Setting,
 )
-from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Segment, Timeline
 from reconciler.core.pacing import Ledger
 from reconciler.core.replica_assignment import (
@@ -44,8 +40,14 @@ from reconciler.core.replica_assignment import (
     ReplicaId,
 )
 from reconciler.core.reply import AttemptStatus, Reply
-from reconciler.core.retry import NO_TRIES, RetryRecord
-from reconciler.core.saved_plan import AppliedChanges
+from reconciler.core.requests import (
+    AppliedMeanwhile,
+    NoSlotUntil,
+    PausedMeanwhile,
+    RecordedInputs,
+    Reservation,
+    SignedRequest,
+)
 from reconciler.core.state_records import (
     AcceptedRecord,
     AttemptLog,
@@ -86,20 +88,6 @@ class Clock(Protocol):
     async def sleep_until(self, until: float) -> None:
         """Return at instant ``until``, or earlier when something changed; callers look again."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """One Set MMP request, signed: exactly these bytes may be sent, once.
-
-    ``timestamp`` is the signature's, in OKX's form; 30 s after it the exchange refuses the request.
-    """
-
-    family: Family
-    setting: Setting
-    timestamp: str
-    body: bytes
-    headers: Mapping[str, str]
 
 
 class Connection(Protocol):
@@ -155,48 +143,6 @@ class TradingExchange(Exchange, Protocol):
     def sign(self, family: Family, setting: Setting) -> SignedRequest:
         """Build and sign one request with the current time of the exchange's clock."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A slot was reserved, durably: exactly one transmission may follow."""
-
-    attempt: int
-    reserved_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class NoSlotUntil:
-    """No slot at this moment; the earliest one is at ``until`` as far as is known now."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class PausedMeanwhile:
-    """The family was paused since the plan was made: nothing was reserved."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedMeanwhile:
-    """The change of the saved plan is on record as applied by now: nothing was reserved."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedInputs:
-    """What a plan rests on besides the file and live, as the state has it at one moment.
-
-    ``pauses``: those in force by their time, by family; they end by themselves. Which of them hold for what
-    is desired is ``core.pauses``'s. ``accepted`` are the settings of each family that passed the guard,
-    oldest first. ``applied``: the changes of the saved plan that were applied, none without such a plan.
-    """
-
-    known: Mapping[Family, Known]
-    pauses: tuple[Pause, ...]
-    ledger: Ledger
-    retries: RetryRecord = NO_TRIES
-    accepted: Mapping[Family, History] = field(default_factory=dict)
-    applied: AppliedChanges = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -536,53 +482,4 @@ class StateBackend(Protocol):
 
     async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""
-        ...
-
-
-class RunningAccount(Protocol):
-    """An account that this process runs, as an observer sees it. Each name stands for one account."""
-
-    @property
-    def name(self) -> str:
-        """The account and its environment in one word."""
-        ...
-
-    @property
-    def store(self) -> AccountStore:
-        """What the state has of the account; only the thread of the loops may use it."""
-        ...
-
-    @property
-    def clock_offset_s(self) -> float | None:
-        """How far the exchange's clock is ahead of this machine's; None until it was measured."""
-        ...
-
-
-class AccountObserver(Protocol):
-    """Reports on the accounts of a process. It must not block the loops: slow work has its own thread."""
-
-    def start(self) -> None:
-        """Start; called in the event loop of the accounts. Raises MmpError if it cannot start."""
-        ...
-
-    def stop(self) -> None:
-        """Stop, within a bounded time."""
-        ...
-
-    def account_acquired(self, account: RunningAccount, runtime: AccountRuntime) -> None:
-        """Take note that this process runs an account from now on."""
-        ...
-
-    def account_released(self, account: RunningAccount) -> None:
-        """Take note that another process runs an account from now on."""
-        ...
-
-    def on_event(
-        self, account: RunningAccount | None, event: Event, runtime: AccountRuntime | None
-    ) -> None:
-        """Take note of an event and the runtime of its account after it.
-
-        ``account`` None: the event is the process's. ``runtime`` None: this process does not run the
-        account.
-        """
         ...

@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     from reconciler.core.model import AccountInfo, Setting
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy, Refusal
+    from reconciler.core.requests import RecordedInputs
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import AccountStore, Clock, Exchange, RecordedInputs
+    from reconciler.ports import AccountStore, Clock, Exchange
     from reconciler.render.config_file import Imported
 
 

@@ -31,7 +31,7 @@ from reconciler.web.request_filter import Listen, parse_listen
 if TYPE_CHECKING:
     from reconciler.controller.run_options import RunOptions
     from reconciler.notify.target import Target
-    from reconciler.ports import AccountObserver
+    from reconciler.observer_port import AccountObserver
 
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may run Python while another waits to, beside ``--listen``; 5 ms by default. A send

@@ -10,7 +10,8 @@ from reconciler.core.monitoring.runtime import AccountRuntime, FileState, apply_
 if TYPE_CHECKING:
     from reconciler.controller.account_worker import AccountWorker
     from reconciler.core.events import Event
-    from reconciler.ports import AccountObserver, Clock
+    from reconciler.observer_port import AccountObserver
+    from reconciler.ports import Clock
 
 
 class AccountObservers:

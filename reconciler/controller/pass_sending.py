@@ -40,12 +40,12 @@ from reconciler.core.reply import (
     ReplyVerdict,
     interpret_reply,
 )
+from reconciler.core.requests import Reservation, SignedRequest
 from reconciler.core.retry import (
     Rejection,
     back_off_s,
     rejected_again_after_s,
 )
-from reconciler.ports import Reservation, SignedRequest
 
 TOO_LATE_S = 10.0
 """How late after it was due a request may still be reserved: a connection may take that long to open.

@@ -16,9 +16,9 @@ from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.controller.state_opening import open_when_available
 from reconciler.controller.watched_policies import initial_policies
 from reconciler.core.model import Desired
+from reconciler.observer_port import AccountObserver
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.exchange_clock import ExchangeClock
-from reconciler.ports import AccountObserver
 from reconciler.process_signals import SIGNALS
 
 

@@ -15,7 +15,8 @@ from reconciler.documents.notification import Advice
 from reconciler.notify.account_notifier import TRIGGERS, AccountNotifier, FileNotifier, PolicyDeduper
 from reconciler.notify.target import Target
 from reconciler.notify.webhook_sender import WebhookSender
-from reconciler.ports import Clock, RunningAccount
+from reconciler.observer_port import RunningAccount
+from reconciler.ports import Clock
 
 
 class WebhookObserver:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
 from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials
@@ -21,7 +22,7 @@ from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from reconciler.okx.reply_fields import Scrub
 from reconciler.okx.transport import TOTAL_TIMEOUT_S, RawReply, SingleUseConnection, TransportFailure
 from reconciler.okx.wire import BaseUrl, Headers, Request
-from reconciler.ports import Clock, SignedRequest
+from reconciler.ports import Clock
 
 CLOCK_MAX_AGE_S = 600.0
 """After this time a measured offset is measured again, in the background: at 500 ppm it drifts 0.3 s."""

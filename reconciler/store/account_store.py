@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 from reconciler.core.model import ExchangeKind, Family
+from reconciler.core.requests import RecordedInputs
 from reconciler.core.state_records import AttemptLog, NameRecord, StateSnapshot
-from reconciler.ports import RecordedInputs
 from reconciler.store import (
     account_pauses,
     ledger_mapping,

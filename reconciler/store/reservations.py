@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 from reconciler.core.model import NO_FILE, Accepting, Environment, ExchangeKind, FileVersion, RateBudget
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import ProofKind
-from reconciler.errors import StateUnavailable
-from reconciler.ports import (
+from reconciler.core.requests import (
     AppliedMeanwhile,
     NoSlotUntil,
     PausedMeanwhile,
     Reservation,
     SignedRequest,
 )
+from reconciler.core.state_records import ProofKind
+from reconciler.errors import StateUnavailable
 from reconciler.store import ledger_mapping, queries, row_mapping, select_query
 from reconciler.store.engine import Engine
 from reconciler.store.file_locks import StoreMisuse

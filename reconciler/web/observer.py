@@ -15,7 +15,8 @@ from reconciler.core.events import AccountsConfigured, Event, ReplicaStatusChang
 from reconciler.core.monitoring.runtime import AccountRuntime, RecentError
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.monitoring.unloaded_files import with_event
-from reconciler.ports import Clock, RunningAccount
+from reconciler.observer_port import RunningAccount
+from reconciler.ports import Clock
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.account_view import hint_from_glossary

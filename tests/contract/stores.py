@@ -28,7 +28,8 @@ from reconciler.core.model import (
     Uncertain,
     parse_family,
 )
-from reconciler.ports import AccountStore, Clock, SignedRequest
+from reconciler.core.requests import SignedRequest
+from reconciler.ports import AccountStore, Clock
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.state import PostgresState

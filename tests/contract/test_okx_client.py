@@ -38,6 +38,7 @@ from reconciler.core.model import (
     parse_family,
 )
 from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.errors import AccountProblem
 from reconciler.okx.client import (
     CLOCK_LAST_AGE_S,
@@ -51,7 +52,7 @@ from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from reconciler.okx.transport import MAX_HEADERS_BYTES, SingleUseConnection, TransportFailure
 from reconciler.okx.wire import USER_AGENT, parse_base_url
-from reconciler.ports import Exchange, SignedRequest, TradingExchange
+from reconciler.ports import Exchange, TradingExchange
 from reconciler.secret import Secret
 
 KEY = "0b7c9c1e-5f0a-4a52-9d7e-0123456789ab"

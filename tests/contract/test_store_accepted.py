@@ -12,7 +12,8 @@ import pytest
 from reconciler.core.accepted_settings import MIN_RETAINED, RETENTION, History
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import AccountStore, Reservation, SignedRequest
+from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 
 FILE = FileVersion("a" * 64, 1)

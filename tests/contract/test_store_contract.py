@@ -30,8 +30,9 @@ from reconciler.core.pacing import (
     Ledger,
 )
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.errors import Exit, StateAccountMismatch, StateLocked
-from reconciler.ports import AccountStore, AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.ports import AccountStore
 from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import (
     BTC,

@@ -11,9 +11,10 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import AppliedMeanwhile, Reservation, SignedRequest
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION, AppliedChange
 from reconciler.core.state_records import ProofKind
-from reconciler.ports import AccountStore, AppliedMeanwhile, Reservation, SignedRequest
+from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 
 PLAN, OTHER = "a" * 32, "b" * 32

@@ -34,7 +34,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import AccountStore, Reservation
+from reconciler.core.requests import Reservation
+from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 
 pytestmark = pytest.mark.unmeasured

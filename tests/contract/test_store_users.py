@@ -21,9 +21,9 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
 from reconciler.core.state_records import NameRecord
-from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import acceptance
 from reconciler.store.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, ExchangeKind, Family, Known, NeverApplied
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.postgres.state import PostgresState, open_state
 from tests.contract.stores import (

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.errors import StateUnavailable
-from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store import queries
 from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections

@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import Reservation
 from reconciler.errors import AccountProblem
-from reconciler.ports import Reservation
 from reconciler.store.postgres.state import open_state
 from reconciler.store.registry import StateRegistry
 from tests.contract.stores import HOST, UID, ScriptedClock, signed

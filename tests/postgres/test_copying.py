@@ -17,8 +17,8 @@ from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, 
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
-from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import copy_to_postgres, queries, registry
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.copy_to_postgres import copy, undo

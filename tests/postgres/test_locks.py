@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from reconciler.core.model import Confirmed
+from reconciler.core.requests import PausedMeanwhile, Reservation
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateLocked
-from reconciler.ports import PausedMeanwhile, Reservation
 from reconciler.store.engine import WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import locks

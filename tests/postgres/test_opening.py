@@ -14,8 +14,8 @@ import pytest
 
 from reconciler import factories
 from reconciler.core.model import Environment, ExchangeKind
+from reconciler.core.requests import Reservation
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
-from reconciler.ports import Reservation
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
-from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store import queries
 from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections, schema

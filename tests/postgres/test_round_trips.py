@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.core.model import LiveRead
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
-from reconciler.ports import NoSlotUntil, Reservation
+from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Mode, Transaction

@@ -12,9 +12,9 @@ from reconciler.core.evidence import last_proof
 from reconciler.core.model import Confirmed, Family, Known, NeverApplied, Setting, Uncertain
 from reconciler.core.plan import Plan, Reason
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import Reservation, SignedRequest
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import MmpError
-from reconciler.ports import Reservation, SignedRequest
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import Attempt, Proof
 from tests.simulation.ports import Basis

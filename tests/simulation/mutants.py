@@ -37,12 +37,18 @@ from reconciler.core.model import Family, Known, LiveRead, RateBudget, Setting, 
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, PlanConstraints
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandling, ReplyVerdict
+from reconciler.core.requests import (
+    AppliedMeanwhile,
+    NoSlotUntil,
+    PausedMeanwhile,
+    Reservation,
+    SignedRequest,
+)
 from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, live_rows, replies
 from reconciler.okx.strict_json import Unreadable
-from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation, SignedRequest
 from reconciler.store import (
     ledger_mapping,
     proofs,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.model import Family, Quantity, Setting
 from reconciler.core.reply import Reply
-from reconciler.ports import SignedRequest
+from reconciler.core.requests import SignedRequest
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
 from reconciler.simulator.messages import HtmlPage, ReplyBody, ReplyEnvelope
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting

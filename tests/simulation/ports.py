@@ -27,11 +27,7 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.retry import NO_TRIES
-from reconciler.core.state_records import LockHolder
-from reconciler.okx.codes import lookup
-from reconciler.ports import (
-    NO_ACCEPTING,
+from reconciler.core.requests import (
     AppliedMeanwhile,
     NoSlotUntil,
     PausedMeanwhile,
@@ -39,6 +35,10 @@ from reconciler.ports import (
     Reservation,
     SignedRequest,
 )
+from reconciler.core.retry import NO_TRIES
+from reconciler.core.state_records import LockHolder
+from reconciler.okx.codes import lookup
+from reconciler.ports import NO_ACCEPTING
 from reconciler.simulator.messages import ReplyBody, ReplyEnvelope
 from reconciler.store.account_store import SqlAccountStore
 from tests.simulation import checkers, guard_checkers

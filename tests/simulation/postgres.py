@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
 from reconciler.core.reply import AttemptStatus
-from reconciler.errors import MmpError, StateLocked, StateUnavailable
-from reconciler.ports import (
-    NO_ACCEPTING,
+from reconciler.core.requests import (
     AppliedMeanwhile,
     NoSlotUntil,
     PausedMeanwhile,
@@ -26,6 +24,8 @@ from reconciler.ports import (
     Reservation,
     SignedRequest,
 )
+from reconciler.errors import MmpError, StateLocked, StateUnavailable
+from reconciler.ports import NO_ACCEPTING
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks

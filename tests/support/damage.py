@@ -20,9 +20,9 @@ from reconciler.core.evidence import SeenRow
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, LiveRead, LiveRow
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import Reservation
 from reconciler.core.state_records import AttemptLog, StateSnapshot
 from reconciler.errors import MmpError
-from reconciler.ports import Reservation
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed

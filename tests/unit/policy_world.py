@@ -34,10 +34,11 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Override, Policy, PolicyInForce
 from reconciler.core.policy import RefusalKind as RefusalKind
 from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.core.target import DriftPolicy
 from reconciler.documents.plan import PlanContext
 from reconciler.errors import StateLocked
-from reconciler.ports import Connection, SignedRequest
+from reconciler.ports import Connection
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text
 from reconciler.store.account_store import SqlAccountStore

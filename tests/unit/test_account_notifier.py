@@ -25,8 +25,8 @@ from reconciler.notify.account_notifier import AccountNotifier, PolicyDeduper
 from reconciler.notify.observer import WebhookObserver
 from reconciler.notify.target import parse_target
 from reconciler.notify.webhook_sender import WebhookSender
+from reconciler.observer_port import RunningAccount
 from reconciler.okx.hints import hint_for
-from reconciler.ports import RunningAccount
 from reconciler.schema_files import load_schema
 from tests.contract.stores import ScriptedClock
 from tests.support.webhook import Reply as HookReply

@@ -14,8 +14,9 @@ from reconciler.controller.pass_values import Approval, InMemoryState, TimedOut
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.ports import Connection, SignedRequest
+from reconciler.ports import Connection
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, Wire, World
 from tests.unit.test_review import at_once

@@ -19,9 +19,9 @@ from reconciler.core.events import Compared, HealBreakerTripped, RequestReserved
 from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.requests import Reservation, SignedRequest
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnusable
-from reconciler.ports import Reservation, SignedRequest
 from tests.unit.builders import BTC, ETH, desired, setting
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_loop_faults import Odd

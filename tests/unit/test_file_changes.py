@@ -29,8 +29,8 @@ from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import Reservation, SignedRequest
 from reconciler.core.target import DriftPolicy
-from reconciler.ports import Reservation, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World

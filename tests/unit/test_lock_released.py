@@ -30,8 +30,9 @@ from reconciler.core.model import Desired, Environment, ExchangeKind, Family, Li
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, HoldReason
 from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.errors import StateLocked
-from reconciler.ports import Connection, SignedRequest
+from reconciler.ports import Connection
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import desired

@@ -53,10 +53,11 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
-from reconciler.ports import Connection, SignedRequest
+from reconciler.ports import Connection
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, ETH, desired, setting

@@ -25,9 +25,10 @@ from reconciler.core.outcome import Outcome
 from reconciler.core.plan import HoldReason, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import Reply, ReplyClass
+from reconciler.core.requests import SignedRequest
 from reconciler.core.saved_plan import reviewed as reviewed_of
 from reconciler.core.target import DriftPolicy
-from reconciler.ports import Connection, SignedRequest
+from reconciler.ports import Connection
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World
 from tests.unit.test_review import at_once

@@ -17,7 +17,7 @@ from reconciler.core.model import Environment, ExchangeKind, LiveRow
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
-from reconciler.ports import Reservation, SignedRequest
+from reconciler.core.requests import Reservation, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World

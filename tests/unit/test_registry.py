@@ -17,8 +17,8 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.registered_state import IN_USE_S
+from reconciler.core.requests import Reservation
 from reconciler.errors import AccountProblem, StateUnusable
-from reconciler.ports import Reservation
 from reconciler.store import registry as registries
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.registry import StateRegistry, runtime_folder

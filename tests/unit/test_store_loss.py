@@ -19,8 +19,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.errors import MmpError, StateUnavailable
-from reconciler.ports import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
 from reconciler.store import queries
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.rows import AttemptRow, IdentityRow

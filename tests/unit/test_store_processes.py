@@ -21,8 +21,8 @@ import pytest
 from reconciler.core.model import Confirmed, Environment, ExchangeKind, Uncertain
 from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.errors import StateLocked
-from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed

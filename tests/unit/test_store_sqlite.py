@@ -24,9 +24,9 @@ from reconciler.core.model import (
 from reconciler.core.pacing import LATEST_ARRIVAL_S, CountedRequest, Ledger
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import Reservation
 from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveRecord, ProofKind, StateSnapshot
 from reconciler.errors import StateAccessDenied, StateUnusable
-from reconciler.ports import Reservation
 from reconciler.store import sqlite_schema
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import WriteScope

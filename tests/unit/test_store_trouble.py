@@ -23,8 +23,8 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind, FileVersion, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, CountedRequest
 from reconciler.core.reply import AttemptStatus
+from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
-from reconciler.ports import NoSlotUntil, Reservation
 from reconciler.store import mounts, sqlite, sqlite_connection, sqlite_errors, sqlite_file
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import WriteScope
