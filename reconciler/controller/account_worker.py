@@ -1,9 +1,8 @@
 """One account of a ``run``: its file, its policy, its key, its part of the state and the loop over them.
 
-An account is kept on its own: it has its own pace, and a failure of its own ends nothing but its own
-loop, which is begun again, be it a bug. Only a state file that cannot be relied on ends everything. In a
-state that replicas share, what is damaged is one account's: else all of them would end, one after the
-other.
+Accounts are independent. A failure, even a bug, ends the loop of its own account only, and that loop is
+started again. Only a state file that cannot be relied on ends the process. In a state that replicas share,
+damage stops only the account it concerns: otherwise all replicas would end, one after the other.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 
 
 class AccountWorker:
-    """Keeps one account as its file says. ``tell`` takes what happens."""
+    """Runs one account from its settings file. ``tell`` is called with every event."""
 
     def __init__(
         self,
@@ -53,13 +52,13 @@ class AccountWorker:
         self.file = file
         self.policy = policy
         self.client: OkxTradingClient | None = None
-        """Speaks for the account; None before its loop began."""
+        """The client with the account's key; None before its loop started."""
         self.options = options
         kind, desired = options.base.kind, self.desired
         self.store = state.account(desired.account, desired.environment, kind)
         self.rules = AccountPolicy(policy, self.store, options.given_up)
         self.clock = stop.new_clock()
-        """The account's own: a change of one file hurries nobody else."""
+        """The account's own clock: a change of one file wakes no other account."""
         self._stop = stop
         self._claims = claims
         self._tell = tell
@@ -68,27 +67,27 @@ class AccountWorker:
         self._told: str | None = None
         self._policy_told: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
-        """Whether anything may be begun: where replicas share accounts out, this one may be another's."""
+        """Whether it may send: where replicas share the accounts, another may have the lease."""
         self.look_before_sending: Callable[[], Awaitable[bool]] = unwatched
-        """Looks at file and policy now; False: there is content that is not in force."""
+        """Reads file and policy now; False: one of them has content that is not in force."""
         self.task: asyncio.Task[None] | None = None
-        """What keeps the account; None while nothing does."""
+        """The task that runs the account; None while it does not run."""
         self._let_go = False
 
     @property
     def running(self) -> bool:
-        """Whether anything of the account is under way."""
+        """Whether the account runs."""
         return self.task is not None
 
     @property
     def key(self) -> LeaseName:
-        """What the account's lease is kept under, where there are leases."""
+        """The name of the account's lease, where there are leases."""
         return lease_name(*self.owner, self.options.base.kind)
 
     @property
     def desired(self) -> Desired:
         """The content in force."""
-        assert self.file.desired is not None, "an account is kept from its first good file on"
+        assert self.file.desired is not None, "a worker starts with the first valid file"
         return self.file.desired
 
     @property
@@ -108,7 +107,7 @@ class AccountWorker:
 
     @property
     def blocked_by_claim(self) -> bool:
-        """Whether another account has a family this one wants."""
+        """Whether another account has claimed a family that this one wants."""
         return self.owner in self._claims.denied
 
     async def read_on_trial(self) -> Reply | None:
@@ -120,16 +119,16 @@ class AccountWorker:
         return read if isinstance(read, Reply) else None
 
     def request_stop(self) -> None:
-        """Ask to stop keeping the account; what is in flight is settled."""
+        """Ask the worker to stop; the request in flight is settled first."""
         self._let_go = True
         self.clock.wake()
 
     def should_stop(self) -> bool:
-        """Tell whether to stop keeping the account: the process is to end, or another one keeps it."""
+        """Tell whether to stop: the process ends, or another replica has the lease."""
         return self._let_go or self._stop.requested()
 
     async def run(self, begin_at: float = float("-inf")) -> None:
-        """Keep the account from ``begin_at`` on until asked to stop. Raises StateUnusable of a file."""
+        """Run the account from ``begin_at`` until asked to stop. Raises StateUnusable of a state file."""
         failures, self._let_go, self._told, self._policy_told = 0, False, None, None
         while self.clock.now() < begin_at and not self.should_stop():
             await self._rest(begin_at)
@@ -165,8 +164,8 @@ class AccountWorker:
         return isinstance(error, StateUnusable) and not isinstance(self.options.state, PostgresUrl)
 
     async def _wait_after(self, error: MmpError, failures: int) -> None:
-        """Back off; what is wrong is told once while it stays the same."""
-        # What is damaged is mended by a person.
+        """Back off; the same failure is reported once."""
+        # Damage has to be repaired by a person.
         wait_s = STOPPED_RETRY_S if isinstance(error, StateUnusable) else back_off_s(failures)
         retry_at = self.clock.now() + wait_s
         if self._told != error.message:
@@ -175,12 +174,12 @@ class AccountWorker:
         await self._rest(retry_at)
 
     def _observe(self, event: Event) -> None:
-        """Tell what the loop did; that it fails after that is news again."""
+        """Report what the loop did; a failure after it is reported again."""
         self._told = None
         self._tell(event)
 
     async def _rest(self, until: float) -> None:
-        """Wait, and say until when silence is no sign of death."""
+        """Wait, and report until when no event is expected."""
         self._tell(LoopIdle(until))
         await self.clock.sleep_until(until)
 

@@ -1,9 +1,9 @@
 """Which account of a ``run`` may write which family, where two files turn out to be for one User ID.
 
-Whose key it is, is known only once it was asked, and files change: so the first to claim a family has
-it, and whoever wants it too is held as a whole until one of the two files lets go of it. Where replicas
-share the accounts out, the state numbers what is claimed, and nothing is written on a claim that is not
-on record there yet.
+The User ID of a key is known only after the exchange was asked, and files change. The first account that
+claims a family has it. Another account that wants it is stopped until one of the two files drops the
+family. Where replicas share the accounts, the state numbers the claims, and nothing is sent on a claim that
+is not recorded yet.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reconciler.errors import AccountProblem
 Owner = tuple[str, Environment]
 
 NOTHING = AccountClaim("", frozenset())
-"""What an account claims of which nothing is on record."""
+"""The claim of an account that has no recorded claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class FamilyClaims:
     _granted: dict[Owner, tuple[str, Desired]] = field(default_factory=dict)
 
     def claim_families(self, uid: str, desired: Desired) -> AccountProblem | None:
-        """Claim the families of ``desired`` for its account, or return who has one of them already."""
+        """Claim the families of ``desired`` for its account, or return which account has one of them."""
         owner = (desired.account, desired.environment)
         self._granted.pop(owner, None)
         rank = self._rank(owner, uid, desired)
@@ -68,12 +68,12 @@ class FamilyClaims:
         return None
 
     def release(self, owner: Owner) -> None:
-        """Let go of what an account claims that is not kept here any more."""
+        """Drop the claims of an account that this process does not run any more."""
         self.denied.pop(owner, None)
         self._granted.pop(owner, None)
 
     def claims_to_publish(self) -> dict[Owner, AccountClaim]:
-        """Return what the accounts that are kept here claim; no family where they are held."""
+        """Return the claims of the accounts that run here; no family for a denied account."""
         held = {owner: AccountClaim(uid, frozenset()) for owner, uid in self.denied.items()}
         return held | {owner: _claimed(*each) for owner, each in self._granted.items()}
 

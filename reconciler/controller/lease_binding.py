@@ -36,14 +36,14 @@ from reconciler.errors import MmpError
 from reconciler.ports import LeaseStore
 
 LEAVE_S = 3.0
-"""How long saying goodbye may take: who cannot say it is taken over a few seconds later all the same."""
+"""How long giving up the leases may take; otherwise they expire a few seconds later."""
 
 MAX_MET = 100
-"""Replicas whose names are remembered, to tell from whom an account was taken over."""
+"""Replicas whose names are remembered, to report from which one a lease was taken over."""
 
 
 def this_replica() -> Replica:
-    """Return what names this life of this process."""
+    """Return the name of this process in the table of leases."""
     return Replica(uuid.uuid4().hex, os.uname().nodename, os.getpid())
 
 
@@ -95,7 +95,7 @@ class AccountOwnership:
         return self.member.is_owner(worker.key) and self.claims.on_record(worker.owner)
 
     def wake(self) -> None:
-        """Go the next round soon: an account came, or one that was let go is over."""
+        """Start the next round soon: an account was added, or one has ended."""
         self._clock.wake()
 
     def cluster_info(self, leases: LeaseTable) -> ReplicaStatus:
@@ -103,7 +103,7 @@ class AccountOwnership:
         return ReplicaStatus(self.me, self.configured(), leases, self.member.leases_safe_until)
 
     async def leave(self) -> None:
-        """Be gone, so that others need not wait for the silence to end; bounded, and never fails."""
+        """Give up the leases, so that others need not wait until they expire; bounded, and never fails."""
         if self._trying is not None:
             self._trying.cancel()
         with suppress(MmpError, TimeoutError):

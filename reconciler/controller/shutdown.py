@@ -1,4 +1,4 @@
-"""Stopping by signal: the request in flight is always settled, everything else is let go at once."""
+"""Stopping by signal: the request in flight is always settled, everything else is cancelled."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class GracefulShutdown:
     def track(self, whose: str, event: Event) -> None:
         """Keep count of what is in flight, from the events of an account; ``whose`` names it.
 
-        A request whose verdict could not be recorded is told of no more: the pass ended by that.
+        A request whose result could not be recorded has no further event: its pass ended with the failure.
         """
         match event:
             case RequestReserved(attempt=attempt):
