@@ -16,12 +16,7 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 
 from reconciler.core.accepted_settings import History
-from reconciler.core.change_direction import (
-    PROTECTIVE,
-    Direction,
-    is_less_protected,
-    tightest,
-)
+from reconciler.core.change_direction import PROTECTIVE, Direction, is_less_protected, tightest
 from reconciler.core.exposure import Amount, factor, worst
 from reconciler.core.model import (
     Environment,

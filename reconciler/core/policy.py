@@ -15,12 +15,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from reconciler.core.change_direction import Direction, direction, is_no_looser
-from reconciler.core.exposure import (
-    UNLIMITED,
-    Amount,
-    Figure,
-    amount_text,
-)
+from reconciler.core.exposure import UNLIMITED, Amount, Figure, amount_text
 from reconciler.core.model import Family, Field, Setting
 
 

@@ -7,15 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.core.model import (
-    Family,
-    Field,
-    LiveRead,
-    LiveRow,
-    Quantity,
-    fold_name,
-    parse_family,
-)
+from reconciler.core.model import Family, Field, LiveRead, LiveRow, Quantity, fold_name, parse_family
 from reconciler.okx.codes import ACCEPTED_CODE
 from reconciler.okx.reply_fields import (
     Scrub,

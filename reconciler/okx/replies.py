@@ -17,12 +17,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from reconciler.core.model import (
-    AccountInfo,
-    Family,
-    LiveRead,
-    Setting,
-)
+from reconciler.core.model import AccountInfo, Family, LiveRead, Setting
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.codes import ACCEPTED_CODE, TABLE, lookup
 from reconciler.okx.live_rows import live_rows

@@ -8,14 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from reconciler.core.model import (
-    MAX_INTERVAL_DIGITS,
-    Family,
-    Field,
-    Quantity,
-    Setting,
-    parse_family,
-)
+from reconciler.core.model import MAX_INTERVAL_DIGITS, Family, Field, Quantity, Setting, parse_family
 from reconciler.okx.strict_json import Number, Unreadable
 
 Scrub = Callable[[str], str]

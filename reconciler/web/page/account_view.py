@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.core.monitoring.protection import (
-    ProtectionResult,
-)
+from reconciler.core.monitoring.protection import ProtectionResult
 from reconciler.core.monitoring.runtime import (
     SHOWN_S,
     AccountRuntime,

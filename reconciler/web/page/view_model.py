@@ -19,9 +19,7 @@ from reconciler.core.monitoring.protection import (
     runtime_protection,
     worst_of,
 )
-from reconciler.core.monitoring.runtime import (
-    status_of,
-)
+from reconciler.core.monitoring.runtime import status_of
 from reconciler.core.monitoring.status import Status
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
 from reconciler.core.replica_assignment import Replica
@@ -38,16 +36,8 @@ from reconciler.web.page.account_view import (
     state_unavailable_words,
 )
 from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, TimelineMark
-from reconciler.web.page.families import (
-    STRETCH_WORDS,
-)
-from reconciler.web.page.labels import (
-    PROTECTIONS,
-    clock,
-    moment_words,
-    names,
-    shown,
-)
+from reconciler.web.page.families import STRETCH_WORDS
+from reconciler.web.page.labels import PROTECTIONS, clock, moment_words, names, shown
 
 LEGEND = tuple(
     (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
