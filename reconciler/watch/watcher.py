@@ -186,7 +186,7 @@ class FileWatcher:
         """Look at these now: a directory may not tell of a change (a hard link, a remote file system).
 
         False: content was found that is not in force, because it is not decided on yet or invalid, or a
-        file could not be read within PATIENCE_S. What is in force already costs a read and a hash.
+        file could not be read within RETRY_FOR_S. What is in force already costs a read and a hash.
         """
         looks = [asyncio.create_task(self._look(post, beside=True)) for post in posts]
         try:

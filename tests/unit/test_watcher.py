@@ -570,7 +570,7 @@ async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_aga
 async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_request_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(watcher, "RETRY_FOR_S", 0.2)
     for name in ("stuck", "mmp.yaml"):
         (tmp_path / name).write_text("1")
     with looking(tmp_path) as here:
