@@ -120,7 +120,7 @@ class _Served:
         """Let it send, and probe meanwhile."""
         self._forget_peak()
         with _probing(self.port) as took:
-            late = self._told(sends)
+            late = self._message(sends)
         return Effects(median(late), max(late), median(took), max(took), self.peak_kb())
 
     def peak_kb(self) -> int:
@@ -131,7 +131,7 @@ class _Served:
     def _forget_peak(self) -> None:
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="utf-8")
 
-    def _told(self, sends: int) -> list[float]:
+    def _message(self, sends: int) -> list[float]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{sends}\n")
@@ -195,18 +195,18 @@ async def _serve(folder: Path) -> None:
         stack.callback(state.close_now)
         store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
         await store.identify("1", "localhost")
-        board = large(FAMILIES, restless=True)
-        await _record_day(board, store)
-        server = start_server(Listen("127.0.0.1", 0), _routes(board, store), on_error=print)
+        shared_state = large(FAMILIES, restless=True)
+        await _record_day(shared_state, store)
+        server = start_server(Listen("127.0.0.1", 0), _routes(shared_state, store), on_error=print)
         stack.callback(server.stop)
-        await _sends(board, store, far_end, 10)
+        await _sends(shared_state, store, far_end, 10)
         print(server.url.rpartition(":")[2], flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            late = await _sends(board, store, far_end, int(line))
+            late = await _sends(shared_state, store, far_end, int(line))
             print(json.dumps(late), flush=True)
 
 
-def _routes(board: LatestState, store: SqlAccountStore) -> Mapping[str, Route]:
+def _routes(shared_state: LatestState, store: SqlAccountStore) -> Mapping[str, Route]:
     began = time.monotonic()
 
     def now() -> float:
@@ -215,30 +215,30 @@ def _routes(board: LatestState, store: SqlAccountStore) -> Mapping[str, Route]:
     def wall() -> datetime:
         return WALL + timedelta(seconds=time.monotonic() - began)
 
-    async def read_strips() -> Mapping[str, Callable[[], Timeline]]:
+    async def read_timelines() -> Mapping[str, Callable[[], Timeline]]:
         since = LeapingClock().wall() - timedelta(hours=24)
         draw = await store.read_timeline(since, partial(asyncio.sleep, TIMELINE_PAUSE_S))
         return {ACCOUNT: draw}
 
     loop = asyncio.get_running_loop()
 
-    async def ask_strips() -> Mapping[str, Callable[[], Timeline]]:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read_strips(), loop))
+    async def ask_timeline() -> Mapping[str, Callable[[], Timeline]]:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read_timelines(), loop))
 
     site = Endpoints(
-        board,
-        Metrics(board, now=now, wall=wall),
+        shared_state,
+        Metrics(shared_state, now=now, wall=wall),
         beats=LoopPing(loop).responds,
         now=now,
         wall=wall,
-        ask_strips=ask_strips,
+        ask_timeline=ask_timeline,
     )
     return site.routes()
 
 
-async def _record_day(board: LatestState, store: SqlAccountStore) -> None:
+async def _record_day(shared_state: LatestState, store: SqlAccountStore) -> None:
     """Record what the strips of the page are drawn from: every family in one state and another."""
-    (watched,) = board.accounts()
+    (watched,) = shared_state.accounts()
     for state in ("in-sync", "drifted", "in-sync", "frozen"):
         await store.record_states(dict.fromkeys(watched.runtime.desired.families, state))
 
@@ -253,15 +253,15 @@ def _far_end() -> Iterator[int]:
             process.kill()
 
 
-async def _sends(board: LatestState, store: SqlAccountStore, port: int, number: int) -> list[float]:
+async def _sends(shared_state: LatestState, store: SqlAccountStore, port: int, number: int) -> list[float]:
     late = []
     for _ in range(number):
         due = time.perf_counter() + SEND_EVERY_S
         await asyncio.sleep(SEND_EVERY_S)
         await _send(store, port)
         late.append(time.perf_counter() - due)
-        (watched,) = board.accounts()
-        board.put(ACCOUNT, replace(watched))
+        (watched,) = shared_state.accounts()
+        shared_state.put(ACCOUNT, replace(watched))
     return late
 
 

@@ -15,8 +15,8 @@ FAMILIES = 200
 
 def rendering(*, rounds: int) -> tuple[Ratio, int]:
     """Compare the page with the JSON status of the same account; return the page's bytes, too."""
-    board = large(FAMILIES, differing=0.5)
-    (watched,) = board.accounts()
+    shared_state = large(FAMILIES, differing=0.5)
+    (watched,) = shared_state.accounts()
 
     def as_json() -> str:
         status = status_of(watched.runtime, now=NOW, wall=WALL)
@@ -24,6 +24,6 @@ def rendering(*, rounds: int) -> tuple[Ratio, int]:
         return json.dumps(status_document(status))
 
     def as_page() -> str:
-        return page_html(board, now=NOW, wall=WALL)
+        return page_html(shared_state, now=NOW, wall=WALL)
 
     return compare(as_page, as_json, rounds=rounds), len(as_page().encode())

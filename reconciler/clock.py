@@ -38,7 +38,7 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._wakers: set[asyncio.Event] = set()
-        self._nudged = False
+        self._woken = False
 
     def now(self) -> float:
         """Return seconds on the monotonic raw clock of this boot."""
@@ -71,16 +71,16 @@ class SystemClock:
 
     def wake(self) -> None:
         """End every pause that is under way, or the next one if there is none; call it in the loop."""
-        self._nudged = not self._wakers
+        self._woken = not self._wakers
         for waker in self._wakers:
             waker.set()
 
     def _new_waker(self) -> asyncio.Event:
         waker = asyncio.Event()
         self._wakers.add(waker)
-        if self._nudged:
+        if self._woken:
             waker.set()
-        self._nudged = False
+        self._woken = False
         return waker
 
 

@@ -286,7 +286,7 @@ class Store(Protocol):
         *,
         until: datetime | None,
         reason: str,
-        fought: Mapping[Family, Setting] | None = None,
+        contested_setting: Mapping[Family, Setting] | None = None,
     ) -> None:
         """Pause families until a time of day (None: until resumed), durably.
 
@@ -296,7 +296,7 @@ class Store(Protocol):
         """
         ...
 
-    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
+    async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of these families that are about exactly these settings, durably.
 
         A pause that has taken its place meanwhile is left alone.

@@ -139,7 +139,7 @@ def pass_error(run: AccountApply) -> MmpError | None:
         case Stopped(reply=reply):
             return exchange_error("writing was stopped", reply)
         case TimedOut():
-            return timed_out(run.result.trouble)
+            return timed_out(run.result.failing)
         case Completed() if (missing := run.rules.missing) is not None:
             return missing_error(missing, _refused_families(run.result.plan))
         case Completed():

@@ -43,12 +43,12 @@ def join_errors(problems: Sequence[MmpError]) -> MmpError | None:
 
 def stale_plan(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> PlanStale | None:
     """Name the families that are not as the plan file says any more; None when all are."""
-    told = "; ".join(
+    text = "; ".join(
         f"{change.family}: {describe_moved(change, promised, applied)}"
         for change in plan.changes
         if change.because is HoldReason.STALE
     )
-    return PlanStale("plan-moved", told, "have a new plan reviewed for what has moved") if told else None
+    return PlanStale("plan-moved", text, "have a new plan reviewed for what has moved") if text else None
 
 
 def unexpected_digest(plan: Plan, expected: str) -> PlanStale:
@@ -72,10 +72,10 @@ def not_approved(plan: Plan) -> UsageError:
 
 def reason_missing(plan: Plan) -> UsageError:
     """Ask for what the history shall say of the overrides that are needed."""
-    told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.overridden)
+    text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.overridden)
     return UsageError(
         "no-reason",
-        f"nothing was sent, because --allow is needed here and nobody said why: {told}",
+        f"nothing was sent, because --allow is needed here and nobody said why: {text}",
         'add --reason "…" with text that people can read; it is kept in the history',
     )
 
@@ -84,7 +84,7 @@ def policy_refusal(
     plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent"
 ) -> RefusedByPolicyOrReview:
     """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
-    told = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
+    text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
     families = frozenset(refusal.family for refusal in plan.refusals)
     hint = f"if that is meant: {override_command(plan, families, path)}"
@@ -94,7 +94,7 @@ def policy_refusal(
         hint += "; to restore what was accepted, write it into the file and apply that"
     return RefusedByPolicyOrReview(
         "guard-disable" if guard else "policy",
-        f"{outcome}, because the {'guard' if guard else 'policy'} refuses {told}",
+        f"{outcome}, because the {'guard' if guard else 'policy'} refuses {text}",
         hint,
         path=policy.path if policy else None,
     )

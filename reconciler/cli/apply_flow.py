@@ -191,29 +191,29 @@ class ApplyCommand:
 
     async def _survey(self, run: AccountApply) -> None:
         """Make one account's plan before any account is written to, and hold it against the order."""
-        grounds, in_force, promised = (
+        read_inputs, in_force, promised = (
             await run.store.recorded_inputs(),
             run.rules.in_force,
             self.order.reviewed,
         )
-        run.memory.applied = grounds.applied
+        run.memory.applied = read_inputs.applied
         plan = await plan_dry_run(
             run.desired,
-            known=grounds.known,
+            known=read_inputs.known,
             last_rows=await run.store.last_rows(),
-            ledger=grounds.ledger,
+            ledger=read_inputs.ledger,
             exchange=run.reads if self.order.live else None,
             clock=run.clock,
             rules=PlanConstraints(
-                paused=paused(grounds.pauses, run.desired),
+                paused=paused(read_inputs.pauses, run.desired),
                 policy=in_force.policy,
                 policy_unreadable=in_force.unreadable,
                 allowed=self.order.allowed,
                 only=run.only,
                 reviewed=promised,
-                applied_before=frozenset(grounds.applied),
-                retries=grounds.retries,
-                accepted=grounds.accepted,
+                applied_before=frozenset(read_inputs.applied),
+                retries=read_inputs.retries,
+                accepted=read_inputs.accepted,
                 wall=run.clock.wall(),
             ),
             assume_idle=self.order.assume_idle,
@@ -411,9 +411,9 @@ class ApplyCommand:
         outcomes = [account_results(run, self.stop.status, self.order.reviewed) for run in self.runs]
         if self.out.json:
             self._report_documents(outcomes)
-        for run, told in zip(self.runs, outcomes, strict=True):
+        for run, message in zip(self.runs, outcomes, strict=True):
             if run.result is not None and run.problem is None and not self.out.json:
-                self.out.result(self._results_text(run, told))
+                self.out.result(self._results_text(run, message))
                 self._tell_left_tighter(run)
             if run.failure is not None:
                 self.out.error(self._placed(run, run.failure))
@@ -421,7 +421,7 @@ class ApplyCommand:
             banner = "SIMULATOR: " if self.order.base.is_simulator else ""
             self.out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
-        statuses = [status_of(run, told) for run, told in zip(self.runs, outcomes, strict=True)]
+        statuses = [status_of(run, message) for run, message in zip(self.runs, outcomes, strict=True)]
         missing = all(run.rules.missing for run in self.runs if status_of(run, ()) is Exit.INVALID)
         return combined_status(statuses, outcomes, missing=missing)
 
@@ -431,10 +431,10 @@ class ApplyCommand:
             for family, command in tighter_commands(run.remaining_plan, run.desired.path).items():
                 self.out.info(f"{family} stays tighter than the file; to set what it says: {command}")
 
-    def _results_text(self, run: AccountApply, told: tuple[Result, ...]) -> str:
+    def _results_text(self, run: AccountApply, message: tuple[Result, ...]) -> str:
         simulator = self.order.base.is_simulator
         return results_text(
-            told,
+            message,
             finished=run.finished,
             place=run.place if simulator or len(self.runs) > 1 else "",
             simulator=simulator,
@@ -451,8 +451,8 @@ class ApplyCommand:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
         simulator = self.order.base.is_simulator
         documents = [
-            apply_document(run.first, told, self._digest(run.first), simulator=simulator)
-            for run, told in zip(self.runs, outcomes, strict=True)
+            apply_document(run.first, message, self._digest(run.first), simulator=simulator)
+            for run, message in zip(self.runs, outcomes, strict=True)
             if run.first is not None
         ]
         if len(documents) == len(self.runs):

@@ -32,7 +32,7 @@ def combined_status(
         return statuses[0]
     if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
         return Exit.INVALID
-    settled = any(result.settled_now for told in outcomes for result in told)
+    settled = any(result.settled_now for text in outcomes for result in text)
     if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
     return overall_status(statuses)

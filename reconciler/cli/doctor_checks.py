@@ -34,7 +34,7 @@ from reconciler.render.values import count, families
 from reconciler.store import mounts
 from reconciler.store.access import group_of
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
-from reconciler.store.sqlite_file import WRITE_THERE, trouble_beside
+from reconciler.store.sqlite_file import WRITE_THERE, failure_beside
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """What is asked of the exchange, in this order; what fails leaves the rest unchecked."""
@@ -147,8 +147,8 @@ class _Patient:
     async def _families(self, client: OkxClient, reads: RetryingReads) -> None:
         listed = await reads.retry(client.listed_families)
         if isinstance(listed, Reply):
-            told = f"not known which exist: {listed.message or listed.code}"
-            self.findings.append(doctor.advice("families", told))
+            sentence = f"not known which exist: {listed.message or listed.code}"
+            self.findings.append(doctor.advice("families", sentence))
         else:
             self.findings.append(doctor.families_listed(self.desired, listed))
 
@@ -194,11 +194,11 @@ def _config(reading: Reading) -> CheckResult:
     path, problems = reading.path, reading.problems
     if reading.desired is None:
         return _broken("config", path, problems)
-    told = f"{path} holds: {families(len(reading.desired.families))}"
+    sentence = f"{path} holds: {families(len(reading.desired.families))}"
     if problems:
-        warned = f"{told}, {count(len(problems), 'warning')}"
+        warned = f"{sentence}, {count(len(problems), 'warning')}"
         return doctor.advice("config", warned, f"mmp validate {path} shows them")
-    return doctor.ok("config", told)
+    return doctor.ok("config", sentence)
 
 
 def _policy(reading: PolicyReading | None) -> CheckResult:
@@ -245,8 +245,8 @@ def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> 
                 WRITE_THERE,
             )
     *_, folder = _must_be_writable(Path(real))
-    if (trouble := trouble_beside(str(folder / Path(real).name))) is not None:
-        raise trouble
+    if (failing := failure_beside(str(folder / Path(real).name))) is not None:
+        raise failing
 
 
 def _must_be_writable(path: Path) -> Iterator[Path]:

@@ -215,8 +215,8 @@ async def _keep(
     read: LiveRead,
 ) -> ImportResult:
     """Write the file, and record what the read proves, next to what is on record under the lock."""
-    grounds = await store.recorded_inputs()
-    known = grounds.known
+    read_inputs = await store.recorded_inputs()
+    known = read_inputs.known
     reads = Reads(read)
     for _ in range(SURVEY_READS):
         if _proven(reads, known) == read.rows.keys() | known.keys():
@@ -230,12 +230,12 @@ async def _keep(
     settings = {
         family: one
         for family, one in written.found.settings.items()
-        if family in proven and _is_unrecorded(family, grounds)
+        if family in proven and _is_unrecorded(family, read_inputs)
     }
     asked, missing = await _with_policy_on_record(asked, store)
     first, digest = unfit(settings, asked.policy), ""
     if asked.adopt:
-        plan = _adoptions(written.desired, grounds, reads, asked, clock, missing=missing)
+        plan = _adoptions(written.desired, read_inputs, reads, asked, clock, missing=missing)
         digest = plan.digest
         settings |= {one.family: one.after for one in plan.of(Action.ADOPT) if one.known_at is None}
     write_new(asked.path, written.text)
@@ -249,11 +249,11 @@ async def _keep(
     return replace(written, differing=_differing(others, known), unfit=first)
 
 
-def _is_unrecorded(family: Family, grounds: RecordedInputs) -> bool:
+def _is_unrecorded(family: Family, read_inputs: RecordedInputs) -> bool:
     """Tell whether nothing is on record of a family: no request, no proof, no accepted setting."""
     return (
-        isinstance(grounds.known.get(family, NeverApplied()), NeverApplied)
-        and family not in grounds.accepted
+        isinstance(read_inputs.known.get(family, NeverApplied()), NeverApplied)
+        and family not in read_inputs.accepted
     )
 
 
@@ -269,7 +269,7 @@ async def _with_policy_on_record(asked: ImportOptions, store: AccountStore) -> t
 
 def _adoptions(
     desired: Desired,
-    grounds: RecordedInputs,
+    read_inputs: RecordedInputs,
     reads: Reads,
     asked: ImportOptions,
     clock: Clock,
@@ -280,11 +280,11 @@ def _adoptions(
     rules = PlanConstraints(
         policy=asked.policy,
         policy_unreadable=missing,
-        accepted=grounds.accepted,
+        accepted=read_inputs.accepted,
         wall=clock.wall(),
         doubts=Doubts.LEAVE_OUT,
     )
-    plan = make_plan(desired, grounds.known, reads, rules, clock.now())
+    plan = make_plan(desired, read_inputs.known, reads, rules, clock.now())
     refused = [one for one in plan.refusals if one.family in desired.families]
     if refused:
         refusals = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
@@ -363,10 +363,10 @@ def _desired(naming: Naming) -> Desired:
 
 
 def _nothing(found: Imported) -> MmpError:
-    told = "; ".join(f"{family}: {why}" for family, why in found.left_out.items())
+    message = "; ".join(f"{family}: {why}" for family, why in found.left_out.items())
     return MmpError(
         "nothing-live",
-        "the exchange lists no family that a file could hold" + (f" ({told})" if told else ""),
+        "the exchange lists no family that a file could hold" + (f" ({message})" if message else ""),
         "write a starter file with mmp init, and put your families in",
     )
 
@@ -391,8 +391,10 @@ def _tell(asked: ImportOptions, written: ImportResult, out: Output) -> None:
             }
         )
     else:
-        told = families(len(found.settings))
+        message = families(len(found.settings))
         simulator = "SIMULATOR " if asked.base.is_simulator else ""
         shown = f"what differs from the record of {', '.join(written.differing)}"
         shown = shown if written.differing else "no changes now"
-        out.result(f"{simulator}Wrote {escape_unprintable(asked.path)}: {told}. mmp plan shows {shown}.\n")
+        out.result(
+            f"{simulator}Wrote {escape_unprintable(asked.path)}: {message}. mmp plan shows {shown}.\n"
+        )

@@ -79,13 +79,13 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
         raise AccountProblem("another-account", message, "name the status of this account")
     snapshot = found[0]
     if desired.expected_uid is not None and snapshot.uid not in (None, desired.expected_uid):
-        told = f"{snapshot.source} is of User ID {snapshot.uid}, but {desired.path} expects"
-        raise AccountProblem("wrong-account", f"{told} {desired.expected_uid}", "name its own status")
+        text = f"{snapshot.source} is of User ID {snapshot.uid}, but {desired.path} expects"
+        raise AccountProblem("wrong-account", f"{text} {desired.expected_uid}", "name its own status")
     why = too_old(snapshot, datetime.now(UTC), timedelta(seconds=max_age_s))
     if why is not None:
         allowed = f"--max-age is {format_duration(max_age_s)}"
-        told = f"{snapshot.source} is no basis for a plan: {why}, and {allowed}"
-        raise PlanStale("status-too-old", told, "publish a newer one, or allow more with --max-age")
+        text = f"{snapshot.source} is no basis for a plan: {why}, and {allowed}"
+        raise PlanStale("status-too-old", text, "publish a newer one, or allow more with --max-age")
     return snapshot
 
 

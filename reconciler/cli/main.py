@@ -127,18 +127,18 @@ def main(arguments: list[str] | None = None) -> None:
     stderr = take_stderr(waits_for_reader=drain_timeout_s is None)
     if stderr is not None:
         SIGNALS.before_end = partial(stderr.writer.drain, DRAIN_TIMEOUT_S)
-    told = StderrStyle(
+    text = StderrStyle(
         json_lines=raw_flag_value("--log-format", argv, os.environ.get("MMP_LOG_FORMAT", "")) == "json"
     )
     accept_pipes(argv[:1] != ["run"])
     try:
-        status = _status(argv, told)
+        status = _status(argv, text)
         sys.stdout.flush()
     except BrokenPipeError:
         silence_stdout()
         status = Exit.FAILED
     except MmpError as lost:  # the failure's own document could not be written
-        Output(style=told).error(lost)
+        Output(style=text).error(lost)
         status = lost.exit_status
     finally:
         accept_pipes(False)
@@ -151,11 +151,11 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(int(status))
 
 
-def _status(argv: list[str], told: StderrStyle) -> int:
+def _status(argv: list[str], text: StderrStyle) -> int:
     """Run the verb and tell its failure; returns the exit status. Raises MmpError of a lost stdout."""
-    out = Output(raw_flag_value("--output", argv, "text"), style=told)
+    out = Output(raw_flag_value("--output", argv, "text"), style=text)
     try:
-        status = cli.main(args=argv, prog_name="mmp", standalone_mode=False, obj=told)
+        status = cli.main(args=argv, prog_name="mmp", standalone_mode=False, obj=text)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as bare:

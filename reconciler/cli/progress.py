@@ -110,9 +110,9 @@ class BarProgress:
 
     def _describe(self, event: Waiting) -> None:
         if self._task is not None:
-            told = _words(event, self._clock)
-            next_family = f"next {event.family} at {told['next_at']}, " if event.family else ""
-            self._bar.update(self._task, description=f"{next_family}done at {told['done_at']}")
+            message = _words(event, self._clock)
+            next_family = f"next {event.family} at {message['next_at']}, " if event.family else ""
+            self._bar.update(self._task, description=f"{next_family}done at {message['done_at']}")
 
 
 def _words(event: Waiting, clock: Clock) -> dict[str, str]:

@@ -71,8 +71,8 @@ def _named(ctx: click.Context, files: tuple[str, ...], config: tuple[str, ...]) 
 
     MMP_CONFIG is the default of this shell: it adds nothing to what the command line names.
     """
-    told = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
-    named = (*files, *(config if told else ()))
+    message = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+    named = (*files, *(config if message else ()))
     return tuple(dict.fromkeys(named or config_paths(config)))
 
 

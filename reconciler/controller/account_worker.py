@@ -64,8 +64,8 @@ class AccountWorker:
         self._tell = tell
         self._timing = timing or ExchangeClock()
         self._turns = turns or PassLimiter()
-        self._told: str | None = None
-        self._policy_told: PolicyRejected | None = None
+        self._message: str | None = None
+        self._policy_message: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether it may send: where replicas share the accounts, another may have the lease."""
         self.look_before_sending: Callable[[], Awaitable[bool]] = unwatched
@@ -129,7 +129,7 @@ class AccountWorker:
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Run the account from ``begin_at`` until asked to stop. Raises StateUnusable of a state file."""
-        failures, self._let_go, self._told, self._policy_told = 0, False, None, None
+        failures, self._let_go, self._message, self._policy_message = 0, False, None, None
         while self.clock.now() < begin_at and not self.should_stop():
             await self._rest(begin_at)
         while not self.should_stop():
@@ -145,7 +145,7 @@ class AccountWorker:
             else:
                 continue
             if self.clock.now() - begun_at > MAX_BACK_OFF_S:
-                failures, self._told = 0, None
+                failures, self._message = 0, None
             await self._wait_after(failed, failures)
             failures += 1
 
@@ -168,14 +168,14 @@ class AccountWorker:
         # Damage has to be repaired by a person.
         wait_s = STOPPED_RETRY_S if isinstance(error, StateUnusable) else back_off_s(failures)
         retry_at = self.clock.now() + wait_s
-        if self._told != error.message:
+        if self._message != error.message:
             self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
-            self._told = error.message
+            self._message = error.message
         await self._rest(retry_at)
 
     def _observe(self, event: Event) -> None:
         """Report what the loop did; a failure after it is reported again."""
-        self._told = None
+        self._message = None
         self._tell(event)
 
     async def _rest(self, until: float) -> None:
@@ -222,16 +222,16 @@ class AccountWorker:
         await self.rules.look_up()
         if writing:
             await self.rules.record()
-        trouble, before = self._policy_trouble(), self._policy_told
-        if trouble == before:
+        failing, before = self._policy_failure(), self._policy_message
+        if failing == before:
             return
-        self._policy_told = trouble
-        if trouble is not None:
-            self._tell(trouble)
+        self._policy_message = failing
+        if failing is not None:
+            self._tell(failing)
         elif before is not None and self.rules.in_force == PolicyInForce():
             self._tell(PolicyAccepted(before.path, None))
 
-    def _policy_trouble(self) -> PolicyRejected | None:
+    def _policy_failure(self) -> PolicyRejected | None:
         """Return what the state adds: the policy is missing, or an invalid file has rules on record."""
         refused, judged = self.policy.refused, self.rules.in_force.policy is not None
         if (missing := self.rules.problem) is not None:

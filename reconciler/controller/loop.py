@@ -135,7 +135,7 @@ class Loop:
     """How long a pass may wait for its turn and for the lock: whoever watches takes no silence before
     that for death."""
     _identified: _Identified | None = None
-    _told: AccountProblem | StateAccountMismatch | None = None
+    _message: AccountProblem | StateAccountMismatch | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
     _failure: Reply | None = None
     """The newest failure of a question or request; None: the last pass had none."""
@@ -144,7 +144,7 @@ class Loop:
     """The one word for each family as last seen; None: it was another process's turn to look."""
     _standby: _Standby | None = None
     """None while this process controls the account."""
-    _nudged: bool = False
+    _woken: bool = False
 
     async def run(self) -> None:
         """Reconcile until asked to stop. Raises StateUnusable when the state cannot be relied on."""
@@ -171,7 +171,7 @@ class Loop:
                 self.observe(LoopIdle(wait_until))
                 await self._record(wait_until)
                 await self.clock.sleep_until(wait_until)
-                self._nudged = self.clock.now() < wait_until
+                self._woken = self.clock.now() < wait_until
                 self.observe(LoopResumed(self.clock.now()))
 
     def address_recovered(self) -> bool:
@@ -185,13 +185,13 @@ class Loop:
         if self._standby is None or holder not in (None, self._standby.holder):
             self._standby = _Standby(holder, now)
             self.observe(ControlledElsewhere(holder))
-        if now >= self._standby.read_at or self._nudged:
+        if now >= self._standby.read_at or self._woken:
             self._standby.read_at = await self._read_as_standby(self._standby, memory)
         return min(self._standby.read_at, self.clock.now() + CONTROL_RETRY_S)
 
     def _take_over(self) -> InMemoryState:
         """Control the account from now on, as a process that has just begun."""
-        self._standby = self._identified = self._told = None
+        self._standby = self._identified = self._message = None
         self.observe(ControlTaken())
         return InMemoryState()
 
@@ -265,7 +265,7 @@ class Loop:
             return self._tell(problem, KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S)
         if isinstance(answer, Reply):
             return self._no_answer(answer, memory, ASKING)
-        memory.failures, self._told, self._failure = 0, None, None
+        memory.failures, self._message, self._failure = 0, None, None
         self._identified = _Identified(answer.uid, desired.expected_uid)
         return None
 
@@ -292,11 +292,11 @@ class Loop:
         No next try is named: nobody is told of those after it, and the time would be long past.
         """
         self._seen = self._failing()
-        if self._told is None or problem.args != self._told.args:
-            told = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
-            reply = Reply(ReplyClass.ACCOUNT, problem.code, told)
+        if self._message is None or problem.args != self._message.args:
+            text = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+            reply = Reply(ReplyClass.ACCOUNT, problem.code, text)
             self.observe(ExchangeFailed(ASKING, reply, retry_at=None))
-            self._told = problem
+            self._message = problem
         known_s = problem.wait_s if isinstance(problem, AccountProblem) else None
         return self.clock.now() + (wait_s if known_s is None else min(wait_s, known_s))
 
@@ -317,7 +317,7 @@ class Loop:
 
     async def _one_pass(self, memory: InMemoryState) -> float | None:
         """Run one pass. Returns when the next is due, None: at once."""
-        self._told = None
+        self._message = None
         self.observe(LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
         await self._space_out()
         await self.prepare(True)
@@ -354,7 +354,7 @@ class Loop:
         except AccountProblem as problem:
             self._identified = None
             return self._tell(problem, STOPPED_RETRY_S)
-        self._seen, self._failure = result.states, result.trouble
+        self._seen, self._failure = result.states, result.failing
         self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Completed)))
         if isinstance(result.end, Stopped):
             self._identified = None

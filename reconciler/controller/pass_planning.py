@@ -51,7 +51,7 @@ from reconciler.ports import Clock, Store, TradingExchange
 SUSPENSION_S = 0.1
 """A machine counts as suspended from here on: the two clocks that are compared differ by far less."""
 
-FOUGHT = "put back 3 times within 10 minutes, and changed again by somebody else"
+CONTESTED_SETTING = "put back 3 times within 10 minutes, and changed again by somebody else"
 """Why the breaker of fights paused a family, for people."""
 
 
@@ -100,22 +100,22 @@ class PlanningPass:
         self.accepted: Mapping[Family, History] = {}
         self.digest = ""  # of the plan that was reviewed
         self.pauses: tuple[Pause, ...] = ()
-        self.ended_fights: Mapping[Family, Setting] = {}
-        self.trouble: Reply | None = None
+        self.ended_contested_families: Mapping[Family, Setting] = {}
+        self.failing: Reply | None = None
 
     async def _plan_again(self) -> tuple[Plan, Slots]:
         self.wanted = self.desired()
         await self._accept_file()
-        grounds = await self.store.recorded_inputs()
-        self.known, self.accepted = grounds.known, grounds.accepted
-        self.memory.applied = grounds.applied
-        pauses, ledger = grounds.pauses, self._trusted(grounds.ledger)
-        self.retries = replace(grounds.retries, wait_until=self.memory.wait_until)
+        read_inputs = await self.store.recorded_inputs()
+        self.known, self.accepted = read_inputs.known, read_inputs.accepted
+        self.memory.applied = read_inputs.applied
+        pauses, ledger = read_inputs.pauses, self._trusted(read_inputs.ledger)
+        self.retries = replace(read_inputs.retries, wait_until=self.memory.wait_until)
         self.reads = self.reads.with_record(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
         self._forget_rejections()
         self.pauses = in_force(pauses, desired)
-        self.ended_fights = obsolete_breaker_pauses(pauses, desired)
+        self.ended_contested_families = obsolete_breaker_pauses(pauses, desired)
         rules = self._rules(now)
         plan = make_plan(desired, self.known, self.reads, rules, now)
         plan = with_schedule(plan, ledger, now, assume_idle=False)
@@ -153,25 +153,32 @@ class PlanningPass:
         """Return the pacing ledger; where idleness may be assumed, nothing unknown is waited for."""
         return replace(ledger, empty_since=None) if self.options.assume_idle else ledger
 
-    async def _minds_fights(self, plan: Plan) -> bool:
+    async def _minds_contested_families(self, plan: Plan) -> bool:
         """End what the file has ended, break off what goes on too long; True: plan again."""
         if not self.options.heal_breaker:
             return False
-        if self.ended_fights:
-            await self.store.clear_heal_breakers(self.ended_fights)
-        fought = tripped(self.memory.heals, plan, self.clock.now())
-        if fought:
-            await self._break_off(fought)
-        return bool(fought)
+        if self.ended_contested_families:
+            await self.store.clear_heal_breakers(self.ended_contested_families)
+        contested_setting = tripped(self.memory.heals, plan, self.clock.now())
+        if contested_setting:
+            await self._break_off(contested_setting)
+        return bool(contested_setting)
 
-    async def _break_off(self, fought: tuple[ContestedFamily, ...]) -> None:
+    async def _break_off(self, contested_setting: tuple[ContestedFamily, ...]) -> None:
         """Pause what is fought over, on record; the next plan then leaves it."""
         # The pause ends when the file wants another value, which need not be the one that was restored.
-        settings = {fight.family: self.wanted.families[fight.family].setting for fight in fought}
-        await self.store.pause(settings, until=None, reason=FOUGHT, fought=settings)
+        settings = {
+            contested_family.family: self.wanted.families[contested_family.family].setting
+            for contested_family in contested_setting
+        }
+        await self.store.pause(settings, until=None, reason=CONTESTED_SETTING, contested_setting=settings)
         self.memory.heals = forget(self.memory.heals, settings)
-        for fight in fought:
-            self.observe(HealBreakerTripped(fight.family, fight.setting, fight.heals))
+        for contested_family in contested_setting:
+            self.observe(
+                HealBreakerTripped(
+                    contested_family.family, contested_family.setting, contested_family.heals
+                )
+            )
 
     def _tell(self, plan: Plan) -> None:
         """Tell about a plan that says something new, once there is something to compare with."""

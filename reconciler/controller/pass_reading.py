@@ -146,7 +146,7 @@ class ReadingPass(PlanningPass):
         if stop is not None:
             self.observe(ExchangeFailed(doing, reply, None))
             return Stopped(stop, reply)
-        self.trouble = reply
+        self.failing = reply
         retry_at = self.clock.now() + retry_after_s(reply, self.memory.failures)
         self.memory.failures += 1
         self.memory.not_before = retry_at

@@ -172,8 +172,8 @@ class SendingPass(ReadingPass):
             key = refusal.override, refusal.rule, refusal.field, values
             if key not in self.memory.overridden:
                 of = f" ({values})" if values else ""
-                told = f"{refusal.kind.value}: {refusal.sentence}{of}"
-                await self.store.record_override(refusal.family, refusal=told, reason=self.options.reason)
+                text = f"{refusal.kind.value}: {refusal.sentence}{of}"
+                await self.store.record_override(refusal.family, refusal=text, reason=self.options.reason)
                 self.memory.overridden.add(key)
         return len(self.memory.overridden) > before
 
@@ -249,7 +249,7 @@ class SendingPass(ReadingPass):
             self.memory.wait_until[change.family, change.after] = self.clock.now() + wait_s
         if before not in (None, change.family):
             return self._failed(f"setting {change.family}", reply)
-        self.trouble = reply
+        self.failing = reply
         return None
 
     def _count_unsent(self, family: Family) -> int:

@@ -166,7 +166,7 @@ class PassResult:
     end: End
     plan: Plan | None
     uncertain: frozenset[Family] = frozenset()
-    trouble: Reply | None = None
+    failing: Reply | None = None
     """The last thing that failed without ending the pass, for the message of a timeout."""
     states: Mapping[Family, str] = field(default_factory=dict)
     """The one word for each desired family, as this pass last saw it."""

@@ -160,7 +160,7 @@ class _Pass(SendingPass):
     async def _step(self) -> End | None:
         """Plan again and take the one step that comes next."""
         plan, slots = await self._plan_again()
-        if await self._minds_fights(plan):
+        if await self._minds_contested_families(plan):
             return None
         if self.review is not None and self._has_whole_picture(plan):
             return self._ask_for_review(plan)
@@ -221,7 +221,7 @@ class _Pass(SendingPass):
 
     def _result(self, end: End) -> PassResult:
         uncertain = {family for family, known in self.known.items() if isinstance(known, Uncertain)}
-        return PassResult(end, self.plan, frozenset(uncertain), self.trouble, self._states(end))
+        return PassResult(end, self.plan, frozenset(uncertain), self.failing, self._states(end))
 
     def _states(self, end: End) -> Mapping[Family, str]:
         whole = self.plan is not None and self._has_whole_picture(self.plan)

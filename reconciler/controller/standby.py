@@ -84,22 +84,22 @@ async def _compare(
     desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: PassOptions
 ) -> Comparison:
     """Compare the read with the record made after it: the controller may have written meanwhile."""
-    grounds = await store.recorded_inputs()
-    reads, now = reads.with_record(grounds.known, {}), clock.now()
-    pauses, policy = in_force(grounds.pauses, desired), options.policy()
+    read_inputs = await store.recorded_inputs()
+    reads, now = reads.with_record(read_inputs.known, {}), clock.now()
+    pauses, policy = in_force(read_inputs.pauses, desired), options.policy()
     rules = PlanConstraints(
         drift=options.drift,
         paused=frozenset(pause.family for pause in pauses),
         policy=policy.policy,
         policy_unreadable=policy.unreadable,
-        retries=grounds.retries,
+        retries=read_inputs.retries,
         controller=options.controller,
-        accepted=grounds.accepted,
+        accepted=read_inputs.accepted,
         wall=clock.wall(),
         reads_live=options.live,
     )
-    plan = make_plan(desired, grounds.known, reads, rules, now)
-    plan = with_schedule(plan, grounds.ledger, now, assume_idle=options.assume_idle)
+    plan = make_plan(desired, read_inputs.known, reads, rules, now)
+    plan = with_schedule(plan, read_inputs.ledger, now, assume_idle=options.assume_idle)
     whole = not plan.doubtful
-    observe(Compared(desired, grounds.known, grounds.ledger, pauses, rules, plan, whole, reads))
+    observe(Compared(desired, read_inputs.known, read_inputs.ledger, pauses, rules, plan, whole, reads))
     return Comparison(reads, plan)

@@ -59,14 +59,14 @@ def exit_status(findings: Iterable[CheckResult]) -> Exit:
     return overall_status([finding.status for finding in findings if finding.mark is CheckStatus.FAILED])
 
 
-def ok(check: str, told: str) -> CheckResult:
+def ok(check: str, text: str) -> CheckResult:
     """Return a finding that all is well."""
-    return CheckResult(check, CheckStatus.OK, told)
+    return CheckResult(check, CheckStatus.OK, text)
 
 
-def advice(check: str, told: str, remedy: str = "") -> CheckResult:
+def advice(check: str, text: str, remedy: str = "") -> CheckResult:
     """Return a finding that stands in nobody's way."""
-    return CheckResult(check, CheckStatus.ADVICE, told, remedy)
+    return CheckResult(check, CheckStatus.ADVICE, text, remedy)
 
 
 def failed(check: str, problem: MmpError) -> CheckResult:
@@ -96,8 +96,8 @@ def clock_off(offset_s: float) -> CheckResult:
     if abs(offset_s) <= LARGE_OFFSET_S:
         return ok("clock", f"within {LARGE_OFFSET_S:g} s of the exchange's")
     way = "behind" if offset_s > 0 else "ahead of"
-    told = f"this machine's clock is {abs(offset_s):.1f} s {way} the exchange's; that is compensated"
-    return advice("clock", told, "set it by NTP all the same: times in logs are this machine's")
+    text = f"this machine's clock is {abs(offset_s):.1f} s {way} the exchange's; that is compensated"
+    return advice("clock", text, "set it by NTP all the same: times in logs are this machine's")
 
 
 def ownership(info: AccountInfo, desired: Desired) -> CheckResult:
@@ -155,11 +155,11 @@ def address_binding(info: AccountInfo) -> CheckResult:
 def live_readable(read: LiveRead, desired: Desired) -> tuple[CheckResult, ...]:
     """Judge what a live read showed of the desired families."""
     configured = len(desired.families.keys() & read.rows.keys())
-    told = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
+    text = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
     frozen = [family for family in sorted(desired.families) if _is_frozen(family, read)]
     unreadable = sorted(family for family in desired.families if evidence.unreadable(family, read))
     return (
-        ok("mmp", told),
+        ok("mmp", text),
         *([_frozen(frozen)] if frozen else ()),
         *([_senseless(unreadable)] if unreadable else ()),
     )
@@ -209,21 +209,21 @@ def lock_held(holder: str | None) -> CheckResult:
 def _granted(info: AccountInfo, permission: str, name: str, needed_by: str) -> tuple[CheckResult, ...]:
     if permission in info.permissions:
         return (ok("permissions", f"the key may {name}"),)
-    told = f"the key has no {name} permission"
+    text = f"the key has no {name} permission"
     remedy = f"give it {name} at OKX, which is needed by {needed_by}"
-    return (CheckResult("permissions", CheckStatus.FAILED, told, remedy, Exit.ACCOUNT),)
+    return (CheckResult("permissions", CheckStatus.FAILED, text, remedy, Exit.ACCOUNT),)
 
 
 def _withdrawal(may: bool, allowed: bool) -> CheckResult:
     if not may:
         return ok("permissions", "the key may not Withdraw")
-    told, remedy = "the key may Withdraw, which nothing here needs", "use a key without it"
+    text, remedy = "the key may Withdraw, which nothing here needs", "use a key without it"
     if allowed:
-        return advice("permissions", told, remedy)
+        return advice("permissions", text, remedy)
     return CheckResult(
         "permissions",
         CheckStatus.FAILED,
-        told,
+        text,
         f"{remedy}, or waive this with --allow-withdraw",
         Exit.ACCOUNT,
     )
@@ -239,14 +239,14 @@ def _frozen(frozen: Sequence[Family]) -> CheckResult:
 
 
 def _senseless(unreadable: Sequence[Family]) -> CheckResult:
-    told = f"the live rows of {_named(unreadable)} make no sense: nothing is written for these families"
-    return CheckResult("mmp", CheckStatus.FAILED, told, "look at them at OKX", Exit.FAILED)
+    text = f"the live rows of {_named(unreadable)} make no sense: nothing is written for these families"
+    return CheckResult("mmp", CheckStatus.FAILED, text, "look at them at OKX", Exit.FAILED)
 
 
 def _named(families: Sequence[Family]) -> str:
-    told = ", ".join(families[:MOST_NAMED])
+    text = ", ".join(families[:MOST_NAMED])
     more = len(families) - MOST_NAMED
-    return f"{told} and {more} more" if more > 0 else told
+    return f"{text} and {more} more" if more > 0 else text
 
 
 def _by(pause: Pause) -> str:

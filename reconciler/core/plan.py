@@ -350,7 +350,7 @@ def with_schedule(
 
 def digest(account: str, environment: Environment, changes: tuple[Change, ...]) -> str:
     """Hash what a review approves: equal inputs give equal digests, whatever order, time or place."""
-    told = {
+    message = {
         "account": account,
         "environment": environment.value,
         "changes": [
@@ -364,7 +364,7 @@ def digest(account: str, environment: Environment, changes: tuple[Change, ...]) 
             for change in sorted(changes, key=lambda change: change.family)
         ],
     }
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(message, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

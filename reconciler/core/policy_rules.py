@@ -170,8 +170,8 @@ def _near_off(
         if is_unknown or any(
             window < min(floor.time_interval_ms, before.time_interval_ms) for before, _ in measured
         ):
-            told = interval_text(window), interval_text(floor.time_interval_ms)
-            yield Refusal(RefusalKind.DISABLE, each.family, window_rule, *told, Field.TIME_INTERVAL)
+            message = interval_text(window), interval_text(floor.time_interval_ms)
+            yield Refusal(RefusalKind.DISABLE, each.family, window_rule, *message, Field.TIME_INTERVAL)
         most = worst(*(found for _, found in measured if found is not None), Fraction(0))
         if not each.ends_emergency and (most is UNLIMITED or most >= Fraction(floor.factor)):
             limit = f"less than ×{format_decimal(floor.factor)}"
@@ -253,7 +253,7 @@ def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bo
     most = bound.minimum if limit == "min" else bound.maximum
     assert most is not None
     return Refusal(
-        RefusalKind.BOUNDS, family, rule, _told(name, _value(setting, name)), _told(name, most), name
+        RefusalKind.BOUNDS, family, rule, _message(name, _value(setting, name)), _message(name, most), name
     )
 
 
@@ -311,13 +311,13 @@ def _too_many(
     """
     counted = {each.family for each in (*looser, *passed)}
     if looser and limit.max_families is not None and len(counted) > limit.max_families:
-        told = f"{len(counted)} at once"
-        yield from _each(looser, "loosening.maxFamilies", told, str(limit.max_families))
+        message = f"{len(counted)} at once"
+        yield from _each(looser, "loosening.maxFamilies", message, str(limit.max_families))
     enabled = [each for each in looser if each.may_be_enabled]
     of_all = {each.family for each in (*looser, *passed) if each.may_be_enabled}
     if enabled and limit.max_share is not None and len(of_all) > Fraction(limit.max_share) * in_force:
-        told, most = f"{len(of_all)} of {in_force} at once", f"{format_decimal(limit.max_share * 100)}%"
-        yield from _each(enabled, "loosening.maxShare", told, most)
+        message, most = f"{len(of_all)} of {in_force} at once", f"{format_decimal(limit.max_share * 100)}%"
+        yield from _each(enabled, "loosening.maxShare", message, most)
 
 
 def _each(looser: list[ProposedChange], rule: str, measured: str, limit: str) -> Iterator[Refusal]:
@@ -352,7 +352,7 @@ def _value(setting: Setting, name: Field) -> Decimal:
             assert_never(name)
 
 
-def _told(name: Field, value: Decimal) -> str:
+def _message(name: Field, value: Decimal) -> str:
     return format_decimal(value) if name is Field.QTY_LIMIT else interval_text(int(value))
 
 

@@ -162,17 +162,17 @@ def balance(shares: OwnershipView) -> dict[LeaseName, ReplicaId]:
     there is none, one where it rests that has read since can have it; else the account stays where it is.
     Afterwards no account could go to a replica that has at least two fewer.
     """
-    keepers = {
+    workers = {
         account: sorted(replica for replica, kept in shares.keeps.items() if account in kept)
         for account in sorted(frozenset[LeaseName]().union(*shares.keeps.values()))
     }
     able = {
         account: [replica for replica in replicas if _may_have(shares, replica, account)]
         or [replica for replica in replicas if _may_have_again(shares, replica, account)]
-        for account, replicas in keepers.items()
+        for account, replicas in workers.items()
     }
     stuck = [account for account, replicas in able.items() if not replicas]
-    able |= {account: _owner_among(shares, account, keepers[account]) for account in stuck}
+    able |= {account: _owner_among(shares, account, workers[account]) for account in stuck}
     target = {account: owner for account, owner in shares.owners.items() if owner in able.get(account, ())}
     counts = dict.fromkeys(shares.keeps, 0) | Counter(target.values())
     for account, replicas in able.items():

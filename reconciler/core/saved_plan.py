@@ -146,12 +146,12 @@ def _is_protective(change: Change) -> bool:
 
 def target_mismatches(saved: PlanTarget, here: PlanTarget) -> tuple[str, ...]:
     """Return each way in which ``here`` is not the place the plan was made for; none when it is."""
-    told = (
+    message = (
         ("account", saved.account, here.account),
         ("environment", saved.environment.value, here.environment.value),
         ("host", _who(saved), _who(here)),
     )
-    differing = [f"its {name} is {theirs}, not {ours}" for name, theirs, ours in told if theirs != ours]
+    differing = [f"its {name} is {theirs}, not {ours}" for name, theirs, ours in message if theirs != ours]
     changed = ["the config has changed since (another sha256)"] if saved.sha256 != here.sha256 else []
     return (*differing, *changed)
 

@@ -303,8 +303,8 @@ def _words(reply: Reply) -> str:
 
 def _names(notice: Notification) -> str:
     more = len(notice.families) - ENOUGH_NAMES
-    told = ", ".join(notice.families[:ENOUGH_NAMES])
-    return f"{told} and {more} more" if more > 0 else told
+    output = ", ".join(notice.families[:ENOUGH_NAMES])
+    return f"{output} and {more} more" if more > 0 else output
 
 
 def _iso(moment: datetime) -> str:

@@ -71,9 +71,9 @@ def _check_format(document: object, source: str, kinds: tuple[str, ...]) -> None
     said = document.get("format") if isinstance(document, dict) else None
     match = _FORMAT.fullmatch(said) if isinstance(said, str) else None
     if match is None or match[1] not in kinds:
-        told = f"says its format is {_cut(json.dumps(said))}" if said is not None else "names no format"
+        sentence = f"says its format is {_cut(json.dumps(said))}" if said is not None else "names no format"
         wanted = " or ".join(f"mmp/{name}/{_VERSION}" for name in kinds)
-        raise _refused(kind, "foreign", source, f"{told}; wanted is {wanted}")
+        raise _refused(kind, "foreign", source, f"{sentence}; wanted is {wanted}")
     if int(match[2]) != _VERSION:
         raise _refused(kind, "too-new", source, f"has format {match[0]}, which this version does not know")
 
@@ -88,8 +88,10 @@ def _check_schema(document: object, source: str, kind: str) -> None:
         place = "".join(
             f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
         )
-        told = f"is not as the schema says at {_cut(place.lstrip('.') or 'its top')}: {_cut(error.message)}"
-        raise _refused(kind, "malformed", source, told)
+        sentence = (
+            f"is not as the schema says at {_cut(place.lstrip('.') or 'its top')}: {_cut(error.message)}"
+        )
+        raise _refused(kind, "malformed", source, sentence)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def file_document(file: FileState) -> Document:
 
 def problems_of(problems: tuple[Problem, ...]) -> list[Document]:
     """Return problems as ``mmp/problems/1`` has them."""
-    told: list[Document] = problems_document(problems)["problems"]
-    return told
+    text: list[Document] = problems_document(problems)["problems"]
+    return text
 
 
 def at_wall(instant: float | None, status: Status, now: float) -> datetime | None:
@@ -73,8 +73,8 @@ def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, no
         "config": file_document(runtime.config) if runtime.config else None,
         "policy": file_document(runtime.policy) if runtime.policy else None,
         "outage": _outage(runtime.outage, status, now),
-        "terminal_error": _objection(runtime.terminal_error),
-        "errors": [_trouble(trouble) for trouble in runtime.errors],
+        "terminal_error": _terminal_error(runtime.terminal_error),
+        "errors": [_failure(failing) for failing in runtime.errors],
     }
 
 
@@ -91,16 +91,16 @@ def _outage(outage: Outage | None, status: Status, now: float) -> Document | Non
     }
 
 
-def _objection(objection: TerminalError | None) -> Document | None:
-    if objection is None:
+def _terminal_error(terminal: TerminalError | None) -> Document | None:
+    if terminal is None:
         return None
-    return {"code": objection.reply.code, "message": objection.reply.message}
+    return {"code": terminal.reply.code, "message": terminal.reply.message}
 
 
-def _trouble(trouble: RecentError) -> Document:
+def _failure(failing: RecentError) -> Document:
     return {
-        "at": format_utc_ms(trouble.at),
-        "code": trouble.code,
-        "message": trouble.message,
-        "family": trouble.family,
+        "at": format_utc_ms(failing.at),
+        "code": failing.code,
+        "message": failing.message,
+        "family": failing.family,
     }

@@ -74,8 +74,8 @@ def integrity(document: Document) -> str:
     Layout, the order of keys and the spelling of numbers (``0`` or ``0.0``) do not count.
     """
     saved = {name: value for name, value in document["saved"].items() if name != "integrity"}
-    told = json.loads(json.dumps({**document, "saved": saved}), parse_int=float)
-    canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    message = json.loads(json.dumps({**document, "saved": saved}), parse_int=float)
+    canonical = json.dumps(message, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -52,12 +52,12 @@ class PolicyDeduper:
     """What was told of each policy since it turned: of many accounts under it, the first one tells."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, Transition, AlertIdentity]] = set()
+        self._message: set[tuple[str, Transition, AlertIdentity]] = set()
 
     def on_event(self, event: Event) -> None:
         """Take an event before the accounts do: where a policy turned, it may be told of again."""
         if isinstance(event, PolicyAccepted | PolicyRejected):
-            self._told = {told for told in self._told if told[0] != event.path}
+            self._message = {message for message in self._message if message[0] != event.path}
 
     def should_send(self, notice: Notification) -> bool:
         """Tell whether nobody told that yet; from then on somebody did."""
@@ -65,10 +65,10 @@ class PolicyDeduper:
             return True
         file = notice.alert.about
         assert isinstance(file, FileState)
-        told = (file.path, notice.status, notice.alert.identity)
-        if told in self._told:
+        message = (file.path, notice.status, notice.alert.identity)
+        if message in self._message:
             return False
-        self._told.add(told)
+        self._message.add(message)
         return True
 
 
@@ -90,7 +90,7 @@ class AccountNotifier:
         self._post = post
         self._advice = advice
         self._interval_s = interval_s
-        self._stories: AlertStates = {}
+        self._alert_states: AlertStates = {}
         self._taken_over = False
 
     def on_event(self, event: Event, runtime: AccountRuntime, *, now: float, wall: datetime) -> None:
@@ -99,7 +99,7 @@ class AccountNotifier:
             self._taken_over = bool(event.before)
         if not isinstance(event, TRIGGERS):
             return
-        self._stories, found = advance(self._stories, active_alerts(runtime), now=now, wall=wall)
+        self._alert_states, found = advance(self._alert_states, active_alerts(runtime), now=now, wall=wall)
         notices = [notice for notice in found if self._is_news(notice)]
         if not notices:
             return
@@ -122,13 +122,13 @@ class FileNotifier:
         self._post = post
         self._host = host
         self._simulator = simulator
-        self._stories: dict[str, AlertStates] = {}
+        self._alert_states: dict[str, AlertStates] = {}
         self._gone: set[str] = set()
 
-    def on_event(self, unkept: UnloadedFiles, event: Event, *, now: float, wall: datetime) -> None:
+    def on_event(self, not_loaded: UnloadedFiles, event: Event, *, now: float, wall: datetime) -> None:
         """Take an event, and the files that are refused since; tells what began or is over, if anything."""
-        refused = {file.path: file for file in unkept.rejected}
-        self._gone = (self._gone & self._stories.keys()) - refused.keys()
+        refused = {file.path: file for file in not_loaded.rejected}
+        self._gone = (self._gone & self._alert_states.keys()) - refused.keys()
         match event:
             case RejectedConfigRemoved(path):
                 self._gone.add(path)
@@ -136,12 +136,16 @@ class FileNotifier:
                 self._gone.update(paths)
             case _:
                 pass
-        for path in sorted(self._stories.keys() | refused.keys()):
+        for path in sorted(self._alert_states.keys() | refused.keys()):
             found = rejected_file_alerts(refused[path]) if path in refused else {}
-            self._stories[path], notices = advance(self._stories.get(path, {}), found, now=now, wall=wall)
+            self._alert_states[path], notices = advance(
+                self._alert_states.get(path, {}), found, now=now, wall=wall
+            )
             for notice in notices:
                 self._tell(notice, path, wall)
-        self._stories = {path: stories for path, stories in self._stories.items() if stories}
+        self._alert_states = {
+            path: alert_states for path, alert_states in self._alert_states.items() if alert_states
+        }
 
     def _tell(self, notice: Notification, path: str, wall: datetime) -> None:
         gone, host, simulator = path in self._gone, self._host, self._simulator

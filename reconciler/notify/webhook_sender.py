@@ -232,8 +232,8 @@ class _Worker:
             return self._waiting.popleft()
 
     def _tell(self, level: str, event: str, message: Message, tries: int, answer: DeliveryResult) -> None:
-        told = {"to": self._target.shown, "kind": message.kind, "tries": tries}
-        self._say(level, event, told if answer.delivered else told | {"reason": answer.why})
+        text = {"to": self._target.shown, "kind": message.kind, "tries": tries}
+        self._say(level, event, text if answer.delivered else text | {"reason": answer.why})
 
     def _tell_dropped(self) -> None:
         with self._lock:

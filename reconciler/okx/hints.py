@@ -32,13 +32,13 @@ def hint_for(reply: Reply) -> str:
 
 def hint_for_event(event: ExchangeFailed | RequestSettled) -> str:
     """Return what to do about a failure, as ``advice``; a question that was refused had no effect."""
-    told, asked = hint_for(event.reply), isinstance(event, ExchangeFailed)
-    return lookup(event.reply.code).advice_on_reads if told and asked else told
+    text, asked = hint_for(event.reply), isinstance(event, ExchangeFailed)
+    return lookup(event.reply.code).advice_on_reads if text and asked else text
 
 
-def timed_out(trouble: Reply | None) -> MmpError:
+def timed_out(failing: Reply | None) -> MmpError:
     """Return the failure of an apply that gave up, with the last trouble it had."""
-    last = f"; the last trouble was: {trouble.message or trouble.code}" if trouble else ""
+    last = f"; the last trouble was: {failing.message or failing.code}" if failing else ""
     return MmpError(
         "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
     )

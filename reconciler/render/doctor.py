@@ -20,8 +20,8 @@ def doctor_text(checkup: DoctorReport, *, paint: Paint = plain) -> str:
     lines = [f"{banner}{place}", ""]
     for finding in checkup.findings:
         symbol, tone = _LOOK[finding.mark]
-        told = escape_unprintable(finding.message)
-        lines.append(f"  {paint(f'{symbol} {finding.check:<{_WIDTH}}', tone)}  {told}")
+        text = escape_unprintable(finding.message)
+        lines.append(f"  {paint(f'{symbol} {finding.check:<{_WIDTH}}', tone)}  {text}")
         if finding.remedy:
             lines.append(f"  {'':<{_WIDTH + 2}}  → {escape_unprintable(finding.remedy)}")
     return "\n".join([*lines, "", _summary(checkup.findings)]) + "\n"
@@ -39,11 +39,11 @@ _WIDTH = len("permissions")
 def _summary(findings: Sequence[CheckResult]) -> str:
     number = {mark: sum(finding.mark is mark for finding in findings) for mark in CheckStatus}
     if not number[CheckStatus.FAILED]:
-        told = (
+        text = (
             f"; {count(number[CheckStatus.ADVICE], 'thing')} worth knowing"
             if number[CheckStatus.ADVICE]
             else ""
         )
-        return f"Nothing stands in the way{told}."
+        return f"Nothing stands in the way{text}."
     more = f", {number[CheckStatus.SKIPPED]} not checked" if number[CheckStatus.SKIPPED] else ""
     return f"{count(number[CheckStatus.FAILED], 'problem')} to be put right{more}."

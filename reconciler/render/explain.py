@@ -28,8 +28,8 @@ def family_term(
     owner = (family, desired.account, desired.environment.value, desired.path)
     wanted = desired.families.get(family)
     if wanted is None:
-        told = "not in the file, thus unmanaged: never written, never disabled"
-        return FamilyTerm(*owner, told, (), _policy_notes(family, policy))
+        message = "not in the file, thus unmanaged: never written, never disabled"
+        return FamilyTerm(*owner, message, (), _policy_notes(family, policy))
     bounds = effective_bounds(family, policy) if policy else {}
     values = tuple(
         Value(name, field_value(wanted.setting, name), *places[name], bound_words(name, bounds.get(name)))
@@ -43,21 +43,24 @@ def bound_words(name: Field, bound: Bound | None) -> str:
     if bound is None:
         return ""
     least, most = bound.minimum, bound.maximum
-    told = [f"at least {_number(name, least)}"] if least is not None else []
-    told += [f"at most {_number(name, most)}"] if most is not None else []
+    message = [f"at least {_number(name, least)}"] if least is not None else []
+    message += [f"at most {_number(name, most)}"] if most is not None else []
     if bound.zero_allowed is not None and name in _ZEROES:
-        told.append(f"{'may' if bound.zero_allowed else 'may not'} be {_ZEROES[name]}")
-    return ", ".join(told)
+        message.append(f"{'may' if bound.zero_allowed else 'may not'} be {_ZEROES[name]}")
+    return ", ".join(message)
 
 
 def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
     """Return each term's name and title, its meaning, its facts, and what to do."""
     blocks = []
     for term in terms:
-        told = term.explanation
-        lines = [f"{paint(escape_unprintable(term.name), Tone.STRONG)} · {told.title}", f"  {told.meaning}"]
+        message = term.explanation
+        lines = [
+            f"{paint(escape_unprintable(term.name), Tone.STRONG)} · {message.title}",
+            f"  {message.meaning}",
+        ]
         lines += [f"  {note}" for note in term.notes]
-        lines += [f"  → {told.remedy}"] if told.remedy else []
+        lines += [f"  → {message.remedy}"] if message.remedy else []
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -91,22 +94,24 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
     if policy is None:
         return (f"policy: none; {_guarded(Floor())}",)
     notes = ["policy: protected, so it may not be removed, disabled or paused"]
-    told = notes if family in policy.protected else []
+    message = notes if family in policy.protected else []
     if policy.loosening.max_factor is not None:
         most = format_decimal(policy.loosening.max_factor)
-        told.append(f"policy: one change may raise its exposure by a factor of {most}")
+        message.append(f"policy: one change may raise its exposure by a factor of {most}")
         if policy.loosening.per is not None:
             window = window_text(policy.loosening.per)
-            told.append(f"policy: all changes within {window} together may raise it by no more")
+            message.append(f"policy: all changes within {window} together may raise it by no more")
         if policy.loosening.unknown_allowed:
-            told.append("policy: it may be changed even where no read and no record shows it (--no-live)")
-    told += [
+            message.append(
+                "policy: it may be changed even where no read and no record shows it (--no-live)"
+            )
+    message += [
         f"policy: exposure {name.value} at most {format_decimal(limit)}"
         for name, limit in effective_exposure(family, policy).items()
     ]
     if not policy.disable_allowed:
-        told.append(f"policy: {_guarded(policy.floor)}")
-    return tuple(told)
+        message.append(f"policy: {_guarded(policy.floor)}")
+    return tuple(message)
 
 
 def _guarded(floor: Floor) -> str:

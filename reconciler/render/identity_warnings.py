@@ -85,15 +85,15 @@ def _since(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
 
 def _known_otherwise(moved: IdentityChange, quote: Quote) -> str:
     if moved.key != EXPECTED_UID:
-        told = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
-        return f"{told}: other keys are used, and perhaps they are of another account"
+        message = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
+        return f"{message}: other keys are used, and perhaps they are of another account"
     if moved.before is None:
         return f"{moved.key} is {quote(moved.after or '')} now: no other account is written to"
     if moved.after is None:
         gone = f"{moved.key} {quote(moved.before)} is gone"
         return f"{gone}: whichever account the keys are of is written to"
-    told = f"{moved.key} changed {quote(moved.before)} → {quote(moved.after)}"
-    return f"{told}: another account is written to, and what is in force there does not show here"
+    message = f"{moved.key} changed {quote(moved.before)} → {quote(moved.after)}"
+    return f"{message}: another account is written to, and what is in force there does not show here"
 
 
 def _unrecorded(plan: Plan, quote: Quote) -> str:

@@ -98,14 +98,14 @@ def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
     """Return the sentences about what only a record answers: a share, and limits of steps in a row."""
     olds = [context.old for context in contexts if context.old]
     windows = sorted({window for old in olds for window in old.per_not_asked})
-    told = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
+    message = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
     if windows:
         limits = " and ".join(map(window_text, windows))
         which = f"limit per {limits} was" if len(windows) == 1 else f"limits per {limits} were"
-        told.append(
+        message.append(
             f"The {which} not asked, because mmp diff has no record; mmp plan and mmp apply have one."
         )
-    return tuple(told)
+    return tuple(message)
 
 
 def missing_sentence(context: PlanContext, quote: Quote) -> str:
@@ -130,9 +130,9 @@ def _headlines(context: PlanContext, quote: Quote) -> Iterator[str]:
     change = _change(context)
     if change is not None:
         looser, tighter = _rules(context)
-        told = [f"{count(looser, 'rule')} looser"] if looser else []
-        told += [f"{count(tighter, 'rule')} tighter"] if tighter else []
-        yield f"Policy: {', '.join(told)}." if told else f"{policy_sentence(change, quote)}."
+        message = [f"{count(looser, 'rule')} looser"] if looser else []
+        message += [f"{count(tighter, 'rule')} tighter"] if tighter else []
+        yield f"Policy: {', '.join(message)}." if message else f"{policy_sentence(change, quote)}."
 
 
 def _change(context: PlanContext) -> PolicyChange | None:

@@ -208,15 +208,15 @@ def _verdict(pages: Sequence[Page]) -> str:
     refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
     headline = _headline(plans, only_settings=bool(beside), compared=not any(map(_is_uncompared, pages)))
     sentences = (*beside, headline, worst_words(plans, code), refused)
-    told = [f"**{sentence}**" for sentence in sentences if sentence]
+    message = [f"**{sentence}**" for sentence in sentences if sentence]
     if len(plans) > 1:
         changed = sum(_concern(*page) < _NONE for page in pages)
-        told.append(f"Changes in {changed} of {len(plans)} accounts.")
+        message.append(f"Changes in {changed} of {len(plans)} accounts.")
     if more := _counted(plans, _MORE_SAFE):
-        told.append(f"More protection: {more}.")
+        message.append(f"More protection: {more}.")
     if rest := ", ".join(f"{number} {word}" for word, number in _others(plans).items() if number):
-        told.append(f"{rest}.")
-    return " ".join(told) + "\n"
+        message.append(f"{rest}.")
+    return " ".join(message) + "\n"
 
 
 def _is_uncompared(page: Page) -> bool:
@@ -232,12 +232,14 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
     changes = [(plan, change) for plan in plans for change in plan.changes]
     rising = [change for _, change in changes if raises(change) and change.direction not in LESS_SAFE]
     enabled = sum(change.direction is Direction.ENABLE for change in rising)
-    told = [f"Less protection: {less}."] if less else []
-    told += [f"Enabled with more exposure than when last enabled: {families(enabled)}."] if enabled else []
+    message = [f"Less protection: {less}."] if less else []
+    message += (
+        [f"Enabled with more exposure than when last enabled: {families(enabled)}."] if enabled else []
+    )
     if others := len(rising) - enabled:
-        told.append(f"More exposure than accepted: {families(others)}.")
-    if told:
-        return " ".join(told)
+        message.append(f"More exposure than accepted: {families(others)}.")
+    if message:
+        return " ".join(message)
     if changes:
         nothing = "No setting" if only_settings else "Nothing"
         unknown = any(is_uncompared(*each) or each[1].because is HoldReason.UNREADABLE for each in changes)
@@ -286,13 +288,13 @@ def _policy_rules(plan: Plan, context: PlanContext) -> tuple[Row, ...]:
 
 
 def _warnings(plan: Plan, context: PlanContext) -> str:
-    told = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
+    message = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
     old = context.old
     if old and old.policy_change:
-        told.append(f"{policy_sentence(old.policy_change, code)}.")
-        told += [EITHER_POLICY] if old.policy_change.counts else []
-    told += [f"{missing}."] if (missing := missing_sentence(context, code)) else []
-    return _quoted(told)
+        message.append(f"{policy_sentence(old.policy_change, code)}.")
+        message += [EITHER_POLICY] if old.policy_change.counts else []
+    message += [f"{missing}."] if (missing := missing_sentence(context, code)) else []
+    return _quoted(message)
 
 
 def _needs_record(pages: Sequence[Page]) -> str:
@@ -386,13 +388,14 @@ def _held(plan: Plan, path: str) -> tuple[Row, ...]:
         family: f"; if that is meant: {code(command)}" if command else ""
         for family, command in commands.items()
     }
-    told = {family: "\n".join(lines) + f"{hints[family]}\n" for family, lines in rules.items()}
+    message = {family: "\n".join(lines) + f"{hints[family]}\n" for family, lines in rules.items()}
     for change in plan.changes:
         if change.because is not None and change.family not in plan.stays_tighter:
-            told.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")
+            message.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")
     changes = {change.family: change for change in plan.changes}
     rows = (
-        Row((_HELD_LAYER, *rank(plan, family, changes.get(family))), text) for family, text in told.items()
+        Row((_HELD_LAYER, *rank(plan, family, changes.get(family))), text)
+        for family, text in message.items()
     )
     return tuple(sorted(rows, key=lambda row: row.rank))
 
@@ -455,7 +458,7 @@ def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[s
 
 def _foot(plan: Plan, context: PlanContext) -> str:
     at = f" at {code(context.host)}" if context.host is not None else ""
-    told = [
+    message = [
         f"{plan.environment.value}{at}",
         f"{code(context.path)} (sha256 {code(context.sha256[:SHA_SHOWN])})",
         f"compared with {_compared(plan, context)}",
@@ -465,7 +468,7 @@ def _foot(plan: Plan, context: PlanContext) -> str:
         f"digest {code(plan.digest)}",
         f"mmp {__version__}",
     ]
-    return f"\n---\n\n{' · '.join(told)}\n"
+    return f"\n---\n\n{' · '.join(message)}\n"
 
 
 def _compared(plan: Plan, context: PlanContext) -> str:

@@ -129,13 +129,13 @@ def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
 def _without_changes(plan: Plan, nothing: str) -> str:
     """Say what a plan comes to that sends, records and holds nothing; a refusal is not nothing."""
     dropped, unchanged = len(plan.unmanaged) if plan.basis is Basis.FILE else 0, len(plan.unchanged)
-    told = ["Refused: nothing would be sent." if plan.refusals else f"{nothing}."]
+    text = ["Refused: nothing would be sent." if plan.refusals else f"{nothing}."]
     if dropped:
         but = f"{families(dropped)} will no longer be managed."
-        told = [*told, but] if plan.refusals else [f"{nothing}, but {but}"]
+        text = [*text, but] if plan.refusals else [f"{nothing}, but {but}"]
     if unchanged or not dropped:
-        told.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
-    return " ".join(told)
+        text.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
+    return " ".join(text)
 
 
 def _plan_lines(
@@ -170,8 +170,8 @@ def _plan_lines(
             indent = f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}"
             yield f"{indent}  if that is meant: {escape_unprintable(command)}"
     for family, live in plan.unmanaged.items():
-        told = f"{family:<{width}}  {format_setting(live)}  ({_UNMANAGED[plan.basis]})"
-        yield paint(f"  {pad_label('·', 'unmanaged')}{told}", Tone.QUIET)
+        text = f"{family:<{width}}  {format_setting(live)}  ({_UNMANAGED[plan.basis]})"
+        yield paint(f"  {pad_label('·', 'unmanaged')}{text}", Tone.QUIET)
     yield from _refused_by_policy(plan, context, commands, paint)
     yield from _left_tighter(plan, context, paint)
     if plan.refusals and plan.basis is Basis.FILE:
@@ -196,8 +196,8 @@ def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
     lines = [paint(f"The worst changes of {len(plans)} accounts:", Tone.WARN)]
     for account, change in rows:
         symbol, word, tone = _look(change)
-        told = f"{account:<{account_width}}  {change.family:<{width}}  {format_change(change)}"
-        lines.append(f"  {paint(pad_label(symbol, word), tone)}{told}  {risk_words(change)}")
+        text = f"{account:<{account_width}}  {change.family:<{width}}  {format_change(change)}"
+        lines.append(f"  {paint(pad_label(symbol, word), tone)}{text}  {risk_words(change)}")
     yield "\n".join(lines) + "\n"
 
 
@@ -255,22 +255,22 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
             when = format_due(change.eta_s or 0.0)
             stays = f"; {words}" if (words := tighter_words(change)) else ""
             why = f"{_REASONS[change.reason]}; request {change.order}, {when}{stays}"
-            told = f"{format_change(change)}  ({why})"
+            text = f"{format_change(change)}  ({why})"
         case Action.ADOPT if change.fields:
-            told = f"{format_change(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
+            text = f"{format_change(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
             word = "adopt"
         case Action.ADOPT:
             symbol, word, tone = "=", "adopt", Tone.QUIET
-            told = f"{format_setting(change.after)}  ({_why_no_request(change)})"
+            text = f"{format_setting(change.after)}  ({_why_no_request(change)})"
         case Action.HOLD:
             assert change.because is not None
             held = hold_words(change, stays_tighter=stays_tighter)
             base = " from the accepted setting" if change.is_live else ""
-            told = f"{format_change(change)}  ({word}{base}; {held})"
+            text = f"{format_change(change)}  ({word}{base}; {held})"
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
-    return f"{paint(pad_label(symbol, word), tone)}{family}  {told}  {risk_words(change)}"
+    return f"{paint(pad_label(symbol, word), tone)}{family}  {text}  {risk_words(change)}"
 
 
 def _why_no_request(change: Change) -> str:
@@ -290,8 +290,8 @@ def _look(change: Change) -> tuple[str, str, Tone]:
 
 def _directions(changes: Sequence[Change]) -> str:
     counts = {name: sum(change.direction is name for change in changes) for name in Direction}
-    told = [f"{number} {name.value}" for name, number in counts.items() if number]
-    return f" ({', '.join(told)})" if told else ""
+    text = [f"{number} {name.value}" for name, number in counts.items() if number]
+    return f" ({', '.join(text)})" if text else ""
 
 
 def _takes(plan: Plan) -> str:
@@ -339,8 +339,8 @@ def _results_summary(outcomes: tuple[Result, ...], finished: bool) -> str:
     now = [result for result in outcomes if not result.earlier]
     counts = {name.value: sum(result.outcome is name for result in now) for name in Outcome}
     counts["already applied"] = len(outcomes) - len(now)
-    told = ", ".join(f"{number} {words}" for words, number in counts.items() if number)
+    text = ", ".join(f"{number} {words}" for words, number in counts.items() if number)
     partly = any(result.settled_now or result.partly for result in outcomes)
     if all(result.outcome in SETTLED for result in outcomes):
-        return f"Done: {told}."
-    return f"{'Partly done' if partly else 'Nothing done'}: {told}."
+        return f"Done: {text}."
+    return f"{'Partly done' if partly else 'Nothing done'}: {text}."

@@ -60,10 +60,10 @@ def pauses_text(
 
     Each request of a paused family that is ``in_flight``, or has no definite answer, is named.
     """
-    told = f"{families(len(pauses))} paused" if pauses else "no family is paused"
+    message = f"{families(len(pauses))} paused" if pauses else "no family is paused"
     width = max((len(pause.family) for pause in pauses), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
-    lines = [f"{place} · {told}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
+    lines = [f"{place} · {message}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
     lines += [
         f"  a request for {attempt.family} ({format_setting(attempt.setting)})"
         f" {_without_answer(attempt)} and may still take effect"
@@ -95,17 +95,17 @@ def history_text(
     counted += [count(len(adopted), "adoption")] if adopted else []
     counted += [count(len(overrides), "override")] if overrides else []
     counted += [count(len(policies), "policy change")] if policies else []
-    told = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
+    message = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
     named = [one.family for one in lines] + [one.family for one in adopted]
     width = max(map(len, (*named, *(one.family for one in overrides))), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
     # Policies and overrides come before the requests they let pass; written newest first, after them.
-    told_lines = [(line.reserved_at, 2, _history_line(line, width, paint)) for line in lines]
-    told_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
-    told_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
-    told_lines += [(line.at, 2, _accepted_line(line, width, paint)) for line in adopted]
-    told_lines.sort(key=lambda one: one[:2], reverse=True)
-    lines_of = [f"{banner}{place} · {told}", *(line for _, _, line in told_lines)]
+    message_lines = [(line.reserved_at, 2, _history_line(line, width, paint)) for line in lines]
+    message_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
+    message_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
+    message_lines += [(line.at, 2, _accepted_line(line, width, paint)) for line in adopted]
+    message_lines.sort(key=lambda one: one[:2], reverse=True)
+    lines_of = [f"{banner}{place} · {message}", *(line for _, _, line in message_lines)]
     return "\n".join([*lines_of, *_damaged_line(damaged, paint)]) + "\n"
 
 
@@ -135,8 +135,8 @@ def frozen_words(live: LiveRow) -> str:
     """Write how long a frozen family stays so, as the exchange tells it."""
     if live.setting.until_reset:
         return "frozen until a manual reset"
-    told = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
-    return f"frozen{told}"
+    message = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
+    return f"frozen{message}"
 
 
 _LOOK = {
@@ -173,13 +173,13 @@ def _controller(status: Status) -> str:
 def _sentence(status: Status, paint: Paint) -> str:
     behind = sum(family.change is not None for family in status.families)
     frozen = sum(family.state is FamilyState.FROZEN for family in status.families)
-    told = f"; {families(frozen)} frozen" if frozen else ""
-    told += f"; {_live_words(status)}."
+    message = f"; {families(frozen)} frozen" if frozen else ""
+    message += f"; {_live_words(status)}."
     if behind:
         return paint(
-            f"{behind} of {families(len(status.families))} not known to be as desired{told}", Tone.BAD
+            f"{behind} of {families(len(status.families))} not known to be as desired{message}", Tone.BAD
         )
-    return paint(f"As desired, as far as is on record{told}", Tone.WARN if frozen else Tone.GOOD)
+    return paint(f"As desired, as far as is on record{message}", Tone.WARN if frozen else Tone.GOOD)
 
 
 def _live_words(status: Status) -> str:
@@ -203,14 +203,14 @@ def _other_words(family: FamilyStatus) -> str:
     applied, live = family.applied, family.live.setting if family.live else None
     if applied == live != family.desired and live is not None:
         return f" · applied and live {_difference(live, family.desired)}"
-    told = " · never applied" if applied is None else ""
+    message = " · never applied" if applied is None else ""
     if applied is not None and applied != family.desired:
-        told += f" · applied {_difference(applied, family.desired)}"
+        message += f" · applied {_difference(applied, family.desired)}"
     if family.live is None and family.change is not None and family.change.reason is Reason.DRIFTED:
-        told += " · live has no row"
+        message += " · live has no row"
     if live is not None and live != family.desired:
-        told += f" · live {_difference(live, family.desired)}"
-    return told
+        message += f" · live {_difference(live, family.desired)}"
+    return message
 
 
 def _difference(setting: Setting, desired: Setting) -> str:
@@ -224,8 +224,8 @@ def _pending_words(family: FamilyStatus) -> str:
     if change is None:
         return ""
     if change.because is not None:
-        told = "" if family.live is not None and family.live.frozen else hold_words(change)
-        return told and f" · held: {told}"
+        message = "" if family.live is not None and family.live.frozen else hold_words(change)
+        return message and f" · held: {message}"
     if change.action is Action.ADOPT and change.known_at is None:
         return " · live is already as desired: to be recorded, no request"
     if change.eta_s is None:

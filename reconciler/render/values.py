@@ -36,8 +36,8 @@ def format_duration(seconds: float) -> str:
 
 def format_due(seconds: float) -> str:
     """Write when something comes: ``now``, ``in 8 s``."""
-    told = format_duration(seconds)
-    return told if told == "now" else f"in {told}"
+    message = format_duration(seconds)
+    return message if message == "now" else f"in {message}"
 
 
 def format_age(seconds: float) -> str:

@@ -30,7 +30,7 @@ class AccountPauses(AccountSession):
         *,
         until: datetime | None,
         reason: str,
-        fought: Mapping[Family, Setting] | None = None,
+        contested_setting: Mapping[Family, Setting] | None = None,
     ) -> None:
         """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says.
 
@@ -41,16 +41,16 @@ class AccountPauses(AccountSession):
         async with self._writing(queries.pauses(budget), budget=budget) as (tables, rows):
             before = _by_family(rows)
             for family in families:
-                pause = Pause(family, reason, wall, until, (fought or {}).get(family))
+                pause = Pause(family, reason, wall, until, (contested_setting or {}).get(family))
                 if replaces(pause, before.get(family), wall):
                     await tables.upsert(row_mapping.pause_row(pause, budget, self._account))
 
-    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
+    async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
         """End the fight's pauses of families that are about exactly these settings."""
         budget = self._identified()
         async with self._writing(queries.pauses(budget)) as (tables, rows):
             before = _by_family(rows)
-            for family, setting in fought.items():
+            for family, setting in contested_setting.items():
                 if family in before and before[family].contested == setting:
                     await tables.delete_pause(budget, family)
 

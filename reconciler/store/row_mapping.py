@@ -257,13 +257,17 @@ def pause_of(row: PauseRow) -> Pause:
     """Return the pause a row keeps; inverse of :func:`pause_row`."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
     return Pause(
-        Family(row.family), row.reason, datetime.fromisoformat(row.since_wall), until, _fought(row)
+        Family(row.family),
+        row.reason,
+        datetime.fromisoformat(row.since_wall),
+        until,
+        _contested_setting(row),
     )
 
 
 def pause_row(pause: Pause, budget: RateBudget, account: str) -> PauseRow:
     """Return the row that keeps a pause."""
-    fought = pause.contested
+    contested_setting = pause.contested
     return PauseRow(
         checksum="",
         kind=budget.kind.value,
@@ -271,9 +275,9 @@ def pause_row(pause: Pause, budget: RateBudget, account: str) -> PauseRow:
         uid=budget.uid,
         family=pause.family,
         account=account,
-        time_interval_ms=None if fought is None else fought.time_interval_ms,
-        frozen_interval_ms=None if fought is None else fought.frozen_interval_ms,
-        qty_limit=None if fought is None else fought.qty_limit.text,
+        time_interval_ms=None if contested_setting is None else contested_setting.time_interval_ms,
+        frozen_interval_ms=None if contested_setting is None else contested_setting.frozen_interval_ms,
+        qty_limit=None if contested_setting is None else contested_setting.qty_limit.text,
         reason=sanitized(pause.reason),
         since_wall=wall_text(pause.since),
         until_wall=None if pause.until is None else wall_text(pause.until),
@@ -290,7 +294,7 @@ def pauses_request(row: PauseRow | None, setting: Setting, wall: datetime) -> bo
     return pause_of(row).contested in (None, setting)
 
 
-def _fought(row: PauseRow) -> Setting | None:
+def _contested_setting(row: PauseRow) -> Setting | None:
     if row.time_interval_ms is None or row.frozen_interval_ms is None or row.qty_limit is None:
         return None
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))

@@ -431,8 +431,8 @@ def check(row: AnyRow) -> str:
     The encoding is the ASCII literal of a tuple of text, numbers and None, which is the same in every
     version of Python, whatever it holds for printable, and three times as fast as JSON.
     """
-    told = ascii((TABLES[type(row)], *row[1:]))
-    return sha256(told.encode("ascii")).hexdigest()[:CHECK_DIGITS]
+    sentence = ascii((TABLES[type(row)], *row[1:]))
+    return sha256(sentence.encode("ascii")).hexdigest()[:CHECK_DIGITS]
 
 
 def with_checksum(row: Row) -> Row:

@@ -93,8 +93,8 @@ def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
     if code in BUSY_CODES:
         message = f"another process kept the state {path} busy for {BUSY_WAIT_S:g} s"
         return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
-    if code in _NOT_OPENED and (trouble := sqlite_file.trouble_beside(path)) is not None:
-        return trouble
+    if code in _NOT_OPENED and (failing := sqlite_file.failure_beside(path)) is not None:
+        return failing
     match code:
         case sqlite3.SQLITE_FULL:
             return sqlite_file.disk_full(path)

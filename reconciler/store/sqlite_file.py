@@ -232,7 +232,7 @@ def disk_failed(path: str, said: str) -> StateUnavailable:
     return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {said}", hint)
 
 
-def trouble_beside(path: str) -> StateUnavailable | None:
+def failure_beside(path: str) -> StateUnavailable | None:
     """Return why no file can be made beside a state for now; None where one can, or rights are missing.
 
     SQLite says that a file cannot be opened, and not why. So this is tried with a file that is gone

@@ -392,8 +392,8 @@ def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -
     """Return what tells this content from any other: its hash, or the hash of what is wrong with it."""
     if accepted is not None:
         return accepted.sha256
-    told = reading.text + "".join(f"{found.code}{found.message}" for found in reading.problems)
-    return "refused:" + hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()
+    message = reading.text + "".join(f"{found.code}{found.message}" for found in reading.problems)
+    return "refused:" + hashlib.sha256(message.encode("utf-8", "replace")).hexdigest()
 
 
 def _moved(was: Desired, now: Desired) -> Problem | None:

@@ -68,9 +68,9 @@ class InotifyDirectories:
             inotify = Inotify(cache_size=EVENTS_A_READ, sync_timeout=0)
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
             return cls(error=_why(error))
-        ears = cls(_inotify=inotify)
-        asyncio.get_running_loop().add_reader(inotify.fd, ears._readable.set)
-        return ears
+        inotify_directories = cls(_inotify=inotify)
+        asyncio.get_running_loop().add_reader(inotify.fd, inotify_directories._readable.set)
+        return inotify_directories
 
     def close(self) -> None:
         """Stop listening; harmless when that was done before."""

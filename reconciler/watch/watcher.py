@@ -101,7 +101,7 @@ class FileWatcher:
 
     clock: Clock
     on_degraded: Callable[[str], None]
-    ears: InotifyDirectories = field(default_factory=InotifyDirectories.open)
+    inotify_directories: InotifyDirectories = field(default_factory=InotifyDirectories.open)
     posts: list[WatchHandle] = field(default_factory=list)
     _threads: DaemonThreadExecutor = field(default_factory=lambda: DaemonThreadExecutor(READERS))
     _failure: BaseException | None = None
@@ -129,7 +129,7 @@ class FileWatcher:
         written = [self._unclosed[spot] for spot in post.route.spots & self._unclosed.keys()]
         if written:
             post.attention = post.attention.on_event(FileEventKind.MODIFIED, max(written))
-        self.ears.wake()
+        self.inotify_directories.wake()
         return post
 
     def remove(self, post: WatchHandle) -> None:
@@ -141,14 +141,14 @@ class FileWatcher:
         try:
             while True:
                 self.run_once()
-                await self.ears.wait(max(0.0, self._next_at() - self.clock.now()))
+                await self.inotify_directories.wait(max(0.0, self._next_at() - self.clock.now()))
                 if self._failure is not None:
                     raise self._failure
         finally:
             for post in self.posts:
                 if post.task is not None:
                     post.task.cancel()
-            self.ears.close()
+            self.inotify_directories.close()
 
     def run_once(self) -> None:
         """Hear what there is to hear and begin to look at what is due."""
@@ -194,7 +194,7 @@ class FileWatcher:
         finally:
             for look in looks:
                 look.cancel()
-        self.ears.wake()  # what was heard meanwhile, or is to be looked at again, may be due sooner
+        self.inotify_directories.wake()  # what was reported meanwhile may be due sooner
         return not late and not any(isinstance(look.result(), Undecided | Rejected) for look in looks)
 
     def _next_at(self) -> float:
@@ -213,7 +213,7 @@ class FileWatcher:
             self._failure = failure
         finally:
             post.task = None
-            self.ears.wake()
+            self.inotify_directories.wake()
 
     async def _look(self, post: WatchHandle, *, beside: bool = False) -> object:
         """Look at one thing and return what was decided; None where it is watched no longer.
@@ -271,7 +271,7 @@ class FileWatcher:
         return seen
 
     def _hear(self) -> None:
-        heard, now = self.ears.read_events(), self.clock.now()
+        heard, now = self.inotify_directories.read_events(), self.clock.now()
         self._note_unclosed(heard.notices, now)
         # Asked before every reading of a file, of which there may be hundreds, and mostly nothing is heard.
         posts = self.posts if heard.notices else []
@@ -299,22 +299,22 @@ class FileWatcher:
         now = self.clock.now()
         for post in self.posts:
             post.attention = post.attention.recheck(now)
-        hears_all = self.ears.error is None and not self.ears.missed
+        hears_all = self.inotify_directories.error is None and not self.inotify_directories.missed
         self._poll_at = now + (POLL_S if hears_all else DEGRADED_POLL_S)
 
     def _cover(self, moved: list[WatchHandle]) -> None:
         """Watch the ways as they are now. Whoever calls sees to it that what moved is looked at."""
         for post in moved:
             post.route = post.way()
-        self.ears.set_directories(union(post.route for post in self.posts).directories)
-        if self.ears.missed:
+        self.inotify_directories.set_directories(union(post.route for post in self.posts).directories)
+        if self.inotify_directories.missed:
             self._poll_at = min(self._poll_at, self.clock.now() + DEGRADED_POLL_S)
         self._say_if_deaf()
 
     def _say_if_deaf(self) -> None:
-        if self.ears.error is not None and not self._said_deaf:
+        if self.inotify_directories.error is not None and not self._said_deaf:
             self._said_deaf = True
-            self.on_degraded(self.ears.error)
+            self.on_degraded(self.inotify_directories.error)
 
 
 def _concerned(post: WatchHandle, notices: tuple[FileEvent, ...], now: float) -> bool:

@@ -54,7 +54,7 @@ class Metrics:
     """What is counted, and where it is asked for. ``observe`` and ``answer`` may run in two threads."""
 
     def __init__(
-        self, board: LatestState, *, now: Callable[[], float], wall: Callable[[], datetime]
+        self, shared_state: LatestState, *, now: Callable[[], float], wall: Callable[[], datetime]
     ) -> None:
         self._now = now
         # Not wanted: a second time series per counter, with when it was first counted.
@@ -62,7 +62,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._tallies: dict[Labels, _EventCounter] = {}
         self._counters = _Counters(self.registry)
-        self.registry.register(_Gauges(board, now, wall))
+        self.registry.register(_Gauges(shared_state, now, wall))
         ProcessCollector(registry=self.registry)
 
     def observe(self, labels: Labels, event: Event) -> None:
@@ -86,8 +86,8 @@ class _Counters:
     """Every counter and histogram there is."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, told: str, *labels: str) -> Counter:
-            return Counter(name, told, (*ACCOUNT, *labels), registry=registry)
+        def counter(name: str, message: str, *labels: str) -> Counter:
+            return Counter(name, message, (*ACCOUNT, *labels), registry=registry)
 
         self.requests = counter(
             "mmp_requests",
@@ -198,28 +198,30 @@ class _EventCounter:
 class _Gauges(Collector):
     """What the board says at the moment it is asked."""
 
-    def __init__(self, board: LatestState, now: Callable[[], float], wall: Callable[[], datetime]) -> None:
-        self._board = board
+    def __init__(
+        self, shared_state: LatestState, now: Callable[[], float], wall: Callable[[], datetime]
+    ) -> None:
+        self._latest = shared_state
         self._now = now
         self._wall = wall
 
     def collect(self) -> Iterable[Metric]:
         """Return every gauge of every account."""
         now, wall = self._now(), self._wall()
-        seen = [gauge_input(watched, now=now, wall=wall) for watched in self._board.accounts()]
-        began = self._board.began_at.timestamp()
+        seen = [gauge_input(watched, now=now, wall=wall) for watched in self._latest.accounts()]
+        began = self._latest.began_at.timestamp()
         yield _family(
-            "mmp_build_info", "The program's version.", ("version",), [((self._board.version,), 1.0)]
+            "mmp_build_info", "The program's version.", ("version",), [((self._latest.version,), 1.0)]
         )
         yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
         dropped = CounterMetricFamily("mmp_log_lines_dropped", "Log lines that could not be written.")
-        dropped.add_metric((), self._board.dropped_log_lines())
+        dropped.add_metric((), self._latest.dropped_log_lines())
         yield dropped
-        yield from _shared(self._board)
-        yield from _unkept(self._board)
+        yield from _shared(self._latest)
+        yield from _unloaded(self._latest)
         for gauge in GAUGES:
             samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
-            samples += _of_no_account(self._board) if gauge.name == REJECTED_AT else []
+            samples += _of_no_account(self._latest) if gauge.name == REJECTED_AT else []
             yield _family(gauge.name, gauge.help, ACCOUNT + gauge.labels, samples)
 
     def describe(self) -> Iterable[Metric]:
@@ -227,14 +229,14 @@ class _Gauges(Collector):
         return ()
 
 
-def _shared(board: LatestState) -> Iterable[Metric]:
+def _shared(shared_state: LatestState) -> Iterable[Metric]:
     """Return how the accounts are shared out; nothing where they are not, or nobody was heard of yet."""
-    together = board.replica
+    together = shared_state.replica
     roster = None if together is None else together.leases
     living = [] if roster is None else [len(roster.replicas)]
-    kept = [] if roster is None else [len(board.accounts())]
+    kept = [] if roster is None else [len(shared_state.accounts())]
     unable = [] if together is None or roster is None else [len(together.unable)]
-    for name, told, numbers in (
+    for name, message, numbers in (
         ("mmp_replicas", "Healthy replicas that share the accounts; no sample without replicas.", living),
         ("mmp_leases", "Accounts that this replica runs; no sample without replicas.", kept),
         (
@@ -243,13 +245,13 @@ def _shared(board: LatestState) -> Iterable[Metric]:
             unable,
         ),
     ):
-        yield _family(name, told, (), [((), float(number)) for number in numbers])
+        yield _family(name, message, (), [((), float(number)) for number in numbers])
 
 
-def _unkept(board: LatestState) -> Iterable[Metric]:
+def _unloaded(shared_state: LatestState) -> Iterable[Metric]:
     """Return how many settings there are that no account is kept by."""
-    awaited, refused = len(board.unloaded.missing), len(board.unloaded.rejected)
-    for name, told, number in (
+    awaited, refused = len(shared_state.unloaded.missing), len(shared_state.unloaded.rejected)
+    for name, message, number in (
         ("mmp_awaited_files", "Files or folders of settings that are not there yet.", awaited),
         (
             "mmp_refused_files",
@@ -257,17 +259,17 @@ def _unkept(board: LatestState) -> Iterable[Metric]:
             refused,
         ),
     ):
-        yield _family(name, told, (), [((), float(number))])
+        yield _family(name, message, (), [((), float(number))])
 
 
-def _of_no_account(board: LatestState) -> list[Sample]:
+def _of_no_account(shared_state: LatestState) -> list[Sample]:
     """Return when a file that never held was last rejected: a sample whose labels are empty."""
-    times = [file.rejected_at.timestamp() for file in board.unloaded.rejected if file.rejected_at]
+    times = [file.rejected_at.timestamp() for file in shared_state.unloaded.rejected if file.rejected_at]
     return [(("", ""), max(times))] if times else []
 
 
-def _family(name: str, told: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, told, labels=labels)
+def _family(name: str, message: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, message, labels=labels)
     for values, value in samples:
         family.add_metric(values, value)
     return family

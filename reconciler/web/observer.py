@@ -68,7 +68,7 @@ class HttpObserver:
             now=self._clock.now,
             wall=self._clock.wall,
             advise=self._hint_for,
-            ask_strips=ask_timelines,
+            ask_timeline=ask_timelines,
         )
         self._server = start_server(self._listen, site.routes(), on_error=_log_bug)
         logs.log("info", "listening", url=self._server.url)

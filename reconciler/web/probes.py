@@ -37,32 +37,39 @@ class ProbeCheck:
         return f"[-]{self.name} failed: {self.message}"
 
 
-def live_checks(board: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
+def live_checks(shared_state: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
     """Check the heartbeats: of the event loop (``answers``: it did just now), and of every account."""
     loop = ProbeCheck("event-loop", answers, "" if answers else DEAD_LOOP)
-    return (loop, *(_heard(watched.runtime, now) for watched in board.accounts()))
+    return (loop, *(_heard(watched.runtime, now) for watched in shared_state.accounts()))
 
 
-def ready_checks(board: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
+def ready_checks(shared_state: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
     """Check that every file is accepted and the state open, and the heartbeats."""
-    accounts = [watched.runtime for watched in board.accounts()]
-    settings = (*_unloaded(board), *map(_settings, accounts))
+    accounts = [watched.runtime for watched in shared_state.accounts()]
+    settings = (*_unloaded(shared_state), *map(_settings, accounts))
     begun = tuple(check for check in map(_startable, accounts) if not check.passed)
-    heartbeats = live_checks(board, answers=answers, now=now)
+    heartbeats = live_checks(shared_state, answers=answers, now=now)
     standing_by = tuple(_standby(one) for one in accounts if one.controller is not None)
-    return (*settings, *begun, *standing_by, _state(board), *_sharing(board, now), *heartbeats)
+    return (
+        *settings,
+        *begun,
+        *standing_by,
+        _state(shared_state),
+        *_sharing(shared_state, now),
+        *heartbeats,
+    )
 
 
-def startup_checks(board: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:
+def startup_checks(shared_state: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:
     """Check that every account once had all its families in sync, or tighter, and none uncertain.
 
     Where accounts are shared out, those that others keep are theirs to answer for; none may be nobody's.
     """
     # A file that comes moves on while this looks: it is waited for, somebody's to keep, kept. Looked for
     # in this order it is met at least once.
-    unloaded, replica = _unloaded(board), board.replica
-    shared = () if replica is None else (_shared_out(board, replica, now),)
-    accounts = board.accounts()
+    unloaded, replica = _unloaded(shared_state), shared_state.replica
+    shared = () if replica is None else (_shared_out(shared_state, replica, now),)
+    accounts = shared_state.accounts()
     some = accounts or unloaded or (replica is not None and _known(replica))
     nobody = () if some else (ProbeCheck("settings", False, "none is in force yet"),)
     return (*unloaded, *nobody, *shared, *(_protected(watched.runtime) for watched in accounts))
@@ -79,19 +86,21 @@ def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:
     return text_response(503 if failed else 200, text)
 
 
-def _state(board: LatestState) -> ProbeCheck:
+def _state(shared_state: LatestState) -> ProbeCheck:
     """Check that the state is open and can be used."""
-    replica = board.replica
-    told_of = bool(board.accounts()) or board.unloaded != NONE  # nothing is looked for before it is open
-    opened = told_of or (replica is not None and replica.leases is not None)
-    lost = next((one.runtime.state_lost for one in board.accounts() if one.runtime.state_lost), "")
-    told = escape_unprintable(lost if opened else board.error or "it is not open yet")
-    return ProbeCheck("state", not told, told)
+    replica = shared_state.replica
+    message_of = (
+        bool(shared_state.accounts()) or shared_state.unloaded != NONE
+    )  # nothing is looked for before it is open
+    opened = message_of or (replica is not None and replica.leases is not None)
+    lost = next((one.runtime.state_lost for one in shared_state.accounts() if one.runtime.state_lost), "")
+    sentence = escape_unprintable(lost if opened else shared_state.error or "it is not open yet")
+    return ProbeCheck("state", not sentence, sentence)
 
 
-def _sharing(board: LatestState, now: float) -> tuple[ProbeCheck, ...]:
+def _sharing(shared_state: LatestState, now: float) -> tuple[ProbeCheck, ...]:
     """Check that the state has been heard of lately enough for this process to keep its accounts."""
-    replica = board.replica
+    replica = shared_state.replica
     if replica is None:
         return ()
     sure = now < replica.safe_until
@@ -108,38 +117,38 @@ def _unheard(replica: ReplicaStatus) -> str:
     return escape_unprintable(replica.error) or "the state has not been reached"
 
 
-def _shared_out(board: LatestState, replica: ReplicaStatus, now: float) -> ProbeCheck:
+def _shared_out(shared_state: LatestState, replica: ReplicaStatus, now: float) -> ProbeCheck:
     """Check that every account has an owner, by what was heard lately enough."""
     if replica.leases is None or now >= replica.safe_until:
         return ProbeCheck("leases", False, _unheard(replica))
-    free = sum(owner is None for *_, owner in board.remote_accounts())
+    free = sum(owner is None for *_, owner in shared_state.remote_accounts())
     return ProbeCheck("leases", not free, f"{count(free, 'account')} not assigned yet" if free else "")
 
 
 def _heard(runtime: AccountRuntime, now: float) -> ProbeCheck:
     """Check that an account's loop was heard of as recently as it should have been."""
     silent_s = now - runtime.last_step_at
-    told = "" if alive(runtime, now) else f"no progress for {silent_s:.0f} s"
-    return ProbeCheck(_name("loop", runtime), not told, told)
+    sentence = "" if alive(runtime, now) else f"no progress for {silent_s:.0f} s"
+    return ProbeCheck(_name("loop", runtime), not sentence, sentence)
 
 
 def _startable(runtime: AccountRuntime) -> ProbeCheck:
     """Check that an account's loop could begin: not without a key, nor on damaged rows."""
-    objection = runtime.terminal_error
-    what = "state" if objection is not None and objection.reply.code.startswith("state-") else "key"
+    terminal = runtime.terminal_error
+    what = "state" if terminal is not None and terminal.reply.code.startswith("state-") else "key"
     return ProbeCheck(_name(what, runtime), not runtime.failed, escape_unprintable(runtime.failed))
 
 
 def _settings(runtime: AccountRuntime) -> ProbeCheck:
     """Check that there is a valid policy, if any; a newer invalid file is only reported."""
     config, policy = runtime.config, runtime.policy
-    told = []
+    sentence = []
     if config is not None and config.rejected_at is not None:
-        told.append("a newer file was rejected, the last valid version stays in use")
+        sentence.append("a newer file was rejected, the last valid version stays in use")
     if policy is not None and policy.rejected_at is not None:
         held = "the policy cannot be read, changes that loosen or disable are held"
-        told.append(f"{held}: {_first_problem(policy)}")
-    return ProbeCheck(_name("settings", runtime), policy is None or not policy.stops, "; ".join(told))
+        sentence.append(f"{held}: {_first_problem(policy)}")
+    return ProbeCheck(_name("settings", runtime), policy is None or not policy.stops, "; ".join(sentence))
 
 
 def _standby(runtime: AccountRuntime) -> ProbeCheck:
@@ -151,15 +160,15 @@ def _standby(runtime: AccountRuntime) -> ProbeCheck:
 
 
 def _protected(runtime: AccountRuntime) -> ProbeCheck:
-    told = "" if runtime.started else "not every family has been as desired, or tighter, yet"
-    return ProbeCheck(_name("protected", runtime), runtime.started, told)
+    sentence = "" if runtime.started else "not every family has been as desired, or tighter, yet"
+    return ProbeCheck(_name("protected", runtime), runtime.started, sentence)
 
 
-def _unloaded(board: LatestState) -> tuple[ProbeCheck, ...]:
+def _unloaded(shared_state: LatestState) -> tuple[ProbeCheck, ...]:
     """Tell of every file that is not there yet, and of every one that never held."""
-    awaited = (f"waiting for {escape_unprintable(path)}" for path in board.unloaded.missing)
-    refused = (_first_problem(file) for file in board.unloaded.rejected)
-    return tuple(ProbeCheck("settings", False, told) for told in (*awaited, *refused))
+    awaited = (f"waiting for {escape_unprintable(path)}" for path in shared_state.unloaded.missing)
+    refused = (_first_problem(file) for file in shared_state.unloaded.rejected)
+    return tuple(ProbeCheck("settings", False, sentence) for sentence in (*awaited, *refused))
 
 
 def _first_problem(file: FileState) -> str:

@@ -87,8 +87,8 @@ class RequestFilter:
     def rejection(self, request: RequestInfo) -> Rejection | None:
         """Return why a request is not answered; None when it is."""
         if not self.host_allowed(request.hosts):
-            told = "this is not a name of this server"
-            return Rejection(421, f"{told}; mmp run --listen-name NAME adds one")
+            message = "this is not a name of this server"
+            return Rejection(421, f"{message}; mmp run --listen-name NAME adds one")
         if request.method not in METHODS:
             return Rejection(405, "everything here is for reading: GET or HEAD")
         if not request.target.startswith("/"):

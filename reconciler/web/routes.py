@@ -143,8 +143,8 @@ class Rendered:
 class Renderer:
     """Makes answers beside the server, in one thread: one at a time, whatever is asked how often."""
 
-    def __init__(self, board: LatestState, now: Callable[[], float]) -> None:
-        self._board = board
+    def __init__(self, shared_state: LatestState, now: Callable[[], float]) -> None:
+        self._latest = shared_state
         self._now = now
         self._thread = DaemonThreadExecutor(at_once=1)
 
@@ -163,7 +163,7 @@ class Renderer:
             nonlocal last
             if before is not None:
                 await before()
-            values, began = self._board.values(), self._now()
+            values, began = self._latest.values(), self._now()
             answer, cost_s = await self.run(_with_cost, make)
             last = Rendered(answer, values, began, self._now(), cost_s)
             return last
@@ -172,7 +172,7 @@ class Renderer:
 
         async def answer(query: Query) -> Response:
             del query
-            if last is not None and last.reusable(self._board.values(), self._now()):
+            if last is not None and last.reusable(self._latest.values(), self._now()):
                 return last.answer
             return (await rendering()).answer
 
@@ -204,27 +204,27 @@ class Endpoints:
 
     def __init__(
         self,
-        board: LatestState,
+        shared_state: LatestState,
         metrics: Metrics,
         *,
         beats: Responds,
         now: Callable[[], float],
         wall: Callable[[], datetime],
         advise: HintFor = hint_from_glossary,
-        ask_strips: ReadTimelines | None = None,
+        ask_timeline: ReadTimelines | None = None,
     ) -> None:
-        self._board = board
-        self._ask_strips = ask_strips
-        self._strips_at = float("-inf")
+        self._latest = shared_state
+        self._ask_timelines = ask_timeline
+        self._timelines_at = float("-inf")
         self._beats = beats
         self._now = now
         self._started = False
-        self._renderer = Renderer(board, now)
+        self._renderer = Renderer(shared_state, now)
         self._metrics = self._renderer.route(metrics.answer)
-        self._status = self._renderer.route(lambda: status_response(board, now=now(), wall=wall()))
+        self._status = self._renderer.route(lambda: status_response(shared_state, now=now(), wall=wall()))
         self._page = self._renderer.route(
-            lambda: page_response(page_html(board, now=now(), wall=wall(), advise=advise)),
-            before=self._renew_strips,
+            lambda: page_response(page_html(shared_state, now=now(), wall=wall(), advise=advise)),
+            before=self._renew_timelines,
         )
 
     def routes(self) -> Mapping[str, Route]:
@@ -242,22 +242,22 @@ class Endpoints:
 
     async def _live(self, query: Query) -> Response:
         answers = await self._beats()
-        checks = live_checks(self._board, answers=answers, now=self._now())
+        checks = live_checks(self._latest, answers=answers, now=self._now())
         return probe_response(checks, verbose=query.verbose)
 
     async def _ready(self, query: Query) -> Response:
         answers = await self._beats()
-        checks = ready_checks(self._board, answers=answers, now=self._now())
+        checks = ready_checks(self._latest, answers=answers, now=self._now())
         return probe_response(checks, verbose=query.verbose)
 
-    async def _renew_strips(self) -> None:
+    async def _renew_timelines(self) -> None:
         """Ask for the strips again once they are old; where they cannot be had, the old ones stay."""
-        if self._ask_strips is None or self._now() < self._strips_at + TIMELINE_REFRESH_S:
+        if self._ask_timelines is None or self._now() < self._timelines_at + TIMELINE_REFRESH_S:
             return
-        self._strips_at = self._now()
+        self._timelines_at = self._now()
         with suppress(TimeoutError, MmpError):
-            drawn = await asyncio.wait_for(self._drawn(self._ask_strips), TIMELINE_TIMEOUT_S)
-            self._board.timelines = {**self._board.timelines, **drawn}
+            drawn = await asyncio.wait_for(self._drawn(self._ask_timelines), TIMELINE_TIMEOUT_S)
+            self._latest.timelines = {**self._latest.timelines, **drawn}
 
     async def _drawn(self, ask: ReadTimelines) -> Mapping[str, Timeline]:
         """Draw, beside the loops and the server: ten thousand families take half a second."""
@@ -265,7 +265,7 @@ class Endpoints:
 
     async def _startup(self, query: Query) -> Response:
         """Answer 200 for good once it was: a file added later does not undo a start."""
-        checks = startup_checks(self._board, now=self._now())
+        checks = startup_checks(self._latest, now=self._now())
         self._started = self._started or all(check.passed for check in checks)
         return probe_response(() if self._started else checks, verbose=query.verbose)
 

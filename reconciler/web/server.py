@@ -178,9 +178,9 @@ def _sockets(listen: Listen) -> list[socket.socket]:
     except OSError as error:
         for one in opened:
             one.close()
-        told = f"cannot listen at {_place(listen.host, port)}: {_why(error)}"
+        message = f"cannot listen at {_place(listen.host, port)}: {_why(error)}"
         hint = "end what listens there, or name another --listen HOST:PORT; port 0 is any free one"
-        raise MmpError("listen-failed", told, hint) from None
+        raise MmpError("listen-failed", message, hint) from None
     return opened
 
 

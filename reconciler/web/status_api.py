@@ -40,36 +40,36 @@ def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> A
     return AccountStatus(replace(status, owner=watched.owner), judged)
 
 
-def status_response(board: LatestState, *, now: float, wall: datetime) -> Response:
+def status_response(shared_state: LatestState, *, now: float, wall: datetime) -> Response:
     """Return every account's status, as one document; 503 and why while there is none.
 
     Where accounts are shared out it is always the list, beside those that others keep; and so it is
     while there are settings that no account is kept by, beside those.
     """
-    accounts, together = board.accounts(), board.replica
+    accounts, together = shared_state.accounts(), shared_state.replica
     shared = together is not None and together.leases is not None
     if not accounts and not shared:
-        return json_response(503, _nothing_yet(board))
-    dropped = board.dropped_log_lines()
+        return json_response(503, _nothing_yet(shared_state))
+    dropped = shared_state.dropped_log_lines()
     documents = [_document(watched, dropped, now=now, wall=wall) for watched in accounts]
     beside: Document = {}
     if shared:
-        beside["other_accounts"] = _elsewhere(board)
+        beside["other_accounts"] = _elsewhere(shared_state)
     if together is not None and together.unable:
         named = sorted(map(parse_lease_name, together.unable))
         beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]
-    if board.unloaded != NONE:
-        beside["awaited"] = list(board.unloaded.missing)
-        beside["refused"] = [file_document(file) for file in board.unloaded.rejected]
+    if shared_state.unloaded != NONE:
+        beside["awaited"] = list(shared_state.unloaded.missing)
+        beside["refused"] = [file_document(file) for file in shared_state.unloaded.rejected]
     if not beside:
         return json_response(200, one_or_list("status", documents))
     return json_response(200, {**as_list("status", documents), **beside})
 
 
-def _elsewhere(board: LatestState) -> list[Document]:
+def _elsewhere(shared_state: LatestState) -> list[Document]:
     return [
         {"account": account, "environment": environment, "owner": owner_document(owner)}
-        for account, environment, owner in board.remote_accounts()
+        for account, environment, owner in shared_state.remote_accounts()
     ]
 
 
@@ -101,11 +101,11 @@ def _unknown(family: Family, desired: Setting) -> FamilyStatus:
     return FamilyStatus(family, FamilyState.UNCERTAIN, desired, applied=None, live=None, change=None)
 
 
-def _nothing_yet(board: LatestState) -> Document:
+def _nothing_yet(shared_state: LatestState) -> Document:
     """Return what is waited for, in the form of every command that has no document of its own yet."""
-    told = [_problem(path, 1, "waiting for this file") for path in board.unloaded.missing]
-    told += [each for file in board.unloaded.rejected for each in problems_of(file.problems)]
-    return {"format": FORMAT, "problems": told or [_problem(None, None, "no account is kept yet")]}
+    text = [_problem(path, 1, "waiting for this file") for path in shared_state.unloaded.missing]
+    text += [each for file in shared_state.unloaded.rejected for each in problems_of(file.problems)]
+    return {"format": FORMAT, "problems": text or [_problem(None, None, "no account is kept yet")]}
 
 
 def _problem(path: str | None, place: int | None, message: str) -> Document:

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 from reconciler.web.page.account_view import Headline
 from reconciler.web.page.view_model import page_view
 from tests.support.browser import Browser, Scheme, violations
-from tests.support.example_accounts import BOARDS, HOSTILE, NOW, WALL, calm, large, troubled
+from tests.support.example_accounts import HOSTILE, LATEST_STATES, NOW, WALL, calm, large, troubled
 from tests.support.page_server import Site, site
 
 NARROW = {"width": 390, "height": 844}
@@ -19,8 +19,9 @@ UNWRITTEN = {"anchor", "hue", "picture", "strip", "legend"}
 
 IN_EVERY_RUN = {"calm", "troubled", "hostile", "shared"}
 """What ``make test`` looks at; the other boards are slow only because there are many."""
-each_board = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.slow) for name in BOARDS]
+each_latest = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.slow) for name in LATEST_STATES],
 )
 
 
@@ -40,7 +41,7 @@ async def rest(page: Page) -> None:
     """Look at nothing."""
 
 
-@each_board
+@each_latest
 def test_nothing_goes_wrong_and_everybody_can_use_it_in_light_and_dark(
     chromium: Browser, name: str
 ) -> None:
@@ -52,13 +53,13 @@ def test_nothing_goes_wrong_and_everybody_can_use_it_in_light_and_dark(
             found += [f"{scheme}: {one}" for one in await violations(page)]
         return found
 
-    with site(BOARDS[name]()) as here:
+    with site(LATEST_STATES[name]()) as here:
         found, wrong = chromium.visit(here.url, look)
     assert found == []
     assert wrong == []
 
 
-@each_board
+@each_latest
 def test_nothing_has_to_be_scrolled_sideways(chromium: Browser, name: str) -> None:
     async def look(page: Page) -> list[int]:
         widths = []
@@ -69,23 +70,23 @@ def test_nothing_has_to_be_scrolled_sideways(chromium: Browser, name: str) -> No
             widths.append(await page.evaluate(beyond))
         return widths
 
-    with site(BOARDS[name]()) as here:
+    with site(LATEST_STATES[name]()) as here:
         beyond, _ = chromium.visit(here.url, look)
     assert beyond == [0, 0, 0, 0]
 
 
-@each_board
+@each_latest
 def test_every_fact_is_there_without_javascript(chromium: Browser, name: str) -> None:
     async def look(page: Page) -> str:
         for summary in await page.locator("summary").all():
             await summary.click()
         return await page.locator("body").inner_text()
 
-    board = BOARDS[name]()
-    with site(board) as here:
-        told, _ = chromium.visit(here.url, look, java_script_enabled=False)
-    seen = " ".join(told.split())
-    facts = texts(page_view(board, now=NOW, wall=WALL))
+    shared_state = LATEST_STATES[name]()
+    with site(shared_state) as here:
+        message, _ = chromium.visit(here.url, look, java_script_enabled=False)
+    seen = " ".join(message.split())
+    facts = texts(page_view(shared_state, now=NOW, wall=WALL))
     title, others = facts[0], facts[1:]
     assert title.endswith("mmp")
     assert [fact for fact in others if " ".join(fact.split()) not in seen] == []
@@ -106,24 +107,24 @@ def test_what_comes_from_outside_stays_text(chromium: Browser) -> None:
         images = await page.locator("img").count()
         return scripts, images, await page.locator("body").inner_text()
 
-    with site(BOARDS["hostile"]()) as here:
-        (scripts, images, told), wrong = chromium.visit(here.url, look)
+    with site(LATEST_STATES["hostile"]()) as here:
+        (scripts, images, message), wrong = chromium.visit(here.url, look)
     assert (scripts, images, wrong) == (1, 0, [])
-    assert HOSTILE.split("\x1b")[0] in told
-    assert "\\x1b[31m\\u202e{{ 7 * 7 }}" in told
+    assert HOSTILE.split("\x1b")[0] in message
+    assert "\\x1b[31m\\u202e{{ 7 * 7 }}" in message
 
 
 def test_names_of_hosts_and_words_of_the_database_stay_text(chromium: Browser) -> None:
     async def look(page: Page) -> tuple[int, int, str]:
         card = page.locator("section[aria-labelledby=elsewhere]")
-        told = await card.inner_text()
-        return await page.locator("script").count(), await page.locator("img").count(), told
+        message = await card.inner_text()
+        return await page.locator("script").count(), await page.locator("img").count(), message
 
-    with site(BOARDS["hostile hosts"]()) as here:
-        (scripts, images, told), wrong = chromium.visit(here.url, look, viewport=NARROW)
+    with site(LATEST_STATES["hostile hosts"]()) as here:
+        (scripts, images, message), wrong = chromium.visit(here.url, look, viewport=NARROW)
     assert (scripts, images, wrong) == (1, 0, [])
-    assert told.count("run by " + HOSTILE.split("\x1b")[0]) == 7
-    assert "The state cannot be reached: " + HOSTILE.split("\x1b")[0] in told
+    assert message.count("run by " + HOSTILE.split("\x1b")[0]) == 7
+    assert "The state cannot be reached: " + HOSTILE.split("\x1b")[0] in message
 
 
 def test_accounts_kept_by_others_do_not_push_down_those_kept_here(chromium: Browser) -> None:
@@ -135,7 +136,7 @@ def test_accounts_kept_by_others_do_not_push_down_those_kept_here(chromium: Brow
         await page.locator("#elsewhere-more-sum").click()
         return at < NARROW["height"], before, await one.is_visible()
 
-    with site(BOARDS["shared, hundreds"]()) as here:
+    with site(LATEST_STATES["shared, hundreds"]()) as here:
         seen, wrong = chromium.visit(here.url, look, viewport=NARROW)
     assert (seen, wrong) == ((True, False, True), [])
 
@@ -202,7 +203,7 @@ def test_a_change_shows_within_five_seconds_in_real_time(chromium: Browser) -> N
     with site(calm()) as here:
 
         async def look(page: Page) -> tuple[str, str]:
-            here.board = troubled()
+            here.shared_state = troubled()
             await page.get_by_role("heading", name="No: 1 of 8").wait_for(timeout=5000)
             return await page.title(), await page.locator("#said").inner_text()
 
@@ -222,7 +223,7 @@ def test_a_fresh_page_takes_nothing_from_who_reads_it(chromium: Browser) -> None
             await page.locator("#to-metrics").focus()
             await page.evaluate("scrollTo(0, 700)")
             await page.evaluate("document.getElementById('main').dataset.old = 'yes'")
-            here.board = BOARDS["simulator"]()
+            here.shared_state = LATEST_STATES["simulator"]()
             await renewed(page, here)
             return (
                 await page.locator("details[open] > summary").count(),
@@ -244,14 +245,14 @@ def test_selected_text_is_left_alone(chromium: Browser) -> None:
             await page.clock.install()
             await page.reload()
             await page.evaluate("getSelection().selectAllChildren(document.querySelector('.command'))")
-            here.board = calm()
+            here.shared_state = calm()
             await later(page, 9)
             kept = await page.evaluate("getSelection().toString()")
             return kept, await page.locator("#stale").inner_text()
 
-        (kept, told), _ = chromium.visit(here.url, look)
+        (kept, message), _ = chromium.visit(here.url, look)
     assert kept == "mmp reset ETH-USD"
-    assert "It waits while text is selected." in told
+    assert "It waits while text is selected." in message
 
 
 def test_a_program_that_does_not_answer_is_told_plainly_until_it_does(chromium: Browser) -> None:
@@ -262,15 +263,15 @@ def test_a_program_that_does_not_answer_is_told_plainly_until_it_does(chromium: 
             await page.reload()
             here.down = True
             await later(page, 20)
-            told = await page.locator("#stale").inner_text()
+            message = await page.locator("#stale").inner_text()
             here.down = False
             await later(page, 4)
-            return told, await page.locator("#stale").is_visible()
+            return message, await page.locator("#stale").is_visible()
 
-        (told, still), _ = chromium.visit(here.url, look)
-    assert told.startswith("This page is ")
-    assert "The program does not answer: do not rely on it." in told
-    assert 15 <= int(told.split()[3]) <= 21
+        (message, still), _ = chromium.visit(here.url, look)
+    assert message.startswith("This page is ")
+    assert "The program does not answer: do not rely on it." in message
+    assert 15 <= int(message.split()[3]) <= 21
     assert not still
 
 
@@ -324,16 +325,16 @@ def test_who_comes_back_is_warned_only_if_the_program_is_gone(chromium: Browser)
 
 def test_nothing_moves_for_those_who_asked_for_that(chromium: Browser) -> None:
     async def look(page: Page) -> list[object]:
-        told = []
+        message = []
         await page.emulate_media(reduced_motion="no-preference")
-        told.append(await page.evaluate("getComputedStyle(document.documentElement).scrollBehavior"))
+        message.append(await page.evaluate("getComputedStyle(document.documentElement).scrollBehavior"))
         await page.emulate_media(reduced_motion="reduce")
-        told.append(await page.evaluate("getComputedStyle(document.documentElement).scrollBehavior"))
-        return told
+        message.append(await page.evaluate("getComputedStyle(document.documentElement).scrollBehavior"))
+        return message
 
     with site(calm()) as here:
-        told, _ = chromium.visit(here.url, look)
-    assert told == ["smooth", "auto"]
+        message, _ = chromium.visit(here.url, look)
+    assert message == ["smooth", "auto"]
 
 
 def test_on_paper_everything_is_unfolded_and_dark_on_light(chromium: Browser) -> None:

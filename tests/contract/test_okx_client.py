@@ -242,7 +242,7 @@ class World:
 
 
 def play(
-    story: Callable[[World], Coroutine[Any, Any, None]],
+    scenario: Callable[[World], Coroutine[Any, Any, None]],
     *,
     environment: Environment = Environment.LIVE,
     timeout_s: float = 5.0,
@@ -255,7 +255,7 @@ def play(
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with _world(environment, timeout_s, lag_s, tls) as world:
-            await story(world)
+            await scenario(world)
         assert complaints == []
 
     asyncio.run(run())
@@ -306,12 +306,12 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def test_the_clients_are_the_ports() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         trading: TradingExchange = world.client
         reading: Exchange = world.client
         assert trading is reading
 
-    play(story)
+    play(scenario)
 
 
 def test_a_reading_client_has_no_way_to_write() -> None:
@@ -319,7 +319,7 @@ def test_a_reading_client_has_no_way_to_write() -> None:
 
 
 def test_opening_connects_and_writes_nothing() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.sync_clock()
         connections = world.server.connections
         connection = await world.opened()
@@ -330,11 +330,11 @@ def test_opening_connects_and_writes_nothing() -> None:
         assert world.server.connections == connections + 1
         assert len(world.server.posts) == 1
 
-    play(story)
+    play(scenario)
 
 
 def test_exactly_the_signed_bytes_arrive() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.set_mmp()
         [request] = world.server.posts
         assert (request.target, request.body) == ("/api/v5/account/mmp-config", BODY)
@@ -342,12 +342,12 @@ def test_exactly_the_signed_bytes_arrive() -> None:
         digest = hmac.digest(SECRET.encode(), signed, hashlib.sha256)
         assert base64.b64decode(request.headers["ok-access-sign"]) == digest
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("environment", list(Environment))
 def test_these_headers_arrive_and_no_others(environment: Environment) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.set_mmp()
         [request] = world.server.posts
         headers = dict(request.headers)
@@ -366,11 +366,11 @@ def test_these_headers_arrive_and_no_others(environment: Environment) -> None:
             "user-agent": USER_AGENT,
         }
 
-    play(story, environment=environment)
+    play(scenario, environment=environment)
 
 
 def test_reads_are_signed_without_a_body() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.read_live()
         request = world.server.arrived[-1]
         assert (request.method, request.target, request.body) == ("GET", "/api/v5/account/mmp-config", b"")
@@ -378,16 +378,16 @@ def test_reads_are_signed_without_a_body() -> None:
         digest = hmac.digest(SECRET.encode(), signed, hashlib.sha256)
         assert base64.b64decode(request.headers["ok-access-sign"]) == digest
 
-    play(story)
+    play(scenario)
 
 
 def test_the_question_for_the_time_carries_no_key() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.sync_clock()
         [request] = world.server.arrived
         assert not [name for name in request.headers if name.startswith("ok-")]
 
-    play(story)
+    play(scenario)
 
 
 def test_the_environment_cannot_redirect_requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -399,29 +399,29 @@ def test_the_environment_cannot_redirect_requests(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
 
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
         assert isinstance(await world.client.read_live(), LiveRead)
         assert not [request for request in world.server.arrived if "authorization" in request.headers]
 
-    play(story)
+    play(scenario)
 
 
 def test_a_cookie_is_not_kept() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("account/config", say(envelope(ACCOUNT), "200 OK", "Set-Cookie: a=b; Path=/"))
         await world.client.account()
         await world.client.read_live()
         assert "cookie" not in world.server.arrived[-1].headers
 
-    play(story)
+    play(scenario)
 
 
 # What is not sent
 
 
 def test_a_passed_deadline_writes_nothing() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         connection = await world.opened()
         request = world.signed()
         world.clock.elapsed_s += 2.001
@@ -430,12 +430,12 @@ def test_a_passed_deadline_writes_nothing() -> None:
         await settle()
         assert world.server.posts == []
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(("asleep_s", "sent"), [(0.0, True), (0.09, True), (0.11, False), (3600.0, False)])
 def test_after_a_suspension_nothing_is_written(asleep_s: float, sent: bool) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         connection = await world.opened()
         request = world.signed()
         world.clock.asleep_s += asleep_s
@@ -445,11 +445,11 @@ def test_after_a_suspension_nothing_is_written(asleep_s: float, sent: bool) -> N
         await settle()
         assert len(world.server.posts) == sent
 
-    play(story)
+    play(scenario)
 
 
 def test_a_connection_the_exchange_closed_meanwhile_is_not_written_to() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.sync_clock()
         world.server.greet = lambda writer: writer.close()
         connection = await world.opened()
@@ -458,11 +458,11 @@ def test_a_connection_the_exchange_closed_meanwhile_is_not_written_to() -> None:
         assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "closed-early")
         assert world.server.posts == []
 
-    play(story)
+    play(scenario)
 
 
 def test_a_close_the_loop_has_not_seen_yet_is_noticed_before_writing() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             connection = await SingleUseConnection.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
             assert isinstance(connection, SingleUseConnection)
@@ -474,11 +474,11 @@ def test_a_close_the_loop_has_not_seen_yet_is_noticed_before_writing() -> None:
             assert not lost.sent
             await connection.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_request_that_found_its_connection_closed_was_not_sent() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             connection = await SingleUseConnection.open(f"http://127.0.0.1:{listener.getsockname()[1]}")
             assert isinstance(connection, SingleUseConnection)
@@ -488,11 +488,11 @@ def test_a_request_that_found_its_connection_closed_was_not_sent() -> None:
             assert isinstance(failed, TransportFailure)
             assert not failed.sent
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_answer_before_the_question_is_not_taken_for_one() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.sync_clock()
         world.server.greet = lambda writer: writer.write(http(envelope(ROW)))
         connection = await world.opened()
@@ -501,22 +501,22 @@ def test_an_answer_before_the_question_is_not_taken_for_one() -> None:
         assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "closed-early")
         assert world.server.posts == []
 
-    play(story)
+    play(scenario)
 
 
 def test_a_connection_is_good_for_one_request() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         connection = await world.opened()
         request = world.signed()
         assert (await connection.send(request, deadline=1e9)).reply_class is ReplyClass.ACCEPTED
         assert (await connection.send(request, deadline=1e9)).reply_class is ReplyClass.NOT_SENT
         assert len(world.server.posts) == 1
 
-    play(story)
+    play(scenario)
 
 
 def test_closing_is_harmless_at_any_time() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         connection = await world.opened()
         await connection.close()
         await connection.close()
@@ -524,7 +524,7 @@ def test_closing_is_harmless_at_any_time() -> None:
         await settle()
         assert world.server.posts == []
 
-    play(story)
+    play(scenario)
 
 
 async def _refused_port() -> int:
@@ -537,7 +537,7 @@ async def _refused_port() -> int:
 
 @pytest.mark.parametrize(("scheme", "code"), [("http", "connect"), ("https", "connect")])
 def test_a_refused_connection_is_not_sent(scheme: str, code: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         base_url = parse_base_url(f"{scheme}://127.0.0.1:{await _refused_port()}", frozenset({"127.0.0.1"}))
         client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, HandClock())
         for reply in (await client.open(), await client.read_live(), await client.sync_clock()):
@@ -546,11 +546,11 @@ def test_a_refused_connection_is_not_sent(scheme: str, code: str) -> None:
             assert "refused" in reply.message
             no_secret_in(reply)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_name_that_cannot_be_resolved_is_not_sent() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         base_url = parse_base_url("https://no-such-host.invalid", frozenset({"no-such-host.invalid"}))
         client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, HandClock(), timeout_s=5.0)
         reply = await client.open()
@@ -558,11 +558,11 @@ def test_a_name_that_cannot_be_resolved_is_not_sent() -> None:
         assert reply.reply_class is ReplyClass.NOT_SENT
         assert reply.code in ("dns", "connect-timeout")
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_exchange_that_accepts_nothing_is_given_up() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         # The port answers, but never with TLS: connecting must end all the same.
         base_url = parse_base_url(f"https://127.0.0.1:{world.server.port}", frozenset({"127.0.0.1"}))
         client = OkxTradingClient(base_url, Environment.LIVE, CREDENTIALS, world.clock, timeout_s=SHORT_S)
@@ -570,7 +570,7 @@ def test_an_exchange_that_accepts_nothing_is_given_up() -> None:
         assert isinstance(reply, Reply)
         assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "connect-timeout")
 
-    play(story)
+    play(scenario)
 
 
 # A certificate nobody trusts, and its key, which is good for nothing else.
@@ -601,14 +601,14 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(tls: ssl.SSLContext) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         reply = await world.client.sync_clock()
         assert isinstance(reply, Reply)
         assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, "tls")
         assert "certificate" in reply.message
         assert world.server.arrived == []
 
-    play(story, tls=tls)
+    play(scenario, tls=tls)
 
 
 def test_a_connection_prepared_over_tls_sends(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,11 +617,11 @@ def test_a_connection_prepared_over_tls_sends(tls: ssl.SSLContext, monkeypatch: 
     trusting.verify_mode = ssl.CERT_NONE
     monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", trusting)
 
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
         assert len(world.server.posts) == 1
 
-    play(story, tls=tls)
+    play(scenario, tls=tls)
 
 
 # What becomes of a request that was sent
@@ -681,14 +681,14 @@ UNANSWERED: list[tuple[str, Script, str]] = [
     ("script", "code"), [row[1:] for row in UNANSWERED], ids=[row[0] for row in UNANSWERED]
 )
 def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(script: Script, code: str) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_post(script)
         reply = await world.set_mmp()
         assert (reply.reply_class, reply.code) == (ReplyClass.NO_ANSWER, code), reply
         no_secret_in(reply, reply.message)
         assert len(world.server.posts) == 1
 
-    play(story, timeout_s=SHORT_S)
+    play(scenario, timeout_s=SHORT_S)
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", "", " ", "none", "utf-8", "UTF-8"])
@@ -696,29 +696,29 @@ def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(script: 
 def test_a_reply_that_is_not_compressed_is_read_however_a_gateway_says_so(
     encoding: str, times: int
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         fields = [f"Content-Encoding: {encoding}"] * times
         world.on_post(say(envelope(ROW), "200 OK", *fields))
         assert (await world.set_mmp()).reply_class is ReplyClass.ACCEPTED
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("script", [raw(b""), reset, raw(ACCEPTANCE[:-1])])
 def test_a_read_is_not_repeated_behind_our_back_either(script: Script) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("account/mmp-config", script)
         reply = await world.client.read_live()
         assert isinstance(reply, Reply)
         assert (reply.reply_class, reply.code) == (ReplyClass.NO_ANSWER, "broken")
         assert world.server.gets("/api/v5/account/mmp-config") == 1
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("status", ["301 M", "302 F", "303 S", "307 T", "308 P"])
 def test_a_redirect_is_not_followed(status: str) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         other = Server(world.clock)
         listener = await asyncio.start_server(other.serve, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
@@ -731,7 +731,7 @@ def test_a_redirect_is_not_followed(status: str) -> None:
         listener.close()
         assert (len(world.server.posts), other.connections) == (2, 0)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "400 B", "401 U", "429 T", "500 S", "503 S"])
@@ -752,12 +752,12 @@ def test_a_redirect_is_not_followed(status: str) -> None:
     ],
 )
 def test_an_answer_is_judged_by_its_code(status: str, code: str, reply_class: ReplyClass) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_post(say(envelope(code=code, msg=f"key {KEY}, sign {'A' * 43}="), status))
         reply = await world.set_mmp()
         assert reply == Reply(reply_class, code, "key ***, sign ***")
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -790,11 +790,11 @@ def test_an_answer_is_judged_by_its_code(status: str, code: str, reply_class: Re
     ],
 )
 def test_an_acceptance_in_any_wrapping_is_one(reply: bytes) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_post(raw(reply))
         assert await world.set_mmp() == Reply(ReplyClass.ACCEPTED, "0", "", ((FAMILY, SETTING),))
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -815,7 +815,7 @@ def test_an_acceptance_in_any_wrapping_is_one(reply: bytes) -> None:
 def test_what_a_reply_asks_for_in_retry_after_is_passed_on(
     script: Script, code: str, wait_s: float | None
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_post(script)
         reply = await world.set_mmp()
         assert (reply.code, reply.retry_after_s) == (code, wait_s)
@@ -839,11 +839,11 @@ def test_what_a_reply_asks_for_in_retry_after_is_passed_on(
             assert isinstance(answer, Reply)
             assert (answer.code, answer.retry_after_s) == (code, wait_s), ask
 
-    play(story, lag_s=500.0)
+    play(scenario, lag_s=500.0)
 
 
 def test_a_wrapped_refusal_is_read_as_what_it_is_about() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         row = {"instFamily": "BTC-USD", "sCode": "51000", "sMsg": f"of {KEY}"}
         world.on_post(say(envelope(row, code="1", msg="All operations failed")))
         assert await world.set_mmp() == Reply(
@@ -853,11 +853,11 @@ def test_a_wrapped_refusal_is_read_as_what_it_is_about() -> None:
             wrapper="1",
         )
 
-    play(story)
+    play(scenario)
 
 
 def test_being_cancelled_in_flight_closes_and_ends() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_post(silent)
         task = asyncio.create_task(world.set_mmp())
         while not world.server.posts:
@@ -868,35 +868,35 @@ def test_being_cancelled_in_flight_closes_and_ends() -> None:
         await settle()
         assert len(asyncio.all_tasks()) == 1, "the server still has the connection"
 
-    play(story)
+    play(scenario)
 
 
 # Reading
 
 
 def test_live_settings_are_read_whole() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         rows = [{**LIVE_ROW, "instFamily": f"F{number}-USD"} for number in range(10_000)]
         world.on_get("account/mmp-config", say(envelope(*rows)))
         read = await world.client.read_live()
         assert isinstance(read, LiveRead)
         assert len(read.rows) == 10_000
 
-    play(story)
+    play(scenario)
 
 
 def test_even_the_list_of_all_families_is_bounded() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("account/mmp-config", say(b" " * LIVE_REPLY_LIMIT_BYTES + envelope()))
         reply = await world.client.read_live()
         assert isinstance(reply, Reply)
         assert reply.code == "too-large"
 
-    play(story)
+    play(scenario)
 
 
 def test_a_read_begins_before_its_first_byte() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         async def slow(_: Arrived, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             world.clock.elapsed_s += 3.0
             await say(envelope(LIVE_ROW))(_, __, writer)
@@ -912,11 +912,11 @@ def test_a_read_begins_before_its_first_byte() -> None:
         assert isinstance(one, LiveRead)
         assert (one.begun_at, one.took_s) == (1008.0, 3.0)
 
-    play(story)
+    play(scenario)
 
 
 def test_one_family_is_read_by_its_name() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         other = {**LIVE_ROW, "instFamily": "ETH-USD"}
         world.on_get(
             "account/mmp-config?instFamily=BTC-USD", say(envelope(other, LIVE_ROW)), say(envelope())
@@ -929,11 +929,11 @@ def test_one_family_is_read_by_its_name() -> None:
         assert base64.b64decode(request.headers["ok-access-sign"]) == digest
         assert await world.client.read_family(FAMILY) == LiveRead(1000.0, {}, asked=FAMILY)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_read_of_one_family_that_is_refused_is_no_read() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         late = say(envelope(code="50102"), "401 U")
         path = "account/mmp-config?instFamily=BTC-USD"
         world.on_get(path, late, say(envelope(code="51001")))
@@ -942,16 +942,16 @@ def test_a_read_of_one_family_that_is_refused_is_no_read() -> None:
         assert reply.code == "51001"
         assert world.server.gets("/api/v5/public/time") == 2, "it was asked again with the clock set right"
 
-    play(story)
+    play(scenario)
 
 
 def test_the_account_is_read() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("account/config", say(envelope(ACCOUNT)))
         info = await world.client.account()
         assert info == AccountInfo("7", "7", "4", frozenset({"read_only", "trade"}), (), "d")
 
-    play(story)
+    play(scenario)
 
 
 # A key that may be replaced
@@ -982,17 +982,17 @@ def rekeying(world: World) -> tuple[OkxTradingClient, Kept]:
 
 
 def test_a_key_that_was_given_is_never_another_one() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert not world.client.key_changed()
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("now", [OTHER, UNREADABLE])
 def test_a_key_replaced_is_noticed_and_the_old_one_signs_until_the_account_is_asked(
     now: Credentials | AccountProblem,
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         client, kept = rekeying(world)
         await client.sync_clock()
         assert not client.key_changed()
@@ -1002,11 +1002,11 @@ def test_a_key_replaced_is_noticed_and_the_old_one_signs_until_the_account_is_as
         await client.read_live()
         assert world.server.arrived[-1].headers["ok-access-key"] == KEY
 
-    play(story)
+    play(scenario)
 
 
 def test_asking_for_the_account_takes_the_key_as_it_is_now() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         client, kept = rekeying(world)
         kept.now = OTHER
         world.on_get("account/config", say(envelope(ACCOUNT)))
@@ -1015,11 +1015,11 @@ def test_asking_for_the_account_takes_the_key_as_it_is_now() -> None:
         assert not client.key_changed()
         assert client.sign(FAMILY, SETTING).headers["OK-ACCESS-KEY"] == "another-key"
 
-    play(story)
+    play(scenario)
 
 
 def test_a_key_that_cannot_be_read_asks_for_nothing() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         client, kept = rekeying(world)
         kept.now = UNREADABLE
         with pytest.raises(AccountProblem):
@@ -1027,7 +1027,7 @@ def test_a_key_that_cannot_be_read_asks_for_nothing() -> None:
         assert world.server.arrived == []
         assert client.key_changed()
 
-    play(story)
+    play(scenario)
 
 
 # The exchange's clock
@@ -1035,23 +1035,23 @@ def test_a_key_that_cannot_be_read_asks_for_nothing() -> None:
 
 @pytest.mark.parametrize("lag_s", [0.0, 40.0, -40.0])
 def test_requests_are_signed_by_the_exchanges_clock(lag_s: float) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert world.client.clock_offset_s is None
         await world.set_mmp()
         assert world.client.clock_offset_s == pytest.approx(lag_s)
         assert world.server.posts[0].headers["ok-access-timestamp"] == "2026-08-01T12:00:00.000Z"
 
-    play(story, lag_s=lag_s)
+    play(scenario, lag_s=lag_s)
 
 
 def test_a_step_of_the_wall_clock_changes_no_signature() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.sync_clock()
         world.clock.elapsed_s += 1.5
         world.clock.lag_s = 3600.0
         assert world.signed().timestamp == "2026-08-01T12:00:01.500Z"
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -1061,7 +1061,7 @@ def test_a_step_of_the_wall_clock_changes_no_signature() -> None:
 def test_the_exchanges_time_is_taken_as_of_the_replys_arrival(
     half_s: float, lag_s: float, offset_s: float
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("public/time", _slow_time(world, half_s))
         assert await world.client.sync_clock() is None
         # Read half way and taken as of the end: behind the exchange's clock by the way back, never ahead.
@@ -1071,7 +1071,7 @@ def test_the_exchanges_time_is_taken_as_of_the_replys_arrival(
         assert datetime.fromisoformat(world.signed().timestamp) == read_at + timedelta(seconds=3.0)
         assert world.client.clock_offset_s == pytest.approx(offset_s), "what is certain of it"
 
-    play(story, lag_s=lag_s)
+    play(scenario, lag_s=lag_s)
 
 
 def _slow_time(world: World, half_s: float) -> Script:
@@ -1085,7 +1085,7 @@ def _slow_time(world: World, half_s: float) -> Script:
 
 
 def test_a_measurement_is_kept_for_ten_minutes() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         for _ in range(3):
             await (await world.opened()).close()
             await world.client.read_live()
@@ -1099,7 +1099,7 @@ def test_a_measurement_is_kept_for_ten_minutes() -> None:
         assert world.server.gets(TIME) == 2
         assert world.signed().timestamp.startswith("2026-08-01T12:10:01")
 
-    play(story)
+    play(scenario)
 
 
 TIME = "/api/v5/public/time"
@@ -1134,7 +1134,7 @@ READS = ("account", "read live", "read a family")
 def test_an_old_measurement_serves_reads_for_ever_and_writes_for_an_hour(
     use: str, failure: str, age_s: float, measured_again: bool, writes: bool
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += age_s
         world.on_get("public/time", NO_TIME[failure])
@@ -1152,12 +1152,12 @@ def test_an_old_measurement_serves_reads_for_ever_and_writes_for_an_hour(
         if isinstance(answer, OkxConnection):
             await answer.close()
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("use", ["open", "reset"])
 def test_a_write_that_is_refused_says_why_and_what_to_do(use: str) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += 3660.0
         world.on_get("public/time", say(b"<html>403</html>", "403 Forbidden"))
@@ -1174,13 +1174,13 @@ def test_a_write_that_is_refused_says_why_and_what_to_do(use: str) -> None:
             assert part in reply.message
         assert world.server.posts == []
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("age_s", [CLOCK_MAX_AGE_S + 1, CLOCK_LAST_AGE_S - 1])
 def test_a_measurement_that_hangs_delays_nothing(use: str, age_s: float) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += age_s
         world.on_get("public/time", *[silent] * 9)
@@ -1194,12 +1194,12 @@ def test_a_measurement_that_hangs_delays_nothing(use: str, age_s: float) -> None
                 await answer.close()
         assert world.server.gets(TIME) <= 2, "one measurement is under way, no more"
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("use", USES)
 def test_a_measurement_that_hangs_does_not_delay_for_long_once_writes_are_refused(use: str) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_LAST_AGE_S + 1
         world.on_get("public/time", *[silent] * 9)
@@ -1207,11 +1207,11 @@ def test_a_measurement_that_hangs_does_not_delay_for_long_once_writes_are_refuse
         async with asyncio.timeout(2.0 if use in READS else 1.0):
             assert isinstance(await USES[use](world.client), Reply) is (use not in READS)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_failed_measurement_is_repeated_with_a_back_off_and_reported_once() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.on_get("public/time", *[say(b"<html>", "403 Forbidden")] * 8)
@@ -1231,11 +1231,11 @@ def test_a_failed_measurement_is_repeated_with_a_back_off_and_reported_once() ->
         assert first.reply.message.startswith(f"{TIME}: HTTP 403")
         assert last == ClockMeasured()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_measurement_in_the_background_waits_as_long_as_a_gateway_asks_for() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.on_get("public/time", say(b"<html>", "429 Too Many", "Retry-After: 50"))
@@ -1245,11 +1245,11 @@ def test_a_measurement_in_the_background_waits_as_long_as_a_gateway_asks_for() -
             await world.timing.refreshed()
             assert world.server.gets(TIME) == asked
 
-    play(story)
+    play(scenario)
 
 
 def test_a_failing_measurement_says_nothing_about_the_address() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.on_get("public/time", say(b"<html>", "403 Forbidden"))
@@ -1258,11 +1258,11 @@ def test_a_failing_measurement_says_nothing_about_the_address() -> None:
         assert world.server.gets(TIME) == 2
         assert world.timing.address.health == WORKS
 
-    play(story)
+    play(scenario)
 
 
 def test_while_the_address_fails_no_measurement_is_the_probe_that_others_wait_for() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.timing.address.health = WORKS.failed(Reply(ReplyClass.NO_ANSWER, "broken", "it broke"), 0.0)
@@ -1275,12 +1275,12 @@ def test_while_the_address_fails_no_measurement_is_the_probe_that_others_wait_fo
         await asyncio.sleep(0.05)
         assert world.server.gets(TIME) == 2, "the next read has it measured again"
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("outage", [False, True])
 def test_after_an_hour_without_reads_a_request_is_possible_right_after_the_first_one(outage: bool) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_LAST_AGE_S + 1
         if outage:
@@ -1290,11 +1290,11 @@ def test_after_an_hour_without_reads_a_request_is_possible_right_after_the_first
         await (await world.opened()).close()
         assert world.server.gets(TIME) == 2
 
-    play(story)
+    play(scenario)
 
 
 def test_a_read_refused_for_an_old_time_is_measured_and_repeated() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += 10 * CLOCK_LAST_AGE_S
         page = say(b"<html>", "403 Forbidden")
@@ -1305,11 +1305,11 @@ def test_a_read_refused_for_an_old_time_is_measured_and_repeated() -> None:
         assert reply.message.startswith(f"{TIME}: HTTP 403"), "it names what failed"
         assert isinstance(await world.client.read_live(), LiveRead)
 
-    play(story)
+    play(scenario)
 
 
 def test_closing_ends_a_measurement_and_the_next_use_begins_another() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.timing.aclose()
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
@@ -1325,11 +1325,11 @@ def test_closing_ends_a_measurement_and_the_next_use_begins_another() -> None:
         assert world.server.gets(TIME) == 3
         assert world.events == []
 
-    play(story)
+    play(scenario)
 
 
 def test_a_read_that_is_cancelled_leaves_the_measurement_to_the_others() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.on_get("account/mmp-config", silent)
@@ -1341,14 +1341,14 @@ def test_a_read_that_is_cancelled_leaves_the_measurement_to_the_others() -> None
         assert world.server.gets(TIME) == 2
         assert world.client.clock_offset_s == 0.0
 
-    play(story)
+    play(scenario)
 
 
 def test_a_bug_in_a_measurement_is_not_lost() -> None:
     async def broken() -> ClockOffset | Reply:
         raise RuntimeError("a bug")
 
-    async def story() -> None:
+    async def scenario() -> None:
         timing, clock = ExchangeClock(), HandClock()
         timing.refresh(broken, clock)
         await timing.refreshed()
@@ -1356,22 +1356,22 @@ def test_a_bug_in_a_measurement_is_not_lost() -> None:
             timing.refresh(broken, clock)
         await timing.aclose()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_nothing_is_signed_before_the_clock_was_measured() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         with pytest.raises(AssertionError):
             world.signed()
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
     "script", [say(b"<html>502</html>", "502 Bad"), say(envelope(code="50026")), raw(b"")]
 )
 def test_without_the_exchanges_clock_nothing_is_opened_or_read(script: Script) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("public/time", script, script, script)
         opened = await world.client.open()
         assert isinstance(opened, Reply)
@@ -1380,11 +1380,11 @@ def test_without_the_exchanges_clock_nothing_is_opened_or_read(script: Script) -
         assert isinstance(await world.client.account(), Reply)
         assert {request.target for request in world.server.arrived} == {"/api/v5/public/time"}
 
-    play(story)
+    play(scenario)
 
 
 def test_a_read_refused_for_its_time_is_measured_again_and_tried_once_more() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         late = say(envelope(code="50102", msg="Timestamp request expired"), "401 U")
         world.on_get("account/mmp-config", late)
         assert isinstance(await world.client.read_live(), LiveRead)
@@ -1396,25 +1396,25 @@ def test_a_read_refused_for_its_time_is_measured_again_and_tried_once_more() -> 
         assert world.server.gets("/api/v5/account/config") == 2
         assert world.server.gets("/api/v5/public/time") == 3
 
-    play(story)
+    play(scenario)
 
 
 def test_a_write_refused_for_its_time_is_left_to_the_pass() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_post(say(envelope(code="50102"), "401 U"))
         assert (await world.set_mmp()).reply_class is ReplyClass.CLOCK
         assert len(world.server.posts) == 1
         assert world.server.gets("/api/v5/public/time") == 1
 
-    play(story)
+    play(scenario)
 
 
 def test_a_signed_request_shows_no_secret() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         await world.client.sync_clock()
         no_secret_in(world.signed(), world.client, vars(world.client))
 
-    play(story)
+    play(scenario)
 
 
 # Resetting, and what is listed
@@ -1425,7 +1425,7 @@ RESET_PATH = "POST /api/v5/account/mmp-reset"
 
 @pytest.mark.parametrize("done", [True, False])
 def test_a_reset_is_one_signed_request_for_one_family(done: bool) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.server.scripts[RESET_PATH] = [say(envelope({"result": done}))]
         assert await world.client.reset(FAMILY) is done
         [request] = world.server.posts
@@ -1434,7 +1434,7 @@ def test_a_reset_is_one_signed_request_for_one_family(done: bool) -> None:
         digest = hmac.digest(SECRET.encode(), signed, hashlib.sha256)
         assert base64.b64decode(request.headers["ok-access-sign"]) == digest
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -1449,25 +1449,25 @@ def test_a_reset_is_one_signed_request_for_one_family(done: bool) -> None:
 def test_a_reset_without_a_result_is_told_and_never_repeated(
     script: Script, reply_class: ReplyClass
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.server.scripts[RESET_PATH] = [script]
         reply = await world.client.reset(FAMILY)
         assert isinstance(reply, Reply)
         assert reply.reply_class is reply_class
         assert len(world.server.posts) == 1
 
-    play(story)
+    play(scenario)
 
 
 def test_without_the_exchanges_clock_nothing_is_reset() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("public/time", say(b"<html>"))
         reply = await world.client.reset(FAMILY)
         assert isinstance(reply, Reply)
         assert reply.reply_class is ReplyClass.NOT_SENT
         assert world.server.posts == []
 
-    play(story)
+    play(scenario)
 
 
 INSTRUMENTS = "public/instruments?instType=OPTION&uly="
@@ -1478,7 +1478,7 @@ def listed(*families: str) -> Script:
 
 
 def test_listed_families_are_asked_for_underlying_by_underlying_without_a_key() -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("public/underlying?instType=OPTION", say(envelope(["BTC-USD", "ETH-USD"])))
         world.on_get(f"{INSTRUMENTS}BTC-USD", listed("BTC-USD", "BTC-USD_UM", "BTC-USD"))
         world.on_get(f"{INSTRUMENTS}ETH-USD", listed("ETH-USD"))
@@ -1487,7 +1487,7 @@ def test_listed_families_are_asked_for_underlying_by_underlying_without_a_key() 
         names = {name for request in world.server.arrived for name in request.headers}
         assert not [name for name in names if name.startswith("ok-")]
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -1503,7 +1503,7 @@ def test_listed_families_are_asked_for_underlying_by_underlying_without_a_key() 
 def test_a_list_that_cannot_be_had_whole_is_none(
     underlyings: Script, instruments: Script | None, code: str
 ) -> None:
-    async def story(world: World) -> None:
+    async def scenario(world: World) -> None:
         world.on_get("public/underlying?instType=OPTION", underlyings)
         if instruments is not None:
             world.on_get(f"{INSTRUMENTS}BTC-USD", instruments)
@@ -1511,7 +1511,7 @@ def test_a_list_that_cannot_be_had_whole_is_none(
         assert isinstance(reply, Reply)
         assert reply.code == code
 
-    play(story)
+    play(scenario)
 
 
 # ---- the exchange's clock, shared by the accounts of a process ------------------------------------
@@ -1529,7 +1529,7 @@ def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> N
         await asyncio.sleep(0.01)
         return failure if fails else offset
 
-    async def story() -> None:
+    async def scenario() -> None:
         timing = ExchangeClock()
         answers = await asyncio.gather(*(timing.measure(ask) for _ in range(30)))
         assert (answers, asked) == ([failure if fails else None] * 30, 1)
@@ -1537,7 +1537,7 @@ def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> N
         await timing.measure(ask)
         assert asked == 2, "who asks later asks anew"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -1548,7 +1548,7 @@ def test_nobody_waits_long_for_somebody_elses_measurement(
     failure = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
     asked = 0
 
-    async def story() -> None:
+    async def scenario() -> None:
         timing, over = ExchangeClock(), asyncio.Event()
 
         async def hang() -> ClockOffset | Reply:
@@ -1576,7 +1576,7 @@ def test_nobody_waits_long_for_somebody_elses_measurement(
         assert timing.offset == ClockOffset(1.0, 2.0, 0.0), "a failure forgets nothing"
         assert await timing.measure(ask) is None
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -1590,7 +1590,7 @@ def test_nobody_waits_long_for_somebody_elses_measurement(
 def test_of_two_measurements_at_once_the_one_that_is_nearer_is_used(
     slow: ClockOffset, quick: ClockOffset, used: str
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         timing, over = ExchangeClock(), asyncio.Event()
 
         async def ask_slowly() -> ClockOffset | Reply:
@@ -1614,11 +1614,11 @@ def test_of_two_measurements_at_once_the_one_that_is_nearer_is_used(
         await timing.measure(ask_again)
         assert timing.offset == behind, "a later measurement counts, whatever it finds"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         timing, never = ExchangeClock(), asyncio.Event()
 
         async def hang() -> ClockOffset | Reply:
@@ -1636,4 +1636,4 @@ def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
         assert await waiting is None
         assert timing.offset is not None
 
-    asyncio.run(story())
+    asyncio.run(scenario())

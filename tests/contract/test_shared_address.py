@@ -81,7 +81,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.core.address_health.PROBE_EVERY_S", PROBE_EVERY_S)
 
 
-def play(story: Callable[[Fleet], Coroutine[Any, Any, None]], *, dead: bool = False) -> None:
+def play(scenario: Callable[[Fleet], Coroutine[Any, Any, None]], *, dead: bool = False) -> None:
     """Run ``story`` with a server that answers as OKX does, or with a closed port."""
 
     async def run() -> None:
@@ -93,7 +93,7 @@ def play(story: Callable[[Fleet], Coroutine[Any, Any, None]], *, dead: bool = Fa
             await listener.wait_closed()
         try:
             async with asyncio.timeout(60.0):
-                await story(Fleet(server, port))
+                await scenario(Fleet(server, port))
         finally:
             listener.close()
             await settle()
@@ -135,7 +135,7 @@ def test_a_hundred_accounts_probe_a_failing_address_one_at_a_time(
 
     monkeypatch.setattr(AddressHealth, "begun", counted)
 
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         script = reset if fails_by == "reset" else PAGE
         fleet.on(CONFIG, *[script] * 1000)
         assert isinstance(await fleet.client().account(), Reply)
@@ -149,12 +149,12 @@ def test_a_hundred_accounts_probe_a_failing_address_one_at_a_time(
         if fails_by != "refused":
             assert fleet.server.connections == 1 + len(tries)
 
-    play(story, dead=fails_by == "refused")
+    play(scenario, dead=fails_by == "refused")
 
 
 @pytest.mark.usefixtures("no_interval_ends")
 def test_who_waits_takes_the_result_of_the_probe() -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, PAGE)
         answers = await fleet.ask_all()
@@ -164,12 +164,12 @@ def test_who_waits_takes_the_result_of_the_probe() -> None:
         assert {reply.code for reply in failed} == {"not-okx"}
         assert fleet.server.connections == 2
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("hangs", [True, False])
 def test_a_probe_that_takes_long_holds_up_nobody(hangs: bool) -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, silent, *[silent if hangs else OWN] * 3, *[OWN] * ACCOUNTS)
         probing = asyncio.create_task(fleet.client().account())
@@ -184,11 +184,11 @@ def test_a_probe_that_takes_long_holds_up_nobody(hangs: bool) -> None:
             assert seconds < 2.5, "sooner than the probe gives up"
         await asyncio.gather(probing)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_probe_that_was_cancelled_is_replaced() -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, silent, *[OWN] * 20)
         probing = asyncio.create_task(fleet.client().account())
@@ -201,11 +201,11 @@ def test_a_probe_that_was_cancelled_is_replaced() -> None:
         assert seconds < 2.5, "sooner than the probe gives up"
         await asyncio.gather(probing, return_exceptions=True)
 
-    play(story)
+    play(scenario)
 
 
 def test_what_a_gateway_asks_for_holds_for_all_accounts() -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         page = say(b"<html></html>", "429 Too Many Requests", "Retry-After: 1")
         fleet.on(CONFIG, page, page)
         for _ in range(2):  # a single one may be about one account's request only
@@ -223,7 +223,7 @@ def test_what_a_gateway_asks_for_holds_for_all_accounts() -> None:
         await asyncio.sleep(1.0)
         assert all(isinstance(answer, AccountInfo) for answer in await fleet.ask_all())
 
-    play(story)
+    play(scenario)
 
 
 # ---- when it works again -------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_what_a_gateway_asks_for_holds_for_all_accounts() -> None:
     ids=["data", "401", "429", "503", "403"],
 )
 def test_any_reply_of_okxs_own_lets_everyone_go_on(own: Any) -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, own, *[OWN] * ACCOUNTS)
         answers = await fleet.ask_all()
@@ -250,12 +250,12 @@ def test_any_reply_of_okxs_own_lets_everyone_go_on(own: Any) -> None:
         assert len(refused) <= 1, "only the account that was refused itself"
         assert fleet.health == AddressHealth()
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "429 Too Many Requests"])
 def test_a_bad_key_of_one_account_affects_no_other(status: str) -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         fleet.on(CONFIG, *[say(envelope(code="50111", msg="Invalid OK-ACCESS-KEY"), status)] * 50)
         bad = await fleet.client().account()
         assert isinstance(bad, Reply)
@@ -266,33 +266,33 @@ def test_a_bad_key_of_one_account_affects_no_other(status: str) -> None:
         assert all(isinstance(read, LiveRead) for read in reads)
         assert fleet.server.connections == before + 20
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "200 OK", "302 Found"])
 def test_other_pages_say_nothing_of_the_address_by_themselves(status: str) -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         fleet.on(CONFIG, say(b"<html></html>", status))
         assert isinstance(await fleet.client().account(), Reply)
         assert fleet.health == AddressHealth()
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "200 OK", "302 Found"])
 def test_but_they_do_not_prove_that_it_works(status: str) -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, say(b"<html></html>", status))
         assert isinstance(await fleet.client().account(), Reply)
         assert fleet.health.failures == 2
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(("failures", "calls"), [(1, 0), (2, 1), (5, 1)])
 def test_the_end_of_an_outage_is_reported_once(failures: int, calls: int) -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         called: list[bool] = []
         fleet.on(CONFIG, *[PAGE] * failures, OWN, OWN)
         with fleet.timing.address.on_recovery(lambda: called.append(True)):
@@ -305,7 +305,7 @@ def test_the_end_of_an_outage_is_reported_once(failures: int, calls: int) -> Non
         await fleet.client().account()
         assert len(called) == calls, "a call is not made after its block has ended"
 
-    play(story)
+    play(scenario)
 
 
 # ---- requests to set -----------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_the_end_of_an_outage_is_reported_once(failures: int, calls: int) -> Non
 
 @pytest.mark.usefixtures("no_interval_ends")
 def test_a_request_whose_connection_is_open_is_never_delayed() -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         client = fleet.client()
         connection = await client.open()
         assert not isinstance(connection, Reply | TransportFailure)
@@ -326,11 +326,11 @@ def test_a_request_whose_connection_is_open_is_never_delayed() -> None:
         await blocked
         assert fleet.health == AddressHealth(), "its reply proves that the address works"
 
-    play(story)
+    play(scenario)
 
 
 def test_a_connection_that_was_not_tried_was_not_sent() -> None:
-    async def story(fleet: Fleet) -> None:
+    async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, PAGE)
         probing = asyncio.create_task(fleet.client().account())
@@ -341,4 +341,4 @@ def test_a_connection_that_was_not_tried_was_not_sent() -> None:
         assert "not tried" in reply.message
         await probing
 
-    play(story)
+    play(scenario)

@@ -157,7 +157,7 @@ def test_a_fight_s_pause_holds_back_requests_of_the_setting_fought_over_alone(
 ) -> None:
     running = opened(place, clock)
     asyncio.run(running.identify(UID, HOST))
-    fight(running, BTC)
+    contested_family(running, BTC)
     slot = asyncio.run(running.reserve(signed(wanted), assume_idle=True))
     assert isinstance(slot, Reservation if reserved else PausedMeanwhile)
 
@@ -165,12 +165,14 @@ def test_a_fight_s_pause_holds_back_requests_of_the_setting_fought_over_alone(
 # -- a fight's pauses -----------------------------------------------------------------------------
 
 
-def fight(store: AccountStore, *families: Family, until: datetime | None = None, reason: str = "") -> None:
-    asyncio.run(store.pause(families, until=until, reason=reason, fought={BTC: setting("7.0")}))
+def contested_family(
+    store: AccountStore, *families: Family, until: datetime | None = None, reason: str = ""
+) -> None:
+    asyncio.run(store.pause(families, until=until, reason=reason, contested_setting={BTC: setting("7.0")}))
 
 
 def test_a_fight_s_pause_is_kept_with_the_setting_fought_over(place: Place, clock: ScriptedClock) -> None:
-    fight(opened(place, clock), BTC, ETH, until=at(60), reason="put back")
+    contested_family(opened(place, clock), BTC, ETH, until=at(60), reason="put back")
     held = asyncio.run(opened(place, clock).pauses())
     assert held == (
         Pause(BTC, "put back", at(0), at(60), setting("7.0")),
@@ -185,7 +187,7 @@ def test_a_fight_s_pause_is_kept_with_the_setting_fought_over(place: Place, cloc
 
 def test_a_pause_by_hand_takes_the_place_of_a_fight_s(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
-    fight(store, BTC)
+    contested_family(store, BTC)
     asyncio.run(store.pause([BTC], until=at(9), reason="mine"))
     assert asyncio.run(store.pauses()) == (Pause(BTC, "mine", at(0), at(9)),)
 
@@ -195,10 +197,10 @@ def test_a_fight_s_pause_takes_the_place_of_one_by_hand_once_that_is_over(
 ) -> None:
     store = opened(place, clock)
     asyncio.run(store.pause([BTC], until=at(9), reason="mine"))
-    fight(store, BTC)
+    contested_family(store, BTC)
     assert asyncio.run(store.pauses()) == (Pause(BTC, "mine", at(0), at(9)),)
     clock.time = 9.0
-    fight(store, BTC)
+    contested_family(store, BTC)
     assert asyncio.run(store.pauses()) == (Pause(BTC, "", at(9), None, setting("7.0")),)
 
 
@@ -206,16 +208,16 @@ def test_a_newer_fight_replaces_an_older_one_and_ends_like_any_pause(
     place: Place, clock: ScriptedClock
 ) -> None:
     store = opened(place, clock)
-    fight(store, BTC, until=at(60), reason="first")
+    contested_family(store, BTC, until=at(60), reason="first")
     clock.time = 5.0
-    fight(store, BTC, reason="second")
+    contested_family(store, BTC, reason="second")
     assert asyncio.run(store.pauses()) == (Pause(BTC, "second", at(5), None, setting("7.0")),)
     asyncio.run(store.resume([BTC]))
     assert asyncio.run(store.pauses()) == ()
 
 
 def test_a_fight_s_pause_is_of_one_user_id_and_environment(place: Place, clock: ScriptedClock) -> None:
-    fight(opened(place, clock), BTC)
+    contested_family(opened(place, clock), BTC)
     assert paused(opened(place, clock, account="renamed")) == {BTC}
     assert paused(opened(place, clock, account="other", uid="2")) == set()
     asyncio.run(opened(place, clock, environment="demo").resume([BTC]))
@@ -230,14 +232,14 @@ def test_overrides_are_kept_newest_first_with_the_reason_given(place: Place, clo
     for number, family in enumerate((BTC, ETH, BTC)):
         clock.time = float(number)
         override(store, family, f"rule {number}", f"reason {number}")
-    told = asyncio.run(opened(place, clock).overrides(10))
-    assert told == [
+    sentence = asyncio.run(opened(place, clock).overrides(10))
+    assert sentence == [
         OverrideRecord(BTC, "rule 2", "reason 2", at(2)),
         OverrideRecord(ETH, "rule 1", "reason 1", at(1)),
         OverrideRecord(BTC, "rule 0", "reason 0", at(0)),
     ]
-    assert asyncio.run(store.overrides(1)) == told[:1]
-    assert asyncio.run(store.overrides(10, "ETH-*")) == told[1:2]
+    assert asyncio.run(store.overrides(1)) == sentence[:1]
+    assert asyncio.run(store.overrides(10, "ETH-*")) == sentence[1:2]
 
 
 def test_overrides_are_of_one_user_id_and_environment(place: Place, clock: ScriptedClock) -> None:
@@ -273,15 +275,15 @@ def test_accepted_settings_are_listed_newest_first_with_what_was_accepted_before
     adopt(BTC, "1")
     adopt(ETH, "2")
     adopt(BTC, "3", "loosen:BTC-USD")
-    told = asyncio.run(opened(place, clock).accepted_log(10))
-    assert told == [
+    sentence = asyncio.run(opened(place, clock).accepted_log(10))
+    assert sentence == [
         accepted(BTC, "1", "3", "loosen:BTC-USD", 300),
         accepted(ETH, None, "2", "", 200),
         accepted(BTC, None, "1", "", 100),
     ]
-    assert asyncio.run(store.accepted_log(1)) == told[:1]
-    assert asyncio.run(store.accepted_log(10, "ETH-*")) == told[1:2]
-    assert asyncio.run(opened(place, clock, account="renamed").accepted_log(10)) == told
+    assert asyncio.run(store.accepted_log(1)) == sentence[:1]
+    assert asyncio.run(store.accepted_log(10, "ETH-*")) == sentence[1:2]
+    assert asyncio.run(opened(place, clock, account="renamed").accepted_log(10)) == sentence
     assert asyncio.run(opened(place, clock, account="other", uid="2").accepted_log(10)) == []
     unused = place.open(clock, account="unused", environment=Environment.DEMO, kind=ExchangeKind.OKX)
     assert asyncio.run(unused.accepted_log(10)) == []
@@ -292,8 +294,8 @@ def test_a_request_s_setting_is_listed_as_applied(place: Place, clock: ScriptedC
     asyncio.run(store.identify(UID, HOST))
     slot = asyncio.run(store.reserve(signed("5"), assume_idle=True, accepting=Accepting(setting("7"))))
     assert isinstance(slot, Reservation)
-    (told,) = asyncio.run(store.accepted_log(10))
-    assert (told.family, told.how, told.setting, told.before) == (
+    (sentence,) = asyncio.run(store.accepted_log(10))
+    assert (sentence.family, sentence.how, sentence.setting, sentence.before) == (
         BTC,
         ProofKind.APPLIED,
         setting("7"),
@@ -315,9 +317,9 @@ def test_only_a_fight_about_that_very_setting_is_ended(place: Place, clock: Scri
     """Between a look at the pauses and the end of a fight somebody may have paused it, or fought on."""
     over, another, sol = setting("100"), setting("90"), Family("SOL-USD_UM")
     store = opened(place, clock)
-    fought = {BTC: over, ETH: another}
+    contested_setting = {BTC: over, ETH: another}
     asyncio.run(store.identify(UID, HOST))
-    asyncio.run(store.pause([BTC, ETH], until=None, reason="fight", fought=fought))
+    asyncio.run(store.pause([BTC, ETH], until=None, reason="fight", contested_setting=contested_setting))
     asyncio.run(store.pause([sol], until=None, reason="by hand"))
     asyncio.run(store.clear_heal_breakers({BTC: over, ETH: over, sol: over, Family("XAU-USD"): over}))
     assert paused(opened(place, clock)) == {ETH, sol}

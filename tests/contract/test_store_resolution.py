@@ -283,7 +283,7 @@ def test_confirmed_is_true_in_every_possible_world_and_doubt_ends(
     named_place: tuple[str, Place, Run], gap_s: float, reboot_after: int | None, more: int
 ) -> None:
     name, place, run = named_place
-    told = 0
+    text = 0
     for number, events in _histories(DEPTHS.get(name, 1) + more):
         tale = Tale(place, run, f"a{number}", gap_s)
         try:
@@ -294,12 +294,12 @@ def test_confirmed_is_true_in_every_possible_world_and_doubt_ends(
                 if _first_of_its_beginning(events, done):
                     tale.check_sound()
             tale.check_ends(("read", "A+", "B+")[number % 3])
-            told += 1
+            text += 1
         except Unreachable:
             continue
         except AssertionError as failure:
             raise AssertionError(f"{' '.join(events)}, gap {gap_s}, reboot {reboot_after}") from failure
-    assert told > 1
+    assert text > 1
 
 
 def test_an_acknowledged_resend_settles_at_once_when_all_doubts_carry_its_value(

@@ -135,9 +135,9 @@ class Exchange:
 
     def _ask(self, endpoint: str, payload: Mapping[str, object] | None = None) -> Any:
         """Ask once it listens: it may have been unplugged."""
-        told = eventually(lambda: self._try_to_ask(endpoint, payload), 15.0, "the simulator to listen")
-        assert told is not None
-        return told[0]
+        message = eventually(lambda: self._try_to_ask(endpoint, payload), 15.0, "the simulator to listen")
+        assert message is not None
+        return message[0]
 
     def _try_to_ask(self, endpoint: str, payload: Mapping[str, object] | None) -> tuple[Any] | None:
         request = urllib.request.Request(
@@ -414,9 +414,9 @@ def secrets_of(variables: Mapping[str, str | None]) -> tuple[str, ...]:
 
 
 def _hold(ended: Ended, secrets: tuple[str, ...]) -> None:
-    told = ended.stdout + ended.stderr
-    assert "Traceback" not in told, told
-    assert "Unclosed" not in told, told
-    assert "internal-error" not in told, told
+    message = ended.stdout + ended.stderr
+    assert "Traceback" not in message, message
+    assert "Unclosed" not in message, message
+    assert "internal-error" not in message, message
     for secret in secrets:
-        assert secret not in told, f"a secret was written: {told}"
+        assert secret not in message, f"a secret was written: {message}"

@@ -130,9 +130,9 @@ def test_what_is_recorded_with_nothing_on_record_is_reported_if_the_policy_forbi
 ) -> None:
     under(desk, "version: 1\nbounds: {default: {qtyLimit: {max: 50}}}\n")
     desk.wants(SAME)
-    told = "BTC-USD: nothing is on record, so live is recorded as it is"
+    message = "BTC-USD: nothing is on record, so live is recorded as it is"
     plan = desk.mmp("plan", "--detailed-exitcode")
-    assert (plan.status, told in plan.stderr) == (0, True)
+    assert (plan.status, message in plan.stderr) == (0, True)
     ended = desk.mmp(*APPLY)
     assert ended.status == 0, ended.stderr
     assert "BTC-USD: bounds.qtyLimit.max: qtyLimit 100, limit 50" in ended.stderr

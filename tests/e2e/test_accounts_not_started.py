@@ -36,7 +36,7 @@ def begun(desk: Desk, hook: Webhook, **env: str) -> Sidecar:
     return sidecar
 
 
-def told(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
+def message(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
     """Return the one notice of that kind and turn, which has to arrive within 15 s."""
 
     def found() -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
     with webhook() as hook:
         sidecar = begun(desk, hook, **second_key(exchange))
         desk.wants({"ETH-USD": "5s/2s/1e3"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = told(hook, "config-rejected", "firing")
+        began = message(hook, "config-rejected", "firing")
         assert (began["account"], began["severity"]) == (None, "critical")
         assert "accounts/b.yaml:" in began["text"]
         status, body = sidecar.ask("/readyz")
@@ -76,7 +76,7 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
         assert sidecar.metric("mmp_config_rejected_timestamp_seconds", account="") > 0
 
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        assert told(hook, "config-rejected", "resolved")["text"].endswith("holds and is in force.")
+        assert message(hook, "config-rejected", "resolved")["text"].endswith("holds and is in force.")
         sidecar.wait_for("/readyz", 5.0)
         document = sidecar.status()
         assert [one["account"] for one in document["statuses"]] == ["main", "second"]
@@ -89,9 +89,9 @@ def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange
     with webhook() as hook:
         sidecar = begun(desk, hook)
         (desk.folder / "accounts" / "b.yaml").write_text("version: 1\n")
-        told(hook, "config-rejected", "firing")
+        message(hook, "config-rejected", "firing")
         (desk.folder / "accounts" / "b.yaml").unlink()
-        assert told(hook, "config-rejected", "resolved")["text"].endswith("accounts/b.yaml is gone.")
+        assert message(hook, "config-rejected", "resolved")["text"].endswith("accounts/b.yaml is gone.")
         sidecar.wait_for("/readyz", 5.0)
         ends_well(sidecar)
 
@@ -138,7 +138,7 @@ def test_an_account_without_a_key_is_told_of_everywhere(desk: Desk, exchange: Ex
     with webhook() as hook:
         sidecar = begun(desk, hook)
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = told(hook, "key-problem", "firing")
+        began = message(hook, "key-problem", "firing")
         assert (began["account"], began["details"]["code"]) == ("second", "credentials-missing")
         status, body = sidecar.ask("/readyz")
         assert (status, "key-second-live: SECOND_API_KEY" in body) == (503, True)

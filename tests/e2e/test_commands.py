@@ -322,9 +322,9 @@ def test_a_file_that_does_not_hold_is_4_and_a_document_of_its_problems(alone: De
     assert {"unknown-key", "missing-key"} <= codes
     assert all(problem["path"] == "mmp.yaml" for problem in ended.document["problems"])
     as_text = alone.mmp(command)
-    told = as_text.stdout if command == "validate" else as_text.stderr
-    assert "error[unknown-key] mmp.yaml:4:13" in told
-    assert "did you mean qtyLimit?" in told
+    message = as_text.stdout if command == "validate" else as_text.stderr
+    assert "error[unknown-key] mmp.yaml:4:13" in message
+    assert "did you mean qtyLimit?" in message
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ def test_two_applies_at_once_send_every_family_once(desk: Desk, exchange: Exchan
     assert [one.status for one in ended] == [0, 0]
     assert sorted(exchange.written()) == sorted(THREE)
     assert min(gaps(exchange.arrivals())) > 10.0
-    told = [list(one.outcomes.values()) for one in ended]
-    assert sorted(told, key=len) == [[], ["applied"] * 3], "one did it all, the other found it done"
+    message = [list(one.outcomes.values()) for one in ended]
+    assert sorted(message, key=len) == [[], ["applied"] * 3], "one did it all, the other found it done"
 
 
 def test_a_start_within_ten_seconds_of_another_keeps_the_pace(desk: Desk, exchange: Exchange) -> None:

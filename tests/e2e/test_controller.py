@@ -54,9 +54,9 @@ def test_the_second_writes_nothing_and_takes_over_when_the_first_is_killed(
         first = started(desk, "first.yaml", "100")
         first.wait_for("/startupz", 15.0)
         second = started(desk, "second.yaml", "70", MMP_NOTIFY=hook.url())
-        told = second.process.wait_for_log(STANDING_BY)
-        assert named(first.process) in told["controller"]
-        assert "(run, since " in told["controller"]
+        message = second.process.wait_for_log(STANDING_BY)
+        assert named(first.process) in message["controller"]
+        assert "(run, since " in message["controller"]
         eventually(lambda: second.status()["live_at"], 10.0, "the standby to read live")
         assert second.ask("/livez")[0] == 200
         status, body = second.ask("/readyz?verbose")

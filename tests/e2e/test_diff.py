@@ -69,18 +69,18 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def test_a_reviewer_sees_exactly_the_changed_fields_the_worst_first(repository: Repository) -> None:
-    told = mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown")
-    assert (told.returncode, told.stderr) == (0, "")
-    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", told.stdout, re.MULTILINE)
+    message = mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown")
+    assert (message.returncode, message.stderr) == (0, "")
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]*) \| ([^|]+) \|", message.stdout, re.MULTILINE)
     assert [tuple(cell.strip() for cell in row) for row in rows] == [
         ("ETH-USD", "frozenInterval until-reset → 5s", "unlimited", "500"),
         ("SOL-USD_UM", "qtyLimit 10 → 40", "×4", "10 → 40"),
         ("BTC-USD", "qtyLimit 100 → 50", "", "100 → 50"),
     ]
-    assert "**Worst: `ETH-USD` of `main` (live), unlimited.**" in told.stdout
-    assert "`guard: unlimited, limit less than ×1000`" in told.stdout
-    assert "| 2 → 8 |" in told.stdout
-    assert "XAU-USD" not in told.stdout
+    assert "**Worst: `ETH-USD` of `main` (live), unlimited.**" in message.stdout
+    assert "`guard: unlimited, limit less than ×1000`" in message.stdout
+    assert "| 2 → 8 |" in message.stdout
+    assert "XAU-USD" not in message.stdout
     assert not list(repository.folder.glob(".mmp*"))
 
 
@@ -112,8 +112,10 @@ def test_a_change_of_settings_and_policy_in_one_revision_is_flagged(repository: 
     repository.commit(
         {"mmp-policy.yaml": relaxed, "mmp.yaml": desired_text({**AFTER, "BTC-USD": "5s/2s/400"})}
     )
-    told = mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown", "--fail-on", "policy")
-    assert told.returncode == 3
-    assert "What the policy of either side refuses is held." in told.stdout
-    assert "`loosening.maxFactor: ×8, limit ×2`" in told.stdout
-    assert '--expect DIGEST --allow loosen:BTC-USD --reason "…"`' in told.stdout
+    message = mmp(
+        repository.folder, "diff", "HEAD~1", "HEAD", "--output", "markdown", "--fail-on", "policy"
+    )
+    assert message.returncode == 3
+    assert "What the policy of either side refuses is held." in message.stdout
+    assert "`loosening.maxFactor: ×8, limit ×2`" in message.stdout
+    assert '--expect DIGEST --allow loosen:BTC-USD --reason "…"`' in message.stdout

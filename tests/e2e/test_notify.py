@@ -121,8 +121,8 @@ def test_a_fight_is_given_up_told_and_taken_up_again_by_hand(desk: Desk, exchang
         for heals in (1, 2, 3):
             loosen_and_see(heals)
         exchange.change("BTC-USD", "5000/2000/9999")
-        fight = arrives(hook, "contested", "firing")
-        assert "mmp resume --family BTC-USD" in fight["text"]
+        contested_family = arrives(hook, "contested", "firing")
+        assert "mmp resume --family BTC-USD" in contested_family["text"]
         assert sidecar.wait_for_log("another writer keeps changing")["heals"] == 3
         (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
         assert (pause["family"], pause["by"]) == ("BTC-USD", "breaker")
@@ -163,7 +163,7 @@ def test_an_address_that_will_not_do_is_a_usage_error_that_does_not_repeat_it(
 def test_a_file_name_that_is_no_text_is_told_escaped_everywhere_and_stops_nothing(
     desk: Desk, exchange: Exchange
 ) -> None:
-    name, told = os.fsdecode(b"accounts/main\xff.yaml"), "accounts/main\\udcff.yaml"
+    name, message = os.fsdecode(b"accounts/main\xff.yaml"), "accounts/main\\udcff.yaml"
     (desk.folder / "accounts").mkdir()
     desk.wants(WANTED, name=name)
     with webhook() as hook:
@@ -172,18 +172,18 @@ def test_a_file_name_that_is_no_text_is_told_escaped_everywhere_and_stops_nothin
         arrives(hook, "protected", "firing")
         put_in_place(desk.folder / name, "version: 1\nnonsense: 1\n")
         rejected = arrives(hook, "config-rejected", "firing")
-        assert told in rejected["text"]
-        assert told in rejected["details"]["reason"]
-        assert sidecar.status()["config"]["path"] == told
-        assert told in sidecar.ask("/")[1]
+        assert message in rejected["text"]
+        assert message in rejected["details"]["reason"]
+        assert sidecar.status()["config"]["path"] == message
+        assert message in sidecar.ask("/")[1]
         assert sidecar.ask("/metrics")[0] == 200
         desk.wants({**WANTED, "BTC-USD": "5s/2s/300"}, name=name)
-        assert told in arrives(hook, "config-rejected", "resolved")["text"]
+        assert message in arrives(hook, "config-rejected", "resolved")["text"]
         eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/300", 15.0, "the file to be in force")
         ended(sidecar.process)
         log = sidecar.process.log()
-        assert [line["path"] for line in log if line["event"] == "config accepted"] == [told, told]
-        assert any(line.get("at", "").startswith(f"{told}:") for line in log)
+        assert [line["path"] for line in log if line["event"] == "config accepted"] == [message, message]
+        assert any(line.get("at", "").startswith(f"{message}:") for line in log)
         words(hook)
 
 

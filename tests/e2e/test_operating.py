@@ -540,8 +540,10 @@ def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
     desk.uses_state(exchange)
     state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
     store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
-    fought = {Family("BTC-USD"): Setting(5000, 2000, Quantity("100"))}
-    asyncio.run(store.pause(fought, until=None, reason="put back", fought=fought))
+    contested_setting = {Family("BTC-USD"): Setting(5000, 2000, Quantity("100"))}
+    asyncio.run(
+        store.pause(contested_setting, until=None, reason="put back", contested_setting=contested_setting)
+    )
     state.close_now()
     (pause,) = desk.mmp("status", "--output", "json").document["pauses"]
     assert (pause["by"], pause["contested"]["qtyLimit"]) == ("breaker", "100")

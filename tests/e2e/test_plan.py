@@ -84,6 +84,6 @@ def test_published_statuses_that_lack_several_accounts_are_told_one_by_one(three
     status = three.mmp("status", "-c", "all/b.yaml", "--output", "json")
     (three.folder / "status.json").write_text(status.stdout)
     ended = three.mmp("plan", "-c", "all", "--against", "status.json")
-    told = [line for line in ended.stderr.splitlines() if line.startswith("error[")]
-    assert [line.split(": ")[1] for line in told][:1] == ["SIMULATOR all/a.yaml"]
-    assert len(told) >= 2
+    message = [line for line in ended.stderr.splitlines() if line.startswith("error[")]
+    assert [line.split(": ")[1] for line in message][:1] == ["SIMULATOR all/a.yaml"]
+    assert len(message) >= 2

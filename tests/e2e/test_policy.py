@@ -91,11 +91,11 @@ def test_a_plan_holds_it_with_rule_value_limit_and_the_override(looser: Desk) ->
         }
     ]
     text = looser.mmp("plan")
-    told = (
+    message = (
         "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: ×4, limit ×2\n"
         f"           if that is meant: {command(looser)}\n"
     )
-    assert told in text.stdout
+    assert message in text.stdout
     assert looser.mmp("plan", "--fail-on", "policy").status == 3
     offline = looser.mmp("plan", "--no-live", "--fail-on", "policy")
     assert (offline.status, "loosening.unknown" in offline.stdout) == (3, True), "nothing is on record yet"
@@ -233,8 +233,8 @@ def test_the_guard_s_override_is_recorded_too(desk: Desk, exchange: Exchange) ->
     assert desk.mmp(*APPLY).status == 3
     ended = desk.mmp(*APPLY, *digest(desk), "--allow", "disable:BTC-USD", "--reason", "delisted")
     assert ended.status == 0, ended.stderr
-    told = "disable: guard: would switch protection off, limit deny (timeInterval 5s → disabled)"
-    assert overrides(desk) == [("BTC-USD", told, "delisted")]
+    message = "disable: guard: would switch protection off, limit deny (timeInterval 5s → disabled)"
+    assert overrides(desk) == [("BTC-USD", message, "delisted")]
 
 
 @pytest.mark.parametrize("verb", [("plan", "--fail-on", "policy"), APPLY], ids=["plan", "apply"])
@@ -272,11 +272,11 @@ def test_a_renamed_account_has_nothing_on_record_and_no_live_says_so(
     assert "on record" not in desk.mmp("plan", "--no-live", "--output", "json").stderr
     desk.wants({"BTC-USD": "5s/2s/400"}, account="spare")
     under(desk, FACTOR_2)
-    told = "nothing is on record of account spare (live): every family is new here"
+    message = "nothing is on record of account spare (live): every family is new here"
     as_json = desk.mmp("plan", "--no-live", "--output", "json")
     assert as_json.status == 0
-    assert told in as_json.stderr
-    assert told in desk.mmp("plan", "--no-live").stdout
+    assert message in as_json.stderr
+    assert message in desk.mmp("plan", "--no-live").stdout
 
 
 def test_what_was_planned_is_expected_and_let_pass_at_once(looser: Desk, exchange: Exchange) -> None:
@@ -514,8 +514,8 @@ def test_a_policy_of_a_folder_holds_for_the_files_in_it_and_no_other(
     for order in (("one", "two"), ("two", "one")):
         files = [part for name in order for part in ("-c", f"{name}/mmp.yaml")]
         plans = desk.mmp("plan", *files, "--output", "json").document["plans"]
-        told = {plan["account"]: (plan["policy"] is not None, len(plan["refusals"])) for plan in plans}
-        assert told == {"one": (False, 0), "two": (True, 1)}
+        message = {plan["account"]: (plan["policy"] is not None, len(plan["refusals"])) for plan in plans}
+        assert message == {"one": (False, 0), "two": (True, 1)}
 
 
 # ---- validate ------------------------------------------------------------------------------------
@@ -526,8 +526,8 @@ def test_validate_refuses_values_beyond_their_bounds_at_their_place(desk: Desk, 
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/101"})
     ended = desk.mmp("validate", "--output", "json")
     assert ended.status == 3
-    told = [(one["code"], one["line"], one["column"]) for one in ended.document["problems"]]
-    assert told == [("policy-protected", 4, 1), ("policy-bounds", 6, 61)]
+    message = [(one["code"], one["line"], one["column"]) for one in ended.document["problems"]]
+    assert message == [("policy-protected", 4, 1), ("policy-bounds", 6, 61)]
     assert (
         '--family ETH-USD --expect DIGEST --allow bounds:ETH-USD --reason "…"'
         in ended.document["problems"][1]["hint"]

@@ -78,11 +78,11 @@ def test_loosened_is_healed_within_the_interval_and_tightened_is_only_told(
     exchange.change("BTC-USD", "5000/2000/101")
     in_force(exchange, "BTC-USD", "5000/2000/100")
     exchange.change("BTC-USD", "5000/2000/60")
-    told = sidecar.wait_for_log("held")
-    assert (told["family"], told["change"]) == ("BTC-USD", "qtyLimit 60 → 100")
-    assert told["reason"] == "drifted tighter: reported, not changed back"
-    told_so = "a status that shows it, 5 s after the last write"
-    eventually(lambda: "≠ drifted" in desk.mmp("status").stdout, 15.0, told_so)
+    message = sidecar.wait_for_log("held")
+    assert (message["family"], message["change"]) == ("BTC-USD", "qtyLimit 60 → 100")
+    assert message["reason"] == "drifted tighter: reported, not changed back"
+    message_so = "a status that shows it, 5 s after the last write"
+    eventually(lambda: "≠ drifted" in desk.mmp("status").stdout, 15.0, message_so)
     assert exchange.live()["BTC-USD"] == "5000/2000/60"
     assert exchange.written() == ["BTC-USD"]
     ends_well(sidecar)

@@ -179,8 +179,8 @@ def test_a_key_that_cannot_be_read_is_told_once_and_found_at_once_when_it_is_bac
     sidecar = desk.start(*RUN, env=key_files(desk))
     sidecar.wait_for_log("adopted")
     (desk.folder / "SECRET_KEY.secret").unlink()
-    told = sidecar.wait_for_log("failed: asking whose key this is")
-    assert told["code"] == "credentials-file"
+    message = sidecar.wait_for_log("failed: asking whose key this is")
+    assert message["code"] == "credentials-file"
     desk.wants({"BTC-USD": "5s/2s/90"})
     time.sleep(1.5)
     assert len([line for line in sidecar.log() if "failed" in line["event"]]) == 1
@@ -307,7 +307,7 @@ def test_a_hostile_file_stops_no_protection_and_shows_no_key(
     sidecar.signal(signal.SIGTERM)
     ended = sidecar.wait()
     assert ended.status == 0
-    told = [line for line in ended.log if line["event"].startswith("config rejected")]
-    assert 1 <= len(told) <= 101
+    message = [line for line in ended.log if line["event"].startswith("config rejected")]
+    assert 1 <= len(message) <= 101
     assert len(ended.stderr) < 100_000
     assert not any(secret in ended.stderr for secret in secrets_of(desk.environment))

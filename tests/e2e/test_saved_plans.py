@@ -67,8 +67,8 @@ def test_a_family_that_has_moved_is_skipped_and_the_others_proceed(
     ended = planned.mmp(*APPLY)
     assert ended.status == 6, ended.stderr
     assert ended.outcomes == {"BTC-USD": "applied", "ETH-USD": "stale", "SOL-USD_UM": "applied"}
-    told = {result["family"]: result["message"] for result in ended.document["results"]}
-    assert told["ETH-USD"] == "moved since the plan file was made: qtyLimit is 300, not 100: skipped"
+    message = {result["family"]: result["message"] for result in ended.document["results"]}
+    assert message["ETH-USD"] == "moved since the plan file was made: qtyLimit is 300, not 100: skipped"
     assert sorted(exchange.written()) == ["BTC-USD", "SOL-USD_UM"], "nothing else was written"
     assert exchange.live()["ETH-USD"] == "5000/2000/300"
     again = planned.mmp(*APPLY)
@@ -161,9 +161,9 @@ def test_a_rerun_of_a_plan_never_sends_again_what_the_desk_has_put_back(
     moved = desk.mmp(*APPLY)
     assert (moved.status, exchange.written()) == (5, sent), moved.stdout
     assert moved.outcomes == {"BTC-USD": "stale", "ETH-USD": "applied"}
-    told = {result["family"]: result["message"] for result in moved.document["results"]}
-    assert told["BTC-USD"].startswith("already applied at 20")
-    assert told["BTC-USD"].endswith("moved since: qtyLimit is 100, not 400: not sent again")
+    message = {result["family"]: result["message"] for result in moved.document["results"]}
+    assert message["BTC-USD"].startswith("already applied at 20")
+    assert message["BTC-USD"].endswith("moved since: qtyLimit is 100, not 400: not sent again")
     assert exchange.live()["BTC-USD"] == LIVE
     desk.mmp("plan", "--out", "plan.json")
     assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}, "a new plan is a new review"

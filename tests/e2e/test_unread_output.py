@@ -186,8 +186,8 @@ def test_a_reader_that_comes_back_is_told_how_many_lines_are_missing(
         os.close(stderr)
         thread.join(10.0)
     lines = [json.loads(line) for line in found.lstrip(b".").decode().splitlines()]
-    told = [line["lines"] for line in lines if line["event"].startswith("lines dropped")]
-    assert sum(told) == last >= dropped
+    message = [line["lines"] for line in lines if line["event"].startswith("lines dropped")]
+    assert sum(message) == last >= dropped
     assert lines[-1]["event"] == "stopped"
 
 

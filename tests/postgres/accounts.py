@@ -57,10 +57,10 @@ class Desk:
         return (await self.store.known()).get(family, NeverApplied())
 
 
-def play(story: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+def play(scenario: Callable[[str], Coroutine[Any, Any, None]]) -> None:
     """Run a story on a made state without a row; it is given the address."""
     empty_postgres()
-    asyncio.run(story(shared().url(ready_database())))
+    asyncio.run(scenario(shared().url(ready_database())))
 
 
 @asynccontextmanager

@@ -43,10 +43,10 @@ class Orphans:
     """How long accounts were without a replica that is well, by a clock that stands while no server is."""
 
     since: dict[str, float] = field(default_factory=dict)
-    keepers: dict[str, int] = field(default_factory=dict)
+    workers: dict[str, int] = field(default_factory=dict)
     """Who kept each account when somebody who was well did for the last time."""
     longest_s: float = 0.0
-    told: str = ""
+    message: str = ""
     taken_over: list[float] = field(default_factory=list)
     """How long it took each time that another replica kept what one had that was killed or stopped."""
 
@@ -54,13 +54,13 @@ class Orphans:
         """Note who keeps what at ``now``: process ids of replicas that are well, by account."""
         for account, pid in well.items():
             since = self.since.pop(account, None)
-            if since is not None and self.keepers.get(account) in unwell:
+            if since is not None and self.workers.get(account) in unwell:
                 self.taken_over.append(now - since)
-            self.keepers[account] = pid
+            self.workers[account] = pid
         for account in orphans:
             took_s = now - self.since.setdefault(account, now)
             if took_s > self.longest_s:
-                self.longest_s, self.told = took_s, f"{account} after {took_s:.1f} s"
+                self.longest_s, self.message = took_s, f"{account} after {took_s:.1f} s"
 
 
 class Chaos:
@@ -145,9 +145,9 @@ class Chaos:
             self._note(what, f"{what} {replica.pid}")
             act(replica)
 
-    def _note(self, what: str, told: str) -> None:
+    def _note(self, what: str, message: str) -> None:
         self.disturbed[what] += 1
-        self.log.append(told)
+        self.log.append(message)
 
     def _cut(self) -> None:
         ended = self.server.kill_connections(self.database)

@@ -78,8 +78,8 @@ class Fleet:
 
     def owners(self) -> dict[str, int | None]:
         """Return the process id of who keeps each account, by ``mmp status``."""
-        told = self.desk.mmp("status", "-c", "accounts", "--output", "json").document
-        found = told.get("statuses", [told])
+        message = self.desk.mmp("status", "-c", "accounts", "--output", "json").document
+        found = message.get("statuses", [message])
         return {one["account"]: one["owner"] and one["owner"]["pid"] for one in found}
 
     def arrivals(self) -> dict[str, list[float]]:
@@ -102,9 +102,9 @@ class Fleet:
 
     def check_pace(self) -> None:
         """Check that no three requests of one User ID arrived within 10 s; if they did, show everything."""
-        assert self.most_in_ten_seconds() <= 2, self.story()
+        assert self.most_in_ten_seconds() <= 2, self.scenario()
 
-    def story(self) -> str:
+    def scenario(self) -> str:
         """Return what arrived at the exchange and what every process logged, to explain a failure."""
         arrivals = [f"{_time_of_day(one['at'])} {json.dumps(one)}" for one in self.exchange.arrivals()]
         logs = [

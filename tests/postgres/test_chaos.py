@@ -43,18 +43,18 @@ def test_whatever_is_killed_stopped_or_cut_every_account_ends_as_its_file_says(t
             chaos.end()
         arrived = len(desks.exchange.arrivals())
         statuses = Counter(ended.status for ended in chaos.pipelines)
-        told = (
+        message = (
             f"seed {SEED}: {dict(chaos.disturbed)} disturbed, {chaos.differences} differences, "
             f"{arrived} requests, pipelines by status {dict(statuses)}, "
-            f"{len(chaos.orphans.taken_over)} takeovers, the longest {chaos.orphans.told}"
+            f"{len(chaos.orphans.taken_over)} takeovers, the longest {chaos.orphans.message}"
         )
-        print(told)
-        assert desks.exchange.violations() == [], told
-        assert desks.most_in_ten_seconds() <= 2, told
-        assert chaos.orphans.longest_s <= TAKEN_OVER_S, f"{told}\n{chaos.log}"
-        assert arrived <= chaos.differences + chaos.disturbances, f"{told}\n{chaos.log}"
-        assert statuses.keys() <= {0, 1, 5, 6, 7}, told
-        assert statuses[0] > 0, f"no pipeline did all its work: {told}"
+        print(message)
+        assert desks.exchange.violations() == [], message
+        assert desks.most_in_ten_seconds() <= 2, message
+        assert chaos.orphans.longest_s <= TAKEN_OVER_S, f"{message}\n{chaos.log}"
+        assert arrived <= chaos.differences + chaos.disturbances, f"{message}\n{chaos.log}"
+        assert statuses.keys() <= {0, 1, 5, 6, 7}, message
+        assert statuses[0] > 0, f"no pipeline did all its work: {message}"
         if SECONDS >= LONG_S:
-            assert chaos.disturbed.keys() == KINDS, told
-            assert chaos.orphans.taken_over, told
+            assert chaos.disturbed.keys() == KINDS, message
+            assert chaos.orphans.taken_over, message

@@ -52,8 +52,8 @@ def test_applies_on_two_hosts_send_every_family_once_and_keep_the_pace(
         assert here.mmp("plan", "--detailed-exitcode").status == 0
         assert here.mmp("history", "--output", "json").document["attempts"][0]["outcome"] == "applied"
         assert here.mmp("doctor").status == 0
-        told = "".join(one.stdout + one.stderr for one in ended)
-        assert PASSWORD not in told
+        message = "".join(one.stdout + one.stderr for one in ended)
+        assert PASSWORD not in message
 
 
 def test_run_waits_for_a_server_that_is_away_and_goes_on(postgres: Server, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothi
 
     monkeypatch.setattr(Transaction, "_flush", mortal)
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         nonlocal left
         async with desk(url) as one:
             assert isinstance(await one.reserve("1"), Reservation)
@@ -71,21 +71,21 @@ def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothi
                 assert shared().ask("SELECT * FROM mmp.attempts", ready_database()) == before
             assert 1 < number < 99
 
-    play(story)
+    play(scenario)
 
 
 def test_a_connection_that_died_while_it_lay_idle_is_replaced_unnoticed() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             assert isinstance(await one.reserve(), Reservation)
             assert shared().kill_connections(ready_database()) > 0
             assert isinstance(await one.reserve(), Reservation)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_connection_in_use_when_all_are_closed_is_closed_after_its_use() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             pool = one.state._connections
             async with pool.transaction() as transaction:
@@ -94,12 +94,12 @@ def test_a_connection_in_use_when_all_are_closed_is_closed_after_its_use() -> No
             assert pool._idle == []
             assert shared().kill_connections(ready_database()) == 0
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
 def test_a_restart_of_the_server_loses_nothing(how: signal.Signals) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
             await one.applied()
@@ -110,7 +110,7 @@ def test_a_restart_of_the_server_loses_nothing(how: signal.Signals) -> None:
             assert isinstance(await one.reserve(), NoSlotUntil)
             assert on_record() == 2
 
-    play(story)
+    play(scenario)
 
 
 # -- answers that are lost ---------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_a_commit_whose_answer_is_lost_fails_the_reservation_and_counts_all_the_
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
 
-    async def story(_: str) -> None:
+    async def scenario(_: str) -> None:
         async with cutting_after_commit() as (port, arm):
             url = f"postgresql://desk@127.0.0.1:{port}/{ready_database()}?sslmode=disable"
             async with desk(url) as one:
@@ -169,14 +169,14 @@ def test_a_commit_whose_answer_is_lost_fails_the_reservation_and_counts_all_the_
                 assert isinstance(await two.reserve(), Reservation)
                 assert isinstance(await two.reserve(), NoSlotUntil)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("ended_by", ["watchdog", "administrator"])
 def test_a_commit_that_did_not_reach_the_synchronous_standby_is_not_believed(
     monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             shared().set("synchronous_standby_names", "'nobody'")
             try:
@@ -184,8 +184,8 @@ def test_a_commit_that_did_not_reach_the_synchronous_standby_is_not_believed(
                     await (waited_out(one) if ended_by == "watchdog" else cancelled(one))
             finally:
                 shared().set("synchronous_standby_names", "''")
-            told = {"watchdog": "did not answer in time", "administrator": "synchronous replication"}
-            assert told[ended_by] in refused.value.message
+            text = {"watchdog": "did not answer in time", "administrator": "synchronous replication"}
+            assert text[ended_by] in refused.value.message
 
     async def waited_out(one: Desk) -> None:
         monkeypatch.setattr(connections, "WATCHDOG_S", 0.5)
@@ -198,7 +198,7 @@ def test_a_commit_that_did_not_reach_the_synchronous_standby_is_not_believed(
             await asyncio.sleep(0.05)
         await committing
 
-    play(story)
+    play(scenario)
 
 
 async def commit_until_it_fails(one: Desk) -> None:
@@ -209,7 +209,7 @@ async def commit_until_it_fails(one: Desk) -> None:
 
 
 def test_a_transaction_that_failed_unnoticed_is_not_taken_for_committed() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             with pytest.raises(StateUnavailable) as refused:
                 await fail_unnoticed(one)
@@ -220,7 +220,7 @@ def test_a_transaction_that_failed_unnoticed_is_not_taken_for_committed() -> Non
             with pytest.raises(psycopg.DataError):
                 await transaction.rows("SELECT 1 / 0")
 
-    play(story)
+    play(scenario)
 
 
 # -- limits ------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch, limit: str, to_ms: int) -> None:
 
 @pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
 def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             assert isinstance(await one.reserve(), Reservation)
             shorten(monkeypatch, limit, 200)
@@ -246,13 +246,13 @@ def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPa
             assert refused.value.code == "state-busy"
             assert isinstance(await two.reserve(), Reservation)
 
-    play(story)
+    play(scenario)
 
 
 def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             shorten(monkeypatch, "idle_in_transaction_session_timeout", 100)
             with pytest.raises(StateUnavailable) as refused:
@@ -265,27 +265,27 @@ def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
             assert isinstance(await two.reserve(), Reservation)
             await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
 
-    play(story)
+    play(scenario)
 
 
 def test_a_server_that_says_nothing_at_all_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "WATCHDOG_S", 0.2)
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             with pytest.raises(StateUnavailable) as refused:
                 async with one.state._connections.transaction() as transaction:
                     await transaction.run("SELECT pg_sleep(3)")
             assert "did not answer in time" in refused.value.message
 
-    play(story)
+    play(scenario)
 
 
 # -- nothing in the session --------------------------------------------------------------------------
 
 
 def test_a_transaction_leaves_nothing_behind_in_its_session() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             for quantity in ("1", "2"):
                 await one.reserve(quantity)
@@ -301,16 +301,16 @@ def test_a_transaction_leaves_nothing_behind_in_its_session() -> None:
             ):
                 assert await (await idle.execute(query.encode())).fetchall() == [(expected,)], query
 
-    play(story)
+    play(scenario)
 
 
 def test_every_transaction_waits_for_the_disk_and_sees_what_the_last_holder_wrote() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.state._connections.transaction() as transaction:
             assert await transaction.row("SHOW synchronous_commit") == ("on",)
             assert await transaction.row("SHOW transaction_isolation") == ("read committed",)
 
-    play(story)
+    play(scenario)
 
 
 # -- races -------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_every_transaction_waits_for_the_disk_and_sees_what_the_last_holder_wrot
 def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
     """Under other account names, so that nothing but the budget's row keeps them apart."""
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         for _ in range(3):
             async with (
                 desk(url, account="a") as a,
@@ -332,16 +332,16 @@ def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
                 assert sum(isinstance(slot, Reservation) for slot in slots) == 2
             shared().ask("DELETE FROM mmp.attempts", ready_database())
 
-    play(story)
+    play(scenario)
 
 
 def test_a_first_request_of_a_user_id_is_counted_by_another_that_is_its_first_too() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url, account="a") as a, desk(url, account="b") as b:
             slots = await asyncio.gather(*(one.reserve("1", ETH) for one in (a, b, a, b)))
             assert sum(isinstance(slot, Reservation) for slot in slots) == 2
 
-    play(story)
+    play(scenario)
 
 
 def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
@@ -350,7 +350,7 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
     """The reads are of the message that waits, and still see what was committed only while it waited."""
     said: list[list[str]] = []
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url, account="a") as a, desk(url, account="b") as b:
             assert isinstance(await a.reserve(), Reservation)
 
@@ -364,7 +364,7 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
             assert isinstance(await a.reserve(), Reservation)
             assert isinstance(await waiting[0], NoSlotUntil)
 
-    play(story)
+    play(scenario)
     [message] = [words for words in said if any("FOR UPDATE" in word for word in words)][1:]
     assert sum("retired=0" in word for word in message) == 1, "it waited and read in one message"
     assert sum("retired=0" in word for words in said for word in words) == 2, "and read nothing again"

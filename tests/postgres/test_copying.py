@@ -75,7 +75,7 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.adopt(sol, read_begun_at=clock.time, accepting=accepted)
     await store.record_live(LiveRead(clock.time, {BTC: LiveRow(setting("3"))}))
     await store.pause([BTC], until=NOON + timedelta(days=1), reason="by hand")
-    await store.pause([ETH], until=None, reason="fought", fought={ETH: setting("1")})
+    await store.pause([ETH], until=None, reason="fought", contested_setting={ETH: setting("1")})
     await store.accept_file("abc", changed=False)
     await store.record_override(BTC, refusal="a rule", reason="because")
     await store.record_policy("1" * 64, "mmp-policy.yaml", "version: 1\n")
@@ -84,12 +84,12 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.record_states({BTC: "in-sync", ETH: "uncertain"})
 
 
-def told(tmp_path: Path, story: Story) -> None:
+def text(tmp_path: Path, scenario: Story) -> None:
     source = sqlite(tmp_path)
 
     async def run(url: str) -> None:
         await fill(source)
-        await story(url, source)
+        await scenario(url, source)
 
     play(run)
     source.close_now()
@@ -127,7 +127,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
 ) -> None:
     monkeypatch.setattr(copy_to_postgres, "PIECE", piece)
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         there = source.account("main", Environment.LIVE, ExchangeKind.OKX)
         await there.identify(UID, HOST)
         async with desk(url, at=source.clock.now(), account="somebody.else", uid="7") as other:
@@ -144,13 +144,13 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             assert await here.reserve(signed("6", ETH), assume_idle=True) == slot
             assert len((await other.store.history(9)).attempts) == 1
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_are_copied(
     tmp_path: Path,
 ) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, at=5000.0, account="somebody.else", uid="7") as other:
             await copy(source, other.state)
             here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
@@ -160,7 +160,7 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
             )
 
     with made_in_another_history():
-        told(tmp_path, story)
+        text(tmp_path, scenario)
 
 
 def test_proofs_go_on_being_older_or_newer_than_the_same_attempts() -> None:
@@ -204,7 +204,7 @@ async def _send(one: Desk) -> None:
 def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
     tmp_path: Path, before: Callable[[Desk], Coroutine[Any, Any, None]]
 ) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             await before(one)
             [(rows,)] = shared().ask("SELECT count(*) FROM mmp.attempts", ready_database())
@@ -214,11 +214,11 @@ def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
             assert await is_usable(source)
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(rows,)]
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
         async with (
             desk(url, account="other", uid="99") as one,
@@ -228,7 +228,7 @@ def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
                 await copy(source, one.state)
         worker.close_now()
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
@@ -241,7 +241,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
 
     monkeypatch.setattr(copy_to_postgres, "_write", forgetful)
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(MmpError) as refused:
                 await copy(source, one.state)
@@ -249,7 +249,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
             assert await is_usable(source)
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(0,)]
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +268,13 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
 
     monkeypatch.setattr(copy_to_postgres, "_write", forgetful)
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(MmpError) as refused:
                 await copy(source, one.state)
             assert refused.value.message.startswith(f"1 rows of {lost} did not arrive")
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 # -- the source is retired ---------------------------------------------------------------------------
@@ -307,7 +307,7 @@ WRITES: dict[str, Callable[[SqlAccountStore], Coroutine[Any, Any, object]]] = {
 
 
 def test_nothing_is_written_to_a_file_that_was_moved_and_it_can_be_read(tmp_path: Path) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
         store = worker.account("main", Environment.LIVE, ExchangeKind.OKX)
         await store.identify(UID, HOST)
@@ -326,7 +326,7 @@ def test_nothing_is_written_to_a_file_that_was_moved_and_it_can_be_read(tmp_path
         reader.close_now()
         worker.close_now()
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_what_is_written_while_a_copy_is_under_way_is_refused_or_copied(
@@ -342,11 +342,11 @@ def test_what_is_written_while_a_copy_is_under_way_is_refused_or_copied(
     worker = sqlite(tmp_path)
     monkeypatch.setattr(copy_to_postgres, "_write", interrupted)
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             await copy(source, one.state)
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
     worker.close_now()
 
 
@@ -358,13 +358,13 @@ def test_a_copy_that_is_cancelled_leaves_the_source_in_use(
 
     monkeypatch.setattr(copy_to_postgres, "_write", cancelled)
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(asyncio.CancelledError):
                 await copy(source, one.state)
         assert await is_usable(source)
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 @contextmanager
@@ -387,7 +387,7 @@ def killed_after_its_mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
@@ -402,7 +402,7 @@ def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
             assert there.value.code == "state-moved"
             assert not await is_usable(source)
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 @pytest.mark.parametrize("way_back", [copy, undo])
@@ -411,14 +411,14 @@ def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complet
 ) -> None:
     """The empty database was used all the same: its records are not those of the file."""
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         there = source.account("main", Environment.LIVE, ExchangeKind.OKX)
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
-            told = await source.moved()
-            assert told is not None
-            assert (told.code, "--state" in f"{told} {told.hint}") == ("state-moving", False)
+            text = await source.moved()
+            assert text is not None
+            assert (text.code, "--state" in f"{text} {text.hint}") == ("state-moving", False)
             await one.state.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
             if way_back is copy:
                 with pytest.raises(StateUnusable) as refused:
@@ -429,7 +429,7 @@ def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complet
             assert await is_usable(source)
             assert len(await there.pauses()) == 2
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 @pytest.mark.parametrize("again", [copy, undo])
@@ -439,7 +439,7 @@ def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complet
     async def killed(_: SqliteState) -> None:
         raise ZeroDivisionError
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with monkeypatch.context() as patch:
                 patch.setattr(copy_to_postgres, "_complete", killed)
@@ -455,13 +455,13 @@ def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complet
             assert sure is not None
             assert (sure.code, sure.hint) == ("state-moved", f"use --state {one.state.place}")
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_a_complete_copy_is_not_taken_back_where_the_database_was_made_again_and_used(
     tmp_path: Path,
 ) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             await copy(source, one.state)
             async with one.state.bulk_write([]) as tables:
@@ -471,13 +471,13 @@ def test_a_complete_copy_is_not_taken_back_where_the_database_was_made_again_and
             assert refused.value.code == "state-not-empty"
             assert not await is_usable(source)
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_a_resumed_copy_that_fails_again_leaves_the_source_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
@@ -490,11 +490,11 @@ def test_a_resumed_copy_that_fails_again_leaves_the_source_in_use(
                 await copy(source, one.state)
             assert await is_usable(source), "the target was seen to be empty"
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_a_copy_that_was_killed_can_be_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             await undo(source, one.state)
             with killed_after_its_mark(monkeypatch):
@@ -502,7 +502,7 @@ def test_a_copy_that_was_killed_can_be_taken_back(tmp_path: Path, monkeypatch: p
             await undo(source, one.state)
             assert await is_usable(source)
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,7 @@ def test_a_commit_without_an_answer_leaves_the_source_retired(
             yield tables
         raise lost
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             monkeypatch.setattr(PostgresState, "bulk_write", without_answer)
             with pytest.raises(type(lost)):
@@ -532,13 +532,13 @@ def test_a_commit_without_an_answer_leaves_the_source_retired(
                 await copy(source, one.state)
             assert complete.value.code == "state-moved"
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_a_source_that_was_moved_is_copied_nowhere_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
                 await copy(source, one.state)
@@ -559,13 +559,13 @@ def test_a_source_that_was_moved_is_copied_nowhere_else(
             await undo(source, one.state)
             assert await is_usable(source), "the database was made again under the same address"
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
 
 
 def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) -> None:
     notices: list[str] = []
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
         worker.registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
         await worker.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
@@ -582,7 +582,7 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
                 )
         worker.close_now()
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
     assert notices == []
 
 
@@ -613,7 +613,7 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
         answered.append(sum(map(len, found)))
         return found
 
-    async def story(url: str, source: SqliteState) -> None:
+    async def scenario(url: str, source: SqliteState) -> None:
         enlarge(source)
         async with desk(url, account="other", uid="99") as one:
             monkeypatch.setattr(connections.Transaction, "_flush", heard)
@@ -623,7 +623,7 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
             assert counts["attempts"] == LARGE + 4
             assert max(answered) <= copy_to_postgres.PIECE
 
-    told(tmp_path, story)
+    text(tmp_path, scenario)
     assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(LARGE + 4,)]
 
 

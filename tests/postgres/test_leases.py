@@ -41,7 +41,7 @@ def owners() -> dict[str, str]:
 
 
 def test_who_asks_first_owns_and_who_comes_later_sees_it() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await two.heartbeat(ABC, NOTHING)
@@ -55,11 +55,11 @@ def test_who_asks_first_owns_and_who_comes_later_sees_it() -> None:
         assert str(seen.replicas["1"]) == "host-1 (pid 7)"
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_what_a_silent_one_owned_is_taken_over_and_not_given_back_when_it_wakes() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
@@ -73,11 +73,11 @@ def test_what_a_silent_one_owned_is_taken_over_and_not_given_back_when_it_wakes(
         assert woken.owned_by("2") == {"a.live.okx"}
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_every_taking_is_another_generation_and_only_its_own_is_given_back() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await two.heartbeat(ABC, NOTHING)
@@ -92,11 +92,11 @@ def test_every_taking_is_another_generation_and_only_its_own_is_given_back() -> 
         assert ask("SELECT generation FROM mmp.leases") == [(6,)]
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_who_leaves_frees_everything_at_once() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
@@ -105,11 +105,11 @@ def test_who_leaves_frees_everything_at_once() -> None:
         assert set(await two.take(ABC)) == ABC
         await leave(two)
 
-    play(story)
+    play(scenario)
 
 
 def test_the_row_of_a_dead_one_goes_once_its_accounts_are_anothers() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
@@ -122,14 +122,14 @@ def test_the_row_of_a_dead_one_goes_once_its_accounts_are_anothers() -> None:
         assert (await one.heartbeat(ABC, NOTHING)).owned_by("1") == frozenset()
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("ahead_s", [2 * LEASE_TTL_S + 1, 3600.0, 86_400.0])
 def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None:
     """The database's clock was set back by that much at its death: it is taken over as any other."""
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as state:
             one, two = replica(url, "1"), replica(url, "2")
             key = lease_name("main", Environment.LIVE, ExchangeKind.OKX)
@@ -145,11 +145,11 @@ def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None
             assert ask("SELECT id FROM mmp.replicas") == [("2",)], "and it never comes to life"
             await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_row_that_expires_a_little_ahead_is_of_one_that_lives() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
@@ -158,11 +158,11 @@ def test_a_row_that_expires_a_little_ahead_is_of_one_that_lives() -> None:
         assert await two.take(ABC) == {}
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_who_says_that_it_lives_learns_whether_it_was_believed_alive() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one = replica(url, "1")
         seen = [
             (await one.heartbeat(ABC, NOTHING)).was_alive,
@@ -176,11 +176,11 @@ def test_who_says_that_it_lives_learns_whether_it_was_believed_alive() -> None:
         assert seen == [False, True, False, True]
         await leave(one)
 
-    play(story)
+    play(scenario)
 
 
 def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         reported = Ability(
             {"a.live.okx": 21.5, "b.live.okx": None}, 3.25, {"c.live.okx": 1.5, "d.live.okx": None}
@@ -191,11 +191,11 @@ def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
         assert (await two.heartbeat(ABC, NOTHING)).abilities == {"1": Ability(), "2": Ability()}
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await two.heartbeat(ABC, NOTHING)
@@ -213,11 +213,11 @@ def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() 
         assert rivals["a.live.okx"].number < rivals["c.live.okx"].number
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         a, c = AccountClaim("7", frozenset({BTC})), AccountClaim("7", frozenset({ETH}))
         await one.heartbeat(ABC, NOTHING)
@@ -243,11 +243,11 @@ def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -
         assert set(gone.same_uid_accounts) == {"c.live.okx"}, "who has no file any more claims nothing"
         await leave(two)
 
-    play(story)
+    play(scenario)
 
 
 def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await two.heartbeat(ABC, NOTHING)
@@ -261,14 +261,14 @@ def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
             assert any(set(roster.same_uid_accounts) == {"a.live.okx", "b.live.okx"} for roster in seen)
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
     """Takes, signs of life, silence and releases of three at once; at each end nobody owns another's."""
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         random = Random(seed)
         every = [replica(url, str(number)) for number in range(3)]
         await asyncio.gather(*(one.heartbeat(ABC, NOTHING) for one in every))
@@ -279,7 +279,7 @@ def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
             assert len(taken) == len(set(taken))
         await leave(*every)
 
-    play(story)
+    play(scenario)
 
 
 async def _act(random: Random, one: Leases) -> frozenset[str]:
@@ -298,7 +298,7 @@ async def _act(random: Random, one: Leases) -> frozenset[str]:
 def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
     """Its row is locked and still expired for everybody else: taken over now, both would own it."""
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)
         await one.take(ABC)
@@ -313,11 +313,11 @@ def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
         await beating.close()
         await leave(one, two)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_state_tells_who_keeps_an_account() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             key = lease_name("main", Environment.LIVE, ExchangeKind.OKX)
             me = Replica("1", "pod-1", 42)
@@ -330,7 +330,7 @@ def test_a_state_tells_who_keeps_an_account() -> None:
             assert await one.store.owner() is None
             await sharing.leave()
 
-    play(story)
+    play(scenario)
 
 
 async def leave(*replicas: Leases) -> None:

@@ -38,7 +38,7 @@ def seconds_left() -> float:
 
 
 def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothing() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             async with one.store.locked("run"):
                 assert isinstance(await one.reserve(), Reservation)
@@ -57,11 +57,11 @@ def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothi
                 assert again.value.code == "state-lock-lost"
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(2,)]
 
-    play(story)
+    play(scenario)
 
 
 def test_who_lost_the_lock_adopts_nothing_over_what_another_wrote_since() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two, one.store.locked("run"):
             go_silent()
             two.clock.time = 2000.0
@@ -73,11 +73,11 @@ def test_who_lost_the_lock_adopts_nothing_over_what_another_wrote_since() -> Non
             assert isinstance(known, Confirmed)
             assert known.setting == setting("2")
 
-    play(story)
+    play(scenario)
 
 
 def test_a_lock_of_the_far_future_is_free_because_only_a_clock_set_back_explains_it() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two, one.store.locked("run"):
             expire_in(FURTHEST * locks.LEASE_S - 5.0)
             with pytest.raises(StateLocked):
@@ -89,11 +89,11 @@ def test_a_lock_of_the_far_future_is_free_because_only_a_clock_set_back_explains
                 with pytest.raises(StateLocked):
                     await one.reserve()
 
-    play(story)
+    play(scenario)
 
 
 def test_no_generation_comes_again_after_a_failover_that_forgot_the_newest() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             async with one.store.locked("run"):
                 pass
@@ -107,11 +107,11 @@ def test_no_generation_comes_again_after_a_failover_that_forgot_the_newest() -> 
                     assert refused.value.code == "state-lock-lost"
                     assert isinstance(await two.reserve(), Reservation)
 
-    play(story)
+    play(scenario)
 
 
 def test_giving_back_a_lost_lock_leaves_it_to_its_holder() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             async with one.store.locked("run"):
                 go_silent()
@@ -122,25 +122,25 @@ def test_giving_back_a_lost_lock_leaves_it_to_its_holder() -> None:
             assert holder.purpose == "apply"
             await taken.__aexit__(None, None, None)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_held_lock_is_renewed_while_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "RENEW_S", 0.05)
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.store.locked("run"):
             go_silent()
             await asyncio.sleep(0.5)
             assert locks.LEASE_S - 2.0 < seconds_left() <= locks.LEASE_S
 
-    play(story)
+    play(scenario)
 
 
 def test_a_renewal_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "RENEW_S", 0.05)
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.store.locked("run"):
             shared().stop()
             await asyncio.sleep(0.3)
@@ -149,11 +149,11 @@ def test_a_renewal_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) ->
             await asyncio.sleep(0.5)
             assert seconds_left() > locks.LEASE_S - 2.0
 
-    play(story)
+    play(scenario)
 
 
 def test_a_lock_that_cannot_be_given_back_ends_by_itself() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             async with one.store.locked("run"):
                 shared().stop()
@@ -161,11 +161,11 @@ def test_a_lock_that_cannot_be_given_back_ends_by_itself() -> None:
             assert await one.store.lock_holder() is not None
             assert 0 < seconds_left() <= locks.LEASE_S
 
-    play(story)
+    play(scenario)
 
 
 def test_one_lock_of_several_is_given_back_and_the_others_stay() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two:
             holder = LockHolder(7, "here", "run", "2026-01-02T12:00:00.000Z")
             ours, theirs = one.state.locks, two.state.locks
@@ -180,12 +180,12 @@ def test_one_lock_of_several_is_given_back_and_the_others_stay() -> None:
             await ours.close()
             assert await theirs.take("b", holder)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"pid": 1}'])
 def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(text: str) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two, one.store.locked("run"):
             shared().ask(f"UPDATE mmp.locks SET holder = '{text}'", ready_database())
             assert await two.store.lock_holder() is None
@@ -193,24 +193,24 @@ def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(text: str) -> 
                 await two.store.locked("apply").__aenter__()
             assert "another process" in refused.value.message
 
-    play(story)
+    play(scenario)
 
 
 def test_a_lock_row_that_somebody_deleted_counts_as_lost() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.store.locked("run"):
             shared().ask("DELETE FROM mmp.locks", ready_database())
             with pytest.raises(StateLocked) as refused:
                 await one.reserve()
             assert refused.value.message == f"the lock {NAME} was lost; nothing was sent"
 
-    play(story)
+    play(scenario)
 
 
 def test_a_pause_waits_for_a_reservation_of_the_same_user_id_that_is_under_way() -> None:
     """Once it has returned, no reservation that did not see it can become durable."""
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url, account="renamed") as two:
             budget = two.store._identified()
             async with two.state.writing(WriteScope(("renamed", "live", "okx"), budget)):
@@ -220,4 +220,4 @@ def test_a_pause_waits_for_a_reservation_of_the_same_user_id_that_is_under_way()
             await pausing
             assert await two.reserve("1", BTC) == PausedMeanwhile()
 
-    play(story)
+    play(scenario)

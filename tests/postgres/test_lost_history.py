@@ -34,7 +34,7 @@ def doubted(known: Known) -> bool:
 
 @pytest.mark.parametrize("first", ["reserve", "ledger", "known", "settle", "adopt"])
 def test_whoever_comes_first_after_a_failover_counts_two_requests_as_reserved_then(first: str) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
             pending = await one.reserve("2", ETH)
@@ -58,11 +58,11 @@ def test_whoever_comes_first_after_a_failover_counts_two_requests_as_reserved_th
             one.clock.time = 5000.0 + L + GUARD_S
             assert isinstance(await one.reserve(), Reservation)
 
-    play(story)
+    play(scenario)
 
 
 def test_others_count_them_from_their_own_first_sight_of_the_loss() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url, boot="boot-2", at=77.0) as two:
             await one.applied()
             lose_history()
@@ -71,11 +71,11 @@ def test_others_count_them_from_their_own_first_sight_of_the_loss() -> None:
             two.clock.time = 100.0
             assert await two.reserve() == NoSlotUntil(77.0 + L + GUARD_S)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url, account="other") as two:
             await one.applied("1")
             await two.applied("2", ETH)
@@ -89,11 +89,11 @@ def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> N
             assert [one.family for one in (await one.store.history(10)).attempts] == [ETH, BTC]
             assert (await one.store.snapshot()).open_attempts == ()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_doubted_family_is_certain_again_by_a_read_that_shows_the_last_that_can_land() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
             await one.adopt("2", ETH)
@@ -111,30 +111,30 @@ def test_a_doubted_family_is_certain_again_by_a_read_that_shows_the_last_that_ca
             await one.applied("9", ETH)
             assert isinstance(await one.known(ETH), Confirmed)
 
-    play(story)
+    play(scenario)
 
 
 def test_the_first_requests_of_a_user_id_can_be_lost_with_every_trace_of_it() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             assert await one.reserve() == NoSlotUntil(1000.0 + L + GUARD_S)
             one.clock.time = 1000.0 + L + GUARD_S
             assert isinstance(await one.reserve(), Reservation)
 
     with made_in_another_history():
-        play(story)
+        play(scenario)
 
 
 def test_a_user_id_without_a_request_owes_nothing_to_the_history_its_state_was_made_in() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             assert isinstance(await one.reserve(), Reservation)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied("1", ETH)
             one.clock.time = 3000.0
@@ -147,11 +147,11 @@ def test_a_family_new_to_the_record_is_doubted_while_its_own_may_have_been_lost(
             await one.adopt("1")
             assert isinstance(await one.known(), Confirmed)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_family_new_to_the_record_once_the_loss_is_over_is_not_doubted() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied("1", ETH)
             one.clock.time = 3000.0
@@ -161,7 +161,7 @@ def test_a_family_new_to_the_record_once_the_loss_is_over_is_not_doubted() -> No
             await one.adopt("1")
             assert isinstance(await one.known(), Confirmed)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_real_promotion_of_a_standby_that_missed_the_newest_commit_is_noticed() -> None:
@@ -295,7 +295,7 @@ MADE_ANEW = {
 def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how: str) -> None:
     """The same server, so the same history: only who saw the record knows that there was more."""
 
-    async def story(url: str, name: str) -> None:
+    async def scenario(url: str, name: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
             one.clock.time = 2000.0
@@ -310,14 +310,14 @@ def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how:
             assert isinstance(await one.reserve(), Reservation), "counted once"
 
     with shared().database() as name:
-        asyncio.run(story(shared().url(name), name))
+        asyncio.run(scenario(shared().url(name), name))
 
 
 @pytest.mark.parametrize("how", [how for how in MADE_ANEW if how != "the rows of User IDs gone"])
 def test_they_count_as_lost_for_a_process_that_takes_over_a_user_id_that_it_never_used(how: str) -> None:
     """A replica runs for long, and whoever used the User ID until now is not asked."""
 
-    async def story(url: str, name: str) -> None:
+    async def scenario(url: str, name: str) -> None:
         async with desk(url) as one, desk(url, account="another", uid="3", boot="boot-2", at=77.0) as two:
             await one.applied("1")
             await two.store.ledger()
@@ -331,11 +331,11 @@ def test_they_count_as_lost_for_a_process_that_takes_over_a_user_id_that_it_neve
             assert isinstance(await store.reserve(signed(), assume_idle=True), Reservation), "counted once"
 
     with shared().database() as name:
-        asyncio.run(story(shared().url(name), name))
+        asyncio.run(scenario(shared().url(name), name))
 
 
 def test_a_user_id_that_is_first_used_long_after_the_tables_were_made_anew_owes_nothing() -> None:
-    async def story(url: str, name: str) -> None:
+    async def scenario(url: str, name: str) -> None:
         async with desk(url, account="another", uid="3") as one:
             await make_anew("the schema made anew", url, name)
             assert await one.reserve() == NoSlotUntil(1000.0 + L + GUARD_S)
@@ -345,13 +345,13 @@ def test_a_user_id_that_is_first_used_long_after_the_tables_were_made_anew_owes_
             assert isinstance(await store.reserve(signed(), assume_idle=True), Reservation)
 
     with shared().database() as name:
-        asyncio.run(story(shared().url(name), name))
+        asyncio.run(scenario(shared().url(name), name))
 
 
 def test_a_process_that_begins_on_tables_made_anew_waits_a_window_unless_idleness_is_assumed() -> None:
     """Nothing in the tables says that there were others: `--assume-idle` is what the user knows."""
 
-    async def story(url: str, name: str) -> None:
+    async def scenario(url: str, name: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
             await make_anew("the schema made anew", url, name)
@@ -360,7 +360,7 @@ def test_a_process_that_begins_on_tables_made_anew_waits_a_window_unless_idlenes
             assert isinstance(await two.reserve(), Reservation)
 
     with shared().database() as name:
-        asyncio.run(story(shared().url(name), name))
+        asyncio.run(scenario(shared().url(name), name))
 
 
 async def make_anew(how: str, url: str, name: str) -> None:
@@ -374,7 +374,7 @@ async def make_anew(how: str, url: str, name: str) -> None:
 
 
 def test_a_record_that_is_emptied_is_an_unknown_history_again() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             assert (await one.store.ledger()).empty_since == 1000.0
             await one.applied("1")
@@ -383,7 +383,7 @@ def test_a_record_that_is_emptied_is_an_unknown_history_again() -> None:
             shared().ask("DELETE FROM mmp.attempts", ready_database())
             assert (await one.store.ledger()).empty_since == 2000.0
 
-    play(story)
+    play(scenario)
 
 
 async def again(ask: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -39,7 +39,7 @@ def use_alone(postgres: Server, database: str, usable_from: int) -> None:
 
 
 def test_every_step_of_an_account_goes_on_in_tables_with_one_more_column() -> None:
-    async def story(url: str, name: str) -> None:
+    async def scenario(url: str, name: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
             sharing = Leases(Connections(parse_address(url)), Replica("1", "host", 7))
@@ -63,11 +63,11 @@ def test_every_step_of_an_account_goes_on_in_tables_with_one_more_column() -> No
             await late.applied("1")
 
     with shared().database() as name:
-        asyncio.run(story(shared().url(name), name))
+        asyncio.run(scenario(shared().url(name), name))
 
 
 def test_what_a_newer_version_uses_alone_is_neither_read_nor_written() -> None:
-    async def story(url: str, name: str) -> None:
+    async def scenario(url: str, name: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
             sharing = Leases(Connections(parse_address(url)), Replica("1", "host", 7))
@@ -84,7 +84,7 @@ def test_what_a_newer_version_uses_alone_is_neither_read_nor_written() -> None:
             await sharing.leave()
 
     with shared().database() as name:
-        asyncio.run(story(shared().url(name), name))
+        asyncio.run(scenario(shared().url(name), name))
 
 
 @pytest.mark.e2e

@@ -20,7 +20,7 @@ from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
-from reconciler.store.postgres.errors import told
+from reconciler.store.postgres.errors import to_error
 from reconciler.store.postgres.state import open_existing, open_state, translated
 from reconciler.store.postgres.write_check import refuse_unwritable
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
@@ -184,12 +184,12 @@ def test_a_standby_is_refused_by_both_doors() -> None:
 
 
 def test_a_primary_that_became_read_only_is_told_as_a_standby() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             read_only = psycopg.errors.ReadOnlySqlTransaction("cannot execute")
-            assert told(one.state._connections.address, read_only).code == "state-standby"
+            assert to_error(one.state._connections.address, read_only).code == "state-standby"
 
-    play(story)
+    play(scenario)
 
 
 # -- whether it could be written ---------------------------------------------------------------------
@@ -373,7 +373,7 @@ def test_what_the_address_or_the_environment_says_goes_before_our_defaults(
     ],
 )
 def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, code: str) -> None:
-    problem = told(parse_address("postgresql://desk:hunter2@here/db"), error)
+    problem = to_error(parse_address("postgresql://desk:hunter2@here/db"), error)
     assert problem.code == code
     mended = code in ("state-unwritable", "state-tables-missing", "state-failed")
     assert isinstance(problem, StateAccessDenied) == mended
@@ -421,7 +421,7 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 5432 faile
 )
 def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused: bool) -> None:
     """Told so at a start; what has begun waits for either, since a password may be about to change."""
-    problem = told(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
+    problem = to_error(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
     assert isinstance(problem, StateAccessDenied if refused else StateUnavailable)
     assert problem.code == ("state-refused" if refused else "state-unavailable")
     line = said.splitlines()[-1].removeprefix("- ") if refused else said.splitlines()[0]
@@ -429,7 +429,7 @@ def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused:
 
 
 def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
             shared().ask("UPDATE mmp.attempts SET boot = '7'", ready_database())
@@ -438,12 +438,12 @@ def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
             assert refused.value.code == "state-damaged"
             assert "attempts row 1" in refused.value.message
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("row", ["gone", "another's"])
 def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(row: str) -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url, boot="boot-2", at=9000.0) as two:
             await one.reserve("1")
             forget = "DELETE FROM mmp.attempts; SELECT setval('mmp.attempts_id', 1, false)"
@@ -458,7 +458,7 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(row: str
                 [("pending",)],
             )
 
-    play(story)
+    play(scenario)
 
 
 def test_the_library_writes_nothing_by_itself_between_the_lines_of_the_log() -> None:
@@ -474,7 +474,7 @@ def test_the_library_writes_nothing_by_itself_between_the_lines_of_the_log() -> 
 
 
 def test_a_state_opened_for_reading_checks_whose_it_is_and_writes_nothing() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
         state = await open_existing(url, clock=ScriptedClock(), boot="boot-2")
@@ -491,11 +491,11 @@ def test_a_state_opened_for_reading_checks_whose_it_is_and_writes_nothing() -> N
         assert refused.value.code == "state-foreign-uid"
         await state.close()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_new_account_seen_for_reading_has_the_ledger_of_its_user_id() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
         state = await open_existing(url, clock=ScriptedClock(), boot="boot-2")
@@ -507,7 +507,7 @@ def test_a_new_account_seen_for_reading_has_the_ledger_of_its_user_id() -> None:
         assert len(ledger.sent) == 1
         await state.close()
 
-    play(story)
+    play(scenario)
 
 
 def test_statements_are_translated_and_nothing_else_is_changed() -> None:
@@ -516,7 +516,7 @@ def test_statements_are_translated_and_nothing_else_is_changed() -> None:
 
 
 def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             [made] = shared().ask(
                 "DELETE FROM mmp.version RETURNING migrations, usable_from, history", ready_database()
@@ -532,11 +532,11 @@ def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever
                 )
             assert isinstance(await one.reserve(), Reservation)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_check_names_each_damaged_row_of_every_account() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
             assert (await one.state.check()).damaged == ()
@@ -545,4 +545,4 @@ def test_a_check_names_each_damaged_row_of_every_account() -> None:
             assert found.damaged == ("attempts row 1 does not fit its check",)
             assert found.rows["attempts"] == 1
 
-    play(story)
+    play(scenario)

@@ -75,31 +75,31 @@ def test_every_transaction_has_its_limits_whatever_session_it_gets() -> None:
                 assert await transaction.row(f"SHOW {name}") == (value,)
             assert await transaction.row("SELECT count(*) FROM pg_prepared_statements") == (0,)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with desk(shared_bouncer().url(ready_database())) as one:
             await asyncio.gather(*(one_transaction(one) for _ in range(4 * POOL_SIZE)))
         assert len(sessions) == POOL_SIZE, "or this shows nothing"
 
     empty_postgres()
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         url = shared_bouncer().url(ready_database())
         async with desk(url, account="a") as a, desk(url, account="b") as b, desk(url, account="c") as c:
             slots = await asyncio.gather(*(one.reserve() for one in [a, b, c] * 3))
             assert sum(isinstance(slot, Reservation) for slot in slots) == 2
 
     empty_postgres()
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 # -- troubles ----------------------------------------------------------------------------------------
 
 
 def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with desk(shared_bouncer().url(ready_database())) as one:
             with pytest.raises(StateUnavailable) as refused:
                 await end_within(one)
@@ -112,7 +112,7 @@ def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on(
             await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
 
     empty_postgres()
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
     shorter = connections._LIMITS.replace(f"{name} = {connections.SILENCE_TIMEOUT_MS}", f"{name} = 100")
     monkeypatch.setattr(connections, "_LIMITS", shorter)
 
-    async def story() -> None:
+    async def scenario() -> None:
         url = shared_bouncer().url(ready_database())
         async with desk(url) as one, desk(url) as two:
             with pytest.raises(StateUnavailable) as refused:
@@ -136,7 +136,7 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
             await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
 
     empty_postgres()
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_one_that_is_away_or_has_no_server_is_waited_for_and_comes_back() -> Non
     with server() as own, own.database() as name, bouncer(own) as before:
         url = before.url(name)
 
-        async def story() -> None:
+        async def scenario() -> None:
             async with desk(url) as one:
                 assert isinstance(await one.reserve(), Reservation)
                 for away in (before, own):
@@ -185,7 +185,7 @@ def test_one_that_is_away_or_has_no_server_is_waited_for_and_comes_back() -> Non
                     slot = await reserved_in_the_end(one)
                 assert isinstance(slot, NoSlotUntil), "the two before are on record"
 
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
 # -- replicas ----------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def shared_evenly(*replicas: Sidecar) -> bool:
     return len(every) == len(set(every)) == 6 and max(map(len, kept)) - min(map(len, kept)) <= 1
 
 
-def told_elsewhere(asked: Sidecar, other: Sidecar) -> list[str]:
+def message_elsewhere(asked: Sidecar, other: Sidecar) -> list[str]:
     """Return the accounts that ``asked`` says the other one keeps."""
     elsewhere = json.loads(asked.ask("/api/v1/status")[1])["other_accounts"]
     assert len(elsewhere) + len(owned(asked)) >= 6
@@ -96,7 +96,7 @@ def test_who_is_stopped_leaves_at_once_and_a_newcomer_gets_its_share(six: Fleet)
     assert owned(one) == six.accounts
     two = six.listening()
     eventually(lambda: shared_evenly(one, two), 12.0, "the newcomer to have its share")
-    eventually(lambda: told_elsewhere(one, two) == owned(two), 6.0, "one to know what the other keeps")
+    eventually(lambda: message_elsewhere(one, two) == owned(two), 6.0, "one to know what the other keeps")
     assert f"(pid {two.process.pid})" in one.ask("/")[1]
 
     began = time.monotonic()
@@ -149,8 +149,8 @@ def test_a_replica_whose_file_comes_late_has_not_started_before_somebody_keeps_i
     postgres.stop()
     late.write_text(text)
     process.wait_for_log("config accepted")
-    status, told = sidecar.ask("/startupz")
-    assert (status, "leases: " in told) == (503, True)
+    status, message = sidecar.ask("/startupz")
+    assert (status, "leases: " in message) == (503, True)
     postgres.start()
     sidecar.wait_for("/startupz", 30.0)
     assert owned(sidecar) == ["desk-006"]
@@ -182,10 +182,10 @@ def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: F
         every = [line for each in (one, two) for line in each.process.log()]
         return [line["account"] for line in every if line.get("code") == "claimed-twice"]
 
-    def told() -> set[str]:
+    def message() -> set[str]:
         return set(lines())
 
-    eventually(lambda: told() == {"desk-007", "desk-008"}, 60.0, "both to be told of")
+    eventually(lambda: message() == {"desk-007", "desk-008"}, 60.0, "both to be told of")
     time.sleep(10.0)  # accounts still move, and who is in the way may be another one then
     said = len(lines())
     time.sleep(8.0)

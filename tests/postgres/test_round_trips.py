@@ -46,19 +46,19 @@ def test_a_step_makes_few_round_trips(monkeypatch: pytest.MonkeyPatch, step: str
         said.append(words)
         return await real(self, words)
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             assert isinstance(await one.reserve("1"), Reservation)
             monkeypatch.setattr(Transaction, "_flush", noting)
             await take(one)
             monkeypatch.undo()
 
-    play(story)
+    play(scenario)
     assert len(said) == at_most, said
 
 
 def test_a_budget_whose_row_was_lost_is_made_again_and_locked() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.reserve()
             shared().ask("DELETE FROM mmp.budgets", ready_database())
@@ -70,29 +70,29 @@ def test_a_budget_whose_row_was_lost_is_made_again_and_locked() -> None:
             assert isinstance(await one.reserve(), Reservation)
             assert shared().ask("SELECT uid FROM mmp.budgets", ready_database()) == [(UID,)]
 
-    play(story)
+    play(scenario)
 
 
 def test_nothing_can_be_asked_after_the_last_answers() -> None:
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.state._connections.transaction(Mode.READ) as transaction:
             assert await transaction.commit_batch(("SELECT 1", ())) == [[(1,)]]
             with pytest.raises(StoreMisuse):
                 await transaction.rows("SELECT 2")
 
-    play(story)
+    play(scenario)
 
 
 def test_what_waits_to_be_said_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_PENDING", 3)
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.state._connections.transaction() as transaction:
             for _ in range(20):
                 await transaction.run("UPDATE version SET migrations = migrations")
                 assert len(transaction._pending) <= 3
 
-    play(story)
+    play(scenario)
 
 
 def test_every_value_comes_back_as_it_was_whatever_it_looks_like() -> None:
@@ -101,7 +101,7 @@ def test_every_value_comes_back_as_it_was_whatever_it_looks_like() -> None:
     floats = [0.1 + 0.2, -1.5, 1e300, 5e-324, -0.0, 123456789.123456789]
     numbers = [0, -1, 2**62]
 
-    async def story(url: str) -> None:
+    async def scenario(url: str) -> None:
         async with desk(url) as one, one.state._connections.transaction() as transaction:
             for text in texts:
                 assert await transaction.row("SELECT %s::text, 'a' || %s", (text, text)) == (
@@ -118,4 +118,4 @@ def test_every_value_comes_back_as_it_was_whatever_it_looks_like() -> None:
                 texts,
             )
 
-    play(story)
+    play(scenario)

@@ -23,7 +23,7 @@ COUNTED_S = 60.0
 
 DENIED, MISSING = "state-unwritable", "state-tables-missing"
 
-TROUBLES: dict[str, tuple[str, str, str]] = {
+FAILURES: dict[str, tuple[str, str, str]] = {
     "rights to the tables revoked": (
         f"REVOKE ALL ON ALL TABLES IN SCHEMA mmp FROM {ROLE}",
         f"GRANT ALL ON ALL TABLES IN SCHEMA mmp TO {ROLE}",
@@ -66,13 +66,13 @@ def waited_out(
     assert one.process.process.poll() is None
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("failing", FAILURES)
 def test_what_somebody_has_to_mend_in_the_database_is_waited_out(
-    two: Fleet, postgres: Server, trouble: str
+    two: Fleet, postgres: Server, failing: str
 ) -> None:
     one = two.listening()
     one.wait_for("/startupz", 20.0)
-    spoil, mend, code = TROUBLES[trouble]
+    spoil, mend, code = FAILURES[failing]
     postgres.ask(spoil, two.database)
     waited_out(two, one, code, lambda: postgres.ask(mend, two.database))
     two.check_pace()

@@ -478,8 +478,8 @@ class Auditor:
             or extras.narrowed
         )
         is_change = known.setting != wanted or self._world.scenario.drift is DriftPolicy.HEAL
-        fought = self._world.scenario.fighter_s is not None
-        return live != wanted and is_change and not (tried or frozen or held or fought)
+        contested_setting = self._world.scenario.fighter_s is not None
+        return live != wanted and is_change and not (tried or frozen or held or contested_setting)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -593,8 +593,8 @@ class Auditor:
             del self.unsettled[process.name]
         self._world.trace(process, "settled attempt %d: %s", attempt.number, status)
         if proven:
-            told = attempt.reserved_at, attempt.file_number, process.name
-            self._proved(attempt.family, attempt.setting, *told)
+            message = attempt.reserved_at, attempt.file_number, process.name
+            self._proved(attempt.family, attempt.setting, *message)
         self._check_settled(known, attempt.family)
 
     def check_effect(self, attempt: Attempt) -> None:
@@ -716,7 +716,7 @@ class Auditor:
         newest = process.reads[0] if process.reads else None
         delay_s, truth = self._world.scenario.read_delay_s, self._world.truth
         for family in plan.unchanged if self._world.scenario.lock_works else ():
-            wanted = process.told.families.get(family)
+            wanted = process.message.families.get(family)
             if wanted is not None:
                 meanwhile = truth.changed_by_another(process.name, family, process.known_at)
                 facts = (family, wanted.setting, truth, newest, delay_s, meanwhile)
@@ -751,7 +751,7 @@ class Auditor:
                 what = event.family, event.setting
                 process.put_back[what] = process.put_back.get(what, 0) + 1
                 if process.role is Role.RUN:
-                    self._world.verify(checkers.no_endless_fight, event.family, process.put_back[what])
+                    self._world.verify(checkers.no_endless_contested, event.family, process.put_back[what])
             case HealBreakerTripped():
                 self._world.verify(checkers.no_early_end, process.put_back, event.family, event.setting)
                 process.put_back.pop((event.family, event.setting), None)

@@ -342,7 +342,7 @@ def rests_on_a_later_read(family: Family, begun_at: float, proven_at: float) -> 
     )
 
 
-def no_endless_fight(family: Family, put_back: int) -> str | None:
+def no_endless_contested(family: Family, put_back: int) -> str | None:
     """A family that somebody sets again and again is put back three times within ten minutes, and left.
 
     No history is longer than ten minutes.

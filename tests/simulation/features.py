@@ -15,7 +15,7 @@ from reconciler.simulator.options import RateMode
 from tests.simulation import scenario as scenarios
 from tests.simulation.scenario import (
     ALL_FAMILIES,
-    NO_TROUBLES,
+    NO_FAILURES,
     ODD_FATES,
     PERMISSIVE,
     SETTINGS,
@@ -39,7 +39,7 @@ FEATURED_REMAINDERS = (0, 3)
 
 ROUND_TRIPS_S = (2.5, 5.0)
 
-FILE_TROUBLE_CHANCE = 0.25
+FILE_FAILURE_CHANCE = 0.25
 """How many of the seeds with features have trouble with the state file, besides or alone."""
 
 MEASURED_S = 100.0
@@ -56,11 +56,11 @@ def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = N
         return scenario
     rng = Random(f"features {seed} {kind}")
     count = rng.choice((1, 1, 1, 2, 2, 3))
-    every = sorted(set(Feature) - scenarios.HUNTED_ONLY - {Feature.FILE_TROUBLE})
+    every = sorted(set(Feature) - scenarios.HUNTED_ONLY - {Feature.FILE_FAILURE})
     drawn = rng.sample(every, count)
     # Drawn by itself, so that the histories of before there was this feature stay what they were.
-    if Random(f"file trouble {seed} {kind}").random() < FILE_TROUBLE_CHANCE:
-        drawn.append(Feature.FILE_TROUBLE)
+    if Random(f"file trouble {seed} {kind}").random() < FILE_FAILURE_CHANCE:
+        drawn.append(Feature.FILE_FAILURE)
     drawn = [feature for feature in drawn if feature in scenarios.FEATURES] if only is None else [only]
     if not drawn:
         return scenario
@@ -77,8 +77,8 @@ def _quiet(scenario: Scenario) -> Scenario:
     return replace(
         scenario,
         fates=(),
-        read_trouble=0.0,
-        open_trouble=0.0,
+        read_failure=0.0,
+        open_failure=0.0,
         kill_chance=0.0,
         pause_chance=0.0,
         kills_at=(),
@@ -87,14 +87,14 @@ def _quiet(scenario: Scenario) -> Scenario:
         drifts_at=(),
         freezes_at=(),
         outages=(),
-        key_troubles=(),
+        key_failures=(),
         wall_steps_at=(),
         clock_jumps_at=(),
         foreign_at=(),
         bad_clock=False,
         lock_works=True,
         fighter_s=None,
-        database=None if scenario.database is None else NO_TROUBLES,
+        database=None if scenario.database is None else NO_FAILURES,
     )
 
 
@@ -133,7 +133,7 @@ def _measured(rng: Random, scenario: Scenario, fate: Fate) -> Scenario:
         roles=(Role.RUN,) * rng.choice((1, 1, 2)),
         places=(),
         versions=versions,
-        trouble_s=MEASURED_S,
+        failure_s=MEASURED_S,
         foreign_mode=RateMode.SLIDING,
         latency_s=min(scenario.latency_s, 0.03),
         assume_idle=True,
@@ -179,16 +179,16 @@ def _edits_while_opening(rng: Random, scenario: Scenario) -> Scenario:
 
 
 def _policies(rng: Random, scenario: Scenario) -> Scenario:
-    at, states = rng.choice((0.0, rng.uniform(0.0, scenario.trouble_s))), []
-    while at < scenario.trouble_s:
+    at, states = rng.choice((0.0, rng.uniform(0.0, scenario.failure_s))), []
+    while at < scenario.failure_s:
         states.append((at, _policy(rng)))
-        at += rng.uniform(1.0, scenario.trouble_s)
+        at += rng.uniform(1.0, scenario.failure_s)
     narrowed = rng.random() < 0.3
     if narrowed and rng.random() < 0.5:
         # An apply of one family, while the policy counts those that the whole file loosens.
         states = [(0.0, PolicyState(max_families=1))]
         scenario = replace(scenario, roles=(Role.APPLY, *scenario.roles[1:]))
-    states.append((scenario.trouble_s, PERMISSIVE))
+    states.append((scenario.failure_s, PERMISSIVE))
     return _with(scenario, policies=tuple(states), narrowed=narrowed)
 
 
@@ -202,7 +202,7 @@ def _pauses(rng: Random, scenario: Scenario) -> Scenario:
     return _with(
         scenario,
         pauses=tuple(
-            (rng.uniform(0.0, scenario.trouble_s), rng.choice(scenario.families), rng.uniform(1.0, 30.0))
+            (rng.uniform(0.0, scenario.failure_s), rng.choice(scenario.families), rng.uniform(1.0, 30.0))
             for _ in range(rng.randint(1, 5))
         ),
     )
@@ -219,7 +219,7 @@ def _renames(rng: Random, scenario: Scenario) -> Scenario:
     return _with(
         scenario,
         renames_at=tuple(
-            sorted(rng.uniform(1.0, scenario.trouble_s) for _ in range(rng.choice((1, 1, 2))))
+            sorted(rng.uniform(1.0, scenario.failure_s) for _ in range(rng.choice((1, 1, 2))))
         ),
     )
 
@@ -231,7 +231,7 @@ def _suspension(rng: Random, scenario: Scenario) -> Scenario:
     return _with(
         scenario,
         suspensions=tuple(
-            sorted((rng.uniform(0.0, scenario.trouble_s), length_s()) for _ in range(rng.randint(1, 8)))
+            sorted((rng.uniform(0.0, scenario.failure_s), length_s()) for _ in range(rng.randint(1, 8)))
         ),
     )
 
@@ -255,29 +255,29 @@ def _cancellation(rng: Random, scenario: Scenario) -> Scenario:
     return _with(scenario, cancel_chance=rng.choice((0.005, 0.02, 0.05)))
 
 
-def _file_trouble(rng: Random, scenario: Scenario) -> Scenario:
+def _file_failure(rng: Random, scenario: Scenario) -> Scenario:
     """Return the scenario with one or two kinds of trouble; in PostgreSQL there is no file."""
     if scenario.database is not None:
         return scenario
 
     def periods(longest_s: float) -> tuple[tuple[float, float], ...]:
-        begins = (rng.uniform(0.0, scenario.trouble_s) for _ in range(rng.randint(1, 3)))
+        begins = (rng.uniform(0.0, scenario.failure_s) for _ in range(rng.randint(1, 3)))
         return tuple((at, at + rng.uniform(0.5, longest_s)) for at in begins)
 
     kinds = rng.sample(("busy", "full", "statement", "commit", "commit"), rng.choice((1, 1, 2)))
-    troubles = FileTroubles(
+    failures = FileTroubles(
         busy=periods(25.0) if "busy" in kinds else (),
         full=periods(20.0) if "full" in kinds else (),
-        statement_trouble=rng.choice((0.01, 0.05)) if "statement" in kinds else 0.0,
-        commit_trouble=rng.choice((0.05, 0.2, 0.5)) if "commit" in kinds else 0.0,
-        open_trouble=rng.choice((0.0, 0.0, 0.3)),
+        statement_failure=rng.choice((0.01, 0.05)) if "statement" in kinds else 0.0,
+        commit_failure=rng.choice((0.05, 0.2, 0.5)) if "commit" in kinds else 0.0,
+        open_failure=rng.choice((0.0, 0.0, 0.3)),
     )
-    return _with(replace(scenario, lock_works=True), file=troubles)
+    return _with(replace(scenario, lock_works=True), file=failures)
 
 
 def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
     unanswered = (Fate.LOST, Fate.REPLY_LOST, Fate.LATE, Fate.PAGE_AFTER, Fate.TIMEOUT_CODE_AFTER)
-    trouble_s = rng.uniform(90.0, 180.0)
+    failure_s = rng.uniform(90.0, 180.0)
     families = ALL_FAMILIES[:2]
     return replace(
         _quiet(scenario),
@@ -291,8 +291,8 @@ def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
         live=True,
         drift=rng.choice((DriftPolicy.HEAL_LOOSENED, DriftPolicy.HEAL_LOOSENED, DriftPolicy.WARN)),
         fates=tuple((fate, 0.15) for fate in rng.sample(unanswered, 3)),
-        drifts_at=tuple(sorted(rng.uniform(5.0, trouble_s) for _ in range(rng.randint(6, 16)))),
-        trouble_s=trouble_s,
+        drifts_at=tuple(sorted(rng.uniform(5.0, failure_s) for _ in range(rng.randint(6, 16)))),
+        failure_s=failure_s,
     )
 
 
@@ -333,7 +333,7 @@ _DRAWN: dict[Feature, Callable[[Random, Scenario], Scenario]] = {
     Feature.ODD_LISTS: _odd_lists,
     Feature.RAISING_OBSERVERS: _raising_observers,
     Feature.CANCELLATION: _cancellation,
-    Feature.FILE_TROUBLE: _file_trouble,
+    Feature.FILE_FAILURE: _file_failure,
     Feature.DRIFT_IN_DOUBT: _drift_in_doubt,
     Feature.TABLES_MADE_ANEW: _tables_made_anew,
 }

@@ -448,10 +448,10 @@ class _MarkingFirst:
 _real_pass_settle = reconcile._Pass._settle
 
 
-async def _settled_after_the_lock(self: Any, *told: Any) -> Any:
+async def _settled_after_the_lock(self: Any, *text: Any) -> Any:
     """Give the lock back as soon as the reply is there."""
     self.store._store._engine.locks.close()
-    return await _real_pass_settle(self, *told)
+    return await _real_pass_settle(self, *text)
 
 
 async def _send_again(self: Any, following: Any) -> Any:
@@ -686,23 +686,23 @@ async def _losses_left_to_others(self: Any, query: SelectQuery[Any]) -> Any:
 _real_settle = SqlAccountStore.settle
 
 
-async def _settled_again(self: SqlAccountStore, attempt: int, *told: Any, **more: Any) -> None:
+async def _settled_again(self: SqlAccountStore, attempt: int, *text: Any, **more: Any) -> None:
     try:
-        await _real_settle(self, attempt, *told, **more)
+        await _real_settle(self, attempt, *text, **more)
     except StateUnavailable:
-        await _real_settle(self, attempt, *told, **more)
+        await _real_settle(self, attempt, *text, **more)
 
 
-async def _settled_by_the_holder(self: SqlAccountStore, *told: Any, **more: Any) -> None:
+async def _settled_by_the_holder(self: SqlAccountStore, *text: Any, **more: Any) -> None:
     """Record what came of a request only while the lock is held."""
     with mock.patch.object(self, "_writing", partial(self._writing, held=self._lock_name)):
-        await _real_settle(self, *told, **more)
+        await _real_settle(self, *text, **more)
 
 
 _real_adopt = SqlAccountStore.adopt
 
 
-async def _adopted_by_anybody(self: SqlAccountStore, *told: Any, **more: Any) -> Any:
+async def _adopted_by_anybody(self: SqlAccountStore, *text: Any, **more: Any) -> Any:
     """Adopt what was read while the lock was held, whoever wrote since."""
     real = self._writing
 
@@ -710,7 +710,7 @@ async def _adopted_by_anybody(self: SqlAccountStore, *told: Any, **more: Any) ->
         return real(query)
 
     with mock.patch.object(self, "_writing", of_anybody):
-        return await _real_adopt(self, *told, **more)
+        return await _real_adopt(self, *text, **more)
 
 
 async def _adopted_as_of_now(
@@ -814,9 +814,9 @@ def _nothing_while_in_doubt(made: plan.Plan, **how: Any) -> pass_step.Next | Non
 _real_parse_live = replies.parse_live
 
 
-def _only_whole_lists(*told: Any, begun_at: float, asked: Family | None = None, **more: Any) -> Any:
+def _only_whole_lists(*text: Any, begun_at: float, asked: Family | None = None, **more: Any) -> Any:
     """Take a list with one odd row for no answer at all."""
-    read = _real_parse_live(*told, begun_at=begun_at, asked=asked, **more)
+    read = _real_parse_live(*text, begun_at=begun_at, asked=asked, **more)
     odd = isinstance(read, LiveRead) and (read.odd_names or read.nameless or read.unreadable)
     return replies.no_answer("bad-data", "an odd row") if odd else read
 
@@ -1275,27 +1275,27 @@ MUTANTS = (
     ),
     _of_feature(
         "a failed COMMIT is forgotten by the rate",
-        Feature.FILE_TROUBLE,
+        Feature.FILE_FAILURE,
         Patch(FirstSeen, "remember_uncommitted", lambda *_: None),
     ),
     _of_feature(
         "a failed COMMIT is a yes",
-        Feature.FILE_TROUBLE,
+        Feature.FILE_FAILURE,
         Patch(SqlAccountStore, "reserve", _reserved_if_unanswered),
     ),
     _of_feature(
         "a busy file ends the loop",
-        Feature.FILE_TROUBLE,
+        Feature.FILE_FAILURE,
         Patch(sqlite_errors, "sqlite_error", _busy_is_unusable),
     ),
     _of_feature(
         "a full disk ends the loop",
-        Feature.FILE_TROUBLE,
+        Feature.FILE_FAILURE,
         Patch(sqlite_file, "disk_full", _unusable),
     ),
     _of_feature(
         "a connection is used on after a failure",
-        Feature.FILE_TROUBLE,
+        Feature.FILE_FAILURE,
         Patch(SqliteState, "_undo", _only_rolled_back),
     ),
     _of_postgres("no generation check", Patch(LeaseLocks, "assert_held", _believed)),

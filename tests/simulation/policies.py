@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import cache
-from typing import Any
 
-from reconciler.controller import reconcile
-from reconciler.core import policy as policies
-from reconciler.core.policy import Loosening, Policy
+from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from tests.simulation.scenario import PolicyState
 
 
-def policy_in_force(state: PolicyState | None, readable: PolicyState | None) -> Any:
-    """Return the policy file of this moment as ``Options.policy`` is to say it.
+def policy_in_force(state: PolicyState | None, readable: PolicyState | None) -> PolicyInForce:
+    """Return the policy file of this moment as ``PassOptions.policy`` returns it.
 
     ``state``: the file as it is, None: there is none. ``readable``: the last one that could be read.
     """
     policy = _policy(readable)
     unreadable = state is not None and state.unreadable
-    in_force = getattr(policies, "PolicyInForce", None) or getattr(reconcile, "PolicyInForce", None)
-    return policy if in_force is None else in_force(policy, unreadable)
+    return PolicyInForce(policy, unreadable)
 
 
 @cache

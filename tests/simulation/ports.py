@@ -92,8 +92,8 @@ class ProcessClock:
         process.call("pause")
         process.pauses_between_reads()
         await process.hold_up()
-        nudged, process.nudged = process.nudged, False
-        if until <= self.now() or nudged:
+        woken, process.woken = process.woken, False
+        if until <= self.now() or woken:
             return
         rng = process.rng
         when = self._host.true_time(until) + rng.uniform(0.0001, 0.004)
@@ -131,7 +131,7 @@ class Basis:
     @classmethod
     def of(cls, process: Process, family: Family, known: Mapping[Family, Known]) -> Basis:
         """Return what a request for ``family`` rests on at this moment."""
-        file = process.accepted if Check.NEWEST_FILE in CHECKS else process.told
+        file = process.accepted if Check.NEWEST_FILE in CHECKS else process.message
         wanted = file.families.get(family)
         return cls(
             wanted=wanted.setting if wanted else None,
@@ -194,11 +194,11 @@ class WatchedStore:
             return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         self._known_at = self._world.news
         self._pauses_at = self._world.pausings
-        grounds = await self._store.recorded_inputs()
-        self._last_known, self._last_pauses = grounds.known, grounds.pauses
-        self._last_retries, self._last_accepted = grounds.retries, grounds.accepted
+        read_inputs = await self._store.recorded_inputs()
+        self._last_known, self._last_pauses = read_inputs.known, read_inputs.pauses
+        self._last_retries, self._last_accepted = read_inputs.retries, read_inputs.accepted
         self._world.auditor.check_record(self._process.account, self._last_known)
-        return grounds
+        return read_inputs
 
     async def _pauses(self) -> tuple[Pause, ...]:
         if self._last_pauses or self._pauses_at != self._world.pausings:
@@ -316,11 +316,11 @@ class WatchedStore:
         *,
         until: datetime | None,
         reason: str,
-        fought: Mapping[Family, Setting] | None = None,
+        contested_setting: Mapping[Family, Setting] | None = None,
     ) -> None:
         self._process.call("store.pause")
         self._world.pausings += 1
-        await self._store.pause(families, until=until, reason=reason, fought=fought)
+        await self._store.pause(families, until=until, reason=reason, contested_setting=contested_setting)
         self._process.perhaps_die()
 
     async def check_identity(self, uid: str) -> None:
@@ -336,10 +336,10 @@ class WatchedStore:
     async def controller(self) -> LockHolder | None:
         return await self._store.controller()
 
-    async def clear_heal_breakers(self, fought: Mapping[Family, Setting]) -> None:
+    async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
         self._process.call("store.clear_heal_breakers")
         self._world.pausings += 1
-        await self._store.clear_heal_breakers(fought)
+        await self._store.clear_heal_breakers(contested_setting)
         self._process.perhaps_die()
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
@@ -409,7 +409,7 @@ class SimulatedClient:
         process.call("exchange.open")
         world.perhaps_edit(process)
         took = world.network.latency(process)
-        failing = world.is_out or process.rng.random() < world.open_trouble
+        failing = world.is_out or process.rng.random() < world.open_failure
         if failing:
             took = process.rng.choice((took, process.rng.uniform(0.1, 8.0)))
         process.task.wake_at(world.scheduler.now + took)
@@ -457,7 +457,7 @@ class SimulatedClient:
         process.call(name)
         self._set_clock_right()
         wake = process.task.waker()
-        if process.rng.random() < world.read_trouble:
+        if process.rng.random() < world.read_failure:
             took = process.rng.choice((0.05, 1.0, ANSWER_WITHIN_S))
             world.scheduler.after(took, wake, _failed_read(process))
         else:

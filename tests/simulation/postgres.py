@@ -141,7 +141,7 @@ class SimulatedConnections:
 
     async def begun(self, mode: Mode) -> SimulatedTransaction:
         """Begin a transaction, if the server can be reached."""
-        process, troubles = self._process, self._process.world.database
+        process, failures = self._process, self._process.world.database
         if process.dead:
             raise Killed
         if self._of_the_pass():
@@ -152,7 +152,7 @@ class SimulatedConnections:
         if mode is Mode.WRITE:  # reading, only the way back matters
             await transaction.spend(process.world.sql_latency(process))
         transaction.perhaps_die()
-        if not self.server.is_up or process.rng.random() < troubles.connect_trouble:
+        if not self.server.is_up or process.rng.random() < failures.connect_failure:
             await transaction.spend(process.rng.choice((0.0, 0.0, process.rng.uniform(0.0, 5.0))))
             raise lost()
         transaction.begin()
@@ -282,7 +282,7 @@ class SimulatedTransaction:
     async def _end_reading(self, work: Work) -> None:
         self._server.commit(work)
         await self.spend(self._process.world.sql_latency(self._process))
-        if self._process.rng.random() < self._process.world.database.statement_trouble:
+        if self._process.rng.random() < self._process.world.database.statement_failure:
             raise Gone
 
     def _send_commit(self, work: Work) -> None:
@@ -291,17 +291,17 @@ class SimulatedTransaction:
         after, database = world.scheduler.after, world.database
         work.wake = wake
         out, back = (world.sql_latency(self._process) for _ in range(2))
-        if rng.random() >= database.commit_trouble:
+        if rng.random() >= database.commit_failure:
             after(out, self._commit_arrives, work, back, wake)
             return
-        told_after = rng.choice((0.01, rng.uniform(0.0, 3.0), WATCHDOG_S))
+        message_after = rng.choice((0.01, rng.uniform(0.0, 3.0), WATCHDOG_S))
         out = rng.choice((out, out, rng.uniform(0.0, ARRIVES_WITHIN_S)))
         if rng.random() < 0.5:
             work.wake = None
             after(out, self._server.abort, work)
         else:
             after(out, self._commit_arrives, work, back, None)
-        after(told_after, wake, Gone())
+        after(message_after, wake, Gone())
 
     def give_up(self) -> None:
         """Leave it: the server notices sooner or later, unless COMMIT is on its way."""
@@ -364,7 +364,7 @@ class SimulatedTransaction:
         if process.rng.random() < process.world.database.slow_statements:
             await self.spend(process.world.sql_latency(process))
         self.perhaps_die()
-        if process.rng.random() < process.world.database.statement_trouble:
+        if process.rng.random() < process.world.database.statement_failure:
             raise Gone
 
     async def _locked(self, wanted: Any, shared: bool) -> None:
@@ -544,10 +544,10 @@ class CommitWatchedStore(WatchedStore):
             pauses = () if never_paused else await self._store.pauses()
             ledger = await self._store.ledger()
             return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
-        grounds = await self._store.recorded_inputs()
-        self._last_known, self._known_at = grounds.known, self._connections.saw
-        self._last_retries, self._last_accepted = grounds.retries, grounds.accepted
+        read_inputs = await self._store.recorded_inputs()
+        self._last_known, self._known_at = read_inputs.known, self._connections.saw
+        self._last_retries, self._last_accepted = read_inputs.retries, read_inputs.accepted
         process.known_at = self._connections.began_at
         if self._connections.saw == self._world.news:
             self._world.auditor.check_record(process.account, self._last_known)
-        return grounds
+        return read_inputs

@@ -109,7 +109,7 @@ class Process:
         self.rng = Random(f"{scenario.seed} {name}")
         self.dead = False
         self.idle = False
-        self.nudged = False
+        self.woken = False
         self.stop_requested = False
         self.held_up_ever_s = 0.0
         self.held_up_until = 0.0
@@ -120,7 +120,7 @@ class Process:
         self.last_rows: dict[Family, Setting] = {}
         self.version = world.version_for(slot)
         self.accepted = world.file_of(account, self.version)
-        self.told: Desired = self.accepted
+        self.message: Desired = self.accepted
         self.file_number = 0  # of the file it last used, in the order of acceptance
         self.asked_policy: PolicyState | None = None  # the one it decided by last
         self.recorded_number = 0  # the same as the record has it: an unanswered COMMIT may count there
@@ -144,8 +144,8 @@ class Process:
 
     def desired(self) -> Desired:
         """Return the newest accepted file, as the production code asks for it."""
-        self.told = self.accepted
-        return self.told
+        self.message = self.accepted
+        return self.message
 
     def file_accepted(self, sha256: str, *, changed: bool) -> None:
         """Note that the program put a file on record, which it may have seen change."""
@@ -222,7 +222,7 @@ class Process:
 
     def wake(self) -> None:
         """End the pause the process is in, or the next one."""
-        self.nudged = not self.idle
+        self.woken = not self.idle
         if self.idle and not self.dead:
             self.task.wake()
 
@@ -294,7 +294,7 @@ class Process:
         elif not isinstance(event, Compared | LiveReadDone) and self.world.listening:
             self.world.auditor.spoken(self, repr(event))
         if self.world.tracing and not isinstance(event, Compared):
-            self.world.trace(self, "%s", _told(event))
+            self.world.trace(self, "%s", _message(event))
         if self.world.observer_raises and self.rng.random() < self.world.observer_raises:
             raise ObserverFailed
 
@@ -408,12 +408,12 @@ class Process:
         )
 
 
-def _told(event: Event) -> str:
+def _message(event: Event) -> str:
     if isinstance(event, Planned):
-        return _told_plan(event.plan)
+        return _message_plan(event.plan)
     return repr(event)
 
 
-def _told_plan(plan: Plan) -> str:
+def _message_plan(plan: Plan) -> str:
     lines = [f"{change.action} {change.family} {change.reason} {change.because}" for change in plan.changes]
     return f"planned: {'; '.join(lines)} | unchanged {', '.join(plan.unchanged)}"

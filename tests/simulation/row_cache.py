@@ -54,8 +54,8 @@ class Does(Enum):
 class Rows(sqlite3.Connection):
     """A connection to rows that nobody else has."""
 
-    def __init__(self, *told: Any, **more: Any) -> None:
-        super().__init__(*told, **more)
+    def __init__(self, *message: Any, **more: Any) -> None:
+        super().__init__(*message, **more)
         self._writes: Counter[str] = Counter()
         self._forgotten = 0
         self._begun: str | None = None

@@ -117,7 +117,7 @@ class Feature(StrEnum):
     RAISING_OBSERVERS = "raising-observers"
     CANCELLATION = "cancellation"
     """Processes are cancelled at an await instead of killed."""
-    FILE_TROUBLE = "file-trouble"
+    FILE_FAILURE = "file-trouble"
     """The state file is busy, its disk full, or a write or a COMMIT fails; of SQLite worlds only."""
     DRIFT_IN_DOUBT = "drift-in-doubt"
     """Many requests are not answered, and live is changed from outside meanwhile."""
@@ -194,9 +194,9 @@ class DatabaseTroubles:
 
     latency_s: float
     slow_statements: float
-    connect_trouble: float
-    statement_trouble: float
-    commit_trouble: float
+    connect_failure: float
+    statement_failure: float
+    commit_failure: float
     failovers: tuple[tuple[float, float, float, float], ...]
     restarts: tuple[tuple[float, float], ...]
     clock_steps: tuple[tuple[float, float], ...]
@@ -205,7 +205,7 @@ class DatabaseTroubles:
     @property
     def quiet(self) -> bool:
         """Tell whether the server and the way to it never fail."""
-        chances = self.connect_trouble + self.statement_trouble + self.commit_trouble
+        chances = self.connect_failure + self.statement_failure + self.commit_failure
         return not (chances or self.failovers or self.restarts or self.clock_steps)
 
 
@@ -216,12 +216,12 @@ class FileTroubles:
 
     busy: tuple[tuple[float, float], ...]
     full: tuple[tuple[float, float], ...]
-    statement_trouble: float
-    commit_trouble: float
-    open_trouble: float
+    statement_failure: float
+    commit_failure: float
+    open_failure: float
 
 
-NO_TROUBLES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
+NO_FAILURES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +294,10 @@ class Scenario:
     hosts: int
     roles: tuple[Role, ...]
     versions: tuple[tuple[float, Version], ...]
-    trouble_s: float
+    failure_s: float
     fates: tuple[tuple[Fate, float], ...]
-    read_trouble: float
-    open_trouble: float
+    read_failure: float
+    open_failure: float
     kill_chance: float
     pause_chance: float
     latency_s: float
@@ -307,7 +307,7 @@ class Scenario:
     drifts_at: tuple[float, ...]
     freezes_at: tuple[float, ...]
     outages: tuple[tuple[float, float], ...]
-    key_troubles: tuple[tuple[float, float], ...]
+    key_failures: tuple[tuple[float, float], ...]
     wall_steps_at: tuple[float, ...]
     clock_jumps_at: tuple[float, ...]
     foreign_at: tuple[float, ...]
@@ -364,7 +364,7 @@ def _in_postgres(scenario: Scenario) -> Scenario:
         pause_chance=rng.choice((0.0, 0.0, 0.001, 0.004)),
         lock_works=True,
         fates=((Fate.LATE, 0.5),) if forgetful else scenario.fates,
-        database=_database_troubles(rng, scenario.trouble_s, forgetful=forgetful),
+        database=_database_failures(rng, scenario.failure_s, forgetful=forgetful),
     )
 
 
@@ -373,11 +373,11 @@ def _owned(version: Version, accounts: int) -> Version:
     return {family: one for family, one in version.items() if accounts == 1 or family in ALL_FAMILIES}
 
 
-def _database_troubles(rng: Random, trouble_s: float, *, forgetful: bool) -> DatabaseTroubles:
+def _database_failures(rng: Random, failure_s: float, *, forgetful: bool) -> DatabaseTroubles:
     def times(chance: float, most: int) -> list[float]:
         if rng.random() >= chance:
             return []
-        return sorted(rng.uniform(1.0, trouble_s) for _ in range(rng.randint(1, most)))
+        return sorted(rng.uniform(1.0, failure_s) for _ in range(rng.randint(1, most)))
 
     def lost_s(at: float) -> float:
         if forgetful:
@@ -393,9 +393,9 @@ def _database_troubles(rng: Random, trouble_s: float, *, forgetful: bool) -> Dat
     return DatabaseTroubles(
         latency_s=rng.choice((0.0005, 0.002, 0.01, 0.05)),
         slow_statements=rng.choice((0.0, 0.2, 1.0)),
-        connect_trouble=rng.choice((0.0, 0.0, 0.005, 0.02)),
-        statement_trouble=rng.choice((0.0, 0.0, 0.001, 0.005)),
-        commit_trouble=rng.choice((0.0, 0.0, 0.05, 0.2)),
+        connect_failure=rng.choice((0.0, 0.0, 0.005, 0.02)),
+        statement_failure=rng.choice((0.0, 0.0, 0.001, 0.005)),
+        commit_failure=rng.choice((0.0, 0.0, 0.05, 0.2)),
         failovers=tuple(
             (at, lost_s(at), down_s(), step_s()) for at in times(1.0 if forgetful else 0.35, 2)
         ),
@@ -407,7 +407,7 @@ def _database_troubles(rng: Random, trouble_s: float, *, forgetful: bool) -> Dat
 
 def _draw(seed: int) -> Scenario:
     rng = Random(f"scenario {seed}")
-    trouble_s = rng.uniform(8.0, 45.0)
+    failure_s = rng.uniform(8.0, 45.0)
     families = ALL_FAMILIES[: rng.choice((1, 2, 2, 3, 3, 4, 5))]
     live = rng.random() > 0.15
     accounts = 2 if len(families) > 1 and rng.random() < 0.15 else 1
@@ -416,7 +416,7 @@ def _draw(seed: int) -> Scenario:
     def sometimes(chance: float, most: int = 3) -> tuple[float, ...]:
         if rng.random() >= chance:
             return ()
-        return tuple(sorted(rng.uniform(0.0, trouble_s) for _ in range(rng.randint(1, most))))
+        return tuple(sorted(rng.uniform(0.0, failure_s) for _ in range(rng.randint(1, most))))
 
     def periods(chance: float, longest: float) -> tuple[tuple[float, float], ...]:
         return tuple((at, at + rng.uniform(1.0, longest)) for at in sometimes(chance, 2))
@@ -427,11 +427,11 @@ def _draw(seed: int) -> Scenario:
         accounts=accounts,
         hosts=2 if rng.random() < 0.15 else 1,
         roles=_roles(rng, accounts),
-        versions=_versions(rng, families, accounts, trouble_s),
-        trouble_s=trouble_s,
+        versions=_versions(rng, families, accounts, failure_s),
+        failure_s=failure_s,
         fates=_fates(rng),
-        read_trouble=rng.choice((0.0, 0.0, 0.05, 0.2)),
-        open_trouble=rng.choice((0.0, 0.0, 0.05, 0.2)),
+        read_failure=rng.choice((0.0, 0.0, 0.05, 0.2)),
+        open_failure=rng.choice((0.0, 0.0, 0.05, 0.2)),
         kill_chance=rng.choice((0.0, 0.001, 0.004, 0.02)),
         pause_chance=rng.choice((0.0, 0.0, 0.003, 0.015)),
         latency_s=rng.choice((0.0005, 0.005, 0.03, 0.15)),
@@ -441,7 +441,7 @@ def _draw(seed: int) -> Scenario:
         drifts_at=sometimes(0.4) if live else (),
         freezes_at=sometimes(0.3, 2) if live else (),
         outages=periods(0.15, 20.0),
-        key_troubles=periods(0.07, 10.0),
+        key_failures=periods(0.07, 10.0),
         wall_steps_at=sometimes(0.3),
         clock_jumps_at=sometimes(0.1, 2),
         foreign_at=sometimes(0.2, 12),
@@ -471,7 +471,7 @@ def _with_fighter(rng: Random, scenario: Scenario) -> Scenario:
         fighter_s=rng.uniform(1.0, 6.0),
         roles=(Role.RUN,) * len(scenario.roles),
         drift=rng.choice((DriftPolicy.HEAL, DriftPolicy.HEAL_LOOSENED)),
-        trouble_s=75.0,
+        failure_s=75.0,
         interval_s=5.0,
     )
 
@@ -482,14 +482,14 @@ def _roles(rng: Random, accounts: int) -> tuple[Role, ...]:
 
 
 def _versions(
-    rng: Random, families: tuple[Family, ...], accounts: int, trouble_s: float
+    rng: Random, families: tuple[Family, ...], accounts: int, failure_s: float
 ) -> tuple[tuple[float, Version], ...]:
     """Return the files of this history, oldest first; the last one names every family again."""
     pool = (*SETTINGS, DISABLED) if rng.random() < 0.4 else SETTINGS[: rng.choice((2, 3, 4))]
     unknown = {UNKNOWN_FAMILY: SETTINGS[0]} if rng.random() < 0.08 and accounts == 1 else {}
     first: Version = {family: rng.choice(pool) for family in families} | unknown
     found: list[tuple[float, Version]] = [(0.0, first)]
-    at = rng.uniform(0.5, trouble_s / 2)
+    at = rng.uniform(0.5, failure_s / 2)
     for _ in range(rng.choice((0, 1, 2, 4))):
         before = found[-1][1]
         if len(found) > 1 and rng.random() < 0.5:
@@ -499,7 +499,7 @@ def _versions(
                 (at, {f: rng.choice(pool) if rng.random() < 0.7 else s for f, s in before.items()})
             )
         at += rng.choice((rng.uniform(0.2, 4.0), rng.uniform(4.0, 12.0), rng.uniform(1.0, 30.0)))
-    return tuple((when, version) for when, version in found if when < trouble_s)
+    return tuple((when, version) for when, version in found if when < failure_s)
 
 
 def _fates(rng: Random) -> tuple[tuple[Fate, float], ...]:

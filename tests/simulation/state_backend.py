@@ -86,7 +86,7 @@ class SqliteKeeping:
     """A file that all processes have open; nothing happens to it but what its feature says."""
 
     def __init__(self, world: World) -> None:
-        self._troubles = world.scenario.extras.file
+        self._failures = world.scenario.extras.file
         self._locks: dict[str, tuple[object, LockHolder]] = {}
         self._rows = Rows.in_memory()
         self._disk = MemoryDisk(self._rows)
@@ -94,8 +94,8 @@ class SqliteKeeping:
         self._observers = _Observers(world, outside)
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
-        if self._troubles is not None:
-            return self._open_troubled(process, self._troubles, lock_timeout_s)
+        if self._failures is not None:
+            return self._open_troubled(process, self._failures, lock_timeout_s)
         state = self._disk.open(
             clock=process.clock, boot=process.host.boot_id, lock_timeout_s=lock_timeout_s
         )
@@ -104,9 +104,9 @@ class SqliteKeeping:
         )
 
     def _open_troubled(
-        self, process: Process, troubles: FileTroubles, lock_timeout_s: float
+        self, process: Process, failures: FileTroubles, lock_timeout_s: float
     ) -> tuple[OpenState, WatchedStore]:
-        file = TroubledFile(process, self._rows, troubles)
+        file = TroubledFile(process, self._rows, failures)
         state = SqliteState(
             cast("sqlite3.Connection", file.open()),
             place=PLACE,
@@ -152,9 +152,9 @@ class PostgresKeeping:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._troubles = world.database
+        self._failures = world.database
         self.server = Server(
-            world.scheduler, rate=self._troubles.clock_rate, offset_s=world.rng.uniform(-5.0, 5.0)
+            world.scheduler, rate=self._failures.clock_rate, offset_s=world.rng.uniform(-5.0, 5.0)
         )
         self.server.on_theft = self._check_theft
         self.server.on_loss_counted = self._note_news
@@ -169,7 +169,7 @@ class PostgresKeeping:
         self._observers = _Observers(world, outside)
         self._states: dict[str, SimulatedState] = {}
         suspended = bool(world.scenario.extras.suspensions)
-        self._healthy = self._troubles.quiet and world.pause_chance == 0.0 and not suspended
+        self._healthy = self._failures.quiet and world.pause_chance == 0.0 and not suspended
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
         state = SimulatedState(process, self.server, lock_timeout_s=lock_timeout_s)
@@ -191,11 +191,11 @@ class PostgresKeeping:
 
     def schedule(self) -> None:
         at = self._world.scheduler.at
-        for when, lost_s, down_s, offset_s in self._troubles.failovers:
+        for when, lost_s, down_s, offset_s in self._failures.failovers:
             at(max(0.0, when - lost_s), self._standby_ends, when, down_s, offset_s)
-        for when, down_s in self._troubles.restarts:
+        for when, down_s in self._failures.restarts:
             at(when, self._restart, down_s)
-        for when, step_s in self._troubles.clock_steps:
+        for when, step_s in self._failures.clock_steps:
             at(when, self._step_clock, step_s)
 
     def has_the_lock(self, process: Process) -> bool:
@@ -251,7 +251,7 @@ class PostgresKeeping:
     def _come_up_in(self, down_s: float) -> None:
         at = min(
             self._world.scheduler.now + down_s,
-            max(self._world.scenario.trouble_s, self._world.scheduler.now),
+            max(self._world.scenario.failure_s, self._world.scheduler.now),
         )
         self._world.scheduler.at(at, self.server.come_up)
 

@@ -33,13 +33,13 @@ class TroubledFile:
     view that was read, as a connection to a server has them.
     """
 
-    def __init__(self, process: Process, rows: Rows, troubles: FileTroubles) -> None:
+    def __init__(self, process: Process, rows: Rows, failures: FileTroubles) -> None:
         self.note: Callable[[Work], None] | None = None
         self.saw = -1
         self.began_at = 0.0
         self.process = process
         self.rows = rows
-        self.troubles = troubles
+        self.failures = failures
         self.rng = Random(f"file {process.world.scenario.seed} {process.name}")
 
     def open(self) -> FailingConnection:
@@ -48,7 +48,7 @@ class TroubledFile:
 
     def reopen(self) -> FailingConnection:
         """Open the file again, if that can be done; raises StateUnavailable."""
-        if self.fails(self.troubles.open_trouble):
+        if self.fails(self.failures.open_failure):
             raise StateUnavailable("state-io-error", "the file cannot be read now")
         return self.open()
 
@@ -104,14 +104,14 @@ class FailingConnection:
     def _begin(self, how: str) -> None:
         world, file = self._process.world, self._file
         writes = how == "BEGIN IMMEDIATE"
-        if writes and file.is_in(file.troubles.busy):
+        if writes and file.is_in(file.failures.busy):
             raise failure(sqlite3.SQLITE_BUSY)
         file.saw, file.began_at = -1 if writes else world.news, world.scheduler.now
         self._work = Work(self._process.name) if writes else None
 
     def _before_writing(self, statements: list[tuple[str, Sequence[Any]]]) -> None:
         assert self._work is not None, "who writes began a writing transaction"
-        if self._file.fails(self._file.troubles.statement_trouble):
+        if self._file.fails(self._file.failures.statement_failure):
             raise self._failed(sqlite3.SQLITE_IOERR_WRITE)
         self._work.writes += statements
 
@@ -121,11 +121,11 @@ class FailingConnection:
         if work is None or not work.writes:
             return file.rows.execute("COMMIT")
         self._process.perhaps_die()
-        if file.is_in(file.troubles.full):
+        if file.is_in(file.failures.full):
             file.rows.rollback()
             self._note_failed_commit(work)
             raise self._failed(sqlite3.SQLITE_FULL)
-        fails = file.fails(file.troubles.commit_trouble)
+        fails = file.fails(file.failures.commit_failure)
         if fails and file.rng.random() < 0.5:
             file.rows.rollback()
         else:

@@ -59,6 +59,6 @@ def test_a_seed_is_one_history(seed: int, kind: WorldKind) -> None:
 @pytest.mark.parametrize("kind", WorldKind)
 @pytest.mark.parametrize("seed", [7, 8])
 def test_telling_a_history_does_not_change_it(seed: int, kind: WorldKind) -> None:
-    told, untold = play(seed, kind, tracing=True), play(seed, kind)
+    message, untold = play(seed, kind, tracing=True), play(seed, kind)
 
-    assert (told.stats, told.violation) == (untold.stats, untold.violation)
+    assert (message.stats, message.violation) == (untold.stats, untold.violation)

@@ -41,7 +41,7 @@ from tests.simulation.process import ObserverFailed, Process
 from tests.simulation.scenario import (
     DISABLED,
     FIGHTERS_SETTING,
-    NO_TROUBLES,
+    NO_FAILURES,
     REFUSING,
     SETTINGS,
     DatabaseTroubles,
@@ -203,10 +203,10 @@ class World:
         self.files = _Files(scenario)
         self.kill_chance = scenario.kill_chance
         self.pause_chance = scenario.pause_chance
-        self.read_trouble = scenario.read_trouble
-        self.open_trouble = scenario.open_trouble
+        self.read_failure = scenario.read_failure
+        self.open_failure = scenario.open_failure
         in_postgres = scenario.database is not None
-        self.database: DatabaseTroubles = scenario.database or NO_TROUBLES
+        self.database: DatabaseTroubles = scenario.database or NO_FAILURES
         self.longest_pause_s = LONGEST_ZOMBIE_S if in_postgres else LONGEST_PAUSE_S
         self.restart_within_s = 8.0 if in_postgres else 3.0
         self.lock_timeouts_s = (0.0,) * 9 + (0.3,) if in_postgres else (0.0, 0.0, 0.0, 0.3)
@@ -249,7 +249,7 @@ class World:
         bound += FILE_HEALS_WITHIN_S if self.scenario.extras.file is not None else 0.0
         while self.violation is None and not self.done:
             self.scheduler.step()
-            late = self.scheduler.now - self.scenario.trouble_s
+            late = self.scheduler.now - self.scenario.failure_s
             if late > bound:
                 self.verify(checkers.converges, late, self._out_of_sync())
         self.stats.virtual_s = self.scheduler.now
@@ -261,7 +261,7 @@ class World:
         extras = self.scenario.extras
         round_trips_s = (extras.read_round_trip_s or 0.0) + (extras.write_round_trip_s or 0.0)
         suspended_s = (
-            max((host.suspended_until for host in self.hosts), default=0.0) - self.scenario.trouble_s
+            max((host.suspended_until for host in self.hosts), default=0.0) - self.scenario.failure_s
         )
         fates = {fate for fate, _ in self.scenario.fates}
         fates |= {extras.lasting.fate} if extras.lasting is not None else set()
@@ -362,13 +362,13 @@ class World:
                 at(when, action)
         for begin, end in scenario.outages:
             at(begin, self._begin_outage)
-            at(min(end, scenario.trouble_s), self._end_outage)
+            at(min(end, scenario.failure_s), self._end_outage)
         self.keeping.schedule()
-        for begin, end in scenario.key_troubles:
+        for begin, end in scenario.key_failures:
             at(begin, self._set_key, ("read_only",))
-            at(min(end, scenario.trouble_s), self._set_key, ("read_only", "trade"))
+            at(min(end, scenario.failure_s), self._set_key, ("read_only", "trade"))
         if scenario.fighter_s is not None:
-            at(scenario.fighter_s, self._fight)
+            at(scenario.fighter_s, self._contested)
         extras = scenario.extras
         for when, state in extras.policies:
             at(when, self._put_policy, state)
@@ -378,7 +378,7 @@ class World:
             at(when, self._rename)
         for when, length_s in extras.suspensions:
             at(when, self._suspend, length_s)
-        at(scenario.trouble_s, self._calm_down)
+        at(scenario.failure_s, self._calm_down)
 
     # -- troubles --------------------------------------------------------------------------------
 
@@ -533,7 +533,7 @@ class World:
         host, now = self.rng.choice(self.hosts), self.scheduler.now
         if now < host.suspended_until:
             return
-        length_s = min(length_s, max(self.scenario.trouble_s - now, 0.2) + 10.0)
+        length_s = min(length_s, max(self.scenario.failure_s - now, 0.2) + 10.0)
         host.suspend(now, length_s)
         self.trace(None, "%s suspended for %.1f s", host.name, length_s)
         for process in self.processes.values():
@@ -580,7 +580,7 @@ class World:
         self.trace(None, "drift of %s to %s", family, setting)
         self.network.note_in_force(family, own=False)
 
-    def _fight(self) -> None:
+    def _contested(self) -> None:
         """Set a family to something else, as somebody does who knows better, again and again."""
         if self.calm or self.scenario.fighter_s is None:
             return
@@ -589,7 +589,7 @@ class World:
             self.exchange.drift(self.uid, family, wire(FIGHTERS_SETTING), self.scheduler.now)
             self.trace(None, "%s fought over", family)
             self.network.note_in_force(family, own=False)
-        self.scheduler.after(self.scenario.fighter_s, self._fight)
+        self.scheduler.after(self.scenario.fighter_s, self._contested)
 
     def _freeze(self) -> None:
         family = self.rng.choice(self.scenario.families)
@@ -604,7 +604,7 @@ class World:
 
     def _begin_outage(self) -> None:
         self.is_out = True
-        self.exchange.outage(self.scenario.trouble_s)
+        self.exchange.outage(self.scenario.failure_s)
         self.trace(None, "outage")
 
     def _end_outage(self) -> None:
@@ -618,8 +618,8 @@ class World:
 
     def _calm_down(self) -> None:
         self.calm = True
-        self.database = NO_TROUBLES
-        self.kill_chance = self.pause_chance = self.read_trouble = self.open_trouble = 0.0
+        self.database = NO_FAILURES
+        self.kill_chance = self.pause_chance = self.read_failure = self.open_failure = 0.0
         self.cancel_chance = self.observer_raises = 0.0
         for family in tuple(self.truth.paused_at):
             self._resume(family)
@@ -636,23 +636,25 @@ class World:
 
     def _look(self) -> None:
         """End the story once all is in sync and nothing is on its way that could change it."""
-        self._resume_what_was_fought_over()
+        self._resume_what_was_contested_over()
         if self._out_of_sync() or self._under_way():
             self.scheduler.after(LOOK_EVERY_S, self._look)
         else:
             self.done = True
 
-    def _resume_what_was_fought_over(self) -> None:
+    def _resume_what_was_contested_over(self) -> None:
         """Do what a person does once whoever fought has stopped."""
         if self._unfought_at == self.keeping.writes(*PAUSES):
             return
         for account in self.accounts:
             store = self.keeping.observer(account)
-            fought = [pause.family for pause in at_once(store.pauses()) if pause.contested is not None]
-            if fought:
+            contested_setting = [
+                pause.family for pause in at_once(store.pauses()) if pause.contested is not None
+            ]
+            if contested_setting:
                 self.pausings += 1
-                at_once(store.resume(fought))
-                self.trace(None, "resumed by hand: %s", fought)
+                at_once(store.resume(contested_setting))
+                self.trace(None, "resumed by hand: %s", contested_setting)
         self._unfought_at = self.keeping.writes(*PAUSES)
 
     def _under_way(self) -> bool:

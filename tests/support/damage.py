@@ -97,7 +97,7 @@ async def _fill(store: SqlAccountStore, uid: str, clock: ScriptedClock) -> None:
     slot = await store.reserve(signed("9", ETH), assume_idle=True, file=version)
     assert isinstance(slot, Reservation)
     await store.pause([BTC], until=None, reason="by hand")
-    await store.pause([ETH], until=None, reason="contested", fought={ETH: setting("1")})
+    await store.pause([ETH], until=None, reason="contested", contested_setting={ETH: setting("1")})
     store.apply_plan("plan-1", {BTC: setting("2")})
     await store.record_in_force([BTC])
     row = LiveRow(setting("60"), frozen=True, frozen_until="17")

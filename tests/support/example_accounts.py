@@ -140,14 +140,14 @@ def runtime(
     ledger = ledger or Ledger(sent=(CountedRequest(1, NOW - 300),))
     plan = make_plan(file, known, reads, rules, NOW)
     host = "127.0.0.1" if simulator else "openapi.okx.com"
-    told = initial(file, host=host, simulator=simulator, live=live, now=NOW - 3600)
+    text = initial(file, host=host, simulator=simulator, live=live, now=NOW - 3600)
     events: list[tuple[float, Event]] = [(60.0, Identified("446556540", None))]
     events += [(read_ago_s, LiveReadDone(seen))] if live else []
     events += [(read_ago_s, Compared(file, known, ledger, pauses, rules, plan, whole=True, reads=reads))]
     events += [*then, (min(1.0, read_ago_s), PassEnded(0.2, finished=True))]
     for ago, event in sorted(events, key=lambda one: -one[0]):
-        told = apply_event(told, event, now=NOW - ago, wall=WALL - timedelta(seconds=ago))
-    return told
+        text = apply_event(text, event, now=NOW - ago, wall=WALL - timedelta(seconds=ago))
+    return text
 
 
 def idle(ago_s: float, for_s: float = 30.0) -> tuple[float, Event]:
@@ -225,15 +225,17 @@ DAYS: dict[str, tuple[Segment, ...]] = {
 }
 
 
-def board_of(*accounts: AccountRuntime, days: Sequence[str] = ("calm", "eventful", "young")) -> LatestState:
+def latest_of(
+    *accounts: AccountRuntime, days: Sequence[str] = ("calm", "eventful", "young")
+) -> LatestState:
     """Return the board of ``accounts``; the days of their families take turns."""
-    board = LatestState(version="0.1.0", began_at=WALL - timedelta(hours=26))
+    shared_state = LatestState(version="0.1.0", began_at=WALL - timedelta(hours=26))
     for one in accounts:
         families = list(one.desired.families)
-        strips = {family: DAYS[days[place % len(days)]] for place, family in enumerate(families)}
+        timelines = {family: DAYS[days[place % len(days)]] for place, family in enumerate(families)}
         name = f"{one.desired.account}/{one.desired.environment.value}"
-        board.put(name, AccountSnapshot(one, 30.0, timeline=Timeline(strips if days else {})))
-    return board
+        shared_state.put(name, AccountSnapshot(one, 30.0, timeline=Timeline(timelines if days else {})))
+    return shared_state
 
 
 def all_of(name: str, families: Sequence[Family] = SIX) -> dict[Family, Shape]:
@@ -243,7 +245,7 @@ def all_of(name: str, families: Sequence[Family] = SIX) -> dict[Family, Shape]:
 
 def calm() -> LatestState:
     """Return one account with all as the file says."""
-    return board_of(
+    return latest_of(
         replace(runtime(all_of("in sync"), then=[idle(1)]), config=file_state()), days=("calm",)
     )
 
@@ -297,7 +299,7 @@ def troubled(*, simulator: bool = False) -> LatestState:
         ],
     )
     policy = FileState("mmp-policy.yaml", "1c0ffee5" * 8, WALL - timedelta(days=3))
-    return board_of(replace(one, config=file_state(problems=(bad_quantity(),)), policy=policy))
+    return latest_of(replace(one, config=file_state(problems=(bad_quantity(),)), policy=policy))
 
 
 def showcase() -> LatestState:
@@ -316,7 +318,7 @@ def showcase() -> LatestState:
         ],
     )
     one = replace(one, config=file_state(problems=(bad_quantity(),)))
-    return board_of(one, days=("calm", "eventful", "calm", "calm", "young", "calm"))
+    return latest_of(one, days=("calm", "eventful", "calm", "calm", "young", "calm"))
 
 
 def several() -> LatestState:
@@ -339,7 +341,7 @@ def several() -> LatestState:
         read_ago_s=400,
         then=[failed(3), failed(15), failed(30)],
     )
-    return board_of(main, hedge, arb, dark)
+    return latest_of(main, hedge, arb, dark)
 
 
 def large(
@@ -355,11 +357,13 @@ def large(
     }
     one = replace(runtime(shapes), config=file_state())
     if not restless:
-        return board_of(one, days=("calm", "calm", "young"))
-    board = board_of(one)
+        return latest_of(one, days=("calm", "calm", "young"))
+    shared_state = latest_of(one)
     flicker = day_of(*(((15, ("in-sync", "drifted", "frozen", None)[place % 4])) for place in range(96)))
-    board.put("main/live", AccountSnapshot(one, 30.0, timeline=Timeline(dict.fromkeys(families, flicker))))
-    return board
+    shared_state.put(
+        "main/live", AccountSnapshot(one, 30.0, timeline=Timeline(dict.fromkeys(families, flicker)))
+    )
+    return shared_state
 
 
 def hostile() -> LatestState:
@@ -383,52 +387,52 @@ def hostile() -> LatestState:
         config=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
         policy=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
     )
-    board = board_of(one)
+    shared_state = latest_of(one)
     never = replace(file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)), sha256="", accepted_at=None)
-    board.unloaded = UnloadedFiles(missing=(HOSTILE,), rejected=(replace(never, stops=True),))
-    return board
+    shared_state.unloaded = UnloadedFiles(missing=(HOSTILE,), rejected=(replace(never, stops=True),))
+    return shared_state
 
 
 def guarded() -> LatestState:
     """Return an account whose changes the policy refuses."""
     strict = Policy("mmp-policy.yaml", "1" * 64, default={Field.QTY_LIMIT: Bound(maximum=Decimal(50))})
-    return board_of(runtime(all_of("changed", SIX[:2]), rules=PlanConstraints(policy=strict)))
+    return latest_of(runtime(all_of("changed", SIX[:2]), rules=PlanConstraints(policy=strict)))
 
 
 def unguarded() -> LatestState:
     """Return an account that is to be disabled without a policy that lets it."""
-    return board_of(runtime(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
+    return latest_of(runtime(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
 
 
 def silent() -> LatestState:
     """Return an account whose loop has not been heard of for minutes."""
     one = runtime(all_of("in sync", SIX[:2]), read_ago_s=500)
-    return board_of(replace(one, last_step_at=NOW - 490, next_step_by=NOW - 470))
+    return latest_of(replace(one, last_step_at=NOW - 490, next_step_by=NOW - 470))
 
 
 def starting() -> LatestState:
     """Return an account whose loop has just begun."""
-    return board_of(
+    return latest_of(
         initial(desired({BTC: setting(FILE)}), host="openapi.okx.com", simulator=False, live=True, now=NOW)
     )
 
 
 def empty() -> LatestState:
     """Return the board of a program that has not accepted any settings."""
-    board = board_of()
-    board.unloaded = UnloadedFiles(missing=("accounts/main.yaml",))
-    return board
+    shared_state = latest_of()
+    shared_state.unloaded = UnloadedFiles(missing=("accounts/main.yaml",))
+    return shared_state
 
 
 def refused() -> LatestState:
     """Return an account in sync beside a new file that does not hold, under a key that is refused."""
-    board, wrong = calm(), bad_quantity("accounts/new.yaml")
-    (one,) = board.accounts()
-    objection = TerminalError(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
-    board.put("main/live", replace(one, runtime=replace(one.runtime, terminal_error=objection)))
+    shared_state, wrong = calm(), bad_quantity("accounts/new.yaml")
+    (one,) = shared_state.accounts()
+    terminal = TerminalError(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
+    shared_state.put("main/live", replace(one, runtime=replace(one.runtime, terminal_error=terminal)))
     never = replace(file_state("accounts/new.yaml", (wrong,)), sha256="", accepted_at=None, stops=True)
-    board.unloaded = UnloadedFiles(rejected=(never,))
-    return board
+    shared_state.unloaded = UnloadedFiles(rejected=(never,))
+    return shared_state
 
 
 REPLICAS = (
@@ -440,7 +444,7 @@ REPLICAS = (
 
 
 def shared(
-    mine: int = 2, theirs: int = 7, free: int = 1, *, trouble: str = "", hosts: Sequence[Replica] = REPLICAS
+    mine: int = 2, theirs: int = 7, free: int = 1, *, failing: str = "", hosts: Sequence[Replica] = REPLICAS
 ) -> LatestState:
     """Return the board of one of three replicas: accounts kept here, by the others, and by nobody.
 
@@ -449,7 +453,7 @@ def shared(
     number = mine + theirs + free
     names = [f"desk-{place:03}" for place in range(1, number + 1)]
     kept = [runtime(all_of("in sync", SIX[:2]), account=name) for name in names[:mine]]
-    board = board_of(*kept)
+    shared_state = latest_of(*kept)
     keys = [lease_name(name, Environment.LIVE, ExchangeKind.OKX) for name in names]
     owners = dict.fromkeys(keys[:mine], hosts[0].id)
     owners |= {key: hosts[1 + place % 2].id for place, key in enumerate(keys[mine : mine + theirs])}
@@ -457,41 +461,41 @@ def shared(
     roster = LeaseTable(
         {one.id: one for one in hosts}, dict.fromkeys([one.id for one in hosts], keeps), owners
     )
-    good_until = NOW - 60 if trouble else NOW + LEASE_TTL_S
-    board.replica = ReplicaStatus(hosts[0], keeps, roster, good_until, trouble)
-    for name, watched in zip(names, board.accounts(), strict=False):
-        board.put(f"{name}/live", replace(watched, owner=hosts[0]))
-    return board
+    good_until = NOW - 60 if failing else NOW + LEASE_TTL_S
+    shared_state.replica = ReplicaStatus(hosts[0], keeps, roster, good_until, failing)
+    for name, watched in zip(names, shared_state.accounts(), strict=False):
+        shared_state.put(f"{name}/live", replace(watched, owner=hosts[0]))
+    return shared_state
 
 
 def hostile_hosts() -> LatestState:
     """Return a board whose replicas have attacks for names, and whose state says one."""
     evil = tuple(replace(one, host=f"{HOSTILE}{one.host}") for one in REPLICAS)
-    return shared(hosts=evil, trouble=HOSTILE)
+    return shared(hosts=evil, failing=HOSTILE)
 
 
 def never_open() -> LatestState:
     """Return the board of a program whose state could not be opened so far."""
-    board = board_of()
-    board.error = (
+    shared_state = latest_of()
+    shared_state.error = (
         "the state postgresql://mmp@db.internal:5432/mmp cannot be used now: connection failed: connection"
         ' to server at "10.0.12.7", port 5432 failed: Connection refused'
     )
-    return board
+    return shared_state
 
 
-BOARDS: dict[str, Callable[[], LatestState]] = {
+LATEST_STATES: dict[str, Callable[[], LatestState]] = {
     "calm": calm,
     "troubled": troubled,
     "simulator": lambda: troubled(simulator=True),
     "showcase": showcase,
     "several": several,
-    "one": lambda: board_of(runtime(all_of("in sync", (BTC,)))),
-    "outage": lambda: board_of(runtime(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
-    "old read": lambda: board_of(runtime(all_of("in sync"), read_ago_s=500)),
+    "one": lambda: latest_of(runtime(all_of("in sync", (BTC,)))),
+    "outage": lambda: latest_of(runtime(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
+    "old read": lambda: latest_of(runtime(all_of("in sync"), read_ago_s=500)),
     "silent": silent,
-    "locked": lambda: board_of(replace(runtime(all_of("changed", SIX[:2])), locked_out="held by pid 7")),
-    "no live": lambda: board_of(runtime(all_of("in sync", SIX[:2]), live=False)),
+    "locked": lambda: latest_of(replace(runtime(all_of("changed", SIX[:2])), locked_out="held by pid 7")),
+    "no live": lambda: latest_of(runtime(all_of("in sync", SIX[:2]), live=False)),
     "guarded": guarded,
     "unguarded": unguarded,
     "starting": starting,
@@ -502,10 +506,10 @@ BOARDS: dict[str, Callable[[], LatestState]] = {
     "shared": shared,
     "shared, hundreds": lambda: shared(1, 240, 3),
     "run by other replicas": lambda: shared(0, 9, 0),
-    "cut off": lambda: shared(trouble="the server closed the connection unexpectedly"),
+    "cut off": lambda: shared(failing="the server closed the connection unexpectedly"),
     "never open": never_open,
     "hostile hosts": hostile_hosts,
-    "shapes": lambda: board_of(
+    "shapes": lambda: latest_of(
         runtime({Family(f"S{place}-USD"): shape for place, shape in enumerate(SHAPES.values(), 1)})
     ),
 }

@@ -31,8 +31,8 @@ def run_forked(
     The status is negative if a signal killed it, as for :class:`subprocess.Popen`. None: it was still
     running after ``within_s`` seconds, and was killed.
     """
-    told = (list(arguments), str(folder), dict(environment), str(stdout), str(stderr))
-    process = context().Process(target=_run, args=told)
+    message = (list(arguments), str(folder), dict(environment), str(stdout), str(stderr))
+    process = context().Process(target=_run, args=message)
     process.start()
     try:
         process.join(within_s)

@@ -23,16 +23,16 @@ CONTENT_SECURITY_POLICY = (
 class Site:
     """What the server shows; ``down``: it does not answer any more. ``asked`` are the paths asked for."""
 
-    board: LatestState
+    shared_state: LatestState
     url: str = ""
     down: bool = False
     asked: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def site(board: LatestState) -> Iterator[Site]:
+def site(shared_state: LatestState) -> Iterator[Site]:
     """Serve the page of ``board`` on a port of the loopback address until the end of the block."""
-    shown = Site(board)
+    shown = Site(shared_state)
     server = _Server(("127.0.0.1", 0), _Handler)
     server.shown = shown
     shown.url = f"http://127.0.0.1:{server.server_port}/"
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asset is not None:
             self._answer(200, asset.content, asset.media_type)
         elif self.path == "/":
-            text = page_html(shown.board, now=NOW, wall=WALL)
+            text = page_html(shown.shared_state, now=NOW, wall=WALL)
             self._answer(200, text.encode(), "text/html; charset=utf-8")
         else:
             self._answer(404, b"", "text/plain")

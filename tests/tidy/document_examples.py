@@ -33,7 +33,7 @@ from reconciler.documents.problems import problems_document
 from reconciler.documents.status import status_document
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, row, setting
 from tests.unit.report_samples import LEDGERS, WALL, XAU
-from tests.unit.runtime_builders import vitals_of
+from tests.unit.runtime_builders import runtime_of
 
 WANTED = {
     BTC: setting("5000/2000/400"),
@@ -63,11 +63,11 @@ def notice() -> Document:
         BTC: confirmed("5000/2000/100", at=NOW - 60),
         ETH: confirmed("1000/0/500", at=NOW - 60),
     }
-    calm = vitals_of(wanted, known, {BTC: row("5000/2000/100"), ETH: row("1000/0/500")})
-    drifted = vitals_of(wanted, known, {BTC: row("5000/2000/400"), ETH: row("1000/0/500")})
-    stories, _ = advance({}, active_alerts(calm), now=NOW, wall=WALL)
+    calm = runtime_of(wanted, known, {BTC: row("5000/2000/100"), ETH: row("1000/0/500")})
+    drifted = runtime_of(wanted, known, {BTC: row("5000/2000/400"), ETH: row("1000/0/500")})
+    scenarios, _ = advance({}, active_alerts(calm), now=NOW, wall=WALL)
     _, (first, *_) = advance(
-        stories, active_alerts(drifted), now=NOW + 30, wall=WALL + timedelta(seconds=30)
+        scenarios, active_alerts(drifted), now=NOW + 30, wall=WALL + timedelta(seconds=30)
     )
     judged = status_protection(status_of(drifted, now=NOW, wall=WALL), live=True, interval_s=30.0)
     at = WALL + timedelta(seconds=30)

@@ -353,7 +353,7 @@ def simulator() -> str:
         (plain(one.name), one.status.value, plain(one.simulated), code(one.option)) for one in BEHAVIOURS
     ]
     refusals = [(name, str(row.status), plain(row.message)) for name, row in sorted(REFUSALS.items())]
-    grounds = textwrap.fill(
+    read_inputs = textwrap.fill(
         "**documented**: OKX's documentation says so. **assumed**: OKX does not document it; other clients "
         "saw it, or something had to be chosen. **unknown**: it matters and is not documented; the option "
         "selects the other behaviour.",
@@ -366,7 +366,7 @@ def simulator() -> str:
     )
     return document(
         "Behaviour of the simulated exchange",
-        grounds,
+        read_inputs,
         table(("behaviour", "source", "simulated", "option"), behaviours),
         "## Reply codes",
         status,

@@ -112,8 +112,8 @@ def test_the_signs_of_a_plan_are_told() -> None:
 
 
 def test_the_readme_tells_every_exit_status_and_no_other() -> None:
-    (told,) = [rows for rows in tables(text("../README")) if rows[0][0] == "0"]
-    assert [int(one) for row in told for one in row[0].split(", ")] == [int(status) for status in Exit]
+    (message,) = [rows for rows in tables(text("../README")) if rows[0][0] == "0"]
+    assert [int(one) for row in message for one in row[0].split(", ")] == [int(status) for status in Exit]
 
 
 # ---- the file ------------------------------------------------------------------------------------
@@ -165,11 +165,11 @@ def test_every_schema_that_is_named_is_there() -> None:
 
 
 def test_the_bounds_of_a_hang_are_the_code_s() -> None:
-    told = " ".join(text("sidecar").split())
-    assert f"`/livez` fails {SILENCE_S:.0f} s after the loop was due" in told
-    assert f"after `--lock-timeout` and {BURST_S + LONGEST_WAIT_S:.0f} s" in told
-    assert f"a retry of at most {max(STOPPED_RETRY_S, LONG_BACK_OFF_S):.0f} s" in told
-    assert f"the process hangs | `/livez` fails within {ANSWER_COUNTS_S + PING_TIMEOUT_S:.0f} s" in told
+    message = " ".join(text("sidecar").split())
+    assert f"`/livez` fails {SILENCE_S:.0f} s after the loop was due" in message
+    assert f"after `--lock-timeout` and {BURST_S + LONGEST_WAIT_S:.0f} s" in message
+    assert f"a retry of at most {max(STOPPED_RETRY_S, LONG_BACK_OFF_S):.0f} s" in message
+    assert f"the process hangs | `/livez` fails within {ANSWER_COUNTS_S + PING_TIMEOUT_S:.0f} s" in message
 
 
 def test_the_numbers_of_the_proof_are_the_code_s() -> None:

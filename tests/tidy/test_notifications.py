@@ -23,12 +23,12 @@ DOC = "notifications"
 
 
 def test_every_kind_is_told_and_no_other() -> None:
-    told = [row[0].strip("`") for row in tables(section(DOC, "What is sent"))[0]]
-    assert told == [kind.value for kind in AlertKind]
+    message = [row[0].strip("`") for row in tables(section(DOC, "What is sent"))[0]]
+    assert message == [kind.value for kind in AlertKind]
 
 
 def test_the_bounds_that_are_told_are_the_code_s() -> None:
-    told, delivered = section(DOC, "What is sent"), section(DOC, "Delivery")
+    message, delivered = section(DOC, "What is sent"), section(DOC, "Delivery")
     waits = [retry_delay_s(tries, DeliveryResult(None), WALL) for tries in range(1, MAX_TRIES)]
     *first, last = [f"{wait:.0f}" for wait in waits if wait is not None]
     for words in (
@@ -39,7 +39,7 @@ def test_the_bounds_that_are_told_are_the_code_s() -> None:
         f"More than {GROUP_ABOVE} families",
         f"within {FLAP_SUPPRESS_S / 60:.0f} minutes",
     ):
-        assert words in told.replace("\n", " ")
+        assert words in message.replace("\n", " ")
     for words in (
         f"queue of {MAX_WAITING} messages",
         f"up to {MAX_TRIES} times, with {', '.join(first)} and {last} s between",

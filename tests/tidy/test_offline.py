@@ -104,9 +104,9 @@ def test_an_offline_command_imports_nothing_heavy(
         timeout=60,
         check=True,
     )
-    told = json.loads(done.stderr.splitlines()[-1])
-    assert told["status"] == status
-    assert [name for name in HEAVY if name in told["modules"]] == []
+    message = json.loads(done.stderr.splitlines()[-1])
+    assert message["status"] == status
+    assert [name for name in HEAVY if name in message["modules"]] == []
 
 
 def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory() -> None:
@@ -114,7 +114,7 @@ def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory
         "import json, sys, reconciler.controller.supervisor, reconciler.web.observer\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    told = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", wired],
         env=ENVIRONMENT,
         capture_output=True,
@@ -122,4 +122,4 @@ def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory
         timeout=60,
         check=True,
     )
-    assert {"rich", "rich.console", "jinja2"} & set(json.loads(told.stdout)) == set()
+    assert {"rich", "rich.console", "jinja2"} & set(json.loads(message.stdout)) == set()

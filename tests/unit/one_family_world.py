@@ -118,7 +118,7 @@ class Situation:
     drift: DriftPolicy = DriftPolicy.HEAL
     paused: bool = False
     disable_allowed: bool = False
-    parked: str | None = None
+    rejected_setting: str | None = None
     controller: bool = False
 
 
@@ -458,7 +458,7 @@ def _hold(about: Facts, target: Value) -> str | None:
     holds = {
         "paused": case.paused,
         "frozen": case.sight.how not in UNREAD and (case.sight.now or "").endswith("*"),
-        "rejected": case.parked is not None and VALUES[case.parked] == target,
+        "rejected": case.rejected_setting is not None and VALUES[case.rejected_setting] == target,
     }
     return next((name for name, holds_now in holds.items() if holds_now), None)
 
@@ -534,7 +534,7 @@ def last_act(record: Record) -> float:
 
 def rules_of(case: Situation, family: Family = BTC) -> PlanConstraints:
     """Return the rules of a situation, for one family."""
-    of = case.drift, case.paused, case.disable_allowed, case.parked, case.controller
+    of = case.drift, case.paused, case.disable_allowed, case.rejected_setting, case.controller
     return _rules(*of, case.record.accepted, family)
 
 
@@ -543,7 +543,7 @@ def _rules(
     drift: DriftPolicy,
     paused: bool,
     allowed: bool,
-    parked: str | None,
+    rejected_setting: str | None,
     controller: bool,
     accepted: tuple[str, ...] | None,
     family: Family,
@@ -556,7 +556,9 @@ def _rules(
         drift=drift,
         controller=controller,
         accepted={family: history},
-        rejected={family: Rejection(SETTINGS[parked], retry_at=float("inf"))} if parked else {},
+        rejected={family: Rejection(SETTINGS[rejected_setting], retry_at=float("inf"))}
+        if rejected_setting
+        else {},
         paused=frozenset({family} if paused else ()),
         allowed=frozenset({Override(RefusalKind.DISABLE, family)} if allowed else ()),
     )
@@ -642,13 +644,13 @@ def held_situations(wanted: str) -> Iterator[Situation]:
     overtaken = [Sight("overtaken", "A*"), Sight("overtaken", "B")]
     few += [Sight("calm", shown) for shown in SHOWN if shown]
     few += [Sight("calm"), Sight("gone"), Sight("unconfirmed")]
-    parked = dict.fromkeys((None, "A", wanted))
-    rules = list(product(RUNS + APPLIES, (False, True), allowances(wanted), parked))
+    rejected_setting = dict.fromkeys((None, "A", wanted))
+    rules = list(product(RUNS + APPLIES, (False, True), allowances(wanted), rejected_setting))
     for record in records():
         if len(record.attempts) > 1:
             continue
         seen = [sight for sight in few if record.proof or sight.how not in ("gone", "unconfirmed")]
         seen += too_old if record != Record(None) else []
         seen += overtaken if record == Record(record.proof) != Record(None) else []
-        for sight, ((drift, controller), paused, allowed, parked) in product(seen, rules):
-            yield Situation(wanted, record, sight, drift, paused, allowed, parked, controller)
+        for sight, ((drift, controller), paused, allowed, rejected_setting) in product(seen, rules):
+            yield Situation(wanted, record, sight, drift, paused, allowed, rejected_setting, controller)

@@ -309,17 +309,17 @@ class World:
 
     def look_at_plan(self) -> None:
         """Look at what ``mmp plan`` shows at this moment."""
-        grounds = driven(self.eye.recorded_inputs())
+        read_inputs = driven(self.eye.recorded_inputs())
         read = LiveRead(self.clock.now(), dict(self.exchange.live))
         rules = PlanConstraints(
             policy=self.policy.policy,
             policy_unreadable=self.policy.unreadable,
-            accepted=grounds.accepted,
+            accepted=read_inputs.accepted,
             wall=self.clock.wall(),
             doubts=Doubts.HOLD,
         )
         reads = Reads(read, display=True)
-        plan = make_plan(self.desired, grounds.known, reads, rules, self.clock.now())
+        plan = make_plan(self.desired, read_inputs.known, reads, rules, self.clock.now())
         self.look_at(plan, self.model.live)
 
     def look_at(self, plan: Plan, *live: S | None) -> None:

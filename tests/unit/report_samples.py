@@ -162,7 +162,7 @@ def result_sets() -> tuple[tuple[Result, ...], ...]:
     refusals = [Reply(ReplyClass.WRONG_SETTINGS, code, HOSTILE) for code in ("51000", "404_1", "timeout")]
     for plan in small_plans():
         for uncertain, refusal in product((False, True), (None, *refusals)):
-            told = results(
+            message = results(
                 done={ETH: Outcome.APPLIED, SOL: Outcome.ADOPTED},
                 left=plan,
                 uncertain=frozenset({BTC} if uncertain else ()),
@@ -170,7 +170,7 @@ def result_sets() -> tuple[tuple[Result, ...], ...]:
                 attempts={BTC: 3, ETH: 1},
                 ended="stopped by a signal before its turn",
             )
-            found[told] = None
+            found[message] = None
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ LOST = Reply(ReplyClass.NO_ANSWER, "timeout", "no whole reply within 10 s")
 BAD_KEY = Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist")
 
 
-def vitals_of(
+def runtime_of(
     wanted: Mapping[Family, Setting],
     known: Mapping[Family, Known] | None = None,
     rows: Mapping[Family, LiveRow] | None = None,

@@ -68,7 +68,7 @@ def having(runtime: AccountRuntime, *events: Event, now: float = NOW) -> Account
     return runtime
 
 
-def board(*runtime: AccountRuntime, awaited: tuple[str, ...] = ()) -> LatestState:
+def shared_state(*runtime: AccountRuntime, awaited: tuple[str, ...] = ()) -> LatestState:
     """Return a board with these accounts."""
     made = LatestState("1.2.3", WALL, UnloadedFiles(awaited))
     for one in runtime:

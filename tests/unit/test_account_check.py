@@ -44,7 +44,7 @@ def test_an_account_is_refused_for_one_named_reason(
 
 
 @pytest.mark.parametrize(
-    ("uids", "first", "second", "environment", "told"),
+    ("uids", "first", "second", "environment", "text"),
     [
         (("7", "7"), (BTC, ETH), (BTC, SOL), Environment.LIVE, "both want BTC-USD"),
         (("7", "7"), (BTC, ETH), (ETH, BTC), Environment.LIVE, "both want BTC-USD and 1 more"),
@@ -58,7 +58,7 @@ def test_two_files_may_not_want_the_same_family_of_one_account(
     first: tuple[Family, ...],
     second: tuple[Family, ...],
     environment: Environment,
-    told: str | None,
+    text: str | None,
 ) -> None:
     a, b = (desired(dict.fromkeys(families, setting("1/1/1"))) for families in (first, second))
     somebody_else = ("9", replace(a, path="c.yaml"))
@@ -68,8 +68,8 @@ def test_two_files_may_not_want_the_same_family_of_one_account(
         (uids[1], replace(b, path="b.yaml", environment=environment)),
     ]
     problem = claim_conflict(owned)
-    assert (problem is None) is (told is None)
+    assert (problem is None) is (text is None)
     if problem is not None:
-        assert problem.message == f"a.yaml and b.yaml are for one account, User ID 7, and {told}"
+        assert problem.message == f"a.yaml and b.yaml are for one account, User ID 7, and {text}"
         assert problem.exit_status is Exit.ACCOUNT
         assert problem.hint

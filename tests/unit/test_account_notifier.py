@@ -44,12 +44,12 @@ class Listener:
     """Everything that was told, with the virtual time it was told at; ``post`` may take it instead."""
 
     def __init__(self, here: World, post: Callable[[Mapping[str, Any]], None] | None = None) -> None:
-        self.told: list[tuple[float, Mapping[str, Any]]] = []
+        self.message: list[tuple[float, Mapping[str, Any]]] = []
         self._clock = here.clock
         self._runtime = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=True, now=self._clock.now()
         )
-        self._teller = AccountNotifier(
+        self._notifier = AccountNotifier(
             post or self._take, hint_for, interval_s=here.interval_s, policies=PolicyDeduper()
         )
         here.listeners.append(self.hear)
@@ -57,17 +57,17 @@ class Listener:
     def hear(self, event: Event) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         self._runtime = apply_event(self._runtime, event, now=now, wall=wall)
-        self._teller.on_event(event, self._runtime, now=now, wall=wall)
+        self._notifier.on_event(event, self._runtime, now=now, wall=wall)
 
     def _take(self, document: Mapping[str, Any]) -> None:
         assert list(VALIDATOR.iter_errors(document)) == []
-        self.told.append((self._clock.now(), document))
+        self.message.append((self._clock.now(), document))
 
     def words(self) -> list[tuple[str, str, str | None]]:
-        return [(one["kind"], one["status"], one["family"]) for _, one in self.told]
+        return [(one["kind"], one["status"], one["family"]) for _, one in self.message]
 
     def at(self, kind: str, turn: str) -> list[float]:
-        return [at for at, one in self.told if (one["kind"], one["status"]) == (kind, turn)]
+        return [at for at, one in self.message if (one["kind"], one["status"]) == (kind, turn)]
 
 
 def started(**changes: Any) -> tuple[World, Listener]:
@@ -103,7 +103,7 @@ def test_a_fresh_exchange_is_told_of_when_the_last_family_is_confirmed() -> None
     listener = Listener(here)
     here.run(100.0)
     assert listener.words() == [PROTECTED]
-    assert listener.told[0][0] >= here.exchange.sent[-1][0]
+    assert listener.message[0][0] >= here.exchange.sent[-1][0]
 
 
 def test_a_changed_file_that_is_applied_in_time_is_nothing_to_tell() -> None:
@@ -122,12 +122,12 @@ def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
     here.run(200.0)
     drifted = ("out-of-sync", "firing", "BTC-USD")
     assert listener.words() == [PROTECTED, drifted, ("out-of-sync", "resolved", "BTC-USD")]
-    told_at, first = listener.told[1]
+    message_at, first = listener.message[1]
     ((sent_at, _, _),) = here.exchange.sent
-    assert told_at <= sent_at, "told of before it is put back, which may have to wait for a slot"
+    assert message_at <= sent_at, "told of before it is put back, which may have to wait for a slot"
     assert (first["severity"], first["details"]["code"]) == ("critical", "drifted")
     assert first["details"]["protection"] == "exposed"
-    assert listener.told[2][1]["details"]["protection"] == "protected"
+    assert listener.message[2][1]["details"]["protection"] == "protected"
 
 
 def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> None:
@@ -209,11 +209,11 @@ def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World]
     here.clock.at(1100.0, lambda: break_it(here))
     here.clock.at(1500.0, lambda: mended(here))
     here.run(900.0)
-    told = [words for words in listener.words() if words[0] == "key-problem"]
-    assert told[0] == ("key-problem", "firing", None)
-    assert told[-1] == ("key-problem", "resolved", None)
+    message = [words for words in listener.words() if words[0] == "key-problem"]
+    assert message[0] == ("key-problem", "firing", None)
+    assert message[-1] == ("key-problem", "resolved", None)
     assert 1500.0 <= listener.at("key-problem", "resolved")[-1] <= 1570.0
-    assert len(told) <= 3, "another code is other news; nothing is told twice"
+    assert len(message) <= 3, "another code is other news; nothing is told twice"
 
 
 def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
@@ -226,7 +226,7 @@ def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
     assert len(began) <= 4
     assert len(over) <= 5
     assert listener.words()[-1] == ("out-of-sync", "resolved", "BTC-USD")
-    assert sum(one["count"] for _, one in listener.told if one["kind"] == "out-of-sync") >= 45
+    assert sum(one["count"] for _, one in listener.message if one["kind"] == "out-of-sync") >= 45
 
 
 def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
@@ -283,7 +283,7 @@ class Many:
     """Accounts under one policy, those at the end of another, and what is told of them."""
 
     def __init__(self, number: int = 30) -> None:
-        self.told: list[tuple[str, str, str]] = []
+        self.message: list[tuple[str, str, str]] = []
         self._policies = PolicyDeduper()
         self._number = 0
         self._under: dict[str, list[tuple[AccountNotifier, AccountRuntime]]] = {POLICY: [], OTHER: []}
@@ -293,8 +293,8 @@ class Many:
 
     def one_more(self, *begins_with: Event, path: str = POLICY) -> None:
         """Take one more account, which hears what is wrong with its policy as it begins."""
-        teller = AccountNotifier(self._post, hint_for, interval_s=30.0, policies=self._policies)
-        self._under[path].append((teller, fresh(account=f"desk-{self._number}")))
+        dispatcher = AccountNotifier(self._post, hint_for, interval_s=30.0, policies=self._policies)
+        self._under[path].append((dispatcher, fresh(account=f"desk-{self._number}")))
         self._number += 1
         for event in begins_with:
             self._hear(event, path, len(self._under[path]) - 1, NOW)
@@ -316,21 +316,21 @@ class Many:
                 self._hear(LoopIdle(NOW + at + 30), path, place, NOW + at)
 
     def _hear(self, event: Event, path: str, place: int, now: float) -> None:
-        teller, runtime = self._under[path][place]
+        dispatcher, runtime = self._under[path][place]
         runtime = apply_event(runtime, event, now=now, wall=wall_at(now))
-        teller.on_event(event, runtime, now=now, wall=wall_at(now))
-        self._under[path][place] = teller, runtime
+        dispatcher.on_event(event, runtime, now=now, wall=wall_at(now))
+        self._under[path][place] = dispatcher, runtime
 
     def _post(self, document: Mapping[str, Any]) -> None:
         assert list(VALIDATOR.iter_errors(document)) == []
-        self.told.append((document["status"], document["kind"], document["account"]))
+        self.message.append((document["status"], document["kind"], document["account"]))
 
     def words(self) -> list[tuple[str, str]]:
-        return [(turn, kind) for turn, kind, _ in self.told]
+        return [(turn, kind) for turn, kind, _ in self.message]
 
 
 @pytest.mark.parametrize(
-    ("happened", "told"),
+    ("happened", "message"),
     [
         ([(0, WRONG), (60, HOLDS)], [BEGAN, OVER]),
         ([(0, WRONG), (10, WORSE), (60, HOLDS)], [BEGAN, BEGAN, OVER]),
@@ -342,7 +342,7 @@ class Many:
     ],
 )
 def test_a_policy_over_many_accounts_is_told_as_often_as_one_over_one(
-    happened: list[tuple[float, PolicyAccepted | PolicyRejected]], told: list[tuple[str, str]]
+    happened: list[tuple[float, PolicyAccepted | PolicyRejected]], message: list[tuple[str, str]]
 ) -> None:
     for number in (1, 30):
         here = Many(number)
@@ -350,14 +350,14 @@ def test_a_policy_over_many_accounts_is_told_as_often_as_one_over_one(
             here.hear(event, at=at)
             here.look(at=at + 1)
         here.look(at=2000)
-        assert here.words() == told, number
+        assert here.words() == message, number
 
 
 def test_an_account_that_begins_under_a_policy_that_is_told_of_tells_nothing_of_it() -> None:
     here = Many()
     here.hear(WRONG, at=0)
     here.one_more(WRONG)
-    assert here.told == [(*BEGAN, "desk-0")]
+    assert here.message == [(*BEGAN, "desk-0")]
 
 
 def test_a_policy_mended_while_no_account_is_under_it_is_told_of_when_it_is_wrong_again() -> None:
@@ -372,10 +372,10 @@ def test_a_policy_mended_while_no_account_is_under_it_is_told_of_when_it_is_wron
 def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[tuple[str, str, str]] = []
+    message: list[tuple[str, str, str]] = []
 
     def post(_: WebhookSender, document: Mapping[str, Any]) -> None:
-        told.append((document["status"], document["kind"], document["account"]))
+        message.append((document["status"], document["kind"], document["account"]))
 
     monkeypatch.setattr(WebhookSender, "post", post)
     observer = WebhookObserver(
@@ -395,4 +395,4 @@ def test_a_program_with_many_accounts_tells_once_what_is_wrong_with_their_policy
             observer.account_acquired(account, runtime)
             observer.on_event(account, event, apply_event(runtime, event, now=NOW, wall=wall_at(NOW)))
     observer.stop()
-    assert told == [(*BEGAN, "a"), (*BEGAN, "c")]
+    assert message == [(*BEGAN, "a"), (*BEGAN, "c")]

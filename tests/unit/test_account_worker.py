@@ -68,7 +68,7 @@ class Account:
     """A keeper whose loop does what the test says, life after life, until the script is over."""
 
     def __init__(self, lives: list[Callable[[], None]]) -> None:
-        self.told: list[Event] = []
+        self.text: list[Event] = []
         self.lives = lives
         self.stop = GracefulShutdown()
         self.clock = VirtualClock()
@@ -76,10 +76,10 @@ class Account:
         self.policy = WatchedPolicy(None, "mmp.yaml", None)
         state = MemoryDisk().open(clock=self.clock, boot="boot-1")
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
-        self.keeper = AccountWorker(
-            file, self.policy, OPTIONS, state, self.stop, FamilyClaims(), self.told.append
+        self.worker = AccountWorker(
+            file, self.policy, OPTIONS, state, self.stop, FamilyClaims(), self.text.append
         )
-        self.keeper.clock = self.clock
+        self.worker.clock = self.clock
 
     def live(self) -> None:
         self.loops += 1
@@ -100,9 +100,9 @@ def run(monkeypatch: pytest.MonkeyPatch, account: Account) -> Account:
         async def run(self) -> None:
             account.live()
 
-    monkeypatch.setattr(account.keeper, "_loop", Loop)
+    monkeypatch.setattr(account.worker, "_loop", Loop)
     monkeypatch.setattr(account.stop, "requested", lambda: not account.lives)
-    asyncio.run(account.keeper.run())
+    asyncio.run(account.worker.run())
     return account
 
 
@@ -112,7 +112,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, *lives: Callable[[], None]) -> Account
 
 def test_a_failure_is_told_once_and_waited_out_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     account = kept(monkeypatch, *[failing(NO_KEY)] * 7)
-    assert [(event.code, event.hint) for event in account.told if isinstance(event, LoopFailed)] == [
+    assert [(event.code, event.hint) for event in account.text if isinstance(event, LoopFailed)] == [
         ("credentials-missing", "set it")
     ]
     assert account.clock.pauses == [1, 2, 4, 8, 16, MAX_BACK_OFF_S, MAX_BACK_OFF_S]
@@ -120,7 +120,7 @@ def test_a_failure_is_told_once_and_waited_out_longer_each_time(monkeypatch: pyt
 
 def test_another_failure_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     account = kept(monkeypatch, failing(NO_KEY), failing(MmpError("other", "something else")))
-    assert [event.code for event in account.told if isinstance(event, LoopFailed)] == [
+    assert [event.code for event in account.text if isinstance(event, LoopFailed)] == [
         "credentials-missing",
         "other",
     ]
@@ -135,26 +135,26 @@ def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.Mo
 
     account.lives = [long, long]
     run(monkeypatch, account)
-    failures = [event for event in account.told if isinstance(event, LoopFailed)]
+    failures = [event for event in account.text if isinstance(event, LoopFailed)]
     assert (len(failures), account.clock.pauses) == (2, [1.0, 1.0])
-    rests = [event for event in account.told if isinstance(event, LoopIdle)]
+    rests = [event for event in account.text if isinstance(event, LoopIdle)]
     assert len(rests) == 2, "each wait says until when silence is no sign of death"
 
 
 def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever looks forgot the account in between: it begins anew, without what was wrong before."""
     account = Account([])
-    told = []
+    text = []
     for _ in range(3):
         account.lives = [failing(NO_KEY)] * 3
         run(monkeypatch, account)
-        told.append(sum(isinstance(event, LoopFailed) for event in account.told))
-    assert told == [1, 2, 3]
+        text.append(sum(isinstance(event, LoopFailed) for event in account.text))
+    assert text == [1, 2, 3]
 
 
 def test_a_bug_is_told_once_as_one_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     account = kept(monkeypatch, *[failing(RuntimeError("can't start new thread"))] * 3)
-    (failed,) = [event for event in account.told if isinstance(event, LoopFailed)]
+    (failed,) = [event for event in account.text if isinstance(event, LoopFailed)]
     assert (failed.code, failed.message) == ("internal-error", "this is a bug in mmp: RuntimeError")
     assert "MMP_TRACEBACK=1" in failed.hint
     assert (account.loops, account.clock.pauses) == (3, [1.0, 2.0, 4.0])
@@ -172,9 +172,9 @@ def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_acco
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     account = Account([failing(DAMAGED)] * 3)
-    account.keeper.options = replace(OPTIONS, state=PostgresUrl("postgresql://db/mmp"))
+    account.worker.options = replace(OPTIONS, state=PostgresUrl("postgresql://db/mmp"))
     run(monkeypatch, account)
-    assert [event for event in account.told if isinstance(event, LoopFailed)] == [
+    assert [event for event in account.text if isinstance(event, LoopFailed)] == [
         LoopFailed(DAMAGED.code, DAMAGED.message, DAMAGED.hint, STOPPED_RETRY_S)
     ]
     assert account.clock.pauses == [STOPPED_RETRY_S] * 3
@@ -186,7 +186,7 @@ def test_the_loop_runs_under_a_policy_that_cannot_be_read_and_is_told_so(
     for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
         monkeypatch.setenv(f"OKX_{part}", part)
     account = Account([])
-    asked = account.keeper._loop().options.policy
+    asked = account.worker._loop().options.policy
     assert asked() == PolicyInForce(None, unreadable=False)
     broken = read_policy(b"version: 9\n", "mmp-policy.yaml")
     account.policy.decide(broken, ReadConfidence.COMPLETE, 0.0)
@@ -227,19 +227,19 @@ POLICY = "version: 1\nprotected: [BTC-USD]\n"
 def under_a_policy(folder: Path, document: str = POLICY) -> Account:
     """Return an account whose state has a policy on record, in a folder without a policy file."""
     account = Account([])
-    keeper = account.keeper
-    account.policy = keeper.policy = WatchedPolicy(None, str(folder / "mmp.yaml"), None)
-    keeper.rules = AccountPolicy(account.policy, keeper.store)
-    asyncio.run(keeper.store.identify("1", "host"))
-    asyncio.run(keeper.store.record_policy("1" * 64, "mmp-policy.yaml", document))
+    worker = account.worker
+    account.policy = worker.policy = WatchedPolicy(None, str(folder / "mmp.yaml"), None)
+    worker.rules = AccountPolicy(account.policy, worker.store)
+    asyncio.run(worker.store.identify("1", "host"))
+    asyncio.run(worker.store.record_policy("1" * 64, "mmp-policy.yaml", document))
     return account
 
 
 def look_up(account: Account, *, writing: bool = True) -> list[Event]:
     """Let the loop prepare a pass; returns what is new."""
-    before = len(account.told)
-    asyncio.run(account.keeper._look_up_policy(writing))
-    return account.told[before:]
+    before = len(account.text)
+    asyncio.run(account.worker._look_up_policy(writing))
+    return account.text[before:]
 
 
 def test_a_missing_policy_is_told_once_and_again_when_it_is_given_up(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_missing_policy_is_told_once_and_again_when_it_is_given_up(tmp_path: P
     assert (rejected.path, rejected.in_force) == ("mmp-policy.yaml", True)
     assert [problem.code for problem in rejected.problems] == [Code.POLICY_MISSING]
     assert look_up(account) == []
-    asyncio.run(account.keeper.store.give_up_policy("1" * 64, "closed"))
+    asyncio.run(account.worker.store.give_up_policy("1" * 64, "closed"))
     assert look_up(account) == [PolicyAccepted("mmp-policy.yaml", None)]
     assert look_up(account) == []
 
@@ -277,9 +277,9 @@ def test_a_file_that_is_back_is_the_watcher_s_to_tell(tmp_path: Path) -> None:
     (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")
     account.policy.decide(account.policy.read(), ReadConfidence.COMPLETE, 0.0)
     assert look_up(account, writing=False) == []
-    assert len(asyncio.run(account.keeper.store.policies(9))) == 1, "a standby records nothing"
+    assert len(asyncio.run(account.worker.store.policies(9))) == 1, "a standby records nothing"
     assert look_up(account) == []
-    assert len(asyncio.run(account.keeper.store.policies(9))) == 2
+    assert len(asyncio.run(account.worker.store.policies(9))) == 2
 
 
 def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path) -> None:
@@ -291,6 +291,6 @@ def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path
         account.policy.decide(account.policy.read(), ReadConfidence.COMPLETE, 0.0)
         return True
 
-    account.keeper.look_before_sending = look
-    assert asyncio.run(account.keeper._recheck())
-    assert len(asyncio.run(account.keeper.store.policies(9))) == 2
+    account.worker.look_before_sending = look
+    assert asyncio.run(account.worker._recheck())
+    assert len(asyncio.run(account.worker.store.policies(9))) == 2

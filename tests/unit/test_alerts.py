@@ -53,7 +53,7 @@ from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.report_samples import WALL
-from tests.unit.runtime_builders import BAD_KEY, LOST, outage, vitals_of
+from tests.unit.runtime_builders import BAD_KEY, LOST, outage, runtime_of
 
 A = setting("5000/2000/100")
 LOOSER, TIGHTER = "5000/2000/9999", "5000/2000/50"
@@ -61,14 +61,14 @@ APPLIED = {BTC: confirmed("5000/2000/100", at=NOW - 60)}
 FULL = Ledger(sent=(CountedRequest(1, NOW - 4), CountedRequest(2, NOW - 3)))
 REFUSED = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
 CRITICAL, WARNING, INFO = AlertSeverity
-CALM = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
+CALM = runtime_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
 
 
 def family(runtime: AccountRuntime) -> Alert | None:
     return active_alerts(runtime).get(AlertKey(AlertTopic.FAMILY, BTC))
 
 
-def told(runtime: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
+def message(runtime: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
     found = family(runtime)
     return None if found is None else (found.kind, found.severity, found.code, found.for_s)
 
@@ -83,18 +83,18 @@ def test_before_anything_was_compared_nothing_is_known_and_nothing_told() -> Non
 
 
 def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
-    assert family(vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, whole=False)) is None
+    assert family(runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, whole=False)) is None
 
 
 @pytest.mark.parametrize(
     ("runtime", "expected"),
     [
-        (vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}), (CRITICAL, "drifted", 0.0)),
-        (vitals_of({BTC: A}, APPLIED, {BTC: row(TIGHTER)}), (WARNING, "drifted", 0.0)),
-        (vitals_of({BTC: A}, APPLIED, {BTC: row("0/2000/100")}), (CRITICAL, "drifted", 0.0)),
-        (vitals_of({BTC: A}, APPLIED, {}), (CRITICAL, "drifted", 0.0)),
+        (runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}), (CRITICAL, "drifted", 0.0)),
+        (runtime_of({BTC: A}, APPLIED, {BTC: row(TIGHTER)}), (WARNING, "drifted", 0.0)),
+        (runtime_of({BTC: A}, APPLIED, {BTC: row("0/2000/100")}), (CRITICAL, "drifted", 0.0)),
+        (runtime_of({BTC: A}, APPLIED, {}), (CRITICAL, "drifted", 0.0)),
         (
-            vitals_of(
+            runtime_of(
                 {BTC: A},
                 APPLIED,
                 {BTC: row(TIGHTER)},
@@ -103,17 +103,19 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
             (WARNING, "drift-policy", 0.0),
         ),
         (
-            vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(drift=DriftPolicy.WARN)),
+            runtime_of(
+                {BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(drift=DriftPolicy.WARN)
+            ),
             (CRITICAL, "drift-policy", 0.0),
         ),
         (
-            vitals_of(
+            runtime_of(
                 {BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(paused=frozenset({BTC}))
             ),
             (CRITICAL, "paused", 0.0),
         ),
         (
-            vitals_of(
+            runtime_of(
                 {BTC: A},
                 {BTC: confirmed("5000/2000/50", at=NOW - 60)},
                 {BTC: row(TIGHTER)},
@@ -122,33 +124,33 @@ def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
             (WARNING, "changed", LATE_AFTER_S),
         ),
         (
-            vitals_of({BTC: setting("0/2000/100")}, APPLIED, {BTC: row("5000/2000/100")}),
+            runtime_of({BTC: setting("0/2000/100")}, APPLIED, {BTC: row("5000/2000/100")}),
             (WARNING, "guard", 0.0),
         ),
-        (vitals_of({BTC: A}, {}, {}), (CRITICAL, "new", LATE_AFTER_S)),
-        (vitals_of({BTC: setting("0/2000/100")}, {}, {}), (WARNING, "new", LATE_AFTER_S)),
+        (runtime_of({BTC: A}, {}, {}), (CRITICAL, "new", LATE_AFTER_S)),
+        (runtime_of({BTC: setting("0/2000/100")}, {}, {}), (WARNING, "new", LATE_AFTER_S)),
         (
-            vitals_of({BTC: A}, {}, {BTC: row(LOOSER)}, ledger=FULL),
+            runtime_of({BTC: A}, {}, {BTC: row(LOOSER)}, ledger=FULL),
             (CRITICAL, "changed", pytest.approx(6.055 + LATE_AFTER_S)),
         ),
         (
-            vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER, frozen=True)}),
+            runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER, frozen=True)}),
             (CRITICAL, "frozen", FROZEN_FOR_S),
         ),
     ],
 )
 def test_a_family_that_differs(runtime: AccountRuntime, expected: tuple[AlertSeverity, str, float]) -> None:
-    assert told(runtime) == (AlertKind.OUT_OF_SYNC, *expected)
+    assert message(runtime) == (AlertKind.OUT_OF_SYNC, *expected)
 
 
 def test_what_only_has_to_be_adopted_is_no_difference() -> None:
-    assert family(vitals_of({BTC: A}, {}, {BTC: row("5000/2000/100")})) is None
+    assert family(runtime_of({BTC: A}, {}, {BTC: row("5000/2000/100")})) is None
 
 
 def test_an_unconfirmed_family_is_told_of_when_it_should_have_been_known() -> None:
     other = unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW + 30)
     known = {BTC: Uncertain(confirmed("5000/2000/100", at=NOW - 3, attempt=9), (other,))}
-    found = told(vitals_of({BTC: A}, known, {BTC: row("5000/2000/100")}))
+    found = message(runtime_of({BTC: A}, known, {BTC: row("5000/2000/100")}))
     assert found is not None
     assert found[:3] == (AlertKind.OUT_OF_SYNC, WARNING, "uncertain")
     assert found[3] >= 30.0 + LATE_AFTER_S
@@ -156,8 +158,8 @@ def test_an_unconfirmed_family_is_told_of_when_it_should_have_been_known() -> No
 
 def test_frozen_until_reset_goes_before_everything_else_and_only_desired_families_count() -> None:
     rows = {BTC: row("5000/0/9999", frozen=True), ETH: row("5000/0/100", frozen=True)}
-    runtime = vitals_of({BTC: A}, APPLIED, rows)
-    assert told(runtime) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
+    runtime = runtime_of({BTC: A}, APPLIED, rows)
+    assert message(runtime) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
     assert [key for key in active_alerts(runtime) if key.topic is AlertTopic.FAMILY] == [
         AlertKey(AlertTopic.FAMILY, BTC)
     ]
@@ -169,15 +171,17 @@ def test_frozen_until_reset_goes_before_everything_else_and_only_desired_familie
 def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(
     shown: str, severity: AlertSeverity
 ) -> None:
-    fought = Pause(BTC, "somebody else", WALL, None, contested=A)
+    contested_setting = Pause(BTC, "somebody else", WALL, None, contested=A)
     by_hand = Pause(ETH, "testing", WALL, None)
     rules = PlanConstraints(paused=frozenset({BTC}))
-    runtime = vitals_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
-    found = told(replace(runtime, pauses=(fought, by_hand)))
+    runtime = runtime_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
+    found = message(replace(runtime, pauses=(contested_setting, by_hand)))
     assert found == (AlertKind.CONTESTED, severity, "contested", 0.0)
-    assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(replace(runtime, pauses=(fought, by_hand)))
+    assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(
+        replace(runtime, pauses=(contested_setting, by_hand))
+    )
     nothing_compared = initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
-    assert told(replace(nothing_compared, pauses=(fought,))) == (
+    assert message(replace(nothing_compared, pauses=(contested_setting,))) == (
         AlertKind.CONTESTED,
         WARNING,
         "contested",
@@ -186,16 +190,21 @@ def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(
 
 
 def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:
-    assert family(vitals_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100", frozen=True)})) is None
+    assert family(runtime_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100", frozen=True)})) is None
 
 
 def test_a_refused_value_is_told_in_the_exchange_s_words() -> None:
-    parked = SettingRejected(BTC, A, REFUSED, None)
-    runtime = vitals_of(
+    rejected_setting = SettingRejected(BTC, A, REFUSED, None)
+    runtime = runtime_of(
         {BTC: A}, {}, {BTC: row(LOOSER)}, rules=PlanConstraints(rejected={BTC: Rejection(A, float("inf"))})
     )
-    assert told(replace(runtime, rejected={BTC: parked})) == (AlertKind.REJECTED, CRITICAL, "51000", 0.0)
-    assert told(runtime) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
+    assert message(replace(runtime, rejected={BTC: rejected_setting})) == (
+        AlertKind.REJECTED,
+        CRITICAL,
+        "51000",
+        0.0,
+    )
+    assert message(runtime) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
 
 
 def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:
@@ -224,8 +233,8 @@ def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
 def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() -> None:
     lost = apply_event(CALM, StateFailed("state-disk-full", "no space left", NOW + 1), now=NOW, wall=WALL)
     found = active_alerts(replace(lost, locked_out="pid 7"))[AlertKey(AlertTopic.STATE)]
-    trouble = StateTrouble("no space left")
-    assert found == Alert(AlertKind.STATE_UNAVAILABLE, CRITICAL, "unavailable", trouble, STATE_LOST_AFTER_S)
+    failing = StateTrouble("no space left")
+    assert found == Alert(AlertKind.STATE_UNAVAILABLE, CRITICAL, "unavailable", failing, STATE_LOST_AFTER_S)
     again = apply_event(lost, StateLockTimedOut("pid 7"), now=NOW, wall=WALL)
     assert active_alerts(again)[AlertKey(AlertTopic.STATE)].kind is AlertKind.STATE_LOCKED
 
@@ -315,7 +324,7 @@ def test_an_objection_lasts_until_it_is_shown_to_be_over(events: list[object], o
     ) == objected
 
 
-HELD = vitals_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(paused=frozenset({BTC})))
+HELD = runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, rules=PlanConstraints(paused=frozenset({BTC})))
 
 
 @pytest.mark.parametrize(("runtime", "objected"), [(HELD, True), (CALM, False)])

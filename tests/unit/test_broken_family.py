@@ -108,7 +108,7 @@ def test_a_failing_family_is_tried_at_growing_intervals_and_one_failure_is_not_t
     else:
         assert 10 <= waits[0] <= 45, "the others go first"
         assert waits[1:4] == [45, 90, 120]
-    assert not here.told(ExchangeFailed)
+    assert not here.times_of(ExchangeFailed)
 
 
 EDITED_AT = [1000.0 + 3.7 * number for number in range(30)]
@@ -227,7 +227,7 @@ def test_two_families_that_fail_in_a_row_back_the_account_off() -> None:
     here = world(dict.fromkeys(FOUR, TIGHTER), "50013")
     here.exchange.writing = FAILURES["50013"]
     here.run(60.0)
-    assert here.told(ExchangeFailed) != []
+    assert here.times_of(ExchangeFailed) != []
 
 
 def test_a_new_value_begins_without_tries() -> None:

@@ -31,30 +31,30 @@ def test_it_is_the_port() -> None:
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.0001, 0.003, 0.02])
 def test_a_pause_is_never_short(wait_s: float) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         clock = SystemClock()
         until = clock.now() + wait_s
         await clock.sleep_until(until)
         assert until <= clock.now() < until + 1.0
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_long_pause_is_made_of_naps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_NAP_S", 0.002)
 
-    async def story() -> None:
+    async def scenario() -> None:
         clock = SystemClock()
         until = clock.now() + 0.02
         await clock.sleep_until(until)
         assert clock.now() >= until
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("until", [1e12, float("inf")])
 def test_a_nudge_ends_every_pause_under_way(until: float) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         clock = SystemClock()
         pauses = [asyncio.create_task(clock.sleep_until(until)) for _ in range(3)]
         await asyncio.sleep(0.005)
@@ -62,22 +62,22 @@ def test_a_nudge_ends_every_pause_under_way(until: float) -> None:
         clock.wake()
         await asyncio.wait_for(asyncio.gather(*pauses), 1.0)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_nudge_between_pauses_ends_the_next_one_only() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         clock = SystemClock()
         clock.wake()
         await asyncio.wait_for(clock.sleep_until(1e12), 1.0)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(clock.sleep_until(1e12), 0.01)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_nudge_that_was_heard_is_not_remembered() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         clock = SystemClock()
         pause = asyncio.create_task(clock.sleep_until(1e12))
         await asyncio.sleep(0.005)
@@ -86,17 +86,17 @@ def test_a_nudge_that_was_heard_is_not_remembered() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(clock.sleep_until(1e12), 0.01)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_pause_that_is_over_already_lets_others_run() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         ran: list[bool] = []
         asyncio.get_running_loop().call_soon(ran.append, True)
         await SystemClock().sleep_until(0.0)
         assert ran == [True]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_one_clock_serves_several_loops() -> None:

@@ -36,16 +36,16 @@ TEN_MINUTES = 600.0
 MOST = 3
 
 
-def fought_over(*, every_s: float = FIGHTER_S, until: float = 1e9, breaks: bool = True) -> World:
+def contested_over(*, every_s: float = FIGHTER_S, until: float = 1e9, breaks: bool = True) -> World:
     """Return a world in sync in which BTC-USD is loosened every so many seconds, beside a calm ETH-USD."""
     here = World(desired({BTC: A, ETH: A}), interval_s=FIGHTER_S)
     here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, heal_breaker=breaks)
     here.exchange.live = {BTC: LiveRow(A), ETH: LiveRow(A)}
-    fights_on(here, every_s, 1060.0, until)
+    contested_families_on(here, every_s, 1060.0, until)
     return here
 
 
-def fights_on(here: World, every_s: float, since: float, until: float) -> None:
+def contested_families_on(here: World, every_s: float, since: float, until: float) -> None:
     def loosen(at: float) -> None:
         here.exchange.live[BTC] = LiveRow(LOOSER)
         if at + every_s < until:
@@ -59,7 +59,7 @@ def sent(here: World, since: float = 0.0) -> list[tuple[float, Setting]]:
 
 
 def broken(here: World) -> list[float]:
-    return here.told(HealBreakerTripped)
+    return here.times_of(HealBreakerTripped)
 
 
 def paused_by(here: World) -> list[PausedBy]:
@@ -73,7 +73,7 @@ def again(here: World) -> None:
 
 
 def test_it_is_put_back_three_times_and_then_left() -> None:
-    here = fought_over()
+    here = contested_over()
     here.run(4000.0)
     assert [wanted for _, wanted in sent(here)] == [A] * MOST
     assert here.exchange.live[BTC].setting == LOOSER
@@ -83,14 +83,14 @@ def test_it_is_put_back_three_times_and_then_left() -> None:
 
 
 def test_without_the_breaker_it_goes_on_for_ever() -> None:
-    here = fought_over(breaks=False)
+    here = contested_over(breaks=False)
     here.run(600.0)
     assert len(sent(here)) > 20
     assert broken(here) == []
 
 
 def test_somebody_who_changes_it_now_and_then_is_no_fighter() -> None:
-    here = fought_over(every_s=250.0)
+    here = contested_over(every_s=250.0)
     here.run(4000.0)
     assert len(sent(here)) == 16
     assert broken(here) == []
@@ -99,7 +99,7 @@ def test_somebody_who_changes_it_now_and_then_is_no_fighter() -> None:
 @pytest.mark.slow
 def test_never_more_than_three_heals_in_ten_minutes_at_any_pace() -> None:
     for every_s in (6.0, 20.0, 100.0, 199.0, 201.0, 290.0):
-        here = fought_over(every_s=every_s)
+        here = contested_over(every_s=every_s)
         here.run(2500.0)
         moments = [at for at, _ in sent(here)]
         assert all(
@@ -108,7 +108,7 @@ def test_never_more_than_three_heals_in_ten_minutes_at_any_pace() -> None:
 
 
 def test_other_families_go_on() -> None:
-    here = fought_over()
+    here = contested_over()
     here.clock.at(1500.0, lambda: here.exchange.live.update({ETH: LiveRow(LOOSER)}))
     here.clock.at(1600.0, lambda: here.want({BTC: A, ETH: B}))
     here.run(1000.0)
@@ -116,7 +116,7 @@ def test_other_families_go_on() -> None:
 
 
 def test_a_restart_forgets_the_count_and_not_the_pause() -> None:
-    here = fought_over()
+    here = contested_over()
     here.run(500.0)
     again(here)
     here.run(2000.0)
@@ -124,7 +124,7 @@ def test_a_restart_forgets_the_count_and_not_the_pause() -> None:
 
 
 def test_whoever_resumes_it_lets_it_begin_anew() -> None:
-    here = fought_over(until=1900.0)
+    here = contested_over(until=1900.0)
     resume = here.process().resume
     here.clock.at(1300.0, lambda: asyncio.get_running_loop().create_task(resume([BTC])))
     here.run(600.0)
@@ -134,7 +134,7 @@ def test_whoever_resumes_it_lets_it_begin_anew() -> None:
 
 @pytest.mark.parametrize("newer", [B, setting("5000/2000/50")], ids=["looser", "tighter"])
 def test_another_desired_value_is_applied_at_once_and_ends_it_for_good(newer: Setting) -> None:
-    here = fought_over(until=1500.0)
+    here = contested_over(until=1500.0)
     here.clock.at(1600.0, lambda: here.want({BTC: newer, ETH: A}))
     here.clock.at(1700.0, lambda: here.want({BTC: A, ETH: A}))
     here.run(900.0)
@@ -146,7 +146,7 @@ def test_another_desired_value_is_applied_at_once_and_ends_it_for_good(newer: Se
 
 
 def test_a_file_that_leaves_the_family_out_for_a_while_does_not_end_it() -> None:
-    here = fought_over(until=1500.0)
+    here = contested_over(until=1500.0)
     here.clock.at(1600.0, lambda: here.want({ETH: A}))
     here.clock.at(1700.0, lambda: here.want({BTC: A, ETH: A}))
     here.run(900.0)
@@ -154,7 +154,7 @@ def test_a_file_that_leaves_the_family_out_for_a_while_does_not_end_it() -> None
 
 
 def test_who_breaks_no_fights_is_held_by_one_as_well_and_only_for_what_was_fought_over() -> None:
-    here = fought_over(until=1500.0)
+    here = contested_over(until=1500.0)
     here.run(600.0)
     again(here)
     here.options = replace(here.options, heal_breaker=False)
@@ -165,7 +165,7 @@ def test_who_breaks_no_fights_is_held_by_one_as_well_and_only_for_what_was_fough
 
 @pytest.mark.parametrize("minutes", [10, None], ids=["for a while", "until resumed"])
 def test_a_pause_by_hand_is_never_replaced(minutes: int | None) -> None:
-    here = fought_over()
+    here = contested_over()
     until = None if minutes is None else here.clock.wall() + timedelta(minutes=minutes)
     pausing = here.process().pause([BTC], until=until, reason="by hand")
     here.clock.at(1050.0, lambda: asyncio.get_running_loop().create_task(pausing))
@@ -178,7 +178,7 @@ def test_a_pause_by_hand_is_never_replaced(minutes: int | None) -> None:
 def test_a_breaker_that_cannot_write_it_down_ends_the_loop_and_not_silently(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = fought_over()
+    here = contested_over()
 
     async def damaged(*_: object, **__: object) -> None:
         raise StateUnusable("state-damaged", "the state is damaged")

@@ -24,7 +24,7 @@ def hang() -> Iterator[threading.Event]:
 
 
 def test_a_loop_ends_while_its_work_hangs(hang: threading.Event) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
         use_daemon_executor(loop)
         hanging = loop.run_in_executor(None, hang.wait)
@@ -32,7 +32,7 @@ def test_a_loop_ends_while_its_work_hangs(hang: threading.Event) -> None:
         hanging.cancel()
 
     begun = time.monotonic()
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert time.monotonic() - begun < PATIENCE_S
     assert not hang.is_set()
 

@@ -80,9 +80,9 @@ class Desk:
     def diff(self, *arguments: str, output: str = "json") -> Ended:
         with pytest.raises(SystemExit) as ended:
             main(["diff", "--output", output, *arguments])
-        told = self._capsys.readouterr()
+        message = self._capsys.readouterr()
         assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, told.out, told.err)
+        return Ended(ended.value.code, message.out, message.err)
 
 
 @pytest.fixture
@@ -139,8 +139,8 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> No
 def test_a_side_is_a_file_a_folder_a_revision_or_a_path_in_one(two: Desk, old: str, new: str) -> None:
     if "as it: is" in old:
         two.repository.git("commit", "--quiet", "--amend", "--message", "as it: is")
-    told = two.diff(old, new)
-    assert (told.status, told.changes) == (0, {"BTC-USD": "set"}), told.stderr
+    message = two.diff(old, new)
+    assert (message.status, message.changes) == (0, {"BTC-USD": "set"}), message.stderr
 
 
 def test_paths_and_places_name_the_revision(two: Desk) -> None:
@@ -174,11 +174,11 @@ def test_a_word_that_is_both_a_path_and_a_revision_is_refused(
     two.repository.git("branch", "release.yaml", "HEAD~1")
     put(two, f"{name}/mmp.yaml" if is_folder else name, BTC="7", ETH="5")
     for arguments in ((name, "HEAD^2~0"), ("HEAD^{}", name), (name, name)):
-        told = two.diff(*arguments)
-        if told.error != "unknown-revision":
-            assert (told.status, told.error) == (Exit.INVALID, "ambiguous-name"), told.stderr
-            assert f"./{name} for the path" in told.stderr
-            assert f"{name}:mmp.yaml" in told.stderr
+        message = two.diff(*arguments)
+        if message.error != "unknown-revision":
+            assert (message.status, message.error) == (Exit.INVALID, "ambiguous-name"), message.stderr
+            assert f"./{name} for the path" in message.stderr
+            assert f"{name}:mmp.yaml" in message.stderr
     assert two.diff(f"./{name}", "main:mmp.yaml").document["changes"][0]["before"]["qtyLimit"] == "7"
     assert two.diff(f"{name}:mmp.yaml", "./mmp.yaml").status == 0
 
@@ -186,8 +186,8 @@ def test_a_word_that_is_both_a_path_and_a_revision_is_refused(
 def test_a_word_that_may_be_a_revision_is_a_path_only_by_its_form(two: Desk) -> None:
     """A branch that was not fetched must not be the folder of this name that a pull request brings."""
     put(two, "origin/main/mmp.yaml", BTC="7", ETH="5")
-    told = two.diff("origin/main", "HEAD")
-    assert (told.status, told.error) == (Exit.INVALID, "ambiguous-name")
+    message = two.diff("origin/main", "HEAD")
+    assert (message.status, message.error) == (Exit.INVALID, "ambiguous-name")
     for path in ("./origin/main", "origin/main/", str(two.repository.folder / "origin/main")):
         assert two.diff(path, "HEAD").document["changes"][0]["before"]["qtyLimit"] == "7"
 
@@ -195,11 +195,11 @@ def test_a_word_that_may_be_a_revision_is_a_path_only_by_its_form(two: Desk) -> 
 @pytest.mark.parametrize("name", ["HEAD:mmp.yaml", "HEAD^1:mmp.yaml", "nothing:mmp.yaml"])
 def test_a_word_with_a_colon_is_a_revision_whatever_files_there_are(two: Desk, name: str) -> None:
     put(two, name, BTC="7", ETH="5")
-    told = two.diff(name, "./mmp.yaml")
+    message = two.diff(name, "./mmp.yaml")
     if name.startswith("nothing"):
-        assert (told.error, "./PATH" in told.stderr) == ("unknown-revision", True)
+        assert (message.error, "./PATH" in message.stderr) == ("unknown-revision", True)
     else:
-        assert "7" not in {change["before"]["qtyLimit"] for change in told.document["changes"]}
+        assert "7" not in {change["before"]["qtyLimit"] for change in message.document["changes"]}
     assert two.diff(f"./{name}", "./mmp.yaml").document["changes"][0]["before"]["qtyLimit"] == "7"
 
 
@@ -243,9 +243,9 @@ def test_a_folder_that_became_a_link_hides_no_change(desk: Desk) -> None:
     (desk.repository.folder / "accounts").symlink_to("decoy")
     desk.repository.commit_all()
     for old, new in (("HEAD~1", "HEAD"), ("HEAD", "HEAD~1"), ("HEAD", "HEAD:decoy/mmp.yaml")):
-        told = desk.diff(old, new, "-c", "accounts/mmp.yaml")
-        assert (told.status, told.error) == (Exit.INVALID, "not-a-file"), told.stderr
-        assert "accounts is a symbolic link in that revision" in told.stderr
+        message = desk.diff(old, new, "-c", "accounts/mmp.yaml")
+        assert (message.status, message.error) == (Exit.INVALID, "not-a-file"), message.stderr
+        assert "accounts is a symbolic link in that revision" in message.stderr
     assert desk.diff("HEAD~1", "./accounts/mmp.yaml", "-c", "accounts/mmp.yaml").changes == {
         "BTC-USD": "set"
     }
@@ -340,18 +340,18 @@ def test_the_path_begins_behind_the_first_colon_outside_of_braces(
 def test_the_exit_status(
     two: Desk, old: str, new: str, flags: tuple[str, ...], status: int, output: str
 ) -> None:
-    told = two.diff(old, new, *flags, output=output)
-    assert told.status == status, told.stderr
+    message = two.diff(old, new, *flags, output=output)
+    assert message.status == status, message.stderr
     if output in ("json", "gitlab") and status != Exit.USAGE:
-        assert isinstance(told.document, dict)
+        assert isinstance(message.document, dict)
 
 
 def test_a_family_that_is_no_longer_managed_is_a_change(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="1", ETH="1")})
     desk.commit({"mmp.yaml": config(BTC="1")})
-    told = desk.diff("HEAD~1", "HEAD", "--exit-code")
-    assert (told.status, told.changes) == (2, {})
-    assert told.document["unmanaged"][0]["family"] == "ETH-USD"
+    message = desk.diff("HEAD~1", "HEAD", "--exit-code")
+    assert (message.status, message.changes) == (2, {})
+    assert message.document["unmanaged"][0]["family"] == "ETH-USD"
 
 
 def test_a_comment_is_no_change(desk: Desk) -> None:
@@ -363,9 +363,9 @@ def test_a_comment_is_no_change(desk: Desk) -> None:
 def test_problems_of_both_sides_are_told_with_their_places(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="x")})
     desk.commit({"mmp.yaml": config(ETH="y")})
-    told = desk.diff("HEAD~1", "HEAD")
-    assert told.status == Exit.INVALID
-    places = [(each["path"], each["line"]) for each in told.document["problems"]]
+    message = desk.diff("HEAD~1", "HEAD")
+    assert message.status == Exit.INVALID
+    places = [(each["path"], each["line"]) for each in message.document["problems"]]
     assert places == [("HEAD~1:mmp.yaml", 5), ("HEAD:mmp.yaml", 5)]
     text = desk.diff("HEAD~1", "HEAD", output="markdown")
     assert (text.status, text.stdout) == (4, "")
@@ -374,18 +374,18 @@ def test_problems_of_both_sides_are_told_with_their_places(desk: Desk) -> None:
 
 def test_the_same_account_twice_in_one_revision_is_refused(desk: Desk) -> None:
     desk.commit({"a/x.yaml": config(BTC="1"), "a/y.yaml": config(BTC="1")})
-    told = desk.diff("HEAD:a", "HEAD:a")
-    assert told.status == 4
-    assert {each["code"] for each in told.document["problems"]} == {"duplicate-account"}
+    message = desk.diff("HEAD:a", "HEAD:a")
+    assert message.status == 4
+    assert {each["code"] for each in message.document["problems"]} == {"duplicate-account"}
 
 
 def test_warnings_are_told_of_the_newer_side_alone(desk: Desk) -> None:
     short = config(BTC="1").replace("5s", "50ms")
     desk.commit({"mmp.yaml": short})
     desk.commit({"mmp.yaml": short.replace("qtyLimit: 1", "qtyLimit: 2")})
-    told = desk.diff("HEAD~1", "HEAD")
-    assert told.stderr.count("warning[short-interval] HEAD:mmp.yaml:5") == 1
-    assert "HEAD~1" not in told.stderr
+    message = desk.diff("HEAD~1", "HEAD")
+    assert message.stderr.count("warning[short-interval] HEAD:mmp.yaml:5") == 1
+    assert "HEAD~1" not in message.stderr
 
 
 # ---- what cannot be read --------------------------------------------------------------------------
@@ -426,12 +426,12 @@ def test_whatever_is_not_there_is_said_to_be_so_with_status_4(two: Desk, side: s
     (folder / "links" / "mmp.yaml").symlink_to("../mmp.yaml")
     two.repository.commit_all()
     for arguments in ((side, "HEAD"), ("HEAD", side)):
-        told = two.diff(*arguments)
-        assert (told.status, told.error) == (Exit.INVALID, code), told.stderr
-        assert told.document["problems"][0]["code"] == code
-        assert told.document["problems"][0]["hint"]
+        message = two.diff(*arguments)
+        assert (message.status, message.error) == (Exit.INVALID, code), message.stderr
+        assert message.document["problems"][0]["code"] == code
+        assert message.document["problems"][0]["hint"]
         about_a_file = code in ("not-in-revision", "not-a-file")
-        assert (told.document["problems"][0]["path"] is not None) == about_a_file
+        assert (message.document["problems"][0]["path"] is not None) == about_a_file
 
 
 @pytest.mark.parametrize(
@@ -455,8 +455,8 @@ def test_a_name_with_a_nul_is_no_revision(two: Desk) -> None:
 
 
 def test_a_config_outside_of_the_repository_is_refused(two: Desk, tmp_path: Path) -> None:
-    told = two.diff("HEAD~1", "HEAD", "-c", str(tmp_path / "mmp.yaml"))
-    assert (told.status, told.error) == (4, "outside-repository")
+    message = two.diff("HEAD~1", "HEAD", "-c", str(tmp_path / "mmp.yaml"))
+    assert (message.status, message.error) == (4, "outside-repository")
 
 
 def test_without_a_repository_files_are_compared_and_revisions_are_not(
@@ -467,8 +467,8 @@ def test_without_a_repository_files_are_compared_and_revisions_are_not(
     for name, quantity in (("a.yaml", "1"), ("b.yaml", "2")):
         Path(name).write_text(config(BTC=quantity), encoding="utf-8")
     assert two.diff("a.yaml", "b.yaml").changes == {"BTC-USD": "set"}
-    told = two.diff("HEAD", "b.yaml")
-    assert (told.status, told.error) == (4, "not-a-repository")
+    message = two.diff("HEAD", "b.yaml")
+    assert (message.status, message.error) == (4, "not-a-repository")
 
 
 def test_without_git_files_are_compared_and_revisions_are_not(
@@ -476,8 +476,8 @@ def test_without_git_files_are_compared_and_revisions_are_not(
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert two.diff("mmp.yaml", "mmp.yaml").status == 0
-    told = two.diff("HEAD", "mmp.yaml")
-    assert (told.status, told.error) == (4, "git-missing")
+    message = two.diff("HEAD", "mmp.yaml")
+    assert (message.status, message.error) == (4, "git-missing")
 
 
 def test_a_shallow_clone_is_told_what_to_set(
@@ -489,9 +489,9 @@ def test_a_shallow_clone_is_told_what_to_set(
     monkeypatch.chdir(tmp_path / "s")
     assert two.diff("HEAD", "mmp.yaml").status == 0
     for named in ("HEAD~1", "HEAD^2~3", "origin/other", "v1.2", "a" * 40, "main@{1}^{commit}"):
-        told = two.diff(named, "HEAD")
-        assert (told.status, told.error) == (4, "shallow-clone"), named
-        assert "fetch-depth: 0" in told.stderr
+        message = two.diff(named, "HEAD")
+        assert (message.status, message.error) == (4, "shallow-clone"), named
+        assert "fetch-depth: 0" in message.stderr
 
 
 @pytest.mark.parametrize(
@@ -528,9 +528,9 @@ def test_a_clone_without_its_objects_fetches_nothing(
     flags = ("--quiet", "--filter=blob:none", "--no-checkout")
     origin.git("clone", *flags, f"file://{origin.folder}", str(tmp_path / "p"))
     monkeypatch.chdir(tmp_path / "p")
-    told = two.diff("HEAD~1", "HEAD")
-    assert (told.status, told.error) == (4, "git-failed")
-    assert "--filter" in told.stderr
+    message = two.diff("HEAD~1", "HEAD")
+    assert (message.status, message.error) == (4, "git-failed")
+    assert "--filter" in message.stderr
 
 
 @pytest.mark.parametrize(
@@ -545,17 +545,17 @@ def test_what_git_fails_with_is_told(
     two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
 ) -> None:
     stand_in(tmp_path, monkeypatch, f'echo "{said}" >&2; exit 128')
-    told = two.diff("HEAD~1", "HEAD")
-    assert (told.status, told.error) == (4, "git-failed")
-    assert words in told.stderr
+    message = two.diff("HEAD~1", "HEAD")
+    assert (message.status, message.error) == (4, "git-failed")
+    assert words in message.stderr
 
 
 def test_a_git_that_fails_later_is_told_as_well(
     two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, 'case "$*" in *ls-tree*) exit 1;; esac')
-    told = two.diff("HEAD~1", "HEAD")
-    assert (told.status, told.error) == (4, "git-failed")
+    message = two.diff("HEAD~1", "HEAD")
+    assert (message.status, message.error) == (4, "git-failed")
 
 
 def test_a_git_that_does_not_answer_is_not_waited_for(
@@ -563,15 +563,15 @@ def test_a_git_that_does_not_answer_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(git, "GIT_TIMEOUT_S", 0.05)
     stand_in(tmp_path, monkeypatch, "exec sleep 60")
-    told = two.diff("HEAD~1", "HEAD")
-    assert (told.status, told.error) == (4, "git-failed")
+    message = two.diff("HEAD~1", "HEAD")
+    assert (message.status, message.error) == (4, "git-failed")
 
 
 def test_a_file_beyond_the_limit_is_not_read_whole(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="1") + "#" * 3_000_000})
-    told = desk.diff("HEAD", "HEAD")
-    assert told.status == 4
-    assert {each["code"] for each in told.document["problems"]} == {"too-large"}
+    message = desk.diff("HEAD", "HEAD")
+    assert message.status == 4
+    assert {each["code"] for each in message.document["problems"]} == {"too-large"}
 
 
 # ---- files that come and go ------------------------------------------------------------------------
@@ -580,14 +580,14 @@ def test_a_file_beyond_the_limit_is_not_read_whole(desk: Desk) -> None:
 def test_a_config_that_only_the_newer_revision_has_is_new_whole(desk: Desk) -> None:
     desk.commit({"README.md": "desk"})
     desk.commit({"mmp.yaml": config(BTC="100")})
-    told = desk.diff("HEAD~1", "HEAD")
-    assert (told.status, told.changes) == (0, {"BTC-USD": "set"})
-    assert told.stderr == (
+    message = desk.diff("HEAD~1", "HEAD")
+    assert (message.status, message.changes) == (0, {"BTC-USD": "set"})
+    assert message.stderr == (
         "account main (live) is new: HEAD~1:mmp.yaml does not have it, "
         "so every family is new here and nothing counts as looser\n"
     )
-    assert told.document["old"]["account"] is None
-    assert told.document["changes"][0]["reason"] == "new"
+    assert message.document["old"]["account"] is None
+    assert message.document["changes"][0]["reason"] == "new"
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
     for output in ("text", "markdown"):
         assert "is new: " in desk.diff("HEAD~1", "HEAD", output=output).stdout
@@ -598,10 +598,10 @@ def test_a_config_that_only_the_newer_revision_has_is_new_whole(desk: Desk) -> N
 def test_a_config_that_only_the_older_revision_has_is_gone_whole(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100")})
     desk.commit({"mmp.yaml": None})
-    told = desk.diff("HEAD~1", "HEAD")
-    assert (told.status, told.changes) == (0, {})
-    assert told.stderr == "account main (live) is gone: 1 family will no longer be managed\n"
-    assert told.document["summary"]["unmanaged"] == 1
+    message = desk.diff("HEAD~1", "HEAD")
+    assert (message.status, message.changes) == (0, {})
+    assert message.stderr == "account main (live) is gone: 1 family will no longer be managed\n"
+    assert message.document["summary"]["unmanaged"] == 1
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
     for output in ("text", "markdown"):
         assert "1 family will no longer be managed" in desk.diff("HEAD~1", "HEAD", output=output).stdout
@@ -619,8 +619,8 @@ def test_of_several_configs_each_may_come_or_go(desk: Desk) -> None:
 def test_a_folder_without_a_config_is_a_config_that_is_not_there_yet(desk: Desk) -> None:
     desk.commit({f"accounts/{POLICY}": policy()})
     desk.commit({"accounts/main.yaml": config(BTC="100")})
-    told = desk.diff("HEAD~1:accounts", "HEAD:accounts")
-    assert (told.status, told.changes) == (0, {"BTC-USD": "set"})
+    message = desk.diff("HEAD~1:accounts", "HEAD:accounts")
+    assert (message.status, message.changes) == (0, {"BTC-USD": "set"})
 
 
 @pytest.mark.parametrize(
@@ -637,9 +637,9 @@ def test_a_folder_without_a_config_is_a_config_that_is_not_there_yet(desk: Desk)
 def test_a_path_that_neither_side_has_is_mistyped(desk: Desk, old: str, new: str) -> None:
     desk.commit({"there.yaml": config(BTC="1"), "empty/README.md": ""})
     desk.commit({"there.yaml": config(BTC="2")})
-    told = desk.diff(old, new)
-    assert (told.status, told.error) == (Exit.INVALID, "not-in-revision")
-    assert any(name in told.stderr for name in ("mmp.yaml", "nmp.yaml", "mmp.yml", "empty"))
+    message = desk.diff(old, new)
+    assert (message.status, message.error) == (Exit.INVALID, "not-in-revision")
+    assert any(name in message.stderr for name in ("mmp.yaml", "nmp.yaml", "mmp.yml", "empty"))
 
 
 def test_a_file_outside_of_the_repository_does_not_stand_in_for_a_missing_one(
@@ -675,10 +675,10 @@ def test_a_renamed_account_hides_no_loosening(desk: Desk, old: str, new: str) ->
     if new == "new.yaml":
         for name, text in (("old", config(BTC="100")), ("new", renamed(config(BTC="400", SOL="5")))):
             (desk.repository.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-    told = desk.diff(old, new, "--fail-on", "policy")
-    assert (told.status, told.changes) == (3, {"BTC-USD": "hold", "SOL-USD": "set"})
-    assert told.document["old"]["account"] == "main"
-    assert told.document["account"] == "spare"
+    message = desk.diff(old, new, "--fail-on", "policy")
+    assert (message.status, message.changes) == (3, {"BTC-USD": "hold", "SOL-USD": "set"})
+    assert message.document["old"]["account"] == "main"
+    assert message.document["account"] == "spare"
     assert "account renamed main → spare: " in desk.diff(old, new, output="text").stdout
     assert "account renamed `main` → `spare`: " in desk.diff(old, new, output="markdown").stdout
 
@@ -699,8 +699,8 @@ def test_an_account_in_a_folder_is_known_by_its_file_whatever_the_folder_is_call
 def test_another_environment_is_told_and_its_settings_are_compared(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100")})
     desk.commit({"mmp.yaml": renamed(config(BTC="400"), "main", "demo")})
-    told = desk.diff("HEAD~1", "HEAD", "--fail-on", "loosen")
-    assert (told.status, told.changes) == (3, {"BTC-USD": "set"})
+    message = desk.diff("HEAD~1", "HEAD", "--fail-on", "loosen")
+    assert (message.status, message.changes) == (3, {"BTC-USD": "set"})
     assert (
         "environment changed live → demo: another exchange world"
         in desk.diff("HEAD~1", "HEAD", output="text").stdout
@@ -718,7 +718,7 @@ UID, KEYS = "environment: live\nexpect: {uid: '%s'}", "environment: live\ncreden
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told", "document"),
+    ("before", "after", "message", "document"),
     [
         (UID % 111, UID % 222, "expect.uid changed 111 → 222: another", ("expect.uid", "111", "222")),
         (UID % 111, None, "expect.uid 111 is gone: whichever", ("expect.uid", "111", None)),
@@ -741,7 +741,7 @@ def test_whose_account_is_written_to_does_not_change_unseen(
     desk: Desk,
     before: str | None,
     after: str | None,
-    told: str,
+    message: str,
     document: tuple[str, str | None, str | None],
 ) -> None:
     for instead in (before, after):
@@ -754,8 +754,8 @@ def test_whose_account_is_written_to_does_not_change_unseen(
         dict(zip(("key", "before", "after"), document, strict=True))
     ]
     for output in ("text", "markdown"):
-        assert told in desk.diff("HEAD~1", "HEAD", output=output).stdout.replace("`", "")
-    assert told in desk.diff("HEAD~1", "HEAD", output="gitlab").stderr
+        assert message in desk.diff("HEAD~1", "HEAD", output=output).stdout.replace("`", "")
+    assert message in desk.diff("HEAD~1", "HEAD", output="gitlab").stderr
     assert desk.diff("HEAD", "HEAD").document["old"]["identity"] == []
 
 
@@ -776,8 +776,8 @@ def test_who_is_written_to_is_in_the_headline_and_can_be_failed_on(desk: Desk) -
     desk.commit({"mmp.yaml": config(BTC="100").replace("environment: live", KEYS % "DESK_")})
     desk.commit({"mmp.yaml": config(BTC="100").replace("environment: live", KEYS % "OTHER_")})
     headline = "credentials.prefix changes: DESK_ → OTHER_."
-    told = desk.diff("HEAD~1", "HEAD", output="markdown").stdout.splitlines()[1]
-    assert f"**{headline}** **No setting changes.**" in told.replace("`", "")
+    message = desk.diff("HEAD~1", "HEAD", output="markdown").stdout.splitlines()[1]
+    assert f"**{headline}** **No setting changes.**" in message.replace("`", "")
     assert f"{headline} No setting changes." in desk.diff("HEAD~1", "HEAD", output="text").stdout
     assert desk.diff("HEAD~1", "HEAD", "--fail-on", "identity").status == Exit.REFUSED
     assert desk.diff("HEAD", "HEAD", "--fail-on", "identity").status == 0
@@ -804,9 +804,9 @@ def test_accounts_that_may_be_several_are_not_compared_and_nothing_is_claimed(de
             "a/four.yaml": config("four", BTC="1000"),
         }
     )
-    told = desk.diff("HEAD~1", "HEAD", "-c", "a", "--fail-on", "identity")
-    assert told.status == Exit.REFUSED
-    come = {plan["account"]: plan["old"] for plan in told.document["plans"]}
+    message = desk.diff("HEAD~1", "HEAD", "-c", "a", "--fail-on", "identity")
+    assert message.status == Exit.REFUSED
+    come = {plan["account"]: plan["old"] for plan in message.document["plans"]}
     assert come["four"]["not_compared"] == ["one (live)", "two (live)"]
     assert come["four"]["account"] is None
     text = desk.diff("HEAD~1", "HEAD", "-c", "a", output="text").stdout
@@ -823,10 +823,10 @@ def test_accounts_that_may_be_several_are_not_compared_and_nothing_is_claimed(de
 def test_a_protected_family_that_is_taken_out_is_not_called_no_changes(desk: Desk) -> None:
     guard = "version: 1\nprotected: [ETH-USD]\n"
     desk.commit({"mmp.yaml": config(BTC="1"), POLICY: guard})
-    told = desk.diff("HEAD", "HEAD", "--exit-code", output="text")
-    assert told.status == 2
-    assert "Refused: nothing would be sent. 1 family is as desired." in told.stdout
-    assert "No changes" not in told.stdout
+    message = desk.diff("HEAD", "HEAD", "--exit-code", output="text")
+    assert message.status == 2
+    assert "Refused: nothing would be sent. 1 family is as desired." in message.stdout
+    assert "No changes" not in message.stdout
     assert desk.diff("HEAD", "HEAD", output="gitlab").document == {"create": 0, "update": 0, "delete": 1}
 
 
@@ -859,9 +859,9 @@ def test_a_change_has_to_pass_the_policies_of_both_revisions(
     added = {f"accounts/{POLICY}": after} if after else {}
     desk.commit({"accounts/mmp.yaml": config(BTC="400"), **removed, **added})
     for side in ("accounts", "accounts/mmp.yaml"):
-        told = desk.diff("HEAD~1", "HEAD", "-c", side)
-        assert told.changes == changes
-        assert told.document["old"]["policy_changed"] == changed
+        message = desk.diff("HEAD~1", "HEAD", "-c", side)
+        assert message.changes == changes
+        assert message.document["old"]["policy_changed"] == changed
     flagged = "What the policy of either side refuses is held."
     changed = changed and "# same" not in str(after)
     assert (flagged in desk.diff("HEAD~1", "HEAD", "-c", "accounts", output="markdown").stdout) == changed
@@ -901,11 +901,11 @@ def test_a_change_of_the_policy_alone_is_a_change(
             desk.repository.commit_all()
         for side in sides:
             for output in ("text", "markdown"):
-                told = desk.diff(*side, output=output).stdout.replace("`", "")
-                assert says in told
-                assert all(rule in told for rule in rules)
-                assert "No setting changes." in told
-                assert "No changes" not in told
+                message = desk.diff(*side, output=output).stdout.replace("`", "")
+                assert says in message
+                assert all(rule in message for rule in rules)
+                assert "No setting changes." in message
+                assert "No changes" not in message
             assert desk.diff(*side, "--exit-code").status == 2
             assert desk.diff(*side, "--fail-on", "policy-change").status == Exit.REFUSED
             change = desk.diff(*side).document["old"]["policy_change"]
@@ -918,12 +918,13 @@ def test_a_change_of_the_policy_alone_is_a_change(
 def test_a_change_of_comments_says_so_and_is_none(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
     desk.commit({POLICY: "# why\n" + policy(2)})
-    told = desk.diff("HEAD~1", "HEAD", "--exit-code", "--fail-on", "policy-change", output="text")
-    assert told.status == 0
+    message = desk.diff("HEAD~1", "HEAD", "--exit-code", "--fail-on", "policy-change", output="text")
+    assert message.status == 0
     assert (
-        f"Policy file {POLICY} changes in comments or layout only: its rules are the same." in told.stdout
+        f"Policy file {POLICY} changes in comments or layout only: its rules are the same."
+        in message.stdout
     )
-    assert "No changes." in told.stdout
+    assert "No changes." in message.stdout
 
 
 @pytest.mark.parametrize(
@@ -988,16 +989,16 @@ def test_a_policy_is_missed_where_two_folders_are_compared_and_not_beside_a_lone
 def test_a_looser_policy_beside_a_tighter_setting_is_in_the_headline(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
     desk.commit({"mmp.yaml": config(BTC="50"), POLICY: policy(4)})
-    told = desk.diff("HEAD~1", "HEAD", output="markdown").stdout.splitlines()[1]
-    assert "**Policy: 1 rule looser.** **No setting gets looser.**" in told
+    message = desk.diff("HEAD~1", "HEAD", output="markdown").stdout.splitlines()[1]
+    assert "**Policy: 1 rule looser.** **No setting gets looser.**" in message
 
 
 def test_every_account_of_a_folder_counts_for_the_policy_of_all(desk: Desk) -> None:
     accounts = {f"a/{name}.yaml": config(name, BTC="1") for name in "bc"}
     desk.commit({**accounts, f"a/{POLICY}": policy(2)})
     desk.commit({f"a/{POLICY}": policy(3)})
-    told = desk.diff("HEAD~1", "HEAD", "-c", "a", output="markdown").stdout.splitlines()[1]
-    assert told.startswith("**The policy gets looser in 2 accounts.** **No setting changes.**")
+    message = desk.diff("HEAD~1", "HEAD", "-c", "a", output="markdown").stdout.splitlines()[1]
+    assert message.startswith("**The policy gets looser in 2 accounts.** **No setting changes.**")
 
 
 def test_a_share_over_what_the_older_file_enables_is_said_to_be_unproven(desk: Desk) -> None:
@@ -1032,8 +1033,8 @@ def test_the_windows_of_both_policies_are_named(desk: Desk) -> None:
     limit = "version: 1\nloosening: {maxFactor: 2, per: 7d}\n"
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: limit})
     desk.commit({"mmp.yaml": config(BTC="150"), POLICY: limit.replace("7d", "24h")})
-    told = desk.diff("HEAD~1", "HEAD", output="markdown").stdout
-    assert "The limits per 24h and 7d were not asked, because mmp diff has no record" in told
+    message = desk.diff("HEAD~1", "HEAD", output="markdown").stdout
+    assert "The limits per 24h and 7d were not asked, because mmp diff has no record" in message
     assert desk.diff("HEAD~1", "HEAD").document["old"]["per_not_asked"] == ["24h", "7d"]
 
 
@@ -1051,19 +1052,19 @@ def test_what_needs_a_record_is_said_once_for_all_accounts(desk: Desk) -> None:
     desk.commit({"a/b.yaml": config("b", BTC="2"), "a/c.yaml": config("c", BTC="2")})
     for output in ("text", "markdown", "json", "gitlab"):
         ended = desk.diff("HEAD~1", "HEAD", "-c", "a", output=output)
-        told = ended.stdout if output in ("text", "markdown") else ended.stderr
-        assert told.count("The limit per 24h was not asked") == 1
-        assert told.count("this base is not proven") == 1
+        message = ended.stdout if output in ("text", "markdown") else ended.stderr
+        assert message.count("The limit per 24h was not asked") == 1
+        assert message.count("this base is not proven") == 1
 
 
 def test_the_policy_of_a_revision_is_that_of_the_revision(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
     desk.commit({"mmp.yaml": config(BTC="400")})
     (desk.repository.folder / POLICY).write_text(policy(99), encoding="utf-8")
-    told = desk.diff("HEAD~1", "HEAD")
-    assert told.changes == HELD
-    assert told.document["policy"]["path"] == f"HEAD:{POLICY}"
-    assert told.document["old"]["policy"]["path"] == f"HEAD~1:{POLICY}"
+    message = desk.diff("HEAD~1", "HEAD")
+    assert message.changes == HELD
+    assert message.document["policy"]["path"] == f"HEAD:{POLICY}"
+    assert message.document["old"]["policy"]["path"] == f"HEAD~1:{POLICY}"
     assert desk.diff("HEAD~1", "HEAD", "--fail-on", "policy").status == Exit.REFUSED
 
 
@@ -1071,9 +1072,9 @@ def test_a_named_policy_counts_alone(desk: Desk, tmp_path: Path) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
     desk.commit({"mmp.yaml": config(BTC="400"), POLICY: policy(3)})
     (tmp_path / "own.yaml").write_text(policy(8), encoding="utf-8")
-    told = desk.diff("HEAD~1", "HEAD", "--policy", str(tmp_path / "own.yaml"))
-    assert told.changes == PASSES
-    assert not told.document["old"]["policy_changed"]
+    message = desk.diff("HEAD~1", "HEAD", "--policy", str(tmp_path / "own.yaml"))
+    assert message.changes == PASSES
+    assert not message.document["old"]["policy_changed"]
     missing = desk.diff("HEAD~1", "HEAD", "--policy", str(tmp_path / "missing.yaml"))
     assert missing.status == Exit.INVALID
 
@@ -1083,9 +1084,9 @@ def test_a_file_of_its_own_need_not_have_a_policy_beside_it(desk: Desk, tmp_path
     rendered = tmp_path / "rendered.yaml"
     rendered.write_text(config(BTC="400"), encoding="utf-8")
     for arguments in (("HEAD", str(rendered)), (str(rendered), "HEAD")):
-        told = desk.diff(*arguments)
-        assert not told.document["old"]["policy_changed"]
-        assert told.changes == (HELD if arguments[0] == "HEAD" else PASSES)
+        message = desk.diff(*arguments)
+        assert not message.document["old"]["policy_changed"]
+        assert message.changes == (HELD if arguments[0] == "HEAD" else PASSES)
     beside = desk.repository.folder / "new.yaml"
     beside.write_text(config(BTC="400"), encoding="utf-8")
     assert desk.diff("mmp.yaml", "new.yaml").changes == HELD
@@ -1093,9 +1094,9 @@ def test_a_file_of_its_own_need_not_have_a_policy_beside_it(desk: Desk, tmp_path
 
 def test_a_policy_that_does_not_hold_ends_the_command(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: "version: 2\n"})
-    told = desk.diff("HEAD", "HEAD")
-    assert told.status == Exit.INVALID
-    assert told.document["problems"][0]["path"] == f"HEAD:{POLICY}"
+    message = desk.diff("HEAD", "HEAD")
+    assert message.status == Exit.INVALID
+    assert message.document["problems"][0]["path"] == f"HEAD:{POLICY}"
     desk.commit({"mmp-policy.yml": policy(), POLICY: policy()})
     assert desk.diff("HEAD", "HEAD").document["problems"][0]["code"] == "two-policies"
     desk.commit({"mmp-policy.yml": None, POLICY: None})
@@ -1108,9 +1109,9 @@ def test_a_protected_family_is_missed_when_its_account_goes(desk: Desk) -> None:
     guard = "version: 1\nprotected: [BTC-USD]\n"
     desk.commit({"a/b.yaml": config("b", BTC="1"), "a/c.yaml": config("c", BTC="1"), f"a/{POLICY}": guard})
     desk.commit({"a/c.yaml": None})
-    told = desk.diff("HEAD~1", "HEAD", "-c", "a", "--fail-on", "policy")
-    assert told.status == Exit.REFUSED
-    (gone,) = [plan for plan in told.document["plans"] if plan["account"] == "c"]
+    message = desk.diff("HEAD~1", "HEAD", "-c", "a", "--fail-on", "policy")
+    assert message.status == Exit.REFUSED
+    (gone,) = [plan for plan in message.document["plans"] if plan["account"] == "c"]
     assert [refusal["allow"] for refusal in gone["refusals"]] == ["protected:BTC-USD"]
 
 

@@ -86,8 +86,8 @@ def test_the_key_is_held_to_the_account_the_file_expects(
 
 
 def test_a_key_without_a_label_is_named_by_its_account_alone() -> None:
-    told = doctor.ownership(replace(INFO, label=""), replace(WANTED, expected_uid="7")).message
-    assert told == "User ID 7, as the file expects"
+    sentence = doctor.ownership(replace(INFO, label=""), replace(WANTED, expected_uid="7")).message
+    assert sentence == "User ID 7, as the file expects"
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def plan_documents() -> Iterator[Document]:
 
 def apply_documents() -> Iterator[Document]:
     plan = plan_of({BTC: setting("5000/2000/100")})
-    for told in result_sets():
-        yield apply_document(plan, told, plan.digest)
+    for text in result_sets():
+        yield apply_document(plan, text, plan.digest)
 
 
 def status_documents() -> Iterator[Document]:
@@ -127,7 +127,7 @@ def test_the_samples_hold_every_word_a_document_can_say() -> None:
     assert {refusal["field"] for refusal in refusals} == {*Field, None}
     states = {family["state"] for document in status_documents() for family in document["families"]}
     assert states == {*FamilyState} - {FamilyState.HELD}
-    outcomes = {told["outcome"] for document in apply_documents() for told in document["results"]}
+    outcomes = {text["outcome"] for document in apply_documents() for text in document["results"]}
     assert outcomes == {"applied", "adopted", "rejected", "unknown", "held", "skipped"}
 
 
@@ -234,7 +234,7 @@ def singled(kind: str) -> Iterator[tuple[Document, Part]]:
             for element in document[name]:
                 if _is_new(seen, name, element):
                     yield {**document, name: [element]}, _in_the_first_of(name)
-        if _is_new(seen, "", {**document, **dict.fromkeys(lists), **_told_alike(document)}):
+        if _is_new(seen, "", {**document, **dict.fromkeys(lists), **_message_alike(document)}):
             firsts = {name: document[name][:1] for name in lists}
             yield {**document, **firsts}, _around_the_lists
 
@@ -248,13 +248,13 @@ def _around_the_lists(path: tuple[Any, ...]) -> bool:
 
 
 def _is_new(seen: set[str], place: str, value: Any) -> bool:
-    told = f"{place} {json.dumps(value)}"
-    new = told not in seen
-    seen.add(told)
+    text = f"{place} {json.dumps(value)}"
+    new = text not in seen
+    seen.add(text)
     return new
 
 
-def _told_alike(document: Document) -> Document:
+def _message_alike(document: Document) -> Document:
     """Return what differs from document to document in nothing but a number or a digest, without these."""
     counted = {name: str(type(number)) for name, number in document.get("summary", {}).items()}
     return {"summary": counted, "digest": None}
@@ -306,8 +306,8 @@ def test_a_change_that_contradicts_itself_is_refused(action: str, wrong: dict[st
 
 
 def test_a_result_that_contradicts_itself_is_refused() -> None:
-    told = {"family": "BTC-USD", "outcome": "applied", "code": "0", "message": "", "attempts": 1}
-    document = next(apply_documents()) | {"results": [told]}
+    text = {"family": "BTC-USD", "outcome": "applied", "code": "0", "message": "", "attempts": 1}
+    document = next(apply_documents()) | {"results": [text]}
     assert validator("apply").is_valid(document)
     for wrong in (
         {"code": "51000"},
@@ -315,7 +315,7 @@ def test_a_result_that_contradicts_itself_is_refused() -> None:
         {"outcome": "held"},
         {"outcome": "held", "code": "0"},
     ):
-        assert not validator("apply").is_valid({**document, "results": [told | wrong]})
+        assert not validator("apply").is_valid({**document, "results": [text | wrong]})
 
 
 def test_a_status_that_contradicts_itself_is_refused() -> None:
@@ -375,11 +375,11 @@ def test_a_plan_document_has_the_promised_fields_in_the_promised_order() -> None
 @pytest.mark.parametrize("simulator", [False, True])
 def test_a_document_says_whether_it_was_the_simulator(simulator: bool) -> None:
     plan = plan_of({BTC: setting("5000/2000/100")})
-    told = {
+    text = {
         "plan": plan_document(plan, CONTEXT, simulator=simulator),
         "apply": apply_document(plan, (), plan.digest, simulator=simulator),
     }
-    for kind, document in told.items():
+    for kind, document in text.items():
         assert document["simulator"] is simulator
         assert validator(kind).is_valid(document)
         assert not validator(kind).is_valid({**document, "simulator": None})
@@ -387,12 +387,12 @@ def test_a_document_says_whether_it_was_the_simulator(simulator: bool) -> None:
 
 def test_a_summary_counts_what_the_plan_holds() -> None:
     for plan in (*small_plans(), *large_plans(50)):
-        told = plan_summary(plan)
-        assert told["set"] + told["adopt"] + told["hold"] == len(plan.changes)
-        assert told["unchanged"] == len(plan.unchanged)
-        directions = sum(told[name] for name in ("tighten", "loosen", "mixed", "enable", "disable"))
+        text = plan_summary(plan)
+        assert text["set"] + text["adopt"] + text["hold"] == len(plan.changes)
+        assert text["unchanged"] == len(plan.unchanged)
+        directions = sum(text[name] for name in ("tighten", "loosen", "mixed", "enable", "disable"))
         assert directions == sum(change.direction is not None for change in plan.changes)
-        assert told["eta_seconds"] == round(plan.eta_s, 1)
+        assert text["eta_seconds"] == round(plan.eta_s, 1)
 
 
 def test_the_summary_of_an_apply_counts_its_results() -> None:
@@ -464,10 +464,10 @@ def test_a_text_plan_names_what_the_policy_refuses_beneath_the_changes() -> None
     commands = [line for line in refused if line.strip().startswith("if that is meant: mmp apply ")]
     assert len(refused) - len(commands) == len(plan.refusals) > 5
     assert len(commands) == len({refusal.family for refusal in plan.refusals})
-    told = "qtyLimit 400, limit 300.5"
+    text = "qtyLimit 400, limit 300.5"
     assert refused[0].split(maxsplit=1)[0] == "ADA-USD"
     refused, commands = refused[2:], commands[1:]
-    assert refused[0].split(maxsplit=1) == ["BTC-USD", f"bounds.qtyLimit.max: {told}"]
+    assert refused[0].split(maxsplit=1) == ["BTC-USD", f"bounds.qtyLimit.max: {text}"]
     digest, allowed = plan.digest_of(frozenset({BTC})), "--allow bounds:BTC-USD --allow loosen:BTC-USD"
     assert commands[0].endswith(f'mmp apply --family BTC-USD --expect {digest} {allowed} --reason "…"')
     guarded = plan_of({BTC: setting("0/2000/100")}, {BTC: confirmed("5000/2000/100")})

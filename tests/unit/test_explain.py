@@ -149,10 +149,12 @@ def test_a_name_has_these_meanings(name: str, kinds: list[str]) -> None:
 
 def test_a_term_reads_as_title_meaning_and_what_to_do() -> None:
     terms = list(find_terms(Code.ZERO_WITH_UNIT))
-    told = CATALOGUE[Code.ZERO_WITH_UNIT]
-    assert terms_text(terms) == (f"zero-with-unit · {told.title}\n  {told.meaning}\n  → {told.remedy}\n")
+    message = CATALOGUE[Code.ZERO_WITH_UNIT]
+    assert terms_text(terms) == (
+        f"zero-with-unit · {message.title}\n  {message.meaning}\n  → {message.remedy}\n"
+    )
     (document,) = terms_document(terms)["terms"]
-    assert (document["name"], document["meaning"]) == ("zero-with-unit", told.meaning)
+    assert (document["name"], document["meaning"]) == ("zero-with-unit", message.meaning)
     assert terms_text(list(find_terms("0"))).count("\n\n") == 1
 
 

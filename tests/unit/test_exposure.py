@@ -98,30 +98,30 @@ def as_amount(number: Number) -> Amount:
 
 def test_the_figures_of_every_setting_are_those_of_the_oracle() -> None:
     for text in WORLD:
-        told = exposure(setting(text)).figures
-        assert list(told) == list(Figure)
-        assert list(told.values()) == [as_amount(one) for one in oracle_figures(text)], text
+        message = exposure(setting(text)).figures
+        assert list(message) == list(Figure)
+        assert list(message.values()) == [as_amount(one) for one in oracle_figures(text)], text
 
 
 def test_the_factor_of_every_change_is_that_of_the_oracle() -> None:
     for before, after in product(SMALL, repeat=2):
         expected = oracle_factor(before, after)
-        told = factor(setting(before), setting(after))
-        assert told == (None if isinstance(expected, str) else as_amount(expected)), (before, after)
+        message = factor(setting(before), setting(after))
+        assert message == (None if isinstance(expected, str) else as_amount(expected)), (before, after)
 
 
 def test_tightening_never_has_a_factor_above_1_and_whatever_has_one_is_less_safe() -> None:
     ways: set[Direction | None] = set()
     for before, after in product(SMALL, repeat=2):
         way = direction(setting(before), setting(after))
-        told = factor(setting(before), setting(after))
+        message = factor(setting(before), setting(after))
         if way in (Direction.TIGHTEN, None):
-            assert told is not None
-            assert not is_above(told, Decimal(1)), (before, after)
+            assert message is not None
+            assert not is_above(message, Decimal(1)), (before, after)
         if way is Direction.LOOSEN:
-            assert told is not None
+            assert message is not None
             # A shorter window alone raises the contracts per second: no loosening is hidden.
-            assert is_above(told, Decimal(1)), (before, after)
+            assert is_above(message, Decimal(1)), (before, after)
         ways.add(way)
     assert ways == {None, *Direction}
 
@@ -146,9 +146,9 @@ def test_a_factor_of_two_steps_is_never_more_than_the_product_of_theirs() -> Non
 # ---- the table of examples -----------------------------------------------------------------------
 
 
-def words(told: str) -> tuple[str, ...]:
+def words(message: str) -> tuple[str, ...]:
     """Return window, freeze and quantity of a cell such as ``10s 60s 100``, as the table writes them."""
-    parts = told.split()
+    parts = message.split()
     quantity = parts[-1] if re.fullmatch(r"\d+", parts[-1]) else "100"
     intervals = [one for one in parts if not re.fullmatch(r"\d+", one)]
     ms = {"disabled": "0", "until-reset": "0"}
@@ -163,14 +163,14 @@ def examples() -> list[list[str]]:
     return [[*row[0].split(" -> "), row[1], row[2]] for row in rows]
 
 
-@pytest.mark.parametrize(("before", "after", "_ratios", "told"), examples())
+@pytest.mark.parametrize(("before", "after", "_ratios", "message"), examples())
 def test_the_table_at_the_top_of_the_module_is_what_is_computed(
-    before: str, after: str, _ratios: str, told: str
+    before: str, after: str, _ratios: str, message: str
 ) -> None:
     was, now = words(before), words(after)
     found = factor(setting("/".join(was)), setting("/".join(now)))
     written = {"unlimited": UNLIMITED, "None, not known": None}
-    assert found == (written[told] if told in written else Fraction(told))
+    assert found == (written[message] if message in written else Fraction(message))
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_the_table_at_the_top_of_the_module_is_what_is_computed(
 def test_figures_are_written_as_decimals_rounded_up(
     text: str, per_trip: str, per_second: str, per_minute: str
 ) -> None:
-    told = [amount_text(each) for each in exposure(setting(text)).figures.values()]
-    assert told == [per_trip, per_second, per_minute]
+    message = [amount_text(each) for each in exposure(setting(text)).figures.values()]
+    assert message == [per_trip, per_second, per_minute]
 
 
 @pytest.mark.parametrize(

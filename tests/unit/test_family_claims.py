@@ -100,15 +100,15 @@ def test_who_claimed_a_family_before_elsewhere_has_it(
 
 
 def test_nothing_is_on_record_before_it_was_recorded_and_news_are_told() -> None:
-    told: list[str] = []
-    claims = FamilyClaims(recorded=RecordedClaims(), on_new_claim=lambda: told.append("news"))
+    text: list[str] = []
+    claims = FamilyClaims(recorded=RecordedClaims(), on_new_claim=lambda: text.append("news"))
     assert claims.on_record(A_OWNER), "who claims nothing has nothing to wait for"
     assert claims.claim_families("1", file("a", BTC, ETH)) is None
-    assert (claims.on_record(A_OWNER), told) == (False, ["news"])
+    assert (claims.on_record(A_OWNER), text) == (False, ["news"])
     claims.recorded = RecordedClaims(ours=claims.claims_to_publish())
     assert claims.on_record(A_OWNER)
     assert claims.claim_families("1", file("a", BTC)) is None
-    assert (claims.on_record(A_OWNER), told) == (True, ["news"]), "less than what is on record is"
+    assert (claims.on_record(A_OWNER), text) == (True, ["news"]), "less than what is on record is"
     assert claims.claim_families("2", file("a", BTC)) is None
     assert not claims.on_record(A_OWNER)
 

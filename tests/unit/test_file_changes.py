@@ -108,8 +108,8 @@ def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
     assert dict(after.retries.tries) == {}
     ledgers = [replace(one.ledger, empty_since=None) for one in (before, after)]
     assert [earliest_slot(ledger, now, keep_free=1) for ledger in ledgers] == [now, now]
-    assert here.told(RequestReserved) == [], "no event reports a request that was not made"
-    assert here.told(RequestSettled) == []
+    assert here.times_of(RequestReserved) == [], "no event reports a request that was not made"
+    assert here.times_of(RequestSettled) == []
 
 
 def test_a_file_rewritten_with_the_same_content_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +302,7 @@ def test_a_fight_under_an_older_file_is_broken_off_as_any_other() -> None:
     here.clock.at(here.clock.now() + 1.0, loosens)
     go(here, 640.0)
     assert [wanted for _, family, wanted in odd.sent if family == BTC] == [TIGHTER] * 3
-    assert len(here.told(HealBreakerTripped)) == 1
+    assert len(here.times_of(HealBreakerTripped)) == 1
 
 
 def last_change(here: World) -> Change | None:

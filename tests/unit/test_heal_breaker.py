@@ -78,7 +78,7 @@ def test_every_fight_of_a_plan_is_told_in_its_order() -> None:
     known: dict[Family, Known] = dict.fromkeys((BTC, ETH), confirmed("5000/2000/100", at=NOW - 60))
     plan = plan_of({BTC: A, ETH: A}, known, Reads(read(NOW - 1, rows)))
     both = {**heals([(A, NOW)] * 3, ETH), **heals([(A, NOW)] * 3)}
-    assert [fight.family for fight in tripped(both, plan, NOW)] == [BTC, ETH]
+    assert [contested_family.family for contested_family in tripped(both, plan, NOW)] == [BTC, ETH]
 
 
 def test_what_is_remembered_is_bounded() -> None:

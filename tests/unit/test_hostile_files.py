@@ -342,9 +342,9 @@ def test_validate_shows_no_webhook_and_no_password_of_a_state_that_a_flag_replac
         with pytest.raises(SystemExit) as ended:
             main(["validate", str(file), "--output", output])
         assert ended.value.code == 4
-        told = capsys.readouterr()
-        assert "services" not in told.out + told.err
-        assert "word-of-it" not in told.out + told.err
+        sentence = capsys.readouterr()
+        assert "services" not in sentence.out + sentence.err
+        assert "word-of-it" not in sentence.out + sentence.err
     secret.configure([])
 
 
@@ -370,9 +370,9 @@ def test_validate_and_its_neighbours_mask_keys_of_variables_and_files(
         with pytest.raises(SystemExit) as ended:
             main(["validate", str(tmp_path / named), "--output", output])
         assert ended.value.code == 4
-        told = capsys.readouterr()
-        assert KEY[:8] not in told.out + told.err
-        assert PASSPHRASE[:6] not in told.out + told.err
+        sentence = capsys.readouterr()
+        assert KEY[:8] not in sentence.out + sentence.err
+        assert PASSPHRASE[:6] not in sentence.out + sentence.err
     secret.configure([])
 
 
@@ -399,8 +399,8 @@ def test_a_link_to_the_environment_shows_nothing_of_it(
     (tmp_path / "mmp.yaml").symlink_to("/proc/self/environ")
     with pytest.raises(SystemExit):
         main(["validate", str(tmp_path / "mmp.yaml"), "--output", "json"])
-    told: Any = capsys.readouterr()
-    (found,) = json.loads(io.StringIO(told.out).read())["problems"]
+    sentence: Any = capsys.readouterr()
+    (found,) = json.loads(io.StringIO(sentence.out).read())["problems"]
     assert found["code"] == "file-unreadable"
-    assert KEY not in told.out + told.err
+    assert KEY not in sentence.out + sentence.err
     secret.configure([])

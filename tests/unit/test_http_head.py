@@ -72,8 +72,12 @@ def test_the_head_of_a_response_is_lines_of_ours_alone() -> None:
     status_line, *fields = head.decode().split("\r\n")
     assert status_line == "HTTP/1.1 503 Service Unavailable"
     assert fields[-2:] == ["", ""]
-    told = dict(line.split(": ", 1) for line in fields[:-2])
-    assert told["Date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
-    assert (told["Content-Length"], told["Content-Type"], told["Allow"]) == ("8", "text/plain", "GET")
-    assert told["Connection"] == "close"
+    message = dict(line.split(": ", 1) for line in fields[:-2])
+    assert message["Date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert (message["Content-Length"], message["Content-Type"], message["Allow"]) == (
+        "8",
+        "text/plain",
+        "GET",
+    )
+    assert message["Connection"] == "close"
     assert b"Allow" not in response_head(text_response(200, "ok"), at=0)

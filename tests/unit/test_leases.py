@@ -224,7 +224,7 @@ class Process:
     cut: bool = False
     kept: dict[LeaseName, float] = field(default_factory=dict)
     """Until when something of the account is under way; infinite while it is kept."""
-    told: list[tuple[str, LeaseName]] = field(default_factory=list)
+    message: list[tuple[str, LeaseName]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     recovered: int = 0
     cut_from_exchange: bool = False
@@ -280,11 +280,11 @@ class Process:
         assert self.ended(account), "what is not over is not begun again"
         self.kept[account] = float("inf")
         self.read[account], self.next_read_at[account] = ReadState(), self.world.time + FIRST_READ_S
-        self.told.append((f"from {before}" if before else "begin", account))
+        self.message.append((f"from {before}" if before else "begin", account))
 
     def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         self.kept[account] = self.world.time + self.world.random.uniform(0, self.settling_s)
-        self.told.append(("lost" if lost else "unable" if unable else "end", account))
+        self.message.append(("lost" if lost else "unable" if unable else "end", account))
         del self.read[account], self.next_read_at[account]
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
@@ -444,7 +444,7 @@ def test_the_accounts_of_a_dead_one_are_taken_over_in_time(died_at: float) -> No
     world.run(LEASE_TTL_S + HEARTBEAT_S + 0.1)
     assert world.unowned() == []
     assert world.shares() == [15, 15]
-    others = [word for one in world.awake() for word, _ in one.told if word.startswith("from")]
+    others = [word for one in world.awake() for word, _ in one.message if word.startswith("from")]
     assert others == ["from b"] * 10
 
 
@@ -498,7 +498,7 @@ def test_what_one_does_not_take_is_not_given_to_it_again_and_again(joined_at: fl
     newcomer.dead = True
     world.run(60.0)
     assert len(one.may_begin()) == 30
-    assert len([word for word, _ in one.told if word == "end"]) == 15
+    assert len([word for word, _ in one.message if word == "end"]) == 15
 
 
 STEPS = [sign * step for step in (1.0, 6.0, 8.0, 15.9, 16.1, 120.0, 3600.0, 86_400.0) for sign in (-1, 1)]
@@ -833,7 +833,7 @@ def test_one_that_wakes_from_a_long_stop_begins_nothing_that_is_another_s() -> N
     assert woken.may_begin() == []
     world.run(0.2)
     assert woken.may_begin() == []
-    assert [account for word, account in woken.told if word == "lost"] == before
+    assert [account for word, account in woken.message if word == "lost"] == before
     world.run(COMING_BACK_S + 3 * HEARTBEAT_S)
     assert world.shares() == [10, 10, 10]
 

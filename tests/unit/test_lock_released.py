@@ -210,8 +210,8 @@ class Here:
     async def until(self, seconds: float) -> None:
         await ProcessClock(self.time).sleep_until(self.begun_at + seconds)
 
-    def play(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        asyncio.run(self.time.drive(story()))
+    def play(self, scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        asyncio.run(self.time.drive(scenario()))
 
     def sent(self, family: Family) -> list[tuple[float, Setting]]:
         return [(at - self.begun_at, one) for at, name, one in self.exchange.sent if name == family]
@@ -232,7 +232,7 @@ def test_run_sends_an_emergency_tightening_beside_an_apply_whose_request_fails_f
     run, apply = here.process(MANAGED_BY_RUN), here.process({**ALL, FAILING: B}, "second")
     ends: list[PassResult] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.ensure_future(run.run())
         await here.until(3.0)
         applying = asyncio.ensure_future(apply.apply())
@@ -241,7 +241,7 @@ def test_run_sends_an_emergency_tightening_beside_an_apply_whose_request_fails_f
         run.stop()
         await loop
 
-    here.play(story)
+    here.play(scenario)
     [(sent_at, value)] = here.sent(THIRD)
     assert value == C
     assert 7.0 < sent_at < 7.0 + 11.0
@@ -255,7 +255,7 @@ def test_a_newer_file_of_run_is_not_loosened_again_by_the_apply_that_still_waits
     run, apply = here.process(MANAGED_BY_RUN), here.process({FAILING: B, OTHER: A, THIRD: A}, "second")
     ends: list[PassResult] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.ensure_future(run.run())
         await here.until(3.0)
         here.at(12.0, lambda: run.want(EMERGENCY, "third"))
@@ -263,7 +263,7 @@ def test_a_newer_file_of_run_is_not_loosened_again_by_the_apply_that_still_waits
         run.stop()
         await loop
 
-    here.play(story)
+    here.play(scenario)
     assert [value for _, value in here.sent(THIRD)] == [C]
     assert ends[0].plan is not None
     [left] = [change for change in ends[0].plan.changes if change.family == THIRD]
@@ -275,14 +275,14 @@ def test_a_family_that_was_applied_and_then_written_by_run_is_left_to_run() -> N
     failing(here)
     run, apply = here.process(MANAGED_BY_RUN), here.process({FAILING: B, OTHER: B, THIRD: A}, "second")
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.ensure_future(run.run())
         await here.until(3.0)
         await apply.apply(timeout_s=200.0)
         run.stop()
         await loop
 
-    here.play(story)
+    here.play(scenario)
     assert [value for _, value in here.sent(OTHER)] == [B, A]
     assert apply.memory.done[OTHER] is Outcome.APPLIED
 
@@ -292,7 +292,7 @@ def test_an_apply_keeps_the_lock_while_it_has_something_to_send_for_the_first_ti
     apply, other = here.process({OTHER: B, THIRD: B, FAILING: B}), here.process(ALL)
     refused: list[StateLocked] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         applying = asyncio.ensure_future(apply.apply())
         await here.until(4.0)
         with pytest.raises(StateLocked) as late:
@@ -301,7 +301,7 @@ def test_an_apply_keeps_the_lock_while_it_has_something_to_send_for_the_first_ti
         refused.append(late.value)
         await applying
 
-    here.play(story)
+    here.play(scenario)
     assert "apply" in refused[0].message
     assert {family: here.exchange.live[family].setting for family in (OTHER, THIRD, FAILING)} == {
         OTHER: B,
@@ -316,19 +316,19 @@ def test_an_apply_waits_for_the_lock_until_its_deadline_and_reports_what_it_did(
     apply, other = here.process({FAILING: B, OTHER: B}), here.process(ALL)
     ends: list[PassResult] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         applying = asyncio.ensure_future(apply.apply(timeout_s=60.0))
         await here.until(4.0)
         async with other.store.locked("import"):
             ends.append(await applying)
 
-    here.play(story)
+    here.play(scenario)
     assert isinstance(ends[0].end, TimedOut)
     assert apply.memory.done == {OTHER: Outcome.APPLIED}
     assert apply.clock.now() - here.begun_at == pytest.approx(60.0, abs=0.2)
-    told = [event.message for _, event in apply.events if isinstance(event, StateLockTimedOut)]
-    assert len(told) == 1
-    assert "import" in told[0]
+    text = [event.message for _, event in apply.events if isinstance(event, StateLockTimedOut)]
+    assert len(text) == 1
+    assert "import" in text[0]
 
 
 def test_a_stop_is_noticed_while_the_lock_is_waited_for() -> None:
@@ -338,7 +338,7 @@ def test_a_stop_is_noticed_while_the_lock_is_waited_for() -> None:
     ends: list[PassResult] = []
     ended_at: list[float] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         applying = asyncio.ensure_future(apply.apply())
         here.at(40.0, apply.stop)
         await here.until(4.0)
@@ -346,7 +346,7 @@ def test_a_stop_is_noticed_while_the_lock_is_waited_for() -> None:
             ends.append(await applying)
         ended_at.append(apply.clock.now() - here.begun_at)
 
-    here.play(story)
+    here.play(scenario)
     assert isinstance(ends[0].end, Interrupted)
     assert 40.0 <= ended_at[0] < 40.0 + LOCK_TRY_S + 0.1
 
@@ -355,9 +355,9 @@ def test_a_lock_that_is_not_had_at_the_beginning_is_an_error_as_before() -> None
     here = Here(ALL)
     apply, other = here.process(ALL), here.process(ALL)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with other.store.locked("import"):
             with pytest.raises(StateLocked):
                 await apply.apply()
 
-    here.play(story)
+    here.play(scenario)

@@ -394,8 +394,8 @@ def test_the_end_of_an_outage_is_told_once(lines: io.StringIO) -> None:
     answered, failed = LiveReadDone(read(NOW, {})), ExchangeFailed("reading", LOST, NOW)
     for event in (answered, failed, failed, answered, answered, failed, answered):
         observe(event)
-    told = [line["event"] for line in parsed(lines) if line["level"] == "info"]
-    assert told == ["the exchange answers again"] * 2
+    text = [line["event"] for line in parsed(lines) if line["level"] == "info"]
+    assert text == ["the exchange answers again"] * 2
 
 
 @pytest.mark.parametrize(

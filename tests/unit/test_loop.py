@@ -80,7 +80,7 @@ class Clock:
     time: float = 1000.0
     pauses: list[tuple[float, float]] = field(default_factory=list)
     script: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
-    nudged: bool = False
+    woken: bool = False
 
     def now(self) -> float:
         return self.time
@@ -94,8 +94,8 @@ class Clock:
     async def sleep_until(self, until: float) -> None:
         await asyncio.sleep(0)
         begun_at = self.time
-        self.nudged = False
-        while self.time < until and not self.nudged:
+        self.woken = False
+        while self.time < until and not self.woken:
             due = min([until, *(at for at, _ in self.script)])
             self.time = max(self.time, due)
             self._happen()
@@ -114,7 +114,7 @@ class Clock:
         self.script.append((time, happens))
 
     def wake(self) -> None:
-        self.nudged = True
+        self.woken = True
 
     def _happen(self) -> None:
         due = [one for one in self.script if one[0] <= self.time]
@@ -299,7 +299,7 @@ class World:
         for listen in self.listeners:
             listen(event)
 
-    def told(self, kind: type[Event]) -> list[float]:
+    def times_of(self, kind: type[Event]) -> list[float]:
         return [time for time, event in self.events if isinstance(event, kind)]
 
     def failures(self) -> list[tuple[float, ExchangeFailed]]:
@@ -322,7 +322,7 @@ def test_it_applies_what_differs_and_then_only_looks() -> None:
     here = world()
     here.run(100.0)
     assert [(family, wanted) for _, family, wanted in here.exchange.sent] == [(BTC, A)]
-    assert here.told(Identified) == pytest.approx([1000.05])
+    assert here.times_of(Identified) == pytest.approx([1000.05])
     assert here.exchange.moments("live") == pytest.approx([1000, 1030, 1060, 1090], abs=0.5)
 
 
@@ -349,7 +349,7 @@ def test_a_fight_s_pause_holds_until_the_file_wants_something_else() -> None:
     here = world(drift=DriftPolicy.HEAL)
     here.exchange.live[BTC] = LiveRow(B)
     asyncio.run(here.store.identify(INFO.uid, "openapi.okx.com"))
-    asyncio.run(here.store.pause([BTC], until=None, reason="put back", fought={BTC: A}))
+    asyncio.run(here.store.pause([BTC], until=None, reason="put back", contested_setting={BTC: A}))
     here.clock.at(1100.0, lambda: here.want({BTC: C}))
     here.run(200.0)
     ((time, _, wanted),) = here.exchange.sent
@@ -509,7 +509,7 @@ def test_after_a_stop_whose_key_it_is_is_asked_before_anything_else() -> None:
     assert second - first >= STOPPED_RETRY_S
     asked = [what for time, what in here.exchange.asked if first < time < second]
     assert asked[0] == "account"
-    assert here.told(Identified)[1] < second
+    assert here.times_of(Identified)[1] < second
 
 
 def test_another_expected_uid_is_checked_before_anything_is_written() -> None:
@@ -539,7 +539,7 @@ def test_a_locked_state_is_waited_for() -> None:
     here.clock.at(1010.0, lambda: asyncio.get_running_loop().create_task(hold()))
     here.clock.at(1020.0, lambda: here.want({BTC: B}))
     here.run(80.0)
-    waits = here.told(StateLockTimedOut)
+    waits = here.times_of(StateLockTimedOut)
     assert len(waits) > 10
     assert min(gaps(waits)) >= LOCKED_RETRY_S
     assert [(time >= 1050.0, wanted) for time, _, wanted in here.exchange.sent] == [(False, A), (True, B)]
@@ -556,7 +556,7 @@ def test_an_idle_loop_does_not_hold_the_lock() -> None:
     here.clock.at(1050.0, lambda: asyncio.get_running_loop().create_task(take()))
     here.run(100.0)
     assert held == ["taken"]
-    assert here.told(StateLockTimedOut) == []
+    assert here.times_of(StateLockTimedOut) == []
 
 
 def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,7 +587,7 @@ def test_after_a_key_was_replaced_whose_it_is_is_asked_before_anything_is_sent(r
     assert here.exchange.signed[-2:] == ["second"] * 2
     late = [time for time, _, _ in here.exchange.sent if time > max(asked)]
     assert here.exchange.signed[-len(late) :] == ["second"] * len(late)
-    assert here.told(KeyReplaced) == [] or here.told(KeyReplaced)[0] <= asked[1]
+    assert here.times_of(KeyReplaced) == [] or here.times_of(KeyReplaced)[0] <= asked[1]
 
 
 def test_a_key_replaced_while_the_slot_is_waited_for_is_not_used_unasked() -> None:
@@ -607,8 +607,8 @@ def test_a_key_of_another_account_writes_nothing_and_is_told_once() -> None:
     here.clock.at(1020.0, lambda: here.want({BTC: B}))
     here.run(300.0)
     assert [wanted for _, _, wanted in here.exchange.sent] == [A]
-    (told,) = (event for _, event in here.failures())
-    assert (told.reply.code, told.retry_at) == ("state-foreign-uid", None)  # it is asked on, untold
+    (message,) = (event for _, event in here.failures())
+    assert (message.reply.code, message.retry_at) == ("state-foreign-uid", None)  # it is asked on, untold
     assert "live" not in {what for time, what in here.exchange.asked if time > 1021.0}
 
 
@@ -626,8 +626,8 @@ def test_another_state_in_use_on_this_machine_is_told_once_and_asked_about_again
     monkeypatch.setattr(SqlAccountStore, "_register", register)
     here = world()
     here.run(300.0)
-    [(_, told)] = here.failures()
-    assert (told.reply.code, told.retry_at) == ("state-second", None)
+    [(_, message)] = here.failures()
+    assert (message.reply.code, message.retry_at) == ("state-second", None)
     assert [time >= until for time, _, _ in here.exchange.sent] == [True]
 
 
@@ -645,8 +645,8 @@ def test_a_state_without_the_newest_request_is_asked_about_again_once_that_does_
     monkeypatch.setattr(SqlAccountStore, "_register", register)
     here = world()
     here.run(60.0)
-    [(_, told)] = here.failures()
-    assert told.reply.code == "state-behind"
+    [(_, message)] = here.failures()
+    assert message.reply.code == "state-behind"
     assert [until <= time < until + 5.0 for time, _, _ in here.exchange.sent] == [True]
 
 
@@ -800,7 +800,7 @@ def test_a_state_that_is_away_is_waited_for_with_back_off(
 
     monkeypatch.setattr(SqlAccountStore, step, away)
     here.run(300.0)
-    waits = here.told(StateFailed)
+    waits = here.times_of(StateFailed)
     assert len(waits) == (1 if step == "settle" else 8)
     assert sorted(gaps(waits)) == gaps(waits)
     assert max(gaps(waits), default=0.0) <= MAX_BACK_OFF_S + 1.0
@@ -815,7 +815,7 @@ def test_it_stops_when_asked_wherever_it_is(after_s: float) -> None:
     here = World(desired({BTC: A, ETH: A}))
     here.run(after_s)
     assert here.clock.now() - 1000.0 < after_s + 1.0
-    settled = here.told(RequestSettled)
+    settled = here.times_of(RequestSettled)
     assert len(settled) == len(here.exchange.sent), "a request in flight is settled first"
 
 
@@ -830,7 +830,7 @@ def test_reads_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     here = world()
     here.exchange.live[BTC] = LiveRow(A)
     here.run(40.0)
-    assert len(here.told(LiveReadDone)) == 2
+    assert len(here.times_of(LiveReadDone)) == 2
     assert capsys.readouterr() == ("", "")
 
 

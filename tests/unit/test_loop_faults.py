@@ -275,7 +275,7 @@ def test_a_partial_list_does_not_undo_what_the_desk_tightened(own_read: Reply | 
     assert len(odd.sent) == sent
     if own_read is not None:
         assert held(here)[BTC] is HoldReason.UNREADABLE
-        assert here.told(ReadFailed) != []
+        assert here.times_of(ReadFailed) != []
 
 
 def test_a_row_that_is_really_gone_is_put_back_at_once() -> None:
@@ -300,7 +300,7 @@ def test_odd_rows_are_told_once_and_hold_nobody_else() -> None:
     odd.spoil = lambda read: replace(read, odd_names={"N/A": "n/a"}, nameless=1)
     go(here, 200.0)
     assert {odd.live[family].setting for family in (BTC, ETH)} == {A}
-    assert len(here.told(OddRowsSeen)) == 1
+    assert len(here.times_of(OddRowsSeen)) == 1
 
 
 # -- refused once ------------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_an_uncertain_family_minds_the_drift_policy() -> None:
     here.want({BTC: A})
     go(here, 100.0)
     assert odd.live[BTC].setting == TIGHTER
-    assert here.told(AttemptsEnded) != []
+    assert here.times_of(AttemptsEnded) != []
     odd.live[BTC] = LiveRow(setting("5000/2000/900"))
     go(here, 40.0)
     assert odd.live[BTC].setting == A
@@ -446,4 +446,4 @@ def test_no_failure_of_a_slow_read_is_told() -> None:
     here, odd = world({BTC: A})
     odd.reads_take_s = 5.0
     go(here, 100.0)
-    assert here.told(ExchangeFailed) == []
+    assert here.times_of(ExchangeFailed) == []

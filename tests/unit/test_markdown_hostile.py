@@ -112,5 +112,5 @@ def test_a_cell_keeps_its_column_whatever_is_beside_it(left: str, right: str) ->
     row = f"| {cell(left + 'x' + right)} | {cell(right + left)} |"
     tokens = parsed(f"| A | B |\n|---|---|\n{row}\n")
     assert sum(token.type == "td_open" for token in tokens) == 2
-    told = [text.replace("\\x7c", "|") for text in code_spans(tokens)]
-    assert told == [f"{left}x{right}", f"{right}{left}"]
+    message = [text.replace("\\x7c", "|") for text in code_spans(tokens)]
+    assert message == [f"{left}x{right}", f"{right}{left}"]

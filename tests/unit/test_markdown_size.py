@@ -31,18 +31,18 @@ def crowd(count: int, account: str = "main", start: str = "5000/2000/100") -> tu
 
 def test_nine_hundred_changed_families_fit_and_the_rest_is_counted() -> None:
     plan = compare(*crowd(900), [POLICY])
-    told = plans_markdown([(plan, BETWEEN)])
-    tokens = hold_to_the_form(told)
-    assert len(told.encode()) > LIMIT_BYTES * 0.95
+    message = plans_markdown([(plan, BETWEEN)])
+    tokens = hold_to_the_form(message)
+    assert len(message.encode()) > LIMIT_BYTES * 0.95
     assert (
         "**Less protection: 225 disabled, 225 looser, 225 looser in one field and tighter in another.**"
         " **Worst: `FAMILY10-USD_UM` of `main` (live), off.** **Refused: nothing would be sent.**"
-        " More protection: 225 tighter. 675 held." in told
+        " More protection: 225 tighter. 675 held." in message
     )
-    assert plan.digest in told
-    left = [int(number) for number in re.findall(r"^… and ([0-9]+) families more", told, re.MULTILINE)]
-    rows = re.findall(r"^\| `(FAMILY[^`]+)` .*\| (\S) (\w+) \|", told, re.MULTILINE)
-    held = set(re.findall(r"^- `(FAMILY[^`]+)`", told, re.MULTILINE))
+    assert plan.digest in message
+    left = [int(number) for number in re.findall(r"^… and ([0-9]+) families more", message, re.MULTILINE)]
+    rows = re.findall(r"^\| `(FAMILY[^`]+)` .*\| (\S) (\w+) \|", message, re.MULTILINE)
+    held = set(re.findall(r"^- `(FAMILY[^`]+)`", message, re.MULTILINE))
     assert len(left) == 3, "of the changes, of what is held, and of the diff"
     assert [left[0] + len(rows), left[1] + len(held), left[2]] == [900, 675, 900]
     assert sum(token.type == "tr_open" for token in tokens) == len(rows) + 1
@@ -61,10 +61,10 @@ def test_cutting_for_size_leaves_out_what_is_least_bad_over_all_accounts() -> No
     pages = [(compare(desired(many, account=name), desired(few, account=name)), BETWEEN) for name in "ab"]
     was = desired({**many, bad: setting("5000/2000/1")}, account="c")
     now = desired({**few, bad: setting("5000/2000/100000")}, account="c")
-    told = plans_markdown([*pages, (compare(was, now, [LAX]), BETWEEN)])
-    hold_to_the_form(told)
-    assert "**Worst: `Z-USD` of `c` (live), ×100000.**" in told.splitlines()[1]
-    top, *accounts = told.split("### `")
+    message = plans_markdown([*pages, (compare(was, now, [LAX]), BETWEEN)])
+    hold_to_the_form(message)
+    assert "**Worst: `Z-USD` of `c` (live), ×100000.**" in message.splitlines()[1]
+    top, *accounts = message.split("### `")
     first = re.findall(r"^\| `([a-z])` \(live\) \| `([^`]+)` \| [^|]+ \| (\S+) \|", top, re.MULTILINE)
     assert first[0] == ("c", bad, "×100000")
     assert {row[2] for row in first[1:]} == {"×1.001"}
@@ -91,11 +91,11 @@ def test_whatever_the_number_of_accounts_the_counts_at_the_top_are_of_all(
     accounts: int, families: int
 ) -> None:
     pages = [(compare(*crowd(families, f"desk-{n}")), BETWEEN) for n in range(accounts)]
-    told = plans_markdown(pages)
-    hold_to_the_form(told)
-    assert f"Changes in {accounts} of {accounts} accounts." in told
-    shown = re.findall(r"^### `desk-[0-9]+` \(live\)$", told, re.MULTILINE)
-    left = re.search(r"^… and ([0-9]+) more accounts, left out", told, re.MULTILINE)
+    message = plans_markdown(pages)
+    hold_to_the_form(message)
+    assert f"Changes in {accounts} of {accounts} accounts." in message
+    shown = re.findall(r"^### `desk-[0-9]+` \(live\)$", message, re.MULTILINE)
+    left = re.search(r"^… and ([0-9]+) more accounts, left out", message, re.MULTILINE)
     assert len(shown) + (int(left[1]) if left else 0) == accounts
 
 
@@ -111,6 +111,6 @@ def test_the_accounts_left_out_are_those_with_the_least_to_say() -> None:
 
 def test_a_path_as_long_as_the_system_allows_does_not_push_the_summary_out() -> None:
     long = replace(BETWEEN, path="`|" * 2_048, old=replace(OLD, path="x" * 4_096))
-    told = plans_markdown([(compare(*crowd(900)), long)])
-    hold_to_the_form(told)
-    assert "…" in told
+    message = plans_markdown([(compare(*crowd(900)), long)])
+    hold_to_the_form(message)
+    assert "…" in message

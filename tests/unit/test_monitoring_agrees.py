@@ -64,12 +64,12 @@ class Scene:
 
     here: World
     live: bool = True
-    board: LatestState = field(init=False)
+    shared_state: LatestState = field(init=False)
     policy: PolicyInForce = field(default_factory=PolicyInForce)
 
     def __post_init__(self) -> None:
         here, clock = self.here, self.here.clock
-        self.board = LatestState("1.2.3", clock.wall())
+        self.shared_state = LatestState("1.2.3", clock.wall())
         self._runtime = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=self.live, now=clock.now()
         )
@@ -80,11 +80,13 @@ class Scene:
         """Take an event of the account."""
         now, wall = self.here.clock.now(), self.here.clock.wall()
         self._runtime = apply_event(self._runtime, event, now=now, wall=wall)
-        self.board.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
+        self.shared_state.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
 
     def hear_of_none(self, event: Event) -> None:
         """Take an event of no account."""
-        self.board.unloaded = with_event(self.board.unloaded, event, wall=self.here.clock.wall())
+        self.shared_state.unloaded = with_event(
+            self.shared_state.unloaded, event, wall=self.here.clock.wall()
+        )
 
     def want(self, sha256: str, quantity: str) -> None:
         """Replace the file, as the watcher does."""
@@ -319,18 +321,18 @@ class Said:
 
 
 def said(made: Scene) -> Said:
-    now, wall, board = made.here.clock.now(), made.here.clock.wall(), made.board
-    (account,) = page_view(board, now=now, wall=wall).accounts
+    now, wall, shared_state = made.here.clock.now(), made.here.clock.wall(), made.shared_state
+    (account,) = page_view(shared_state, now=now, wall=wall).accounts
     signs = {sign: standing for standing, sign in labels.PROTECTIONS.items()}
-    document = json.loads(status_response(board, now=now, wall=wall).body)
+    document = json.loads(status_response(shared_state, now=now, wall=wall).body)
     (document,) = document.get("statuses", [document])
     assert not (document["in_sync"] and document["watch"]["protection"] == "unknown")
     return Said(
         page=signs[account.headline.sign].value,
         status=document["watch"]["protection"],
-        metric=metric(Metrics(board, now=lambda: now, wall=lambda: wall)),
-        ready=all(check.passed for check in ready_checks(board, answers=True, now=now)),
-        alive=all(check.passed for check in live_checks(board, answers=True, now=now)),
+        metric=metric(Metrics(shared_state, now=lambda: now, wall=lambda: wall)),
+        ready=all(check.passed for check in ready_checks(shared_state, answers=True, now=now)),
+        alive=all(check.passed for check in live_checks(shared_state, answers=True, now=now)),
     )
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.controller.pass_planning import FOUGHT
+from reconciler.controller.pass_planning import CONTESTED_SETTING
 from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import Family, Pause
 from reconciler.core.monitoring.alerts import Alert, AlertKind, AlertSeverity, AlertSubject, active_alerts
@@ -27,14 +27,14 @@ from reconciler.documents.plan import Document
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, NOW, confirmed, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, WALL
-from tests.unit.runtime_builders import BAD_KEY, outage, vitals_of
+from tests.unit.runtime_builders import BAD_KEY, outage, runtime_of
 
 VALIDATOR = Draft202012Validator(load_schema("notice"))
 A = setting("5000/2000/100")
 APPLIED = {BTC: confirmed("5000/2000/100", at=NOW - 60)}
 LOOSER = {BTC: row("5000/2000/9999")}
 REFUSED = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
-CALM = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
+CALM = runtime_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100")})
 WRONG = (
     problem(
         Code.UNKNOWN_KEY, "mmp.yaml", 'unknown key "qtylimit"', "did you mean qtyLimit?", line=5, column=9
@@ -50,11 +50,13 @@ def advice(reply: Reply) -> str:
 
 def documents(before: AccountRuntime, runtime: AccountRuntime) -> list[Document]:
     """Return what is told when ``before`` becomes ``runtime``, ten minutes of patience later."""
-    stories, _ = advance({}, active_alerts(before), now=NOW, wall=WALL)
-    stories, _ = advance(stories, active_alerts(before), now=NOW + 600, wall=WALL)
-    stories, at_once = advance(stories, active_alerts(runtime), now=NOW + 600, wall=WALL)
-    _, later = advance(stories, active_alerts(runtime), now=NOW + 1300, wall=WALL + timedelta(seconds=700))
-    return [told(notice, runtime) for notice in (*at_once, *later)]
+    scenarios, _ = advance({}, active_alerts(before), now=NOW, wall=WALL)
+    scenarios, _ = advance(scenarios, active_alerts(before), now=NOW + 600, wall=WALL)
+    scenarios, at_once = advance(scenarios, active_alerts(runtime), now=NOW + 600, wall=WALL)
+    _, later = advance(
+        scenarios, active_alerts(runtime), now=NOW + 1300, wall=WALL + timedelta(seconds=700)
+    )
+    return [message(notice, runtime) for notice in (*at_once, *later)]
 
 
 def calm(runtime: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
@@ -63,7 +65,7 @@ def calm(runtime: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
     return replace(CALM, started=runtime.started, simulator=simulator, policy=policy)
 
 
-def told(notice: Notification, runtime: AccountRuntime) -> Document:
+def message(notice: Notification, runtime: AccountRuntime) -> Document:
     judged = status_protection(None, live=True, interval_s=30.0)
     document = notification_document(notice, runtime, judged, at=WALL, advice=advice)
     assert list(VALIDATOR.iter_errors(document)) == []
@@ -79,13 +81,13 @@ UNSURE = {BTC: unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW
 
 SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     (
-        vitals_of({BTC: A}, APPLIED, LOOSER),
+        runtime_of({BTC: A}, APPLIED, LOOSER),
         "BTC-USD: changed outside mmp; being restored (qtyLimit 9999 → 100). Less protection than "
         "the file says.",
         "BTC-USD is as the file says again.",
     ),
     (
-        vitals_of(
+        runtime_of(
             {BTC: A},
             APPLIED,
             {BTC: row("5000/2000/50")},
@@ -95,30 +97,30 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "BTC-USD is as the file says again.",
     ),
     (
-        vitals_of({BTC: A}, APPLIED, LOOSER, rules=PlanConstraints(paused=frozenset({BTC}))),
+        runtime_of({BTC: A}, APPLIED, LOOSER, rules=PlanConstraints(paused=frozenset({BTC}))),
         "BTC-USD: changed outside mmp; held: paused (qtyLimit 9999 → 100). Less protection "
         "than the file says.",
         "BTC-USD is as the file says again.",
     ),
     (
-        vitals_of({BTC: setting("0/2000/100")}, APPLIED, {BTC: row("5000/2000/100")}),
+        runtime_of({BTC: setting("0/2000/100")}, APPLIED, {BTC: row("5000/2000/100")}),
         "BTC-USD: not as the file says; held: would switch protection off (timeInterval 5s → disabled).",
         "BTC-USD is as the file says again.",
     ),
     (
-        vitals_of({BTC: A}, {}, {}),
+        runtime_of({BTC: A}, {}, {}),
         "BTC-USD: not as the file says, although it was due (timeInterval 5s, frozenInterval 2s, qtyLimit "
         "100). Less protection than the file says.",
         "BTC-USD is as the file says again.",
     ),
     (
-        vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)}),
+        runtime_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)}),
         "BTC-USD: frozen until a manual reset. → Find out why, then: mmp reset BTC-USD",
         "BTC-USD is not frozen any more, and as the file says.",
     ),
     (
         replace(
-            vitals_of(
+            runtime_of(
                 {BTC: A},
                 {},
                 {BTC: row("5000/2000/50")},
@@ -131,7 +133,7 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "BTC-USD is as the file says again.",
     ),
     (
-        replace(CALM, pauses=(Pause(BTC, FOUGHT, WALL, None, A),)),
+        replace(CALM, pauses=(Pause(BTC, CONTESTED_SETTING, WALL, None, A),)),
         "BTC-USD: put back 3 times within 10 minutes, and changed again by somebody else; not written "
         "until the file changes or the family is resumed. → Find out who changes it, then: mmp resume "
         "--family BTC-USD",
@@ -200,8 +202,8 @@ def test_what_begins_and_ends_is_said_in_one_sentence(
     assert document["severity"] == "info"
 
 
-DRIFTED = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100")})
-FROZEN = vitals_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)})
+DRIFTED = runtime_of({BTC: A}, APPLIED, {BTC: row("5000/0/100")})
+FROZEN = runtime_of({BTC: A}, APPLIED, {BTC: row("5000/0/100", frozen=True)})
 UNREACHABLE, KEYLESS = (
     replace(CALM, outage=outage()),
     replace(CALM, terminal_error=TerminalError(BAD_KEY, writing=False)),
@@ -214,12 +216,12 @@ TURNED = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "told"), TURNED)
+@pytest.mark.parametrize(("before", "after", "message"), TURNED)
 def test_what_turns_into_something_else_is_never_called_right(
-    before: AccountRuntime, after: AccountRuntime, told: str
+    before: AccountRuntime, after: AccountRuntime, message: str
 ) -> None:
     over = [one["text"] for one in documents(before, after) if one["status"] == "resolved"]
-    assert over == [f"main (live): {told}"]
+    assert over == [f"main (live): {message}"]
 
 
 def test_every_kind_has_its_sentences() -> None:
@@ -277,8 +279,8 @@ def test_many_families_are_counted_and_not_all_named() -> None:
         dict.fromkeys(families, row("5000/2000/9999")),
         dict.fromkeys(families, row("5000/0/100", frozen=True)),
     ):
-        runtime = vitals_of(dict.fromkeys(families, A), known, rows)
-        calm = vitals_of(dict.fromkeys(families, A), known, dict.fromkeys(families, row("5000/2000/100")))
+        runtime = runtime_of(dict.fromkeys(families, A), known, rows)
+        calm = runtime_of(dict.fromkeys(families, A), known, dict.fromkeys(families, row("5000/2000/100")))
         for document in (
             *documents(replace(calm, started=runtime.started), runtime),
             *documents(runtime, replace(calm, started=runtime.started)),
@@ -290,7 +292,7 @@ def test_many_families_are_counted_and_not_all_named() -> None:
 
 
 def test_a_family_taken_out_of_the_file_is_not_called_in_sync() -> None:
-    gone = vitals_of({ETH: A}, {ETH: confirmed("5000/2000/100", at=NOW - 60)}, {ETH: row("5000/2000/100")})
+    gone = runtime_of({ETH: A}, {ETH: confirmed("5000/2000/100", at=NOW - 60)}, {ETH: row("5000/2000/100")})
     (document,) = documents(SENTENCES[0][0], replace(gone, started=SENTENCES[0][0].started))
     assert document["text"] == ("main (live): BTC-USD is no longer in the file, and no longer managed.")
 
@@ -298,10 +300,10 @@ def test_a_family_taken_out_of_the_file_is_not_called_in_sync() -> None:
 def test_of_many_families_those_taken_out_of_the_file_are_not_called_in_sync() -> None:
     many = [Family(f"F{number}-USD") for number in range(4)]
     known = dict.fromkeys(many, APPLIED[BTC])
-    differing = vitals_of(dict.fromkeys(many, A), known, dict.fromkeys(many, LOOSER[BTC]))
+    differing = runtime_of(dict.fromkeys(many, A), known, dict.fromkeys(many, LOOSER[BTC]))
     for left, gone in ((1, "3 of them are"), (3, "1 of them is")):
         rest = many[:left]
-        calm = vitals_of(dict.fromkeys(rest, A), known, dict.fromkeys(rest, row("5000/2000/100")))
+        calm = runtime_of(dict.fromkeys(rest, A), known, dict.fromkeys(rest, row("5000/2000/100")))
         (document,) = documents(differing, replace(calm, started=differing.started))
         assert document["text"] == (
             f"main (live): F0-USD, F1-USD, F2-USD and 1 more: {gone} no longer in the file, and no longer "
@@ -329,7 +331,7 @@ def test_a_count_is_told() -> None:
     notice = Notification(
         AlertKind.OUT_OF_SYNC, Transition.FIRING, AlertSeverity.CRITICAL, (BTC,), condition, WALL, 7
     )
-    assert told(notice, CALM)["text"].endswith(" It happened 7 times since the last notification.")
+    assert message(notice, CALM)["text"].endswith(" It happened 7 times since the last notification.")
 
 
 def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> None:
@@ -347,7 +349,7 @@ def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> 
         notice = Notification(
             AlertKind.KEY_PROBLEM, Transition.FIRING, AlertSeverity.CRITICAL, (), condition, WALL, 1
         )
-        assert told(notice, CALM)["text"].endswith("…")
+        assert message(notice, CALM)["text"].endswith("…")
 
 
 def test_a_notice_has_one_id_and_every_other_has_another() -> None:
@@ -371,5 +373,5 @@ def test_the_words_of_the_schema_are_the_code_s() -> None:
     assert properties["details"]["properties"]["protection"]["enum"] == [one.value for one in Protection]
     assert properties["text"]["maxLength"] == MAX_TEXT_CHARS
     assert properties["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
-    told_of = set(re.findall(r"([a-z-]+)(?:, [a-z-]+)*:", properties["kind"]["description"]))
-    assert told_of <= set(properties["kind"]["enum"])
+    message_of = set(re.findall(r"([a-z-]+)(?:, [a-z-]+)*:", properties["kind"]["description"]))
+    assert message_of <= set(properties["kind"]["enum"])

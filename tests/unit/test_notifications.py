@@ -34,13 +34,13 @@ Course = Sequence[tuple[float, Alert | None]]
 
 def played(course: Course) -> list[tuple[float, Notification]]:
     """Tell one family's course; every step is looked at once, at its beginning."""
-    stories: AlertStates = {}
-    told = []
+    scenarios: AlertStates = {}
+    message = []
     for at, holds in course:
         found: Alerts = {KEY: holds} if holds else {}
-        stories, notices = advance(stories, found, now=at, wall=WALL + timedelta(seconds=at))
-        told += [(at, notice) for notice in notices]
-    return told
+        scenarios, notices = advance(scenarios, found, now=at, wall=WALL + timedelta(seconds=at))
+        message += [(at, notice) for notice in notices]
+    return message
 
 
 def words(course: Course) -> list[tuple[float, str, str, int]]:
@@ -90,8 +90,8 @@ def test_what_becomes_of_another_kind_is_over_at_once_and_only_what_begins_waits
 
 def test_what_is_over_since_something_else_holds_says_what() -> None:
     course = [(0.0, A), (1.0, WARY), (12.0, WARY), (13.0, None)]
-    told = [(at, one.kind, one.status, one.instead) for at, one in played(course)]
-    assert told == [
+    message = [(at, one.kind, one.status, one.instead) for at, one in played(course)]
+    assert message == [
         (0.0, AlertKind.OUT_OF_SYNC, Transition.FIRING, None),
         (1.0, AlertKind.OUT_OF_SYNC, Transition.RESOLVED, AlertKind.REJECTED),
         (12.0, AlertKind.REJECTED, Transition.FIRING, None),
@@ -101,9 +101,9 @@ def test_what_is_over_since_something_else_holds_says_what() -> None:
 
 def test_what_is_over_for_different_reasons_shares_no_message() -> None:
     found = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES}
-    stories, _ = advance({}, found, now=0.0, wall=WALL)
+    scenarios, _ = advance({}, found, now=0.0, wall=WALL)
     frozen = {AlertKey(AlertTopic.FAMILY, family): FROZEN for family in FAMILIES[:4]}
-    _, notices = advance(stories, frozen, now=1.0, wall=WALL)
+    _, notices = advance(scenarios, frozen, now=1.0, wall=WALL)
     assert [(one.status, one.instead, len(one.families)) for one in notices] == [
         (Transition.FIRING, None, 4),
         (Transition.RESOLVED, None, 5),
@@ -133,13 +133,13 @@ def test_what_came_and_went_untold_is_told_when_it_is_calm() -> None:
 
 
 def test_a_story_that_is_over_is_forgotten() -> None:
-    stories: AlertStates = {}
+    scenarios: AlertStates = {}
     for at, found in ((0.0, {KEY: A}), (1.0, {}), (FLAP_SUPPRESS_S, {})):
-        stories, _ = advance(stories, found, now=at, wall=WALL)
-    assert stories == {}
-    stories, _ = advance(stories, {KEY: PATIENT}, now=0.0, wall=WALL)
-    stories, _ = advance(stories, {}, now=1.0, wall=WALL)
-    assert stories == {}
+        scenarios, _ = advance(scenarios, found, now=at, wall=WALL)
+    assert scenarios == {}
+    scenarios, _ = advance(scenarios, {KEY: PATIENT}, now=0.0, wall=WALL)
+    scenarios, _ = advance(scenarios, {}, now=1.0, wall=WALL)
+    assert scenarios == {}
 
 
 # ---- every short course --------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def beginnings(course: Course) -> int:
     return count
 
 
-def complaint(course: Course, told: list[tuple[float, Notification]]) -> str | None:
+def complaint(course: Course, message: list[tuple[float, Notification]]) -> str | None:
     """Return which promise to the people who are told is broken; None when none is.
 
     One thing is believed at a time: what becomes of another kind is over before that begins. The same
@@ -177,7 +177,7 @@ def complaint(course: Course, told: list[tuple[float, Notification]]) -> str | N
     """
     believed: Alert | None = None
     last_begun: dict[str, float] = {}
-    for at, notice in _overs_first(told):
+    for at, notice in _overs_first(message):
         code = notice.alert.code
         if notice.count < 1:
             return "something that never happened is told"
@@ -192,22 +192,22 @@ def complaint(course: Course, told: list[tuple[float, Notification]]) -> str | N
         believed = notice.alert if notice.status is Transition.FIRING else None
     if believed != course[-1][1]:
         return f"{believed} is believed in the end"
-    if len({(at, notice.status) for at, notice in told}) != len(told):
+    if len({(at, notice.status) for at, notice in message}) != len(message):
         return "two notices of one family turn one way at one moment"
     return None
 
 
-def _overs_first(told: list[tuple[float, Notification]]) -> list[tuple[float, Notification]]:
+def _overs_first(message: list[tuple[float, Notification]]) -> list[tuple[float, Notification]]:
     """Return what was told by time; of one moment, what is over first: it was, before the other began."""
-    return sorted(told, key=lambda one: (one[0], one[1].status is Transition.FIRING))
+    return sorted(message, key=lambda one: (one[0], one[1].status is Transition.FIRING))
 
 
-def counted(told: list[tuple[float, Notification]]) -> int:
+def counted(message: list[tuple[float, Notification]]) -> int:
     """Add up what the notices count: every beginning, and what came and went untold."""
     total, believed = 0, False
-    for _, notice in _overs_first(told):
-        ends_what_was_told = notice.status is Transition.RESOLVED and believed
-        total += 0 if ends_what_was_told else notice.count
+    for _, notice in _overs_first(message):
+        ends_what_was_message = notice.status is Transition.RESOLVED and believed
+        total += 0 if ends_what_was_message else notice.count
         believed = notice.status is Transition.FIRING
     return total
 
@@ -217,32 +217,32 @@ def counted(told: list[tuple[float, Notification]]) -> int:
 @pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
 def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Alert]) -> None:
     for course in courses((None, *found), 4):
-        told = played(course)
-        assert complaint(course, told) is None, (course, told)
-        assert counted(told) <= beginnings(course), (course, told)
+        message = played(course)
+        assert complaint(course, message) is None, (course, message)
+        assert counted(message) <= beginnings(course), (course, message)
 
 
 @pytest.mark.slow
 @pytest.mark.unmeasured
 def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
     for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
-        told = played([*course, (course[-1][0] + 1.0, None)])
+        message = played([*course, (course[-1][0] + 1.0, None)])
         open_kinds: set[AlertKind] = set()
-        for _, notice in _overs_first(told):
+        for _, notice in _overs_first(message):
             if notice.status is Transition.FIRING:
                 open_kinds.add(notice.kind)
             else:
                 open_kinds.discard(notice.kind)
-        assert not open_kinds, (course, told)
+        assert not open_kinds, (course, message)
 
 
 @pytest.mark.slow
 @pytest.mark.unmeasured
 def test_every_beginning_is_counted_once() -> None:
     for course in courses((None, A), 6):
-        told = played(course)
-        assert complaint(course, told) is None, (course, told)
-        assert counted(told) == beginnings(course), (course, told)
+        message = played(course)
+        assert complaint(course, message) is None, (course, message)
+        assert counted(message) == beginnings(course), (course, message)
 
 
 # ---- several families ----------------------------------------------------------------------------
@@ -253,8 +253,8 @@ FAMILIES = [Family(f"F{number}-USD") for number in range(9)]
 @pytest.mark.parametrize("number", range(1, 9))
 def test_many_families_in_the_same_trouble_share_a_message(number: int) -> None:
     found = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES[:number]}
-    stories, begun = advance({}, found, now=0.0, wall=WALL)
-    _, over = advance(stories, {}, now=1.0, wall=WALL)
+    scenarios, begun = advance({}, found, now=0.0, wall=WALL)
+    _, over = advance(scenarios, {}, now=1.0, wall=WALL)
     for notices in (begun, over):
         assert [family for one in notices for family in one.families] == FAMILIES[:number]
         assert len(notices) == (number if number <= GROUP_ABOVE else 1)
@@ -273,13 +273,13 @@ def test_the_worst_is_told_first_and_different_trouble_apart() -> None:
 
 
 def test_a_shared_message_tells_the_earliest_beginning_and_the_largest_count() -> None:
-    stories: AlertStates = {}
+    scenarios: AlertStates = {}
     flapping = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES[:2]}
     for at in range(0, 40, 10):
         found = flapping if at % 20 == 0 else {}
-        stories, _ = advance(stories, found, now=float(at), wall=WALL + timedelta(seconds=at))
+        scenarios, _ = advance(scenarios, found, now=float(at), wall=WALL + timedelta(seconds=at))
     everything = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES}
-    stories, (early,) = advance(stories, everything, now=60.0, wall=WALL + timedelta(seconds=60))
+    scenarios, (early,) = advance(scenarios, everything, now=60.0, wall=WALL + timedelta(seconds=60))
     assert len(early.families) == 7, "those that flap are held back"
     assert (early.since, early.count) == (WALL + timedelta(seconds=60), 1)
 

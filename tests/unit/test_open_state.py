@@ -126,8 +126,8 @@ def test_postgresql_names_the_extra_it_takes_and_never_the_password(
         asyncio.run(door(PostgresUrl(URL)))  # type: ignore[operator]  # either of the two doors above
     assert (refused.value.code, refused.value.exit_status) == ("no-postgres", Exit.USAGE)
     assert "mmp-reconciler[postgres]" in refused.value.hint
-    told = "".join(traceback.format_exception(refused.value)) + repr(PostgresUrl(URL))
-    assert "hunter2" not in told
+    message = "".join(traceback.format_exception(refused.value)) + repr(PostgresUrl(URL))
+    assert "hunter2" not in message
 
 
 def test_another_module_that_is_missing_is_a_bug_and_not_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
     ) -> None:
         await state.account(account, Environment.LIVE, kind).identify("7", "openapi.okx.com")
 
-    async def story() -> None:
+    async def scenario() -> None:
         first, second = (
             factories.open_state(StateFile(tmp_path / name), ScriptedClock(), 0.0) for name in "ab"
         )
@@ -220,7 +220,7 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
             assert said == []
             await identified(other)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert [f"{tmp_path}/b takes its place" in text for text in said] == [True]
     assert (tmp_path / "mmp" / "okx.live.7").is_file()
 

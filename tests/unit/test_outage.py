@@ -60,7 +60,7 @@ class Onlooker:
 
     def __post_init__(self) -> None:
         clock = self.here.clock
-        self._board = LatestState("test", clock.wall())
+        self._latest = LatestState("test", clock.wall())
         self._runtime = initial(
             self.here.desired, host="openapi.okx.com", simulator=False, live=True, now=clock.now()
         )
@@ -71,18 +71,18 @@ class Onlooker:
     def _hear(self, event: Event) -> None:
         clock = self.here.clock
         self._runtime = apply_event(self._runtime, event, now=clock.now(), wall=clock.wall())
-        self._board.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
+        self._latest.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
 
     def _look(self) -> None:
         now, wall = self.here.clock.now(), self.here.clock.wall()
-        if not self._board.accounts():
+        if not self._latest.accounts():
             return  # it has not begun yet
         probes = (live_checks, ready_checks)
-        checks = (probe(self._board, answers=True, now=now) for probe in probes)
+        checks = (probe(self._latest, answers=True, now=now) for probe in probes)
         livez, readyz = (probe_response(found, verbose=False).status for found in checks)
         look = Look(now, livez, readyz)
         if now >= UP_AT:
-            document = json.loads(status_response(self._board, now=now, wall=wall).body)
+            document = json.loads(status_response(self._latest, now=now, wall=wall).body)
             settled = all(family["pending"] is None for family in document["families"])
             look = replace(look, in_sync=settled, due_in_s=_due_in_s(document, wall))
         self.looks.append(look)
@@ -136,20 +136,20 @@ def test_an_exchange_down_then_limiting_then_up_is_outlived_and_caught_up_with_i
 ) -> None:
     here = World(desired(dict.fromkeys(SIX, A)))
     here.exchange.live = dict.fromkeys(SIX, LiveRow(A))
-    clock, onlooker = here.clock, Onlooker(here)
+    clock, observer = here.clock, Onlooker(here)
     clock.at(DOWN_AT, lambda: goes_down(here, silent=silent))
     clock.at(LIMITED_AT, lambda: limits(here, reads_too=reads_too))
     clock.at(UP_AT, lambda: comes_up(here))
     clock.at(WHEN[when], lambda: MEANWHILE[what](here))
     here.run(UP_AT + ENOUGH_S - clock.now())
 
-    assert {(look.livez, look.readyz) for look in onlooker.looks} == {(200, 200)}
-    assert onlooker.looks[-1].at > UP_AT + ENOUGH_S - 1.0, "it stayed to the end"
+    assert {(look.livez, look.readyz) for look in observer.looks} == {(200, 200)}
+    assert observer.looks[-1].at > UP_AT + ENOUGH_S - 1.0, "it stayed to the end"
     sent = [at for at, _, _ in here.exchange.sent]
     assert all(later - early > WINDOW_S for early, later in zip(sent, sent[2:], strict=False))
     wanted = B if what == "the file changes" else A
     assert here.exchange.live == dict.fromkeys(SIX, LiveRow(wanted))
-    waiting = [look for look in onlooker.looks if not look.in_sync]
+    waiting = [look for look in observer.looks if not look.in_sync]
     assert bool(waiting) == (what != "nothing")
     in_sync_at = waiting[-1].at + LOOK_EVERY_S if waiting else UP_AT
     assert [look for look in waiting if in_sync_at > look.at + look.due_in_s + LATER_S] == []

@@ -42,7 +42,7 @@ def left(*changes: Change) -> Plan:
     return Plan("main", Environment.LIVE, Basis.LIVE, changes, (), {})
 
 
-def told(
+def text(
     plan: Plan | None,
     *,
     done: dict[Family, Outcome] | None = None,
@@ -106,7 +106,7 @@ def test_a_family_that_is_left_is_told_with_its_reason(
     code: str,
     message: str,
 ) -> None:
-    found = told(
+    found = text(
         left(change(BTC, because, action)),
         uncertain=frozenset({BTC} if uncertain else ()),
         refusals={BTC: refusal} if refusal else {},
@@ -116,13 +116,13 @@ def test_a_family_that_is_left_is_told_with_its_reason(
 
 
 def test_what_was_settled_and_is_in_sync_is_told_by_name() -> None:
-    found = told(left(), done={SOL: Outcome.ADOPTED, BTC: Outcome.APPLIED})
+    found = text(left(), done={SOL: Outcome.ADOPTED, BTC: Outcome.APPLIED})
     assert found == (Result(BTC, Outcome.APPLIED, "0", "", 2), Result(SOL, Outcome.ADOPTED, "0", "", 0))
 
 
 def test_what_was_settled_and_is_left_again_is_not_settled() -> None:
     """Applied, then changed behind our back before the end: applied would be a lie."""
-    found = told(left(change(BTC)), done={BTC: Outcome.APPLIED}, ended="too late")
+    found = text(left(change(BTC)), done={BTC: Outcome.APPLIED}, ended="too late")
     assert [result.outcome for result in found] == [Outcome.SKIPPED]
 
 
@@ -141,20 +141,20 @@ def test_a_field_that_stays_tighter_is_told_with_the_rule(because: HoldReason) -
     words = (
         "qtyLimit stays 10 (live), the file says 100: refused from live: loosening.maxFactor: ×10, limit ×2"
     )
-    assert told(left_tighter(because)) == (Result(BTC, Outcome.HELD, because.value, words, 2),)
+    assert text(left_tighter(because)) == (Result(BTC, Outcome.HELD, because.value, words, 2),)
     paused = left_tighter(HoldReason.PAUSED)
-    assert told(paused)[0].message == HOLD_WORDS[HoldReason.PAUSED]
+    assert text(paused)[0].message == HOLD_WORDS[HoldReason.PAUSED]
 
 
 def test_what_stays_tighter_is_a_refusal_alone_and_partly_beside_anything_sent() -> None:
     plan = left_tighter()
-    assert exit_status(told(plan), plan) is Exit.REFUSED
-    assert exit_status(told(plan, done={ETH: Outcome.APPLIED}), plan) is Exit.PARTLY
+    assert exit_status(text(plan), plan) is Exit.REFUSED
+    assert exit_status(text(plan, done={ETH: Outcome.APPLIED}), plan) is Exit.PARTLY
     for settled in sorted(SETTLED):
-        found = told(plan, done={BTC: settled})
+        found = text(plan, done={BTC: settled})
         assert [(one.outcome, one.partly) for one in found] == [(Outcome.HELD, True)]
         assert exit_status(found, plan) is Exit.PARTLY
-    found = told(plan, done={BTC: Outcome.REJECTED})
+    found = text(plan, done={BTC: Outcome.REJECTED})
     assert exit_status(found, plan) is Exit.REFUSED
 
 
@@ -187,8 +187,8 @@ def test_a_refused_adoption_and_a_refused_return_have_words_of_their_own(
 
 
 def test_without_a_plan_only_what_was_settled_is_told() -> None:
-    assert told(None) == ()
-    assert told(None, done={BTC: Outcome.APPLIED}) == (Result(BTC, Outcome.APPLIED, "0", "", 2),)
+    assert text(None) == ()
+    assert text(None, done={BTC: Outcome.APPLIED}) == (Result(BTC, Outcome.APPLIED, "0", "", 2),)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_without_a_plan_only_what_was_settled_is_told() -> None:
 def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(
     plan: Plan | None, done: dict[Family, Outcome], outcomes: dict[Family, Outcome]
 ) -> None:
-    found = told(plan, done=done, chosen=frozenset({BTC, ETH}), ended="no answer")
+    found = text(plan, done=done, chosen=frozenset({BTC, ETH}), ended="no answer")
     assert {result.family: result.outcome for result in found} == outcomes
     unknown = [result for result in found if result.outcome is Outcome.UNKNOWN]
     assert {(result.code, result.message) for result in unknown} <= {("live-unknown", LIVE_UNKNOWN)}

@@ -49,8 +49,8 @@ def late_verdict(boot: str) -> World:
 
 
 def acknowledged(store: SqlAccountStore, slot: Reservation) -> None:
-    told = AttemptStatus.APPLIED
-    at_once(store.settle(slot.attempt, told, definite=True, limited=False, code="0", message=""))
+    text = AttemptStatus.APPLIED
+    at_once(store.settle(slot.attempt, text, definite=True, limited=False, code="0", message=""))
 
 
 def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple[PassResult, InMemoryState]:
@@ -62,8 +62,8 @@ def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple
 def test_it_is_read_again_before_anything_is_told(boot: str) -> None:
     here = late_verdict(boot)
     result, memory = one_pass(here)
-    told = [(at, event.plan.unchanged) for at, event in here.events if isinstance(event, Planned)]
-    assert [unchanged for _, unchanged in told] == [(), (BTC,)], (
+    text = [(at, event.plan.unchanged) for at, event in here.events if isinstance(event, Planned)]
+    assert [unchanged for _, unchanged in text] == [(), (BTC,)], (
         "drifted first, and in sync once it was set"
     )
     assert [wanted for _, _, wanted in here.exchange.sent] == [A]
@@ -78,7 +78,7 @@ def test_stopped_before_that_it_is_not_known(boot: str) -> None:
     assert result.states == {BTC: FAILED}, "nobody could see"
     assert result.plan is not None
     assert result.plan.doubtful == (BTC,)
-    assert here.told(Planned) == []
+    assert here.times_of(Planned) == []
 
 
 def test_what_the_pass_itself_proved_takes_no_further_read() -> None:
@@ -165,5 +165,5 @@ def test_records_that_keep_coming_make_no_spin_and_no_claim() -> None:
     reads = here.exchange.moments("live")
     assert min(after - before for before, after in pairwise(reads)) >= 0.99
     assert len(reads) <= 23
-    assert [at >= until for at in here.told(Planned)] == [True]
+    assert [at >= until for at in here.times_of(Planned)] == [True]
     assert result.end == Completed()

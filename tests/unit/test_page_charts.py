@@ -128,13 +128,13 @@ def test_what_is_older_than_a_day_or_still_to_come_is_left_out() -> None:
 
 
 def test_a_day_is_told_by_how_long_and_how_often() -> None:
-    told = shares(
+    message = shares(
         day_of(
             (60, "in-sync"), (2, "drifted"), (3, "pending"), (30, "in-sync"), (1, "held"), (4, "in-sync")
         ),
         WALL,
     )
-    assert [(one.mark.value, one.seconds, one.times) for one in told] == [
+    assert [(one.mark.value, one.seconds, one.times) for one in message] == [
         ("differs", 360, 2),
         ("in-sync", 5640, 3),
         ("unwatched", 80_400, 1),

@@ -11,7 +11,7 @@ from jinja2 import UndefinedError
 
 from reconciler.web.page import render
 from reconciler.web.page.render import assets, page_html
-from tests.support.example_accounts import BOARDS, HOSTILE, NOW, WALL, large
+from tests.support.example_accounts import HOSTILE, LATEST_STATES, NOW, WALL, large
 
 pytestmark = pytest.mark.unmeasured
 
@@ -42,10 +42,10 @@ class Seen(HTMLParser):
 
 
 def html(name: str) -> str:
-    return page_html(BOARDS[name](), now=NOW, wall=WALL)
+    return page_html(LATEST_STATES[name](), now=NOW, wall=WALL)
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", LATEST_STATES)
 def test_the_markup_is_whole_and_no_id_is_there_twice(name: str) -> None:
     seen = Seen(html(name))
     assert seen.open == []
@@ -56,7 +56,7 @@ def test_the_markup_is_whole_and_no_id_is_there_twice(name: str) -> None:
     assert [end for end in inside if end not in ids] == []
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", LATEST_STATES)
 def test_nothing_is_inline_that_the_content_security_policy_forbids(name: str) -> None:
     for tag, attributes in Seen(html(name)).tags:
         assert tag != "style"
@@ -121,11 +121,11 @@ def test_the_template_trusts_nothing_and_misses_nothing() -> None:
 @pytest.mark.parametrize("differing", [0.1, 1.0])
 @pytest.mark.parametrize("restless", [False, True])
 def test_two_hundred_families_stay_within_two_hundred_kilobytes(differing: float, restless: bool) -> None:
-    board = large(200, differing=differing, restless=restless)
-    assert len(page_html(board, now=NOW, wall=WALL).encode()) < MAX_BYTES
+    shared_state = large(200, differing=differing, restless=restless)
+    assert len(page_html(shared_state, now=NOW, wall=WALL).encode()) < MAX_BYTES
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", LATEST_STATES)
 def test_one_board_at_one_moment_is_one_text(name: str) -> None:
     assert html(name) == html(name)
 

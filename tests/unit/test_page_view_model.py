@@ -28,10 +28,10 @@ from reconciler.web.page.families import PageTime, differing_lines
 from reconciler.web.page.render import page_html
 from reconciler.web.page.view_model import PageView, page_view
 from tests.support.example_accounts import (
-    BOARDS,
     BTC,
     ETH,
     FILE,
+    LATEST_STATES,
     NOW,
     OFF,
     SHAPES,
@@ -40,10 +40,10 @@ from tests.support.example_accounts import (
     Shape,
     all_of,
     bad_quantity,
-    board_of,
     failed,
     file_state,
     large,
+    latest_of,
     runtime,
 )
 from tests.unit.builders import setting
@@ -51,14 +51,14 @@ from tests.unit.report_samples import status
 from tests.unit.runtime_world import having
 
 
-def page(board: LatestState, *, later_s: float = 0.0) -> PageView:
+def page(shared_state: LatestState, *, later_s: float = 0.0) -> PageView:
     """Return the view of ``board``, ``later_s`` seconds after it was made."""
-    return page_view(board, now=NOW + later_s, wall=WALL + timedelta(seconds=later_s))
+    return page_view(shared_state, now=NOW + later_s, wall=WALL + timedelta(seconds=later_s))
 
 
 def account(one: AccountRuntime, *, later_s: float = 0.0) -> AccountView:
     """Return the view of a single account."""
-    (found,) = page(board_of(one), later_s=later_s).accounts
+    (found,) = page(latest_of(one), later_s=later_s).accounts
     return found
 
 
@@ -140,7 +140,7 @@ def test_the_rows_are_all_the_shapes_there_are() -> None:
 def test_every_state_of_a_family_is_among_the_boards() -> None:
     signs = {
         day.sign
-        for make in BOARDS.values()
+        for make in LATEST_STATES.values()
         for one in page(make()).accounts
         for day in (*one.days, *one.calm_days)
     }
@@ -237,7 +237,7 @@ STANDINGS = [
 
 @pytest.mark.parametrize(("standing", "shape", "sentence"), STANDINGS)
 def test_an_account_is_told_in_one_sentence(standing: Protection, shape: str, sentence: str) -> None:
-    view = page(board_of(runtime({BTC: SHAPES[shape]})))
+    view = page(latest_of(runtime({BTC: SHAPES[shape]})))
     assert view.headline.sentence == sentence
     assert view.headline == view.accounts[0].headline
     assert view.headline.sign == labels.PROTECTIONS[standing]
@@ -247,7 +247,7 @@ def test_an_account_is_told_in_one_sentence(standing: Protection, shape: str, se
 def standing_together(*shapes: str) -> PageView:
     """Return the page of one account for each shape."""
     return page(
-        board_of(
+        latest_of(
             *(runtime({BTC: SHAPES[shape]}, account=f"a{place}") for place, shape in enumerate(shapes))
         )
     )
@@ -279,18 +279,20 @@ def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
 
 
 def test_without_an_account_nothing_is_called_protected() -> None:
-    assert page(board_of()).headline.sentence == "Not known yet: no settings were accepted so far."
-    awaiting = page(BOARDS["empty"]())
+    assert page(latest_of()).headline.sentence == "Not known yet: no settings were accepted so far."
+    awaiting = page(LATEST_STATES["empty"]())
     assert awaiting.headline.sentence == "Not known: 1 missing settings file."
     assert awaiting.missing == ("accounts/main.yaml",)
 
 
 def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
     for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
-        board = board_of(runtime({BTC: SHAPES[shape]}))
-        board.unloaded = UnloadedFiles(missing=("b.yaml",))
-        assert page(board).headline.sign.word == word
-        assert page(board).accounts[0].headline.sentence in page_html(board, now=NOW, wall=WALL)
+        shared_state = latest_of(runtime({BTC: SHAPES[shape]}))
+        shared_state.unloaded = UnloadedFiles(missing=("b.yaml",))
+        assert page(shared_state).headline.sign.word == word
+        assert page(shared_state).accounts[0].headline.sentence in page_html(
+            shared_state, now=NOW, wall=WALL
+        )
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -314,7 +316,7 @@ def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> Non
 
 
 def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
-    (view,) = page(BOARDS["old read"]()).accounts
+    (view,) = page(LATEST_STATES["old read"]()).accounts
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
     assert view.days_text == "State and settings, as read from the exchange 8 min 20 s ago."
     assert of("in sync", live=False).days_text == "State and settings from what was last applied."
@@ -356,7 +358,7 @@ def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
 
 
 def test_before_the_first_comparison_nothing_is_claimed() -> None:
-    (view,) = page(BOARDS["starting"]()).accounts
+    (view,) = page(LATEST_STATES["starting"]()).accounts
     assert view.headline.sentence == "Not known yet: live settings have not been read."
     assert (view.frozen_text, view.differing_text) == (
         "Not known: live settings have not been read.",
@@ -422,8 +424,8 @@ def test_each_hold_says_why_and_what_to_do() -> None:
         "To resume earlier, run:",
         "mmp resume --family BTC-USD",
     )
-    fight = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
-    assert held(of("changed", pauses=(fight,))) == (
+    contested_family = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
+    assert held(of("changed", pauses=(contested_family,))) == (
         "Paused by the heal breaker: not written, not even restored. Left until the file changes "
         "its setting or it is resumed: put back 3 times within 10 minutes.",
         "Find out who changes it, then run:",
@@ -443,7 +445,7 @@ def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
 
 
 def test_what_the_exchange_refused_is_told_in_its_words() -> None:
-    (view,) = page(BOARDS["troubled"]()).accounts
+    (view,) = page(LATEST_STATES["troubled"]()).accounts
     (line,) = [line for line in view.differing if line.family == "LTC-USD"]
     assert line.why == "The exchange refused these settings. [51000] qtyLimit must be greater than 0"
     assert line.advice is not None
@@ -451,13 +453,13 @@ def test_what_the_exchange_refused_is_told_in_its_words() -> None:
 
 
 def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
-    (view,) = page(BOARDS["guarded"]()).accounts
+    (view,) = page(LATEST_STATES["guarded"]()).accounts
     line = view.differing[0]
     assert line.why.startswith("The policy does not let it pass. ")
     assert "100, limit" in line.why
     assert line.advice is not None
     assert line.advice.command == 'mmp apply --family ADA-USD --allow bounds:ADA-USD --reason "…"'
-    (view,) = page(BOARDS["unguarded"]()).accounts
+    (view,) = page(LATEST_STATES["unguarded"]()).accounts
     line = view.differing[0]
     assert line.why.startswith("It would switch protection off. guard:")
     assert line.sign.word == "on, though to be off"
@@ -496,8 +498,8 @@ def test_the_last_problems_say_what_to_do() -> None:
     assert okx.advice == "mmp explain 51000 tells what it means and what to do."
     assert none.advice == ""
     assert (ours.about, okx.about) == (BTC, "whole account")
-    told = page_view(board_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
-    assert told.accounts[0].errors[1].advice == "fix 51000"
+    message = page_view(latest_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
+    assert message.accounts[0].errors[1].advice == "fix 51000"
 
 
 def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
@@ -509,7 +511,7 @@ def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
 
 
 def test_the_pace_is_told_in_words() -> None:
-    (view,) = page(BOARDS["troubled"]()).accounts
+    (view,) = page(LATEST_STATES["troubled"]()).accounts
     assert view.pacing.text == "2 of 2 requests count now. The next may go in 4 s."
     assert view.pacing.minute == (
         "5 requests in the last minute: 1 ○ waiting for its reply, 2 ● applied, 1 ✗ refused, "
@@ -529,11 +531,11 @@ def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
 
 def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
     pause = Pause(BTC, "", WALL, None)
-    fight = replace(pause, contested=setting(FILE))
-    told = {one: of("in sync", pauses=(one,)).pauses for one in (pause, fight)}
-    assert told == {
+    contested_family = replace(pause, contested=setting(FILE))
+    message = {one: of("in sync", pauses=(one,)).pauses for one in (pause, contested_family)}
+    assert message == {
         pause: ((BTC, "paused by hand until it is resumed: no reason given"),),
-        fight: (
+        contested_family: (
             (
                 BTC,
                 "paused by the heal breaker until the file changes its setting or it is resumed: "
@@ -561,7 +563,7 @@ def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "message"),
     [
         (0, "now"),
         (0.4, "now"),
@@ -571,8 +573,8 @@ def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
         (-200_000, "2 days ago"),
     ],
 )
-def test_distances_are_told_in_the_largest_unit_that_says_enough(seconds: float, told: str) -> None:
-    assert labels.relative_time(seconds) == told
+def test_distances_are_told_in_the_largest_unit_that_says_enough(seconds: float, message: str) -> None:
+    assert labels.relative_time(seconds) == message
 
 
 def test_two_names_never_have_one_anchor() -> None:
@@ -589,10 +591,10 @@ def test_two_names_never_have_one_anchor() -> None:
 
 
 def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> None:
-    parked = held(
+    rejected_setting = held(
         of("changed", rules=PlanConstraints(rejected={BTC: Rejection(setting(FILE), float("inf"))}))
     )
-    assert parked[0] == "The exchange refused these settings."
+    assert rejected_setting[0] == "The exchange refused these settings."
     stopping = of("changed", rules=PlanConstraints(reviewed={}))
     assert held(stopping)[0] == labels.HOLDS[HoldReason.STALE]
 
@@ -604,5 +606,5 @@ def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
 
 def test_without_a_record_of_requests_no_time_is_promised() -> None:
     record = status("nothing", "nothing", None)
-    told = differing_lines(record, runtime({BTC: SHAPES["never applied"]}), PageTime(NOW, WALL))
-    assert {line.when for line in told} == {"As soon as it is this family's turn."}
+    message = differing_lines(record, runtime({BTC: SHAPES["never applied"]}), PageTime(NOW, WALL))
+    assert {line.when for line in message} == {"As soon as it is this family's turn."}

@@ -8,7 +8,7 @@ from reconciler.controller.pass_limiter import PassLimiter
 
 
 def test_so_many_are_at_it_at_once_and_who_came_first_goes_first() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         turns, begun, most, busy = PassLimiter(3), list[int](), 0, 0
 
         async def work(number: int) -> None:
@@ -23,11 +23,11 @@ def test_so_many_are_at_it_at_once_and_who_came_first_goes_first() -> None:
         await asyncio.gather(*(work(number) for number in range(20)))
         assert (most, begun) == (3, list(range(20)))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_nobody_waits_longer_than_the_longest_and_no_turn_is_given_back_twice() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         turns, slow = PassLimiter(1, longest_wait_s=0.02), asyncio.Event()
 
         async def hang() -> None:
@@ -42,11 +42,11 @@ def test_nobody_waits_longer_than_the_longest_and_no_turn_is_given_back_twice() 
         await hanging
         assert turns._free._value == 1
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_who_gives_up_waiting_or_fails_takes_no_turn_along() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         turns, slow = PassLimiter(1), asyncio.Event()
 
         async def hang() -> None:
@@ -63,4 +63,4 @@ def test_who_gives_up_waiting_or_fails_takes_no_turn_along() -> None:
         async with asyncio.timeout(1.0), turns.permit():
             pass
 
-    asyncio.run(story())
+    asyncio.run(scenario())

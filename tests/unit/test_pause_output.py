@@ -28,7 +28,7 @@ def pause(family: Family, ends_in_s: float | None = 90.0, reason: str = "by hand
     return Pause(family, reason, WALL - timedelta(seconds=60), until)
 
 
-FIGHT = Pause(ETH, "put back 3 times", WALL - timedelta(seconds=60), None, setting("1000/0/500.0"))
+CONTESTED = Pause(ETH, "put back 3 times", WALL - timedelta(seconds=60), None, setting("1000/0/500.0"))
 """A fight over the setting of ETH-USD that status_with wants."""
 
 
@@ -55,15 +55,15 @@ def test_what_would_be_done_about_a_paused_family_is_held() -> None:
 
 
 def test_a_fight_over_another_setting_than_the_desired_one_holds_nothing() -> None:
-    other = replace(FIGHT, contested=setting("1000/0/501"))
+    other = replace(CONTESTED, contested=setting("1000/0/501"))
     status = status_with(other)
     assert status.pauses == ()
     assert {family.state for family in status.families} == {FamilyState.IN_SYNC, FamilyState.PENDING}
-    assert status_with(FIGHT).families[1].state is FamilyState.HELD
+    assert status_with(CONTESTED).families[1].state is FamilyState.HELD
 
 
 def test_the_document_shows_pauses_and_is_as_published() -> None:
-    status = status_with(pause(BTC), FIGHT, pause(GONE, None, ""))
+    status = status_with(pause(BTC), CONTESTED, pause(GONE, None, ""))
     document = status_document(status)
     assert document["pauses"] == [
         {
@@ -102,7 +102,9 @@ def test_the_text_names_family_end_and_reason() -> None:
 
 def test_the_text_says_when_it_was_not_a_person() -> None:
     lasting = "until it is resumed, or until something else is desired: put back 3 times"
-    assert f"  ‖ paused     ETH-USD  by the heal breaker, {lasting}\n" in status_text(status_with(FIGHT))
+    assert f"  ‖ paused     ETH-USD  by the heal breaker, {lasting}\n" in status_text(
+        status_with(CONTESTED)
+    )
 
 
 def test_what_people_wrote_cannot_reach_the_terminal_raw() -> None:

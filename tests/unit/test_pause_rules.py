@@ -16,12 +16,12 @@ ENDS = {"over": WALL, "running": WALL + timedelta(seconds=1), "endless": None}
 WANTED = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
 
 
-def pause(family: Family, fought: Setting | None = None, until: datetime | None = None) -> Pause:
-    return Pause(family, "why", WALL - timedelta(minutes=1), until, fought)
+def pause(family: Family, contested_setting: Setting | None = None, until: datetime | None = None) -> Pause:
+    return Pause(family, "why", WALL - timedelta(minutes=1), until, contested_setting)
 
 
 @pytest.mark.parametrize(
-    ("family", "fought", "holds"),
+    ("family", "contested_setting", "holds"),
     [
         (BTC, None, True),
         (SOL, None, True),
@@ -35,13 +35,13 @@ def pause(family: Family, fought: Setting | None = None, until: datetime | None 
     ],
 )
 def test_a_fight_is_over_as_soon_as_another_value_is_desired(
-    family: Family, fought: Setting | None, holds: bool
+    family: Family, contested_setting: Setting | None, holds: bool
 ) -> None:
-    one = pause(family, fought)
+    one = pause(family, contested_setting)
     assert in_force([one], WANTED) == ((one,) if holds else ())
     assert paused([one], WANTED) == ({family} if holds else set())
-    assert one.by is (PausedBy.BREAKER if fought else PausedBy.MANUAL)
-    assert obsolete_breaker_pauses([one], WANTED) == ({} if holds else {family: fought})
+    assert one.by is (PausedBy.BREAKER if contested_setting else PausedBy.MANUAL)
+    assert obsolete_breaker_pauses([one], WANTED) == ({} if holds else {family: contested_setting})
 
 
 @pytest.mark.parametrize("new", list(PausedBy))

@@ -42,8 +42,8 @@ def since(account: str | None, environment: str | None) -> PlanContext:
 
 
 def test_it_is_as_the_golden_file() -> None:
-    told = plans_markdown([(between(), BETWEEN)]).replace(f"mmp {__version__}", "mmp VERSION")
-    assert told == (GOLDEN / "markdown.md").read_text(encoding="utf-8")
+    message = plans_markdown([(between(), BETWEEN)]).replace(f"mmp {__version__}", "mmp VERSION")
+    assert message == (GOLDEN / "markdown.md").read_text(encoding="utf-8")
 
 
 def several_pages() -> list[Page]:
@@ -59,23 +59,23 @@ def several_pages() -> list[Page]:
 
 
 def test_several_accounts_are_as_the_golden_file() -> None:
-    told = plans_markdown(several_pages()).replace(f"mmp {__version__}", "mmp VERSION")
-    hold_to_the_form(told)
-    assert told == (GOLDEN / "markdown-several.md").read_text(encoding="utf-8")
+    message = plans_markdown(several_pages()).replace(f"mmp {__version__}", "mmp VERSION")
+    hold_to_the_form(message)
+    assert message == (GOLDEN / "markdown-several.md").read_text(encoding="utf-8")
 
 
 def test_the_worst_comes_first() -> None:
     """Refused; off or unlimited; not known; then by factor."""
-    told = sections(plans_markdown([(between(), BETWEEN)]))
-    assert list(told) == [
+    message = sections(plans_markdown([(between(), BETWEEN)]))
+    assert list(message) == [
         "Policy",
         "Changes, the worst first",
         "Held: not sent",
         "No longer managed: left as it is",
     ]
-    rows = re.findall(r"^\| `([^`]+)`", told["Changes, the worst first"], re.MULTILINE)
+    rows = re.findall(r"^\| `([^`]+)`", message["Changes, the worst first"], re.MULTILINE)
     assert rows == [ETH, SOL, BTC, "ADA-USD", "NEW-USD", "BNB-USD", "XAU-USD_UM"]
-    held = re.findall(r"^- `([^`]+)`", told["Held: not sent"], re.MULTILINE)
+    held = re.findall(r"^- `([^`]+)`", message["Held: not sent"], re.MULTILINE)
     assert list(dict.fromkeys(held)) == [ETH, SOL, BTC]
 
 
@@ -137,8 +137,8 @@ def test_a_row_tells_fields_factor_and_the_three_figures(before: str, after: str
 
 
 def test_exactly_the_changed_fields_are_named() -> None:
-    told = sections(plans_markdown([(between(), BETWEEN)]))["Changes, the worst first"]
-    rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", told, re.MULTILINE))
+    message = sections(plans_markdown([(between(), BETWEEN)]))["Changes, the worst first"]
+    rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", message, re.MULTILINE))
     expected = {change.family: [name.value for name in change.fields] for change in between().changes}
     assert {family: re.findall(r"[a-z]+[IL]\w+", cell) for family, cell in rows.items()} == expected
 
@@ -146,10 +146,12 @@ def test_exactly_the_changed_fields_are_named() -> None:
 def test_an_enable_tells_what_it_is_measured_from_and_is_not_called_harmless() -> None:
     reads = Reads(read(990, {BTC: row("0/2000/100")}))
     plan = plan_of({BTC: setting("5000/2000/300")}, {BTC: confirmed("5000/2000/100")}, reads)
-    told = plans_markdown([(plan, CONTEXT)])
-    assert "×3 (measured from timeInterval 5s, frozenInterval 2s, qtyLimit 100) | unlimited → 300" in told
-    assert "**Enabled with more exposure than when last enabled: 1 family.** **Worst: `BTC-USD`" in told
-    assert "Nothing gets looser" not in told
+    message = plans_markdown([(plan, CONTEXT)])
+    assert (
+        "×3 (measured from timeInterval 5s, frozenInterval 2s, qtyLimit 100) | unlimited → 300" in message
+    )
+    assert "**Enabled with more exposure than when last enabled: 1 family.** **Worst: `BTC-USD`" in message
+    assert "Nothing gets looser" not in message
     same = plan_of({BTC: setting("5000/2000/100")}, {BTC: confirmed("5000/2000/100")}, reads)
     assert "**Nothing gets looser.** More protection: 1 enabled." in plans_markdown([(same, CONTEXT)])
 
@@ -178,30 +180,30 @@ def test_a_removed_protected_family_is_refused_though_nothing_changes() -> None:
     plan = compare(
         desired({BTC: setting("1/1/1"), ETH: setting("1/1/1")}), desired({BTC: setting("1/1/1")}), [guard]
     )
-    told = plans_markdown([(plan, BETWEEN)])
-    assert "**1 family will no longer be managed.** **Refused: nothing would be sent.**" in told
-    assert "No changes" not in told
-    assert "--allow protected:ETH-USD" in told
+    message = plans_markdown([(plan, BETWEEN)])
+    assert "**1 family will no longer be managed.** **Refused: nothing would be sent.**" in message
+    assert "No changes" not in message
+    assert "--allow protected:ETH-USD" in message
     assert plans_gitlab([plan]) == {"create": 0, "update": 0, "delete": 1}
 
 
 def test_a_refusal_that_is_all_there_is_to_tell_is_not_called_no_changes() -> None:
     guard = replace(POLICY, protected=frozenset({ETH}))
     plan = plan_of({BTC: setting("1/1/1")}, {BTC: confirmed("1/1/1")}, rules=PlanConstraints(policy=guard))
-    told = plans_markdown([(plan, CONTEXT)])
-    hold_to_the_form(told)
-    assert "**Refused: nothing would be sent.** 1 unchanged." in told
-    assert "No changes" not in told
+    message = plans_markdown([(plan, CONTEXT)])
+    hold_to_the_form(message)
+    assert "**Refused: nothing would be sent.** 1 unchanged." in message
+    assert "No changes" not in message
     assert plans_gitlab([plan]) == {"create": 0, "update": 0, "delete": 1}
 
 
 def test_unchanged_families_are_counted_and_not_named() -> None:
     names = {Family(f"QUIET{n}-USD"): setting("1/1/1") for n in range(9)}
-    told = plans_markdown(
+    message = plans_markdown(
         [(between({**names, BTC: setting("1/1/1")}, {**names, BTC: setting("1/1/2")}), BETWEEN)]
     )
-    assert "9 unchanged" in told
-    assert "QUIET" not in told
+    assert "9 unchanged" in message
+    assert "QUIET" not in message
 
 
 def test_the_simulator_is_always_named() -> None:
@@ -214,8 +216,8 @@ def test_the_simulator_is_always_named() -> None:
 def test_a_published_status_is_named_with_its_age() -> None:
     read_at = datetime(2026, 3, 1, tzinfo=UTC)
     context = replace(CONTEXT, against=StatusSource("status.json", read_at, 75.0))
-    told = plans_markdown([(plan_of({BTC: setting("1/1/1")}), context)])
-    assert "compared with what `status.json` says is live, 1 min 15 s old" in told
+    message = plans_markdown([(plan_of({BTC: setting("1/1/1")}), context)])
+    assert "compared with what `status.json` says is live, 1 min 15 s old" in message
 
 
 def test_a_changed_policy_is_flagged_and_an_unchanged_one_is_not() -> None:
@@ -237,18 +239,18 @@ def every_page() -> Iterator[Page]:
 def test_every_plan_the_program_can_make_is_well_formed() -> None:
     for page in every_page():
         plan = page[0]
-        told = plans_markdown([page])
-        hold_to_the_form(told)
-        assert told == plans_markdown([page])
+        message = plans_markdown([page])
+        hold_to_the_form(message)
+        assert message == plans_markdown([page])
         named = {change.family for change in plan.changes} | {*plan.unmanaged}
-        assert [family for family in named if f"`{family}`" not in told] == []
+        assert [family for family in named if f"`{family}`" not in message] == []
         loosening = any(change.direction in LESS_SAFE for change in plan.changes)
-        assert ("**Less protection: " in told) == loosening
+        assert ("**Less protection: " in message) == loosening
         rising = any(change.factor is UNLIMITED or (change.factor or 0) > 1 for change in plan.changes)
-        assert ("**Worst: `" in told) == (
+        assert ("**Worst: `" in message) == (
             rising or any(one.after.disabled for one in plan.changes if one.direction is Direction.DISABLE)
         )
-        assert not ("Nothing gets looser" in told and rising)
+        assert not ("Nothing gets looser" in message and rising)
 
 
 def test_gitlab_counts_requests_by_what_they_do() -> None:

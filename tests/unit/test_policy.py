@@ -177,15 +177,15 @@ NEAR_OFF = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "told"), NEAR_OFF)
+@pytest.mark.parametrize(("before", "after", "message"), NEAR_OFF)
 def test_what_is_as_good_as_off_takes_the_guard_of_disabling(
-    before: str | None, after: str, told: list[str]
+    before: str | None, after: str, message: list[str]
 ) -> None:
     change = {BTC: (before, after)}
     bare, ruled = judged(change, None).refusals, judged(change, policy()).refusals
     names = {"timeInterval": "floor.timeInterval", "factor": "floor.factor", "off": "disable"}
-    assert [one.rule for one in bare] == ["guard"] * len(told)
-    assert sorted(one.rule for one in ruled) == sorted(names[each] for each in told)
+    assert [one.rule for one in bare] == ["guard"] * len(message)
+    assert sorted(one.rule for one in ruled) == sorted(names[each] for each in message)
     assert {one.kind for one in (*bare, *ruled)} <= {RefusalKind.DISABLE}
     assert [one.measured for one in sorted(bare, key=lambda one: one.measured)] == [
         one.measured for one in sorted(ruled, key=lambda one: one.measured)
@@ -196,8 +196,8 @@ def test_what_is_as_good_as_off_takes_the_guard_of_disabling(
 
 def test_the_floor_is_what_the_policy_says_and_tells_both_numbers() -> None:
     under = policy(floor=Floor(2000, Decimal("2.5")))
-    told = judged({BTC: ("5000/2000/100", "1999/2000/100")}, under).refusals
-    assert [one.sentence for one in told] == [
+    message = judged({BTC: ("5000/2000/100", "1999/2000/100")}, under).refusals
+    assert [one.sentence for one in message] == [
         "floor.factor: ×2.502, limit less than ×2.5",
         "floor.timeInterval: timeInterval 1999ms, limit 2s",
     ]
@@ -207,8 +207,8 @@ def test_the_floor_is_what_the_policy_says_and_tells_both_numbers() -> None:
 
 def test_a_change_beyond_both_limits_takes_the_override_of_its_direction_as_well() -> None:
     change = {BTC: ("5000/2000/1", "5000/2000/1000")}
-    told = judged(change, policy(factor="2")).refusals
-    assert [str(one.override) for one in told] == ["disable:BTC-USD", "loosen:BTC-USD"]
+    message = judged(change, policy(factor="2")).refusals
+    assert [str(one.override) for one in message] == ["disable:BTC-USD", "loosen:BTC-USD"]
     one = frozenset({Override(RefusalKind.DISABLE, BTC)})
     assert [each.rule for each in judged(change, policy(factor="2"), one).refusals] == [
         "loosening.maxFactor"
@@ -567,16 +567,16 @@ def test_a_figure_above_its_limit_is_refused_unless_it_was_so_before(
     before: str | None, after: str, refused: bool
 ) -> None:
     under = policy(exposure={Figure.PER_SECOND: Decimal(20)}, disable_allowed=True)
-    told = judged({BTC: (before, after)}, under).refusals
-    assert [one.rule for one in told] == ["bounds.exposure.perSecond.max"] * refused
-    assert {(one.kind, one.field, one.limit) for one in told} <= {(RefusalKind.BOUNDS, None, "20")}
+    message = judged({BTC: (before, after)}, under).refusals
+    assert [one.rule for one in message] == ["bounds.exposure.perSecond.max"] * refused
+    assert {(one.kind, one.field, one.limit) for one in message} <= {(RefusalKind.BOUNDS, None, "20")}
 
 
 def test_a_figure_above_its_limit_is_told_with_both_numbers() -> None:
     under = policy(exposure={Figure.PER_MINUTE: Decimal("3099.9")})
-    (told,) = judged({BTC: (None, "5000/2000/100")}, under).refusals
-    assert told.sentence == "bounds.exposure.perMinute.max: 3100, limit 3099.9"
-    assert told.allow == "--allow bounds:BTC-USD"
+    (message,) = judged({BTC: (None, "5000/2000/100")}, under).refusals
+    assert message.sentence == "bounds.exposure.perMinute.max: 3100, limit 3099.9"
+    assert message.allow == "--allow bounds:BTC-USD"
 
 
 # ---- protected families --------------------------------------------------------------------------
@@ -676,7 +676,7 @@ def test_a_plan_holds_what_is_refused_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "live", "after", "told"),
+    ("known", "live", "after", "message"),
     [
         # Switched off by hand, and a file of another setting comes: from the last proof.
         ("5000/2000/100", "0/2000/100", "5000/2000/400", ["loosening.maxFactor ×4"]),
@@ -697,7 +697,7 @@ def test_a_plan_holds_what_is_refused_and_nothing_else() -> None:
     ],
 )
 def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
-    known: str, live: str | None, after: str, told: list[str]
+    known: str, live: str | None, after: str, message: list[str]
 ) -> None:
     missing = MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5)
     gone = Reads(read(950, {}), missing={BTC: missing})
@@ -705,7 +705,7 @@ def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
     record: dict[Family, Known] = {BTC: confirmed(known)}
     plan = plan_of({BTC: setting(after)}, record, reads, PlanConstraints(policy=policy(factor="2")))
     (change,) = plan.changes
-    assert [f"{one.rule} {one.measured}" for one in plan.refusals] == told
+    assert [f"{one.rule} {one.measured}" for one in plan.refusals] == message
     assert change.direction is Direction.ENABLE
     off = known.startswith("0")
     assert change.measured_from == (None if off else setting(known))
@@ -896,8 +896,10 @@ def test_a_share_is_of_what_was_accepted_as_enabled_for_24_hours_so_padding_does
     history = {BTC: OLD, ETH: OLD, **dict.fromkeys(PADDING, padding)}
     for share, refused in (("0.4", of == 2), ("0.1", True)):
         rules = PlanConstraints(policy=policy(share=share), accepted=history, wall=WALL, controller=True)
-        told = [one.measured for one in plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), rules).refusals]
-        assert told == [f"1 of {of} at once"] * refused
+        message = [
+            one.measured for one in plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), rules).refusals
+        ]
+        assert message == [f"1 of {of} at once"] * refused
     unknown = PlanConstraints(policy=policy(share="1"), accepted=history)
     (refusal,) = plan_of(wanted, IN_FORCE, Reads(read(NOW, rows)), unknown).refusals
     assert refusal.measured == "1 of 0 at once", "without the time of day nothing is proven"
@@ -1063,8 +1065,8 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
         change = proposal(BTC, before, after)
         for under in POLICIES:
             judgement = evaluate([change], wanted, under, NOBODY, in_force=1)
-            told = {(one.kind.value, one.rule) for one in judgement.refusals}
-            assert told == oracle(before, after, under), (before, after, under)
+            message = {(one.kind.value, one.rule) for one in judgement.refusals}
+            assert message == oracle(before, after, under), (before, after, under)
             count += 1
     assert count == 28 * 27 * 72
 
@@ -1072,8 +1074,8 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
 def test_a_refused_file_is_refused_as_a_change_from_nothing_is() -> None:
     for after, under in product(SETTINGS, POLICIES):
         wanted = desired({BTC: setting(after)})
-        told = {(one.kind.value, one.rule) for one in check_file(wanted, under)}
-        assert told == oracle(None, after, under)
+        message = {(one.kind.value, one.rule) for one in check_file(wanted, under)}
+        assert message == oracle(None, after, under)
 
 
 COUNTING = {
@@ -1124,11 +1126,11 @@ def test_counts_and_shares_over_every_mixture_of_a_few_families(of: int) -> None
             allowed = frozenset({Override(RefusalKind(ways[0]), names[0])} if overridden else ())
             counted = counting[overridden:]
             for most, share, under in counting_policies(of):
-                told = {
+                message = {
                     one.family for one in evaluate(changes, wanted, under, allowed, in_force=of).refusals
                 }
                 refused = len(counted) > most or Fraction(len(counted), of) > share
-                assert told == (set(counted) if refused else set())
+                assert message == (set(counted) if refused else set())
 
 
 KINDS = frozenset({"loosen", "mixed", "disable"})
@@ -1206,8 +1208,8 @@ def test_an_unreadable_policy_holds_what_may_loosen_an_earlier_request_that_is_s
     rules = PlanConstraints(policy_unreadable=True, accepted={BTC: history})
     reads = Reads(read(990, {BTC: row("5000/2000/400")}))
     plan = plan_of({BTC: setting("5000/2000/100")}, known, reads, rules)
-    told = "policy: may loosen what an earlier request set while the policy file cannot be read, limit "
-    assert [one.sentence for one in plan.refusals] == [f"{told}enable and tighten"] * refused
+    message = "policy: may loosen what an earlier request set while the policy file cannot be read, limit "
+    assert [one.sentence for one in plan.refusals] == [f"{message}enable and tighten"] * refused
 
 
 def test_an_unreadable_policy_holds_what_nothing_is_known_of() -> None:

@@ -41,7 +41,7 @@ def lines(old: Policy | None, new: Policy | None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         (policy(factor="2"), EMPTY, "loosening.maxFactor 2 → none: looser"),
         (EMPTY, policy(factor="2.5"), "loosening.maxFactor none → 2.5: tighter"),
@@ -132,8 +132,8 @@ def lines(old: Policy | None, new: Policy | None) -> list[str]:
         ),
     ],
 )
-def test_a_rule_is_compared_as_it_applies(old: Policy | None, new: Policy | None, told: str) -> None:
-    assert lines(old, new) == [told]
+def test_a_rule_is_compared_as_it_applies(old: Policy | None, new: Policy | None, message: str) -> None:
+    assert lines(old, new) == [message]
 
 
 def test_only_what_no_file_names_may_be_what_a_rule_differs_for() -> None:
@@ -147,10 +147,10 @@ def test_only_what_no_file_names_may_be_what_a_rule_differs_for() -> None:
 def test_looser_rules_come_first_and_many_families_are_counted() -> None:
     many = tuple(Family(f"F{number}-USD") for number in range(SHOWN_FAMILIES + 2))
     old, new = policy(factor="4", protected=many), policy(factor="2")
-    told = lines(old, new)
-    assert told[0].startswith("protected yes → no: looser for F0-USD, F1-USD, ")
-    assert told[0].endswith(", 2 more")
-    assert told[1] == "loosening.maxFactor 4 → 2: tighter"
+    message = lines(old, new)
+    assert message[0].startswith("protected yes → no: looser for F0-USD, F1-USD, ")
+    assert message[0].endswith(", 2 more")
+    assert message[1] == "loosening.maxFactor 4 → 2: tighter"
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,8 @@ def found(before: Setting, after: Setting) -> Amount:
 
 
 def test_every_kind_of_override_is_in_the_table_of_rules() -> None:
-    told = " ".join(row[2] for row in rows("| rule |")[1:])
-    assert {kind.value for kind in RefusalKind} <= set(re.findall(r"`(\w+)`", told))
+    message = " ".join(row[2] for row in rows("| rule |")[1:])
+    assert {kind.value for kind in RefusalKind} <= set(re.findall(r"`(\w+)`", message))
 
 
 def text_of(cell: str) -> str:
@@ -114,6 +114,6 @@ def test_the_table_of_examples_is_what_is_computed(before: str, after: str, show
 
 
 def test_every_rule_of_a_policy_is_in_the_table_of_rules() -> None:
-    told = " ".join(row[0] for row in rows("| rule |")[1:])
+    message = " ".join(row[0] for row in rows("| rule |")[1:])
     for rule in ("bounds.exposure.FIGURE.max", "loosening.maxFactor", "floor.timeInterval", "floor.factor"):
-        assert f"`{rule}`" in told
+        assert f"`{rule}`" in message

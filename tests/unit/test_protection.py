@@ -206,7 +206,7 @@ def test_nothing_compared_yet_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval_s", "age_s", "told"),
+    ("interval_s", "age_s", "message"),
     [
         (1.0, MIN_FRESH_S, ""),
         (1.0, MIN_FRESH_S + 1, "91 s ago"),
@@ -214,9 +214,11 @@ def test_nothing_compared_yet_is_not_known() -> None:
         (60.0, MISSED_READS * 60.0 + 1, "3 min ago"),
     ],
 )
-def test_a_read_too_old_for_the_interval_proves_nothing(interval_s: float, age_s: float, told: str) -> None:
+def test_a_read_too_old_for_the_interval_proves_nothing(
+    interval_s: float, age_s: float, message: str
+) -> None:
     judged = status_protection(status_of("A", "A", "A", age_s), live=True, interval_s=interval_s)
-    expected = f"Not known: live settings were last read {told}." if told else SENTENCES[0][4]
+    expected = f"Not known: live settings were last read {message}." if message else SENTENCES[0][4]
     assert judged.sentence == expected
 
 
@@ -279,9 +281,9 @@ def test_a_loop_that_fell_silent_is_nothing_to_stand_on_but_hides_no_exposure(
     elif silent_s <= SILENCE_S:
         assert judged.protection is Protection.PROTECTED
     else:
-        told = "91 s" if silent_s < 120 else "120 min"
+        message = "91 s" if silent_s < 120 else "120 min"
         assert judged == ProtectionResult(
-            Protection.UNKNOWN, f"Not known: the program has made no progress for {told}."
+            Protection.UNKNOWN, f"Not known: the program has made no progress for {message}."
         )
 
 

@@ -494,7 +494,7 @@ def test_of_many_processes_with_states_of_their_own_exactly_one_registers(tmp_pa
         )
         for number, place in enumerate(places)
     ]
-    told = []
+    sentence = []
     try:
         for process in started:
             assert process.stdin is not None
@@ -502,8 +502,8 @@ def test_of_many_processes_with_states_of_their_own_exactly_one_registers(tmp_pa
             process.stdin.flush()
         for process in started:
             assert process.stdout is not None
-            told.append(process.stdout.readline().strip())
+            sentence.append(process.stdout.readline().strip())
     finally:
         errors = [process.communicate("end\n", timeout=30)[1] for process in started]
-    assert sorted(told) == ["registered", *["state-second"] * 5]
+    assert sorted(sentence) == ["registered", *["state-second"] * 5]
     assert "".join(errors) == ""

@@ -84,8 +84,8 @@ def test_a_wrapped_refusal_bounds_the_arrival_and_leaves_the_effect_open(
 ) -> None:
     status, definite, following = TABLE[reply_class]
     verdict = interpret_reply(BTC, SENT, Reply(reply_class, "any", "text", wrapper=wrapper))
-    told = "unknown" if status == "rejected" else status
-    assert (verdict.status, verdict.proves_arrival, verdict.next) == (told, definite, following)
+    message = "unknown" if status == "rejected" else status
+    assert (verdict.status, verdict.proves_arrival, verdict.next) == (message, definite, following)
 
 
 def test_only_what_left_our_hands_without_proof_stays_unknown() -> None:

@@ -84,8 +84,8 @@ def test_the_order_does_not_depend_on_the_order_of_requests() -> None:
     families = [Family(f"F{number}-USD") for number in range(4)]
     for kinds in permutations(("x9", "x1", "unknown", "refused x2")):
         found = plan(dict(zip(families, kinds, strict=True)))
-        told = [kinds[families.index(each.family)] for _, each in worst_first([found])]
-        assert told == ["refused x2", "unknown", "x9", "x1"]
+        message = [kinds[families.index(each.family)] for _, each in worst_first([found])]
+        assert message == ["refused x2", "unknown", "x9", "x1"]
 
 
 def shown(text: str) -> list[str]:
@@ -105,8 +105,8 @@ def test_rows_keep_the_number_of_their_request_and_documents_their_order() -> No
             line for line in text.splitlines() if line.startswith("  ") and f" {each.family} " in line
         )
         assert f"request {each.order}," in line
-    told = plans_markdown([(found, CONTEXT)])
-    assert re.findall(r"^\| `(\S+)` .* request (\d)", told, re.MULTILINE) == [
+    message = plans_markdown([(found, CONTEXT)])
+    assert re.findall(r"^\| `(\S+)` .* request (\d)", message, re.MULTILINE) == [
         (each.family, str(each.order)) for _, each in worst_first([found])
     ]
 
@@ -155,17 +155,17 @@ def every_pair() -> Iterator[Plan]:
 def test_nothing_is_said_to_get_no_looser_while_any_exposure_rises_or_nothing_is_known() -> None:
     calm = "Nothing gets looser"
     for found in every_pair():
-        told = plans_markdown([(found, CONTEXT)])
+        message = plans_markdown([(found, CONTEXT)])
         text = plan_text(found, CONTEXT, simulator=False)
         factors = [each.factor for each in found.changes]
         rises = any(one is UNLIMITED or (one is not None and one > 1) for one in factors)
         unseen = found.basis is not Basis.LIVE and any(each.before is None for each in found.changes)
-        assert not (calm in told and (rises or unseen))
-        assert ("Worst: " in text) == ("Worst: " in told)
+        assert not (calm in message and (rises or unseen))
+        assert ("Worst: " in text) == ("Worst: " in message)
         assert not rises or "Worst: " in text
         for each in found.changes:
             figures = " | ".join(figure_moves(each).values())
-            assert figures in told
+            assert figures in message
             assert risk_words(each) in text
 
 

@@ -86,7 +86,7 @@ NO = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error")
 NO_KEY = Reply(ReplyClass.ACCOUNT, "credentials-missing", "OKX_API_KEY is not set; set it")
 DOWN = ExchangeFailed("connecting", LOST, NOW + 1)
 OUTAGE = Outage(NOW - 5, wall_at(NOW - 5), DOWN, 2)
-PARKED = SettingRejected(BTC, A, NO, None)
+REJECTED_SETTING = SettingRejected(BTC, A, NO, None)
 RESERVED = RequestReserved(7, BTC, A, NOW)
 SENDING = RecentRequest(7, BTC, NOW, AttemptStatus.PENDING)
 WHOLE = compared(IN_SYNC, ROWS)
@@ -111,7 +111,7 @@ BEFORE = replace(
     controller=ELSEWHERE,
     locked_out="pid 7",
     state_lost="timeout",
-    rejected={BTC: PARKED, ETH: replace(PARKED, family=ETH)},
+    rejected={BTC: REJECTED_SETTING, ETH: replace(REJECTED_SETTING, family=ETH)},
     requests=(SENDING,),
     config=IN_FORCE_FILE,
 )
@@ -154,7 +154,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         {
             "requests": (replace(SENDING, status=AttemptStatus.APPLIED),),
             "outage": None,
-            "rejected": {ETH: replace(PARKED, family=ETH)},
+            "rejected": {ETH: replace(REJECTED_SETTING, family=ETH)},
         },
     ),
     (
@@ -169,11 +169,11 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         {"errors": (RecentError(WALL, "timeout", "request unknown: no-answer", BTC),)},
     ),
     (
-        replace(PARKED, reply=replace(NO, message="")),
+        replace(REJECTED_SETTING, reply=replace(NO, message="")),
         {
             "rejected": {
-                BTC: replace(PARKED, reply=replace(NO, message="")),
-                ETH: replace(PARKED, family=ETH),
+                BTC: replace(REJECTED_SETTING, reply=replace(NO, message="")),
+                ETH: replace(REJECTED_SETTING, family=ETH),
             },
             "errors": (RecentError(WALL, "51000", "rejected by the exchange: wrong-settings", BTC),),
         },
@@ -265,8 +265,8 @@ def test_the_table_has_every_event() -> None:
 
 
 def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> None:
-    made = having(fresh(), settled(AttemptStatus.REJECTED), PARKED)
-    assert [trouble.message for trouble in made.errors] == [
+    made = having(fresh(), settled(AttemptStatus.REJECTED), REJECTED_SETTING)
+    assert [failing.message for failing in made.errors] == [
         "rejected by the exchange: Parameter qtyLimit error"
     ]
 
@@ -361,9 +361,9 @@ def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: f
     event = compared({BTC: confirmed("5000/2000/100", at=NOW)}, rows, wanted=wanted, reads=reads)
     assert event.whole == (not overtaken)
     made = having(fresh(wanted), LiveReadDone(read(NOW - 1, rows)), event)
-    told = status_of(made, now=NOW, wall=WALL)
-    assert told is not None
-    assert (made.started, told.families[0].live) == (not overtaken, None)
+    sentence = status_of(made, now=NOW, wall=WALL)
+    assert sentence is not None
+    assert (made.started, sentence.families[0].live) == (not overtaken, None)
 
 
 def test_what_is_overtaken_is_told_as_not_known_until_it_is_read_again() -> None:
@@ -372,9 +372,11 @@ def test_what_is_overtaken_is_told_as_not_known_until_it_is_read_again() -> None
     reads = Reads(read(NOW - 1, rows), frozenset({BTC}))
     event = compared(known, rows, wanted={BTC: A}, reads=reads)
     assert (event.whole, event.plan.doubtful) == (False, (BTC,))
-    told = status_of(having(fresh({BTC: A}), LiveReadDone(read(NOW - 1, rows)), event), now=NOW, wall=WALL)
-    assert told is not None
-    (one,) = told.families
+    sentence = status_of(
+        having(fresh({BTC: A}), LiveReadDone(read(NOW - 1, rows)), event), now=NOW, wall=WALL
+    )
+    assert sentence is not None
+    (one,) = sentence.families
     assert (one.state, one.doubtful, one.live) == (FamilyState.UNCERTAIN, True, None)
 
 

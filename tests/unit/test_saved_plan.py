@@ -257,10 +257,10 @@ def test_a_family_that_has_moved_is_told_by_the_fields_that_did(
 ) -> None:
     assert describe_moved(change(now), promised) == says
     left = replace(plan_of({BTC: B}), changes=(change(now),))
-    (told,) = results(
+    (message,) = results(
         done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="", reviewed=promised
     )
-    assert told == Result(BTC, Outcome.STALE, "stale", says, 0)
+    assert message == Result(BTC, Outcome.STALE, "stale", says, 0)
 
 
 @pytest.mark.parametrize(
@@ -276,11 +276,11 @@ def test_a_family_that_has_moved_is_told_by_the_fields_that_did(
     ],
 )
 def test_stale_promises_that_nothing_was_sent(outcomes: list[tuple[str, int]], status: Exit) -> None:
-    told = tuple(
+    message = tuple(
         Result(Family(f"F{place}-USD"), Outcome(outcome), "", "", attempts)
         for place, (outcome, attempts) in enumerate(outcomes)
     )
-    assert exit_status(told, None) is status
+    assert exit_status(message, None) is status
 
 
 @pytest.mark.parametrize(
@@ -299,8 +299,8 @@ def test_what_ended_an_apply_outweighs_what_was_held(
     because: HoldReason, ended: Exit, status: Exit
 ) -> None:
     left = replace(plan_of({BTC: B}), changes=(change(because=because),))
-    told = results(done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="")
-    assert exit_status(told, left, ended) is status
+    message = results(done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="")
+    assert exit_status(message, left, ended) is status
 
 
 # ---- here and now ------------------------------------------------------------------------------
@@ -442,8 +442,8 @@ def test_a_snapshot_gives_the_plan_that_its_account_would(name: str) -> None:
     published = snapshot(families={BTC: seen})
     rules = PlanConstraints(accepted=accepted_from(published))
     plan = make_plan(desired({BTC: B}), known_from(published, NOW), reads_from(published, NOW), rules, NOW)
-    told = [(one.action.value, one.reason.value, one.before) for one in plan.changes]
-    assert told == ([] if wanted is None else [wanted])
+    message = [(one.action.value, one.reason.value, one.before) for one in plan.changes]
+    assert message == ([] if wanted is None else [wanted])
     assert plan.basis == "live"
     assert plan.doubtful == ()
 
@@ -474,9 +474,11 @@ def test_a_pause_counts_until_its_end() -> None:
     assert paused_from(published, desired({BTC: A}), WALL) == {BTC, SOL}
 
 
-@pytest.mark.parametrize(("fought", "held"), [(A, {BTC}), (B, set())])
-def test_a_published_fight_holds_for_its_own_setting_only(fought: Setting, held: set[Family]) -> None:
-    published = snapshot(pauses=(Pause(BTC, "", WALL, None, fought),))
+@pytest.mark.parametrize(("contested_setting", "held"), [(A, {BTC}), (B, set())])
+def test_a_published_fight_holds_for_its_own_setting_only(
+    contested_setting: Setting, held: set[Family]
+) -> None:
+    published = snapshot(pauses=(Pause(BTC, "", WALL, None, contested_setting),))
     assert paused_from(published, desired({BTC: A}), WALL) == held
 
 

@@ -136,14 +136,14 @@ def test_a_rerun_ends_with_0_when_all_is_in_force_and_with_5_when_something_move
     for family, case in ((BTC, btc), (ETH, eth)):
         if case.sent is not Sent.APPLIED:
             continue
-        [told] = [one for one in outcomes if one.family == family]
-        assert told.message.startswith(SAID)
-        assert told.attempts == 0
+        [sentence] = [one for one in outcomes if one.family == family]
+        assert sentence.message.startswith(SAID)
+        assert sentence.attempts == 0
         if case.live == AFTER:
-            assert told == Result(family, Outcome.APPLIED, ALREADY_APPLIED, SAID, 0, earlier=True)
+            assert sentence == Result(family, Outcome.APPLIED, ALREADY_APPLIED, SAID, 0, earlier=True)
         else:
-            assert (told.outcome, told.code) == (Outcome.STALE, "stale")
-            assert told.message.endswith("not sent again")
+            assert (sentence.outcome, sentence.code) == (Outcome.STALE, "stale")
+            assert sentence.message.endswith("not sent again")
 
 
 def test_what_another_apply_put_in_force_is_found_once() -> None:

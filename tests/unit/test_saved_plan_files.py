@@ -263,7 +263,7 @@ def test_a_sealed_plan_from_elsewhere_cannot_break_out_of_its_text() -> None:
         policy=Policy("mmp-policy.yaml", "b" * 64, loosening=Loosening(max_factor=Decimal(2)))
     )
     plan = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")}, rules=rules)
-    told = 0
+    sentence = 0
     for path in leaves(saved(plan, CONTEXTS[1])):
         document = saved(plan, CONTEXTS[1])
         place: Any = document
@@ -278,8 +278,8 @@ def test_a_sealed_plan_from_elsewhere_cannot_break_out_of_its_text() -> None:
             text = plan_text(back.plan, context_of(document, back), simulator=False)
             assert all(line.isprintable() for line in text.split("\n")), path
             assert not any(line.startswith("::") for line in text.split("\n")), path
-            told += 1
-    assert told >= 6
+            sentence += 1
+    assert sentence >= 6
 
 
 @pytest.mark.parametrize("name", ["made_at", "expires_at"])

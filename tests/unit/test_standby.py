@@ -26,7 +26,7 @@ from reconciler.core.events import (
 from reconciler.core.evidence import SURVEY_READS
 from reconciler.core.model import Family, LiveRead, LiveRow, Setting
 from reconciler.core.monitoring.runtime import alive, initial
-from reconciler.core.monitoring.runtime import apply_event as vitals_after
+from reconciler.core.monitoring.runtime import apply_event as runtime_after
 from reconciler.core.plan import HoldReason
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply
@@ -70,7 +70,7 @@ def test_it_looks_and_tells_but_writes_nothing_anywhere() -> None:
     assert {what for _, what in here.exchange.asked} == {"account", "live"}
     assert dump(here) == before
     assert here.exchange.moments("live") == pytest.approx([1000, 1030, 1060, 1090], abs=0.5)
-    assert len(here.told(Identified)) == 1
+    assert len(here.times_of(Identified)) == 1
     assert kinds(here).isdisjoint({Adopted, Planned, RequestReserved})
     compared = [event for _, event in here.events if isinstance(event, Compared)]
     assert all(event.whole for event in compared)
@@ -108,11 +108,11 @@ def test_it_takes_over_within_two_seconds_of_the_end_and_begins_anew() -> None:
     ends(here, controller, 1050.5)
     here.run(100.0)
     ((_, wanted),) = [(at, wanted) for at, _, wanted in here.exchange.sent]
-    (taken,) = here.told(ControlTaken)
+    (taken,) = here.times_of(ControlTaken)
     assert 1050.5 <= taken <= 1050.5 + CONTROL_RETRY_S
     assert here.exchange.sent[0][0] < 1050.5 + TAKEOVER_S
     assert wanted == A
-    assert len(here.told(Identified)) == 2, "only the process that writes records the identity"
+    assert len(here.times_of(Identified)) == 2, "only the process that writes records the identity"
 
 
 def test_control_is_released_at_the_end_of_the_loop() -> None:
@@ -193,22 +193,22 @@ def test_a_policy_that_cannot_be_read_holds_in_what_it_sees_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "asked"),
+    ("failing", "asked"),
     [
         (lambda here: setattr(here.exchange, "reading", DOWN), "live"),
         (lambda here: setattr(here.exchange, "identity", DOWN), "account"),
     ],
     ids=["reads fail", "the key is not answered"],
 )
-def test_an_outage_is_backed_off_from_and_told(trouble: Callable[[World], None], asked: str) -> None:
+def test_an_outage_is_backed_off_from_and_told(failing: Callable[[World], None], asked: str) -> None:
     here, controller = standing_by()
-    trouble(here)
+    failing(here)
     ends(here, controller, 1200.0)
     here.clock.at(1150.0, lambda: setattr(here.exchange, "reading", None))
     here.clock.at(1150.0, lambda: setattr(here.exchange, "identity", world().exchange.identity))
     here.run(140.0)
     assert gaps(here.exchange.moments(asked)) == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30], abs=0.5)
-    assert here.told(ExchangeFailed)
+    assert here.times_of(ExchangeFailed)
     assert here.exchange.sent == []
 
 
@@ -224,7 +224,7 @@ def test_a_key_of_another_account_than_expected_is_told_once_and_nothing_is_read
     here, _ = standing_by()
     here.want({BTC: A}, expected_uid="1")
     here.run(3 * STOPPED_RETRY_S - 5)
-    assert len(here.told(ExchangeFailed)) == 1
+    assert len(here.times_of(ExchangeFailed)) == 1
     assert here.exchange.moments("live") == []
     assert asyncio.run(here.store.snapshot()).uid is None
 
@@ -234,7 +234,7 @@ def test_a_replaced_key_is_asked_about_before_the_next_look() -> None:
     here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", "second"))
     here.run(45.0)
     assert here.exchange.moments("account") == pytest.approx([1000, 1030], abs=0.5)
-    assert len(here.told(LiveReadDone)) == 2
+    assert len(here.times_of(LiveReadDone)) == 2
 
 
 class OddExchange(Exchange):
@@ -262,7 +262,7 @@ def test_it_is_alive_all_the_while() -> None:
 
     def hear(event: Event) -> None:
         nonlocal runtime
-        runtime = vitals_after(runtime, event, now=here.clock.now(), wall=here.clock.wall())
+        runtime = runtime_after(runtime, event, now=here.clock.now(), wall=here.clock.wall())
         looks.append(alive(runtime, here.clock.now()))
 
     here.listeners.append(hear)
@@ -271,7 +271,7 @@ def test_it_is_alive_all_the_while() -> None:
     assert all(looks)
     assert runtime.started, "/startupz answers from what it read"
     assert runtime.controller is not None
-    assert max(gaps(here.told(LoopIdle))) <= CONTROL_RETRY_S + 0.5
+    assert max(gaps(here.times_of(LoopIdle))) <= CONTROL_RETRY_S + 0.5
 
 
 def test_it_prepares_without_writing_until_it_takes_over() -> None:

@@ -50,15 +50,15 @@ def drawn(
 ) -> dict[Family, list[tuple[str | None, float, float]]]:
     """Return strips with seconds after noon for times."""
     made = build_timeline(watches, turns, since=at(since), now=at(now), watching=watching, max_gap_s=gap)
-    return {family: [_told(span) for span in spans] for family, spans in made.items()}
+    return {family: [_message(span) for span in spans] for family, spans in made.items()}
 
 
-def _told(span: Segment) -> tuple[str | None, float, float]:
+def _message(span: Segment) -> tuple[str | None, float, float]:
     since, until = ((one - NOON).total_seconds() for one in (span.since, span.until))
     return span.state, since, until
 
 
-STRIPS = {
+TIMELINES = {
     "one state, watched all along": (
         [watch(0, 100)],
         [turn(0, "in-sync")],
@@ -120,9 +120,9 @@ STRIPS = {
 }
 
 
-@pytest.mark.parametrize("name", STRIPS)
+@pytest.mark.parametrize("name", TIMELINES)
 def test_a_strip_says_what_was_seen_and_when_nobody_looked(name: str) -> None:
-    watches, turns, spans = STRIPS[name]
+    watches, turns, spans = TIMELINES[name]
     assert drawn(watches, turns, 10, 100) == ({} if spans is None else {BTC: spans})
 
 

@@ -248,5 +248,5 @@ def test_whose_account_it_is_is_put_on_record_again_where_that_was_lost(world: W
         asyncio.run(unused.pause([BTC], until=None, reason=""))
     asyncio.run(world.store.recorded_inputs())
     asyncio.run(unused.pause([BTC], until=None, reason=""))
-    told = asyncio.run(unused.snapshot())
-    assert (told.uid, told.host) == (UID, HOST)
+    text = asyncio.run(unused.snapshot())
+    assert (text.uid, text.host) == (UID, HOST)

@@ -138,9 +138,9 @@ def test_processes_together_never_get_more_slots_than_one_would(tmp_path: Path) 
     for one in children:
         assert one.stdout is not None
         assert one.stdout.readline() == "ready\n"
-    told = [one.communicate("go\n", timeout=30)[0] for one in children]
+    sentence = [one.communicate("go\n", timeout=30)[0] for one in children]
     assert [one.returncode for one in children] == [0, 0, 0]
-    reserved = [line for text in told for line in text.splitlines() if line.startswith("reserved")]
+    reserved = [line for text in sentence for line in text.splitlines() if line.startswith("reserved")]
     assert len(reserved) == len(set(reserved)) == BURST
     state = opened(path, RealClock())
     store = asyncio.run(identified(state))
@@ -181,14 +181,14 @@ def test_kills_at_any_moment_leave_a_good_state_with_every_acknowledged_step(tmp
         victim.stdout.readline()
         time.sleep(moments.uniform(0.0, 0.05))
         victim.kill()
-        told = victim.communicate(timeout=10)[0]
-        acknowledged += _check_against(path, leapt, told)
+        sentence = victim.communicate(timeout=10)[0]
+        acknowledged += _check_against(path, leapt, sentence)
     assert acknowledged > KILLS
 
 
-def _check_against(path: str, now: float, told: str) -> int:
+def _check_against(path: str, now: float, sentence: str) -> int:
     """Hold what is on record against the last things a killed child said; return how many there were."""
-    steps = [line.split() for line in told.splitlines(keepends=True) if line.endswith("\n")]
+    steps = [line.split() for line in sentence.splitlines(keepends=True) if line.endswith("\n")]
     state = opened(path, LeapingClock(now + 5_000_000.0))
     store = asyncio.run(identified(state))
     attempts = {attempt.id: attempt for attempt in asyncio.run(store.history(1_000_000)).attempts}

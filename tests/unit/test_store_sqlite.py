@@ -99,7 +99,7 @@ def fill(store: SqlAccountStore, clock: ScriptedClock) -> None:
     clock.time += 1
     read = LiveRead(clock.time, {BTC: LiveRow(setting("9"), frozen=True, frozen_until="17")}, {ETH: "odd"})
     asyncio.run(store.record_live(read))
-    asyncio.run(store.pause([BTC, ETH], until=None, reason="x", fought={BTC: setting("1")}))
+    asyncio.run(store.pause([BTC, ETH], until=None, reason="x", contested_setting={BTC: setting("1")}))
     asyncio.run(store.record_states({BTC: "in-sync"}))
     asyncio.run(store.accept_file("abc", changed=False))
 
@@ -154,9 +154,9 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     store: SqlAccountStore, path: str, clock: ScriptedClock
 ) -> None:
     fill(store, clock)
-    told = asyncio.run(store.snapshot())
+    sentence = asyncio.run(store.snapshot())
     doubt = OpenAttempt(2, setting("7"), START + 1, START + 1 + LATEST_ARRIVAL_S)
-    assert told == StateSnapshot(
+    assert sentence == StateSnapshot(
         uid=UID,
         kind=ExchangeKind.OKX,
         host=HOST,
@@ -180,7 +180,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
         ),
     )
     reader = copy_of(path, clock)
-    assert asyncio.run(reader.snapshot()) == told
+    assert asyncio.run(reader.snapshot()) == sentence
     assert asyncio.run(reader.history(10)) == asyncio.run(store.history(10))
     assert asyncio.run(reader.pauses()) == asyncio.run(store.pauses())
     assert asyncio.run(reader.timeline(NOON)) == asyncio.run(store.timeline(NOON))
@@ -189,8 +189,8 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
 
 def test_a_snapshot_for_another_kind_has_no_ledger(store: SqlAccountStore, state: SqliteState) -> None:
     other = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
-    told = asyncio.run(other.snapshot())
-    assert (told.uid, told.ledger, told.known) == (UID, None, {})
+    sentence = asyncio.run(other.snapshot())
+    assert (sentence.uid, sentence.ledger, sentence.known) == (UID, None, {})
     assert (asyncio.run(other.known()), asyncio.run(other.history(10)).attempts) == ({}, [])
 
 
@@ -474,10 +474,10 @@ def test_only_what_a_strip_can_show_is_kept(store: SqlAccountStore, clock: Scrip
 
 
 def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqlAccountStore, clock: ScriptedClock) -> None:
-    told: list[str] = []
+    sentence: list[str] = []
     db = database(store)
     fill(store, clock)
-    db.set_trace_callback(told.append)
+    db.set_trace_callback(sentence.append)
     clock.time += 100
     write(store, "2", AttemptStatus.APPLIED)
     asyncio.run(store.adopt({ETH: setting("7")}, read_begun_at=clock.time))
@@ -491,7 +491,7 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqlAccountStore, cl
     asyncio.run(store.record_states({BTC: "in-sync"}))
     asyncio.run(store.record_states({BTC: "drifted"}))
     db.set_trace_callback(None)
-    statements = {text for text in told if text.startswith(("SELECT", "UPDATE", "DELETE"))}
+    statements = {text for text in sentence if text.startswith(("SELECT", "UPDATE", "DELETE"))}
     assert len(statements) > 8
     for text in statements:
         plan = " | ".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + text))
@@ -552,9 +552,9 @@ def test_one_more_column_in_every_table_changes_nothing(path: str, store: SqlAcc
     other.close()
     slot = asyncio.run(store.reserve(signed("1"), assume_idle=True))
     assert isinstance(slot, Reservation)
-    told = store.settle(
+    sentence = store.settle(
         slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
     )
-    asyncio.run(told)
+    asyncio.run(sentence)
     assert isinstance(asyncio.run(store.known())[BTC], Confirmed)
     assert len(asyncio.run(store.history(10)).attempts) == 1

@@ -100,13 +100,13 @@ def test_without_reads_what_was_applied_is_all_there_is() -> None:
 def spans(here: World, family: Family = BTC) -> list[tuple[str | None, float, float]]:
     """Return the recorded strip as state and virtual seconds."""
     since = here.clock.wall().replace(hour=0, minute=0)
-    strips = asyncio.run(here.store.timeline(since))
+    timelines = asyncio.run(here.store.timeline(since))
     begin = (here.clock.wall() - since).total_seconds() - here.clock.now()
 
     def virtual(wall: datetime) -> float:
         return (wall - since).total_seconds() - begin
 
-    return [(one.state, virtual(one.since), virtual(one.until)) for one in strips[family]]
+    return [(one.state, virtual(one.since), virtual(one.until)) for one in timelines[family]]
 
 
 def states(here: World, family: Family = BTC) -> list[str | None]:
@@ -140,9 +140,9 @@ def test_an_outage_is_failed_and_no_hole(what: str) -> None:
         here.clock.at(1100.0, lambda: setattr(here.exchange, "reading", DOWN))
     here.clock.at(1500.0, lambda: setattr(here.exchange, what, INFO if what == "identity" else None))
     here.run(900.0)
-    told = states(here)
-    assert told[-2:] == ["failed", "in-sync"]
-    assert None not in told[1:]
+    message = states(here)
+    assert message[-2:] == ["failed", "in-sync"]
+    assert None not in message[1:]
 
 
 def test_a_refused_key_and_a_refused_value_are_failed() -> None:
@@ -212,7 +212,7 @@ def test_a_state_that_cannot_be_used_while_recording_is_told_and_stops_no_pass(
     here.clock.at(1050.0, lambda: here.want({BTC: B}))
     here.run(200.0)
     assert here.exchange.live[BTC].setting == B
-    assert len(here.told(StateFailed)) > 3
+    assert len(here.times_of(StateFailed)) > 3
 
 
 def test_a_state_that_cannot_be_written_stops_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:

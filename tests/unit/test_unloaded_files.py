@@ -35,7 +35,7 @@ from reconciler.web.probes import ready_checks, startup_checks
 from reconciler.web.status_api import status_response
 from tests.unit.builders import NOW
 from tests.unit.report_samples import HOSTILE
-from tests.unit.runtime_world import WALL, board, fresh, having, wall_at
+from tests.unit.runtime_world import WALL, fresh, having, shared_state, wall_at
 
 WRONG = (
     problem(Code.SHORT_INTERVAL, "b.yaml", "seconds meant?", line=7),
@@ -49,10 +49,10 @@ GONE = RejectedConfigRemoved("b.yaml")
 
 def having_met(*events: Event) -> UnloadedFiles:
     """Return what nobody keeps after ``events``."""
-    unkept = NONE
+    not_loaded = NONE
     for event in events:
-        unkept = with_event(unkept, event, wall=WALL)
-    return unkept
+        not_loaded = with_event(not_loaded, event, wall=WALL)
+    return not_loaded
 
 
 # ---- the fold --------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ def test_a_file_that_comes_ends_the_wait_for_itself_alone(
         ConfigAccepted(path, "1" * 64) if holds else ConfigRejected(path, WRONG, in_force=False)
         for path in kept
     ]
-    unkept = having_met(*(ConfigMissing((path,)) for path in awaited), *come)
-    assert unkept.missing == left
-    assert [file.path for file in unkept.rejected] == ([] if holds else sorted(kept))
+    not_loaded = having_met(*(ConfigMissing((path,)) for path in awaited), *come)
+    assert not_loaded.missing == left
+    assert [file.path for file in not_loaded.rejected] == ([] if holds else sorted(kept))
 
 
 def test_a_file_that_is_withdrawn_is_waited_for_no_longer() -> None:
@@ -113,15 +113,15 @@ def test_a_file_is_refused_until_it_holds_or_is_gone(
 # ---- everywhere ------------------------------------------------------------------------------------
 
 
-def served(*accounts: AccountRuntime, unkept: UnloadedFiles) -> LatestState:
-    made = board(*accounts)
-    made.unloaded = unkept
+def served(*accounts: AccountRuntime, not_loaded: UnloadedFiles) -> LatestState:
+    made = shared_state(*accounts)
+    made.unloaded = not_loaded
     return made
 
 
-ALONE = served(unkept=having_met(BROKEN))
-BESIDE = served(replace(fresh(), started=True), unkept=having_met(BROKEN))
-TOLD = "b.yaml:11:15: 1e3 is not a plain number"
+ALONE = served(not_loaded=having_met(BROKEN))
+BESIDE = served(replace(fresh(), started=True), not_loaded=having_met(BROKEN))
+MESSAGE = "b.yaml:11:15: 1e3 is not a plain number"
 
 
 def document(made: LatestState) -> tuple[int, Any]:
@@ -144,7 +144,7 @@ def samples(made: LatestState) -> dict[str, list[tuple[dict[str, str], float]]]:
 def test_a_file_that_never_held_makes_the_process_neither_ready_nor_started(made: LatestState) -> None:
     for checks in (ready_checks(made, answers=True, now=NOW), startup_checks(made, now=NOW)):
         failed = {check.name: check.message for check in checks if not check.passed}
-        assert failed["settings"] == TOLD, "the first error, whatever is warned of before"
+        assert failed["settings"] == MESSAGE, "the first error, whatever is warned of before"
         assert "state" not in failed, "it is open, or nobody would have looked for files"
 
 
@@ -157,9 +157,9 @@ def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:
     assert (refused["path"], refused["sha256"], refused["accepted_at"]) == ("b.yaml", None, None)
     assert refused["rejected_at"] == "2026-03-01T03:00:00.000Z"
     assert refused["problems"][1]["hint"] == "write 1000"
-    _, found = document(served(fresh(), unkept=having_met(ConfigMissing(("c.yaml",)))))
+    _, found = document(served(fresh(), not_loaded=having_met(ConfigMissing(("c.yaml",)))))
     assert (found["awaited"], found["refused"]) == (["c.yaml"], [])
-    _, found = document(served(fresh(), unkept=NONE))
+    _, found = document(served(fresh(), not_loaded=NONE))
     assert found["format"] == "mmp/status/1"
 
 
@@ -174,7 +174,7 @@ def test_the_metrics_say_when_and_how_many(made: LatestState) -> None:
 
 
 def test_without_one_the_metrics_have_no_sample_of_no_account() -> None:
-    found = samples(board(fresh()))
+    found = samples(shared_state(fresh()))
     assert found["mmp_refused_files"] == [({}, 0)]
     assert found["mmp_config_rejected_timestamp_seconds"] == []
 
@@ -191,13 +191,13 @@ def test_the_page_says_where_it_is_wrong_and_calls_nothing_protected() -> None:
         assert "1e3 is not a plain number" in html
         assert "sha256 <code></code>" not in html
     both = having_met(ConfigMissing(("c.yaml",)), BROKEN, replace(BROKEN, path="d.yaml"))
-    told = page_view(served(unkept=both), now=NOW, wall=WALL).headline.sentence
-    assert told == "Not known: 1 missing settings file, 2 invalid settings files."
+    output = page_view(served(not_loaded=both), now=NOW, wall=WALL).headline.sentence
+    assert output == "Not known: 1 missing settings file, 2 invalid settings files."
 
 
 def test_hostile_words_stay_text() -> None:
     evil = problem(Code.UNKNOWN_KEY, "<script>b.yaml", HOSTILE, "<img src=x>")
-    made = served(unkept=having_met(ConfigRejected("<script>b.yaml", (evil,), in_force=False)))
+    made = served(not_loaded=having_met(ConfigRejected("<script>b.yaml", (evil,), in_force=False)))
     html = page_html(made, now=NOW, wall=WALL)
     assert "<script>b" not in html
     assert "<img" not in html
@@ -212,22 +212,24 @@ HELD = "the policy cannot be read, changes that loosen or disable are held"
 
 def test_a_policy_that_never_held_under_an_account_makes_it_not_ready() -> None:
     begun = having(fresh(), PolicyRejected("p.yaml", WRONG, in_force=False))
-    (failed,) = (check for check in ready_checks(board(begun), answers=True, now=NOW) if not check.passed)
-    assert (failed.name, failed.message) == ("settings-main-live", f"{HELD}: {TOLD}")
-    (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
+    (failed,) = (
+        check for check in ready_checks(shared_state(begun), answers=True, now=NOW) if not check.passed
+    )
+    assert (failed.name, failed.message) == ("settings-main-live", f"{HELD}: {MESSAGE}")
+    (_, policy) = page_view(shared_state(begun), now=NOW, wall=WALL).accounts[0].files
     assert policy.refused.endswith("Only the guard checks other changes:")
-    _, found = document(board(begun))
+    _, found = document(shared_state(begun))
     assert (found["watch"]["policy"]["sha256"], found["watch"]["policy"]["accepted_at"]) == (None, None)
 
 
 def test_a_policy_that_cannot_be_read_any_more_holds_and_leaves_the_account_ready() -> None:
     begun = having(fresh(), PolicyAccepted("p.yaml", "1" * 64), PolicyRejected("p.yaml", WRONG))
-    (_, policy) = page_view(board(begun), now=NOW, wall=WALL).accounts[0].files
+    (_, policy) = page_view(shared_state(begun), now=NOW, wall=WALL).accounts[0].files
     assert policy.refused.endswith(
         "Changes that loosen or disable are held until this is corrected. The policy above checks other "
         "changes:"
     )
-    checks = ready_checks(board(begun), answers=True, now=NOW)
+    checks = ready_checks(shared_state(begun), answers=True, now=NOW)
     assert all(check.passed for check in checks)
     assert HELD in next(check.message for check in checks if check.name == "settings-main-live")
 
@@ -236,7 +238,7 @@ NO_KEY = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", N
 
 
 def test_an_account_without_a_key_is_told_of_everywhere() -> None:
-    made = board(having(fresh(), NO_KEY, LoopIdle(NOW + 30)))
+    made = shared_state(having(fresh(), NO_KEY, LoopIdle(NOW + 30)))
     (failed,) = (check for check in ready_checks(made, answers=True, now=NOW) if not check.passed)
     assert (failed.name, failed.message) == ("key-main-live", "OKX_API_KEY is not set; set it")
     (account,) = page_view(made, now=NOW, wall=WALL).accounts
@@ -253,14 +255,14 @@ NOTICE = Draft202012Validator(load_schema("notice"))
 
 def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
     """Return what is told of files while ``happened``, each at its second."""
-    told: list[dict[str, Any]] = []
-    teller = FileNotifier(told.append, host="openapi.okx.com", simulator=False)
-    unkept = NONE
+    output: list[dict[str, Any]] = []
+    dispatcher = FileNotifier(output.append, host="openapi.okx.com", simulator=False)
+    not_loaded = NONE
     for at, event in happened:
-        unkept = with_event(unkept, event, wall=wall_at(NOW + at))
-        teller.on_event(unkept, event, now=NOW + at, wall=wall_at(NOW + at))
-    assert [list(NOTICE.iter_errors(one)) for one in told] == [[]] * len(told)
-    return told
+        not_loaded = with_event(not_loaded, event, wall=wall_at(NOW + at))
+        dispatcher.on_event(not_loaded, event, now=NOW + at, wall=wall_at(NOW + at))
+    assert [list(NOTICE.iter_errors(one)) for one in output] == [[]] * len(output)
+    return output
 
 
 @pytest.mark.parametrize(
@@ -285,14 +287,14 @@ def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: 
 
 def test_two_files_are_two_stories_and_one_that_flaps_is_counted() -> None:
     other = replace(BROKEN, path="c.yaml")
-    told = notices(
+    output = notices(
         (0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (FLAP_SUPPRESS_S, LoopIdle(NOW))
     )
-    assert [(one["status"], one["count"]) for one in told] == [
+    assert [(one["status"], one["count"]) for one in output] == [
         ("firing", 1),
         ("firing", 1),
         ("resolved", 1),
         ("resolved", 1),
     ]
-    assert len({one["id"] for one in told}) == 4
-    assert told[-1]["text"] == "b.yaml is gone."
+    assert len({one["id"] for one in output}) == 4
+    assert output[-1]["text"] == "b.yaml is gone."

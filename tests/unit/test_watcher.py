@@ -93,12 +93,12 @@ class Here:
         self.folder = folder
         self.clock = HandClock()
         self.deaf: list[str] = []
-        self.told: list[object] = []
-        self.lookout = FileWatcher(self.clock, self.deaf.append)
+        self.message: list[object] = []
+        self.file_watcher = FileWatcher(self.clock, self.deaf.append)
 
     async def watch(self, name: str) -> File:
         file = File(self.folder / name)
-        self.lookout.add(file, self.told.append)
+        self.file_watcher.add(file, self.message.append)
         await self.turn()
         file.looks = 0
         return file
@@ -106,10 +106,10 @@ class Here:
     async def turn(self, after_s: float = 0.0) -> list[object]:
         """Let time pass and the lookout turn once; return what it told."""
         self.clock.time += after_s
-        del self.told[:]
-        self.lookout.run_once()
-        await self.lookout.settled()
-        return list(self.told)
+        del self.message[:]
+        self.file_watcher.run_once()
+        await self.file_watcher.settled()
+        return list(self.message)
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -126,7 +126,7 @@ def looking(folder: Path) -> Iterator[Here]:
     try:
         yield here
     finally:
-        here.lookout.ears.close()
+        here.file_watcher.inotify_directories.close()
 
 
 def moved_in(path: Path, text: str) -> None:
@@ -179,8 +179,10 @@ async def test_every_swap_of_a_config_map_is_seen_at_once(tmp_path: Path) -> Non
             swapped(tmp_path, version, str(version))
             assert await here.turn() == [str(version)], version
         assert len(os.listdir("/proc/self/fd")) == descriptors
-        assert here.lookout.ears._inotify is not None
-        assert len(here.lookout.ears._inotify.watches) <= 4, "the folder, what ..data leads to, hardly more"
+        assert here.file_watcher.inotify_directories._inotify is not None
+        assert len(here.file_watcher.inotify_directories._inotify.watches) <= 4, (
+            "the folder, what ..data leads to, hardly more"
+        )
 
 
 @in_loop
@@ -222,14 +224,14 @@ async def test_before_a_request_a_change_is_found_that_nothing_told_of(tmp_path:
     elsewhere = linked(tmp_path, "1")
     with looking(tmp_path / "watched") as here:
         await here.watch("mmp.yaml")
-        (post,) = here.lookout.posts
-        assert await here.lookout.look_before_sending(post)
+        (post,) = here.file_watcher.posts
+        assert await here.file_watcher.look_before_sending(post)
         elsewhere.write_text("2")
         assert await here.turn(1.0) == [], "nothing is heard of it"
-        assert not await here.lookout.look_before_sending(post), "not in force, and perhaps half of it"
-        assert here.told == []
+        assert not await here.file_watcher.look_before_sending(post), "not in force, and perhaps half of it"
+        assert here.message == []
         assert await here.turn(SECOND_LOOK_S) == ["2"]
-        assert await here.lookout.look_before_sending(post)
+        assert await here.file_watcher.look_before_sending(post)
 
 
 @in_loop
@@ -238,17 +240,19 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
     path = str(tmp_path / "watched" / "mmp.yaml")
     with looking(tmp_path / "watched") as here:
         file = WatchedFile(path, load_configs([path])[0].desired)
-        post = here.lookout.add(file, here.told.append)
+        post = here.file_watcher.add(file, here.message.append)
         await here.turn()
         elsewhere.write_text(TEXT + "wrong: 1\n")
-        assert not await here.lookout.look_before_sending(post)
+        assert not await here.file_watcher.look_before_sending(post)
         here.clock.time += SECOND_LOOK_S
-        assert not await here.lookout.look_before_sending(post), "found to be invalid by this look"
-        assert isinstance(here.told.pop(), Rejected)
-        assert await here.lookout.look_before_sending(post), "known to be invalid: the last one is in force"
+        assert not await here.file_watcher.look_before_sending(post), "found to be invalid by this look"
+        assert isinstance(here.message.pop(), Rejected)
+        assert await here.file_watcher.look_before_sending(post), (
+            "known to be invalid: the last one is in force"
+        )
         elsewhere.write_text(TEXT)
-        assert await here.lookout.look_before_sending(post)
-        assert isinstance(here.told.pop(), ConfigRead)
+        assert await here.file_watcher.look_before_sending(post)
+        assert isinstance(here.message.pop(), ConfigRead)
 
 
 @in_loop
@@ -256,16 +260,16 @@ async def test_a_look_before_a_request_does_not_end_the_wait_for_a_writer(tmp_pa
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
-        (post,) = here.lookout.posts
+        (post,) = here.file_watcher.posts
         with file.path.open("r+") as writing:
             writing.write("1")
             writing.flush()
             assert await here.turn() == []
-            assert await here.lookout.look_before_sending(post)
+            assert await here.file_watcher.look_before_sending(post)
             attention = post.attention
             assert attention.modified_at == here.clock.time
             file.in_force = "0"
-            assert not await here.lookout.look_before_sending(post)
+            assert not await here.file_watcher.look_before_sending(post)
             assert post.attention.modified_at == attention.modified_at
             assert await here.turn(SECOND_LOOK_S) == [], "half of it, for all that is known"
         assert await here.turn() == ["1"]
@@ -278,10 +282,10 @@ async def test_what_is_heard_by_a_look_before_a_request_wakes_the_lookout(tmp_pa
     with looking(tmp_path) as here:
         await here.watch("mmp.yaml")
         other = await here.watch("other.yaml")
-        here.lookout.ears._readable.clear()
+        here.file_watcher.inotify_directories._readable.clear()
         other.path.write_text("2")
-        assert await here.lookout.look_before_sending(here.lookout.posts[0])
-        assert here.lookout.ears._readable.is_set()
+        assert await here.file_watcher.look_before_sending(here.file_watcher.posts[0])
+        assert here.file_watcher.inotify_directories._readable.is_set()
         assert await here.turn() == ["2"]
 
 
@@ -314,12 +318,12 @@ async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for
             await here.turn()
             file = File(tmp_path / "b.yaml")
             file.in_force = ""
-            here.lookout.add(file, here.told.append)
+            here.file_watcher.add(file, here.message.append)
             assert [await here.turn(1.0), await here.turn(1.0), await here.turn(20.0)] == [[], [], []]
             assert file.looks == 0
         assert await here.turn() == ["half"]
         assert await here.turn(UNCLOSED_S) == []
-        assert here.lookout._unclosed == {}
+        assert here.file_watcher._unclosed == {}
 
 
 @in_loop
@@ -446,7 +450,7 @@ async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twic
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
         file.path.write_text("2")
-        here.lookout.ears.read_events()  # as a remote file system does: nothing is heard
+        here.file_watcher.inotify_directories.read_events()  # a remote file system reports nothing
         assert await here.turn(POLL_S - 0.1) == []
         assert await here.turn(0.2) == []
         assert await here.turn(SECOND_LOOK_S) == ["2"]
@@ -527,9 +531,9 @@ async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> 
             writing.write("half")
             writing.flush()
             await here.turn()
-            here.lookout.reread_all()
-            await here.lookout.settled()
-            assert here.told == ["half"]
+            here.file_watcher.reread_all()
+            await here.file_watcher.settled()
+            assert here.message == ["half"]
 
 
 @in_loop
@@ -537,12 +541,12 @@ async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_pat
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
-        assert here.lookout._next_at() == pytest.approx(here.clock.now() + POLL_S)
-        running = asyncio.create_task(here.lookout.run())
+        assert here.file_watcher._next_at() == pytest.approx(here.clock.now() + POLL_S)
+        running = asyncio.create_task(here.file_watcher.run())
         await asyncio.sleep(0)
         file.path.write_text("2")
         async with asyncio.timeout(10):
-            while here.told != ["2"]:
+            while here.message != ["2"]:
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -550,17 +554,17 @@ async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_pat
 
 @in_loop
 async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_again(tmp_path: Path) -> None:
-    ears = InotifyDirectories.open()
-    ears.set_directories([str(tmp_path / "gone"), str(tmp_path)])
-    assert (ears.error, ears.missed) == (None, True)
-    ears.set_directories([str(tmp_path)])
-    assert not ears.missed
+    inotify_directories = InotifyDirectories.open()
+    inotify_directories.set_directories([str(tmp_path / "gone"), str(tmp_path)])
+    assert (inotify_directories.error, inotify_directories.missed) == (None, True)
+    inotify_directories.set_directories([str(tmp_path)])
+    assert not inotify_directories.missed
     (tmp_path / "name").touch()
-    assert ears.read_events().notices != ()
-    ears.close()
-    ears.set_directories([str(tmp_path)])
-    assert ears.read_events() == InotifyBatch()
-    ears.close()
+    assert inotify_directories.read_events().notices != ()
+    inotify_directories.close()
+    inotify_directories.set_directories([str(tmp_path)])
+    assert inotify_directories.read_events() == InotifyBatch()
+    inotify_directories.close()
 
 
 # ---- beside the event loop ------------------------------------------------------------------------
@@ -579,24 +583,24 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
         stuck.while_read = answers.wait
         moved_in(stuck.path, "2")
         moved_in(file.path, "2")
-        here.lookout.run_once()
-        stuck_post, file_post = here.lookout.posts
+        here.file_watcher.run_once()
+        stuck_post, file_post = here.file_watcher.posts
         while file_post.task is not None:
             await asyncio.sleep(0.01)
-        assert here.told == ["2"], "the other file"
-        assert here.lookout._next_at() > here.clock.now(), "it does not spin"
+        assert here.message == ["2"], "the other file"
+        assert here.file_watcher._next_at() > here.clock.now(), "it does not spin"
         threads = threading.active_count()
         for _ in range(3):
             begun = time.monotonic()
-            assert not await here.lookout.look_before_sending(stuck_post)
+            assert not await here.file_watcher.look_before_sending(stuck_post)
             assert time.monotonic() - begun < 1.0
-            assert await here.lookout.look_before_sending(file_post)
+            assert await here.file_watcher.look_before_sending(file_post)
         assert threading.active_count() <= threads + 1, "one thread waits, however often it is looked at"
-        here.lookout.reread_all()
+        here.file_watcher.reread_all()
         answers.set()
-        await here.lookout.settled()
+        await here.file_watcher.settled()
         assert stuck.in_force == "2"
-        assert await here.lookout.look_before_sending(stuck_post)
+        assert await here.file_watcher.look_before_sending(stuck_post)
 
 
 @in_loop
@@ -607,25 +611,25 @@ async def test_what_is_watched_no_longer_is_not_decided_on(tmp_path: Path) -> No
         answers = threading.Event()
         file.while_read = answers.wait
         moved_in(file.path, "2")
-        here.lookout.run_once()
-        here.lookout.remove(here.lookout.posts[0])
+        here.file_watcher.run_once()
+        here.file_watcher.remove(here.file_watcher.posts[0])
         answers.set()
         await asyncio.sleep(0.2)
-        assert (here.told, file.in_force) == ([], "1")
+        assert (here.message, file.in_force) == ([], "1")
 
 
 @in_loop
 async def test_what_a_look_ends_with_ends_the_lookout(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     here = Here(tmp_path)
-    post = here.lookout.add(File(tmp_path / "mmp.yaml"), here.told.append)
+    post = here.file_watcher.add(File(tmp_path / "mmp.yaml"), here.message.append)
 
     def broken(*_: object) -> object:
         raise ZeroDivisionError
 
     post.decide = broken
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(here.lookout.run(), 5.0)
+        await asyncio.wait_for(here.file_watcher.run(), 5.0)
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["a look", "a look before a request"])
@@ -635,7 +639,7 @@ async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second
 ) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     here = Here(tmp_path)
-    watching = asyncio.create_task(here.lookout.run())
+    watching = asyncio.create_task(here.file_watcher.run())
     file = File(tmp_path / "mmp.yaml")
 
     def refuse(_: threading.Thread) -> None:
@@ -643,19 +647,19 @@ async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second
 
     with monkeypatch.context() as no_threads:
         no_threads.setattr(threading.Thread, "start", refuse)
-        post = here.lookout.add(file, here.told.append)
+        post = here.file_watcher.add(file, here.message.append)
         if beside:
-            assert not await here.lookout.look_before_sending(post), "what is there is not known"
+            assert not await here.file_watcher.look_before_sending(post), "what is there is not known"
         moved_in(file.path, "2")
         await asyncio.sleep(0.05)
-        await here.lookout.settled()
+        await here.file_watcher.settled()
     assert (watching.done(), file.looks, post.task) == (False, 0, None)
     assert post.attention.look_at == here.clock.time + SECOND_LOOK_S, "and not again and again"
     here.clock.time += SECOND_LOOK_S
-    here.lookout.ears.wake()
+    here.file_watcher.inotify_directories.wake()
     await asyncio.sleep(0.05)
-    await here.lookout.settled()
-    assert here.told == ["2"], "the writer was done: one look decides"
+    await here.file_watcher.settled()
+    assert here.message == ["2"], "the writer was done: one look decides"
     watching.cancel()
     await asyncio.wait({watching})
 
@@ -692,7 +696,7 @@ async def test_what_has_to_be_read_is_read_again_until_there_is_a_thread(
     with looking(tmp_path) as here:
         with monkeypatch.context() as no_threads:
             no_threads.setattr(threading.Thread, "start", refuse)
-            reading = asyncio.create_task(here.lookout.retried_aside(lambda: 7))
+            reading = asyncio.create_task(here.file_watcher.retried_aside(lambda: 7))
             await asyncio.sleep(0.05)
             assert not reading.done()
         assert await asyncio.wait_for(reading, 5.0) == 7
@@ -714,18 +718,18 @@ def test_the_event_loop_goes_on_while_a_file_is_parsed(tmp_path: Path, text: str
     async def measure() -> tuple[float, float]:
         with looking(tmp_path) as here:
             (reading,) = load_configs([str(path)])
-            here.lookout.add(WatchedFile(str(path), reading.desired), here.told.append)
+            here.file_watcher.add(WatchedFile(str(path), reading.desired), here.message.append)
             await here.turn()
             moved_in(path, text)
             begun = time.monotonic()
-            here.lookout.run_once()
+            here.file_watcher.run_once()
             at, longest = begun, 0.0
-            while not here.told:
+            while not here.message:
                 await asyncio.sleep(0.001)
                 at, before = time.monotonic(), at
                 longest = max(longest, at - before)
-            (told,) = here.told
-            assert isinstance(told, ConfigRead if text is LARGEST else Rejected)
+            (message,) = here.message
+            assert isinstance(message, ConfigRead if text is LARGEST else Rejected)
             return at - begun, longest
 
     took_s, longest_s = asyncio.run(measure())

@@ -39,7 +39,7 @@ from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import MAX_CODES, OTHER_CODE, Metrics
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, row, setting, unresolved
 from tests.unit.report_samples import HOSTILE, LEDGERS
-from tests.unit.runtime_world import INTERVAL_S, WALL, A, board, compared, fresh, having, wall_at
+from tests.unit.runtime_world import INTERVAL_S, WALL, A, compared, fresh, having, shared_state, wall_at
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 ALERTS = DOCS.parent / "examples" / "prometheus-alerts.yaml"
@@ -66,7 +66,7 @@ class Clock:
 
 def metrics(on: LatestState | None = None, clock: Clock | None = None) -> Metrics:
     clock = clock or Clock()
-    return Metrics(on or board(), now=lambda: clock.now, wall=lambda: wall_at(clock.now))
+    return Metrics(on or shared_state(), now=lambda: clock.now, wall=lambda: wall_at(clock.now))
 
 
 def families(made: Metrics) -> dict[str, Metric]:
@@ -249,14 +249,14 @@ def busy() -> AccountRuntime:
     return replace(runtime, config=file, policy=file, pauses=pauses, in_sync_at=NOW - 90, started=True)
 
 
-def busy_board() -> LatestState:
-    made = board()
+def busy_latest() -> LatestState:
+    made = shared_state()
     made.put("main/live", AccountSnapshot(busy(), INTERVAL_S, 0.25))
     return made
 
 
 def test_every_gauge_says_what_the_board_says() -> None:
-    assert values(metrics(busy_board())) == {
+    assert values(metrics(busy_latest())) == {
         "mmp_startup_complete": 1,
         "mmp_in_sync_timestamp_seconds": wall_at(NOW - 90).timestamp(),
         "mmp_pending_requests": 1,
@@ -283,12 +283,12 @@ def test_every_gauge_says_what_the_board_says() -> None:
 
 
 def test_standing_by_is_a_gauge() -> None:
-    made = metrics(board(having(fresh(), ControlledElsewhere(None))))
+    made = metrics(shared_state(having(fresh(), ControlledElsewhere(None))))
     assert values(made)["mmp_standby"] == 1
 
 
 def test_states_and_standing_are_labels() -> None:
-    made = metrics(busy_board())
+    made = metrics(busy_latest())
     found = {state: values(made, state=state.value)["mmp_families"] for state in FamilyState}
     assert {state: number for state, number in found.items() if number} == {
         FamilyState.FROZEN: 2,
@@ -301,7 +301,7 @@ def test_states_and_standing_are_labels() -> None:
 
 def test_pauses_by_hand_and_by_the_fight_breaker_are_counted_apart() -> None:
     for runtime, numbers in ((busy(), [1, 1]), (having(fresh(), compared()), [0, 0])):
-        made = metrics(board(runtime))
+        made = metrics(shared_state(runtime))
         assert [values(made, by=by.value)["mmp_paused_families"] for by in PausedBy] == numbers
 
 
@@ -334,7 +334,7 @@ UNKNOWN_SO_FAR: list[tuple[str, list[Event], set[str]]] = [
     ("events", "expected"), [case[1:] for case in UNKNOWN_SO_FAR], ids=[case[0] for case in UNKNOWN_SO_FAR]
 )
 def test_what_is_not_known_has_no_sample(events: list[Event], expected: set[str]) -> None:
-    made = metrics(board(having(replace(fresh(), config=None), *events)))
+    made = metrics(shared_state(having(replace(fresh(), config=None), *events)))
     assert set(values(made)) - {"mmp_in_sync_timestamp_seconds"} == expected
     compared_yet = expected >= OF_A_COMPARISON
     of_families = families(made)
@@ -343,7 +343,7 @@ def test_what_is_not_known_has_no_sample(events: list[Event], expected: set[str]
 
 
 def test_the_process_tells_version_beginning_and_what_it_uses() -> None:
-    found = families(metrics(board()))
+    found = families(metrics(shared_state()))
     assert [sample.labels for sample in found["mmp_build_info"].samples] == [{"version": "1.2.3"}]
     assert [sample.value for sample in found["mmp_start_timestamp_seconds"].samples] == [WALL.timestamp()]
     assert "process_resident_memory_bytes" in found
@@ -363,7 +363,7 @@ class Exported:
 
 def exported() -> dict[str, Exported]:
     """Return what the registry has, of an account that has a sample of every metric."""
-    busy, me = busy_board(), Replica("1", "pod-1", 7)
+    busy, me = busy_latest(), Replica("1", "pod-1", 7)
     busy.replica = ReplicaStatus(me, leases=LeaseTable({"1": me}, {"1": frozenset()}, {}))
     made = metrics(busy)
     for _, events, _, _ in COUNTED:

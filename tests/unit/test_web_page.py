@@ -16,7 +16,7 @@ from reconciler.web.metrics import Metrics
 from reconciler.web.responses import Query, Response
 from reconciler.web.routes import TIMELINE_REFRESH_S, Endpoints
 from tests.unit.builders import BTC, NOW
-from tests.unit.runtime_world import WALL, board, compared, fresh, having
+from tests.unit.runtime_world import WALL, compared, fresh, having, shared_state
 
 DAY: Mapping[str, Mapping[Family, tuple[Segment, ...]]] = {
     "main/live": {BTC: (Segment("frozen", WALL - timedelta(hours=2), WALL - timedelta(hours=1)),)}
@@ -35,7 +35,7 @@ class State:
         self.slow = False
         self.threads: list[int] = []
 
-    async def strips(self) -> Mapping[str, Callable[[], Timeline]]:
+    async def timelines(self) -> Mapping[str, Callable[[], Timeline]]:
         self.asked += 1
         self.threads.append(threading.get_ident())
         if self.slow:
@@ -49,14 +49,14 @@ class State:
         return Timeline(spans, self.damaged)
 
     def site(self) -> Endpoints:
-        shown = board(having(fresh(), compared()))
+        shown = shared_state(having(fresh(), compared()))
         return Endpoints(
             shown,
             Metrics(shown, now=lambda: self.now, wall=lambda: WALL),
             beats=_beats,
             now=lambda: self.now,
             wall=lambda: WALL,
-            ask_strips=self.strips,
+            ask_timeline=self.timelines,
         )
 
 

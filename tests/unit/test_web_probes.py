@@ -34,14 +34,14 @@ from reconciler.web.routes import (
     Renderer,
 )
 from tests.unit.builders import NOW
-from tests.unit.runtime_world import WALL, board, fresh, having
+from tests.unit.runtime_world import WALL, fresh, having, shared_state
 
 ALIVE = fresh()
 SILENT = replace(fresh(account="other"), last_step_at=NOW - SILENCE_S - 7, next_step_by=0.0)
 STARTED = replace(fresh(), started=True)
 assert ALIVE.config is not None
 REJECTED = replace(ALIVE, config=replace(ALIVE.config, rejected_at=WALL))
-IN_TROUBLE = having(
+IN_FAILURE = having(
     ALIVE,
     StateLockTimedOut("pid 9"),
     ExchangeFailed("connecting", Reply(ReplyClass.ACCOUNT, "50119"), None),
@@ -57,7 +57,7 @@ def passes(checks: object) -> bool:
     ("accounts", "answers", "awaited"),
     list(
         product(
-            [(), (ALIVE,), (SILENT,), (ALIVE, SILENT), (REJECTED,), (IN_TROUBLE,), (STARTED,)],
+            [(), (ALIVE,), (SILENT,), (ALIVE, SILENT), (REJECTED,), (IN_FAILURE,), (STARTED,)],
             [True, False],
             [(), ("mmp.yaml",)],
         )
@@ -66,7 +66,7 @@ def passes(checks: object) -> bool:
 def test_live_and_ready_are_what_they_say(
     accounts: tuple[AccountRuntime, ...], answers: bool, awaited: tuple[str, ...]
 ) -> None:
-    made = board(*accounts, awaited=awaited)
+    made = shared_state(*accounts, awaited=awaited)
     live = answers and SILENT not in accounts
     assert passes(live_checks(made, answers=answers, now=NOW)) == live
     ready = live and bool(accounts) and not awaited
@@ -88,13 +88,13 @@ def test_live_and_ready_are_what_they_say(
 def test_started_is_every_account(
     accounts: tuple[AccountRuntime, ...], awaited: tuple[str, ...], expected: bool
 ) -> None:
-    assert passes(startup_checks(board(*accounts, awaited=awaited), now=NOW)) == expected
+    assert passes(startup_checks(shared_state(*accounts, awaited=awaited), now=NOW)) == expected
 
 
 def test_a_probe_tells_why_in_a_line_each() -> None:
-    checks = ready_checks(board(REJECTED, SILENT, awaited=("a\nb.yaml",)), answers=False, now=NOW)
-    told = probe_response(checks, verbose=False)
-    assert (told.status, told.body.decode()) == (
+    checks = ready_checks(shared_state(REJECTED, SILENT, awaited=("a\nb.yaml",)), answers=False, now=NOW)
+    text = probe_response(checks, verbose=False)
+    assert (text.status, text.body.decode()) == (
         503,
         "settings: waiting for a\\nb.yaml\n"
         "event-loop: the program's event loop does not answer\n"
@@ -118,13 +118,13 @@ def test_a_probe_tells_why_in_a_line_each() -> None:
 def test_an_account_that_cannot_be_kept_at_all_is_not_ready_and_says_for_what(
     code: str, check: str
 ) -> None:
-    made = board(ALIVE, having(fresh(account="other"), LoopFailed(code, "no", "mend it", NOW + 60)))
-    told = probe_response(ready_checks(made, answers=True, now=NOW), verbose=False)
-    assert (told.status, told.body.decode()) == (503, f"{check}-other-live: no; mend it\n")
+    made = shared_state(ALIVE, having(fresh(account="other"), LoopFailed(code, "no", "mend it", NOW + 60)))
+    text = probe_response(ready_checks(made, answers=True, now=NOW), verbose=False)
+    assert (text.status, text.body.decode()) == (503, f"{check}-other-live: no; mend it\n")
 
 
 def test_a_probe_that_passes_says_so() -> None:
-    checks = live_checks(board(ALIVE), answers=True, now=NOW)
+    checks = live_checks(shared_state(ALIVE), answers=True, now=NOW)
     assert probe_response(checks, verbose=False).body == b"ok\n"
     assert (
         probe_response(checks, verbose=True).body
@@ -224,10 +224,10 @@ def statuses(served: Endpoints, path: str) -> int:
 
 
 def test_once_started_it_stays_so_whatever_comes_after() -> None:
-    made = board(ALIVE)
+    made = shared_state(ALIVE)
     served = site(made)
     assert statuses(served, "/startupz") == 503
-    made = board(STARTED)
+    made = shared_state(STARTED)
     served = site(made)
     assert statuses(served, "/startupz") == 200
     made.put("other/live", replace(made.accounts()[0], runtime=fresh(account="other")))
@@ -237,11 +237,11 @@ def test_once_started_it_stays_so_whatever_comes_after() -> None:
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
 def test_a_process_in_trouble_with_the_exchange_is_live_and_ready(path: str) -> None:
-    assert statuses(site(board(IN_TROUBLE)), path) == 200
+    assert statuses(site(shared_state(IN_FAILURE)), path) == 200
 
 
 def test_healthz_is_livez() -> None:
-    routes = site(board(ALIVE)).routes()
+    routes = site(shared_state(ALIVE)).routes()
     assert routes["/healthz"] == routes["/livez"]
 
 
@@ -256,11 +256,11 @@ def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_pro
         return text_response(200, f"{len(made)}")
 
     async def ask_all() -> list[bytes]:
-        shown = board(ALIVE)
+        shown = shared_state(ALIVE)
         route = Renderer(shown, lambda: NOW).route(make)
         asking = [asyncio.ensure_future(route(Query())) for _ in range(20)]
         assert await asyncio.to_thread(begun.wait, 5.0)
-        assert (await site(board(ALIVE)).routes()["/livez"](Query())).status == 200
+        assert (await site(shared_state(ALIVE)).routes()["/livez"](Query())).status == 200
         released.set()
         answers = [*(await asyncio.gather(*asking)), await route(Query())]
         shown.error = "something has changed"
@@ -280,7 +280,7 @@ def test_answers_of_all_kinds_are_made_one_at_a_time() -> None:
         return text_response(200, "ok")
 
     async def ask_all() -> None:
-        renderer = Renderer(board(ALIVE), lambda: NOW)
+        renderer = Renderer(shared_state(ALIVE), lambda: NOW)
         await asyncio.gather(*(renderer.route(make)(Query()) for _ in range(5)))
 
     asyncio.run(ask_all())
@@ -295,7 +295,7 @@ def test_making_an_answer_starts_no_garbage_collection_that_would_stop_the_loops
         raise RuntimeError("a bug")
 
     async def ask() -> None:
-        await Renderer(board(ALIVE), lambda: NOW).route(make)(Query())
+        await Renderer(shared_state(ALIVE), lambda: NOW).route(make)(Query())
 
     with pytest.raises(RuntimeError, match="a bug"):
         asyncio.run(ask())
@@ -312,7 +312,7 @@ def test_an_answer_that_could_not_be_made_is_made_by_whoever_asks_next() -> None
         return text_response(200, "ok")
 
     async def ask_twice() -> bytes:
-        route = Renderer(board(ALIVE), lambda: NOW).route(make)
+        route = Renderer(shared_state(ALIVE), lambda: NOW).route(make)
         with pytest.raises(RuntimeError, match="a bug"):
             await route(Query())
         return (await route(Query())).body
@@ -347,8 +347,8 @@ def test_an_answer_is_shared_while_nothing_changed_and_while_making_it_again_wou
 
 
 def test_a_process_that_stands_by_is_ready_and_says_so() -> None:
-    made = board(having(fresh(), ControlledElsewhere(LockHolder(7, "desk-1", "run", "now"))))
+    made = shared_state(having(fresh(), ControlledElsewhere(LockHolder(7, "desk-1", "run", "now"))))
     checks = ready_checks(made, answers=True, now=NOW)
     assert all(check.passed for check in checks)
-    told = {check.name: check.message for check in checks}
-    assert told["standby-main-live"] == "controlled by pid 7 on desk-1 (run, since now)"
+    text = {check.name: check.message for check in checks}
+    assert text["standby-main-live"] == "controlled by pid 7 on desk-1 (run, since now)"

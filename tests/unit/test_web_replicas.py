@@ -37,7 +37,7 @@ from tests.support.example_accounts import WALL as SHARED_WALL
 from tests.support.example_accounts import shared
 from tests.unit.builders import NOW
 from tests.unit.report_samples import HOSTILE
-from tests.unit.runtime_world import INTERVAL_S, WALL, board, compared, fresh, having, wall_at
+from tests.unit.runtime_world import INTERVAL_S, WALL, compared, fresh, having, shared_state, wall_at
 
 ME, OTHER = Replica("1", "pod-1", 7), Replica("2", "pod-2", 8)
 MAIN, DESK, NEW = (lease_name(name, Environment.LIVE, ExchangeKind.OKX) for name in ("main", "desk", "new"))
@@ -48,13 +48,13 @@ AWAY = StateFailed("state-unavailable", "the connection was lost", NOW + 1)
 
 
 def sharing(
-    *mine: AccountRuntime, owners: dict[str, str], heard: bool = True, trouble: str = ""
+    *mine: AccountRuntime, owners: dict[str, str], heard: bool = True, failing: str = ""
 ) -> LatestState:
     """Return the board of a process that keeps ``mine``, of what it heard just now."""
-    made = board()
+    made = shared_state()
     roster = LeaseTable({"1": ME, "2": OTHER}, BOTH, owners)
     good_until = NOW + LEASE_TTL_S if heard else float("-inf")
-    made.replica = ReplicaStatus(ME, KEEPS, roster if heard else None, good_until, trouble)
+    made.replica = ReplicaStatus(ME, KEEPS, roster if heard else None, good_until, failing)
     for one in mine:
         made.put(f"{one.desired.account}/live", AccountSnapshot(one, INTERVAL_S, owner=ME))
     return made
@@ -91,10 +91,10 @@ def test_before_anybody_was_heard_of_nothing_is_ready() -> None:
 
 
 def test_a_state_that_is_not_heard_of_is_told_with_the_reason() -> None:
-    silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, trouble="the server is away")
+    silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, failing="the server is away")
     assert failed(silent) == {}, "one lost beat is nothing"
-    told = dict.fromkeys(("sharing", "leases"), "the server is away")
-    assert failed(silent, now=NOW + LEASE_TTL_S) == told, "who keeps what is not known any more"
+    output = dict.fromkeys(("sharing", "leases"), "the server is away")
+    assert failed(silent, now=NOW + LEASE_TTL_S) == output, "who keeps what is not known any more"
 
 
 @pytest.mark.parametrize(
@@ -153,27 +153,27 @@ def test_a_file_that_comes_while_a_probe_looks_lets_it_never_pass(due: tuple[int
 
 def test_a_state_that_an_account_cannot_use_is_not_ready_until_it_can() -> None:
     away = having(STARTED, AWAY)
-    assert failed(board(away)) == {"state": "the connection was lost"}
-    assert failed(board(having(away, StateLockTimedOut("pid 7 holds it")))) == {}
+    assert failed(shared_state(away)) == {"state": "the connection was lost"}
+    assert failed(shared_state(having(away, StateLockTimedOut("pid 7 holds it")))) == {}
 
 
 def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
-    made = board()
+    made = shared_state()
     assert failed(made)["state"] == "it is not open yet"
     made.error = "the server is away"
     assert failed(made)["state"] == "the server is away"
 
 
 def test_what_a_server_says_is_told_in_one_line() -> None:
-    made = board()
+    made = shared_state()
     made.error = HOSTILE
-    silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, trouble=HOSTILE)
-    unheard = sharing(owners={}, heard=False, trouble=HOSTILE)
-    lost = board(having(STARTED, replace(AWAY, message=HOSTILE)))
+    silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, failing=HOSTILE)
+    unheard = sharing(owners={}, heard=False, failing=HOSTILE)
+    lost = shared_state(having(STARTED, replace(AWAY, message=HOSTILE)))
     for one in (made, silent, unheard, lost):
-        told = failed(one, now=NOW + LEASE_TTL_S)
-        assert escape_unprintable(HOSTILE) in told.values()
-        assert [line for line in told.values() if not line.isprintable()] == []
+        output = failed(one, now=NOW + LEASE_TTL_S)
+        assert escape_unprintable(HOSTILE) in output.values()
+        assert [line for line in output.values() if not line.isprintable()] == []
 
 
 # ---- the status ------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
         {"account": "new", "environment": "live"},
     ]
     assert counted(made)["mmp_unable_accounts"] == 2
-    told = page_view(made, now=NOW, wall=WALL).remote_text
-    assert told.endswith("It cannot serve 2 accounts now: not read live, or the key is refused here.")
+    output = page_view(made, now=NOW, wall=WALL).remote_text
+    assert output.endswith("It cannot serve 2 accounts now: not read live, or the key is refused here.")
 
 
 def test_who_keeps_nothing_still_tells_who_does() -> None:
@@ -262,7 +262,7 @@ def counted(made: LatestState, *events: Event) -> dict[str, float]:
 def test_leases_and_replicas_are_counted_where_accounts_are_shared_out() -> None:
     found = counted(SHARED)
     assert (found["mmp_leases"], found["mmp_replicas"]) == (1, 2)
-    assert "mmp_leases" not in counted(board(STARTED))
+    assert "mmp_leases" not in counted(shared_state(STARTED))
     assert "mmp_replicas" not in counted(UNHEARD)
 
 
@@ -301,7 +301,7 @@ def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "free", "shown", "folded", "told"),
+    ("theirs", "free", "shown", "folded", "output"),
     [
         (12, 0, 12, 0, ""),
         (9, 3, 12, 0, ""),
@@ -311,11 +311,11 @@ def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
     ],
 )
 def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
-    theirs: int, free: int, shown: int, folded: int, told: str
+    theirs: int, free: int, shown: int, folded: int, output: str
 ) -> None:
     page = page_view(shared(2, theirs, free), now=SHARED_NOW, wall=SHARED_WALL)
     assert (len(page.remote), len(page.remote_more)) == (shown, folded)
-    assert page.remote_more_text == told
+    assert page.remote_more_text == output
     assert all(line.text == UNASSIGNED for line in page.remote[:free])
 
 
@@ -340,19 +340,19 @@ def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
 
 
 def test_a_page_says_when_the_state_is_not_reached() -> None:
-    made = sharing(STARTED, owners={MAIN: "1"}, trouble="the server is away")
-    told = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).remote_text
-    assert told == (
+    made = sharing(STARTED, owners={MAIN: "1"}, failing="the server is away")
+    output = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).remote_text
+    assert output == (
         "The state cannot be reached: the server is away. No account is started here until it is."
         " The assignment is the last known one."
     )
     away = having(STARTED, compared(), AWAY)
-    notices = page_view(board(away), now=NOW, wall=WALL).accounts[0].notices
+    notices = page_view(shared_state(away), now=NOW, wall=WALL).accounts[0].notices
     assert "The state cannot be used now, so nothing is sent: the connection was lost" in notices
 
 
 def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
-    made = board()
+    made = shared_state()
     made.error = f"the server {HOSTILE}"
     page = page_view(made, now=NOW, wall=WALL)
     assert page.headline.sentence == "Not known yet: the state cannot be reached."
@@ -360,18 +360,18 @@ def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
     html = page_html(made, now=NOW, wall=WALL)
     assert "\x1b" not in html
     assert "The state cannot be used now" in html
-    assert page_view(board(STARTED), now=NOW, wall=WALL).error == ""
+    assert page_view(shared_state(STARTED), now=NOW, wall=WALL).error == ""
 
 
 def test_without_sharing_the_page_does_not_speak_of_it() -> None:
-    page = page_view(board(STARTED), now=NOW, wall=WALL)
+    page = page_view(shared_state(STARTED), now=NOW, wall=WALL)
     assert (page.remote, page.remote_text) == ((), "")
-    assert "Who keeps what" not in page_html(board(STARTED), now=NOW, wall=WALL)
+    assert "Who keeps what" not in page_html(shared_state(STARTED), now=NOW, wall=WALL)
     assert "kept by" not in page.accounts[0].place
 
 
 def test_hostile_names_of_hosts_stay_text() -> None:
-    made = sharing(STARTED, owners={MAIN: "1", DESK: "2"}, trouble=HOSTILE)
+    made = sharing(STARTED, owners={MAIN: "1", DESK: "2"}, failing=HOSTILE)
     assert made.replica is not None
     assert made.replica.leases is not None
     evil = {"1": ME, "2": Replica("2", "<script>alert(1)</script>", 8)}

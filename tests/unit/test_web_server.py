@@ -129,10 +129,10 @@ def probe_s(server: Server) -> float:
 def test_a_route_is_answered_with_every_header_and_ends_its_connection(server: Server) -> None:
     answer = ask(server, "/json")
     assert (answer.status, answer.read().decode()) == (200, '{\n  "told": "naïve"\n}\n')
-    told = dict(answer.getheaders())
-    assert HEADERS.items() <= told.items()
-    assert told["Content-Type"] == "application/json; charset=utf-8"
-    assert (told["Connection"], told["Server"]) == ("close", "mmp")
+    sentence = dict(answer.getheaders())
+    assert HEADERS.items() <= sentence.items()
+    assert sentence["Content-Type"] == "application/json; charset=utf-8"
+    assert (sentence["Connection"], sentence["Server"]) == ("close", "mmp")
 
 
 def test_the_policy_allows_what_is_ours_and_nothing_else() -> None:

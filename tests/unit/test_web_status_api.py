@@ -39,34 +39,34 @@ from reconciler.web.latest_state import LatestState
 from reconciler.web.status_api import account_status, status_response
 from tests.unit.builders import BTC, ETH, NOW, confirmed
 from tests.unit.report_samples import HOSTILE, KNOWN, LEDGERS, LIVE
-from tests.unit.runtime_world import WALL, A, board, compared, fresh, having, wall_at
+from tests.unit.runtime_world import WALL, A, compared, fresh, having, shared_state, wall_at
 
 pytestmark = pytest.mark.unmeasured
 
 DOWN = ExchangeFailed("reading live settings", Reply(ReplyClass.NO_ANSWER, "timeout", HOSTILE), NOW + 4)
 STOPPED = ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50119"), None)
-PARKED = SettingRejected(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)
+REJECTED_SETTING = SettingRejected(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)
 WRONG = problem(Code.UNKNOWN_KEY, "mmp.yaml", HOSTILE.replace("\r\n", " "), "did you mean it?", line=3)
 FILE = FileState("mmp.yaml", "1" * 64, WALL, WALL + timedelta(seconds=9), (WRONG,))
 
-TROUBLES: list[tuple[Event, ...]] = [
+FAILURES: list[tuple[Event, ...]] = [
     (),
     (DOWN,),
     (STOPPED, StateLockTimedOut(HOSTILE)),
-    (PARKED, DOWN, DOWN),
+    (REJECTED_SETTING, DOWN, DOWN),
 ]
 
 
 def states() -> Iterator[AccountRuntime]:
     """Yield an account in every combination of what is on record, live, and gone wrong."""
-    for known, rows, ledger, troubles in product(KNOWN, LIVE, LEDGERS, TROUBLES):
+    for known, rows, ledger, failures in product(KNOWN, LIVE, LEDGERS, FAILURES):
         shown = LIVE[rows]
         reads: tuple[Event, ...] = ()
         if shown is not None:
             reads = (LiveReadDone(LiveRead(NOW - 1, shown)),)
         rules = PlanConstraints(paused=frozenset({ETH}))
         event = compared(KNOWN[known], shown, ledger=LEDGERS[ledger], rules=rules)
-        runtime = having(fresh(), Identified("446556540", None), *reads, event, *troubles)
+        runtime = having(fresh(), Identified("446556540", None), *reads, event, *failures)
         yield replace(runtime, pauses=(Pause(ETH, HOSTILE, WALL, None),), config=FILE, policy=FILE)
 
 
@@ -84,11 +84,11 @@ def errors(document: Any) -> list[str]:
 def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
     seen = set()
     for runtime in states():
-        status, document = served(board(runtime))
+        status, document = served(shared_state(runtime))
         assert (status, errors(document)) == (200, [])
         watch = document.pop("watch")
         assert watch["errors"] or not runtime.errors
-        (watched,) = board(runtime).accounts()
+        (watched,) = shared_state(runtime).accounts()
         there = account_status(watched, now=NOW + 2, wall=wall_at(NOW + 2))
         assert document.pop("in_sync") == (there.status.in_sync and watch["protection"] != "unknown")
         written = json.loads(json.dumps(status_document(there.status)))
@@ -102,7 +102,7 @@ def test_a_read_that_proves_nothing_yet_leaves_nothing_to_do_and_is_by_the_schem
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100", at=NOW), ETH: confirmed("5000/2000/100")}
     reads = Reads(LiveRead(NOW - 1, rows), frozenset({BTC}))
     event = compared(known, rows, reads=reads)
-    status, document = served(board(having(fresh(), LiveReadDone(LiveRead(NOW - 1, rows)), event)))
+    status, document = served(shared_state(having(fresh(), LiveReadDone(LiveRead(NOW - 1, rows)), event)))
     assert (status, errors(document)) == (200, [])
     assert [(one["state"], one["pending"]) for one in document["families"]] == [
         ("uncertain", None),
@@ -111,7 +111,7 @@ def test_a_read_that_proves_nothing_yet_leaves_nothing_to_do_and_is_by_the_schem
 
 
 def test_before_anything_was_compared_the_families_are_there_and_nothing_is_claimed() -> None:
-    status, document = served(board(fresh()))
+    status, document = served(shared_state(fresh()))
     assert (status, errors(document)) == (200, [])
     assert document["families"] == [
         {
@@ -130,14 +130,14 @@ def test_before_anything_was_compared_the_families_are_there_and_nothing_is_clai
 
 
 def test_several_accounts_are_wrapped() -> None:
-    status, document = served(board(fresh(), fresh(account="other")))
+    status, document = served(shared_state(fresh(), fresh(account="other")))
     assert (status, errors(document)) == (200, [])
     assert (document["format"], len(document["statuses"])) == ("mmp/statuses/1", 2)
 
 
 @pytest.mark.parametrize("awaited", [(), ("mmp.yaml", "b.yaml")])
 def test_without_an_account_it_says_what_is_waited_for(awaited: tuple[str, ...]) -> None:
-    status, document = served(board(awaited=awaited))
+    status, document = served(shared_state(awaited=awaited))
     assert (status, errors(document)) == (503, [])
     assert [one["path"] for one in document["problems"]] == list(awaited or (None,))
 
@@ -146,18 +146,18 @@ def test_a_plan_can_be_made_against_it() -> None:
     row = LiveRow(A)
     event = compared(KNOWN["in sync"], {BTC: row, ETH: row})
     runtime = having(fresh(), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, {BTC: row})), event)
-    body = status_response(board(runtime), now=NOW + 2, wall=wall_at(NOW + 2)).body
+    body = status_response(shared_state(runtime), now=NOW + 2, wall=wall_at(NOW + 2)).body
     (snapshot,) = read_snapshots(read_document(body, "it", "status", "statuses"), "it")
     assert too_old(snapshot, wall_at(NOW + 3), timedelta(minutes=1)) is None
     assert snapshot.families[BTC].live == row
-    body = status_response(board(fresh()), now=NOW, wall=WALL).body
+    body = status_response(shared_state(fresh()), now=NOW, wall=WALL).body
     (snapshot,) = read_snapshots(read_document(body, "it", "status", "statuses"), "it")
     assert too_old(snapshot, WALL, timedelta(minutes=1)) is not None
 
 
 def test_times_are_the_walls_of_their_instants() -> None:
     runtime = having(fresh(), compared(KNOWN["in sync"], LIVE["as desired"]), DOWN)
-    _, document = served(board(having(runtime, STOPPED, now=NOW + 1)), now=NOW + 61)
+    _, document = served(shared_state(having(runtime, STOPPED, now=NOW + 1)), now=NOW + 61)
     watch = document["watch"]
     assert document["asked_at"] == "2026-03-01T03:01:01.000Z"
     assert watch["loop"] == {
@@ -172,10 +172,10 @@ def test_times_are_the_walls_of_their_instants() -> None:
 def test_another_process_that_controls_the_account_is_named() -> None:
     elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
     event = compared(KNOWN["in sync"], LIVE["as desired"])
-    _, document = served(board(having(fresh(), elsewhere, event)))
+    _, document = served(shared_state(having(fresh(), elsewhere, event)))
     assert (errors(document), document["controller"]) == (
         [],
         {"host": "desk-1", "pid": 7, "purpose": "run", "since": "2026-03-01T02:00:00Z"},
     )
-    _, document = served(board(having(fresh(), elsewhere, ControlTaken(), event)))
+    _, document = served(shared_state(having(fresh(), elsewhere, ControlTaken(), event)))
     assert document["controller"] is None

@@ -77,9 +77,9 @@ def test_an_address_is_shown_without_what_is_secret_in_it(text: str, shown: str)
 def test_an_address_that_will_not_do_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ValueError) as refused:
         parse_target(text)
-    told = f"{refused.value} {refused.value.__cause__}"
-    assert TOKEN not in told
-    assert "address" in told or "https" in told
+    message = f"{refused.value} {refused.value.__cause__}"
+    assert TOKEN not in message
+    assert "address" in message or "https" in message
 
 
 # ---- once more? ----------------------------------------------------------------------------------
@@ -143,22 +143,22 @@ class Told:
 
 @contextmanager
 def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[WebhookSender, Told]]:
-    told = Told()
+    message = Told()
     notifier = WebhookSender(
-        [parse_target(target) for target in targets], told.say, timeout_s=timeout_s, sleep=told.sleep
+        [parse_target(target) for target in targets], message.say, timeout_s=timeout_s, sleep=message.sleep
     )
     notifier.start()
     try:
-        yield notifier, told
+        yield notifier, message
     finally:
         notifier.stop(2.0)
         assert "notifier" not in [thread.name for thread in threading.enumerate()]
-        assert TOKEN not in str(told.lines)
+        assert TOKEN not in str(message.lines)
 
 
 def notice(number: int = 0, severity: AlertSeverity = AlertSeverity.CRITICAL) -> dict[str, object]:
-    told = {"kind": "frozen", "severity": severity.value, "text": f"é {number}", "count": number}
-    return {"format": "mmp/notice/1", **told}
+    message = {"kind": "frozen", "severity": severity.value, "text": f"é {number}", "count": number}
+    return {"format": "mmp/notice/1", **message}
 
 
 def numbers(hook: Webhook) -> list[object]:
@@ -166,15 +166,15 @@ def numbers(hook: Webhook) -> list[object]:
 
 
 def test_a_notice_arrives_once_as_json() -> None:
-    with webhook() as hook, notifying(hook.url("/hook/s3cr3t-token?a=%2F%7e")) as (notifier, told):
+    with webhook() as hook, notifying(hook.url("/hook/s3cr3t-token?a=%2F%7e")) as (notifier, message):
         notifier.post(notice())
-        eventually(lambda: told.lines)
+        eventually(lambda: message.lines)
         ((path, headers, body),) = hook.arrived
         assert path == "/hook/s3cr3t-token?a=%2F%7e", "byte for byte: it is a secret, not prose"
         assert headers["Content-Type"] == "application/json; charset=utf-8"
         assert headers["User-Agent"].startswith("mmp-reconciler/")
         assert json.loads(body) == notice()
-        assert told.lines == [
+        assert message.lines == [
             (
                 "debug",
                 "notice delivered",
@@ -196,33 +196,33 @@ def test_a_notice_arrives_once_as_json() -> None:
 def test_what_passes_is_tried_again_and_arrives(
     replies: list[Reply], tries: int, waits: list[float]
 ) -> None:
-    with webhook(*replies) as hook, notifying(hook.url(), timeout_s=0.3) as (notifier, told):
+    with webhook(*replies) as hook, notifying(hook.url(), timeout_s=0.3) as (notifier, message):
         notifier.post(notice(1))
-        eventually(lambda: "notice delivered" in told.events())
+        eventually(lambda: "notice delivered" in message.events())
         assert numbers(hook) == [1] * tries
-        assert told.waits == waits
-        assert told.lines[-1][2]["tries"] == tries
+        assert message.waits == waits
+        assert message.lines[-1][2]["tries"] == tries
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422, 301, 302, 307, 308])
 def test_what_will_never_be_taken_is_given_up_and_told(status: int) -> None:
     with webhook(Reply(status, {"Location": "/elsewhere/s3cr3t-token"}), OK) as hook:
-        with notifying(hook.url()) as (notifier, told):
+        with notifying(hook.url()) as (notifier, message):
             notifier.post(notice(1))
             notifier.post(notice(2))
-            eventually(lambda: "notice delivered" in told.events())
+            eventually(lambda: "notice delivered" in message.events())
         assert numbers(hook) == [1, 2], "no second try, and no redirect followed"
         assert {path for path, _, _ in hook.arrived} == {"/hook/s3cr3t-token"}
-        assert told.waits == []
-        assert told.lines[0][:2] == ("warning", "notice not delivered")
-        assert told.lines[0][2]["reason"] == f"it answered {status}"
+        assert message.waits == []
+        assert message.lines[0][:2] == ("warning", "notice not delivered")
+        assert message.lines[0][2]["reason"] == f"it answered {status}"
 
 
 def test_headers_that_a_gateway_adds_stop_no_delivery() -> None:
     headers = {"Content-Security-Policy": "x" * 60_000} | {f"X-Hop-{number}": "y" for number in range(500)}
-    with webhook(Reply(200, headers)) as hook, notifying(hook.url()) as (notifier, told):
+    with webhook(Reply(200, headers)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice(1))
-        eventually(lambda: told.events() == ["notice delivered"])
+        eventually(lambda: message.events() == ["notice delivered"])
         assert numbers(hook) == [1]
 
 
@@ -230,11 +230,11 @@ def test_a_webhook_that_is_gone_is_given_up_after_five_tries() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nothing else can answer there
         gone = f"http://127.0.0.1:{taken.getsockname()[1]}/s3cr3t-token"
-        with notifying(gone) as (notifier, told):
+        with notifying(gone) as (notifier, message):
             notifier.post(notice())
-            eventually(lambda: "notice not delivered" in told.events())
-            assert told.waits == [1.0, 2.0, 4.0, 8.0]
-            level, event, values = told.lines[-1]
+            eventually(lambda: "notice not delivered" in message.events())
+            assert message.waits == [1.0, 2.0, 4.0, 8.0]
+            level, event, values = message.lines[-1]
             assert (level, event) == ("warning", "notice not delivered")
             assert values["tries"] == MAX_TRIES
             assert values["reason"] == "no connection to it could be made"
@@ -242,24 +242,24 @@ def test_a_webhook_that_is_gone_is_given_up_after_five_tries() -> None:
 
 def test_an_endless_reply_is_not_read() -> None:
     body = b"x" * 50_000_000
-    with webhook(Reply(body=body)) as hook, notifying(hook.url()) as (notifier, told):
+    with webhook(Reply(body=body)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
-        eventually(lambda: told.lines)
-        assert told.events() == ["notice delivered"]
+        eventually(lambda: message.lines)
+        assert message.events() == ["notice delivered"]
 
 
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    with webhook() as hook, notifying(hook.url()) as (notifier, told):
+    with webhook() as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
-        eventually(lambda: told.lines)
-        assert told.events() == ["notice delivered"]
+        eventually(lambda: message.lines)
+        assert message.events() == ["notice delivered"]
 
 
 def test_handing_over_never_waits_and_what_is_too_much_is_dropped_oldest_first_and_told() -> None:
     many = MAX_WAITING + 50
-    with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, told):
+    with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice(0))
         eventually(lambda: hook.arrived)
         began = time.monotonic()
@@ -267,9 +267,9 @@ def test_handing_over_never_waits_and_what_is_too_much_is_dropped_oldest_first_a
             notifier.post(notice(number))
         assert time.monotonic() - began < 0.4, "the first is still being answered"
         eventually(lambda: len(hook.arrived) == MAX_WAITING + 1)
-        eventually(lambda: told.events().count("notice delivered") == MAX_WAITING + 1)
+        eventually(lambda: message.events().count("notice delivered") == MAX_WAITING + 1)
         assert numbers(hook) == [0, *range(51, many + 1)]
-        dropped = [values["number"] for _, event, values in told.lines if event == "notices dropped"]
+        dropped = [values["number"] for _, event, values in message.lines if event == "notices dropped"]
         assert dropped == [50]
 
 
@@ -278,12 +278,12 @@ def test_of_too_many_the_mildest_make_way_and_of_those_the_oldest(seed: int) -> 
     chance = random.Random(seed)
     weights = [(1, 1, 8), (8, 1, 1), (0, 8, 1), (1, 0, 0)][seed]
     severities = chance.choices(list(AlertSeverity), weights, k=MAX_WAITING + 50)
-    with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, told):
+    with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice(-1))
         eventually(lambda: hook.arrived)
         for number, severity in enumerate(severities):
             notifier.post(notice(number, severity))
-        eventually(lambda: told.events().count("notice delivered") == MAX_WAITING + 1)
+        eventually(lambda: message.events().count("notice delivered") == MAX_WAITING + 1)
         worst = sorted(
             range(len(severities)),
             key=lambda number: (list(AlertSeverity).index(severities[number]), -number),
@@ -293,39 +293,39 @@ def test_of_too_many_the_mildest_make_way_and_of_those_the_oldest(seed: int) -> 
 
 def test_one_webhook_that_hangs_delays_no_other() -> None:
     with webhook(Reply(hangs=True)) as slow, webhook() as quick:
-        with notifying(slow.url(), quick.url(), timeout_s=3600.0) as (notifier, told):
+        with notifying(slow.url(), quick.url(), timeout_s=3600.0) as (notifier, message):
             for number in range(3):
                 notifier.post(notice(number))
             eventually(lambda: numbers(quick) == [0, 1, 2])
             assert len(slow.arrived) == 1
             began = time.monotonic()
         assert time.monotonic() - began < 2.0 + JOIN_S, "stopping is bounded"
-        lost = [values for _, event, values in told.lines if event == "notices dropped"]
+        lost = [values for _, event, values in message.lines if event == "notices dropped"]
         assert [values["number"] for values in lost] == [3]
 
 
 def test_stopping_delivers_what_waits() -> None:
     with webhook(Reply(after_s=0.2), OK) as hook:
-        with notifying(hook.url()) as (notifier, told):
+        with notifying(hook.url()) as (notifier, message):
             for number in range(5):
                 notifier.post(notice(number))
         assert numbers(hook) == [0, 1, 2, 3, 4]
-        assert told.events() == ["notice delivered"] * 5
+        assert message.events() == ["notice delivered"] * 5
 
 
 def test_stopping_gives_each_one_more_try_and_no_more() -> None:
     with webhook(Reply(500)) as hook:
-        told = Told()
-        notifier = WebhookSender([parse_target(hook.url())], told.say)
+        message = Told()
+        notifier = WebhookSender([parse_target(hook.url())], message.say)
         notifier.start()
         notifier.post(notice(1))
         notifier.post(notice(2))
-        eventually(lambda: "notice tried again" in told.events())
+        eventually(lambda: "notice tried again" in message.events())
         began = time.monotonic()
         notifier.stop(2.0)
         assert time.monotonic() - began < 1.0, "the wait is cut short"
         assert numbers(hook) == [1, 1, 2]
-        assert told.events().count("notice not delivered") == 2
+        assert message.events().count("notice not delivered") == 2
 
 
 def test_after_the_end_nothing_is_delivered_and_nothing_breaks() -> None:
@@ -338,17 +338,17 @@ def test_after_the_end_nothing_is_delivered_and_nothing_breaks() -> None:
 
 
 def test_an_error_that_carries_the_address_is_told_in_our_words() -> None:
-    with webhook(Reply(breaks=True)) as hook, notifying(hook.url()) as (notifier, told):
+    with webhook(Reply(breaks=True)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
-        eventually(lambda: "notice not delivered" in told.events())
-        assert "the connection broke" in str(told.lines[-1][2]["reason"])
+        eventually(lambda: "notice not delivered" in message.events())
+        assert "the connection broke" in str(message.lines[-1][2]["reason"])
 
 
 def test_tls_that_cannot_be_set_up_is_told() -> None:
     with webhook() as hook:
         url = hook.url().replace("http://", "https://")
-        with notifying(url) as (notifier, told):
+        with notifying(url) as (notifier, message):
             notifier.post(notice())
-            eventually(lambda: "notice not delivered" in told.events())
-            assert "TLS" in str(told.lines[-1][2]["reason"])
+            eventually(lambda: "notice not delivered" in message.events())
+            assert "TLS" in str(message.lines[-1][2]["reason"])
         assert hook.arrived == []

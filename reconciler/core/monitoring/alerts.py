@@ -226,9 +226,9 @@ def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[Al
 def _state(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     key = AlertKey(AlertTopic.STATE)
     if runtime.state_lost:
-        trouble, after = StateTrouble(runtime.state_lost), STATE_LOST_AFTER_S
+        failing, after = StateTrouble(runtime.state_lost), STATE_LOST_AFTER_S
         return {
-            key: Alert(AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, "unavailable", trouble, after)
+            key: Alert(AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, "unavailable", failing, after)
         }
     if runtime.locked_out:
         holder, after = runtime.locked_out, LOCKED_AFTER_S

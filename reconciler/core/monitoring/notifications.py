@@ -79,7 +79,7 @@ AlertStates = Mapping[AlertKey, AlertState]
 
 
 def advance(
-    stories: AlertStates, found: Alerts, *, now: float, wall: datetime
+    alert_states: AlertStates, found: Alerts, *, now: float, wall: datetime
 ) -> tuple[AlertStates, tuple[Notification, ...]]:
     """Go on with every story, given what holds ``now``; returns them and what is to be told, in order.
 
@@ -87,77 +87,97 @@ def advance(
     """
     kept: dict[AlertKey, AlertState] = {}
     notices: list[Notification] = []
-    for key in sorted(stories.keys() | found.keys()):
-        story = _followed(stories.get(key), found.get(key), now, wall)
-        story, told = _told(key, story, now)
-        notices += told
-        if not _is_forgotten(story, now):
-            kept[key] = story
+    for key in sorted(alert_states.keys() | found.keys()):
+        alert_state = _followed(alert_states.get(key), found.get(key), now, wall)
+        alert_state, message = _message(key, alert_state, now)
+        notices += message
+        if not _is_forgotten(alert_state, now):
+            kept[key] = alert_state
     return kept, _together(notices)
 
 
-def _followed(story: AlertState | None, found: Alert | None, now: float, wall: datetime) -> AlertState:
+def _followed(
+    alert_state: AlertState | None, found: Alert | None, now: float, wall: datetime
+) -> AlertState:
     """Take what holds now; the same condition as before keeps its beginning and its patience."""
-    story = story or AlertState(since=wall, due_at=now)
+    alert_state = alert_state or AlertState(since=wall, due_at=now)
     if found is None:
-        return replace(story, active=None, counted=False)
-    if story.active is not None and story.active.identity == found.identity:
-        return replace(story, active=found)
-    return replace(story, active=found, since=wall, due_at=now + found.for_s, counted=False)
+        return replace(alert_state, active=None, counted=False)
+    if alert_state.active is not None and alert_state.active.identity == found.identity:
+        return replace(alert_state, active=found)
+    return replace(alert_state, active=found, since=wall, due_at=now + found.for_s, counted=False)
 
 
-def _told(key: AlertKey, story: AlertState, now: float) -> tuple[AlertState, tuple[Notification, ...]]:
+def _message(
+    key: AlertKey, alert_state: AlertState, now: float
+) -> tuple[AlertState, tuple[Notification, ...]]:
     """Return what there is to tell of a story, and the story once that was told."""
     over: tuple[Notification, ...] = ()
-    if story.sent is not None and (story.active is None or story.active.kind is not story.sent.kind):
-        over = (_over(key, story, story.sent),)
-        story = replace(story, sent=None, sent_since=None)
-    if story.active is not None:
-        story, begun = _told_of(key, story, story.active, now)
-        return story, (*over, *begun)
-    return (story, over) if over else _told_passed(key, story, now)
+    if alert_state.sent is not None and (
+        alert_state.active is None or alert_state.active.kind is not alert_state.sent.kind
+    ):
+        over = (_over(key, alert_state, alert_state.sent),)
+        alert_state = replace(alert_state, sent=None, sent_since=None)
+    if alert_state.active is not None:
+        alert_state, begun = _message_of(key, alert_state, alert_state.active, now)
+        return alert_state, (*over, *begun)
+    return (alert_state, over) if over else _message_passed(key, alert_state, now)
 
 
-def _told_of(
-    key: AlertKey, story: AlertState, holds: Alert, now: float
+def _message_of(
+    key: AlertKey, alert_state: AlertState, holds: Alert, now: float
 ) -> tuple[AlertState, tuple[Notification, ...]]:
     """Tell what holds once it is due and was quiet long enough; until then it is counted."""
-    if now < story.due_at or (story.sent is not None and story.sent.identity == holds.identity):
-        return story, ()
-    if _is_calm(story, holds.identity, now):
-        return _told_begun(key, story, holds, now)
-    if story.counted:
-        return story, ()
-    return replace(story, suppressed=story.suppressed + 1, counted=True, last=holds), ()
+    if now < alert_state.due_at or (
+        alert_state.sent is not None and alert_state.sent.identity == holds.identity
+    ):
+        return alert_state, ()
+    if _is_calm(alert_state, holds.identity, now):
+        return _message_begun(key, alert_state, holds, now)
+    if alert_state.counted:
+        return alert_state, ()
+    return replace(alert_state, suppressed=alert_state.suppressed + 1, counted=True, last=holds), ()
 
 
-def _told_begun(
-    key: AlertKey, story: AlertState, holds: Alert, now: float
+def _message_begun(
+    key: AlertKey, alert_state: AlertState, holds: Alert, now: float
 ) -> tuple[AlertState, tuple[Notification]]:
-    count = story.suppressed if story.counted else story.suppressed + 1
-    notice = _notice(key, Transition.FIRING, holds.severity, holds, story.since, count)
-    told_at = {**_recent(story.sent_at, now), holds.identity: now}
-    story = replace(story, sent=holds, sent_since=story.since, sent_at=told_at)
-    return replace(story, suppressed=0, counted=False, last=None), (notice,)
+    count = alert_state.suppressed if alert_state.counted else alert_state.suppressed + 1
+    notice = _notice(key, Transition.FIRING, holds.severity, holds, alert_state.since, count)
+    message_at = {**_recent(alert_state.sent_at, now), holds.identity: now}
+    alert_state = replace(alert_state, sent=holds, sent_since=alert_state.since, sent_at=message_at)
+    return replace(alert_state, suppressed=0, counted=False, last=None), (notice,)
 
 
-def _over(key: AlertKey, story: AlertState, told: Alert) -> Notification:
+def _over(key: AlertKey, alert_state: AlertState, message: Alert) -> Notification:
     """Return the notice that what was told is over: all is right, or something of another kind holds."""
-    notice = _notice(key, Transition.RESOLVED, AlertSeverity.INFO, told, story.sent_since or story.since, 1)
-    return replace(notice, instead=story.active.kind if story.active else None)
+    notice = _notice(
+        key,
+        Transition.RESOLVED,
+        AlertSeverity.INFO,
+        message,
+        alert_state.sent_since or alert_state.since,
+        1,
+    )
+    return replace(notice, instead=alert_state.active.kind if alert_state.active else None)
 
 
-def _told_passed(
-    key: AlertKey, story: AlertState, now: float
+def _message_passed(
+    key: AlertKey, alert_state: AlertState, now: float
 ) -> tuple[AlertState, tuple[Notification, ...]]:
     """Tell, when it is calm again, how often something came and went untold."""
-    if story.last is None or not _is_calm(story, story.last.identity, now):
-        return story, ()
+    if alert_state.last is None or not _is_calm(alert_state, alert_state.last.identity, now):
+        return alert_state, ()
     notice = _notice(
-        key, Transition.RESOLVED, AlertSeverity.INFO, story.last, story.since, story.suppressed
+        key,
+        Transition.RESOLVED,
+        AlertSeverity.INFO,
+        alert_state.last,
+        alert_state.since,
+        alert_state.suppressed,
     )
-    told_at = {**_recent(story.sent_at, now), story.last.identity: now}
-    return replace(story, suppressed=0, last=None, sent_at=told_at), (notice,)
+    message_at = {**_recent(alert_state.sent_at, now), alert_state.last.identity: now}
+    return replace(alert_state, suppressed=0, last=None, sent_at=message_at), (notice,)
 
 
 def _notice(
@@ -167,19 +187,19 @@ def _notice(
     return Notification(condition.kind, turn, severity, families, condition, since, count)
 
 
-def _is_calm(story: AlertState, mark: AlertIdentity, now: float) -> bool:
-    told_at = story.sent_at.get(mark)
-    return told_at is None or now >= told_at + FLAP_SUPPRESS_S
+def _is_calm(alert_state: AlertState, mark: AlertIdentity, now: float) -> bool:
+    message_at = alert_state.sent_at.get(mark)
+    return message_at is None or now >= message_at + FLAP_SUPPRESS_S
 
 
-def _is_forgotten(story: AlertState, now: float) -> bool:
+def _is_forgotten(alert_state: AlertState, now: float) -> bool:
     """Tell whether a story is over and has nothing left to say or to hold back."""
-    quiet = story.active is None and story.sent is None and story.last is None
-    return quiet and not _recent(story.sent_at, now)
+    quiet = alert_state.active is None and alert_state.sent is None and alert_state.last is None
+    return quiet and not _recent(alert_state.sent_at, now)
 
 
-def _recent(told_at: Mapping[AlertIdentity, float], now: float) -> dict[AlertIdentity, float]:
-    return {mark: at for mark, at in told_at.items() if now < at + FLAP_SUPPRESS_S}
+def _recent(message_at: Mapping[AlertIdentity, float], now: float) -> dict[AlertIdentity, float]:
+    return {mark: at for mark, at in message_at.items() if now < at + FLAP_SUPPRESS_S}
 
 
 def _together(notices: Iterable[Notification]) -> tuple[Notification, ...]:
@@ -187,10 +207,10 @@ def _together(notices: Iterable[Notification]) -> tuple[Notification, ...]:
     alike: dict[tuple[int, str, str, str, str], list[Notification]] = {}
     for notice in notices:
         alike.setdefault(_said(notice), []).append(notice)
-    told: list[Notification] = []
+    message: list[Notification] = []
     for _, several in sorted(alike.items()):
-        told += several if len(several) <= GROUP_ABOVE else [_merged(several)]
-    return tuple(told)
+        message += several if len(several) <= GROUP_ABOVE else [_merged(several)]
+    return tuple(message)
 
 
 def _said(notice: Notification) -> tuple[int, str, str, str, str]:

@@ -76,8 +76,8 @@ def status_protection(status: Status | None, *, live: bool, interval_s: float) -
         return ProtectionResult(Protection.UNKNOWN, _uncertain_words(status), uncertain)
     frozen = _names(status, frozen_until_reset)
     if frozen:
-        told = f"Frozen until a manual reset: {_list(frozen)}. Settings are no looser than desired."
-        return ProtectionResult(Protection.FROZEN, told, frozen)
+        message = f"Frozen until a manual reset: {_list(frozen)}. Settings are no looser than desired."
+        return ProtectionResult(Protection.FROZEN, message, frozen)
     differing = _names(status, _differs)
     if differing:
         return ProtectionResult(
@@ -182,8 +182,8 @@ def _exposed_words(exposed: tuple[Family, ...], status: Status) -> str:
 
 def _list(names: tuple[Family, ...]) -> str:
     more = len(names) - ENOUGH_NAMES
-    told = ", ".join(names[:ENOUGH_NAMES])
-    return f"{told} and {more} more" if more > 0 else told
+    message = ", ".join(names[:ENOUGH_NAMES])
+    return f"{message} and {more} more" if more > 0 else message
 
 
 def _all(number: int) -> str:

@@ -231,8 +231,8 @@ def apply_event(runtime: AccountRuntime, event: Event, *, now: float, wall: date
         case SettingRejected():
             return _setting_rejected(heard, event, wall)
         case HealBreakerTripped():
-            told = f"restored {event.heals} times and changed again by another writer: no longer written"
-            return _with_error(heard, RecentError(wall, "contested", told, event.family))
+            text = f"restored {event.heals} times and changed again by another writer: no longer written"
+            return _with_error(heard, RecentError(wall, "contested", text, event.family))
         case StateLockTimedOut(message=message):
             return replace(heard, locked_out=message, state_lost="")
         case ControlledElsewhere():
@@ -396,14 +396,14 @@ def _failed(runtime: AccountRuntime, event: ExchangeFailed, now: float, wall: da
     before = runtime.outage
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
-    told = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
+    text = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
     stopped = event.reply.reply_class in STOPPING and not (
         runtime.terminal_error and runtime.terminal_error.writing
     )
     terminal_error = TerminalError(event.reply, writing=False) if stopped else runtime.terminal_error
     return _with_error(
         replace(runtime, outage=outage, terminal_error=terminal_error),
-        RecentError(wall, event.reply.code, told, asked=True),
+        RecentError(wall, event.reply.code, text, asked=True),
     )
 
 
@@ -416,8 +416,8 @@ def _settled(runtime: AccountRuntime, event: RequestSettled, wall: datetime) -> 
     if event.status is AttemptStatus.APPLIED:
         rejected = {family: one for family, one in runtime.rejected.items() if family != event.family}
         return replace(runtime, rejected=rejected, outage=None)
-    told = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
-    return _with_error(runtime, RecentError(wall, event.reply.code, told, event.family))
+    text = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
+    return _with_error(runtime, RecentError(wall, event.reply.code, text, event.family))
 
 
 def _terminal_error(runtime: AccountRuntime, event: RequestSettled) -> TerminalError | None:
@@ -436,10 +436,10 @@ def _terminal_error(runtime: AccountRuntime, event: RequestSettled) -> TerminalE
 
 
 def _setting_rejected(runtime: AccountRuntime, event: SettingRejected, wall: datetime) -> AccountRuntime:
-    told = f"rejected by the exchange: {event.reply.message or event.reply.reply_class.value}"
+    text = f"rejected by the exchange: {event.reply.message or event.reply.reply_class.value}"
     rejected = {**runtime.rejected, event.family: event}
     return _with_error(
-        replace(runtime, rejected=rejected), RecentError(wall, event.reply.code, told, event.family)
+        replace(runtime, rejected=rejected), RecentError(wall, event.reply.code, text, event.family)
     )
 
 
@@ -456,10 +456,10 @@ def _step_taken(runtime: AccountRuntime, event: Event, now: float) -> AccountRun
 
 def _loop_failed(runtime: AccountRuntime, event: LoopFailed, wall: datetime) -> AccountRuntime:
     """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
-    told = f"{event.message}; {event.hint}" if event.hint else event.message
-    terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, told), writing=False)
+    text = f"{event.message}; {event.hint}" if event.hint else event.message
+    terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, text), writing=False)
     runtime = replace(
-        runtime, next_step_by=event.retry_at, failed=told, terminal_error=terminal_error, controller=None
+        runtime, next_step_by=event.retry_at, failed=text, terminal_error=terminal_error, controller=None
     )
     return _with_error(runtime, RecentError(wall, event.code, event.message))
 

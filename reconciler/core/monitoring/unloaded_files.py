@@ -30,7 +30,7 @@ class UnloadedFiles:
 NONE = UnloadedFiles()
 
 
-def with_event(unkept: UnloadedFiles, event: Event, *, wall: datetime) -> UnloadedFiles:
+def with_event(not_loaded: UnloadedFiles, event: Event, *, wall: datetime) -> UnloadedFiles:
     """Return which settings nobody keeps once ``event`` has happened, at ``wall``.
 
     A file that is there is not waited for any more, whether it holds or not; one that is waited for is
@@ -38,29 +38,31 @@ def with_event(unkept: UnloadedFiles, event: Event, *, wall: datetime) -> Unload
     """
     match event:
         case ConfigMissing(paths=paths):
-            refused_still = tuple(each for each in unkept.rejected if each.path not in paths)
-            return UnloadedFiles(tuple(dict.fromkeys((*unkept.missing, *paths))), refused_still)
+            refused_still = tuple(each for each in not_loaded.rejected if each.path not in paths)
+            return UnloadedFiles(tuple(dict.fromkeys((*not_loaded.missing, *paths))), refused_still)
         case ConfigRejected(path=path, problems=problems, in_force=False):
-            here = _without(_met(unkept, path), path)
+            here = _without(_met(not_loaded, path), path)
             newest = refused(None, path, problems, wall, in_force=False)
             return replace(here, rejected=_by_path((*here.rejected, newest)))
         case ConfigAccepted(path=path):
-            return _without(_met(unkept, path), path)
+            return _without(_met(not_loaded, path), path)
         case RejectedConfigRemoved(path=path):
-            awaited_still = tuple(each for each in unkept.missing if each != path)
-            return _without(replace(unkept, missing=awaited_still), path)
+            awaited_still = tuple(each for each in not_loaded.missing if each != path)
+            return _without(replace(not_loaded, missing=awaited_still), path)
         case _:
-            return unkept
+            return not_loaded
 
 
-def _met(unkept: UnloadedFiles, path: str) -> UnloadedFiles:
+def _met(not_loaded: UnloadedFiles, path: str) -> UnloadedFiles:
     """Wait no longer for what ``path`` is, or is in."""
-    left = (each for each in unkept.missing if path != each and not path.startswith(each.rstrip("/") + "/"))
-    return replace(unkept, missing=tuple(left))
+    left = (
+        each for each in not_loaded.missing if path != each and not path.startswith(each.rstrip("/") + "/")
+    )
+    return replace(not_loaded, missing=tuple(left))
 
 
-def _without(unkept: UnloadedFiles, path: str) -> UnloadedFiles:
-    return replace(unkept, rejected=tuple(each for each in unkept.rejected if each.path != path))
+def _without(not_loaded: UnloadedFiles, path: str) -> UnloadedFiles:
+    return replace(not_loaded, rejected=tuple(each for each in not_loaded.rejected if each.path != path))
 
 
 def _by_path(files: tuple[FileState, ...]) -> tuple[FileState, ...]:

@@ -57,10 +57,10 @@ def translated_errors(address: Address) -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, TimeoutError, NotCommitted, RowDamaged) as error:
-        raise told(address, error) from None
+        raise to_error(address, error) from None
 
 
-def told(address: Address, error: Exception) -> MmpError:
+def to_error(address: Address, error: Exception) -> MmpError:
     """Return ``error`` as an error of ours, which says what to do."""
     place, said = f"the state {address.shown}", _said(address, error)
     match error:

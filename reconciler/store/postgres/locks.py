@@ -77,9 +77,9 @@ class LeaseLocks:
         """Take the lock if it is free or its holder has gone silent."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
-        told = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
+        sentence = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
         async with self._connections.transaction() as transaction:
-            take = _TAKE, (name, _stride(), told, LEASE_S)
+            take = _TAKE, (name, _stride(), sentence, LEASE_S)
             [taken] = await transaction.commit_batch(take)
         if not taken:
             return False

@@ -252,30 +252,30 @@ def _next_try(runtime: AccountRuntime, moment: PageTime, words: str) -> str:
 
 def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
     """Return what the reader has to know before believing anything below."""
-    told = []
+    output = []
     if not alive(runtime, moment.now):
         heard = moment_words(moment.wall_of(runtime.last_step_at), moment.wall)
-        told.append(
+        output.append(
             f"The program last made progress at {heard}. Restart it. Everything below is from that time."
         )
     if not is_current(runtime):
-        told.append("A newer file is in force. Everything below is about the previous file.")
+        output.append("A newer file is in force. Everything below is about the previous file.")
     if runtime.outage is not None:
-        told.append(_outage_words(runtime.outage, runtime, moment))
+        output.append(_outage_words(runtime.outage, runtime, moment))
     if runtime.terminal_error is not None:
-        told.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
+        output.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
     if runtime.state_lost:
-        told.append(state_unavailable_words(runtime.state_lost))
+        output.append(state_unavailable_words(runtime.state_lost))
     if runtime.locked_out:
-        told.append(f"Waiting for another process: {shown(runtime.locked_out)}")
+        output.append(f"Waiting for another process: {shown(runtime.locked_out)}")
     if runtime.controller is not None:
         who = shown(runtime.controller.who)
-        told.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
+        output.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not runtime.live:
-        told.append(
+        output.append(
             "The exchange is never read here. Everything below is based on the last applied settings."
         )
-    return told
+    return output
 
 
 def state_unavailable_words(why: str) -> str:
@@ -314,10 +314,10 @@ def _differing_words(status: Status | None, differing: Sequence[DifferingLine], 
         read_again = f"Not known of {names(doubtful)}: it is read again."
         return read_again if doubtful else f"Nothing differs{_as_of(status)}."
     held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
-    told = f"{len(differing)} of {families(len(status.families))}."
+    output = f"{len(differing)} of {families(len(status.families))}."
     if held < len(differing) and not moment.delay and status.eta_s >= 1:
-        told += f" The last one is due {format_due(status.eta_s)}."
-    return f"{told} What is in force → what the file says:"
+        output += f" The last one is due {format_due(status.eta_s)}."
+    return f"{output} What is in force → what the file says:"
 
 
 def _as_of(status: Status) -> str:
@@ -331,16 +331,18 @@ def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str
     """Return the pauses that are not told beside a family that differs."""
     if status is None:
         return ()
-    told = {one.family for one in status.families if one.change and one.change.because is HoldReason.PAUSED}
-    return tuple((one.family, pause_line(one, wall)) for one in status.pauses if one.family not in told)
+    output = {
+        one.family for one in status.families if one.change and one.change.because is HoldReason.PAUSED
+    }
+    return tuple((one.family, pause_line(one, wall)) for one in status.pauses if one.family not in output)
 
 
 def _unmanaged(status: Status | None) -> str:
     if status is None or not status.unmanaged:
         return ""
     frozen = [family for family, row in status.unmanaged.items() if row.frozen]
-    told = f"Live, but not in the file and never changed: {names(list(status.unmanaged))}."
-    return f"{told} Frozen of these: {names(frozen)}." if frozen else told
+    output = f"Live, but not in the file and never changed: {names(list(status.unmanaged))}."
+    return f"{output} Frozen of these: {names(frozen)}." if frozen else output
 
 
 def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
@@ -434,12 +436,12 @@ def _minute_words(recent: Sequence[RecentRequest]) -> str:
     if not recent:
         return "No request in the last minute."
     by_kind = {kind: sum(request.status is kind for request in recent) for kind in AttemptStatus}
-    told = ", ".join(
+    output = ", ".join(
         f"{number} {ATTEMPTS[kind].symbol} {ATTEMPTS[kind].word}"
         for kind, number in by_kind.items()
         if number
     )
-    return f"{count(len(recent), 'request')} in the last minute: {told}."
+    return f"{count(len(recent), 'request')} in the last minute: {output}."
 
 
 def _error_line(error: RecentError, wall: datetime, advise: HintFor) -> ErrorLine:

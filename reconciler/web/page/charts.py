@@ -136,9 +136,9 @@ def pacing_picture(dots: Iterable[tuple[float, str, str]], *, slot_s: float | No
 def _dots(requests: Iterable[tuple[float, str, str]]) -> Iterator[Dot]:
     """Yield each request, oldest first; one that comes right after a low one stands above it."""
     low_at = float("-inf")
-    for at, kind, told in requests:
+    for at, kind, message in requests:
         top = HIGH if at - low_at < TOGETHER_S else LOW
-        yield Dot(_place(at), kind, told, top)
+        yield Dot(_place(at), kind, message, top)
         low_at = at if top == LOW else float("-inf")
 
 
@@ -165,13 +165,13 @@ def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> t
 def shares(spans: Sequence[Segment], wall: datetime) -> tuple[Share, ...]:
     """Return how a day up to ``wall`` was spent, worst first; it always adds up to 24 hours."""
     watched = sorted(_clipped(spans, wall - DAY, wall), key=lambda piece: piece[1])
-    told = [
+    message = [
         Share(mark, *_sum(watched, mark))
         for mark in TimelineMark
         if mark is not TimelineMark.UNWATCHED and any(piece[0] is mark for piece in watched)
     ]
-    left = DAY.total_seconds() - sum(stretch.seconds for stretch in told)
-    return (*told, Share(TimelineMark.UNWATCHED, left, 1)) if left >= 1 else tuple(told)
+    left = DAY.total_seconds() - sum(stretch.seconds for stretch in message)
+    return (*message, Share(TimelineMark.UNWATCHED, left, 1)) if left >= 1 else tuple(message)
 
 
 def _sum(pieces: Sequence[tuple[TimelineMark, float, float]], mark: TimelineMark) -> tuple[float, int]:

@@ -125,11 +125,13 @@ def differing_lines(status: Status, runtime: AccountRuntime, moment: PageTime) -
 
 
 def day_lines(
-    status: Status, strips: Mapping[Family, tuple[Segment, ...]], wall: datetime
+    status: Status, timelines: Mapping[Family, tuple[Segment, ...]], wall: datetime
 ) -> tuple[DayLine, ...]:
     """Return a line for every family of the file, by name."""
     columns = columns_for(len(status.families))
-    return tuple(_day(family, strips.get(family.family, ()), wall, columns) for family in status.families)
+    return tuple(
+        _day(family, timelines.get(family.family, ()), wall, columns) for family in status.families
+    )
 
 
 def pause_line(pause: Pause, wall: datetime) -> str:
@@ -201,11 +203,11 @@ def _values(family: FamilyStatus) -> str:
     if in_force is None:
         return f"{_nothing(family)} → {format_setting(wanted)}"
     last = "last known " if family.state is FamilyState.UNCERTAIN else ""
-    told = ", ".join(
+    message = ", ".join(
         f"{field.value} {field_value(in_force, field)} → {field_value(wanted, field)}"
         for field in changed_fields(in_force, wanted)
     )
-    return f"{last}{told or format_setting(wanted)}"
+    return f"{last}{message or format_setting(wanted)}"
 
 
 def _nothing(family: FamilyStatus) -> str:
@@ -253,17 +255,17 @@ def _held(
         case HoldReason.POLICY | HoldReason.GUARD:
             assert family.change is not None
             near_off = because is HoldReason.GUARD and not family.change.after.disabled
-            told = NEAR_OFF if near_off else HOLDS[because]
-            return _refused(name, told, _refusals(name, runtime), path)
+            message = NEAR_OFF if near_off else HOLDS[because]
+            return _refused(name, message, _refusals(name, runtime), path)
         case HoldReason.DRIFT_POLICY:
             assert family.change is not None
-            told = HOLDS[because]
+            message = HOLDS[because]
             if family.change.other_file:
-                told = f"Left as it is: {hold_words(family.change)}."
+                message = f"Left as it is: {hold_words(family.change)}."
             command = _command("apply", f"--family {name}", path)
-            return told, PageHint("To restore the file's settings, run:", command)
+            return message, PageHint("To restore the file's settings, run:", command)
         case HoldReason.REJECTED:
-            return _parked(name, runtime, moment)
+            return _rejected(name, runtime, moment)
         case HoldReason.STALE | HoldReason.UNREADABLE:
             return HOLDS[because], None
         case _:
@@ -274,8 +276,8 @@ def _paused(pause: Pause | None, wall: datetime) -> str:
     if pause is None:
         return HOLDS[HoldReason.PAUSED]
     left = "Paused" if pause.by is PausedBy.MANUAL else "Left"
-    told = f"{PAUSED[pause.by]}: not written, not even restored."
-    return f"{told} {left} {_pause_words(pause, wall)}."
+    message = f"{PAUSED[pause.by]}: not written, not even restored."
+    return f"{message} {left} {_pause_words(pause, wall)}."
 
 
 def _pause_words(pause: Pause, wall: datetime) -> str:
@@ -287,9 +289,9 @@ def _pause_words(pause: Pause, wall: datetime) -> str:
 
 
 def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
-    fought = pause is not None and pause.by is PausedBy.BREAKER
-    told = "Find out who changes it, then run:" if fought else "To resume earlier, run:"
-    return PageHint(told, _command("resume", f"--family {family}", path))
+    contested_setting = pause is not None and pause.by is PausedBy.BREAKER
+    message = "Find out who changes it, then run:" if contested_setting else "To resume earlier, run:"
+    return PageHint(message, _command("resume", f"--family {family}", path))
 
 
 def _refusals(family: Family, runtime: AccountRuntime) -> tuple[Refusal, ...]:
@@ -298,23 +300,27 @@ def _refusals(family: Family, runtime: AccountRuntime) -> tuple[Refusal, ...]:
 
 
 def _refused(
-    family: Family, told: str, refusals: Sequence[Refusal], path: str
+    family: Family, message: str, refusals: Sequence[Refusal], path: str
 ) -> tuple[str, PageHint | None]:
     rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
     if not all(refusal.overridable for refusal in refusals):
-        return f"{told} {rules}", PageHint("Correct the policy file; mmp validate says where.")
+        return f"{message} {rules}", PageHint("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)
     command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
     advice = "Take the change back in the file. If it is meant, apply it by name:"
-    return f"{told} {rules}".strip(), PageHint(advice, command)
+    return f"{message} {rules}".strip(), PageHint(advice, command)
 
 
-def _parked(family: Family, runtime: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
-    parked = runtime.rejected.get(family)
-    said = shown(f"[{parked.reply.code}] {parked.reply.message}".strip()) if parked else ""
+def _rejected(family: Family, runtime: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
+    rejected_setting = runtime.rejected.get(family)
+    said = (
+        shown(f"[{rejected_setting.reply.code}] {rejected_setting.reply.message}".strip())
+        if rejected_setting
+        else ""
+    )
     again = ""
-    if parked and parked.retry_at is not None:
-        again = f" Tried again at {moment_words(moment.wall_of(parked.retry_at), moment.wall)}."
+    if rejected_setting and rejected_setting.retry_at is not None:
+        again = f" Tried again at {moment_words(moment.wall_of(rejected_setting.retry_at), moment.wall)}."
     advice = PageHint("Correct this family's entry in the file; the others go on.")
     return f"{HOLDS[HoldReason.REJECTED]} {said}{again}".strip(), advice
 

@@ -126,10 +126,10 @@ def moment_words(moment: datetime, wall: datetime) -> str:
 
 def relative_time(seconds: float) -> str:
     """Write how far ahead an instant is: ``in 5 s``, ``now``; negative seconds give ``50 min ago``."""
-    told = long_duration(abs(seconds))
-    if told == "now":
-        return told
-    return f"in {told}" if seconds > 0 else f"{told} ago"
+    message = long_duration(abs(seconds))
+    if message == "now":
+        return message
+    return f"in {message}" if seconds > 0 else f"{message} ago"
 
 
 def long_duration(seconds: float) -> str:
@@ -144,6 +144,6 @@ def anchor(*parts: str) -> str:
 
 def names(families: Sequence[str], most: int = 12) -> str:
     """Write a list of families; those beyond ``most`` are counted."""
-    told = ", ".join(families[:most])
+    message = ", ".join(families[:most])
     more = len(families) - most
-    return f"{told} and {more} more" if more > 0 else told
+    return f"{message} and {more} more" if more > 0 else message

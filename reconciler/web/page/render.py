@@ -36,14 +36,14 @@ class Asset:
 
 
 def page_html(
-    board: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
+    shared_state: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
 ) -> str:
     """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
 
     ``advise`` tells what to do about a problem; without one the page points at explain for the exchange's.
     """
     return _template().render(
-        page=page_view(board, now=now, wall=wall, advise=advise),
+        page=page_view(shared_state, now=now, wall=wall, advise=advise),
         height=STRIP_HEIGHT,
         refresh_s=REFRESH_S,
     )

@@ -90,15 +90,15 @@ class PageView:
 
 
 def page_view(
-    board: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
+    shared_state: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
 ) -> PageView:
     """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
-    judged = [(watched, *_judged(watched, now, wall)) for watched in board.accounts()]
+    judged = [(watched, *_judged(watched, now, wall)) for watched in shared_state.accounts()]
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
     accounts = tuple(account_view(*one, now=now, wall=wall, advise=advise) for one in judged)
-    remote = _remote_lines(board)
-    error = "" if accounts else state_unavailable_words(board.error)
-    headline = _overall([one[2] for one in judged], accounts, board.unloaded, remote, error)
+    remote = _remote_lines(shared_state)
+    error = "" if accounts else state_unavailable_words(shared_state.error)
+    headline = _overall([one[2] for one in judged], accounts, shared_state.unloaded, remote, error)
     lines, more = _folded_remote(remote)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     here = RUN_HERE if remote else ""
@@ -106,17 +106,17 @@ def page_view(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose}{here} · mmp",
         headline=headline,
         error=error,
-        alone=len(accounts) == 1 and board.unloaded == NONE,
+        alone=len(accounts) == 1 and shared_state.unloaded == NONE,
         accounts=accounts,
-        missing=tuple(shown(path) for path in board.unloaded.missing),
-        rejected=tuple(file_view("Settings", file, wall) for file in board.unloaded.rejected),
+        missing=tuple(shown(path) for path in shared_state.unloaded.missing),
+        rejected=tuple(file_view("Settings", file, wall) for file in shared_state.unloaded.rejected),
         remote=lines,
         remote_more=more,
         remote_more_text=_more_words(more),
-        remote_text=_replica_words(board, now),
+        remote_text=_replica_words(shared_state, now),
         simulated=names([one.name for one in accounts if one.simulator]),
-        version=shown(board.version),
-        running=f"running since {moment_words(board.began_at, wall)}",
+        version=shown(shared_state.version),
+        running=f"running since {moment_words(shared_state.began_at, wall)}",
         rendered=clock(wall, wall),
         legend=LEGEND,
     )
@@ -127,11 +127,11 @@ def _judged(watched: AccountSnapshot, now: float, wall: datetime) -> tuple[Statu
     return status, runtime_protection(watched.runtime, status, now=now, interval_s=watched.interval_s)
 
 
-def _remote_lines(board: LatestState) -> tuple[RemoteLine, ...]:
+def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
     """Return the accounts that are not kept here; nobody's first."""
     lines = [
         RemoteLine(shown(f"{account} ({environment})"), _run_by(owner))
-        for account, environment, owner in board.remote_accounts()
+        for account, environment, owner in shared_state.remote_accounts()
     ]
     return tuple(sorted(lines, key=lambda line: line.text != UNASSIGNED))
 
@@ -161,9 +161,9 @@ def _run_by(owner: Replica | None) -> str:
     return f"run by {shown(str(owner))}" if owner else UNASSIGNED
 
 
-def _replica_words(board: LatestState, now: float) -> str:
+def _replica_words(shared_state: LatestState, now: float) -> str:
     """Say who shares the accounts out, and whether what is said of it still holds; "" where nobody does."""
-    replica = board.replica
+    replica = shared_state.replica
     if replica is None:
         return ""
     if now >= replica.safe_until:
@@ -171,7 +171,7 @@ def _replica_words(board: LatestState, now: float) -> str:
         stale = " The assignment is the last known one." if replica.leases else ""
         return f"The state cannot be reached{why}. No account is started here until it is.{stale}"
     living = len(replica.leases.replicas) if replica.leases else 0
-    here = f"This is {shown(str(replica.me))}: it runs {count(len(board.accounts()), 'account')}."
+    here = f"This is {shown(str(replica.me))}: it runs {count(len(shared_state.accounts()), 'account')}."
     unable = len(replica.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
     return (
@@ -212,9 +212,9 @@ def _of_one(headline: Headline, remote: Sequence[RemoteLine]) -> Headline:
 
 def _unloaded_words(unloaded: UnloadedFiles) -> str:
     awaited, refused = len(unloaded.missing), len(unloaded.rejected)
-    told = [count(awaited, "missing settings file")] if awaited else []
-    told += [count(refused, "invalid settings file")] if refused else []
-    return ", ".join(told)
+    message = [count(awaited, "missing settings file")] if awaited else []
+    message += [count(refused, "invalid settings file")] if refused else []
+    return ", ".join(message)
 
 
 def _overall_words(worst: Protection, number: int, of: int, here: str) -> str:
