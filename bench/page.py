@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bench.measure import Ratio, compare
-from reconciler.core.monitoring.runtime import status_of
+from reconciler.core.monitoring.runtime import runtime_status
 from reconciler.documents.status import status_document
 from reconciler.web.page.render import page_html
 from tests.support.example_accounts import NOW, WALL, large
@@ -19,7 +19,7 @@ def rendering(*, rounds: int) -> tuple[Ratio, int]:
     (watched,) = shared_state.accounts()
 
     def as_json() -> str:
-        status = status_of(watched.runtime, now=NOW, wall=WALL)
+        status = runtime_status(watched.runtime, now=NOW, wall=WALL)
         assert status is not None
         return json.dumps(status_document(status))
 

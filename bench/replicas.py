@@ -27,7 +27,7 @@ from reconciler.core.model import Environment, Family, Quantity, Setting
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.wire import parse_base_url
-from reconciler.store.postgres.connections import Transaction
+from reconciler.store.postgres.connections import PostgresTransaction
 from reconciler.store.postgres.state import open_state
 from tests.e2e.processes import Running, eventually, simulator
 from tests.postgres.many_accounts import Fleet, fleet
@@ -120,13 +120,13 @@ async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> in
 def _counting() -> Iterator[list[str]]:
     """Count every message that the adapter sends and waits for the answer to, by its last statement."""
     counted: list[str] = []
-    real = Transaction._flush
+    real = PostgresTransaction._flush
 
-    async def counting(self: Transaction, words: list[str]) -> Any:
+    async def counting(self: PostgresTransaction, words: list[str]) -> Any:
         counted.append(words[-1] if words else "")
         return await real(self, words)
 
-    with patch.object(Transaction, "_flush", counting):
+    with patch.object(PostgresTransaction, "_flush", counting):
         yield counted
 
 

@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-AT_ONCE = 32
+MAX_THREADS = 32
 """Threads at most, as many as asyncio's own would be at most: more lookups wait for a free one."""
 
 
@@ -31,7 +31,7 @@ def use_daemon_executor(loop: asyncio.AbstractEventLoop) -> None:
 class DaemonThreadExecutor(ThreadPoolExecutor):
     """An executor whose threads nobody joins; a thread pool by name only, since asyncio takes no other."""
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    def __init__(self, at_once: int = MAX_THREADS) -> None:
         super().__init__(at_once)
         self._at_once = at_once
         self._work = SimpleQueue[Callable[[], None] | None]()

@@ -111,7 +111,7 @@ class PlanStale(MmpError):
     exit_status = Exit.STALE
 
 
-class RefusedByPolicyOrReview(MmpError):
+class ChangeRefused(MmpError):
     """A policy, a guard or --fail-on refuses."""
 
     exit_status = Exit.REFUSED

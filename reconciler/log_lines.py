@@ -101,7 +101,7 @@ RequestEvent = (
     | SettingRejected
     | HealBreakerTripped
 )
-FileEvent = (
+LoggedFileEvent = (
     ConfigMissing
     | ConfigAccepted
     | PolicyAccepted
@@ -122,7 +122,7 @@ def to_log_line(event: Event) -> LogLine | None:
         return _exchange_line(event)
     if isinstance(event, RequestEvent):
         return _request_line(event)
-    if isinstance(event, FileEvent):
+    if isinstance(event, LoggedFileEvent):
         return _file_line(event)
     if isinstance(event, SilentEvent):
         return None
@@ -251,7 +251,7 @@ def _request_line(event: RequestEvent) -> LogLine:
             assert_never(event)
 
 
-def _file_line(event: FileEvent) -> LogLine:
+def _file_line(event: LoggedFileEvent) -> LogLine:
     """Return an event of a settings file or a policy as a log line."""
     match event:
         case ConfigMissing(paths):

@@ -50,7 +50,7 @@ with _without("rich"):
     import structlog
 
 
-def configure(*, log_format: str | None, level: str, color: bool) -> None:
+def configure_logging(*, log_format: str | None, level: str, color: bool) -> None:
     """Set up structlog: console lines on a terminal, JSON lines elsewhere, unless told."""
     as_json = log_format == "json" if log_format else not sys.stderr.isatty()
     renderer: Any = (
@@ -101,7 +101,7 @@ def log(level: str, event: str, **values: object) -> None:
 def log_json(level: str, event: str, **values: object) -> None:
     """Write one JSON line that was asked for, even before, or without, logging being set up."""
     if not structlog.is_configured():
-        configure(log_format="json", level="info", color=False)
+        configure_logging(log_format="json", level="info", color=False)
     log(level, event, **values)
 
 

@@ -25,7 +25,7 @@ STANDARD_INPUT = "-"
 PIPE_DEADLINE_S = 30.0
 """For a pipe to be written to its end; what fills it may have to ask another machine first."""
 
-HINT = "name a regular file; to use what another program writes, save it to a file first"
+REGULAR_FILE_HINT = "name a regular file; to use what another program writes, save it to a file first"
 """What to do about NotRegularFile."""
 
 

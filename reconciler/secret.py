@@ -20,7 +20,7 @@ _configured: list[str] = []
 """What this process was given to keep; longest first, so that nothing is left of one within another."""
 
 
-def configure(secrets: Iterable[str]) -> None:
+def configure_masking(secrets: Iterable[str]) -> None:
     """Look for these secrets from now on, instead of those before."""
     del _configured[:]
     remember(secrets)

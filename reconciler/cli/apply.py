@@ -175,7 +175,7 @@ def apply(
     )
     policies = watched_policies(desired, policy_file, out)
     refuse_needless_no_policy(no_policy, policy_file, [watched.policy for watched in policies])
-    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     if loaded is not None:
         made_at = format_utc(loaded.saved.made_at)
         logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)

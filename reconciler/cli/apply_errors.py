@@ -12,9 +12,9 @@ from reconciler.core.saved_plan import (
     describe_moved,
 )
 from reconciler.errors import (
+    ChangeRefused,
     MmpError,
     PlanStale,
-    RefusedByPolicyOrReview,
     UsageError,
 )
 from reconciler.render.policy_refusals import override_command, protection_command
@@ -82,7 +82,7 @@ def reason_missing(plan: Plan) -> UsageError:
 
 def policy_refusal(
     plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent"
-) -> RefusedByPolicyOrReview:
+) -> ChangeRefused:
     """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
     text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
@@ -92,7 +92,7 @@ def policy_refusal(
         hint += f"; to send only what adds protection: {protection}"
     if any(change.is_live and change.family in families for change in plan.changes):
         hint += "; to restore what was accepted, write it into the file and apply that"
-    return RefusedByPolicyOrReview(
+    return ChangeRefused(
         "guard-disable" if guard else "policy",
         f"{outcome}, because the {'guard' if guard else 'policy'} refuses {text}",
         hint,

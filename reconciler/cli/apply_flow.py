@@ -28,7 +28,7 @@ from reconciler.cli.apply_errors import (
     stale_plan,
     unexpected_digest,
 )
-from reconciler.cli.apply_status import account_results, combined_status, status_of
+from reconciler.cli.apply_status import account_results, apply_exit_status, combined_status
 from reconciler.cli.exchange_checks import warn_of_clock
 from reconciler.cli.options import NO_FAMILY_HINT
 from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
@@ -47,7 +47,7 @@ from reconciler.core import events
 from reconciler.core.account_check import claim_conflict
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
-from reconciler.core.outcome import Result
+from reconciler.core.outcome import FamilyResult
 from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, PlanConstraints, digest
 from reconciler.core.problems import has_visible_text
@@ -74,7 +74,7 @@ from reconciler.render.values import count
 from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
-GRACE_S = 300.0
+DEFAULT_TIMEOUT_EXTRA_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
 
 
@@ -255,7 +255,7 @@ class ApplyCommand:
             reviewed=self.order.reviewed,
             from_saved_plan=self.order.saved is not None,
             only=run.only,
-            timeout_s=GRACE_S if self.order.timeout_s is None else self.order.timeout_s,
+            timeout_s=DEFAULT_TIMEOUT_EXTRA_S if self.order.timeout_s is None else self.order.timeout_s,
             review_binds=self.answered or self.order.expect is not None,
         )
 
@@ -283,7 +283,9 @@ class ApplyCommand:
         if run.problem is not None:
             return None
         patience_s = self.order.timeout_s
-        deadline = run.clock.now() + (plan.eta_s + GRACE_S if patience_s is None else patience_s)
+        deadline = run.clock.now() + (
+            plan.eta_s + DEFAULT_TIMEOUT_EXTRA_S if patience_s is None else patience_s
+        )
         return Approval(deadline, self._reviewed(run, plan))
 
     def _reviewed(self, run: AccountApply, plan: Plan) -> Reviewed | None:
@@ -421,8 +423,10 @@ class ApplyCommand:
             banner = "SIMULATOR: " if self.order.base.is_simulator else ""
             self.out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return self.stop.status
-        statuses = [status_of(run, message) for run, message in zip(self.runs, outcomes, strict=True)]
-        missing = all(run.rules.missing for run in self.runs if status_of(run, ()) is Exit.INVALID)
+        statuses = [
+            apply_exit_status(run, message) for run, message in zip(self.runs, outcomes, strict=True)
+        ]
+        missing = all(run.rules.missing for run in self.runs if apply_exit_status(run, ()) is Exit.INVALID)
         return combined_status(statuses, outcomes, missing=missing)
 
     def _tell_left_tighter(self, run: AccountApply) -> None:
@@ -431,7 +435,7 @@ class ApplyCommand:
             for family, command in tighter_commands(run.remaining_plan, run.desired.path).items():
                 self.out.info(f"{family} stays tighter than the file; to set what it says: {command}")
 
-    def _results_text(self, run: AccountApply, message: tuple[Result, ...]) -> str:
+    def _results_text(self, run: AccountApply, message: tuple[FamilyResult, ...]) -> str:
         simulator = self.order.base.is_simulator
         return results_text(
             message,
@@ -447,7 +451,7 @@ class ApplyCommand:
             return problem
         return problem.prefixed(run.place, path=run.desired.path)
 
-    def _report_documents(self, outcomes: list[tuple[Result, ...]]) -> None:
+    def _report_documents(self, outcomes: list[tuple[FamilyResult, ...]]) -> None:
         """Write one document, whatever happened: the applies, or why there was not even a plan."""
         simulator = self.order.base.is_simulator
         documents = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.cli.apply_account import AccountApply
-from reconciler.core.outcome import Result, exit_status, results
+from reconciler.core.outcome import FamilyResult, results, results_exit_status
 from reconciler.core.saved_plan import (
     Reviewed,
 )
@@ -13,16 +13,16 @@ from reconciler.errors import (
 )
 
 
-def status_of(run: AccountApply, outcomes: tuple[Result, ...]) -> Exit:
+def apply_exit_status(run: AccountApply, outcomes: tuple[FamilyResult, ...]) -> Exit:
     """Return the exit status of one account's apply."""
     ended = run.failure.exit_status if run.failure else Exit.DONE
     if run.finished and run.rules.missing is not None:
         return Exit.INVALID  # also after some were sent: the policy is what has to be seen to
-    return exit_status(outcomes, run.remaining_plan, ended)
+    return results_exit_status(outcomes, run.remaining_plan, ended)
 
 
 def combined_status(
-    statuses: list[Exit], outcomes: list[tuple[Result, ...]], *, missing: bool = False
+    statuses: list[Exit], outcomes: list[tuple[FamilyResult, ...]], *, missing: bool = False
 ) -> Exit:
     """Return the status of all accounts: partly, once one settled a family and another is not done.
 
@@ -40,7 +40,7 @@ def combined_status(
 
 def account_results(
     run: AccountApply, signalled: Exit | None, promised: Reviewed | None
-) -> tuple[Result, ...]:
+) -> tuple[FamilyResult, ...]:
     """Return what came of every family of one account."""
     memory = run.memory
     return results(

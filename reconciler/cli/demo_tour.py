@@ -52,7 +52,7 @@ LIVE_BEFORE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TourStep:
     """One step: what is said, done beforehand, run, and expected.
 
     ``control`` are (endpoint, payload) pairs for the simulator; ``edit`` replaces text in the file.
@@ -70,20 +70,20 @@ class Step:
 
 
 STEPS = (
-    Step("The file holds: checked offline, without keys", ("validate",), says=("no problems",)),
-    Step(
+    TourStep("The file holds: checked offline, without keys", ("validate",), says=("no problems",)),
+    TourStep(
         "What would happen, and when (nothing is sent)",
         ("plan",),
         says=("+ enable", "▲ tighten    ETH-USD", "= adopt", "unmanaged  XAU-USD_UM", "Plan: 4 to set"),
     ),
-    Step(
+    TourStep(
         "Apply at the real pace: two requests, then the next two 10 s later",
         ("apply", "--yes", "--assume-idle"),
         says=("4 applied, 1 adopted",),
         requests=4,
     ),
-    Step("A second plan: no changes", ("plan", "--detailed-exitcode"), says=("No changes",)),
-    Step(
+    TourStep("A second plan: no changes", ("plan", "--detailed-exitcode"), says=("No changes",)),
+    TourStep(
         "Drift: someone loosened BTC-USD behind our back, and the plan shows it",
         ("plan", "--detailed-exitcode"),
         control=(
@@ -95,14 +95,14 @@ STEPS = (
         status=Exit.CHANGES,
         says=("▲ tighten    BTC-USD", "qtyLimit 9999 → 100", "drifted"),
     ),
-    Step(
+    TourStep(
         "The sidecar puts it back by itself (SIGTERM stops it)",
         ("run", "--interval", "2s"),
         says=("request applied", "stopped"),
         requests=1,
         seconds=30.0,
     ),
-    Step(
+    TourStep(
         "A frozen family is not written until that is over, even though the file changed",
         ("apply", "--yes"),
         control=(("freeze", {"family": "ETH-USD"}),),
@@ -110,15 +110,15 @@ STEPS = (
         status=Exit.HELD,
         says=("! held", "frozen by the exchange"),
     ),
-    Step(
+    TourStep(
         "The freeze is over: now it is applied",
         ("apply", "--yes"),
         control=(("unfreeze", {"family": "ETH-USD"}),),
         says=("✓ applied", "ETH-USD"),
         requests=1,
     ),
-    Step("What is on record", ("status",), says=("As desired", "Pacing:")),
-    Step("Every attempt and what came of it", ("history",), says=("6 attempts",)),
+    TourStep("What is on record", ("status",), says=("As desired", "Pacing:")),
+    TourStep("Every attempt and what came of it", ("history",), says=("6 attempts",)),
 )
 
 
@@ -141,7 +141,7 @@ class Tour:
             self._check(not exchange.violations(), "the exchange saw no violation of the pace")
         return self._end()
 
-    def _step(self, number: int, step: Step, folder: Path, exchange: _Exchange) -> None:
+    def _step(self, number: int, step: TourStep, folder: Path, exchange: _Exchange) -> None:
         if self._pauses and number > 1:
             input("\n[Enter] ")
         self._say(self._paint(f"\n── SIMULATOR {number}/{len(STEPS)} · {step.title}", Tone.STRONG))
@@ -158,7 +158,7 @@ class Tour:
         for words in step.says:
             self._check(words in text, f"step {number}: {words!r} is in the output")
 
-    def _prepare(self, step: Step, folder: Path, exchange: _Exchange) -> None:
+    def _prepare(self, step: TourStep, folder: Path, exchange: _Exchange) -> None:
         for endpoint, payload in step.control:
             exchange.post(endpoint, payload)
             self._say(self._paint(f"(at the exchange: {endpoint} {json.dumps(payload)})", Tone.QUIET))
@@ -167,7 +167,7 @@ class Tour:
             file.write_text(file.read_text(encoding="utf-8").replace(*step.edit), encoding="utf-8")
             self._say(self._paint(f"(in mmp.yaml: {step.edit[0]} → {step.edit[1]})", Tone.QUIET))
 
-    def _command(self, step: Step, folder: Path, exchange: _Exchange) -> tuple[int, str]:
+    def _command(self, step: TourStep, folder: Path, exchange: _Exchange) -> tuple[int, str]:
         self._say(f"$ mmp {' '.join(step.command)}")
         command = [sys.executable, "-m", "reconciler", *step.command]
         flags = [] if step.command[0] == "validate" else ["--log-format", "console"]

@@ -18,7 +18,7 @@ import click
 
 from reconciler.cli.options import config_option, config_paths, output_option, policy_option
 from reconciler.cli.output import Output
-from reconciler.cli.plan_output import PLAN_FORMATS, fail_on_option, show_plans, status_of
+from reconciler.cli.plan_output import PLAN_FORMATS, fail_on_option, plans_exit_status, show_plans
 from reconciler.cli.read_files import print_problems, print_warnings
 from reconciler.errors import Exit
 from reconciler.regular_file import STANDARD_INPUT, read_with_status
@@ -74,7 +74,7 @@ def diff(
     befores, afters = read_sides(*sides, out)
     plans, contexts = compare_accounts(befores, afters, PolicyLookup(*sides, policy_file, out))
     show_plans(plans, contexts, out)
-    ctx.exit(status_of(plans, contexts, out, fail_on=fail_on, changes_count=exit_code))
+    ctx.exit(plans_exit_status(plans, contexts, out, fail_on=fail_on, changes_count=exit_code))
 
 
 class DiffSide(Protocol):
@@ -294,13 +294,13 @@ class _OnDisk:
         return posixpath.dirname(path) if self.is_one_file else path
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
-        from reconciler.config.yaml_nodes import MAX_BYTES
+        from reconciler.config.yaml_nodes import MAX_FILE_BYTES
 
         folder = os.path.dirname(self._policy_place(desired)) or os.curdir
         for name in sorted(os.listdir(folder)):
             if name.endswith(YAML_ENDINGS):
                 with suppress(OSError):  # what is no regular file is no policy, and is not waited for
-                    yield name, read_with_status(os.path.join(folder, name), MAX_BYTES + 1)[1]
+                    yield name, read_with_status(os.path.join(folder, name), MAX_FILE_BYTES + 1)[1]
 
     def refuse_mistyped(self, other: DiffSide) -> None:
         """Accept it: what was named exists, or it would have been looked for as a revision."""
@@ -357,14 +357,14 @@ class _InGit:
         return {self.revision.folder_of(self.revision.display_path(path)) for path in self.paths}
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
-        from reconciler.config.yaml_nodes import MAX_BYTES
+        from reconciler.config.yaml_nodes import MAX_FILE_BYTES
         from reconciler.errors import InvalidInput
 
         folder = self.revision.folder_of(desired.path if desired else self.name)
         for name, entry in sorted(self.revision.folder(folder).items()):
             if name.endswith(YAML_ENDINGS):
                 with suppress(InvalidInput):
-                    yield name, self.revision.content(entry, name, MAX_BYTES + 1)
+                    yield name, self.revision.content(entry, name, MAX_FILE_BYTES + 1)
 
     @property
     def is_one_file(self) -> bool:
@@ -415,7 +415,7 @@ class _InGit:
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
         from reconciler.config.policy import find_policy, read_policy
-        from reconciler.config.yaml_nodes import MAX_BYTES
+        from reconciler.config.yaml_nodes import MAX_FILE_BYTES
 
         folder = self.revision.folder_of(desired.path if desired else self.name)
         entries = self.revision.folder(folder)
@@ -424,7 +424,7 @@ class _InGit:
 
         def load(path: str) -> PolicyReading:
             entry = entries[posixpath.basename(self.revision.parse_display_path(path))]
-            return read_policy(self.revision.content(entry, path, MAX_BYTES + 1), path)
+            return read_policy(self.revision.content(entry, path, MAX_FILE_BYTES + 1), path)
 
         return find_policy(shown, load)
 

@@ -70,14 +70,14 @@ def doctor(
     from reconciler import logs
     from reconciler.cli.doctor_checks import DoctorOptions, examine
     from reconciler.config.load import load_configs
-    from reconciler.core.doctor import exit_status
+    from reconciler.core.doctor import doctor_exit_status
     from reconciler.documents.doctor import doctor_document
     from reconciler.documents.plan import one_or_list
     from reconciler.errors import overall_status
     from reconciler.render.doctor import doctor_text
 
     out = Output(output_format, color)
-    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     examination = DoctorOptions(
         base=parse_exchange_address(base_url, allow_hosts),
         state=state_location(state, config, allow_filesystems),
@@ -91,4 +91,4 @@ def doctor(
         out.document(one_or_list("doctor", [doctor_document(checkup) for checkup in checkups]))
     else:
         out.result("\n".join(doctor_text(checkup, paint=out.paint()) for checkup in checkups))
-    ctx.exit(overall_status([exit_status(checkup.findings) for checkup in checkups]))
+    ctx.exit(overall_status([doctor_exit_status(checkup.findings) for checkup in checkups]))

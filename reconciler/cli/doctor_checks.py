@@ -20,7 +20,7 @@ from reconciler.controller.account_policy import missing_error
 from reconciler.core import doctor
 from reconciler.core.doctor import CheckResult, Purpose
 from reconciler.core.model import AccountInfo, Desired
-from reconciler.core.pauses import in_force
+from reconciler.core.pauses import active_pauses
 from reconciler.core.problems import Problem
 from reconciler.core.reply import Reply
 from reconciler.documents.doctor import DoctorReport
@@ -176,7 +176,7 @@ class _Patient:
         await self._policy_on_record(store)
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
-        pauses = in_force(await store.pauses(), self.desired)
+        pauses = active_pauses(await store.pauses(), self.desired)
         self.findings += doctor.pauses_in_force(pauses, self.clock.wall())
 
     async def _policy_on_record(self, store: AccountStore) -> None:

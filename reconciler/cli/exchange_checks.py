@@ -37,10 +37,10 @@ async def verify_key_owner(
 def warn_of_clock(exchange: OkxClient) -> None:
     """Warn when this machine's clock is off; the difference is compensated."""
     from reconciler import logs
-    from reconciler.okx.client import LARGE_OFFSET_S
+    from reconciler.okx.client import WARN_OFFSET_S
 
     offset_s = exchange.clock_offset_s
-    if offset_s is not None and abs(offset_s) > LARGE_OFFSET_S:
+    if offset_s is not None and abs(offset_s) > WARN_OFFSET_S:
         way = "behind" if offset_s > 0 else "ahead of"
         logs.log(
             "warning",

@@ -43,7 +43,7 @@ from reconciler.core.policy import GUARD_RULE
 from reconciler.core.policy_rules import unfit
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import Reply
-from reconciler.errors import Exit, MmpError, RefusedByPolicyOrReview, UsageError
+from reconciler.errors import ChangeRefused, Exit, MmpError, UsageError
 from reconciler.okx.hints import exchange_error
 from reconciler.render.config_file import DEFAULT_PREFIX, Naming
 from reconciler.render.values import families
@@ -141,7 +141,7 @@ def import_(
     out = Output(output_format, color)
     if path == STDOUT and out.json:
         raise UsageError("one-stdout", "--out - and --output json both want stdout", "leave one out")
-    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     asked = ImportOptions(
         path=path,
         naming=Naming(account, Environment(environment), prefix),
@@ -288,7 +288,7 @@ def _adoptions(
     refused = [one for one in plan.refusals if one.family in desired.families]
     if refused:
         refusals = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
-        raise RefusedByPolicyOrReview(
+        raise ChangeRefused(
             "guard-disable" if all(one.rule == GUARD_RULE for one in refused) else "policy",
             f"nothing was written or recorded, because the {'policy' if asked.policy else 'guard'} refuses"
             f" to accept what is live: {refusals}",

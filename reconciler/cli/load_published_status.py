@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 10.0
 """For the whole of a fetch, from the lookup of the name to the last byte: as long as for the exchange."""
 
-MAX_HEADERS = 1000
+MAX_STATUS_HEADERS = 1000
 """Bound on the number of headers of a reply: gateways add more than the 100 of Python's library. Its bound
 on the length of one, 64 KiB, is far above what they add."""
 
@@ -169,7 +169,7 @@ def _request(source: str, named: str) -> bytes:
         def redirect_request(self, *_: Any) -> None:
             return None
 
-    vars(http.client)["_MAXHEADERS"] = MAX_HEADERS  # the library offers no other way to set it
+    vars(http.client)["_MAXHEADERS"] = MAX_STATUS_HEADERS  # the library offers no other way to set it
     opener = build_opener(ProxyHandler({}), _NoRedirect)
     request = Request(source, headers={"Accept": "application/json"})  # noqa: S310 the scheme was checked
     try:

@@ -31,7 +31,7 @@ from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import Exit, MmpError, UsageError, internal_error
 from reconciler.process_signals import SIGNALS
 from reconciler.regular_file import accept_pipes
-from reconciler.secret import configure, without_addresses, without_arguments
+from reconciler.secret import configure_masking, without_addresses, without_arguments
 
 COMMANDS = {
     "init": "Write a commented starter file.",
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status. Never returns."""
     argv = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
-    configure(configured_secrets(os.environ, argv, raw_flag_values("--notify", argv)))
+    configure_masking(configured_secrets(os.environ, argv, raw_flag_values("--notify", argv)))
     drain_timeout_s = DRAIN_TIMEOUT_S if SENDING & set(argv[:1]) else None
     stderr = take_stderr(waits_for_reader=drain_timeout_s is None)
     if stderr is not None:

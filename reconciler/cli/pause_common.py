@@ -23,11 +23,11 @@ from reconciler.cli.recorded_state import recorded_name, recorded_store
 from reconciler.clock import SystemClock
 from reconciler.core.model import Desired, ExchangeKind, Family
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
-from reconciler.core.pauses import in_force
+from reconciler.core.pauses import active_pauses
 from reconciler.core.reply import AttemptStatus
 from reconciler.documents.plan import one_or_list
 from reconciler.documents.status import pauses_document
-from reconciler.errors import MmpError, RefusedByPolicyOrReview, UsageError
+from reconciler.errors import ChangeRefused, MmpError, UsageError
 from reconciler.render.status import pauses_text
 from reconciler.store.location import StateFile, StateLocation
 
@@ -181,7 +181,7 @@ async def _missing_policy(store: AccountStore) -> Policy | None:
 
 def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> None:
     if policy is not None and (protected := sorted(families & policy.protected)):
-        raise RefusedByPolicyOrReview(
+        raise ChangeRefused(
             "policy",
             f"nothing was paused, because the policy protects {', '.join(protected)}",
             "name other families, or take the family off the policy's list of protected ones",
@@ -197,7 +197,7 @@ async def _tell(
 ) -> None:
     """Write what is in force now, of every account, and which requests may still take effect."""
     found = [
-        (one, in_force(await store.pauses(), one), attempts)
+        (one, active_pauses(await store.pauses(), one), attempts)
         for one, store, attempts in zip(meant.desired, stores, in_flight, strict=True)
     ]
     if out.json:

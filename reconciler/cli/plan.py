@@ -30,8 +30,8 @@ from reconciler.cli.output import Output
 from reconciler.cli.plan_output import (
     PLAN_FORMATS,
     fail_on_option,
+    plans_exit_status,
     show_plans,
-    status_of,
     warn_of_first_records,
 )
 from reconciler.cli.read_files import read_desired, read_policies
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from reconciler.okx.exchange_clock import ExchangeClock
     from reconciler.okx.wire import BaseUrl
 
-AT_ONCE = 8
+MAX_CONCURRENT_PLANS = 8
 """Accounts asked about at once: each takes a connection to the exchange and, maybe, to a database."""
 
 MAX_AGE_S = 300.0
@@ -160,7 +160,7 @@ def plan(
     from reconciler import logs
 
     out = Output(output_format, color)
-    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     _check_together(
         out_file=out_file,
         expires=expires is not None,
@@ -197,7 +197,9 @@ def plan(
         for each in made:
             warn_of_first_records(each.unfit, out)
         show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
-        statuses.append(status_of(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode))
+        statuses.append(
+            plans_exit_status(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode)
+        )
     ctx.exit(overall_status(statuses))
 
 
@@ -241,7 +243,7 @@ def _plans_asked(
 
     from reconciler.okx.exchange_clock import ExchangeClock
 
-    at_once, timing = asyncio.Semaphore(AT_ONCE), ExchangeClock()
+    at_once, timing = asyncio.Semaphore(MAX_CONCURRENT_PLANS), ExchangeClock()
 
     async def guarded(desired: Desired, policy: Policy | None) -> AccountPlan | MmpError:
         try:

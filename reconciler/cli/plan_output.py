@@ -12,7 +12,7 @@ from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction, direction
 from reconciler.core.plan import Basis, Change, Plan, Reason
 from reconciler.core.problems import escape_unprintable
-from reconciler.errors import Exit, RefusedByPolicyOrReview
+from reconciler.errors import ChangeRefused, Exit
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Refusal
@@ -110,7 +110,7 @@ def _tell_of_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) ->
         out.info(sentence)
 
 
-def status_of(
+def plans_exit_status(
     plans: Sequence[Plan],
     contexts: Sequence[PlanContext],
     out: Output,
@@ -123,9 +123,7 @@ def status_of(
     found = [kind for kind in sorted(fail_on) if any(_has(kind, *page) for page in pages)]
     if found:
         # The document is written already: stdout holds one.
-        out.error(
-            RefusedByPolicyOrReview("fail-on", f"the plan has what --fail-on names: {', '.join(found)}")
-        )
+        out.error(ChangeRefused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
         return Exit.REFUSED
     if changes_count and any(_changes(*page) for page in pages):
         return Exit.CHANGES

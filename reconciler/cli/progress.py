@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-HEARTBEAT_S = 30.0
+PROGRESS_INTERVAL_S = 30.0
 """A pipeline's log shows at least this often that the apply is alive and when it will end."""
 
 
@@ -49,7 +49,7 @@ class LogProgress:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
             if self._waiting is not None:
                 self._say("info", "still waiting", **_words(self._waiting, self._clock))
 

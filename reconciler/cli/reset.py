@@ -78,7 +78,7 @@ def reset(
     from reconciler import logs
 
     out = Output(output_format, color)
-    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     chosen = _family(family)
     base = parse_exchange_address(base_url, allow_hosts)
     desired = _the_one(read_desired(config, out))
@@ -138,13 +138,13 @@ class ResetCommand:
         return client, reads
 
     async def _row(self, reads: RetryingReads) -> LiveRow | None:
-        from reconciler.core.evidence import unreadable
+        from reconciler.core.evidence import why_unreadable
         from reconciler.core.reply import Reply
 
         read = await reads.retry(lambda: reads.read_family(self.family))
         if isinstance(read, Reply):
             raise exchange_error("live settings could not be read", read)
-        why = unreadable(self.family, read)
+        why = why_unreadable(self.family, read)
         if why is None and self.family not in read.rows and read.nameless:
             why = "it names no family"
         if why is not None:

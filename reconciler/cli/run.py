@@ -155,7 +155,7 @@ def run(
     policies = read_policy_files(desired, policy_file)
     refuse_needless_no_policy(no_policy, policy_file, policies)
     print_warnings([reading for reading in policies if reading and reading.policy], out)
-    logs.configure(log_format=log_format, level=log_level, color=out.colored_stderr())
+    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     observers = _observers(listen_at, targets, options)
     asyncio.run(Supervisor(desired, policies, options, observers).run())
     logs.log("info", "stopped")

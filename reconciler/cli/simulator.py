@@ -60,7 +60,7 @@ class ParsedParam(click.ParamType[Any]):
             self.fail(str(wrong), param, ctx)
 
 
-def parse_families(text: str) -> tuple[FamilySpec, ...]:
+def parse_family_specs(text: str) -> tuple[FamilySpec, ...]:
     """Return the families of a ``--families`` value; raises ValueError saying which part is wrong."""
     specs = tuple(_family_spec(part) for part in text.split(","))
     names = [spec.family for spec in specs]
@@ -111,7 +111,7 @@ def _family_spec(part: str) -> FamilySpec:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port. Default: a free one.")
 @click.option(
     "--families",
-    type=ParsedParam("families", parse_families),
+    type=ParsedParam("families", parse_family_specs),
     default=tuple(FamilySpec(family, None) for family in DEFAULT_FAMILIES),
     metavar="FAMILY[=TIME/FROZEN/QTY],…",
     help="Known families; those with a '=' are configured. Default: the option families of 2026.",

@@ -162,7 +162,7 @@ def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple
 async def _copy(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
     async with _both(file, database, lock_timeout_s) as (source, target):
         from reconciler.store.copy_to_postgres import (
-            copy as copy_state,  # after the door said if it can be had
+            copy_state as copy_state,  # after the door said if it can be had
         )
 
         return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their places

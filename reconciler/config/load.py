@@ -14,11 +14,11 @@ from typing import Protocol
 
 from reconciler.config.secret_redaction import without_secrets
 from reconciler.config.settings import Reading, read_config
-from reconciler.config.yaml_nodes import MAX_BYTES
+from reconciler.config.yaml_nodes import MAX_FILE_BYTES
 from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Collected, Problem, escape_unprintable, problem
-from reconciler.regular_file import HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import PIPES, NotRegularFile, read_regular
+from reconciler.regular_file import REGULAR_FILE_HINT as NOT_REGULAR_HINT
 
 __all__ = ["Files", "Reading", "load_configs", "read_config"]
 
@@ -87,7 +87,7 @@ def _load(path: str, files: Files) -> Iterator[Reading]:
     try:
         names = files.names(path)
     except OSError as error:
-        yield failed_reading(unreadable(path, error))
+        yield failed_reading(unreadable_reading(path, error))
         return
     if names is None:
         yield _load_file(path, files)
@@ -116,13 +116,13 @@ def read_content(
     """
     try:
         # One byte more than the limit is enough to find that the file is too large.
-        return files.content(path, MAX_BYTES + 1)
+        return files.content(path, MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         hint = "check the path and the folder you are in"
         message = "the file does not exist; this never means “nothing desired”"
         return problem(Code.FILE_MISSING, path, message, hint)
     except (OSError, ValueError) as error:
-        return (failure or unreadable)(path, error)
+        return (failure or unreadable_reading)(path, error)
 
 
 def _with_duplicate_accounts(readings: Sequence[Reading]) -> Iterator[Reading]:
@@ -160,7 +160,7 @@ def failed_reading(found: Problem) -> Reading:
     return Reading(found.path, "", None, (found,))
 
 
-def unreadable(path: str, error: Exception) -> Problem:
+def unreadable_reading(path: str, error: Exception) -> Problem:
     """Return the problem of a file that exists but cannot be read."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "check the path, and that the user who runs mmp may read it"
@@ -173,7 +173,7 @@ def unreadable_unless_shortage(path: str, error: Exception) -> Problem:
     """Return the problem of a file that cannot be read. Raises an error that is not about the file."""
     if is_shortage(error):
         raise error
-    return unreadable(path, error)
+    return unreadable_reading(path, error)
 
 
 def is_shortage(error: Exception) -> bool:

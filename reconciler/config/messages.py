@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from reconciler.config.schema_check import Path, SchemaError
+from reconciler.config.schema_check import KeyPath, SchemaError
 from reconciler.config.suggest import nearest_environment, nearest_family, nearest_key
-from reconciler.config.values import ZERO_WORDS, ValueProblem
-from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
+from reconciler.config.values import ValueProblem
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve_scalar
 from reconciler.config.yaml_nodes import Node, Scalar, Table
 from reconciler.core.model import FAMILY_PATTERN, Field
+from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, quoted
 
 _FAMILY = re.compile(FAMILY_PATTERN)
 _FIELD_EXAMPLES = {Field.TIME_INTERVAL: "5s", Field.FROZEN_INTERVAL: "2s", Field.QTY_LIMIT: "100"}
-_EXAMPLES: dict[Path, str] = {
+_EXAMPLES: dict[KeyPath, str] = {
     ("version",): "version: 1",
     ("account",): "account: main",
     ("environment",): "environment: live",
@@ -49,7 +50,7 @@ def schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
     return _wrong_type(error.path, node)
 
 
-def ambiguity_message(path: Path, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
+def ambiguity_message(path: KeyPath, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
     """Return the problem of an ambiguous plain value outside the three fields."""
     hint = f"put it in quotes if it is text: {quoted(text)}"
     if path == ("version",):
@@ -83,7 +84,7 @@ def missing_fields(family: str, missing: tuple[Field, ...]) -> ValueProblem:
     return ValueProblem(Code.MISSING_KEY, message, hint)
 
 
-def place_name(path: Path) -> str:
+def place_name(path: KeyPath) -> str:
     """Return the name of a path in messages: the key, and the table that it is in."""
     if not path:
         return "the file"
@@ -137,7 +138,7 @@ def _bad_version(node: Scalar) -> ValueProblem:
 
 
 def _bad_account(node: Scalar) -> ValueProblem:
-    if node.plain and not isinstance(resolve(node.text), str):
+    if node.plain and not isinstance(resolve_scalar(node.text), str):
         message = f"account must be text, and {node.text[:40]} is a number to YAML"
         return ValueProblem(Code.BAD_ACCOUNT, message, f"put it in quotes: {quoted(node.text)}")
     message = f"{quoted(node.text)} is not an account name"
@@ -177,7 +178,7 @@ def _no_families() -> ValueProblem:
     return ValueProblem(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
 
 
-def _wrong_type(path: Path, node: Node | None) -> ValueProblem:
+def _wrong_type(path: KeyPath, node: Node | None) -> ValueProblem:
     wanted = "a single value" if path in _VALUE_ERRORS else "a mapping of keys to values"
     kind = (
         "a single value"
@@ -194,7 +195,7 @@ def _wrong_type(path: Path, node: Node | None) -> ValueProblem:
     )
 
 
-_VALUE_ERRORS: dict[Path, Callable[[Scalar], ValueProblem]] = {
+_VALUE_ERRORS: dict[KeyPath, Callable[[Scalar], ValueProblem]] = {
     ("version",): _bad_version,
     ("account",): _bad_account,
     ("environment",): _bad_environment,
@@ -227,7 +228,7 @@ def _as_written(node: Scalar) -> str:
 
 
 def _is_null(node: Node | None) -> bool:
-    return isinstance(node, Scalar) and node.plain and resolve(node.text) is None
+    return isinstance(node, Scalar) and node.plain and resolve_scalar(node.text) is None
 
 
 def _plainly(name: str) -> str:

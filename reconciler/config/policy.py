@@ -16,16 +16,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from reconciler.config.load import POLICY_NAMES, unreadable
+from reconciler.config.load import POLICY_NAMES, unreadable_reading
 from reconciler.config.messages import ambiguity_message, null_value
 from reconciler.config.policy_values import bad_family, example_of, value_readers
 from reconciler.config.reader import Format, NodeReader, TooManyProblems, collector_paused
-from reconciler.config.schema_check import Path, SchemaError, position_at
+from reconciler.config.schema_check import KeyPath, SchemaError, position_at
 from reconciler.config.secret_redaction import redacted
 from reconciler.config.suggest import nearest_key
 from reconciler.config.values import ValueProblem
-from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
-from reconciler.config.yaml_nodes import MAX_BYTES, InvalidNode, Node, Scalar, Tree, read_nodes
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve_scalar
+from reconciler.config.yaml_nodes import MAX_FILE_BYTES, InvalidNode, Node, Scalar, Tree, read_nodes
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, format_decimal
@@ -64,7 +64,7 @@ def policy_for(
     config_path: str,
     named: str | None,
     load: Callable[[str], PolicyReading] | None = None,
-    failure: Failure = unreadable,
+    failure: Failure = unreadable_reading,
 ) -> PolicyReading | None:
     """Read the policy file ``named``, else the one in the folder of ``config_path``; None if there is none.
 
@@ -93,12 +93,14 @@ def find_policy(paths: Mapping[str, str], load: Callable[[str], PolicyReading]) 
 
 
 def load_policy(
-    path: str, read: Callable[[bytes, str], PolicyReading] | None = None, failure: Failure = unreadable
+    path: str,
+    read: Callable[[bytes, str], PolicyReading] | None = None,
+    failure: Failure = unreadable_reading,
 ) -> PolicyReading:
     """Read the policy file at ``path``; ``read`` parses its content, None means read_policy."""
     try:
         # One byte more than the limit is enough to find that the file is too large.
-        content = read_regular(path, MAX_BYTES + 1)
+        content = read_regular(path, MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         message = "the policy file does not exist, so there would be no limits"
         return _failed_reading(
@@ -122,7 +124,7 @@ def _read(tree: Tree, content: bytes, path: str) -> PolicyReading:
     found, root = Collected(_with_policy_wording(each) for each in tree.problems), tree.root
     if root is None or isinstance(root, InvalidNode):
         return PolicyReading(path, tree.text, None, found.problems())
-    reader = NodeReader(root, FORMAT, path, found)
+    reader = NodeReader(root, POLICY_FORMAT, path, found)
     with suppress(TooManyProblems):
         document = reader.read(root, ())
         _check_limits(root, reader)
@@ -142,11 +144,11 @@ def recorded_policy(sha256: str, path: str, document: str) -> Policy | None:
     return None if policy is None else replace(policy, sha256=sha256)
 
 
-Values = Mapping[Path, Mapping[str | int, Any]]
+Values = Mapping[KeyPath, Mapping[str | int, Any]]
 """The valid single values of the file, by the path of their table or list and their key or index."""
 
 
-def _ambiguity(path: Path, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
+def _ambiguity(path: KeyPath, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
     found = ambiguity_message(path, text, ambiguous)
     hint = f"did you mean {ambiguous.instead}?" if ambiguous.instead else f"write it as {example_of(path)}"
     return replace(found, hint=hint)
@@ -164,7 +166,7 @@ def _check_limits(root: Node, reader: NodeReader) -> None:
             reader.add(position_at(root, place), found, place)
 
 
-def _limit_text(path: Path, value: Decimal) -> str:
+def _limit_text(path: KeyPath, value: Decimal) -> str:
     return format_decimal(value) if path[-1] == Field.QTY_LIMIT else interval_text(int(value))
 
 
@@ -184,7 +186,7 @@ def _check_protected(root: Node, reader: NodeReader) -> None:
 def _schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
     if error.key is not None:
         return _key_message(error, error.key)
-    if isinstance(node, Scalar) and node.plain and resolve(node.text) is None:
+    if isinstance(node, Scalar) and node.plain and resolve_scalar(node.text) is None:
         return null_value(_place_name(error.path))
     if error.path == ("version",) and isinstance(node, Scalar):
         hint = (
@@ -199,7 +201,7 @@ def _schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
     return ValueProblem(Code.WRONG_TYPE, message, f"write it as {example_of(error.path)}")
 
 
-def _kind_of(path: Path) -> str:
+def _kind_of(path: KeyPath) -> str:
     if path == ("protected",):
         return "a list"
     if not path:
@@ -226,7 +228,7 @@ def _key_message(error: SchemaError, key: str) -> ValueProblem:
     return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
 
 
-def _place_name(path: Path) -> str:
+def _place_name(path: KeyPath) -> str:
     """Return the name of a path in messages, such as ``loosening.maxFactor``."""
     steps = (str(step + 1) if isinstance(step, int) else escape_unprintable(step[:40]) for step in path)
     return ".".join(steps) or "the file"
@@ -261,12 +263,12 @@ def _policy(values: Values, path: str, content: bytes) -> Policy:
     )
 
 
-def _exposures(values: Values, table: Path) -> Exposures:
+def _exposures(values: Values, table: KeyPath) -> Exposures:
     limits = {name: values.get((*table, "exposure", name.value)) for name in Figure}
     return {name: limit["max"] for name, limit in limits.items() if limit}
 
 
-def _bounds(values: Values, table: Path) -> Bounds:
+def _bounds(values: Values, table: KeyPath) -> Bounds:
     bounds = {name: values.get((*table, name.value)) for name in Field}
     return {
         name: Bound(bound.get("min"), bound.get("max"), bound.get(_ZERO_KEYS[name]))
@@ -277,7 +279,7 @@ def _bounds(values: Values, table: Path) -> Bounds:
 
 _ZERO_KEYS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset", Field.QTY_LIMIT: ""}
 
-FORMAT = Format(
+POLICY_FORMAT = Format(
     schema="policy",
     value_readers=value_readers,
     name=_place_name,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 
 from reconciler.config.policy import PolicyReading
-from reconciler.config.schema_check import Path, node_at, position_at
+from reconciler.config.schema_check import KeyPath, node_at, position_at
 from reconciler.config.secret_redaction import without_secrets
 from reconciler.config.settings import Reading
 from reconciler.config.values import SHORT_INTERVAL_MS
@@ -92,7 +92,7 @@ def _root(reading: Reading | PolicyReading) -> Node | None:
     return read_nodes(reading.text.encode(), reading.path).root
 
 
-FAMILY_BOUNDS: Path = ("bounds", "families")
+FAMILY_BOUNDS: KeyPath = ("bounds", "families")
 """The path of the bounds of names and patterns in a policy."""
 
 
@@ -128,7 +128,7 @@ def _override(refusal: Refusal, desired: Desired) -> str:
 
 def _position(refusal: Refusal, root: Node | None) -> Position:
     """Return the position of the value in the family or in defaults, else that of the family."""
-    places: list[Path] = [("families", refusal.family), ("families",)]
+    places: list[KeyPath] = [("families", refusal.family), ("families",)]
     if refusal.kind is RefusalKind.PROTECTED:
         places.insert(0, ("families", refusal.family, "timeInterval"))
     if refusal.field is not None:
@@ -136,10 +136,10 @@ def _position(refusal: Refusal, root: Node | None) -> Position:
     return _first_position(root, places)
 
 
-def _field_places(family: Family, name: Field) -> list[Path]:
+def _field_places(family: Family, name: Field) -> list[KeyPath]:
     return [("families", family, name.value), ("defaults", name.value)]
 
 
-def _first_position(root: Node | None, places: list[Path]) -> Position:
+def _first_position(root: Node | None, places: list[KeyPath]) -> Position:
     """Return the position of the first of ``places`` that exists in the file."""
     return next((position_at(root, path) for path in places if node_at(root, path) is not None), START)

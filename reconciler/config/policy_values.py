@@ -13,7 +13,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from reconciler.config.schema_check import Path
+from reconciler.config.schema_check import KeyPath
 from reconciler.config.suggest import nearest_family
 from reconciler.config.values import ValueProblem, guess_ms, read_interval, read_quantity
 from reconciler.config.yaml_nodes import Scalar
@@ -22,17 +22,17 @@ from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, F
 from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, quoted
 
-MAX_FAMILIES = 10_000
+MAX_FAMILIES_LIMIT = 10_000
 
 MIN_WINDOW = timedelta(minutes=1)
 """The shortest value of loosening.per."""
 
 _SHORTEST_MS, _LONGEST_MS = (window // timedelta(milliseconds=1) for window in (MIN_WINDOW, MAX_WINDOW))
 
-Value = Decimal | int | bool | Family | timedelta
+PolicyValue = Decimal | int | bool | Family | timedelta
 """A limit, factor or share; a count; allowed or not; a family; a time."""
 
-Read = tuple[Value | None, ValueProblem | None]
+Read = tuple[PolicyValue | None, ValueProblem | None]
 """A value, perhaps with a warning; or None with what is wrong."""
 
 _FAMILY = re.compile(FAMILY_PATTERN)
@@ -46,7 +46,7 @@ _MEANS_DENY = frozenset({"denied", "deny", "forbid", "forbidden", "never", "refu
 _MEANS_ALLOW = frozenset({"allowed", "allow", "permit", "permitted", "ok", "accept"})
 
 
-def value_readers(path: Path) -> Mapping[str | None, Callable[[Scalar], Read]]:
+def value_readers(path: KeyPath) -> Mapping[str | None, Callable[[Scalar], Read]]:
     """Return the value readers of the table or list at ``path`` by key; the key None is for list items."""
     match path:
         case ():
@@ -61,7 +61,7 @@ def value_readers(path: Path) -> Mapping[str | None, Callable[[Scalar], Read]]:
             return {}
 
 
-def example_of(path: Path) -> str:
+def example_of(path: KeyPath) -> str:
     """Return an example of the value at ``path``."""
     if path[:1] == ("protected",) and len(path) > 1:
         return "BTC-USD"
@@ -70,7 +70,7 @@ def example_of(path: Path) -> str:
     return next((text for place, text in _EXAMPLES if place == path[-len(place) :]), "version: 1")
 
 
-_EXAMPLES: tuple[tuple[Path, str], ...] = (
+_EXAMPLES: tuple[tuple[KeyPath, str], ...] = (
     (("version",), "version: 1"),
     (("timeInterval", "min"), "min: 500ms"),
     (("timeInterval", "max"), "max: 1m"),
@@ -159,10 +159,10 @@ def _factor(node: Scalar, *, example: str) -> Read:
 
 
 def _count(node: Scalar) -> Read:
-    if node.plain and _COUNT.fullmatch(node.text) and int(node.text) <= MAX_FAMILIES:
+    if node.plain and _COUNT.fullmatch(node.text) and int(node.text) <= MAX_FAMILIES_LIMIT:
         return int(node.text), None
     hint = "write it without quotes" if _COUNT.fullmatch(node.text) and not node.plain else ""
-    message = f"{quoted(node.text)} is not a whole number of families up to {MAX_FAMILIES}"
+    message = f"{quoted(node.text)} is not a whole number of families up to {MAX_FAMILIES_LIMIT}"
     return None, ValueProblem(
         Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 allows none"
     )

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.config.messages import ambiguity_message, null_value
-from reconciler.config.schema_check import Path, SchemaError, error_position, node_at, schema_errors
+from reconciler.config.schema_check import KeyPath, SchemaError, error_position, node_at, schema_errors
 from reconciler.config.values import ValueProblem
-from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve_scalar
 from reconciler.config.yaml_nodes import Mark, Node, Position, Scalar, Sequence, Table, position_of
 from reconciler.core.problems import Code, Collected, problem
 
@@ -42,10 +42,10 @@ class Format:
     """
 
     schema: str
-    value_readers: Callable[[Path], ValueReaders]
-    name: Callable[[Path], str]
-    ambiguity: Callable[[Path, str, AmbiguousScalar], ValueProblem]
-    not_single: Callable[[Path], ValueProblem | None]
+    value_readers: Callable[[KeyPath], ValueReaders]
+    name: Callable[[KeyPath], str]
+    ambiguity: Callable[[KeyPath, str, AmbiguousScalar], ValueProblem]
+    not_single: Callable[[KeyPath], ValueProblem | None]
     schema_message: Callable[[SchemaError, Node | None], ValueProblem]
     null_at_key: bool
 
@@ -58,17 +58,17 @@ class NodeReader:
     """Reads the nodes of one file: fills ``values``, by path and key, and adds to the file's problems."""
 
     def __init__(self, root: Node, form: Format, file: str, problems: Collected) -> None:
-        self.values: dict[Path, dict[str | int, Any]] = {}
+        self.values: dict[KeyPath, dict[str | int, Any]] = {}
         self._root = root
         self._format = form
         self._value_readers = form.value_readers
         self._file = file
         self._problems = problems
-        self._explained: set[Path] = set()
+        self._explained: set[KeyPath] = set()
         self._ambiguous: list[tuple[Position, ValueProblem]] = []
         self._known: dict[tuple[ValueReader, str, bool], tuple[Any, Any]] = {}
 
-    def read(self, node: Node, path: Path) -> Any:
+    def read(self, node: Node, path: KeyPath) -> Any:
         """Return what ``node`` is in the document, ABSENT if it is invalid. Raises TooManyProblems."""
         if isinstance(node, Table):
             document, values = self.read_table(node, path)
@@ -83,7 +83,7 @@ class NodeReader:
         """From now on only make the document: values have no readers any more."""
         self._value_readers = lambda _: NO_READERS
 
-    def add(self, position: Position, found: ValueProblem, path: Path | None = None) -> None:
+    def add(self, position: Position, found: ValueProblem, path: KeyPath | None = None) -> None:
         """Add a problem, that of the value at ``path`` or of a key. Raises TooManyProblems."""
         if path is not None:
             self._explained.add(path)
@@ -107,7 +107,7 @@ class NodeReader:
                 node = node_at(self._root, error.path)
                 self.add(error_position(self._root, error), self._format.schema_message(error, node))
 
-    def read_table(self, table: Table, path: Path) -> tuple[dict[str, Any], dict[str | int, Any]]:
+    def read_table(self, table: Table, path: KeyPath) -> tuple[dict[str, Any], dict[str | int, Any]]:
         """Return what ``table`` is in the document, and its valid single values. Raises TooManyProblems."""
         readers, known_texts = self._value_readers(path), self._known
         document: dict[str, Any] = {}
@@ -125,7 +125,7 @@ class NodeReader:
                 document[key] = read
         return document, values
 
-    def _sequence(self, sequence: Sequence, path: Path) -> list[Any]:
+    def _sequence(self, sequence: Sequence, path: KeyPath) -> list[Any]:
         reader, document = self._value_readers(path).get(None), []
         values: dict[str | int, Any] = {}
         for index, node in enumerate(sequence.items):
@@ -140,21 +140,21 @@ class NodeReader:
             self.values[path] = values
         return document
 
-    def _resolve(self, node: Scalar, path: Path) -> Any:
+    def _resolve(self, node: Scalar, path: KeyPath) -> Any:
         """Return the value of a scalar without a reader; of an ambiguous one, add the problem later."""
-        value = resolve(node.text) if node.plain else node.text
+        value = resolve_scalar(node.text) if node.plain else node.text
         if isinstance(value, AmbiguousScalar):
             self._ambiguous.append((node.position, ambiguity_message(path, node.text, value)))
             return ABSENT
         return value
 
-    def _value(self, node: Node, reader: ValueReader, path: Path, key_mark: Mark) -> tuple[Any, Any]:
+    def _value(self, node: Node, reader: ValueReader, path: KeyPath, key_mark: Mark) -> tuple[Any, Any]:
         """Return what a value with a reader is in the document, and the value, None if it is unusable."""
         if not isinstance(node, Scalar):
             if isinstance(node, Table | Sequence) and (found := self._format.not_single(path)):
                 self.add(node.position, found, path)
             return self.read(node, path), None
-        resolved: Any = resolve(node.text) if node.plain else node.text
+        resolved: Any = resolve_scalar(node.text) if node.plain else node.text
         value = None
         if resolved is None:
             found = null_value(self._format.name(path))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list indexes from the root to a value."""
 
 
@@ -32,7 +32,7 @@ class SchemaError:
     missing keys that ``key`` requires.
     """
 
-    path: Path
+    path: KeyPath
     keyword: str
     key: str | None
     allowed: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ def _additional_properties(
             yield from inner.descend(instance[name], allowed, path=name)
 
 
-def node_at(root: Node | None, path: Path) -> Node | None:
+def node_at(root: Node | None, path: KeyPath) -> Node | None:
     """Return the node at ``path``; None if there is none."""
     node = root
     for step in path:
@@ -101,7 +101,7 @@ def error_position(root: Node, error: SchemaError) -> Position:
     return _key_position(root, error.path, error.key)
 
 
-def position_at(root: Node | None, path: Path) -> Position:
+def position_at(root: Node | None, path: KeyPath) -> Position:
     """Return the position of the value at ``path``.
 
     For a table and for an empty value this is the position of the key. For the root table it is 1:1.
@@ -115,7 +115,7 @@ def position_at(root: Node | None, path: Path) -> Position:
     return _key_position(root, path[:-1], path[-1]) if is_empty else node.position
 
 
-def _key_position(root: Node | None, path: Path, key: str | int) -> Position:
+def _key_position(root: Node | None, path: KeyPath, key: str | int) -> Position:
     """Return the position of ``key`` in the table at ``path``, or of an item in a list."""
     parent = node_at(root, path)
     if isinstance(parent, Table) and key in parent.values:
@@ -125,7 +125,7 @@ def _key_position(root: Node | None, path: Path, key: str | int) -> Position:
 
 
 def _schema_errors(root: Node, error: ValidationError) -> Iterator[SchemaError]:
-    path: Path = tuple(error.absolute_path)
+    path: KeyPath = tuple(error.absolute_path)
     keyword = str(error.validator)
     if "propertyNames" in error.absolute_schema_path:
         yield SchemaError(path, "propertyNames", str(error.instance))
@@ -141,13 +141,13 @@ def _schema_errors(root: Node, error: ValidationError) -> Iterator[SchemaError]:
         yield SchemaError(path, keyword, None)
 
 
-def _missing(root: Node, path: Path, required: list[str]) -> Iterator[SchemaError]:
+def _missing(root: Node, path: KeyPath, required: list[str]) -> Iterator[SchemaError]:
     table = node_at(root, path)
     if isinstance(table, Table) and table.complete:
         yield from (SchemaError(path, "required", key) for key in required if key not in table.values)
 
 
-def _dependent(root: Node, path: Path, required: dict[str, list[str]]) -> Iterator[SchemaError]:
+def _dependent(root: Node, path: KeyPath, required: dict[str, list[str]]) -> Iterator[SchemaError]:
     table = node_at(root, path)
     if isinstance(table, Table) and table.complete:
         for key, others in required.items():
@@ -156,13 +156,13 @@ def _dependent(root: Node, path: Path, required: dict[str, list[str]]) -> Iterat
                 yield SchemaError(path, "dependentRequired", key, needed=needed)
 
 
-def _is_empty(root: Node, path: Path) -> bool:
+def _is_empty(root: Node, path: KeyPath) -> bool:
     """Return whether a table is empty in the file, not only in the document."""
     table = node_at(root, path)
     return isinstance(table, Table) and table.complete and not table.values
 
 
-def _unknown(path: Path, schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[SchemaError]:
+def _unknown(path: KeyPath, schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[SchemaError]:
     allowed = tuple(schema["properties"])
     yield from (
         SchemaError(path, "additionalProperties", key, allowed) for key in instance if key not in allowed

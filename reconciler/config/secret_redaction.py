@@ -14,7 +14,9 @@ from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Problem
 from reconciler.secret import blanked, has_secret
 
-HINT = "nothing of the file is quoted, because a configured secret is in it: remove it, and replace the key"
+REDACTION_HINT = (
+    "nothing of the file is quoted, because a configured secret is in it: remove it, and replace the key"
+)
 
 
 def redacted(tree: Tree, problems: Sequence[Problem]) -> tuple[str, tuple[Problem, ...], bool]:
@@ -37,7 +39,7 @@ def without_secrets(problems: Sequence[Problem], quotable: bool) -> tuple[Proble
 
 
 def _with_title_only(each: Problem) -> Problem:
-    return replace(each, message=CATALOGUE[each.code].title, hint=HINT)
+    return replace(each, message=CATALOGUE[each.code].title, hint=REDACTION_HINT)
 
 
 def _shows_secret(each: Problem) -> bool:

@@ -29,7 +29,7 @@ from reconciler.config.reader import (
     ValueReaders,
     collector_paused,
 )
-from reconciler.config.schema_check import Path, position_at
+from reconciler.config.schema_check import KeyPath, position_at
 from reconciler.config.secret_redaction import redacted
 from reconciler.config.suggest import nearest_key
 from reconciler.config.values import read_interval, read_quantity
@@ -67,13 +67,13 @@ _FIELDS: ValueReaders = {
 _DEFAULTS = ("defaults",)
 
 
-def _value_readers(path: Path) -> ValueReaders:
+def _value_readers(path: KeyPath) -> ValueReaders:
     """Return the value readers of a table: the three fields in defaults and in each family."""
     is_fields = (len(path) == 2 and path[0] == "families") or path == _DEFAULTS
     return _FIELDS if is_fields else NO_READERS
 
 
-FORMAT = Format(
+SETTINGS_FORMAT = Format(
     schema="mmp",
     value_readers=_value_readers,
     name=lambda path: str(path[-1]),
@@ -142,7 +142,7 @@ class _SettingsReader(NodeReader):
     """Reads the nodes of a settings file; ``families`` are those with all three fields."""
 
     def __init__(self, root: Node, path: str, problems: Collected) -> None:
-        super().__init__(root, FORMAT, path, problems)
+        super().__init__(root, SETTINGS_FORMAT, path, problems)
         self.families: dict[Family, DesiredFamily] = {}
 
     def document(self) -> Any:

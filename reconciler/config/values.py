@@ -17,15 +17,13 @@ from reconciler.core.model import (
     Quantity,
     interval_text,
 )
+from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, quoted
 
 SHORT_INTERVAL_MS = 100
 """Below this there is a warning, because seconds were probably meant."""
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-
-ZERO_WORDS = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}
-"""The word for OKX's "0" in each interval field; the two mean opposite things."""
 
 _ZERO_MEANS = {
     Field.TIME_INTERVAL: "the protection is switched off",

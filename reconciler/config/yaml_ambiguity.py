@@ -46,7 +46,7 @@ class AmbiguousScalar:
 Resolved = None | int | Decimal | str | AmbiguousScalar
 
 
-def resolve(text: str) -> Resolved:
+def resolve_scalar(text: str) -> Resolved:
     """Return what the plain scalar ``text`` is: null, a decimal number, text, or ambiguous."""
     if text in _NULLS:
         return None

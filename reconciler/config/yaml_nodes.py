@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, Protocol
 import yaml
 from yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 
-from reconciler.config.yaml_ambiguity import resolve
+from reconciler.config.yaml_ambiguity import resolve_scalar
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, escape_unprintable, problem, quoted
 
-MAX_BYTES = 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 """The largest file that is read: 1 MiB."""
 
-MAX_DEPTH = 16
+MAX_YAML_DEPTH = 16
 """Levels of nesting. The formats have at most five, and reading them is recursive."""
 
 MAX_NODES = 120_000
@@ -142,7 +142,7 @@ def read_nodes(content: bytes, path: str) -> Tree:
 
     Never raises for anything the content may be. A UTF-8 byte order mark at the start is accepted.
     """
-    if len(content) > MAX_BYTES:
+    if len(content) > MAX_FILE_BYTES:
         return Tree("", None, (_too_large(path),))
     try:
         text = content.decode("utf-8").removeprefix("\ufeff")
@@ -165,7 +165,7 @@ class _ReadingEnded(Exception):
     """A limit was exceeded. The rest of the file is not read."""
 
 
-Event = Any
+YamlEvent = Any
 """An event of the parser. By its published types it may have no mark; the parser always sets one."""
 
 
@@ -178,7 +178,7 @@ class _TreeBuilder:
         self.decoded: list[str] = []
         self._loader: Any = _LOADER(text)
         events = iter(self._loader.get_event, None)
-        self._events: Iterator[Event] = chain(islice(events, MAX_NODES), self._after_last())
+        self._events: Iterator[YamlEvent] = chain(islice(events, MAX_NODES), self._after_last())
 
     def build(self) -> Node | None:
         """Return the root of the first document, or None if it has no content.
@@ -197,7 +197,7 @@ class _TreeBuilder:
                 root = self._node(next(self._events), 0)
         return self._root_unless_empty(root)
 
-    def _after_last(self) -> Iterator[Event]:
+    def _after_last(self) -> Iterator[YamlEvent]:
         """End the reading where the file has more events than are read."""
         event = self._loader.get_event()
         if event is not None:
@@ -209,7 +209,7 @@ class _TreeBuilder:
             raise _ReadingEnded
         yield from ()
 
-    def _node(self, event: Event, depth: int) -> Node:
+    def _node(self, event: YamlEvent, depth: int) -> Node:
         """Return the node that begins with ``event``, ``depth`` levels below the document."""
         kind = type(event)
         if kind is ScalarEvent:
@@ -218,8 +218,8 @@ class _TreeBuilder:
             return Scalar(event.value, True, event.start_mark)
         if kind is AliasEvent:
             return self._alias(event)
-        if depth == MAX_DEPTH:
-            message = f"more than {MAX_DEPTH} levels of nesting"
+        if depth == MAX_YAML_DEPTH:
+            message = f"more than {MAX_YAML_DEPTH} levels of nesting"
             self._add_problem(Code.TOO_DEEP, position_of(event.start_mark), message)
             raise _ReadingEnded
         is_invalid = self._has_decoration(event)
@@ -240,7 +240,7 @@ class _TreeBuilder:
             ):
                 # Nearly every key is plain, and they are many: no node is made of them.
                 key, text = None, event.value
-                is_name = text != "<<" and type(resolve(text)) is str
+                is_name = text != "<<" and type(resolve_scalar(text)) is str
             else:
                 key = self._node(event, depth)
                 text, is_name = (key.text, True) if isinstance(key, Scalar) else ("", False)
@@ -281,7 +281,7 @@ class _TreeBuilder:
             hint = "keys are names such as BTC-USD or qtyLimit"
         self._add_problem(code, position_of(mark), message, hint)
 
-    def _decorated_scalar(self, event: Event) -> Node:
+    def _decorated_scalar(self, event: YamlEvent) -> Node:
         """Return a scalar that is not just plain text: it has quotes, a block style, an anchor or a tag."""
         mark = event.start_mark
         if event.style:
@@ -295,13 +295,13 @@ class _TreeBuilder:
             return InvalidNode(mark)
         return Scalar(event.value, not event.style, mark)
 
-    def _alias(self, event: Event) -> Node:
+    def _alias(self, event: YamlEvent) -> Node:
         hint = "write the value out, or use defaults for what families have in common"
         message = f"the alias {_named('*', event.anchor)} is not allowed"
         self._add_problem(Code.YAML_ANCHOR, position_of(event.start_mark), message, hint)
         return InvalidNode(event.start_mark)
 
-    def _has_decoration(self, event: Event) -> bool:
+    def _has_decoration(self, event: YamlEvent) -> bool:
         """Add a problem for an anchor and for a tag of a node; tell whether there was one."""
         if event.anchor is None and event.tag is None:
             return False
@@ -316,11 +316,11 @@ class _TreeBuilder:
             self._add_problem(Code.YAML_TAG, position, message, "remove it")
         return True
 
-    def _directives(self, event: Event) -> None:
+    def _directives(self, event: YamlEvent) -> None:
         if event.tags:
             self._add_problem(Code.YAML_TAG, START, "a %TAG directive is not allowed", "remove it")
 
-    def _second_document(self, event: Event) -> None:
+    def _second_document(self, event: YamlEvent) -> None:
         hint = "keep one account in a file: move what follows to a file of its own"
         self._add_problem(
             Code.MULTIPLE_DOCUMENTS, position_of(event.start_mark), "a second document begins here", hint
@@ -356,7 +356,7 @@ def _position_of_offset(text: str, offset: int) -> Position:
 
 
 def _too_large(path: str) -> Problem:
-    message = f"the file is larger than 1 MiB ({MAX_BYTES} bytes)"
+    message = f"the file is larger than 1 MiB ({MAX_FILE_BYTES} bytes)"
     return problem(Code.TOO_LARGE, path, message, "check that the right file was named")
 
 

@@ -12,7 +12,7 @@ from reconciler.core.missing_policy import GivenUp, missing_hint, missing_messag
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Problem
 from reconciler.core.state_records import PolicyRecord
-from reconciler.errors import InvalidInput, RefusedByPolicyOrReview
+from reconciler.errors import ChangeRefused, InvalidInput
 from reconciler.ports import AccountStore
 from reconciler.watch.config_files import WatchedPolicy
 
@@ -98,7 +98,7 @@ def refuse_other(record: PolicyRecord | None, given_up: GivenUp | None) -> None:
     """Raise Refused where ``--no-policy`` names another policy than the missing one."""
     if record is None or given_up is None or given_up.names(record):
         return
-    raise RefusedByPolicyOrReview(
+    raise ChangeRefused(
         "no-policy-other",
         f"nothing was sent: --no-policy names {given_up.sha256}, but {missing_message(record)}",
         missing_hint(record),

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from reconciler.controller.account_policy import AccountPolicy
-from reconciler.controller.family_claims import FamilyClaims, Owner
+from reconciler.controller.family_claims import ClaimOwner, FamilyClaims
 from reconciler.controller.loop import STOPPED_RETRY_S, Loop
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S, PassLimiter
 from reconciler.controller.pass_values import PassOptions, unwatched
@@ -96,7 +96,7 @@ class AccountWorker:
         return None if self.client is None else self.client.clock_offset_s
 
     @property
-    def owner(self) -> Owner:
+    def owner(self) -> ClaimOwner:
         """The account and its environment, which never change."""
         return (self.desired.account, self.desired.environment)
 

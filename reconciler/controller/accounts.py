@@ -32,7 +32,7 @@ from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.ports import StateBackend
 from reconciler.watch.config_files import (
     ConfigRead,
-    Missing,
+    MissingConfig,
     PolicyRead,
     Rejected,
     WatchedFile,
@@ -135,7 +135,7 @@ class Accounts:
         paths = (path for path, worker in self._workers.items() if worker.owner == owner)
         return next((duplicate_account(reading, path) for path in paths), None)
 
-    def on_config(self, file: WatchedFile, seen: ConfigRead | Missing | Rejected) -> None:
+    def on_config(self, file: WatchedFile, seen: ConfigRead | MissingConfig | Rejected) -> None:
         """Take new content of a file, or what is wrong with it."""
         match seen:
             case ConfigRead() if file.path not in self._workers:
@@ -144,7 +144,7 @@ class Accounts:
                 worker = self._workers[file.path]
                 self._events.report(events.ConfigAccepted(desired.path, desired.sha256), worker)
                 self._wake(worker, *(other for other in self._workers.values() if other.blocked_by_claim))
-            case Missing(path):
+            case MissingConfig(path):
                 self._events.report(events.ConfigMissing((path,)))
             case Rejected() as rejected:
                 self._events.report(_config_rejected(rejected), self._workers.get(file.path))

@@ -18,8 +18,8 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger
 from reconciler.core.pass_step import (
     Done,
-    Read,
     ReadFamily,
+    ReadLive,
     Slots,
     Wait,
     next_step,
@@ -64,10 +64,10 @@ async def plan_dry_run(
         match step:
             case Wait(until):
                 await _pause_fully(clock, until)
-            case Read() | ReadFamily():
+            case ReadLive() | ReadFamily():
                 assert exchange is not None
                 answer = await read_for(step, exchange)
-                if isinstance(answer, Reply) and isinstance(step, Read):
+                if isinstance(answer, Reply) and isinstance(step, ReadLive):
                     return answer
                 reads = with_answer(reads, step, answer, clock.now())
             case _:
@@ -78,7 +78,7 @@ async def plan_dry_run(
 
 def _reading_step(
     plan: Plan, known: Mapping[Family, Known], reads: Reads, now: float
-) -> Read | ReadFamily | Wait | Done:
+) -> ReadLive | ReadFamily | Wait | Done:
     """Return the read that the plan still needs before it may be shown; Settled when it needs none."""
     if reads.latest is not None and not plan.doubtful:
         return Done()
@@ -92,7 +92,7 @@ def _reading_step(
         live=True,
         reviewing=True,
     )
-    assert isinstance(step, Read | ReadFamily | Wait | Done)
+    assert isinstance(step, ReadLive | ReadFamily | Wait | Done)
     return step
 
 

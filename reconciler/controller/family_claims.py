@@ -16,9 +16,9 @@ from reconciler.core.model import Desired, Environment
 from reconciler.core.replica_assignment import AccountClaim
 from reconciler.errors import AccountProblem
 
-Owner = tuple[str, Environment]
+ClaimOwner = tuple[str, Environment]
 
-NOTHING = AccountClaim("", frozenset())
+NO_CLAIMS = AccountClaim("", frozenset())
 """The claim of an account that has no recorded claim."""
 
 
@@ -29,12 +29,12 @@ class RecordedClaims:
     ``rivals`` come each with who keeps it; those of this process are among them.
     """
 
-    ours: Mapping[Owner, AccountClaim] = field(default_factory=dict)
-    rivals: Mapping[Owner, tuple[AccountClaim, str]] = field(default_factory=dict)
+    ours: Mapping[ClaimOwner, AccountClaim] = field(default_factory=dict)
+    rivals: Mapping[ClaimOwner, tuple[AccountClaim, str]] = field(default_factory=dict)
 
-    def rank(self, owner: Owner, wanted: AccountClaim) -> float:
+    def rank(self, owner: ClaimOwner, wanted: AccountClaim) -> float:
         """Return when an account claimed what it wants; infinite while that is not known."""
-        claimed, _ = self.rivals.get(owner, (NOTHING, ""))
+        claimed, _ = self.rivals.get(owner, (NO_CLAIMS, ""))
         return claimed.number if claimed.covers(wanted) else float("inf")
 
 
@@ -47,10 +47,10 @@ class FamilyClaims:
     new was granted.
     """
 
-    denied: dict[Owner, str] = field(default_factory=dict)
+    denied: dict[ClaimOwner, str] = field(default_factory=dict)
     recorded: RecordedClaims | None = None
     on_new_claim: Callable[[], None] = lambda: None
-    _granted: dict[Owner, tuple[str, Desired]] = field(default_factory=dict)
+    _granted: dict[ClaimOwner, tuple[str, Desired]] = field(default_factory=dict)
 
     def claim_families(self, uid: str, desired: Desired) -> AccountProblem | None:
         """Claim the families of ``desired`` for its account, or return which account has one of them."""
@@ -67,23 +67,23 @@ class FamilyClaims:
             self.on_new_claim()
         return None
 
-    def release(self, owner: Owner) -> None:
+    def release(self, owner: ClaimOwner) -> None:
         """Drop the claims of an account that this process does not run any more."""
         self.denied.pop(owner, None)
         self._granted.pop(owner, None)
 
-    def claims_to_publish(self) -> dict[Owner, AccountClaim]:
+    def claims_to_publish(self) -> dict[ClaimOwner, AccountClaim]:
         """Return the claims of the accounts that run here; no family for a denied account."""
         held = {owner: AccountClaim(uid, frozenset()) for owner, uid in self.denied.items()}
         return held | {owner: _claimed(*each) for owner, each in self._granted.items()}
 
-    def on_record(self, owner: Owner) -> bool:
+    def on_record(self, owner: ClaimOwner) -> bool:
         """Tell whether all that was granted to an account is on record, so that nobody else gets it."""
         if self.recorded is None or owner not in self._granted:
             return True
-        return self.recorded.ours.get(owner, NOTHING).covers(_claimed(*self._granted[owner]))
+        return self.recorded.ours.get(owner, NO_CLAIMS).covers(_claimed(*self._granted[owner]))
 
-    def _rank(self, owner: Owner, uid: str, desired: Desired) -> float:
+    def _rank(self, owner: ClaimOwner, uid: str, desired: Desired) -> float:
         return (self.recorded or RecordedClaims()).rank(owner, _claimed(uid, desired))
 
     def _claimed_here(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from reconciler.clock import SystemClock
 from reconciler.controller.account_worker import AccountWorker
-from reconciler.controller.family_claims import FamilyClaims, Owner, RecordedClaims
+from reconciler.controller.family_claims import ClaimOwner, FamilyClaims, RecordedClaims
 from reconciler.controller.leases import ReplicaMember
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Observe
@@ -78,7 +78,7 @@ class AccountOwnership:
     observe: Observe
     member: ReplicaMember = field(init=False)
     _clock: SystemClock = field(init=False)
-    _sent: dict[Owner, AccountClaim] = field(default_factory=dict)
+    _sent: dict[ClaimOwner, AccountClaim] = field(default_factory=dict)
     _met: dict[ReplicaId, Replica] = field(default_factory=dict)
     _trials: dict[LeaseName, Trial] = field(default_factory=dict)
     _trying: asyncio.Task[None] | None = None
@@ -187,7 +187,7 @@ class AccountOwnership:
 
     def _recorded(self, leases: LeaseTable) -> RecordedClaims:
         """Return what is on record once the claims that were sent are."""
-        rivals: dict[Owner, tuple[AccountClaim, str]] = {}
+        rivals: dict[ClaimOwner, tuple[AccountClaim, str]] = {}
         for key, claimed in leases.same_uid_accounts.items():
             account, environment = parse_lease_name(key)
             if key != lease_name(account, Environment(environment), self.kind):

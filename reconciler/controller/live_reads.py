@@ -10,8 +10,8 @@ from reconciler.core.model import (
     LiveRead,
 )
 from reconciler.core.pass_step import (
-    Read,
     ReadFamily,
+    ReadLive,
 )
 from reconciler.core.reply import (
     Reply,
@@ -19,21 +19,21 @@ from reconciler.core.reply import (
 from reconciler.ports import Exchange
 
 
-async def read_for(step: Read | ReadFamily, exchange: Exchange) -> LiveRead | Reply:
+async def read_for(step: ReadLive | ReadFamily, exchange: Exchange) -> LiveRead | Reply:
     """Return the exchange's answer to the read that ``step`` asks for."""
     if isinstance(step, ReadFamily):
         return await exchange.read_family(step.family)
     return await exchange.read_live()
 
 
-def with_answer(reads: Reads, step: Read | ReadFamily, answer: LiveRead | Reply, now: float) -> Reads:
+def with_answer(reads: Reads, step: ReadLive | ReadFamily, answer: LiveRead | Reply, now: float) -> Reads:
     """Return the reads with one more answer, or with the failure of one family's read."""
     match step, answer:
         case ReadFamily(family), LiveRead():
             return reads.with_family(family, answer)
         case ReadFamily(family), _:
             return reads.without_answer(family, now)
-        case Read(repeated), LiveRead():
+        case ReadLive(repeated), LiveRead():
             return reads.push(answer, repeated=repeated)
         case _:
             return reads

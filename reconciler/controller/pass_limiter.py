@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-AT_ONCE = 48
+MAX_CONCURRENT_PASSES = 48
 """Passes at once. A pass that sends two requests takes about 1.4 s, most of it waiting for its slot: so
 many are 68 requests a second, the pace of 340 User IDs, and their work takes a second, not two."""
 
@@ -22,7 +22,9 @@ LONGEST_WAIT_S = 15.0
 class PassLimiter:
     """Turns of one process, taken in the order in which they were asked for."""
 
-    def __init__(self, at_once: int = AT_ONCE, longest_wait_s: float = LONGEST_WAIT_S) -> None:
+    def __init__(
+        self, at_once: int = MAX_CONCURRENT_PASSES, longest_wait_s: float = LONGEST_WAIT_S
+    ) -> None:
         self._free = asyncio.Semaphore(at_once)
         self._longest_wait_s = longest_wait_s
 

@@ -36,7 +36,7 @@ from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.pass_step import (
     Slots,
 )
-from reconciler.core.pauses import in_force, obsolete_breaker_pauses
+from reconciler.core.pauses import active_pauses, obsolete_breaker_pauses
 from reconciler.core.plan import Change, Doubts, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import (
@@ -114,7 +114,7 @@ class PlanningPass:
         self.reads = self.reads.with_record(self.known, self.proved)
         now, desired = self.clock.now(), self.wanted
         self._forget_rejections()
-        self.pauses = in_force(pauses, desired)
+        self.pauses = active_pauses(pauses, desired)
         self.ended_contested_families = obsolete_breaker_pauses(pauses, desired)
         rules = self._rules(now)
         plan = make_plan(desired, self.known, self.reads, rules, now)

@@ -27,8 +27,8 @@ from reconciler.core.model import (
 )
 from reconciler.core.outcome import Outcome
 from reconciler.core.pass_step import (
-    Read,
     ReadFamily,
+    ReadLive,
 )
 from reconciler.core.plan import Change, first_records
 from reconciler.core.policy_rules import unfit
@@ -74,19 +74,19 @@ class ReadingPass(PlanningPass):
         await self.store.end_attempts(families, read_begun_at=self.reads.latest.begun_at)
         self.observe(AttemptsEnded(families))
 
-    async def _read(self, step: Read | ReadFamily) -> End | None:
+    async def _read(self, step: ReadLive | ReadFamily) -> End | None:
         """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
         # Reads from here on began after the suspension. A read of one family needs the list it adds to.
         if self._notice_suspension() and isinstance(step, ReadFamily):
             return None
         answer = await read_for(step, self.exchange)
         self.family_reads += isinstance(step, ReadFamily)
-        if isinstance(answer, Reply) and isinstance(step, Read):
+        if isinstance(answer, Reply) and isinstance(step, ReadLive):
             return self._failed(READING_LIVE, answer)
         if isinstance(answer, Reply):
             self.observe(ReadFailed(READING_FAMILY, answer))
         self._take_reads(with_answer(self.reads, step, answer, self.clock.now()))
-        if isinstance(step, Read) and isinstance(answer, LiveRead):
+        if isinstance(step, ReadLive) and isinstance(answer, LiveRead):
             self.memory.failures, self.proved = 0, {}
             await self.store.record_live(answer, last_seen=self.reads.last_seen_of_missing())
             self.observe(LiveReadDone(answer))

@@ -42,8 +42,8 @@ from reconciler.core.pass_step import (
     Adopt,
     Done,
     EndAttempts,
-    Read,
     ReadFamily,
+    ReadLive,
     Send,
     Wait,
     next_step,
@@ -183,7 +183,7 @@ class _Pass(SendingPass):
             case EndAttempts(families):
                 await self._end_attempts(families)
                 return None
-            case Read() | ReadFamily():
+            case ReadLive() | ReadFamily():
                 return await self._read(step)
             case Wait(until, cause):
                 return await self._wait(until, cause)

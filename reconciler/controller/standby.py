@@ -13,7 +13,7 @@ from reconciler.core import account_check as accounts
 from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
 from reconciler.core.model import AccountInfo, Desired
-from reconciler.core.pauses import in_force
+from reconciler.core.pauses import active_pauses
 from reconciler.core.plan import Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply
@@ -86,7 +86,7 @@ async def _compare(
     """Compare the read with the record made after it: the controller may have written meanwhile."""
     read_inputs = await store.recorded_inputs()
     reads, now = reads.with_record(read_inputs.known, {}), clock.now()
-    pauses, policy = in_force(read_inputs.pauses, desired), options.policy()
+    pauses, policy = active_pauses(read_inputs.pauses, desired), options.policy()
     rules = PlanConstraints(
         drift=options.drift,
         paused=frozenset(pause.family for pause in pauses),

@@ -18,7 +18,7 @@ from reconciler.core.problems import Problem
 from reconciler.watch.config_files import (
     ConfigRead,
     FilesFound,
-    Missing,
+    MissingConfig,
     Rejected,
     WatchedFile,
     WatchedPath,
@@ -39,7 +39,7 @@ class ConfigUser(Protocol):
         """Return why a new file must not start an account; None if it may."""
         ...
 
-    def on_config(self, file: WatchedFile, seen: ConfigRead | Missing | Rejected) -> None:
+    def on_config(self, file: WatchedFile, seen: ConfigRead | MissingConfig | Rejected) -> None:
         """Take new content of a file, or what is wrong with it."""
         ...
 
@@ -65,7 +65,7 @@ class WatchedConfigs:
     def add_file(self, file: WatchedFile, *, complete: bool = False) -> None:
         """Watch a settings file; ``complete``: its writer has just closed it."""
         self._files[file.path] = file
-        watched: Watchable[Reading, ConfigRead | Missing | Rejected] = file
+        watched: Watchable[Reading, ConfigRead | MissingConfig | Rejected] = file
         handle = self._watcher.add(watched, lambda seen: self._user.on_config(file, seen))
         self._handles[file.path] = handle
         if complete:

@@ -30,7 +30,7 @@ from reconciler.core.plan import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class NeedsRequest:
     """The family has to be written."""
 
     reason: Reason
@@ -38,7 +38,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class NeedsAdoption:
     """Live is as desired and only the record is behind."""
 
     reason: Reason
@@ -60,7 +60,7 @@ class Blocked:
     """What is live cannot be read for certain, so nothing is done."""
 
 
-Need = Write | Adopt | Await | Blocked | None
+Need = NeedsRequest | NeedsAdoption | Await | Blocked | None
 
 
 def shows_no_attempt(known: Uncertain, seen: Evidence) -> bool:
@@ -100,17 +100,17 @@ def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> Need:
         return Blocked()
     if proof is not None and proof.setting == after and proof.at > seen.since:
         return Blocked()
-    return Write(Reason.UNCERTAIN, None if last == after else last)
+    return NeedsRequest(Reason.UNCERTAIN, None if last == after else last)
 
 
 def _need_never_applied(after: Setting, seen: Evidence) -> Need:
     match seen:
         case LiveRow(setting=live) if live == after:
-            return Adopt(Reason.CHANGED)
+            return NeedsAdoption(Reason.CHANGED)
         case LiveRow(setting=live):
-            return Write(Reason.CHANGED, live)
+            return NeedsRequest(Reason.CHANGED, live)
         case _:
-            return Write(Reason.NEW, None)
+            return NeedsRequest(Reason.NEW, None)
 
 
 def _need_confirmed(after: Setting, known: Confirmed, seen: Evidence, reads: Reads) -> Need:
@@ -120,17 +120,17 @@ def _need_confirmed(after: Setting, known: Confirmed, seen: Evidence, reads: Rea
     read that does not show all that ends in nothing being called in sync.
     """
     applied = known.setting
-    live = in_force(applied, seen)
+    live = proven_setting(applied, seen)
     if live != after:
-        return Write(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
+        return NeedsRequest(Reason.DRIFTED if applied == after else Reason.CHANGED, live)
     if applied == after:
         return None
     if reads.latest is not None and reflects_until(reads.latest.begun_at) <= known.lands_until:
-        return Write(Reason.UNCERTAIN, live)
-    return Adopt(Reason.CHANGED)
+        return NeedsRequest(Reason.UNCERTAIN, live)
+    return NeedsAdoption(Reason.CHANGED)
 
 
-def in_force(applied: Setting | None, seen: Evidence) -> Setting | None:
+def proven_setting(applied: Setting | None, seen: Evidence) -> Setting | None:
     """Return what is in force now: live where it counts, else what was applied; None for nothing.
 
     A missing row where disabled was confirmed is that disabled setting.
@@ -156,11 +156,11 @@ def _need_uncertain(after: Setting, known: Uncertain, seen: Evidence, reads: Rea
     """
     others = [attempt for attempt in known.unresolved if attempt.setting != after]
     until = max((attempt.effect_until for attempt in others), default=float("-inf"))
-    before = in_force(known.last.setting if known.last else None, seen)
+    before = proven_setting(known.last.setting if known.last else None, seen)
     begun_at = reads.latest.begun_at if reads.latest and isinstance(seen, LiveRow | Absent) else None
-    write = Write(Reason.UNCERTAIN, before)
+    write = NeedsRequest(Reason.UNCERTAIN, before)
     if begun_at is not None and before == after and reflects_until(begun_at) > until:
-        return Adopt(Reason.UNCERTAIN)
+        return NeedsAdoption(Reason.UNCERTAIN)
     if begun_at is not None and before == after and all(other.setting is None for other in others):
         # Only the record is in doubt, and live is as desired: no request before that is over.
         return Await(until + READ_LAG_S, before)

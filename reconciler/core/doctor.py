@@ -54,7 +54,7 @@ class CheckResult:
     status: Exit = Exit.DONE
 
 
-def exit_status(findings: Iterable[CheckResult]) -> Exit:
+def doctor_exit_status(findings: Iterable[CheckResult]) -> Exit:
     """Return the exit status of all findings: advice and skipped checks are no failure."""
     return overall_status([finding.status for finding in findings if finding.mark is CheckStatus.FAILED])
 
@@ -157,7 +157,7 @@ def live_readable(read: LiveRead, desired: Desired) -> tuple[CheckResult, ...]:
     configured = len(desired.families.keys() & read.rows.keys())
     text = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
     frozen = [family for family in sorted(desired.families) if _is_frozen(family, read)]
-    unreadable = sorted(family for family in desired.families if evidence.unreadable(family, read))
+    unreadable = sorted(family for family in desired.families if evidence.why_unreadable(family, read))
     return (
         ok("mmp", text),
         *([_frozen(frozen)] if frozen else ()),

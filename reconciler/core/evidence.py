@@ -235,7 +235,7 @@ def evidence_of(family: Family, known: Known, reads: Reads) -> Evidence:
     latest, after = reads.latest, valid_after(known)
     if latest is None or latest.begun_at <= after:
         return OrderUnknown() if family in reads.overtaken else NotRead()
-    if (why := unreadable(family, latest)) is not None:
+    if (why := why_unreadable(family, latest)) is not None:
         return Unreadable(why)
     row = latest.rows.get(family)
     if row is None:
@@ -243,7 +243,7 @@ def evidence_of(family: Family, known: Known, reads: Reads) -> Evidence:
     return row if _one_read_is_enough(row, known, latest) else NeedsSecondRead(row)
 
 
-def unreadable(family: Family, read: LiveRead) -> str | None:
+def why_unreadable(family: Family, read: LiveRead) -> str | None:
     """Return why what ``read`` shows of ``family`` cannot be read; None where it can, or shows nothing."""
     if family in read.unreadable:
         return read.unreadable[family]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypedDict, assert_never
 
 from reconciler.core.change_direction import changed_fields, direction, is_no_looser, is_protective, loosest
-from reconciler.core.comparison import Adopt, Await, Blocked, Need, Write, need
+from reconciler.core.comparison import Await, Blocked, Need, NeedsAdoption, NeedsRequest, need
 from reconciler.core.evidence import Absent, Reads, Unconfirmed, Unreadable, last_proof
 from reconciler.core.family_facts import (
     FamilyFacts,
@@ -53,7 +53,7 @@ class FamilyDecision:
         """
         facts = self.facts
         if isinstance(facts.seen, Unreadable):
-            return unreadable(facts)
+            return unreadable_change(facts)
         if after is None:
             return self._report(by_policy=self.refused)
         # What is desired is in force with it; a setting that is the same by chance is not accepted by that.
@@ -65,16 +65,18 @@ class FamilyDecision:
                 return None
             case None:
                 return self._report(by_policy=self.refused or self.stays)
-            case Adopt() if not is_desired and (facts.other_file or not isinstance(known, Uncertain)):
+            case NeedsAdoption() if not is_desired and (
+                facts.other_file or not isinstance(known, Uncertain)
+            ):
                 return self._report(by_policy=self.refused or self.stays)
-            case Adopt() if isinstance(known, Confirmed) and is_other_file(known, self.rules):
+            case NeedsAdoption() if isinstance(known, Confirmed) and is_other_file(known, self.rules):
                 # Recording it would hide what the newer file says.
                 return None if is_no_looser(known.setting, after) else self._report(by_policy=False)
-            case Adopt() if (
+            case NeedsAdoption() if (
                 facts.other_file and facts.is_change and not is_no_looser(facts.accepted, after)
             ):
                 return self._report(by_policy=False)  # nor is it judged: a newer file says otherwise
-            case Adopt(reason):
+            case NeedsAdoption(reason):
                 return self._adopt(after, reason, is_desired=is_desired)
             case Await() if not is_desired:
                 return self._report(by_policy=self.refused or self.stays)
@@ -84,11 +86,11 @@ class FamilyDecision:
                     facts.family, Action.ADOPT, Reason.UNCERTAIN, before, after, source, known_at=until
                 )
             case Blocked():
-                return unreadable(facts)
-            case Write() if isinstance(facts.seen, LiveRow) and after == facts.live != facts.desired:
+                return unreadable_change(facts)
+            case NeedsRequest() if isinstance(facts.seen, LiveRow) and after == facts.live != facts.desired:
                 # Sending what live shows would not stop an open request of another value.
                 return self._report(by_policy=self.refused or self.stays)
-            case Write():
+            case NeedsRequest():
                 return self._write(after, found, known)
             case _:
                 assert_never(found)
@@ -101,7 +103,7 @@ class FamilyDecision:
             # It is in force already and another setting was accepted: that has to be recorded. Without a
             # read that shows it, it is sent again.
             seen = isinstance(facts.seen, LiveRow | Absent)
-            return Adopt(Reason.CHANGED) if seen else Write(Reason.UNCERTAIN, facts.live)
+            return NeedsAdoption(Reason.CHANGED) if seen else NeedsRequest(Reason.UNCERTAIN, facts.live)
         return found
 
     def _adopt(self, after: Setting, reason: Reason, *, is_desired: bool) -> Change:
@@ -163,7 +165,7 @@ class FamilyDecision:
         at = proof.recorded_at if facts.other_file and proof else None
         return {"other_file": facts.other_file, "other_file_at": at}
 
-    def _write(self, after: Setting, found: Write, known: Known) -> Change:
+    def _write(self, after: Setting, found: NeedsRequest, known: Known) -> Change:
         facts, before, retries, aim = self.facts, found.before, self.rules.retries, self.aim
         is_change = facts.is_change and aim == facts.desired
         reason = found.reason
@@ -192,7 +194,7 @@ class FamilyDecision:
         return replace(change, action=Action.HOLD, because=because) if because else change
 
 
-def unreadable(facts: FamilyFacts) -> Change:
+def unreadable_change(facts: FamilyFacts) -> Change:
     """Return the change of a family whose live setting is not known, so that nothing is decided."""
     proof = last_proof(facts.known)
     before = None if proof is None else proof.setting

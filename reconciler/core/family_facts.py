@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from reconciler.core.accepted_settings import History, accepted, last_enabled, may_be_live
 from reconciler.core.change_direction import is_no_looser, is_protective
-from reconciler.core.comparison import in_force, shows_no_attempt
+from reconciler.core.comparison import proven_setting, shows_no_attempt
 from reconciler.core.evidence import (
     Absent,
     Evidence,
@@ -77,7 +77,7 @@ def family_facts(
     seen = evidence_of(family, known, reads)
     history = rules.accepted.get(family, ())
     proof = last_proof(known)
-    live = in_force(None if proof is None else proof.setting, seen)
+    live = proven_setting(None if proof is None else proof.setting, seen)
     return FamilyFacts(
         family,
         wanted,

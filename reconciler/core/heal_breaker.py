@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Action, Plan, Reason
 
-WINDOW_S = 600.0
+HEAL_WINDOW_S = 600.0
 """Heals count for ten minutes: a person who changes a setting twice by mistake is no fighter."""
 
 MOST_HEALS = 3
@@ -66,4 +66,4 @@ def forget(heals: Heals, families: Iterable[Family]) -> Heals:
 
 
 def _counting(some: tuple[Heal, ...], setting: Setting, now: float) -> tuple[Heal, ...]:
-    return tuple(heal for heal in some if heal.setting == setting and heal.at > now - WINDOW_S)
+    return tuple(heal for heal in some if heal.setting == setting and heal.at > now - HEAL_WINDOW_S)

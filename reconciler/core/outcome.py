@@ -37,7 +37,7 @@ WAITING_HOLDS = frozenset({HoldReason.FROZEN, HoldReason.PAUSED})
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class FamilyResult:
     """What came of one family. ``code`` is OKX's where it answered, else a word of ours.
 
     ``partly``: some of its fields were settled, and what is held are the others. ``earlier``: the change
@@ -69,7 +69,7 @@ def results(
     chosen: frozenset[Family] = frozenset(),
     reviewed: Reviewed | None = None,
     applied: AppliedChanges = NONE_APPLIED,
-) -> tuple[Result, ...]:
+) -> tuple[FamilyResult, ...]:
     """Return one result for every family touched or left, by name.
 
     ``left`` is the plan at the end, ``refusals`` the exchange's words on parked families, ``ended``
@@ -80,12 +80,12 @@ def results(
     """
     remaining = {change.family: change for change in left.changes} if left else {}
     found = {
-        family: Result(family, Outcome(one.how.value), ALREADY_APPLIED, one.sentence, 0, earlier=True)
+        family: FamilyResult(family, Outcome(one.how.value), ALREADY_APPLIED, one.sentence, 0, earlier=True)
         for family, one in applied.items()
         if family in _in_sync(left) & chosen
     }
     found |= {
-        family: Result(family, outcome, "0", "", attempts.get(family, 0))
+        family: FamilyResult(family, outcome, "0", "", attempts.get(family, 0))
         for family, outcome in done.items()
     }
     for family, change in remaining.items():
@@ -94,19 +94,21 @@ def results(
         if stays:
             assert change.because is not None, "it is held"
             code, partly = change.because.value, done.get(family) in SETTLED
-            found[family] = Result(family, Outcome.HELD, code, stays, tries, partly)
+            found[family] = FamilyResult(family, Outcome.HELD, code, stays, tries, partly)
         elif change.because is HoldReason.STALE:
             why = describe_moved(change, reviewed or {}, applied)
-            found[family] = Result(family, Outcome.STALE, "stale", why, tries)
+            found[family] = FamilyResult(family, Outcome.STALE, "stale", why, tries)
         else:
             found[family] = _unsettled(change, family in uncertain, refusals.get(family), tries, ended)
     for family in chosen - _in_sync(left) - set(found):
         tries = attempts.get(family, 0)
-        found[family] = Result(family, Outcome.UNKNOWN, "live-unknown", LIVE_UNKNOWN, tries)
+        found[family] = FamilyResult(family, Outcome.UNKNOWN, "live-unknown", LIVE_UNKNOWN, tries)
     return tuple(found[family] for family in sorted(found))
 
 
-def exit_status(outcomes: tuple[Result, ...], left: Plan | None, ended: Exit = Exit.DONE) -> Exit:
+def results_exit_status(
+    outcomes: tuple[FamilyResult, ...], left: Plan | None, ended: Exit = Exit.DONE
+) -> Exit:
     """Return the exit status of an apply that ended with ``ended`` (DONE when by itself)."""
     if ended in (Exit.HANGUP, Exit.INTERRUPTED, Exit.TERMINATED):
         return ended
@@ -133,18 +135,20 @@ def _in_sync(left: Plan | None) -> set[Family]:
     return set(left.unchanged) - set(left.doubtful) if left else set()
 
 
-def _unsettled(change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str) -> Result:
+def _unsettled(
+    change: Change, uncertain: bool, refusal: Reply | None, attempts: int, ended: str
+) -> FamilyResult:
     family = change.family
     if change.because is HoldReason.REJECTED and refusal is not None:
-        return Result(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
+        return FamilyResult(family, Outcome.REJECTED, refusal.code, refusal.message, attempts)
     if change.action is Action.HOLD and change.because is not None:
-        return Result(family, Outcome.HELD, change.because.value, hold_words(change), attempts)
+        return FamilyResult(family, Outcome.HELD, change.because.value, hold_words(change), attempts)
     if uncertain:
-        return Result(family, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED, attempts)
-    return Result(family, Outcome.SKIPPED, "not-reached", ended, attempts)
+        return FamilyResult(family, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED, attempts)
+    return FamilyResult(family, Outcome.SKIPPED, "not-reached", ended, attempts)
 
 
-def _status_of(result: Result, waiting: set[Family], sent: bool) -> Exit:
+def _status_of(result: FamilyResult, waiting: set[Family], sent: bool) -> Exit:
     """Return what one unsettled family comes to; "stale" promises that nothing at all was sent."""
     if result.outcome is Outcome.HELD and result.family in waiting:
         return Exit.HELD

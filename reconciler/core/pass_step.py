@@ -39,7 +39,7 @@ class EndAttempts:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadLive:
     """Read live once more; ``repeated``: directly after a read that did not suffice."""
 
     repeated: bool = False
@@ -74,7 +74,7 @@ class Done:
     """Nothing is left to do in this pass."""
 
 
-Step = Adopt | EndAttempts | Read | ReadFamily | Wait | Send | Done
+Step = Adopt | EndAttempts | ReadLive | ReadFamily | Wait | Send | Done
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def next_step(
     all. ``reviewing``: the plan is yet to be reviewed, so that doubtful families are read first.
     """
     if live and reads.latest is None:
-        return Read() if now >= not_before else Wait(not_before, WaitReason.BACK_OFF)
+        return ReadLive() if now >= not_before else Wait(not_before, WaitReason.BACK_OFF)
     if reviewing and plan.doubtful:
         return _first_due(_doubts(plan, reads, not_before), now)
     if plan.superseded:
@@ -179,8 +179,8 @@ def _sending(
         return _Option(due, WaitReason.SLOT, Send(change, following.at, following.keep_free))
     assert reads.latest is not None
     if reads.latest.ended_at <= now - FRESH_S:
-        return _Option(due, WaitReason.SLOT, Read())
-    return _Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, Read(repeated=True))
+        return _Option(due, WaitReason.SLOT, ReadLive())
+    return _Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, ReadLive(repeated=True))
 
 
 def _is_fresh(reads: Reads, known: Known, now: float) -> bool:
@@ -201,7 +201,7 @@ def _read_back(
         if change.tries and (change.order is not None or change.because is HoldReason.REJECTED)
     )
     if any(isinstance(one, Uncertain) and valid_after(one) >= begun_at for one in tried):
-        yield _Option(not_before, WaitReason.SECOND_READ, Read())
+        yield _Option(not_before, WaitReason.SECOND_READ, ReadLive())
 
 
 def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
@@ -211,7 +211,7 @@ def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
     alone = [*_family_reads(plan, reads, not_before)]
     if alone or not plan.doubtful:
         return alone  # before another list, every missing family is asked about once
-    return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, Read(repeated=True))]
+    return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, ReadLive(repeated=True))]
 
 
 def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Option]:
@@ -240,7 +240,7 @@ def _awaited(plan: Plan, reads: Reads, now: float, not_before: float, live: bool
         # request once the instant has passed.
         until = max(first, now) + SECOND_READ_AFTER_S
         return [_Option(until, WaitReason.UNCONFIRMED, Done())]
-    return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, Read(repeated=True))]
+    return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, ReadLive(repeated=True))]
 
 
 def _repeat_at(reads: Reads, not_before: float) -> float:

@@ -14,14 +14,14 @@ from datetime import datetime
 from reconciler.core.model import Desired, Family, Pause, PausedBy, Setting
 
 
-def in_force(pauses: Iterable[Pause], desired: Desired) -> tuple[Pause, ...]:
+def active_pauses(pauses: Iterable[Pause], desired: Desired) -> tuple[Pause, ...]:
     """Return those of ``pauses``, all in force by their time, that are so for what is desired."""
     return tuple(pause for pause in pauses if not _wants_another(pause, desired))
 
 
 def paused(pauses: Iterable[Pause], desired: Desired) -> frozenset[Family]:
     """Return the families that ``pauses``, all in force by their time, hold back now."""
-    return frozenset(pause.family for pause in in_force(pauses, desired))
+    return frozenset(pause.family for pause in active_pauses(pauses, desired))
 
 
 def obsolete_breaker_pauses(pauses: Sequence[Pause], desired: Desired) -> dict[Family, Setting]:

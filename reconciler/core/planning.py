@@ -22,9 +22,9 @@ from reconciler.core.accepted_settings import (
     was_accepted,
 )
 from reconciler.core.change_direction import is_no_looser, tightest
-from reconciler.core.comparison import Adopt, Await, need
+from reconciler.core.comparison import Await, NeedsAdoption, need
 from reconciler.core.evidence import Missing, NotRead, Reads, Unconfirmed, Unreadable, last_seen
-from reconciler.core.family_change import FamilyDecision, unreadable
+from reconciler.core.family_change import FamilyDecision, unreadable_change
 from reconciler.core.family_facts import (
     FamilyFacts,
     attempted,
@@ -122,7 +122,7 @@ class _Planner:
         doubtful = {family for family, facts in self.families.items() if is_doubtful(facts.seen)} - at_once
         proposed = [change for change in every if change.family not in doubtful]
         if rules.doubts is Doubts.HOLD:
-            proposed += [unreadable(self.families[family]) for family in sorted(doubtful)]
+            proposed += [unreadable_change(self.families[family]) for family in sorted(doubtful)]
         looked_at = {family: facts for family, facts in self.families.items() if rules.includes(family)}
         changes = [change for change in proposed if change.family in looked_at]
         left_out = set() if rules.doubts is Doubts.HOLD else doubtful
@@ -212,7 +212,9 @@ class _Planner:
         """
         if facts.live != facts.desired or not is_sent_later(facts.history, facts.known, facts.desired):
             return False
-        return isinstance(need(facts.desired, facts.known, facts.seen, self.reads, self.at), Adopt | Await)
+        return isinstance(
+            need(facts.desired, facts.known, facts.seen, self.reads, self.at), NeedsAdoption | Await
+        )
 
     def _reviewed(self, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
         """Return the refusals of what was reviewed: an adoption that was not is stale and stops nothing."""

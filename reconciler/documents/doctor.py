@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.core.doctor import CheckResult, exit_status
+from reconciler.core.doctor import CheckResult, doctor_exit_status
 from reconciler.documents.plan import Document
 
 
@@ -29,7 +29,7 @@ def doctor_document(checkup: DoctorReport) -> Document:
         "environment": checkup.environment,
         "host": checkup.host,
         "simulator": checkup.simulator,
-        "exit_status": int(exit_status(checkup.findings)),
+        "exit_status": int(doctor_exit_status(checkup.findings)),
         "findings": [
             {
                 "check": finding.check,

@@ -21,7 +21,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ExplainedValue:
     """One field of a family: its value as people write it, where that stands, and what it may be."""
 
     field: Field
@@ -40,7 +40,7 @@ class FamilyTerm:
     environment: str
     path: str
     meaning: str
-    values: tuple[Value, ...]
+    values: tuple[ExplainedValue, ...]
     notes: tuple[str, ...]
 
 
@@ -83,7 +83,7 @@ def families_document(terms: Sequence[FamilyTerm]) -> Document:
     }
 
 
-def _value_document(value: Value) -> Document:
+def _value_document(value: ExplainedValue) -> Document:
     source = value.source
     return {
         "field": value.field.value,

@@ -10,7 +10,7 @@ from reconciler.core.change_direction import direction
 from reconciler.core.model import Setting
 from reconciler.core.state_records import ProofKind
 from reconciler.documents.plan import Document
-from reconciler.documents.status import format_utc_ms
+from reconciler.documents.status import format_optional_utc_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ def _attempt_document(line: HistoryLine) -> Document:
         "outcome": line.outcome,
         "code": line.code,
         "message": line.message,
-        "reserved_at": format_utc_ms(line.reserved_at),
-        "settled_at": format_utc_ms(line.settled_at),
+        "reserved_at": format_optional_utc_ms(line.reserved_at),
+        "settled_at": format_optional_utc_ms(line.settled_at),
         "open": line.open,
     }
 
@@ -120,7 +120,7 @@ def _override_document(override: OverrideLine) -> Document:
         "family": override.family,
         "refusal": override.refusal,
         "reason": override.reason,
-        "at": format_utc_ms(override.at),
+        "at": format_optional_utc_ms(override.at),
     }
 
 
@@ -131,7 +131,7 @@ def _policy_document(policy: PolicyLine) -> Document:
         "sha256": policy.sha256,
         "replaces": policy.replaces,
         "reason": policy.reason,
-        "at": format_utc_ms(policy.at),
+        "at": format_optional_utc_ms(policy.at),
     }
 
 
@@ -146,5 +146,5 @@ def _accepted_document(line: AcceptedLine) -> Document:
         "override": line.override or None,
         "digest": line.digest or None,
         "file_sha256": line.file_sha256 or None,
-        "at": format_utc_ms(line.at),
+        "at": format_optional_utc_ms(line.at),
     }

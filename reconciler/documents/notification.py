@@ -14,7 +14,7 @@ from typing import assert_never
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected
 from reconciler.core.model import LiveRow, Pause, format_setting
-from reconciler.core.monitoring.alerts import Alert, AlertKind, StateTrouble
+from reconciler.core.monitoring.alerts import Alert, AlertKind, StateProblem
 from reconciler.core.monitoring.notifications import Notification, Transition
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
@@ -27,7 +27,7 @@ from reconciler.documents.plan import Document
 MAX_NAMED = 100
 """Families a document names; the rest are counted. Bounds a message at a few kilobytes."""
 
-ENOUGH_NAMES = 3
+MAX_NAMES_IN_TEXT = 3
 """Families a sentence names."""
 
 MAX_TEXT_CHARS = 600
@@ -220,7 +220,7 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
             sentence = f"Another process has controlled this account for more than a minute: {about.who}."
             hint = "This process writes nothing until the other one ends. Stop one of the two."
             return NoticeText(sentence, about.who, hint)
-        case StateTrouble():
+        case StateProblem():
             sentence = "Nothing is sent, because the state could not be used for a minute"
             hint = "Free space, or see to the disk or the server. mmp retries automatically."
             return NoticeText(f"{sentence}: {about.message}.", about.message, hint)
@@ -302,8 +302,8 @@ def _words(reply: Reply) -> str:
 
 
 def _names(notice: Notification) -> str:
-    more = len(notice.families) - ENOUGH_NAMES
-    output = ", ".join(notice.families[:ENOUGH_NAMES])
+    more = len(notice.families) - MAX_NAMES_IN_TEXT
+    output = ", ".join(notice.families[:MAX_NAMES_IN_TEXT])
     return f"{output} and {more} more" if more > 0 else output
 
 

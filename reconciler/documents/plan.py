@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import amount_text, exposure
 from reconciler.core.model import Desired, Setting, window_text
-from reconciler.core.outcome import Outcome, Result
+from reconciler.core.outcome import FamilyResult, Outcome
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
 from reconciler.core.policy_change import PolicyChange
@@ -194,7 +194,7 @@ def plan_summary(plan: Plan) -> Document:
 
 
 def apply_document(
-    plan: Plan, outcomes: tuple[Result, ...], digest: str, *, simulator: bool = False
+    plan: Plan, outcomes: tuple[FamilyResult, ...], digest: str, *, simulator: bool = False
 ) -> Document:
     """Return the ``mmp/apply/1`` document; ``digest`` is of what was reviewed."""
     return {

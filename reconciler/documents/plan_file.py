@@ -23,7 +23,7 @@ from reconciler.core.saved_plan import MAX_EXPIRY, PlanTarget, SavedPlan, expire
 from reconciler.documents.plan import Document, PlanContext, SavedInfo
 from reconciler.documents.saved_plan import Origin
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
-from reconciler.regular_file import HINT as NOT_REGULAR_HINT
+from reconciler.regular_file import REGULAR_FILE_HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR

@@ -7,12 +7,12 @@ from typing import Any
 
 from reconciler.core.problems import Problem
 
-FORMAT = "mmp/problems/1"
+PROBLEMS_FORMAT = "mmp/problems/1"
 
 
 def problems_document(problems: Sequence[Problem]) -> dict[str, Any]:
     """Return the document ``mmp/problems/1`` (schema: ``mmp schema problems``); ``hint`` may be None."""
-    return {"format": FORMAT, "problems": [_as_json(each) for each in problems]}
+    return {"format": PROBLEMS_FORMAT, "problems": [_as_json(each) for each in problems]}
 
 
 def _as_json(problem: Problem) -> dict[str, Any]:

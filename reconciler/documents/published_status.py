@@ -11,7 +11,7 @@ from reconciler.core.model import Environment, Family, LiveRow, Pause
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.published_status import PublishedFamily, Snapshot
 from reconciler.documents.plan import Document
-from reconciler.documents.saved_plan import parse_moment, setting_of
+from reconciler.documents.saved_plan import parse_moment, parse_setting
 
 
 def read_snapshots(document: Document, source: str) -> tuple[Snapshot, ...]:
@@ -40,11 +40,11 @@ def _snapshot(document: Document, source: str) -> Snapshot:
 
 def _seen(row: dict[str, Any]) -> PublishedFamily:
     return PublishedFamily(
-        wanted=setting_of(row["desired"]),
-        applied=setting_of(row["applied"]) if row["applied"] else None,
+        wanted=parse_setting(row["desired"]),
+        applied=parse_setting(row["applied"]) if row["applied"] else None,
         live=_row(row["live"]) if row["live"] else None,
         uncertain=row["state"] == FamilyState.UNCERTAIN,
-        accepted=setting_of(row["accepted"]) if row["accepted"] else None,
+        accepted=parse_setting(row["accepted"]) if row["accepted"] else None,
     )
 
 
@@ -54,9 +54,9 @@ def _pause(row: dict[str, Any], source: str) -> Pause:
         reason=row["reason"],
         since=parse_moment(row["since"], source),
         until=None if row["until"] is None else parse_moment(row["until"], source),
-        contested=None if row["contested"] is None else setting_of(row["contested"]),
+        contested=None if row["contested"] is None else parse_setting(row["contested"]),
     )
 
 
 def _row(row: dict[str, Any]) -> LiveRow:
-    return LiveRow(setting_of(row), frozen=row["mmpFrozen"], frozen_until=row["mmpFrozenUntil"])
+    return LiveRow(parse_setting(row), frozen=row["mmpFrozen"], frozen_until=row["mmpFrozenUntil"])

@@ -137,7 +137,7 @@ def parse_moment(text: str, source: str) -> datetime:
         raise InvalidInput("no-such-day", f"{source} names a day that does not exist: {text}") from None
 
 
-def setting_of(row: dict[str, Any]) -> Setting:
+def parse_setting(row: dict[str, Any]) -> Setting:
     """Return the setting of three wire strings, already known to be of the right shape."""
     return Setting(
         int(row[Field.TIME_INTERVAL]), int(row[Field.FROZEN_INTERVAL]), Quantity(row[Field.QTY_LIMIT])
@@ -151,7 +151,7 @@ def _plan(document: Document) -> Plan:
         basis=Basis(document["basis"]),
         changes=in_sending_order([_change(change) for change in document["changes"]]),
         unchanged=tuple(Family(name) for name in document["unchanged"]),
-        unmanaged={Family(one["family"]): setting_of(one["live"]) for one in document["unmanaged"]},
+        unmanaged={Family(one["family"]): parse_setting(one["live"]) for one in document["unmanaged"]},
         refusals=tuple(_refusal(refusal) for refusal in document["refusals"]),
         left_tighter=tuple(_refusal(refusal) for refusal in document["left_tighter"]),
     )
@@ -159,9 +159,9 @@ def _plan(document: Document) -> Plan:
 
 def _change(row: dict[str, Any]) -> Change:
     source, action = row["source"], Action(row["action"])
-    before, after = setting_of(row["before"]) if row["before"] else None, setting_of(row["after"])
-    base = setting_of(row["measured_from"]) if row["measured_from"] else None
-    desired = setting_of(row["desired"]) if row["desired"] else None
+    before, after = parse_setting(row["before"]) if row["before"] else None, parse_setting(row["after"])
+    base = parse_setting(row["measured_from"]) if row["measured_from"] else None
+    desired = parse_setting(row["desired"]) if row["desired"] else None
     moves = action is not Action.ADOPT or before != after
     return Change(
         family=Family(row["family"]),

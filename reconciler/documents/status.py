@@ -24,8 +24,8 @@ def status_document(status: Status) -> Document:
         "owner": owner_document(status.owner),
         "controller": controller_document(status.controller),
         "config": {"path": status.desired.path, "sha256": status.desired.sha256},
-        "asked_at": format_utc_ms(status.asked_at),
-        "live_at": format_utc_ms(status.live_at),
+        "asked_at": format_optional_utc_ms(status.asked_at),
+        "live_at": format_optional_utc_ms(status.live_at),
         "in_sync": status.in_sync,
         "eta_seconds": round(status.eta_s, ETA_DIGITS),
         "families": [_family_document(family, status.asked_at) for family in status.families],
@@ -54,7 +54,7 @@ def pauses_document(
             {
                 "family": attempt.family,
                 "setting": attempt.setting.wire(),
-                "reserved_at": format_utc_ms(attempt.reserved_wall),
+                "reserved_at": format_optional_utc_ms(attempt.reserved_wall),
             }
             for attempt in in_flight
         ],
@@ -78,7 +78,7 @@ def controller_document(holder: LockHolder | None) -> Document | None:
     return {"host": holder.host, "pid": holder.pid, "purpose": holder.purpose, "since": holder.since}
 
 
-def format_utc_ms(wall: datetime | None) -> str | None:
+def format_optional_utc_ms(wall: datetime | None) -> str | None:
     """Write a time of day as the documents have it, UTC, to the millisecond; None stays None."""
     if wall is None:
         return None
@@ -113,14 +113,14 @@ def _live(row: LiveRow | None) -> Document | None:
 
 
 def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
-    return None if eta_s is None else format_utc_ms(asked_at + timedelta(seconds=eta_s))
+    return None if eta_s is None else format_optional_utc_ms(asked_at + timedelta(seconds=eta_s))
 
 
 def _pause_document(pause: Pause) -> Document:
     return {
         "family": pause.family,
-        "since": format_utc_ms(pause.since),
-        "until": format_utc_ms(pause.until),
+        "since": format_optional_utc_ms(pause.since),
+        "until": format_optional_utc_ms(pause.until),
         "by": pause.by.value,
         "contested": None if pause.contested is None else pause.contested.wire(),
         "reason": pause.reason,

@@ -31,7 +31,7 @@ from reconciler.core.monitoring.notifications import (
     advance,
 )
 from reconciler.core.monitoring.protection import runtime_protection
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, status_of
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, runtime_status
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
@@ -103,7 +103,7 @@ class AccountNotifier:
         notices = [notice for notice in found if self._is_news(notice)]
         if not notices:
             return
-        status = status_of(runtime, now=now, wall=wall)
+        status = runtime_status(runtime, now=now, wall=wall)
         judged = runtime_protection(runtime, status, now=now, interval_s=self._interval_s)
         for notice in notices:
             self._post(notification_document(notice, runtime, judged, at=wall, advice=self._advice))

@@ -38,7 +38,7 @@ MAX_HEADER_BYTES = 64 * 1024
 """Bound on one header of a reply. Gateways add headers beyond aiohttp's own bounds (8 KiB a line, 128
 headers), and a message that was taken would be sent again for them."""
 
-MAX_HEADERS = 1000
+MAX_WEBHOOK_HEADERS = 1000
 """Bound on the number of headers of a reply: far more than gateways add."""
 
 FLUSH_S = 2.0
@@ -257,7 +257,7 @@ def _session() -> aiohttp.ClientSession:
         timeout=_NO_TIMEOUT,
         max_line_size=MAX_HEADER_BYTES,
         max_field_size=MAX_HEADER_BYTES,
-        max_headers=MAX_HEADERS,
+        max_headers=MAX_WEBHOOK_HEADERS,
     )
 
 

@@ -23,7 +23,7 @@ from reconciler.core.address_health import (
 )
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.replies import parse_retry_after, read_envelope
-from reconciler.okx.strict_json import Unreadable
+from reconciler.okx.strict_json import UnreadableReply
 from reconciler.okx.transport import RawReply, SingleUseConnection, TransportFailure
 
 if TYPE_CHECKING:
@@ -156,6 +156,6 @@ def is_own_reply(answer: RawReply) -> bool:
     """Tell whether a reply is OKX's own envelope, whatever its status and code are."""
     try:
         read_envelope(answer.body)
-    except Unreadable:
+    except UnreadableReply:
         return False
     return True

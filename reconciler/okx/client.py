@@ -32,14 +32,14 @@ CLOCK_LAST_AGE_S = 3600.0
 pacing allows clock errors of 3 s. Reads are signed with an older one too: OKX refuses a signature that is
 30 s off, and then the clock is measured before the read is repeated."""
 
-SUSPENSION_S = 0.1
+CLOCK_SUSPENSION_S = 0.1
 """The shortest suspension that is detected: the two clocks that measure it are read one after the other,
 and no machine suspends and resumes faster."""
 
 MAX_UNDERLYINGS = 20
 """Asked about in one go: OKX allows 20 questions in 2 s, and options have fewer underlyings [doc]."""
 
-LARGE_OFFSET_S = 1.0
+WARN_OFFSET_S = 1.0
 """From here on a local clock's offset deserves a warning."""
 
 T = TypeVar("T")
@@ -390,7 +390,7 @@ class OkxConnection:
             return TransportFailure(
                 False, "late", "the slot had passed before the request could be written"
             )
-        if self._clock.suspended_s() - self._suspended_s > SUSPENSION_S:
+        if self._clock.suspended_s() - self._suspended_s > CLOCK_SUSPENSION_S:
             return TransportFailure(
                 False, "suspended", "this machine was suspended before the request was written"
             )

@@ -23,7 +23,7 @@ KEY_READS = 3
 MAX_SECRET_CHARS = 256
 """Bound on a secret; OKX's own are 32 to 36 characters."""
 
-MAX_MESSAGE_CHARS = 200
+MAX_SCRUBBED_CHARS = 200
 """Bound on a message of the exchange's in our outputs; OKX's own are shorter."""
 
 _PARTS = ("API_KEY", "SECRET_KEY", "PASSPHRASE")
@@ -52,7 +52,7 @@ class Credentials:
         for secret in sorted(self._revealed(), key=len, reverse=True):
             text = re.sub(re.escape(secret), MASK, text, flags=re.IGNORECASE)
         text = _KEY_LIKE.sub(MASK, text)
-        return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+        return text if len(text) <= MAX_SCRUBBED_CHARS else text[: MAX_SCRUBBED_CHARS - 1] + "…"
 
     def _revealed(self) -> set[str]:
         return {self.api_key.reveal(), self.secret_key.reveal(), self.passphrase.reveal()}

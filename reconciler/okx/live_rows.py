@@ -13,12 +13,12 @@ from reconciler.okx.reply_fields import (
     Scrub,
     if_matching,
     interval_ms,
-    read_quantity,
     read_setting,
+    reply_quantity,
     row_code,
     shown_value,
 )
-from reconciler.okx.strict_json import Unreadable
+from reconciler.okx.strict_json import UnreadableReply
 
 MAX_NAME_CHARS = 256
 """Bound on an instFamily that is no family's name. Folding makes no name shorter, so a longer one cannot
@@ -46,7 +46,7 @@ def live_rows(data: tuple[object, ...], scrub: Scrub, read: LiveRead) -> LiveRea
     for family, row in named:
         try:
             live = _live_row(row, times_listed=count[family])
-        except Unreadable as error:
+        except UnreadableReply as error:
             unreadable[family] = scrub(str(error))
         else:
             if live is not None:
@@ -76,19 +76,19 @@ def _sorted(data: tuple[object, ...], scrub: Scrub) -> _Sorted:
 def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None:
     """Return one family's row; None when it says no more than a missing row would."""
     if times_listed > 1:
-        raise Unreadable(f"listed {times_listed} times")
+        raise UnreadableReply(f"listed {times_listed} times")
     if "sCode" in row and row_code(row["sCode"]) != ACCEPTED_CODE:
-        raise Unreadable(f"sCode is {shown_value(row['sCode'])}")
+        raise UnreadableReply(f"sCode is {shown_value(row['sCode'])}")
     frozen = row.get("mmpFrozen")
     if frozen in (None, "") and _is_blank(row):
         return None
     if not isinstance(frozen, bool):
-        raise Unreadable(f"mmpFrozen is {shown_value(frozen)}")
+        raise UnreadableReply(f"mmpFrozen is {shown_value(frozen)}")
     if not frozen and _is_unset(row):
         return None
     setting = read_setting(row)
     if setting.qty_limit == Quantity("0"):
-        raise Unreadable("qtyLimit is 0")
+        raise UnreadableReply("qtyLimit is 0")
     return LiveRow(setting, frozen, if_matching(row, "mmpFrozenUntil", _MOMENT))
 
 
@@ -106,7 +106,7 @@ def _is_unset(row: Mapping[str, object]) -> bool:
         return False
     if Field.FROZEN_INTERVAL not in blank:
         interval_ms(row, Field.FROZEN_INTERVAL)
-    quantity = Quantity("0") if Field.QTY_LIMIT in blank else read_quantity(row, Field.QTY_LIMIT)
+    quantity = Quantity("0") if Field.QTY_LIMIT in blank else reply_quantity(row, Field.QTY_LIMIT)
     return bool(blank) or quantity == Quantity("0")
 
 

@@ -36,7 +36,7 @@ from reconciler.okx.reply_fields import (
     row_code,
     shown_value,
 )
-from reconciler.okx.strict_json import Unreadable, strict_json
+from reconciler.okx.strict_json import UnreadableReply, strict_json
 
 REPLY_LIMIT_BYTES = 64 * 1024
 """Bound on every reply but the list of all families; OKX's are a few hundred bytes."""
@@ -47,7 +47,7 @@ LIVE_REPLY_LIMIT_BYTES = 4 * 1024 * 1024
 MAX_ROWS_SHOWN = 3
 """How many rows of a reply that makes no sense its message describes."""
 
-MAX_RETRY_AFTER_S = 60.0
+MAX_HEADER_RETRY_AFTER_S = 60.0
 """Bound on what a Retry-After header may ask for: an outage's end is noticed within a minute."""
 
 WRAPPER_CODES = frozenset({"1", "2"})
@@ -167,13 +167,13 @@ def parse_retry_after(text: str, epoch_s: float) -> float | None:
     text = text.strip()
     if text.isascii() and text.isdigit():
         seconds = text.lstrip("0")
-        return min(MAX_RETRY_AFTER_S, float(seconds[: len("60") + 1] or 0))
+        return min(MAX_HEADER_RETRY_AFTER_S, float(seconds[: len("60") + 1] or 0))
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # no date, or one that no calendar has
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return min(MAX_RETRY_AFTER_S, max(0.0, moment.timestamp() - epoch_s))
+    return min(MAX_HEADER_RETRY_AFTER_S, max(0.0, moment.timestamp() - epoch_s))
 
 
 def _parse(
@@ -201,9 +201,9 @@ def _parse(
 def _data(envelope: Envelope, scrub: Scrub, read: Callable[[tuple[object, ...]], T]) -> T | Reply:
     try:
         if envelope.data is None:
-            raise Unreadable("there is no list of data")
+            raise UnreadableReply("there is no list of data")
         return read(envelope.data)
-    except Unreadable as error:
+    except UnreadableReply as error:
         return no_answer("bad-data", scrub(f"the reply's data cannot be used: {error}"))
 
 
@@ -217,7 +217,7 @@ def _accepted(status: int, body: bytes, scrub: Scrub, family: Family | None) -> 
         return no_answer("redirect", f"HTTP {status}: a redirect, which is never followed")
     try:
         envelope = read_envelope(body)
-    except Unreadable as error:
+    except UnreadableReply as error:
         return no_answer("not-okx", f"HTTP {status}, not a reply of OKX's: {error}")
     if envelope.code != ACCEPTED_CODE:
         return _refused(envelope, scrub, family)
@@ -328,7 +328,7 @@ def _echo_words(row: object) -> str:
         family = read_family(fields)
         values = (f"{name} {value}" for name, value in read_setting(fields).wire().items())
         return f"{family} {', '.join(values)}"
-    except Unreadable as error:
+    except UnreadableReply as error:
         return f"a row that cannot be read ({error})"
 
 
@@ -336,14 +336,14 @@ def read_envelope(body: bytes) -> Envelope:
     """Return OKX's envelope, or raise Unreadable: not JSON, ambiguous JSON, or not the envelope's shape."""
     value = strict_json(body)
     if not isinstance(value, dict):
-        raise Unreadable("no JSON object")
+        raise UnreadableReply("no JSON object")
     code = read_code(value.get("code"))
     message = value.get("msg")
     data = value.get("data")
     if message is None and "msg" in value:
         message = ""  # only ever shown: null is as good as an empty one
     if not isinstance(message, str):
-        raise Unreadable("no msg")
+        raise UnreadableReply("no msg")
     return Envelope(code, message, tuple(data) if isinstance(data, list) else None)
 
 
@@ -352,7 +352,7 @@ def _echo(data: tuple[object, ...] | None) -> tuple[tuple[Family, Setting], ...]
         return None
     try:
         return tuple((read_family(row), read_setting(row)) for row in map(read_row, data))
-    except Unreadable:
+    except UnreadableReply:
         return None
 
 
@@ -378,7 +378,7 @@ def _time_ms(row: Mapping[str, object]) -> int:
 def _result(row: Mapping[str, object]) -> bool:
     result = row.get("result")
     if not isinstance(result, bool):
-        raise Unreadable(f"result is {shown_value(result)}")
+        raise UnreadableReply(f"result is {shown_value(result)}")
     return result
 
 
@@ -386,10 +386,10 @@ def _underlyings(data: tuple[object, ...]) -> tuple[str, ...]:
     """Return the names in the one inner list; they are checked, because they go into an address."""
     names = data[0] if len(data) == 1 else None
     if not isinstance(names, list):
-        raise Unreadable("no list of underlyings")
+        raise UnreadableReply("no list of underlyings")
     for name in names:
         if not isinstance(name, str) or not _UNDERLYING.fullmatch(name):
-            raise Unreadable(f"an underlying is {shown_value(name)}")
+            raise UnreadableReply(f"an underlying is {shown_value(name)}")
     return tuple(names)
 
 

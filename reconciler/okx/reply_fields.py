@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from reconciler.core.model import MAX_INTERVAL_DIGITS, Family, Field, Quantity, Setting, parse_family
-from reconciler.okx.strict_json import Number, Unreadable
+from reconciler.okx.strict_json import Number, UnreadableReply
 
 Scrub = Callable[[str], str]
 """Makes a message of the exchange's fit for output: no secrets, one line, bounded."""
@@ -33,7 +33,7 @@ def read_code(value: object) -> str:
     if isinstance(value, Number):
         value = value.text
     if not isinstance(value, str) or not CODE.fullmatch(value):
-        raise Unreadable("no code of OKX's")
+        raise UnreadableReply("no code of OKX's")
     return value
 
 
@@ -41,7 +41,7 @@ def row_code(value: object) -> str:
     """Return the sCode of a row."""
     try:
         return read_code(value)
-    except Unreadable:
+    except UnreadableReply:
         return shown_value(value)
 
 
@@ -50,7 +50,7 @@ def read_setting(row: Mapping[str, object]) -> Setting:
     return Setting(
         interval_ms(row, Field.TIME_INTERVAL),
         interval_ms(row, Field.FROZEN_INTERVAL),
-        read_quantity(row, Field.QTY_LIMIT),
+        reply_quantity(row, Field.QTY_LIMIT),
     )
 
 
@@ -58,11 +58,11 @@ def interval_ms(row: Mapping[str, object], field: Field) -> int:
     """Return a whole number of milliseconds; [unknown] whether ``5000`` may come back as ``5000.0``."""
     whole, _, fraction = _plain(row, field).partition(".")
     if fraction.strip("0") or len(whole) > MAX_INTERVAL_DIGITS:
-        raise Unreadable(f"{field} is {shown_value(row.get(field))}")
+        raise UnreadableReply(f"{field} is {shown_value(row.get(field))}")
     return int(whole)
 
 
-def read_quantity(row: Mapping[str, object], field: Field) -> Quantity:
+def reply_quantity(row: Mapping[str, object], field: Field) -> Quantity:
     """Return a quantity of contracts; raise Unreadable where it is not a plain number."""
     return Quantity(_plain(row, field))
 
@@ -73,7 +73,7 @@ def _plain(row: Mapping[str, object], field: Field) -> str:
     text = value.text if isinstance(value, Number) else value
     plain = plain_decimal(text) if isinstance(text, str) else None
     if plain is None:
-        raise Unreadable(f"{field} is {shown_value(value)}")
+        raise UnreadableReply(f"{field} is {shown_value(value)}")
     return plain
 
 
@@ -119,7 +119,7 @@ def matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str]) ->
     value = row.get(field)
     text = value.text if isinstance(value, Number) else value
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise Unreadable(f"{field} is {shown_value(value)}")
+        raise UnreadableReply(f"{field} is {shown_value(value)}")
     return text
 
 
@@ -127,7 +127,7 @@ def if_matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str])
     """Return a value that is only ever shown; "" where there is none that can be."""
     try:
         return matching(row, field, pattern)
-    except Unreadable:
+    except UnreadableReply:
         return ""
 
 
@@ -135,7 +135,7 @@ def read_text(row: Mapping[str, object], field: str) -> str:
     """Return a text field of bounded length; raise Unreadable where there is none."""
     value = row.get(field)
     if not isinstance(value, str) or len(value) > MAX_FIELD_CHARS:
-        raise Unreadable(f"{field} is {shown_value(value)}")
+        raise UnreadableReply(f"{field} is {shown_value(value)}")
     return value
 
 
@@ -151,20 +151,20 @@ def read_family(row: Mapping[str, object]) -> Family:
     try:
         return parse_family(value if isinstance(value, str) else "")
     except ValueError:
-        raise Unreadable(f"instFamily is {shown_value(value)}") from None
+        raise UnreadableReply(f"instFamily is {shown_value(value)}") from None
 
 
 def read_row(value: object) -> Mapping[str, object]:
     """Return a value as a row; raise Unreadable where it is no JSON object."""
     if not isinstance(value, dict):
-        raise Unreadable("a row is no JSON object")
+        raise UnreadableReply("a row is no JSON object")
     return value
 
 
 def only_row(data: tuple[object, ...]) -> Mapping[str, object]:
     """Return the one row of a list; raise Unreadable where there is not exactly one."""
     if len(data) != 1:
-        raise Unreadable(f"{len(data)} rows where one was expected")
+        raise UnreadableReply(f"{len(data)} rows where one was expected")
     return read_row(data[0])
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-MAX_DEPTH = 16
+MAX_JSON_DEPTH = 16
 """Bound on nesting; an envelope of OKX's is four deep. Without it Python's parser runs out of stack."""
 
 # Possessive (++, *+), so that an unterminated string cannot make this quadratic.
@@ -21,7 +21,7 @@ class Number:
     text: str
 
 
-class Unreadable(ValueError):
+class UnreadableReply(ValueError):
     """A value of a reply makes no sense; the text says which, in our words."""
 
 
@@ -34,9 +34,9 @@ def strict_json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
-        raise Unreadable("not UTF-8") from None
-    if _depth(text) > MAX_DEPTH:
-        raise Unreadable("JSON nested too deep")
+        raise UnreadableReply("not UTF-8") from None
+    if _depth(text) > MAX_JSON_DEPTH:
+        raise UnreadableReply("JSON nested too deep")
     try:
         return json.loads(
             text,
@@ -46,7 +46,7 @@ def strict_json(body: bytes) -> Any:
             parse_float=Number,
         )
     except json.JSONDecodeError:
-        raise Unreadable("not JSON") from None
+        raise UnreadableReply("not JSON") from None
 
 
 def _depth(text: str) -> int:
@@ -60,9 +60,9 @@ def _depth(text: str) -> int:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise Unreadable("JSON with a key given twice")
+        raise UnreadableReply("JSON with a key given twice")
     return value
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise Unreadable("JSON with NaN or Infinity")
+    raise UnreadableReply("JSON with NaN or Infinity")

@@ -15,7 +15,7 @@ from reconciler.core.policy import (
     format_decimal,
 )
 from reconciler.core.problems import escape_unprintable
-from reconciler.documents.explain import FamilyTerm, Term, Value
+from reconciler.documents.explain import ExplainedValue, FamilyTerm, Term
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.config_file import describe_setting
 from reconciler.render.values import field_value
@@ -32,7 +32,9 @@ def family_term(
         return FamilyTerm(*owner, message, (), _policy_notes(family, policy))
     bounds = effective_bounds(family, policy) if policy else {}
     values = tuple(
-        Value(name, field_value(wanted.setting, name), *places[name], bound_words(name, bounds.get(name)))
+        ExplainedValue(
+            name, field_value(wanted.setting, name), *places[name], bound_words(name, bounds.get(name))
+        )
         for name in Field
     )
     return FamilyTerm(*owner, describe_setting(wanted.setting), values, _policy_notes(family, policy))
@@ -82,7 +84,7 @@ _FIELD_WIDTH = max(len(name.value) for name in Field)
 _VALUE_WIDTH = len("until-reset")
 
 
-def _value_line(value: Value) -> str:
+def _value_line(value: ExplainedValue) -> str:
     source = value.source
     place = f"{escape_unprintable(source.path)}:{source.line}:{source.column}"
     origin = f"{'its own' if value.own else 'from defaults'}, {place}"

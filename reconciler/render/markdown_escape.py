@@ -15,7 +15,7 @@ from fractions import Fraction
 from reconciler.core.problems import escape_unprintable
 from reconciler.render.values import families
 
-MAX_TEXT = 200
+MAX_CELL_TEXT = 200
 """Characters of one text from outside: a path may be 4,096 bytes long, and the summary has to fit."""
 
 NOTE_BYTES = 120
@@ -27,7 +27,7 @@ RowRank = tuple[int, bool, int, Fraction, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One family's row of a block: the text, ending in a newline, and its rank."""
 
     rank: RowRank
@@ -42,7 +42,7 @@ class TruncatableBlock:
     """
 
     begin: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     close: str = ""
     end: str = ""
 
@@ -114,4 +114,4 @@ def size(text: str) -> int:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    return text if len(text) <= MAX_CELL_TEXT else text[: MAX_CELL_TEXT - 1] + "…"

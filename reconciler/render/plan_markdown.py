@@ -22,8 +22,8 @@ from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import account_sentences
 from reconciler.render.markdown_escape import (
     Piece,
-    Row,
     RowRank,
+    TableRow,
     TruncatableBlock,
     cell,
     code,
@@ -72,7 +72,7 @@ from reconciler.render.values import (
     format_duration,
 )
 
-MAX_BYTES = 59_999
+MAX_COMMENT_BYTES = 59_999
 """Fewer than 60,000: GitHub takes 65,536 characters, and a pipeline may want to add a line."""
 
 MAX_ACCOUNT = 63
@@ -124,7 +124,7 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
             banner = f"> **{context.kept.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         verdict, warnings, *rest = _section(plan, context)
-        return fit([begin, verdict, warnings, _needs_record(pages), *rest], MAX_BYTES)
+        return fit([begin, verdict, warnings, _needs_record(pages), *rest], MAX_COMMENT_BYTES)
     plans = [plan for plan, _ in pages]
     begin = f"{_marker('*', '*')}{banner}{_verdict(pages)}{_needs_record(pages)}"
     sections = [[f"\n### {_name(plan)}\n\n", *_section(plan, context)] for plan, context in pages]
@@ -136,7 +136,7 @@ def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int
     end = (
         "\n… and {} more accounts, left out to fit a comment; the counts at the top are of all accounts.\n"
     )
-    room = MAX_BYTES - min_size(begin) - size(end) - len(str(len(sections)))
+    room = MAX_COMMENT_BYTES - min_size(begin) - size(end) - len(str(len(sections)))
     kept: set[int] = set()
     for place in sorted(range(len(sections)), key=lambda place: (concerns[place], place)):
         if min_size(sections[place]) <= room:
@@ -144,7 +144,7 @@ def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int
             room -= min_size(sections[place])
     pieces = [piece for place in sorted(kept) for piece in sections[place]]
     left = len(sections) - len(kept)
-    return fit([*begin, *pieces, end.format(left) if left else ""], MAX_BYTES)
+    return fit([*begin, *pieces, end.format(left) if left else ""], MAX_COMMENT_BYTES)
 
 
 _GREAT, _SOME, _NONE = range(3)
@@ -275,11 +275,11 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
     }
 
 
-def _policy_rules(plan: Plan, context: PlanContext) -> tuple[Row, ...]:
+def _policy_rules(plan: Plan, context: PlanContext) -> tuple[TableRow, ...]:
     """Return the rules that differ, in their order; over all accounts the first stay longest."""
     change = context.old.policy_change if context.old else None
     return tuple(
-        Row(
+        TableRow(
             (_POLICY_LAYER, False, place, Fraction(0), plan.account, plan.environment.value, ""),
             f"- {code(rule.words)}\n",
         )
@@ -312,7 +312,7 @@ def _quoted(sentences: Iterable[str]) -> str:
 def _worst(plans: Sequence[Plan]) -> list[Piece]:
     """Return the worst rows over all accounts, in one table before the sections; nothing without a risk."""
     rows = tuple(
-        Row(_ranked(_WORST_LAYER, plan, change), f"| {_name_in_cell(plan)} {_cells(change)}\n")
+        TableRow(_ranked(_WORST_LAYER, plan, change), f"| {_name_in_cell(plan)} {_cells(change)}\n")
         for plan, change in shown_first(plans)
     )
     return [TruncatableBlock(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)] if rows else []
@@ -320,7 +320,7 @@ def _worst(plans: Sequence[Plan]) -> list[Piece]:
 
 def _table(plan: Plan) -> TruncatableBlock:
     rows = tuple(
-        Row(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(plan, change)} |\n")
+        TableRow(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(plan, change)} |\n")
         for _, change in worst_first([plan])
     )
     return TruncatableBlock(f"\n#### Changes, the worst first\n\n{_TABLE}", rows)
@@ -378,7 +378,7 @@ def _why(plan: Plan, change: Change) -> str:
             assert_never(change.action)
 
 
-def _held(plan: Plan, path: str) -> tuple[Row, ...]:
+def _held(plan: Plan, path: str) -> tuple[TableRow, ...]:
     """Return what is held and by what, a family a row, the worst first; a refusal with its command."""
     rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
@@ -394,18 +394,18 @@ def _held(plan: Plan, path: str) -> tuple[Row, ...]:
             message.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")
     changes = {change.family: change for change in plan.changes}
     rows = (
-        Row((_HELD_LAYER, *rank(plan, family, changes.get(family))), text)
+        TableRow((_HELD_LAYER, *rank(plan, family, changes.get(family))), text)
         for family, text in message.items()
     )
     return tuple(sorted(rows, key=lambda row: row.rank))
 
 
-def _stays_tighter(plan: Plan, path: str) -> tuple[Row, ...]:
+def _stays_tighter(plan: Plan, path: str) -> tuple[TableRow, ...]:
     """Return which fields stay as live has them, a family a row, and the command that undoes that."""
     commands = tighter_commands(plan, path)
     changes = {change.family: change for change in plan.changes}
     rows = (
-        Row(
+        TableRow(
             (_HELD_LAYER, *rank(plan, family, changes.get(family))),
             "\n".join(f"- {code(family)} {code(line)}" for line in lines)
             + (f"; to set what the file says: {code(commands[family])}" if family in commands else "")
@@ -419,7 +419,9 @@ def _stays_tighter(plan: Plan, path: str) -> tuple[Row, ...]:
 def _unmanaged(plan: Plan) -> TruncatableBlock:
     title = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
     rows = tuple(
-        Row((_UNMANAGED_LAYER, *rank(plan, family, None)), f"- {code(family)} {format_setting(live)}\n")
+        TableRow(
+            (_UNMANAGED_LAYER, *rank(plan, family, None)), f"- {code(family)} {format_setting(live)}\n"
+        )
         for family, live in plan.unmanaged.items()
     )
     return TruncatableBlock(
@@ -427,15 +429,15 @@ def _unmanaged(plan: Plan) -> TruncatableBlock:
     )
 
 
-def _diff(plan: Plan) -> Iterator[Row]:
+def _diff(plan: Plan) -> Iterator[TableRow]:
     """Yield what changes as lines with − and +, a family a row, the worst first; then what has gone."""
     for _, change in worst_first([plan]):
         if text := _lines_of(change):
-            yield Row(_ranked(_DIFF_LAYER, plan, change), text)
+            yield TableRow(_ranked(_DIFF_LAYER, plan, change), text)
     if plan.basis is Basis.FILE:
         for family, setting in plan.unmanaged.items():
             text = f"-{fenced(family)}:\n" + "".join(_lines("-", setting, tuple(Field)))
-            yield Row((_GONE_LAYER, *rank(plan, family, None)), text)
+            yield TableRow((_GONE_LAYER, *rank(plan, family, None)), text)
 
 
 def _lines_of(change: Change) -> str:

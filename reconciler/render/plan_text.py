@@ -13,7 +13,7 @@ from typing import assert_never
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import Family, format_setting
-from reconciler.core.outcome import SETTLED, Outcome, Result, hold_words, tighter_words
+from reconciler.core.outcome import SETTLED, FamilyResult, Outcome, hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, format_change
 from reconciler.core.policy import GUARD_RULE, Refusal
 from reconciler.core.problems import escape_unprintable
@@ -89,7 +89,7 @@ def plan_text(plan: Plan, context: PlanContext, *, simulator: bool, paint: Paint
 
 
 def results_text(
-    outcomes: tuple[Result, ...],
+    outcomes: tuple[FamilyResult, ...],
     *,
     finished: bool = True,
     place: str = "",
@@ -319,7 +319,7 @@ def _results_heading(place: str, simulator: bool, paint: Paint) -> list[str]:
     return [" ".join(words)] if words else []
 
 
-def _result_line(result: Result, width: int, paint: Paint) -> str:
+def _result_line(result: FamilyResult, width: int, paint: Paint) -> str:
     symbol, tone = _RESULT_LOOK[result.outcome]
     line = f"{paint(pad_label(symbol, result.outcome.value), tone)}{result.family:<{width}}"
     if result.earlier:
@@ -331,7 +331,7 @@ def _result_line(result: Result, width: int, paint: Paint) -> str:
     return f"{line}  {escape_unprintable(f'{code} {result.message}'.strip())}"
 
 
-def _results_summary(outcomes: tuple[Result, ...], finished: bool) -> str:
+def _results_summary(outcomes: tuple[FamilyResult, ...], finished: bool) -> str:
     if not outcomes and not finished:
         return "Nothing was settled, and live is not known for certain."
     if not outcomes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reconciler.simulator.messages import ReplyEnvelope, Row
+from reconciler.simulator.messages import ReplyEnvelope, SimRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def refuse(code: str, *params: str, status: int | None = None) -> ReplyEnvelope:
     return ReplyEnvelope(code, row.message.format(*params), data, status or row.status)
 
 
-def wrap(code: str, row_code: str, rows: Iterable[Row]) -> ReplyEnvelope:
+def wrap(code: str, row_code: str, rows: Iterable[SimRow]) -> ReplyEnvelope:
     """Return a refusal in OKX's wrapper: envelope ``code``, the real one in each row's sCode [seen]."""
     message = REFUSALS.get(row_code, SCRIPTED).message.format("(scripted)", "(scripted)")
     wrapped = tuple({**row, "sCode": row_code, "sMsg": message} for row in rows)

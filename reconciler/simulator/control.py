@@ -37,9 +37,9 @@ def control(exchange: SimulatedExchange, method: str, name: str, payload: Payloa
 
     Raises ControlError for an unknown command or a payload that does not fit it.
     """
-    command = COMMANDS.get((method, name))
+    command = CONTROL_COMMANDS.get((method, name))
     if command is None:
-        known = ", ".join(f"{verb} {path}" for verb, path in COMMANDS)
+        known = ", ".join(f"{verb} {path}" for verb, path in CONTROL_COMMANDS)
         raise ControlError(f"no such control command: {method} {name}; there are {known}")
     try:
         return command(exchange, payload, now)
@@ -159,7 +159,7 @@ def _change_accounts(exchange: SimulatedExchange, payload: Payload, now: float) 
     return _accounts(exchange, {}, now)
 
 
-COMMANDS: dict[tuple[str, str], Command] = {
+CONTROL_COMMANDS: dict[tuple[str, str], Command] = {
     ("GET", "arrivals"): _arrivals,
     ("GET", "settings"): _settings,
     ("GET", "history"): _history,

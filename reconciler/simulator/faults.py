@@ -17,8 +17,8 @@ from reconciler.simulator.messages import (
     Disconnect,
     HtmlPage,
     ReplyEnvelope,
-    Row,
     SimOutcome,
+    SimRow,
     TruncatedReply,
 )
 from reconciler.simulator.request_parsing import Endpoint, ParsedRequest
@@ -228,7 +228,7 @@ def _wrong(envelope: ReplyEnvelope) -> ReplyEnvelope:
     return replace(envelope, data=tuple(_wrong_row(row) for row in envelope.data))
 
 
-def _wrong_row(row: Row) -> Row:
+def _wrong_row(row: SimRow) -> SimRow:
     changed = dict(row)
     if "qtyLimit" in changed:
         changed["qtyLimit"] = f"9{changed['qtyLimit']}"

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import assert_never
 
-from reconciler.simulator.messages import Row
+from reconciler.simulator.messages import SimRow
 from reconciler.simulator.request_parsing import SETTING_FIELDS
 
 _FULL_WIDTH = 0xFEE0
@@ -34,7 +34,7 @@ class RowForm(StrEnum):
     NULLS = "nulls"
 
 
-def rows_in(form: RowForm, row: Row, *, of_all: bool) -> tuple[Row, ...]:
+def rows_in(form: RowForm, row: SimRow, *, of_all: bool) -> tuple[SimRow, ...]:
     """Return what a read has in place of ``row``; ``of_all``: a list of all families, not of one."""
     name = str(row["instFamily"])
     match form:
@@ -62,7 +62,7 @@ def rows_in(form: RowForm, row: Row, *, of_all: bool) -> tuple[Row, ...]:
             assert_never(never)
 
 
-def numbers_in(form: RowForm, row: Row) -> Row:
+def numbers_in(form: RowForm, row: SimRow) -> SimRow:
     """Return ``row`` with its numbers as the form writes them; in reads and echoes alike."""
     match form:
         case RowForm.JSON_NUMBERS:
@@ -78,5 +78,5 @@ def _json_number(text: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
-def _texts(row: Row) -> Mapping[str, str]:
+def _texts(row: SimRow) -> Mapping[str, str]:
     return {name: str(row[name]) for name in SETTING_FIELDS}

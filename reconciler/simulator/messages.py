@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import assert_never
 
-Row = Mapping[str, object]
+SimRow = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ReplyEnvelope:
 
     code: str
     message: str = ""
-    data: tuple[Row, ...] | None = ()
+    data: tuple[SimRow, ...] | None = ()
     status: int = 200
     names: tuple[str, ...] | None = None
 

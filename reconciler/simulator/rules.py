@@ -23,7 +23,7 @@ from reconciler.simulator.family_state import SimulatedFamily
 from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, apply_fault
 from reconciler.simulator.forms import RowForm, numbers_in, rows_in
 from reconciler.simulator.limits import Rates
-from reconciler.simulator.messages import ReplyEnvelope, Row, SimOutcome, SimReply, SimRequest, render
+from reconciler.simulator.messages import ReplyEnvelope, SimOutcome, SimReply, SimRequest, SimRow, render
 from reconciler.simulator.options import LimitStatus, NumberForm, Options
 from reconciler.simulator.records import (
     MAX_RECORDS,
@@ -305,7 +305,7 @@ class SimulatedExchange:
         row = self._setting_row(ask.family, ask.setting)
         return ReplyEnvelope("0", data=(numbers_in(self._form(ask.family), row),))
 
-    def _rows(self, uid: str, only: str | None, now: float) -> tuple[Row, ...]:
+    def _rows(self, uid: str, only: str | None, now: float) -> tuple[SimRow, ...]:
         families = sorted(self.families) if only is None else [only]
         rows = ((family, self._row(uid, family, now)) for family in families)
         return tuple(
@@ -318,7 +318,7 @@ class SimulatedExchange:
     def _form(self, family: str) -> RowForm:
         return self._forms.get(family, RowForm.PLAIN)
 
-    def _row(self, uid: str, family: str, now: float) -> Row | None:
+    def _row(self, uid: str, family: str, now: float) -> SimRow | None:
         book = self._books.get((uid, family)) or SimulatedFamily()
         setting = book.seen(now - self.options.read_delay_s)
         if setting is None and self.options.list_unconfigured:
@@ -332,7 +332,7 @@ class SimulatedExchange:
             "mmpFrozenUntil": "" if until is None or until == math.inf else self._milliseconds(until),
         }
 
-    def _instruments(self, underlying: str | None) -> tuple[Row, ...]:
+    def _instruments(self, underlying: str | None) -> tuple[SimRow, ...]:
         """Return one option of every family of ``underlying`` (None: of all)."""
         return tuple(
             {
@@ -346,11 +346,11 @@ class SimulatedExchange:
             if underlying in (None, underlying_of(family))
         )
 
-    def _setting_row(self, family: str, setting: MmpSetting) -> Row:
+    def _setting_row(self, family: str, setting: MmpSetting) -> SimRow:
         return {
             "frozenInterval": setting.frozen_interval,
             "instFamily": family,
-            "qtyLimit": shown(setting.qty_limit, self.options.numbers),
+            "qtyLimit": format_number(setting.qty_limit, self.options.numbers),
             "timeInterval": setting.time_interval,
         }
 
@@ -402,7 +402,7 @@ def underlying_of(family: str) -> str:
     return family.partition("_")[0]
 
 
-def shown(quantity: str, form: NumberForm) -> str:
+def format_number(quantity: str, form: NumberForm) -> str:
     """Return ``quantity`` in the form the exchange gives it back in."""
     if form is NumberForm.AS_SENT:
         return quantity
@@ -412,7 +412,7 @@ def shown(quantity: str, form: NumberForm) -> str:
     return shortest if form is NumberForm.SHORTEST or "." in shortest else f"{shortest}.0"
 
 
-def _account_row(holder: KeyOwner) -> Row:
+def _account_row(holder: KeyOwner) -> SimRow:
     account, key = holder.account, holder.key
     return {
         "acctLv": account.level,

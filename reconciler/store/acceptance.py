@@ -18,7 +18,7 @@ KEEP_FILES = 10_000
 Forgotten content that returns counts as new."""
 
 
-class Acceptance(AccountSession):
+class AcceptanceSteps(AccountSession):
     """Accepted settings and files of one account's User ID."""
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:

@@ -34,7 +34,7 @@ _MAY_NOT_GIVE = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class FileOwner:
     """Whose a file is: user, group, and the rights of both."""
 
     uid: int
@@ -47,21 +47,21 @@ class Owner:
         return self.mode & _GROUP_READS_AND_WRITES == _GROUP_READS_AND_WRITES
 
 
-def owner_of(state: str) -> Owner:
+def file_owner(state: str) -> FileOwner:
     """Return whose the files beside ``state`` are to be: as the state's own. Raises OSError."""
     info = os.stat(state)
-    return Owner(info.st_uid, info.st_gid, FILE_MODE | (info.st_mode & _GROUP_READS_AND_WRITES))
+    return FileOwner(info.st_uid, info.st_gid, FILE_MODE | (info.st_mode & _GROUP_READS_AND_WRITES))
 
 
-def owner_in(folder: str) -> Owner:
+def owner_in(folder: str) -> FileOwner:
     """Return whose a new state in ``folder`` is to be: this user's; if root makes it, the folder's owner's.
 
     Raises OSError.
     """
     info = os.stat(folder)
     if os.geteuid() == ROOT:
-        return Owner(info.st_uid, info.st_gid, FILE_MODE)
-    return Owner(os.geteuid(), os.getegid(), FILE_MODE)
+        return FileOwner(info.st_uid, info.st_gid, FILE_MODE)
+    return FileOwner(os.geteuid(), os.getegid(), FILE_MODE)
 
 
 def refuse_volume_root(folder: str, state: str) -> None:
@@ -151,7 +151,7 @@ def group_of(state: str) -> int | None:
     return info.st_gid if info.st_mode & _GROUP else None
 
 
-def give(descriptor: int, owner: Owner, path: str) -> None:
+def give(descriptor: int, owner: FileOwner, path: str) -> None:
     """Give a file that this process just created to ``owner``; ``path`` is the state it is made for.
 
     A member of a group that shares the state stays the owner of what it makes. Raises StateUnusable,
@@ -181,7 +181,7 @@ def give_folder(folder: str, path: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(descriptor).st_uid == ROOT and not os.listdir(descriptor):
-            give(descriptor, Owner(parent.st_uid, parent.st_gid, DIRECTORY_MODE), path)
+            give(descriptor, FileOwner(parent.st_uid, parent.st_gid, DIRECTORY_MODE), path)
     finally:
         os.close(descriptor)
 
@@ -192,7 +192,7 @@ def refuse_foreign(state: str, scratch: str) -> None:
     It is tried out with the file ``scratch``, which is removed again: SQLite gives its files to the owner
     if root makes them, and to no other user. Raises OSError where no file can be made.
     """
-    owner = owner_of(state)
+    owner = file_owner(state)
     if owner.uid == os.geteuid():
         return
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
@@ -206,7 +206,7 @@ def refuse_foreign(state: str, scratch: str) -> None:
         os.unlink(scratch)
 
 
-def foreign(path: str, owner: Owner) -> StateUnusable:
+def foreign(path: str, owner: FileOwner) -> StateUnusable:
     """Return the error for a process that cannot make files as the state's owner."""
     hint = f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown), for good"
     if owner.shares and os.geteuid() != ROOT:

@@ -102,7 +102,7 @@ class AccountSession:
         if registry is None:
             return
         if self._state_id is None or not engine.has_leases:
-            row = await self._read(queries.state())
+            row = await self._read(queries.select_state())
             self._state_id, moved = row.state_id, move_target(row)
             if moved is not None:
                 raise state_moved(engine.place, moved)

@@ -65,7 +65,7 @@ class SqlAccountStore(AccountLocks, Reservations, AccountPauses, Policies, Accou
         budget = await self._found(any_kind=False)
         if budget is None:
             return AttemptLog()
-        rows, damaged = await self._read(queries.history(budget))
+        rows, damaged = await self._read(queries.select_history(budget))
         chosen = (row for row in rows if fnmatchcase(row.family, family))
         return AttemptLog([record_mapping.attempt_record(row) for row in islice(chosen, limit)], damaged)
 

@@ -57,7 +57,7 @@ Rows = Mapping[type[Any], Sequence[Any]]
 """All rows of a state, by kind, in the order of COPIED."""
 
 
-async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
+async def copy_state(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
     """Copy all rows and retire the source; returns how many of each table.
 
     Raises StateLocked while a process works on the source, StateUnusable where the target has something of
@@ -69,7 +69,7 @@ async def copy(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
         is_certain, arrived, committing = is_first, False, False
         try:
             async with target.bulk_write(_claims(rows)) as tables:
-                there = await tables.select(queries.state())
+                there = await tables.select(queries.select_state())
                 arrived = not is_first and _has_copied(there, source_id)
                 is_certain = not arrived  # or nothing of an earlier copy is there, or will be
                 if not arrived:
@@ -104,14 +104,14 @@ async def undo(source: SqliteState, target: PostgresState) -> None:
     async with _locked(source):
         into = MoveTarget(target.place, await _id_of(target))
         async with source.moving() as tables:
-            row, rows = await tables.select(queries.state()), await _all_rows(tables)
+            row, rows = await tables.select(queries.select_state()), await _all_rows(tables)
         moved = move_target(row)
         if moved is None:
             return
         if into.id != moved.id and into.place != moved.place:
             raise state_moved(source.place, moved)
         async with target.bulk_write(_claims(rows)) as tables:
-            if _has_copied(await tables.select(queries.state()), row.state_id):
+            if _has_copied(await tables.select(queries.select_state()), row.state_id):
                 raise state_moved(source.place, await _complete(source))
             if moved.at is not None:
                 await _refuse_taken(tables, rows, target.place)
@@ -131,8 +131,8 @@ async def _locked(source: SqliteState) -> AsyncIterator[None]:
 
 
 async def _id_of(target: PostgresState) -> str:
-    async with target.reading(None, queries.state()) as tables:
-        return (await tables.select(queries.state())).state_id
+    async with target.reading(None, queries.select_state()) as tables:
+        return (await tables.select(queries.select_state())).state_id
 
 
 async def _all_rows(tables: Tables) -> Rows:
@@ -142,7 +142,7 @@ async def _all_rows(tables: Tables) -> Rows:
 async def _retire(source: SqliteState, into: MoveTarget) -> tuple[Rows, str, bool]:
     """Mark the source; returns its rows and id, and whether there was no mark of an earlier copy."""
     async with source.moving() as tables:
-        row = await tables.select(queries.state())
+        row = await tables.select(queries.select_state())
         before = move_target(row)
         if before is not None and (before.id != into.id or before.at is not None):
             raise state_moved(source.place, before)
@@ -154,7 +154,7 @@ async def _retire(source: SqliteState, into: MoveTarget) -> tuple[Rows, str, boo
 async def _complete(source: SqliteState) -> MoveTarget:
     """Record in the source that its copy is complete."""
     async with source.moving() as tables:
-        row = await tables.select(queries.state())
+        row = await tables.select(queries.select_state())
         moved = MoveTarget(row.moved_to, row.moved_to_id, source.clock.wall())
         await tables.upsert(row._replace(moved_wall=wall_text(source.clock.wall())))
     return moved
@@ -168,7 +168,7 @@ def _has_copied(there: StateRow, source_id: str) -> bool:
 async def _put_back(source: SqliteState) -> None:
     """Let the source be used again."""
     async with source.moving() as tables:
-        row = await tables.select(queries.state())
+        row = await tables.select(queries.select_state())
         await tables.upsert(row._replace(moved_to="", moved_to_id="", moved_wall=""))
 
 

@@ -105,6 +105,6 @@ def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
     )
 
 
-def losses_over(history: RateHistory, row_clock: RowClock) -> list[int]:
+def losses_not_counting(history: RateHistory, row_clock: RowClock) -> list[int]:
     """Return the ids of the losses that affect no slot any more."""
     return [loss.id for loss in history.losses if not still_counts(row_clock.hi(loss), row_clock.now)]

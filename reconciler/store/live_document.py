@@ -18,7 +18,7 @@ def live_document(read: LiveRead, last_seen: Mapping[Family, LiveRow] = MappingP
     return json.dumps({"rows": rows, "unreadable": unreadable, "lastSeen": missing})
 
 
-def live_rows(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str]]:
+def stored_live_rows(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str]]:
     """Return the readable rows and the unreadable ones (family to reason) of a live document."""
     content = json.loads(document)
     rows = {Family(family): _live_row(wire) for family, wire in content["rows"].items()}

@@ -13,7 +13,7 @@ from reconciler.errors import UsageError
 
 SCHEME = "postgresql"
 
-HINT = (
+POSTGRES_URL_HINT = (
     "write it like postgresql://user@host:5432/database?sslmode=verify-full, and inside of a name or "
     "password %2F for /, %3F for ?, %40 for @, %3A for :, %25 for %; or set PGPASSWORD instead"
 )
@@ -43,7 +43,7 @@ def check_address(text: str) -> None:
 def bad_address() -> UsageError:
     """Return the failure of an address that cannot be read. It quotes nothing: there may be a password."""
     message = "the address given to --state is not one that PostgreSQL understands; it is not shown here"
-    return UsageError("bad-postgres-address", message, HINT)
+    return UsageError("bad-postgres-address", message, POSTGRES_URL_HINT)
 
 
 def may_be_an_address(text: str) -> bool:

@@ -19,7 +19,7 @@ from reconciler.core.model import (
 from reconciler.core.state_records import ProofKind
 from reconciler.ports import NO_ACCEPTING, NO_ROWS
 from reconciler.store import queries, record_mapping, row_mapping, select_query
-from reconciler.store.acceptance import Acceptance
+from reconciler.store.acceptance import AcceptanceSteps
 from reconciler.store.engine import WriteScope
 from reconciler.store.live_document import live_document
 from reconciler.store.queries import FamilyRows
@@ -38,7 +38,7 @@ from reconciler.store.saved_plan_changes import SavedPlanChanges
 from reconciler.store.table_access import Tables
 
 
-class Proofs(Acceptance, SavedPlanChanges):
+class Proofs(AcceptanceSteps, SavedPlanChanges):
     """What is in force of the families of one account's User ID."""
 
     async def known(self) -> Mapping[Family, Known]:
@@ -79,7 +79,7 @@ class Proofs(Acceptance, SavedPlanChanges):
             since = reflects_until(read_begun_at)
             await self._doubt_newcomers(tables, losses, adopted, since, row_clock)
             of_adopted = [loss for loss in losses if loss.family in adopted]
-            await tables.delete(LossRow, row_mapping.losses_over(of_adopted, since, row_clock))
+            await tables.delete(LossRow, row_mapping.losses_resolved_by(of_adopted, since, row_clock))
             changed = row_mapping.resolved_by(
                 (row for row in attempts if row.family in adopted), since, row_clock
             )
@@ -111,7 +111,7 @@ class Proofs(Acceptance, SavedPlanChanges):
             of_families = [loss for loss in losses if loss.family in families]
             for row in row_mapping.resolved_by(attempts, since, row_clock):
                 await tables.update_attempt(row)
-            await tables.delete(LossRow, row_mapping.losses_over(of_families, since, row_clock))
+            await tables.delete(LossRow, row_mapping.losses_resolved_by(of_families, since, row_clock))
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Keep the latest live read, and the last rows of families that it leaves out."""
@@ -159,7 +159,7 @@ class Proofs(Acceptance, SavedPlanChanges):
         if row_mapping.proves_in_force(row, rows.applied):
             since = row_clock.reserved_at(row)
             changed += row_mapping.resolved_by(rows.open, since, row_clock)
-            await tables.delete(LossRow, row_mapping.losses_over(rows.losses, since, row_clock))
+            await tables.delete(LossRow, row_mapping.losses_resolved_by(rows.losses, since, row_clock))
             file = file_of(row)
             proof = self._proof(
                 row.family,

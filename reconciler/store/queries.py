@@ -90,7 +90,7 @@ def has_rows(kind: RowKind, budget: RateBudget) -> SelectQuery[int]:
     )
 
 
-def state() -> SelectQuery[StateRow]:
+def select_state() -> SelectQuery[StateRow]:
     """Select the row of the state itself. Raises RowDamaged unless there is exactly one."""
 
     def only(rows: list[StateRow]) -> StateRow:
@@ -299,7 +299,7 @@ def reserved_then(budget: RateBudget, boot: str, at: float) -> SelectQuery[int]:
     return select_number(text, (*budget_key(budget), boot, at))
 
 
-def history(budget: RateBudget) -> SelectQuery[Readable[AttemptRow]]:
+def select_history(budget: RateBudget) -> SelectQuery[Readable[AttemptRow]]:
     """Select all attempts, newest first."""
     return select_readable(AttemptRow, f" WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
 
@@ -314,7 +314,7 @@ def pauses(budget: RateBudget) -> SelectQuery[list[PauseRow]]:
     return _of_user(PauseRow, budget)
 
 
-def pause(budget: RateBudget, family: str) -> SelectQuery[PauseRow | None]:
+def select_pause(budget: RateBudget, family: str) -> SelectQuery[PauseRow | None]:
     """Select the pause of one family."""
     return select_row(PauseRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
 

@@ -18,7 +18,7 @@ from reconciler.core.state_records import (
     PolicyRecord,
     ProofKind,
 )
-from reconciler.store.live_document import last_seen_rows, live_rows
+from reconciler.store.live_document import last_seen_rows, stored_live_rows
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     AcceptedRow,
@@ -99,7 +99,7 @@ def seen_rows(
     proven = {row.family: row.at_wall for row in applied}
     found: dict[Family, SeenRow] = {}
     for read in reads:
-        rows, _ = live_rows(read.document)
+        rows, _ = stored_live_rows(read.document)
         for family, row in (rows | last_seen_rows(read.document)).items():
             is_old = proven.get(family, "") > read.read_wall
             found[family] = SeenRow(row, float("-inf") if is_old else row_clock.now)
@@ -108,7 +108,7 @@ def seen_rows(
 
 def live_record(row: LiveReadRow) -> LiveRecord:
     """Return the stored live read as a record for people."""
-    rows, unreadable = live_rows(row.document)
+    rows, unreadable = stored_live_rows(row.document)
     return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
 
 

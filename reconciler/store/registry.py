@@ -33,7 +33,7 @@ from reconciler.errors import AccountProblem
 from reconciler.ports import Clock
 
 ROOTS_FOLDER = "/run"
-FOLDER = "mmp"
+REGISTRY_FOLDER = "mmp"
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what is in it has to be this user's alone
 """Where there is no runtime directory, such as for a service without a login: it lives as long as the boot
@@ -43,7 +43,7 @@ MAX_ENTRY_BYTES = 8192
 """More than an entry takes with the longest path there can be; bounds what is read of a damaged file."""
 
 LOCK_TRIES = 50
-LOCK_TRY_S = 0.02
+REGISTRY_LOCK_TRY_S = 0.02
 """An entry is locked for microseconds; a process that needs a second is stopped, and is not waited for."""
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -61,12 +61,12 @@ def runtime_folder(user: int, environment: Mapping[str, str]) -> str:
     Root has one for all sessions. Others: in the runtime directory; in shared memory without one.
     """
     if user == 0:
-        return f"{ROOTS_FOLDER}/{FOLDER}"
+        return f"{ROOTS_FOLDER}/{REGISTRY_FOLDER}"
     named = environment.get("XDG_RUNTIME_DIR", "")
     for folder in (named if os.path.isabs(named) else "", f"{ROOTS_FOLDER}/user/{user}"):
         if folder and os.path.isdir(folder):
-            return f"{folder}/{FOLDER}"
-    return f"{SHARED_MEMORY}/{FOLDER}-{user}"
+            return f"{folder}/{REGISTRY_FOLDER}"
+    return f"{SHARED_MEMORY}/{REGISTRY_FOLDER}-{user}"
 
 
 @dataclass(slots=True)
@@ -247,7 +247,7 @@ class _Entry:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                await asyncio.sleep(LOCK_TRY_S)
+                await asyncio.sleep(REGISTRY_LOCK_TRY_S)
             else:
                 return
         raise OSError(f"{self._name} is locked by another process")

@@ -70,7 +70,7 @@ class Reservations(Proofs):
         budget, family = self._identified(), request.family
         await self._register(budget)
         query = select_query.together(
-            queries.pause(budget, family),
+            queries.select_pause(budget, family),
             queries.tries_of(budget, family),
             queries.accepted_of(budget, family),
             queries.plan_change(budget, self._plan, family),
@@ -95,7 +95,7 @@ class Reservations(Proofs):
                 await self._accept_setting(tables, [new], accepted)
             for row in ledger_mapping.retired(history, row_clock):
                 await tables.update_attempt(row)
-            await tables.delete(LossRow, ledger_mapping.losses_over(history, row_clock))
+            await tables.delete(LossRow, ledger_mapping.losses_not_counting(history, row_clock))
             await self._prune(tables, budget, attempt.id)
             recorded.append(attempt)
         self._reserved[attempt.id] = attempt

@@ -181,7 +181,7 @@ def resolved_by(open_attempts: Iterable[AttemptRow], since: float, row_clock: Ro
     return [row._replace(resolved=1) for row in open_attempts if row_clock.effect_until(row) <= since]
 
 
-def losses_over(losses: Iterable[LossRow], since: float, row_clock: RowClock) -> list[int]:
+def losses_resolved_by(losses: Iterable[LossRow], since: float, row_clock: RowClock) -> list[int]:
     """Return the ids of the losses that a proof of what was in force ``since`` ends, as an attempt."""
     return [row.id for row in losses if row_clock.effect_until(row) <= since]
 

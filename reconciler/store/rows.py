@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
 from reconciler.core.model import FileVersion, Quantity, RateBudget, Setting
 
-MAX_TEXT = 500
+MAX_ROW_TEXT = 500
 """Longest code, message or purpose kept of what others said; the rest says nothing more."""
 
 MAX_DOCUMENT = 1 << 20
@@ -425,7 +425,7 @@ class RowDamaged(Exception):
     """A row is not as it was written, or not there any more; the text says which."""
 
 
-def check(row: AnyRow) -> str:
+def check_row(row: AnyRow) -> str:
     """Return the check of a row: 16 hex digits over its table's name and all its other columns.
 
     The encoding is the ASCII literal of a tuple of text, numbers and None, which is the same in every
@@ -437,7 +437,7 @@ def check(row: AnyRow) -> str:
 
 def with_checksum(row: Row) -> Row:
     """Return ``row`` with the check that fits it."""
-    return cast("Row", row._replace(checksum=check(row)))
+    return cast("Row", row._replace(checksum=check_row(row)))
 
 
 def check_checksum(row: Row) -> Row:
@@ -465,7 +465,7 @@ def _fits(row: AnyRow) -> bool:
 
     1 and 1.0 are the same here and not to the check, but the columns of every engine hold one of the two.
     """
-    return row[0] == check(row)
+    return row[0] == check_row(row)
 
 
 def setting_of(row: AttemptRow | AppliedRow | AcceptedRow) -> Setting:
@@ -485,7 +485,7 @@ def wall_text(wall: datetime) -> str:
 
 def sanitized(text: str) -> str:
     """Return text of others in a form every engine can hold: bounded, no NUL, no lone surrogate."""
-    return storable(text[:MAX_TEXT])
+    return storable(text[:MAX_ROW_TEXT])
 
 
 def storable(text: str) -> str:

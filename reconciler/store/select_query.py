@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast, overload
 
 from reconciler.store.rows import TABLES, Row, RowDamaged, check_checksum, fields
 
-Value = str | int | float | None
+SqlValue = str | int | float | None
 
 RawRows = Sequence[tuple[Any, ...]]
 """The rows of one SELECT as the engine returns them."""
@@ -30,7 +30,7 @@ class Statement(NamedTuple):
     """One SELECT and its values."""
 
     text: str
-    values: tuple[Value, ...]
+    values: tuple[SqlValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,9 @@ def together(*queries: SelectQuery[Any]) -> SelectQuery[Any]:
 SELECTS = {kind: f"SELECT {', '.join(fields(kind))} FROM {name}" for kind, name in TABLES.items()}
 
 
-def select_rows(kind: type[Row], rest: str = "", values: tuple[Value, ...] = ()) -> SelectQuery[list[Row]]:
+def select_rows(
+    kind: type[Row], rest: str = "", values: tuple[SqlValue, ...] = ()
+) -> SelectQuery[list[Row]]:
     """Select rows of a kind, each checked against its checksum."""
 
     def parse(found: Sequence[RawRows]) -> list[Row]:
@@ -102,7 +104,7 @@ def select_rows(kind: type[Row], rest: str = "", values: tuple[Value, ...] = ())
     return SelectQuery((Statement(SELECTS[kind] + rest, values),), parse)
 
 
-def select_row(kind: type[Row], rest: str, values: tuple[Value, ...]) -> SelectQuery[Row | None]:
+def select_row(kind: type[Row], rest: str, values: tuple[SqlValue, ...]) -> SelectQuery[Row | None]:
     """Select the first row of a kind, None if there is none."""
 
     def parse(found: Sequence[RawRows]) -> Row | None:
@@ -113,14 +115,14 @@ def select_row(kind: type[Row], rest: str, values: tuple[Value, ...]) -> SelectQ
 
 
 def select_readable(
-    kind: type[Row], rest: str = "", values: tuple[Value, ...] = ()
+    kind: type[Row], rest: str = "", values: tuple[SqlValue, ...] = ()
 ) -> SelectQuery[Readable[Row]]:
     """Select rows of a kind; damaged ones are left out and counted."""
     statement = Statement(SELECTS[kind] + rest, values)
     return SelectQuery((statement,), lambda found: readable(unchecked(kind, found[0])))
 
 
-def select_number(text: str, values: tuple[Value, ...]) -> SelectQuery[int]:
+def select_number(text: str, values: tuple[SqlValue, ...]) -> SelectQuery[int]:
     """Select one number; 0 for NULL."""
     return SelectQuery((Statement(text, values),), lambda found: found[0][0][0] or 0)
 

@@ -33,14 +33,14 @@ from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, St
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import RowDamaged, new_state_id
-from reconciler.store.select_query import SelectQuery, Statement, Value
+from reconciler.store.select_query import SelectQuery, SqlValue, Statement
 from reconciler.store.sqlite_connection import (
     IN_MEMORY,
     in_memory,
     open_checked,
     read_image,
     refuse_damaged_log,
-    validate,
+    validate_file,
 )
 from reconciler.store.sqlite_errors import (
     BUSY,
@@ -183,7 +183,7 @@ def open_existing(
         db = in_memory()
         try:
             db.deserialize(sqlite_schema.with_wal(read_image(real), on=False))
-            validate(db, real, verify_rows=verify_rows)
+            validate_file(db, real, verify_rows=verify_rows)
         except BaseException:
             db.close()
             raise
@@ -291,7 +291,7 @@ class SqliteState:
     async def moved(self) -> MmpError | None:
         """Return that the state was moved, so that nothing is written to it; None: it was not."""
         async with self.reading(None) as tables:
-            moved = move_target(await tables.select(queries.state()))
+            moved = move_target(await tables.select(queries.select_state()))
         return None if moved is None else state_moved(self.place, moved)
 
     def sharing(self, replica: Replica) -> None:
@@ -345,7 +345,7 @@ class SqliteState:
         async with self._transaction(_WRITE) as tables:
             if sqlite_schema.version_of(self._db) > len(sqlite_schema.MIGRATIONS):
                 raise newer(self.place)
-            moved = move_target(await tables.select(queries.state()))
+            moved = move_target(await tables.select(queries.select_state()))
             if moved is not None:
                 if self.registry is not None:
                     self.registry.close()  # it is no record of requests any more
@@ -439,11 +439,11 @@ class _Statements:
         """Return the rows of one SELECT."""
         return fetch_all(self._db, *statement)
 
-    async def run(self, query: str, values: Sequence[Value]) -> None:
+    async def run(self, query: str, values: Sequence[SqlValue]) -> None:
         """Run a statement that returns no rows."""
         self._db.execute(query, values)
 
-    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+    async def run_each(self, query: str, many: Sequence[Sequence[SqlValue]]) -> None:
         """Run a statement that returns no rows once for each of ``many`` values."""
         self._db.executemany(query, many)
 

@@ -19,12 +19,12 @@ IN_MEMORY = ":memory:"
 def open_checked(path: str, busy_wait_s: float) -> sqlite3.Connection:
     """Open an existing file with every check; afterwards no statement blocks because it is busy."""
     sqlite_file.inspect(path)
-    sqlite_file.refuse_foreign(path)
+    sqlite_file.refuse_foreign_file(path)
     with translated_errors(path):
         refuse_damaged_log(path)
         db = connect(path, "rw", busy_wait_s)
         try:
-            validate(db, path, verify_rows=True)
+            validate_file(db, path, verify_rows=True)
             _prepare(db)
         except BaseException:
             db.close()
@@ -74,7 +74,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA busy_timeout = 0")
 
 
-def validate(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
+def validate_file(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
     """Raise StateUnusable unless the database is whole, known, as this program makes it, and lacks nothing.
 
     One read transaction, so that another process's migration is seen whole or not at all. The whole

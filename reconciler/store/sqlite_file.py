@@ -58,10 +58,10 @@ def create_beside(state: str, path: str) -> None:
 
     It is of the state's owner, or is not made. Raises OSError, StateUnusable.
     """
-    create_atomically(path, b"", access.owner_of(state), state=state)
+    create_atomically(path, b"", access.file_owner(state), state=state)
 
 
-def create_atomically(path: str, image: bytes, owner: access.Owner, *, state: str) -> None:
+def create_atomically(path: str, image: bytes, owner: access.FileOwner, *, state: str) -> None:
     """Bring the file ``path`` into being durably, whole and of its owner, unless it already exists.
 
     Losing a race to another process is no error. Raises OSError, StateUnusable.
@@ -77,7 +77,7 @@ def create_atomically(path: str, image: bytes, owner: access.Owner, *, state: st
     _sync_directory(os.path.dirname(path))
 
 
-def refuse_foreign(path: str) -> None:
+def refuse_foreign_file(path: str) -> None:
     """Raise StateUnusable unless the owner of the state could use what is made beside it."""
     try:
         access.refuse_foreign(path, _aside(path))
@@ -115,7 +115,7 @@ def inspect(path: str) -> None:
         hint = "correct --state: it names the state of mmp; this file is left as it is"
         raise StateUnusable("state-not-sqlite", f"{path} is not an SQLite database", hint)
     if len(header) < _HEADER_BYTES:
-        raise truncated(path, info.st_size)
+        raise truncated_error(path, info.st_size)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         hint = "correct --state: it names the state of mmp; this file is left as it is"
         raise StateUnusable("state-foreign-file", f"{path} is the database of another program", hint)
@@ -186,7 +186,7 @@ def damaged(path: str, what: str) -> StateUnusable:
     return StateUnusable("state-damaged", f"the state {path} is damaged: {what}", START_ANEW)
 
 
-def truncated(path: str, size: int) -> StateUnusable:
+def truncated_error(path: str, size: int) -> StateUnusable:
     """Return the error for a state file of ``size`` bytes that was cut off."""
     return StateUnusable("state-truncated", f"the state {path} is cut off at {size} bytes", START_ANEW)
 
@@ -197,7 +197,7 @@ def broken(path: str, what: str) -> StateUnusable:
     page_size = int.from_bytes(header[16:18], "big") or 1
     page_bytes = 65536 if page_size == 1 else page_size
     if info.st_size < page_bytes * int.from_bytes(header[28:32], "big"):
-        return truncated(path, info.st_size)
+        return truncated_error(path, info.st_size)
     return damaged(path, what)
 
 
@@ -261,7 +261,7 @@ def _make_directory(directory: str, path: str, mode: int = access.DIRECTORY_MODE
     _sync_directory(parent)
 
 
-def _write_synced(path: str, image: bytes, owner: access.Owner, state: str) -> None:
+def _write_synced(path: str, image: bytes, owner: access.FileOwner, state: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, access.FILE_MODE)
     try:
         access.give(descriptor, owner, state)

@@ -31,7 +31,7 @@ from reconciler.store.rows import (
     is_numbered,
     with_checksum,
 )
-from reconciler.store.select_query import Result, SelectQuery, Statement, Value
+from reconciler.store.select_query import Result, SelectQuery, SqlValue, Statement
 
 Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
 """Rows with an id."""
@@ -47,11 +47,11 @@ class Transaction(Protocol):
         """Return the rows of one SELECT."""
         ...
 
-    async def run(self, query: str, values: Sequence[Value]) -> None:
+    async def run(self, query: str, values: Sequence[SqlValue]) -> None:
         """Run a statement that returns no rows."""
         ...
 
-    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+    async def run_each(self, query: str, many: Sequence[Sequence[SqlValue]]) -> None:
         """Run a statement that returns no rows once for each of ``many`` values."""
         ...
 

@@ -29,7 +29,7 @@ from reconciler.store.rows import (
     fields,
     is_numbered,
 )
-from reconciler.store.select_query import Value
+from reconciler.store.select_query import SqlValue
 from reconciler.store.table_access import Tables
 
 
@@ -60,7 +60,7 @@ id >= (SELECT max(id) FROM attempts newest WHERE newest.status = 'applied' AND n
 newest, and this one is among the later attempts, which are verified."""
 
 
-def fetch_all(db: sqlite3.Connection, query: str, values: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+def fetch_all(db: sqlite3.Connection, query: str, values: Sequence[SqlValue] = ()) -> list[tuple[Any, ...]]:
     """Return the rows of a query; text that is not UTF-8 any more comes in a form that fits no checksum."""
     try:
         return db.execute(query, values).fetchall()

@@ -38,7 +38,7 @@ from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.watch.symlinks import DirEntry, WatchPath, resolve, union
+from reconciler.watch.symlinks import DirEntry, WatchPath, resolve_path, union
 from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 
 ANY_NAME = "*"
@@ -75,7 +75,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingConfig:
     """There is a link to the file and no file yet: nothing was ever in force, so it is waited for."""
 
     path: str
@@ -109,7 +109,7 @@ class WatchedFile:
 
     def route(self) -> WatchPath:
         """Return the way to the file as it is now."""
-        return resolve(self.path)
+        return resolve_path(self.path)
 
     def read(self) -> Reading:
         """Read the file; content that was read before is not taken apart again.
@@ -121,7 +121,7 @@ class WatchedFile:
 
     def decide(
         self, reading: Reading, trust: ReadConfidence, now: float
-    ) -> ConfigRead | Missing | Rejected | Undecided | None:
+    ) -> ConfigRead | MissingConfig | Rejected | Undecided | None:
         """Decide about what was read; None when there is nothing new to say."""
         unreadable = _unreadable(reading.problems)
         if self.desired is None and unreadable is Code.FILE_MISSING:
@@ -141,11 +141,11 @@ class WatchedFile:
             case _LookResult.NEW:
                 return self._taken(reading)
 
-    def _missed(self) -> Missing | None:
+    def _missed(self) -> MissingConfig | None:
         """Forget what was seen of a file that was never good: it is gone, or a link leads nowhere."""
         before, self._awaited = self._awaited, os.path.lexists(self.path)
         self._looks, self.refused = _Candidate(), None
-        return Missing(self.path) if self._awaited and not before else None
+        return MissingConfig(self.path) if self._awaited and not before else None
 
     def _taken(self, reading: Reading) -> ConfigRead | Rejected:
         problems = self._wrong(reading)
@@ -196,9 +196,9 @@ class WatchedPolicy:
     def route(self) -> WatchPath:
         """Return the way to the policy, or to where one would be found."""
         if self._named is not None:
-            return resolve(self._named)
+            return resolve_path(self._named)
         folder = os.path.dirname(self._config_path)
-        return union(resolve(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
+        return union(resolve_path(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
 
     def read(self) -> PolicyReading | None:
         """Read the policy; None: there is none. Raises the OSError that says nothing about it."""
@@ -262,7 +262,7 @@ class WatchedPath:
 
     def route(self) -> WatchPath:
         """Return the way to the file, or to whatever is in the folder."""
-        return resolve(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
+        return resolve_path(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
 
     def follows(self, spot: DirEntry) -> bool:
         """Tell whether something happened to a file of settings in the folder."""

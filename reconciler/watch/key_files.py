@@ -8,7 +8,7 @@ from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import AccountProblem
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials
 from reconciler.secret import remember
-from reconciler.watch.symlinks import WatchPath, resolve, union
+from reconciler.watch.symlinks import WatchPath, resolve_path, union
 from reconciler.watch.write_completion import ReadConfidence
 
 
@@ -21,7 +21,7 @@ class KeyFiles:
 
     def route(self) -> WatchPath:
         """Return the way to the files; there is none where the key is in variables."""
-        return union(resolve(path) for path in credential_files(self._prefix, os.environ))
+        return union(resolve_path(path) for path in credential_files(self._prefix, os.environ))
 
     def read(self) -> Credentials | str:
         """Return the key as it is now, or what is wrong with it."""

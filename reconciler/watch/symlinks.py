@@ -31,7 +31,7 @@ class WatchPath:
     directories: frozenset[str] = frozenset()
 
 
-def resolve(path: str) -> WatchPath:
+def resolve_path(path: str) -> WatchPath:
     """Return the way to ``path`` as it is now; where it ends early, up to the first name that is missing.
 
     Directories without a link, the file or a missing name in them are not watched: what is on the

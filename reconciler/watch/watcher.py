@@ -42,7 +42,7 @@ READERS = 16
 RETRY_FOR_S = 1.0
 """How long a request waits for the look before it; then the file counts as undecided."""
 
-SHORTAGES = (OSError, MemoryError)
+RESOURCE_ERRNOS = (OSError, MemoryError)
 """What is raised where threads, memory or descriptors are short; it says nothing about the file."""
 
 Content = TypeVar("Content")
@@ -173,7 +173,7 @@ class FileWatcher:
         while True:
             try:
                 return await self.aside(read)
-            except SHORTAGES:
+            except RESOURCE_ERRNOS:
                 await asyncio.sleep(SECOND_LOOK_S)
 
     def reread_all(self) -> None:
@@ -226,7 +226,7 @@ class FileWatcher:
             now, before = self.clock.now(), post.attention
             try:
                 content = await self._content(post)
-            except SHORTAGES:
+            except RESOURCE_ERRNOS:
                 post.attention = post.attention.failed(self.clock.now())
                 return Undecided()
             if post not in self.posts:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from reconciler.web.http_head import MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
-from reconciler.web.request_filter import Rejection, RequestInfo
+from reconciler.web.request_filter import RequestInfo, RequestRejection
 from reconciler.web.responses import Response, rejection_response
 
 DEADLINE_S = 15.0
@@ -32,11 +32,11 @@ Handle = Callable[[RequestInfo], Awaitable[Response]]
 """Answers a request; never raises."""
 
 
-class Connection:
+class ClientConnection:
     """A client's connection, from :meth:`start` until ``on_close`` is called with it."""
 
     def __init__(
-        self, client: socket.socket, handle: Handle, on_close: Callable[[Connection], None]
+        self, client: socket.socket, handle: Handle, on_close: Callable[[ClientConnection], None]
     ) -> None:
         self._client = client
         self._fd = client.fileno()  # the event loop is several times faster with it than with the socket
@@ -81,7 +81,7 @@ class Connection:
         self._stop_waiting()
         self._lingers = _has_more(request, self._received)
         self._received.clear()
-        if isinstance(request, Rejection):
+        if isinstance(request, RequestRejection):
             self._send(rejection_response(request))
         else:
             self._handling = self._loop.create_task(self._answer(request))
@@ -166,8 +166,8 @@ class Connection:
         self._on_close(self)
 
 
-def _has_more(request: RequestInfo | Rejection, received: bytearray) -> bool:
+def _has_more(request: RequestInfo | RequestRejection, received: bytearray) -> bool:
     """Tell whether the client sends anything beside one whole head; junk has been read already."""
-    if isinstance(request, Rejection):
+    if isinstance(request, RequestRejection):
         return request is TOO_LARGE
     return request.has_body or not received.endswith(b"\r\n\r\n")

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 
-from reconciler.web.request_filter import Rejection, RequestInfo
+from reconciler.web.request_filter import RequestInfo, RequestRejection
 from reconciler.web.responses import HEADERS, Response
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -26,11 +26,11 @@ _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([!-~]+) HTTP/1\.([01])")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 
-TOO_LARGE = Rejection(431, "the head of the request is too large")
-MALFORMED = Rejection(400, "this is no HTTP request")
+TOO_LARGE = RequestRejection(431, "the head of the request is too large")
+MALFORMED = RequestRejection(400, "this is no HTTP request")
 
 
-def read_head(received: bytes | bytearray) -> RequestInfo | Rejection | None:
+def read_head(received: bytes | bytearray) -> RequestInfo | RequestRejection | None:
     """Return what the head at the beginning of ``received`` asks; None while its end has not arrived."""
     if not _BEGINNING.match(received):
         return MALFORMED if received else None

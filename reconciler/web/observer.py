@@ -27,7 +27,7 @@ from reconciler.web.server import Server, start_server
 HintForCode = Callable[[str, bool], str]
 """Returns what to do about a code of the exchange; the flag tells whether the code answered a read."""
 
-DAY = timedelta(hours=24)
+TIMELINE_LENGTH = timedelta(hours=24)
 """How far back the timelines of the page go."""
 
 TIMELINE_PAUSE_S = 0.02
@@ -116,7 +116,7 @@ class HttpObserver:
 
     async def _read_timelines(self) -> Mapping[str, Callable[[], Timeline]]:
         """Read every account's timeline in the loops' thread, which alone uses the state."""
-        since, accounts = self._clock.wall() - DAY, list(self._accounts.items())
+        since, accounts = self._clock.wall() - TIMELINE_LENGTH, list(self._accounts.items())
         return {name: await account.store.read_timeline(since, _pause) for name, account in accounts}
 
     def _put(self, account: RunningAccount, runtime: AccountRuntime) -> None:

@@ -48,7 +48,7 @@ class RequestInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RequestRejection:
     """Why a request is not answered: an HTTP status and one line for whoever asked."""
 
     status: int
@@ -84,17 +84,17 @@ class RequestFilter:
         everywhere = (machine.lower(),) if self._everywhere else ()
         self._names = {LOCALHOST, *(name.lower() for name in names), *everywhere}
 
-    def rejection(self, request: RequestInfo) -> Rejection | None:
+    def rejection(self, request: RequestInfo) -> RequestRejection | None:
         """Return why a request is not answered; None when it is."""
         if not self.host_allowed(request.hosts):
             message = "this is not a name of this server"
-            return Rejection(421, f"{message}; mmp run --listen-name NAME adds one")
+            return RequestRejection(421, f"{message}; mmp run --listen-name NAME adds one")
         if request.method not in METHODS:
-            return Rejection(405, "everything here is for reading: GET or HEAD")
+            return RequestRejection(405, "everything here is for reading: GET or HEAD")
         if not request.target.startswith("/"):
-            return Rejection(400, "the target is a path")
+            return RequestRejection(400, "the target is a path")
         if request.has_body:
-            return Rejection(413, "a request here has no body")
+            return RequestRejection(413, "a request here has no body")
         return None
 
     def host_allowed(self, hosts: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.core.problems import json_text
 from reconciler.documents.plan import Document
-from reconciler.web.request_filter import METHODS, Rejection
+from reconciler.web.request_filter import METHODS, RequestRejection
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json; charset=utf-8"
@@ -61,7 +61,7 @@ def text_response(status: int, text: str, **headers: str) -> Response:
     return Response(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
 
 
-def rejection_response(refusal: Rejection) -> Response:
+def rejection_response(refusal: RequestRejection) -> Response:
     """Return why a request is not answered."""
     allow = {"Allow": ", ".join(METHODS)} if refusal.status == 405 else {}
     return text_response(refusal.status, refusal.why, **allow)

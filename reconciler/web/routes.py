@@ -23,7 +23,7 @@ from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.errors import MmpError
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
-from reconciler.web.page.account_view import HintFor, hint_from_glossary
+from reconciler.web.page.account_view import PageHintFor, hint_from_glossary
 from reconciler.web.page.render import Asset, assets, page_html
 from reconciler.web.probes import live_checks, probe_response, ready_checks, startup_checks
 from reconciler.web.responses import HTML, Query, Response, Route
@@ -210,7 +210,7 @@ class Endpoints:
         beats: Responds,
         now: Callable[[], float],
         wall: Callable[[], datetime],
-        advise: HintFor = hint_from_glossary,
+        advise: PageHintFor = hint_from_glossary,
         ask_timeline: ReadTimelines | None = None,
     ) -> None:
         self._latest = shared_state

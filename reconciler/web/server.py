@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from reconciler.errors import MmpError
-from reconciler.web.connection import Connection, Handle
+from reconciler.web.connection import ClientConnection, Handle
 from reconciler.web.request_filter import Listen, RequestFilter, RequestInfo
 from reconciler.web.responses import Query, Response, Route, rejection_response, text_response
 
@@ -60,7 +60,7 @@ class Server:
         self._sockets = sockets
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._open: dict[Connection, None] = {}
+        self._open: dict[ClientConnection, None] = {}
         self._thread: threading.Thread | None = None
 
     @property
@@ -125,13 +125,13 @@ class Server:
 
     def _add(self, client: socket.socket, handle: Handle) -> None:
         """Serve a new connection, in place of the oldest one where there are too many."""
-        connection = Connection(client, handle, self._open.__delitem__)
+        connection = ClientConnection(client, handle, self._open.__delitem__)
         self._open[connection] = None
         if len(self._open) > MAX_CONNECTIONS:
             self._least_worth().reset()
         connection.start()
 
-    def _least_worth(self) -> Connection:
+    def _least_worth(self) -> ClientConnection:
         """Return the oldest connection; as long as one of the older half waits for its client, such a one.
 
         A probe waits for the loops, which may take longer than a flood of others to connect.

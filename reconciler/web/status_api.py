@@ -11,12 +11,12 @@ from datetime import datetime
 
 from reconciler.core.model import Family, Setting
 from reconciler.core.monitoring.protection import ProtectionResult, runtime_protection
-from reconciler.core.monitoring.runtime import AccountRuntime, status_of
+from reconciler.core.monitoring.runtime import AccountRuntime, runtime_status
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.replica_assignment import parse_lease_name
 from reconciler.documents.plan import Document, as_list, one_or_list
-from reconciler.documents.problems import FORMAT
+from reconciler.documents.problems import PROBLEMS_FORMAT
 from reconciler.documents.runtime_status import file_document, problems_of, runtime_document
 from reconciler.documents.status import owner_document
 from reconciler.web.latest_state import AccountSnapshot, LatestState
@@ -34,7 +34,7 @@ class AccountStatus:
 def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
     """Return how an account is; before the first comparison, with nothing known."""
     runtime = watched.runtime
-    known = status_of(runtime, now=now, wall=wall)
+    known = runtime_status(runtime, now=now, wall=wall)
     judged = runtime_protection(runtime, known, now=now, interval_s=watched.interval_s)
     status = known or _nothing_known(runtime, wall)
     return AccountStatus(replace(status, owner=watched.owner), judged)
@@ -105,7 +105,7 @@ def _nothing_yet(shared_state: LatestState) -> Document:
     """Return what is waited for, in the form of every command that has no document of its own yet."""
     text = [_problem(path, 1, "waiting for this file") for path in shared_state.unloaded.missing]
     text += [each for file in shared_state.unloaded.rejected for each in problems_of(file.problems)]
-    return {"format": FORMAT, "problems": text or [_problem(None, None, "no account is kept yet")]}
+    return {"format": PROBLEMS_FORMAT, "problems": text or [_problem(None, None, "no account is kept yet")]}
 
 
 def _problem(path: str | None, place: int | None, message: str) -> Document:

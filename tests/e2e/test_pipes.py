@@ -12,7 +12,7 @@ import pytest
 
 from reconciler import regular_file
 from reconciler.config.load import load_configs
-from reconciler.config.yaml_nodes import MAX_BYTES
+from reconciler.config.yaml_nodes import MAX_FILE_BYTES
 from reconciler.core.problems import Code
 from reconciler.errors import Exit
 from reconciler.regular_file import accept_pipes, read_regular
@@ -123,8 +123,8 @@ def test_a_pipe_is_read_once_within_its_bound(tmp_path: Path) -> None:
     accept_pipes(True)
     try:
         writer = subprocess.Popen(["sh", "-c", f"yes > {path}"], stderr=subprocess.DEVNULL)
-        first = read_regular(str(path), MAX_BYTES + 1)
-        assert (len(first), read_regular(str(path), MAX_BYTES + 1)) == (MAX_BYTES + 1, first)
+        first = read_regular(str(path), MAX_FILE_BYTES + 1)
+        assert (len(first), read_regular(str(path), MAX_FILE_BYTES + 1)) == (MAX_FILE_BYTES + 1, first)
         eventually(lambda: writer.poll() is not None, 10.0, "the writer to end")
     finally:
         accept_pipes(False)

@@ -25,7 +25,7 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
-from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, Outcome, Result
+from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, FamilyResult, Outcome
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -206,26 +206,26 @@ def hundreds() -> Plan:
 # ---- results -------------------------------------------------------------------------------------
 
 
-def every_result() -> tuple[Result, ...]:
+def every_result() -> tuple[FamilyResult, ...]:
     return (
-        Result(Family("ADA-USD_UM"), Outcome.ADOPTED, "0", "", 0),
-        Result(BTC, Outcome.APPLIED, "0", "", 1),
-        Result(ETH, Outcome.APPLIED, "0", "", 3),
-        Result(Family("DOGE-USD_UM"), Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
-        Result(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
-        Result(
+        FamilyResult(Family("ADA-USD_UM"), Outcome.ADOPTED, "0", "", 0),
+        FamilyResult(BTC, Outcome.APPLIED, "0", "", 1),
+        FamilyResult(ETH, Outcome.APPLIED, "0", "", 3),
+        FamilyResult(Family("DOGE-USD_UM"), Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
+        FamilyResult(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
+        FamilyResult(
             Family("TON-USD_UM"), Outcome.SKIPPED, "not-reached", "stopped by a signal before its turn", 0
         ),
-        Result(XAU, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED, 2),
-        Result(Family("XRP-USD_UM"), Outcome.STALE, "stale", "no longer what was reviewed", 0),
+        FamilyResult(XAU, Outcome.UNKNOWN, "unconfirmed", UNCONFIRMED, 2),
+        FamilyResult(Family("XRP-USD_UM"), Outcome.STALE, "stale", "no longer what was reviewed", 0),
     )
 
 
-def hostile_results() -> tuple[Result, ...]:
+def hostile_results() -> tuple[FamilyResult, ...]:
     return (
-        Result(BTC, Outcome.REJECTED, "51000", HOSTILE, 1),
-        Result(ETH, Outcome.REJECTED, "51000", "", 1),
-        Result(SOL, Outcome.SKIPPED, "not-reached", "", 0),
+        FamilyResult(BTC, Outcome.REJECTED, "51000", HOSTILE, 1),
+        FamilyResult(ETH, Outcome.REJECTED, "51000", "", 1),
+        FamilyResult(SOL, Outcome.SKIPPED, "not-reached", "", 0),
     )
 
 

@@ -16,7 +16,7 @@ from reconciler.errors import StateUnavailable
 from reconciler.store import queries
 from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections
-from reconciler.store.postgres.connections import Transaction
+from reconciler.store.postgres.connections import PostgresTransaction
 from tests.contract.stores import ETH, ready_database
 from tests.postgres.accounts import Desk, desk, play
 from tests.support.postgres import PASSWORD, shared
@@ -44,17 +44,17 @@ STEPS: dict[str, Callable[[Desk], Awaitable[Any]]] = {
 def test_a_connection_ended_before_any_statement_fails_the_step_and_leaves_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    real = Transaction._flush
+    real = PostgresTransaction._flush
     left = 0
 
-    async def mortal(self: Transaction, words: list[str]) -> Any:
+    async def mortal(self: PostgresTransaction, words: list[str]) -> Any:
         nonlocal left
         left -= 1
         if left == 0:
             shared().kill_connections(ready_database())
         return await real(self, words)
 
-    monkeypatch.setattr(Transaction, "_flush", mortal)
+    monkeypatch.setattr(PostgresTransaction, "_flush", mortal)
 
     async def scenario(url: str) -> None:
         nonlocal left
@@ -372,13 +372,13 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
 
 def noted(monkeypatch: pytest.MonkeyPatch, said: list[list[str]]) -> None:
     """Have all that is said from now on noted, message by message."""
-    real = Transaction._flush
+    real = PostgresTransaction._flush
 
-    async def noting(self: Transaction, words: list[str]) -> Any:
+    async def noting(self: PostgresTransaction, words: list[str]) -> Any:
         said.append([*self._pending, *words])
         return await real(self, words)
 
-    monkeypatch.setattr(Transaction, "_flush", noting)
+    monkeypatch.setattr(PostgresTransaction, "_flush", noting)
 
 
 async def until_one_waits_for_a_lock() -> None:

@@ -21,7 +21,7 @@ from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.store import copy_to_postgres, queries, registry
 from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.copy_to_postgres import copy, undo
+from reconciler.store.copy_to_postgres import copy_state, undo
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.registry import StateRegistry
@@ -134,7 +134,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             await other.applied()
             there.apply_plan("a" * 32, {})
             before, slot = await seen(there), await there.reserve(signed("6", ETH), assume_idle=True)
-            counts = await copy(source, other.state)
+            counts = await copy_state(source, other.state)
             assert all(counts.values()), counts
             here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
@@ -152,7 +152,7 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
 ) -> None:
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, at=5000.0, account="somebody.else", uid="7") as other:
-            await copy(source, other.state)
+            await copy_state(source, other.state)
             here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
             assert await here.reserve(signed("6", ETH), assume_idle=True) == NoSlotUntil(
@@ -209,7 +209,7 @@ def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
             await before(one)
             [(rows,)] = shared().ask("SELECT count(*) FROM mmp.attempts", ready_database())
             with pytest.raises(MmpError) as refused:
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert refused.value.code == "state-not-empty"
             assert await is_usable(source)
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(rows,)]
@@ -225,7 +225,7 @@ def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
             worker.account("main", Environment.LIVE, ExchangeKind.OKX).locked("run"),
         ):
             with pytest.raises(StateLocked):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
         worker.close_now()
 
     text(tmp_path, scenario)
@@ -244,7 +244,7 @@ def test_rows_that_do_not_arrive_as_they_were_are_not_committed(
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(MmpError) as refused:
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert refused.value.code == "state-copy-failed"
             assert await is_usable(source)
             assert shared().ask("SELECT count(*) FROM mmp.attempts", ready_database()) == [(0,)]
@@ -271,7 +271,7 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(MmpError) as refused:
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert refused.value.message.startswith(f"1 rows of {lost} did not arrive")
 
     text(tmp_path, scenario)
@@ -313,7 +313,7 @@ def test_nothing_is_written_to_a_file_that_was_moved_and_it_can_be_read(tmp_path
         await store.identify(UID, HOST)
         assert await worker.moved() is None
         async with desk(url, account="other", uid="99") as one:
-            await copy(source, one.state)
+            await copy_state(source, one.state)
         for name, write in WRITES.items():
             with pytest.raises(StateUnavailable) as refused:
                 await write(store)
@@ -344,7 +344,7 @@ def test_what_is_written_while_a_copy_is_under_way_is_refused_or_copied(
 
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
-            await copy(source, one.state)
+            await copy_state(source, one.state)
 
     text(tmp_path, scenario)
     worker.close_now()
@@ -361,7 +361,7 @@ def test_a_copy_that_is_cancelled_leaves_the_source_in_use(
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(asyncio.CancelledError):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
         assert await is_usable(source)
 
     text(tmp_path, scenario)
@@ -390,12 +390,12 @@ def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert not await is_usable(source)
-            assert (await copy(source, one.state))["attempts"] == 4
+            assert (await copy_state(source, one.state))["attempts"] == 4
             assert not await is_usable(source)
             with pytest.raises(StateUnavailable) as complete:
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert complete.value.code == "state-moved"
             with pytest.raises(StateUnavailable) as there:
                 await undo(source, one.state)
@@ -405,7 +405,7 @@ def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
     text(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("way_back", [copy, undo])
+@pytest.mark.parametrize("way_back", [copy_state, undo])
 def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complete_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way_back: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
@@ -415,14 +415,14 @@ def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complet
         there = source.account("main", Environment.LIVE, ExchangeKind.OKX)
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             text = await source.moved()
             assert text is not None
             assert (text.code, "--state" in f"{text} {text.hint}") == ("state-moving", False)
             await one.state.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
-            if way_back is copy:
+            if way_back is copy_state:
                 with pytest.raises(StateUnusable) as refused:
-                    await copy(source, one.state)
+                    await copy_state(source, one.state)
                 assert refused.value.code == "state-not-empty"
             else:
                 await undo(source, one.state)
@@ -432,7 +432,7 @@ def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complet
     text(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("again", [copy, undo])
+@pytest.mark.parametrize("again", [copy_state, undo])
 def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
@@ -444,7 +444,7 @@ def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complet
             with monkeypatch.context() as patch:
                 patch.setattr(copy_to_postgres, "_complete", killed)
                 with pytest.raises(ZeroDivisionError):
-                    await copy(source, one.state)
+                    await copy_state(source, one.state)
             unsure = await source.moved()
             assert unsure is not None
             assert unsure.code == "state-moving"
@@ -463,9 +463,9 @@ def test_a_complete_copy_is_not_taken_back_where_the_database_was_made_again_and
 ) -> None:
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
-            await copy(source, one.state)
+            await copy_state(source, one.state)
             async with one.state.bulk_write([]) as tables:
-                await tables.upsert((await tables.select(queries.state()))._replace(copied_from=""))
+                await tables.upsert((await tables.select(queries.select_state()))._replace(copied_from=""))
             with pytest.raises(StateUnusable) as refused:
                 await undo(source, one.state)
             assert refused.value.code == "state-not-empty"
@@ -480,14 +480,14 @@ def test_a_resumed_copy_that_fails_again_leaves_the_source_in_use(
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
 
             async def failing(*_: Any) -> None:
                 raise StateUnusable("state-copy-failed", "so", "")
 
             monkeypatch.setattr(copy_to_postgres, "_write", failing)
             with pytest.raises(StateUnusable):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert await is_usable(source), "the target was seen to be empty"
 
     text(tmp_path, scenario)
@@ -498,7 +498,7 @@ def test_a_copy_that_was_killed_can_be_taken_back(tmp_path: Path, monkeypatch: p
         async with desk(url, account="other", uid="99") as one:
             await undo(source, one.state)
             with killed_after_its_mark(monkeypatch):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             await undo(source, one.state)
             assert await is_usable(source)
 
@@ -523,13 +523,13 @@ def test_a_commit_without_an_answer_leaves_the_source_retired(
         async with desk(url, account="other", uid="99") as one:
             monkeypatch.setattr(PostgresState, "bulk_write", without_answer)
             with pytest.raises(type(lost)):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             monkeypatch.undo()
             if isinstance(lost, MmpError):
                 assert "run the same command again" in lost.hint
             assert not await is_usable(source)
             with pytest.raises(StateUnavailable) as complete:
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             assert complete.value.code == "state-moved"
 
     text(tmp_path, scenario)
@@ -541,7 +541,7 @@ def test_a_source_that_was_moved_is_copied_nowhere_else(
     async def scenario(url: str, source: SqliteState) -> None:
         async with desk(url, account="other", uid="99") as one:
             with killed_after_its_mark(monkeypatch):
-                await copy(source, one.state)
+                await copy_state(source, one.state)
             another = "UPDATE mmp.state SET state_id = 'f', copied_from = '', checksum = '{}'".format(
                 with_checksum(StateRow("", "f", "", "", "", "")).checksum
             )
@@ -549,7 +549,7 @@ def test_a_source_that_was_moved_is_copied_nowhere_else(
             for place in ("postgresql://elsewhere/mmp", one.state.place):
                 monkeypatch.setattr(one.state, "place", place)
                 with pytest.raises(StateUnavailable) as refused:
-                    await copy(source, one.state)
+                    await copy_state(source, one.state)
                 assert refused.value.code == "state-moving"
                 if place.endswith("elsewhere/mmp"):
                     with pytest.raises(StateUnavailable):
@@ -571,7 +571,7 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
         await worker.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
         async with desk(url, account="other", uid="99") as one:
             one.state.registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
-            await copy(source, one.state)
+            await copy_state(source, one.state)
             here = one.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
             assert isinstance(await here.reserve(signed("6", ETH), assume_idle=True), NoSlotUntil)
@@ -606,7 +606,7 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered: list[int] = []
-    real = connections.Transaction._flush
+    real = connections.PostgresTransaction._flush
 
     async def heard(self: Any, words: list[str]) -> list[list[tuple[Any, ...]]]:
         found = await real(self, words)
@@ -616,10 +616,10 @@ def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
     async def scenario(url: str, source: SqliteState) -> None:
         enlarge(source)
         async with desk(url, account="other", uid="99") as one:
-            monkeypatch.setattr(connections.Transaction, "_flush", heard)
+            monkeypatch.setattr(connections.PostgresTransaction, "_flush", heard)
             # What a desk of hundreds takes seconds for takes a few milliseconds here.
             shorten(monkeypatch, "idle_in_transaction_session_timeout", 5)
-            counts = await copy(source, one.state)
+            counts = await copy_state(source, one.state)
             assert counts["attempts"] == LARGE + 4
             assert max(answered) <= copy_to_postgres.PIECE
 

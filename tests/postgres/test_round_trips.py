@@ -13,7 +13,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.requests import NoSlotUntil, Reservation
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import connections
-from reconciler.store.postgres.connections import Mode, Transaction
+from reconciler.store.postgres.connections import Mode, PostgresTransaction
 from tests.contract.stores import BTC, ETH, UID, ready_database, setting
 from tests.postgres.accounts import Desk, desk, play
 from tests.support.postgres import shared
@@ -40,16 +40,16 @@ ROUND_TRIPS: dict[str, tuple[int, Callable[[Desk], Awaitable[Any]]]] = {
 def test_a_step_makes_few_round_trips(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     at_most, take = ROUND_TRIPS[step]
     said: list[list[str]] = []
-    real = Transaction._flush
+    real = PostgresTransaction._flush
 
-    async def noting(self: Transaction, words: list[str]) -> Any:
+    async def noting(self: PostgresTransaction, words: list[str]) -> Any:
         said.append(words)
         return await real(self, words)
 
     async def scenario(url: str) -> None:
         async with desk(url) as one:
             assert isinstance(await one.reserve("1"), Reservation)
-            monkeypatch.setattr(Transaction, "_flush", noting)
+            monkeypatch.setattr(PostgresTransaction, "_flush", noting)
             await take(one)
             monkeypatch.undo()
 

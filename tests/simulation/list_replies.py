@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.reply import Reply
 from reconciler.okx import replies
-from reconciler.simulator.messages import ReplyEnvelope, Row, to_json
+from reconciler.simulator.messages import ReplyEnvelope, SimRow, to_json
 from tests.simulation.scenario import ListFault
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SeenList:
 
 
 def read_list(
-    process: Process, rows: Sequence[Row], *, begun_at: float, asked: Family | None
+    process: Process, rows: Sequence[SimRow], *, begun_at: float, asked: Family | None
 ) -> SeenList | Reply:
     """Return what the program reads of ``rows`` after the changes of the network and the exchange."""
     extras, world = process.world.scenario.extras, process.world
@@ -51,12 +51,12 @@ def read_list(
 
 
 def _spoilt(
-    process: Process, rows: Sequence[Row], asked: Family | None
-) -> tuple[Sequence[Row], frozenset[Family]]:
+    process: Process, rows: Sequence[SimRow], asked: Family | None
+) -> tuple[Sequence[SimRow], frozenset[Family]]:
     extras, rng = process.world.scenario.extras, process.rng
     family = extras.list_family
     assert family is not None
-    spoilt: list[Row] = list(rows)
+    spoilt: list[SimRow] = list(rows)
     odd: set[Family] = set()
     for fault in extras.list_faults:
         if rng.random() >= extras.list_fault_chance:
@@ -70,32 +70,32 @@ def _spoilt(
     return spoilt, frozenset(odd)
 
 
-def _without(_: Random, rows: list[Row], family: Family) -> list[Row]:
+def _without(_: Random, rows: list[SimRow], family: Family) -> list[SimRow]:
     return [row for row in rows if row["instFamily"] != family]
 
 
-def _with_unknown_name(rng: Random, rows: list[Row], _: Family) -> list[Row]:
+def _with_unknown_name(rng: Random, rows: list[SimRow], _: Family) -> list[SimRow]:
     name = rng.choice(("BTC/USD weekly", "", "test", "SOL-USD-SWAP", "\u2603"))
     return [*rows, _row(name)] if name else [*rows, _row("n/a")]
 
 
-def _with_similar_name(rng: Random, rows: list[Row], family: Family) -> list[Row]:
+def _with_similar_name(rng: Random, rows: list[SimRow], family: Family) -> list[SimRow]:
     wide = "".join(chr(ord(one) + 0xFEE0) if one.isalnum() else one for one in family)
     name = rng.choice((family.lower(), f" {family}", f"{family} ", wide))
     return [{**row, "instFamily": name} if row["instFamily"] == family else row for row in rows]
 
 
-def _with_nameless(rng: Random, rows: list[Row], family: Family) -> list[Row]:
+def _with_nameless(rng: Random, rows: list[SimRow], family: Family) -> list[SimRow]:
     name = rng.choice((None, 7, ""))
     return [{**row, "instFamily": name} if row["instFamily"] == family else row for row in rows]
 
 
-def _with_unreadable(rng: Random, rows: list[Row], family: Family) -> list[Row]:
+def _with_unreadable(rng: Random, rows: list[SimRow], family: Family) -> list[SimRow]:
     field, value = rng.choice((("qtyLimit", "many"), ("timeInterval", "-1"), ("mmpFrozen", "no")))
     return [{**row, field: value} if row["instFamily"] == family else row for row in rows]
 
 
-def _with_numbers(rng: Random, rows: list[Row], _: Family) -> list[Row]:
+def _with_numbers(rng: Random, rows: list[SimRow], _: Family) -> list[SimRow]:
     convert: Callable[[str], Any] = rng.choice((float, _whole))
 
     def as_number(text: str) -> Any:
@@ -110,7 +110,7 @@ def _whole(text: str) -> Any:
     return int(number) if number.is_integer() else number
 
 
-def _row(name: str) -> Row:
+def _row(name: str) -> SimRow:
     return {
         "frozenInterval": "1000",
         "instFamily": name,
@@ -121,7 +121,7 @@ def _row(name: str) -> Row:
     }
 
 
-_SPOILERS: dict[ListFault, Callable[[Random, list[Row], Family], list[Row]]] = {
+_SPOILERS: dict[ListFault, Callable[[Random, list[SimRow], Family], list[SimRow]]] = {
     ListFault.MISSING_ROW: _without,
     ListFault.UNKNOWN_NAME: _with_unknown_name,
     ListFault.SIMILAR_NAME: _with_similar_name,

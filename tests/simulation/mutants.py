@@ -48,7 +48,7 @@ from reconciler.core.retry import RetryRecord
 from reconciler.core.target import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, live_rows, replies
-from reconciler.okx.strict_json import Unreadable
+from reconciler.okx.strict_json import UnreadableReply
 from reconciler.store import (
     ledger_mapping,
     proofs,
@@ -800,7 +800,7 @@ def _off_is_unset(row: Mapping[str, object]) -> bool:
     """Take a row with protection off for none at all, whatever nonsense stands beside it."""
     try:
         return _real_is_unset(row)
-    except Unreadable:
+    except UnreadableReply:
         return True
 
 
@@ -1065,7 +1065,9 @@ MUTANTS = (
         feature=Feature.REVIEWS,
         first_seed=3,
     ),
-    Mutant("pauses ignored", (Patch(pass_planning, "in_force", lambda *_: ()),), feature=Feature.PAUSES),
+    Mutant(
+        "pauses ignored", (Patch(pass_planning, "active_pauses", lambda *_: ()),), feature=Feature.PAUSES
+    ),
     Mutant("loosen first", (Patch(plan, "_sending_rank", _loosen_first),)),
     Mutant("mixed drift not healed", (Patch(planning, "target", _mixed_left),), first_seed=190),
     Mutant("restored as one", (Patch(planning, "target", _restored_as_one),)),
@@ -1158,7 +1160,7 @@ MUTANTS = (
     _of_feature(
         "almost a family's name is another's",
         Feature.ODD_LISTS,
-        Patch(evidence, "unreadable", lambda *_: None),
+        Patch(evidence, "why_unreadable", lambda *_: None),
     ),
     _of_feature(
         "a wrapped refusal is definite",

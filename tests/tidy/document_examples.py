@@ -12,9 +12,9 @@ from reconciler.core.model import Family, Known, LiveRow, Pause
 from reconciler.core.monitoring.alerts import active_alerts
 from reconciler.core.monitoring.notifications import advance
 from reconciler.core.monitoring.protection import status_protection
-from reconciler.core.monitoring.runtime import status_of
+from reconciler.core.monitoring.runtime import runtime_status
 from reconciler.core.monitoring.status import StatusInputs, make_status
-from reconciler.core.outcome import HOLD_WORDS, Outcome, Result
+from reconciler.core.outcome import HOLD_WORDS, FamilyResult, Outcome
 from reconciler.core.plan import HoldReason, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
@@ -69,7 +69,7 @@ def notice() -> Document:
     _, (first, *_) = advance(
         scenarios, active_alerts(drifted), now=NOW + 30, wall=WALL + timedelta(seconds=30)
     )
-    judged = status_protection(status_of(drifted, now=NOW, wall=WALL), live=True, interval_s=30.0)
+    judged = status_protection(runtime_status(drifted, now=NOW, wall=WALL), live=True, interval_s=30.0)
     at = WALL + timedelta(seconds=30)
     return notification_document(first, drifted, judged, at=at, advice=lambda _: "")
 
@@ -93,9 +93,9 @@ def examples() -> dict[str, Document]:
         ),
     )
     results = (
-        Result(BTC, Outcome.APPLIED, "0", "", 1),
-        Result(ETH, Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
-        Result(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
+        FamilyResult(BTC, Outcome.APPLIED, "0", "", 1),
+        FamilyResult(ETH, Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
+        FamilyResult(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
     )
     lines = [
         HistoryLine(7, BTC, setting("5000/2000/400"), "applied", "0", "", WALL, WALL, open=False),

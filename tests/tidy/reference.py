@@ -24,7 +24,7 @@ from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.schema_files import load_schema
 from reconciler.simulator.behaviours import BEHAVIOURS
 from reconciler.simulator.codes import REFUSALS
-from reconciler.simulator.control import COMMANDS as CONTROL
+from reconciler.simulator.control import CONTROL_COMMANDS as CONTROL
 from reconciler.simulator.server import SimulatorServer
 from tests.tidy.document_examples import examples, written
 from tests.tidy.log_meanings import MEANINGS

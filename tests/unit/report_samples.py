@@ -12,7 +12,7 @@ from itertools import chain, product
 
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
-from reconciler.core.outcome import Outcome, Result, results
+from reconciler.core.outcome import FamilyResult, Outcome, results
 from reconciler.core.pacing import CountedRequest, Ledger
 from reconciler.core.plan import Basis, Plan, PlanConstraints, in_order, with_schedule
 from reconciler.core.planning import make_plan
@@ -156,9 +156,9 @@ def large_plans(count: int = 100) -> Iterator[Plan]:
         yield with_schedule(plan, ledger, NOW, assume_idle=False) if number % 5 else plan
 
 
-def result_sets() -> tuple[tuple[Result, ...], ...]:
+def result_sets() -> tuple[tuple[FamilyResult, ...], ...]:
     """Return what the core makes of the plans an apply can end with, each once; the first is empty."""
-    found: dict[tuple[Result, ...], None] = {(): None}
+    found: dict[tuple[FamilyResult, ...], None] = {(): None}
     refusals = [Reply(ReplyClass.WRONG_SETTINGS, code, HOSTILE) for code in ("51000", "404_1", "timeout")]
     for plan in small_plans():
         for uncertain, refusal in product((False, True), (None, *refusals)):

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from reconciler.cli.output import Output
-from reconciler.cli.plan_output import FAIL_ON, status_of
+from reconciler.cli.plan_output import FAIL_ON, plans_exit_status
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Acceptance, Family, Field, Setting
 from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints, first_records
@@ -133,14 +133,19 @@ def test_fail_on_counts_adoptions_and_the_direction_from_what_was_accepted(
     plan, out = plan_of({BTC: case}), Output("text", "never")
 
     def status(kind: str) -> Exit:
-        return status_of([plan], [CONTEXT], out, fail_on=frozenset({kind}), changes_count=False)
+        return plans_exit_status([plan], [CONTEXT], out, fail_on=frozenset({kind}), changes_count=False)
 
     assert {kind for kind in FAIL_ON if status(kind) is Exit.REFUSED} == kinds
-    assert status_of([plan], [CONTEXT], out, fail_on=frozenset(), changes_count=True) is Exit.CHANGES
+    assert (
+        plans_exit_status([plan], [CONTEXT], out, fail_on=frozenset(), changes_count=True) is Exit.CHANGES
+    )
 
 
 def test_what_was_accepted_and_is_only_recorded_is_no_change() -> None:
     same = "5000/2000/100"
     plan, out = plan_of({BTC: (None, same, same)}), Output("text", "never")
     assert only(plan) == (Action.ADOPT, None)
-    assert status_of([plan], [CONTEXT], out, fail_on=frozenset(FAIL_ON), changes_count=True) is Exit.DONE
+    assert (
+        plans_exit_status([plan], [CONTEXT], out, fail_on=frozenset(FAIL_ON), changes_count=True)
+        is Exit.DONE
+    )

@@ -13,7 +13,7 @@ from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.policy import PolicyInForce
-from reconciler.errors import RefusedByPolicyOrReview
+from reconciler.errors import ChangeRefused
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedPolicy
@@ -148,5 +148,5 @@ def test_giving_up_is_void_if_another_policy_was_recorded_meanwhile(desk: Desk) 
     assert on_record(desk) == [(SHA_TWO, None), (SHA_ONE, None)]
     assert policy.problem is not None
     assert "names another policy" in policy.problem.message
-    with pytest.raises(RefusedByPolicyOrReview, match=SHA_TWO):
+    with pytest.raises(ChangeRefused, match=SHA_TWO):
         refuse_other(policy.missing, GivenUp(SHA_ONE, "closed"))

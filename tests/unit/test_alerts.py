@@ -34,7 +34,7 @@ from reconciler.core.monitoring.alerts import (
     AlertKind,
     AlertSeverity,
     AlertTopic,
-    StateTrouble,
+    StateProblem,
     active_alerts,
 )
 from reconciler.core.monitoring.runtime import (
@@ -233,7 +233,7 @@ def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
 def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() -> None:
     lost = apply_event(CALM, StateFailed("state-disk-full", "no space left", NOW + 1), now=NOW, wall=WALL)
     found = active_alerts(replace(lost, locked_out="pid 7"))[AlertKey(AlertTopic.STATE)]
-    failing = StateTrouble("no space left")
+    failing = StateProblem("no space left")
     assert found == Alert(AlertKind.STATE_UNAVAILABLE, CRITICAL, "unavailable", failing, STATE_LOST_AFTER_S)
     again = apply_event(lost, StateLockTimedOut("pid 7"), now=NOW, wall=WALL)
     assert active_alerts(again)[AlertKey(AlertTopic.STATE)].kind is AlertKind.STATE_LOCKED

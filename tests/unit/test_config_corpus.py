@@ -14,7 +14,7 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.config import settings, yaml_nodes
 from reconciler.config.schema_check import schema_errors, validator
-from reconciler.config.settings import FORMAT, read_config
+from reconciler.config.settings import SETTINGS_FORMAT, read_config
 from reconciler.config.yaml_nodes import InvalidNode, read_nodes
 from reconciler.core.problems import Code
 from reconciler.schema_files import load_schema
@@ -91,7 +91,9 @@ def schema_refuses(file: Path) -> bool | None:
     root = read_nodes(file.read_bytes(), file.name).root
     if root is None or isinstance(root, InvalidNode):
         return None
-    return any(True for _ in schema_errors(root, whole_document(root, FORMAT), FORMAT.schema))
+    return any(
+        True for _ in schema_errors(root, whole_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)
+    )
 
 
 def test_the_corpus_is_large_and_has_both_kinds() -> None:
@@ -144,7 +146,7 @@ def test_the_schema_is_checked_as_by_jsonschema_itself() -> None:
     by_jsonschema = Draft202012Validator(load_schema("mmp"))
     for file in FILES:
         root = read_nodes(file.read_bytes(), file.name).root
-        document = None if root is None else whole_document(root, FORMAT)
+        document = None if root is None else whole_document(root, SETTINGS_FORMAT)
         errors = [
             sorted((str(each.absolute_path), str(each.validator)) for each in one.iter_errors(document))
             for one in (by_jsonschema, validator("mmp"))

@@ -15,7 +15,7 @@ from reconciler.core.problems import Code, Problem, problem
 from reconciler.watch.config_files import (
     ConfigRead,
     FilesFound,
-    Missing,
+    MissingConfig,
     Rejected,
     Undecided,
     WatchedFile,
@@ -74,7 +74,7 @@ class File:
                 return "+".join(problem.code for problem in problems)
             case Undecided():
                 return "unsure"
-            case Missing():
+            case MissingConfig():
                 return "awaited"
             case None:
                 return ""
@@ -310,7 +310,7 @@ def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_pa
     link, target = tmp_path / "mmp.yaml", tmp_path / "elsewhere.yaml"
     link.symlink_to(target)
     file = newcomer(link)
-    awaited: list[object] = [Missing(file.path), None, None]
+    awaited: list[object] = [MissingConfig(file.path), None, None]
     assert looked(file, *ReadConfidence) == awaited
     target.write_text(BROKEN)
     assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected)

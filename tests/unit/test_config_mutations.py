@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.config.schema_check import schema_errors
-from reconciler.config.settings import FORMAT, Reading, read_config
+from reconciler.config.settings import SETTINGS_FORMAT, Reading, read_config
 from reconciler.config.yaml_nodes import read_nodes
 from reconciler.documents.problems import problems_document
 from reconciler.render.problems import problems_github, problems_text
@@ -102,7 +102,9 @@ def test_the_schema_refuses_no_mutant_the_reader_would_accept() -> None:
             continue
         root = read_nodes(text.encode(), "mmp.yaml").root
         assert root is not None
-        assert list(schema_errors(root, whole_document(root, FORMAT), FORMAT.schema)) == []
+        assert (
+            list(schema_errors(root, whole_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)) == []
+        )
         accepted += 1
     assert accepted > 100
 

@@ -17,9 +17,9 @@ import pytest
 import yaml
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.config.policy import FORMAT, PolicyReading, load_policy, policy_for, read_policy
+from reconciler.config.policy import POLICY_FORMAT, PolicyReading, load_policy, policy_for, read_policy
 from reconciler.config.policy_values import window_of
-from reconciler.config.yaml_nodes import MAX_BYTES, InvalidNode, read_nodes
+from reconciler.config.yaml_nodes import MAX_FILE_BYTES, InvalidNode, read_nodes
 from reconciler.core.accepted_settings import MAX_WINDOW
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
@@ -62,7 +62,9 @@ def schema_refuses(file: Path) -> bool | None:
     root = read_nodes(file.read_bytes(), file.name).root
     if root is None or isinstance(root, InvalidNode):
         return None
-    return not Draft202012Validator(load_schema(FORMAT.schema)).is_valid(whole_document(root, FORMAT))
+    return not Draft202012Validator(load_schema(POLICY_FORMAT.schema)).is_valid(
+        whole_document(root, POLICY_FORMAT)
+    )
 
 
 def test_the_corpus_is_large_and_has_both_kinds() -> None:
@@ -322,7 +324,7 @@ def test_a_deep_file_ends_the_reading() -> None:
 
 def test_a_large_file_is_not_looked_at(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
-    file.write_bytes(b"version: 1\n" + b"#" * MAX_BYTES)
+    file.write_bytes(b"version: 1\n" + b"#" * MAX_FILE_BYTES)
     assert [each.code for each in load_policy(str(file)).problems] == [Code.TOO_LARGE]
 
 

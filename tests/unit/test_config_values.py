@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from reconciler.config.values import read_interval, read_quantity
-from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve
+from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve_scalar
 from reconciler.core.model import Field, Quantity, interval_text
 from reconciler.core.problems import Code
 
@@ -199,7 +199,7 @@ def test_an_interval_is_spelled_with_its_largest_whole_unit(ms: int, text: str) 
     ],
 )
 def test_a_plain_value_that_is_the_same_everywhere(text: str, value: object) -> None:
-    assert resolve(text) == value
+    assert resolve_scalar(text) == value
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_plain_value_that_is_the_same_everywhere(text: str, value: object) -> 
     ],
 )
 def test_a_plain_value_yaml_programs_disagree_on(text: str, instead: str) -> None:
-    found = resolve(text)
+    found = resolve_scalar(text)
     assert isinstance(found, AmbiguousScalar)
     assert found.instead == instead
 
@@ -253,6 +253,6 @@ def test_a_plain_value_yaml_programs_disagree_on(text: str, instead: str) -> Non
     [("-0", "a negative zero"), ("-00", "an octal number"), ("010", "an octal number")],
 )
 def test_a_surprise_says_what_some_take_it_for(text: str, taken_for: str) -> None:
-    found = resolve(text)
+    found = resolve_scalar(text)
     assert isinstance(found, AmbiguousScalar)
     assert found.taken_for == taken_for

@@ -6,10 +6,10 @@ import pytest
 
 from reconciler.config import yaml_nodes
 from reconciler.config.schema_check import SchemaError, error_position, node_at, position_at, schema_errors
-from reconciler.config.settings import FORMAT
+from reconciler.config.settings import SETTINGS_FORMAT
 from reconciler.config.yaml_nodes import (
     MAX_BAD_CHARACTERS,
-    MAX_DEPTH,
+    MAX_YAML_DEPTH,
     START,
     InvalidNode,
     Node,
@@ -85,9 +85,9 @@ def test_a_table_with_an_invalid_key_is_not_complete(text: str, complete: bool) 
 
 
 def test_the_deepest_nesting_is_read_and_one_more_is_not() -> None:
-    assert read_nodes(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, "f").problems == ()
-    tree = read_nodes(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "f")
-    assert [(each.code, each.column) for each in tree.problems] == [(Code.TOO_DEEP, MAX_DEPTH + 1)]
+    assert read_nodes(b"[" * MAX_YAML_DEPTH + b"]" * MAX_YAML_DEPTH, "f").problems == ()
+    tree = read_nodes(b"[" * (MAX_YAML_DEPTH + 1) + b"]" * (MAX_YAML_DEPTH + 1), "f")
+    assert [(each.code, each.column) for each in tree.problems] == [(Code.TOO_DEEP, MAX_YAML_DEPTH + 1)]
     assert tree.root is None
 
 
@@ -104,12 +104,12 @@ def test_a_file_with_too_many_nodes_is_read_to_the_limit(monkeypatch: pytest.Mon
 
 def test_a_document_leaves_out_what_is_invalid_or_ambiguous() -> None:
     document = whole_document(
-        root_of("a: [1, 0.5, x, '1', ~, &x 2]\nb: *y\nc: {d: 010, e: null}\n"), FORMAT
+        root_of("a: [1, 0.5, x, '1', ~, &x 2]\nb: *y\nc: {d: 010, e: null}\n"), SETTINGS_FORMAT
     )
     assert [str(each) for each in document["a"]] == ["1", "0.5", "x", "1", "None", "None"]
     assert document["c"] == {"e": None}
     assert "b" not in document
-    assert whole_document(root_of("&a x"), FORMAT) is None
+    assert whole_document(root_of("&a x"), SETTINGS_FORMAT) is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_nothing_is_found_where_there_is_nothing() -> None:
 
 def test_there_is_one_schema_error_a_key_and_none_for_an_invalid_node() -> None:
     root = root_of("version: &x 1\nfoo: 1\nbar: 2\n")
-    assert set(schema_errors(root, whole_document(root, FORMAT), FORMAT.schema)) == {
+    assert set(schema_errors(root, whole_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)) == {
         SchemaError((), "additionalProperties", "foo", _ALLOWED),
         SchemaError((), "additionalProperties", "bar", _ALLOWED),
         SchemaError((), "required", "environment"),

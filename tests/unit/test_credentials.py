@@ -14,7 +14,7 @@ from reconciler.errors import AccountProblem, Exit
 from reconciler.okx import credentials
 from reconciler.okx.credentials import (
     KEY_READS,
-    MAX_MESSAGE_CHARS,
+    MAX_SCRUBBED_CHARS,
     Credentials,
     credential_files,
     load_credentials,
@@ -219,9 +219,9 @@ def test_messages_are_scrubbed(message: str, scrubbed: str) -> None:
 
 
 def test_a_long_message_is_cut_after_scrubbing() -> None:
-    for length in range(MAX_MESSAGE_CHARS - 60, MAX_MESSAGE_CHARS + 5):
+    for length in range(MAX_SCRUBBED_CHARS - 60, MAX_SCRUBBED_CHARS + 5):
         text = CREDENTIALS.scrub("x y " * (length // 4) + KEY + " end" * 100)
-        assert len(text) == MAX_MESSAGE_CHARS
+        assert len(text) == MAX_SCRUBBED_CHARS
         assert KEY[:4] not in text
 
 

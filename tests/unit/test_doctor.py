@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.core import doctor
-from reconciler.core.doctor import CheckResult, CheckStatus, Purpose, exit_status
+from reconciler.core.doctor import CheckResult, CheckStatus, Purpose, doctor_exit_status
 from reconciler.core.model import AccountInfo, Family, LiveRead, LiveRow, Pause
 from reconciler.core.policy import Policy
 from reconciler.documents.doctor import DoctorReport, doctor_document
@@ -53,7 +53,7 @@ def test_a_key_needs_what_it_is_for_and_no_more(
     info = replace(INFO, permissions=frozenset(permissions.split(",")))
     found = doctor.permissions(info, purpose=purpose, allow_withdraw=allow_withdraw)
     assert marks(*found) == expected
-    assert exit_status(found) is (Exit.ACCOUNT if CheckStatus.FAILED in expected else Exit.DONE)
+    assert doctor_exit_status(found) is (Exit.ACCOUNT if CheckStatus.FAILED in expected else Exit.DONE)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_pauses_in_force_are_told_with_what_ends_them() -> None:
         "SOL-USD_UM is paused by the heal breaker until it is resumed: put back 3 times",
     ]
     assert found[0].remedy == "mmp resume --family BTC-USD ends it"
-    assert exit_status(found) is Exit.DONE
+    assert doctor_exit_status(found) is Exit.DONE
 
 
 def test_a_group_that_may_use_the_state_is_advice() -> None:
@@ -178,7 +178,7 @@ def test_the_exit_status_goes_by_precedence_and_advice_is_none(
 ) -> None:
     findings = [doctor.failed("check", problem) for problem in problems]
     rest = [doctor.ok("a", "b"), doctor.advice("a", "b", "c"), *doctor.skipped(["a"], "b")]
-    assert exit_status([*rest, *findings]) is status
+    assert doctor_exit_status([*rest, *findings]) is status
 
 
 FINDINGS = (

@@ -17,7 +17,7 @@ from reconciler.cli.main import main
 from reconciler.config.policy import PolicyReading, load_policy, read_policy
 from reconciler.config.policy_check import with_policy_problems, with_unmatched_entries
 from reconciler.config.settings import Reading, read_config
-from reconciler.config.yaml_nodes import MAX_BYTES
+from reconciler.config.yaml_nodes import MAX_FILE_BYTES
 from reconciler.configured_secrets import configured_secrets
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import MAX_MESSAGE_CHARS, MAX_PROBLEMS, Code, json_text
@@ -35,8 +35,8 @@ FULL = "{timeInterval: 5s, frozenInterval: 2s, qtyLimit: 1}"
 
 def many(line: str, head: str = HEAD + "families:\n") -> str:
     """Return a file of 1 MiB with a line for each number."""
-    lines = (line.replace("#", str(number)) for number in range(MAX_BYTES // (len(line) - 1)))
-    return (head + "".join(lines))[:MAX_BYTES].rpartition("\n")[0] + "\n"
+    lines = (line.replace("#", str(number)) for number in range(MAX_FILE_BYTES // (len(line) - 1)))
+    return (head + "".join(lines))[:MAX_FILE_BYTES].rpartition("\n")[0] + "\n"
 
 
 CONFIGS = {
@@ -53,22 +53,22 @@ CONFIGS = {
     "nothing in it": many("  A#: {}\n"),
     "flow list": HEAD + "families: [" + "1," * 500_000 + "]\n",
     "list that is not closed": "[" + "x," * 500_000,
-    "nesting": "[" * MAX_BYTES,
-    "nesting of mappings": "{a: " * (MAX_BYTES // 4),
+    "nesting": "[" * MAX_FILE_BYTES,
+    "nesting of mappings": "{a: " * (MAX_FILE_BYTES // 4),
     "aliases": "a: &a x\n" + many("b#: *a\n", ""),
     "anchors": "families: [" + "&a x," * 200_000 + "]\n",
     "tags": "families: [" + "!a x," * 200_000 + "]\n",
-    "long anchor": "a: &" + "a" * (MAX_BYTES - 10) + " x\n",
-    "one line": HEAD + "families: " + "x" * (MAX_BYTES - 100),
+    "long anchor": "a: &" + "a" * (MAX_FILE_BYTES - 10) + " x\n",
+    "one line": HEAD + "families: " + "x" * (MAX_FILE_BYTES - 100),
     "long name": HEAD + "families:\n  ? " + "A" * 500_000 + "-B\n  : 1\n",
     "combining characters": HEAD + "families: a" + "\u0301" * 400_000,
     "long keys": many(f"  {'k' * 900}#: 1\n"),
     "keys that are no text": many("  #: 1\n"),
     "merge keys": many("  <<: b\n"),
     "blocks": many("  A#: |\n   x\n"),
-    "NUL": "\0" * MAX_BYTES,
-    "direction marks": "\u202e" * (MAX_BYTES // 3),
-    "documents": "---\n" * (MAX_BYTES // 4),
+    "NUL": "\0" * MAX_FILE_BYTES,
+    "direction marks": "\u202e" * (MAX_FILE_BYTES // 3),
+    "documents": "---\n" * (MAX_FILE_BYTES // 4),
     "escapes": HEAD + 'families: "' + "\\x41" * 250_000 + '"\n',
 }
 POLICIES = {
@@ -108,7 +108,7 @@ def test_a_hostile_file_costs_a_bounded_time_and_output(
     read: Callable[[bytes, str], Reading | PolicyReading], name: str, text: str, most_s: float
 ) -> None:
     begun = time.process_time()
-    reading = read(text.encode()[:MAX_BYTES], "mmp.yaml")
+    reading = read(text.encode()[:MAX_FILE_BYTES], "mmp.yaml")
     shown = problems_text([reading])
     assert time.process_time() - begun < most_s
     assert 1 <= len(reading.problems) <= MAX_PROBLEMS + 1
@@ -178,9 +178,9 @@ KEY, PASSPHRASE = "4c2f7a90-1111-2222-3333-abcdefabcdef", 'pass"{phrase'
 
 @pytest.fixture
 def configured() -> Iterator[None]:
-    secret.configure([KEY, PASSPHRASE])
+    secret.configure_masking([KEY, PASSPHRASE])
     yield
-    secret.configure([])
+    secret.configure_masking([])
 
 
 def shown_of(*readings: Reading | PolicyReading) -> str:
@@ -247,7 +247,7 @@ def test_a_valid_file_with_a_secret_stays_valid_and_shows_none() -> None:
     assert [each.line for each in held.problems] == [4]
     assert KEY not in shown_of(held)
     # Where blanking changes what the file is, only the place is lost.
-    secret.configure(["5s, frozenInterval: 2s, qty", "families:\n  BTC"])
+    secret.configure_masking(["5s, frozenInterval: 2s, qty", "families:\n  BTC"])
     lost = with_policy_problems(
         read_policy(limits.encode(), "p").policy, read_config(text.encode(), "mmp.yaml")
     )
@@ -345,16 +345,16 @@ def test_validate_shows_no_webhook_and_no_password_of_a_state_that_a_flag_replac
         sentence = capsys.readouterr()
         assert "services" not in sentence.out + sentence.err
         assert "word-of-it" not in sentence.out + sentence.err
-    secret.configure([])
+    secret.configure_masking([])
 
 
 def test_short_values_are_not_looked_for() -> None:
-    secret.configure(["live", ""])
+    secret.configure_masking(["live", ""])
     try:
         assert not secret.has_secret("environment: live")
         assert secret.masked("environment: live") == "environment: live"
     finally:
-        secret.configure([])
+        secret.configure_masking([])
 
 
 @pytest.mark.parametrize("output", ["text", "json", "github"])
@@ -373,7 +373,7 @@ def test_validate_and_its_neighbours_mask_keys_of_variables_and_files(
         sentence = capsys.readouterr()
         assert KEY[:8] not in sentence.out + sentence.err
         assert PASSPHRASE[:6] not in sentence.out + sentence.err
-    secret.configure([])
+    secret.configure_masking([])
 
 
 # ---- files of the kernel ------------------------------------------------------------------------
@@ -403,4 +403,4 @@ def test_a_link_to_the_environment_shows_nothing_of_it(
     (found,) = json.loads(io.StringIO(sentence.out).read())["problems"]
     assert found["code"] == "file-unreadable"
     assert KEY not in sentence.out + sentence.err
-    secret.configure([])
+    secret.configure_masking([])

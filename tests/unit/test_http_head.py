@@ -8,7 +8,7 @@ import time
 import pytest
 
 from reconciler.web.http_head import MALFORMED, MAX_HEAD_BYTES, TOO_LARGE, read_head, response_head
-from reconciler.web.request_filter import Rejection, RequestInfo
+from reconciler.web.request_filter import RequestInfo, RequestRejection
 from reconciler.web.responses import Response, text_response
 
 HEAD = b"GET /livez?verbose HTTP/1.1\r\nHost: localhost:9464\r\nCookie: a=\xe9; b\r\n\r\n"
@@ -64,7 +64,7 @@ def test_any_bytes_are_read_or_refused() -> None:
     parts = [b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"Host:", b"a", b":", b"\n", b"\x00", b"\xff", b"\t"]
     for _ in range(5000):
         received = b"".join(chance.choices(parts, k=chance.randint(0, 20)))
-        assert isinstance(read_head(received), RequestInfo | Rejection | None)
+        assert isinstance(read_head(received), RequestInfo | RequestRejection | None)
 
 
 def test_the_head_of_a_response_is_lines_of_ours_alone() -> None:

@@ -313,7 +313,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Return what is logged, as JSON lines of every level."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure(log_format="json", level="debug", color=False)
+    logs.configure_logging(log_format="json", level="debug", color=False)
     return stream
 
 
@@ -412,7 +412,7 @@ def test_less_important_lines_are_left_out(
 ) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure(log_format="json", level=level, color=False)
+    logs.configure_logging(log_format="json", level=level, color=False)
     for name in ("debug", "info", "warning", "error"):
         logs.log(name, "said", value=1)
     assert [line["level"] for line in parsed(stream)] == written
@@ -438,7 +438,7 @@ def test_lines_are_for_people_on_a_terminal_and_json_elsewhere(
     stream: io.StringIO, log_format: str | None, as_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure(log_format=log_format, level="info", color=False)
+    logs.configure_logging(log_format=log_format, level="info", color=False)
     logs.log("info", "said", value="ä")
     assert stream.getvalue().startswith("{") == as_json
     assert "ä" in stream.getvalue()
@@ -477,7 +477,7 @@ def test_of_a_question_nobody_is_told_that_it_counts_as_sent(lines: io.StringIO)
 
 
 def test_what_only_a_watching_program_wants_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(log_format="json", level="debug", color=False)
+    logs.configure_logging(log_format="json", level="debug", color=False)
     observe = logs.observer("main", "live", simulator=False)
     observe(LoopIdle(NOW))
     observe(Compared(desired({BTC: A}), {}, Ledger(), (), PlanConstraints(), PLAN, True))

@@ -14,7 +14,7 @@ from reconciler.core.model import Family
 from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.core.problems import escape_unprintable
 from reconciler.documents.plan import IdentityChange, PlanContext, PolicyFile
-from reconciler.render.markdown_escape import MAX_TEXT, cell, code
+from reconciler.render.markdown_escape import MAX_CELL_TEXT, cell, code
 from reconciler.render.plan_markdown import plans_markdown
 from tests.unit.builders import setting
 from tests.unit.markdown_checks import BETWEEN, OLD, between, code_spans, hold_to_the_form, parsed
@@ -34,7 +34,7 @@ def test_there_are_a_hundred_payloads() -> None:
 def shown(payload: str) -> str:
     """Return how a payload must read: control characters spelled out, cut when it is very long."""
     text = escape_unprintable(payload)
-    return (text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…") or "(empty)"
+    return (text if len(text) <= MAX_CELL_TEXT else f"{text[: MAX_CELL_TEXT - 1]}…") or "(empty)"
 
 
 @pytest.mark.slow

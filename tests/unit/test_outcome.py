@@ -14,11 +14,11 @@ from reconciler.core.outcome import (
     LIVE_UNKNOWN,
     SETTLED,
     UNCONFIRMED,
+    FamilyResult,
     Outcome,
-    Result,
-    exit_status,
     hold_words,
     results,
+    results_exit_status,
     tighter_words,
 )
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
@@ -50,7 +50,7 @@ def text(
     refusals: dict[Family, Reply] | None = None,
     ended: str = "",
     chosen: frozenset[Family] = frozenset(),
-) -> tuple[Result, ...]:
+) -> tuple[FamilyResult, ...]:
     return results(
         done=done or {},
         left=plan,
@@ -112,12 +112,15 @@ def test_a_family_that_is_left_is_told_with_its_reason(
         refusals={BTC: refusal} if refusal else {},
         ended="stopped",
     )
-    assert found == (Result(BTC, outcome, code, message, 2),)
+    assert found == (FamilyResult(BTC, outcome, code, message, 2),)
 
 
 def test_what_was_settled_and_is_in_sync_is_told_by_name() -> None:
     found = text(left(), done={SOL: Outcome.ADOPTED, BTC: Outcome.APPLIED})
-    assert found == (Result(BTC, Outcome.APPLIED, "0", "", 2), Result(SOL, Outcome.ADOPTED, "0", "", 0))
+    assert found == (
+        FamilyResult(BTC, Outcome.APPLIED, "0", "", 2),
+        FamilyResult(SOL, Outcome.ADOPTED, "0", "", 0),
+    )
 
 
 def test_what_was_settled_and_is_left_again_is_not_settled() -> None:
@@ -141,21 +144,21 @@ def test_a_field_that_stays_tighter_is_told_with_the_rule(because: HoldReason) -
     words = (
         "qtyLimit stays 10 (live), the file says 100: refused from live: loosening.maxFactor: ×10, limit ×2"
     )
-    assert text(left_tighter(because)) == (Result(BTC, Outcome.HELD, because.value, words, 2),)
+    assert text(left_tighter(because)) == (FamilyResult(BTC, Outcome.HELD, because.value, words, 2),)
     paused = left_tighter(HoldReason.PAUSED)
     assert text(paused)[0].message == HOLD_WORDS[HoldReason.PAUSED]
 
 
 def test_what_stays_tighter_is_a_refusal_alone_and_partly_beside_anything_sent() -> None:
     plan = left_tighter()
-    assert exit_status(text(plan), plan) is Exit.REFUSED
-    assert exit_status(text(plan, done={ETH: Outcome.APPLIED}), plan) is Exit.PARTLY
+    assert results_exit_status(text(plan), plan) is Exit.REFUSED
+    assert results_exit_status(text(plan, done={ETH: Outcome.APPLIED}), plan) is Exit.PARTLY
     for settled in sorted(SETTLED):
         found = text(plan, done={BTC: settled})
         assert [(one.outcome, one.partly) for one in found] == [(Outcome.HELD, True)]
-        assert exit_status(found, plan) is Exit.PARTLY
+        assert results_exit_status(found, plan) is Exit.PARTLY
     found = text(plan, done={BTC: Outcome.REJECTED})
-    assert exit_status(found, plan) is Exit.REFUSED
+    assert results_exit_status(found, plan) is Exit.REFUSED
 
 
 def test_words_name_the_fields_that_stay_tighter() -> None:
@@ -188,7 +191,7 @@ def test_a_refused_adoption_and_a_refused_return_have_words_of_their_own(
 
 def test_without_a_plan_only_what_was_settled_is_told() -> None:
     assert text(None) == ()
-    assert text(None, done={BTC: Outcome.APPLIED}) == (Result(BTC, Outcome.APPLIED, "0", "", 2),)
+    assert text(None, done={BTC: Outcome.APPLIED}) == (FamilyResult(BTC, Outcome.APPLIED, "0", "", 2),)
 
 
 @pytest.mark.parametrize(
@@ -239,21 +242,25 @@ def test_a_hold_under_an_older_file_says_when_the_newer_one_was_applied(
 
 SETTLED_FAMILY, LEFT_FAMILY, OTHER_FAMILY = ETH, BTC, SOL
 
-LEFT_ALONE: dict[str, tuple[Result, Change, Exit]] = {
+LEFT_ALONE: dict[str, tuple[FamilyResult, Change, Exit]] = {
     "rejected": (
-        Result(BTC, Outcome.REJECTED, "51000", "no", 1),
+        FamilyResult(BTC, Outcome.REJECTED, "51000", "no", 1),
         change(BTC, HoldReason.REJECTED),
         Exit.FAILED,
     ),
-    "unknown": (Result(BTC, Outcome.UNKNOWN, "unconfirmed", "", 1), change(BTC), Exit.FAILED),
-    "skipped": (Result(BTC, Outcome.SKIPPED, "not-reached", "", 0), change(BTC), Exit.FAILED),
-    "stale": (Result(BTC, Outcome.STALE, "stale", "", 0), change(BTC, HoldReason.STALE), Exit.STALE),
-    "frozen": (Result(BTC, Outcome.HELD, "frozen", "", 0), change(BTC, HoldReason.FROZEN), Exit.HELD),
-    "paused": (Result(BTC, Outcome.HELD, "paused", "", 0), change(BTC, HoldReason.PAUSED), Exit.HELD),
-    "policy": (Result(BTC, Outcome.HELD, "policy", "", 0), change(BTC, HoldReason.POLICY), Exit.REFUSED),
-    "guard": (Result(BTC, Outcome.HELD, "guard", "", 0), change(BTC, HoldReason.GUARD), Exit.REFUSED),
+    "unknown": (FamilyResult(BTC, Outcome.UNKNOWN, "unconfirmed", "", 1), change(BTC), Exit.FAILED),
+    "skipped": (FamilyResult(BTC, Outcome.SKIPPED, "not-reached", "", 0), change(BTC), Exit.FAILED),
+    "stale": (FamilyResult(BTC, Outcome.STALE, "stale", "", 0), change(BTC, HoldReason.STALE), Exit.STALE),
+    "frozen": (FamilyResult(BTC, Outcome.HELD, "frozen", "", 0), change(BTC, HoldReason.FROZEN), Exit.HELD),
+    "paused": (FamilyResult(BTC, Outcome.HELD, "paused", "", 0), change(BTC, HoldReason.PAUSED), Exit.HELD),
+    "policy": (
+        FamilyResult(BTC, Outcome.HELD, "policy", "", 0),
+        change(BTC, HoldReason.POLICY),
+        Exit.REFUSED,
+    ),
+    "guard": (FamilyResult(BTC, Outcome.HELD, "guard", "", 0), change(BTC, HoldReason.GUARD), Exit.REFUSED),
     "drift-policy": (
-        Result(BTC, Outcome.HELD, "drift-policy", "", 0),
+        FamilyResult(BTC, Outcome.HELD, "drift-policy", "", 0),
         change(BTC, HoldReason.DRIFT_POLICY),
         Exit.REFUSED,
     ),
@@ -293,38 +300,40 @@ def test_the_exit_status_over_every_combination(ended: Exit) -> None:
     assert len(mixes) == 130
     for settled, names in product((False, True), mixes):
         families = [Family(f"L{place}-USD") for place in range(len(names))]
-        outcomes: list[Result] = []
+        outcomes: list[FamilyResult] = []
         changes: list[Change] = []
         for family, name in zip(families, names, strict=True):
             result, kept, _ = LEFT_ALONE[name]
-            outcomes.append(Result(family, result.outcome, result.code, "", 0))
+            outcomes.append(FamilyResult(family, result.outcome, result.code, "", 0))
             changes.append(change(family, kept.because))
         if settled:
-            outcomes.append(Result(SETTLED_FAMILY, Outcome.APPLIED, "0", "", 1))
-        assert exit_status(tuple(outcomes), left(*changes), ended) == expected(settled, names, ended), names
+            outcomes.append(FamilyResult(SETTLED_FAMILY, Outcome.APPLIED, "0", "", 1))
+        assert results_exit_status(tuple(outcomes), left(*changes), ended) == expected(
+            settled, names, ended
+        ), names
 
 
 @pytest.mark.parametrize("outcome", sorted(SETTLED))
 def test_all_settled_is_done_whatever_was_settled(outcome: Outcome) -> None:
-    assert exit_status((Result(BTC, outcome, "0", "", 1),), left()) is Exit.DONE
-    assert exit_status((), left()) is Exit.DONE
-    assert exit_status((), None) is Exit.DONE
+    assert results_exit_status((FamilyResult(BTC, outcome, "0", "", 1),), left()) is Exit.DONE
+    assert results_exit_status((), left()) is Exit.DONE
+    assert results_exit_status((), None) is Exit.DONE
 
 
 @pytest.mark.parametrize("outcome", sorted(set(Outcome) - SETTLED))
 def test_one_settled_and_one_not_is_partly_whatever_else(outcome: Outcome) -> None:
-    mixed = (Result(BTC, outcome, "x", "", 1), Result(ETH, Outcome.ADOPTED, "0", "", 0))
-    assert exit_status(mixed, None, Exit.ACCOUNT) is Exit.PARTLY
+    mixed = (FamilyResult(BTC, outcome, "x", "", 1), FamilyResult(ETH, Outcome.ADOPTED, "0", "", 0))
+    assert results_exit_status(mixed, None, Exit.ACCOUNT) is Exit.PARTLY
 
 
 def test_a_hold_that_no_plan_explains_is_a_refusal() -> None:
     """Waiting must be proven by the plan that was left; else the stricter status is taken."""
-    assert exit_status((Result(BTC, Outcome.HELD, "frozen", "", 0),), None) is Exit.REFUSED
+    assert results_exit_status((FamilyResult(BTC, Outcome.HELD, "frozen", "", 0),), None) is Exit.REFUSED
 
 
 def test_a_problem_after_everything_was_settled_is_the_problem_s_status() -> None:
-    settled = (Result(BTC, Outcome.APPLIED, "0", "", 1),)
-    assert exit_status(settled, left(), Exit.FAILED) is Exit.FAILED
+    settled = (FamilyResult(BTC, Outcome.APPLIED, "0", "", 1),)
+    assert results_exit_status(settled, left(), Exit.FAILED) is Exit.FAILED
 
 
 def test_the_precedence_is_the_contract_s() -> None:

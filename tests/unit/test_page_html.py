@@ -110,7 +110,7 @@ def test_no_text_from_outside_becomes_markup() -> None:
 
 
 def test_the_template_trusts_nothing_and_misses_nothing() -> None:
-    source = (render.FOLDER / "template.html").read_text(encoding="utf-8")
+    source = (render.ASSETS_FOLDER / "template.html").read_text(encoding="utf-8")
     assert not re.search(r"\|\s*safe|autoescape|Markup", source)
     template = render._template()
     assert template.environment.autoescape is True

@@ -23,7 +23,7 @@ from reconciler.core.target import DriftPolicy
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page import labels
-from reconciler.web.page.account_view import DAYS_SHOWN, MAX_PROBLEMS, AccountView
+from reconciler.web.page.account_view import DAYS_SHOWN, MAX_PROBLEMS_SHOWN, AccountView
 from reconciler.web.page.families import PageTime, differing_lines
 from reconciler.web.page.render import page_html
 from reconciler.web.page.view_model import PageView, page_view
@@ -474,14 +474,14 @@ def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None
     one = runtime({BTC: SHAPES["in sync"]})
     (plain,) = account(one).files
     assert (plain.path, plain.sha256, plain.refused) == ("mmp.yaml", "4aff09264aff", "")
-    many = tuple(replace(bad_quantity(), line=line) for line in range(1, MAX_PROBLEMS + 6))
+    many = tuple(replace(bad_quantity(), line=line) for line in range(1, MAX_PROBLEMS_SHOWN + 6))
     policy = file_state("mmp-policy.yaml", ago_s=86_400 * 90)
     view = account(replace(one, config=file_state(problems=many), policy=policy))
     settings, guard = view.files
     assert settings.accepted == "accepted 02:10:00 UTC (50 min ago)"
     assert settings.refused.startswith("A newer version is invalid since 02:55:00 UTC (5 min ago).")
     assert settings.problems[1].place == "mmp.yaml:2:15"
-    assert len(settings.problems) == MAX_PROBLEMS
+    assert len(settings.problems) == MAX_PROBLEMS_SHOWN
     assert settings.more == "and 5 more: mmp validate lists them"
     assert guard.accepted == "accepted 2025-12-02 03:00:00 UTC (90 days ago)"
     assert (account(one).no_policy, view.no_policy) == (True, False)

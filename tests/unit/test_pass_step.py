@@ -15,8 +15,8 @@ from reconciler.core.pass_step import (
     Adopt,
     Done,
     EndAttempts,
-    Read,
     ReadFamily,
+    ReadLive,
     Send,
     Slots,
     Step,
@@ -125,7 +125,7 @@ def check(moment: Moment) -> type[Step]:
             assert now < until
             assert not plan.requests
             assert moment.awaited
-        case Read():
+        case ReadLive():
             assert moment.live
             assert now >= moment.not_before
             latest = moment.reads.latest
@@ -158,7 +158,7 @@ def test_every_step_of_the_world_is_safe_and_moves_on() -> None:
             reached.add(check(moment))
         except AssertionError as broken:
             raise AssertionError(moment) from broken
-    assert reached == {Adopt, EndAttempts, Read, ReadFamily, Wait, Send, Done}
+    assert reached == {Adopt, EndAttempts, ReadLive, ReadFamily, Wait, Send, Done}
 
 
 def step_of(
@@ -184,11 +184,13 @@ A, LOOSER, TIGHTER = SETTINGS["A"], setting("5000/2000/400"), setting("5000/2000
 @pytest.mark.parametrize("not_before", [NEVER_BACKED_OFF, 1000.0, 1000.5])
 def test_a_pass_that_reads_live_begins_with_a_read_whatever_the_plan(not_before: float) -> None:
     step = step_of(plan_of({BTC: A}), {}, Reads(), not_before=not_before)
-    assert step == (Read() if not_before <= 1000.0 else Wait(not_before, WaitReason.BACK_OFF))
+    assert step == (ReadLive() if not_before <= 1000.0 else Wait(not_before, WaitReason.BACK_OFF))
 
 
 @pytest.mark.parametrize("took_s", [0.0, 2.5, 5.0, 10.0])
-@pytest.mark.parametrize(("ended_at", "expected"), [(998.0, Read()), (998.001, "send"), (1000.0, "send")])
+@pytest.mark.parametrize(
+    ("ended_at", "expected"), [(998.0, ReadLive()), (998.001, "send"), (1000.0, "send")]
+)
 def test_the_read_before_a_request_ended_less_than_two_seconds_ago_however_long_it_took(
     ended_at: float, took_s: float, expected: object
 ) -> None:
@@ -207,7 +209,7 @@ def test_a_read_that_directly_follows_a_read_is_spaced_out(repeated: int, wait_s
     plan = plan_of({BTC: A}, known, reads)
     assert step_of(plan, known, reads) == Wait(999.5 + wait_s, WaitReason.SECOND_READ)
     if wait_s < 2.0:
-        assert step_of(plan, known, reads, now=999.5 + wait_s) == Read(repeated=True)
+        assert step_of(plan, known, reads, now=999.5 + wait_s) == ReadLive(repeated=True)
 
 
 @pytest.mark.parametrize(("slot", "reads_live"), [(0.0, False), (1010.0, False), (0.0, True)])
@@ -226,7 +228,7 @@ def test_a_doubtful_family_holds_up_nothing_but_a_review() -> None:
     assert plan.doubtful == (ETH,)
     assert step_of(plan, known, reads) == Send(plan.requests[0], 1000.0)
     assert step_of(plan, known, reads, slot=1005.0) == Wait(1000.5, WaitReason.SECOND_READ)
-    assert step_of(plan, known, reads, slot=1005.0, now=1000.5) == Read(repeated=True)
+    assert step_of(plan, known, reads, slot=1005.0, now=1000.5) == ReadLive(repeated=True)
     assert step_of(plan, known, reads, reviewing=True) == Wait(1000.5, WaitReason.SECOND_READ)
     adopting = Reads(read(999.5, rows | {BTC: row("5000/2000/100")}))
     plan = plan_of({BTC: A, ETH: A}, known, adopting)
@@ -246,7 +248,7 @@ def test_a_missing_family_is_read_alone_once_per_list_and_at_most_once_a_second(
     assert step_at(999.8) == Wait(1000.7, WaitReason.SECOND_READ)
     assert step_at(1000.7) == ReadFamily(ETH)
     reads = reads.without_answer(ETH, 1000.8)
-    assert step_at(1000.9) == Read(repeated=True)
+    assert step_at(1000.9) == ReadLive(repeated=True)
     reads = reads.push(read(1001.0, {}), repeated=True)
     assert step_at(1001.1) == Wait(1001.8, WaitReason.SECOND_READ)
     assert step_at(1001.8) == ReadFamily(BTC)
@@ -357,7 +359,7 @@ def test_of_several_unknowns_the_earliest_is_waited_for_and_then_read() -> None:
 
     assert step_at(1000.0) == Wait(1026.0, WaitReason.UNCONFIRMED)
     assert step_at(1025.0) == Wait(1026.0, WaitReason.UNCONFIRMED)
-    assert step_at(1026.0) == Read(repeated=True)
+    assert step_at(1026.0) == ReadLive(repeated=True)
 
 
 def test_what_has_no_definite_answer_is_read_back_at_once_and_then_waits_for_its_back_off() -> None:
@@ -369,6 +371,6 @@ def test_what_has_no_definite_answer_is_read_back_at_once_and_then_waits_for_its
     def step_after(reads: Reads) -> Step:
         return step_of(plan_of({BTC: A}, known, reads, rules), known, reads)
 
-    assert step_after(Reads(read(998.9, {}))) == Read()
+    assert step_after(Reads(read(998.9, {}))) == ReadLive()
     assert step_after(Reads(read(999.9, {}))) == Wait(1009.0, WaitReason.BACK_OFF)
     assert step_after(Reads(read(999.9, {BTC: row("5000/2000/100")}))) == Adopt({BTC: A})

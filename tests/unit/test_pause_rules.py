@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.model import Family, Pause, PausedBy, Setting
-from reconciler.core.pauses import in_force, obsolete_breaker_pauses, paused, replaces
+from reconciler.core.pauses import active_pauses, obsolete_breaker_pauses, paused, replaces
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -38,7 +38,7 @@ def test_a_fight_is_over_as_soon_as_another_value_is_desired(
     family: Family, contested_setting: Setting | None, holds: bool
 ) -> None:
     one = pause(family, contested_setting)
-    assert in_force([one], WANTED) == ((one,) if holds else ())
+    assert active_pauses([one], WANTED) == ((one,) if holds else ())
     assert paused([one], WANTED) == ({family} if holds else set())
     assert one.by is (PausedBy.BREAKER if contested_setting else PausedBy.MANUAL)
     assert obsolete_breaker_pauses([one], WANTED) == ({} if holds else {family: contested_setting})

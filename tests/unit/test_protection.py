@@ -22,7 +22,7 @@ from reconciler.core.monitoring.protection import (
     worst_of,
 )
 from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
-from reconciler.core.monitoring.runtime import status_of as watched_status
+from reconciler.core.monitoring.runtime import runtime_status as watched_status
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.target import DriftPolicy

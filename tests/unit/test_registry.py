@@ -418,7 +418,7 @@ def test_a_registry_that_cannot_be_used_is_reported_once_and_stops_nothing(
 def test_an_entry_that_a_stopped_process_has_locked_is_not_waited_for_without_end(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registries, "LOCK_TRY_S", 0.0)
+    monkeypatch.setattr(registries, "REGISTRY_LOCK_TRY_S", 0.0)
     identify(machine.account("first"))
     with (machine.folder / ENTRY).open() as stopped:
         fcntl.flock(stopped, fcntl.LOCK_EX)

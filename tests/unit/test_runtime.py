@@ -56,7 +56,7 @@ from reconciler.core.model import Family, Known, LiveRow, NeverApplied, Uncertai
 from reconciler.core.monitoring.runtime import (
     FROM_OUTSIDE,
     MAX_ERRORS,
-    MAX_PROBLEMS,
+    MAX_PROBLEMS_REMEMBERED,
     MAX_REQUESTS,
     SHOWN_S,
     SILENCE_S,
@@ -67,7 +67,7 @@ from reconciler.core.monitoring.runtime import (
     RecentRequest,
     TerminalError,
     alive,
-    status_of,
+    runtime_status,
 )
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import PlanConstraints, Reason
@@ -235,8 +235,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     ),
     (PolicyAccepted("p.yaml", "cd"), {"policy": FileState("p.yaml", "cd", WALL)}),
     (
-        PolicyRejected("p.yaml", (WRONG,) * (MAX_PROBLEMS + 1)),
-        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,) * MAX_PROBLEMS)},
+        PolicyRejected("p.yaml", (WRONG,) * (MAX_PROBLEMS_REMEMBERED + 1)),
+        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,) * MAX_PROBLEMS_REMEMBERED)},
     ),
     (
         PolicyRejected("p.yaml", (WRONG,), in_force=False),
@@ -361,7 +361,7 @@ def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: f
     event = compared({BTC: confirmed("5000/2000/100", at=NOW)}, rows, wanted=wanted, reads=reads)
     assert event.whole == (not overtaken)
     made = having(fresh(wanted), LiveReadDone(read(NOW - 1, rows)), event)
-    sentence = status_of(made, now=NOW, wall=WALL)
+    sentence = runtime_status(made, now=NOW, wall=WALL)
     assert sentence is not None
     assert (made.started, sentence.families[0].live) == (not overtaken, None)
 
@@ -372,7 +372,7 @@ def test_what_is_overtaken_is_told_as_not_known_until_it_is_read_again() -> None
     reads = Reads(read(NOW - 1, rows), frozenset({BTC}))
     event = compared(known, rows, wanted={BTC: A}, reads=reads)
     assert (event.whole, event.plan.doubtful) == (False, (BTC,))
-    sentence = status_of(
+    sentence = runtime_status(
         having(fresh({BTC: A}), LiveReadDone(read(NOW - 1, rows)), event), now=NOW, wall=WALL
     )
     assert sentence is not None
@@ -444,7 +444,7 @@ def test_requests_leave_the_picture_when_they_are_old_and_when_they_are_too_many
 
 
 def test_there_is_no_status_before_the_first_comparison() -> None:
-    assert status_of(fresh(), now=NOW, wall=WALL) is None
+    assert runtime_status(fresh(), now=NOW, wall=WALL) is None
 
 
 def test_a_status_is_what_the_pass_compared_under_its_rules() -> None:
@@ -452,7 +452,7 @@ def test_a_status_is_what_the_pass_compared_under_its_rules() -> None:
         IN_SYNC, {**ROWS, BTC: row("5000/2000/400")}, rules=PlanConstraints(paused=frozenset({BTC}))
     )
     seen = LiveReadDone(read(NOW - 1, {**ROWS, BTC: row("5000/2000/400")}))
-    made = status_of(having(fresh(), Identified("1", None), seen, event), now=NOW, wall=WALL)
+    made = runtime_status(having(fresh(), Identified("1", None), seen, event), now=NOW, wall=WALL)
     assert made is not None
     assert [one.state for one in made.families] == [FamilyState.DRIFTED, FamilyState.IN_SYNC]
     assert made.families[0].change is not None
@@ -466,13 +466,13 @@ def test_whether_a_read_counts_is_decided_on_the_monotonic_clock() -> None:
     events = (LiveReadDone(read(NOW - 2, {BTC: row("5000/2000/400")})), compared(written, wanted={BTC: A}))
     runtime = having(fresh({BTC: A}), *events)
     for hours in (-1, 0, 1):
-        made = status_of(runtime, now=NOW + 3, wall=wall_at(NOW + 3 + hours * 3600))
+        made = runtime_status(runtime, now=NOW + 3, wall=wall_at(NOW + 3 + hours * 3600))
         assert made is not None
         assert (made.families[0].state, made.families[0].live) == (FamilyState.IN_SYNC, None)
 
 
 def test_before_any_read_of_this_process_nothing_is_live() -> None:
-    made = status_of(having(fresh(), compared(IN_SYNC)), now=NOW, wall=WALL)
+    made = runtime_status(having(fresh(), compared(IN_SYNC)), now=NOW, wall=WALL)
     assert made is not None
     assert (made.live_at, made.unmanaged) == (None, {})
     assert setting("5000/2000/100") == made.families[0].applied

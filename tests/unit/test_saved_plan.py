@@ -24,7 +24,7 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.outcome import Outcome, Result, exit_status, results
+from reconciler.core.outcome import FamilyResult, Outcome, results, results_exit_status
 from reconciler.core.pacing import GUARD_S, earliest_slot
 from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason
 from reconciler.core.planning import make_plan
@@ -260,7 +260,7 @@ def test_a_family_that_has_moved_is_told_by_the_fields_that_did(
     (message,) = results(
         done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="", reviewed=promised
     )
-    assert message == Result(BTC, Outcome.STALE, "stale", says, 0)
+    assert message == FamilyResult(BTC, Outcome.STALE, "stale", says, 0)
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,10 @@ def test_a_family_that_has_moved_is_told_by_the_fields_that_did(
 )
 def test_stale_promises_that_nothing_was_sent(outcomes: list[tuple[str, int]], status: Exit) -> None:
     message = tuple(
-        Result(Family(f"F{place}-USD"), Outcome(outcome), "", "", attempts)
+        FamilyResult(Family(f"F{place}-USD"), Outcome(outcome), "", "", attempts)
         for place, (outcome, attempts) in enumerate(outcomes)
     )
-    assert exit_status(message, None) is status
+    assert results_exit_status(message, None) is status
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_what_ended_an_apply_outweighs_what_was_held(
 ) -> None:
     left = replace(plan_of({BTC: B}), changes=(change(because=because),))
     message = results(done={}, left=left, uncertain=frozenset(), refusals={}, attempts={}, ended="")
-    assert exit_status(message, left, ended) is status
+    assert results_exit_status(message, left, ended) is status
 
 
 # ---- here and now ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, Setting, Uncertain
-from reconciler.core.outcome import ALREADY_APPLIED, Outcome, Result, exit_status, results
+from reconciler.core.outcome import ALREADY_APPLIED, FamilyResult, Outcome, results, results_exit_status
 from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints
 from reconciler.core.saved_plan import (
     AppliedChange,
@@ -129,7 +129,7 @@ def test_a_rerun_ends_with_0_when_all_is_in_force_and_with_5_when_something_move
         reviewed=PROMISED,
         applied=before,
     )
-    status = exit_status(outcomes, left)
+    status = results_exit_status(outcomes, left)
     stale = [one for one in (btc, eth) if one.expected is HoldReason.STALE]
     acts = [one for one in (btc, eth) if isinstance(one.expected, Action)]
     assert status is (Exit.DONE if not stale else Exit.PARTLY if acts else Exit.STALE)
@@ -140,7 +140,7 @@ def test_a_rerun_ends_with_0_when_all_is_in_force_and_with_5_when_something_move
         assert sentence.message.startswith(SAID)
         assert sentence.attempts == 0
         if case.live == AFTER:
-            assert sentence == Result(family, Outcome.APPLIED, ALREADY_APPLIED, SAID, 0, earlier=True)
+            assert sentence == FamilyResult(family, Outcome.APPLIED, ALREADY_APPLIED, SAID, 0, earlier=True)
         else:
             assert (sentence.outcome, sentence.code) == (Outcome.STALE, "stale")
             assert sentence.message.endswith("not sent again")

@@ -29,7 +29,7 @@ from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
 from reconciler.documents.saved_plan import Origin, context_of, integrity, read_saved, saved_document
 from reconciler.documents.status import status_document
 from reconciler.errors import InvalidInput
-from reconciler.render.plan_markdown import MAX_BYTES, plans_markdown
+from reconciler.render.plan_markdown import MAX_COMMENT_BYTES, plans_markdown
 from reconciler.render.plan_text import plan_text
 from reconciler.schema_files import load_schema
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
@@ -413,7 +413,7 @@ def test_a_stale_plan_in_markdown_is_as_short_as_any_other() -> None:
     stale = replace(context, kept=replace(context.kept, stale=("it expired", "the config has changed")))
     text = plans_markdown([(back.plan, stale)])
     assert text.splitlines()[1].startswith("> **STALE: it expired; the config has changed. ")
-    assert len(text.encode()) <= MAX_BYTES
+    assert len(text.encode()) <= MAX_COMMENT_BYTES
 
 
 # ---- statuses ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from reconciler.cli.simulator import (
     FamilySpec,
     announcement,
     build_exchange,
-    parse_families,
+    parse_family_specs,
     parse_form,
     parse_permissions,
     parse_skew,
@@ -38,7 +38,7 @@ URL = "http://127.0.0.1:1234"
 
 
 def test_families_are_configured_where_there_is_an_equals_sign() -> None:
-    assert parse_families("BTC-USD=5000/2000/100, SOL-USD_UM") == (
+    assert parse_family_specs("BTC-USD=5000/2000/100, SOL-USD_UM") == (
         FamilySpec("BTC-USD", SETTING),
         FamilySpec("SOL-USD_UM", None),
     )
@@ -58,7 +58,7 @@ def test_families_are_configured_where_there_is_an_equals_sign() -> None:
 )
 def test_families_that_cannot_be_meant_are_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        parse_families(text)
+        parse_family_specs(text)
 
 
 def test_permissions_are_those_okx_has() -> None:
@@ -82,7 +82,10 @@ def test_a_skew_may_be_negative(text: str, seconds: float) -> None:
 
 def test_the_exchange_is_built_as_told() -> None:
     world = build_exchange(
-        fake_account(), parse_families("BTC-USD=5000/2000/100,ETH-USD"), [parse_fault("50013:2")], Options()
+        fake_account(),
+        parse_family_specs("BTC-USD=5000/2000/100,ETH-USD"),
+        [parse_fault("50013:2")],
+        Options(),
     )
     assert world.settings(UID) == {"BTC-USD": SETTING}
     assert world.families == {"BTC-USD", "ETH-USD"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.simulator.control import COMMANDS, ControlError, control
+from reconciler.simulator.control import CONTROL_COMMANDS, ControlError, control
 from reconciler.simulator.messages import ReplyEnvelope
 from reconciler.simulator.rules import SimulatedExchange
 from tests.support.simulator import KEY, SETTING, T0, UID, exchange
@@ -162,6 +162,6 @@ def test_what_cannot_be_meant_is_refused_and_says_why(name: str, payload: dict[s
 
 def test_every_reading_command_answers_on_an_empty_world() -> None:
     world = exchange()
-    for method, name in COMMANDS:
+    for method, name in CONTROL_COMMANDS:
         if method == "GET":
             control(world, method, name, {}, T0)

@@ -16,7 +16,7 @@ from reconciler.simulator.faults import parse_fault
 from reconciler.simulator.messages import ReplyEnvelope, SimReply, SimRequest
 from reconciler.simulator.options import NumberForm, changed_options
 from reconciler.simulator.request_parsing import MmpSetting
-from reconciler.simulator.rules import SimulatedExchange, shown
+from reconciler.simulator.rules import SimulatedExchange, format_number
 from tests.support.simulator import (
     ACCOUNT,
     BTC,
@@ -410,7 +410,7 @@ def test_old_settings_are_forgotten_but_never_the_one_in_force() -> None:
     ],
 )
 def test_numbers_come_back_in_the_chosen_form(form: NumberForm, sent: str, expected: str) -> None:
-    assert shown(sent, form) == expected
+    assert format_number(sent, form) == expected
     world = exchange(numbers=form)
     assert rows(world.handle(post_set({**BTC, "qtyLimit": sent}), T0))[0]["qtyLimit"] == expected
     assert rows(world.handle(get(), T0))[0]["qtyLimit"] == expected

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store import access, sqlite_file
-from reconciler.store.access import Owner
+from reconciler.store.access import FileOwner
 from tests.unit.test_store_files import opened, read
 
 OURS, THEIRS = 10001, 20002
@@ -110,21 +110,25 @@ class Given:
 @pytest.mark.parametrize(
     ("euid", "owner", "given"),
     [
-        (0, Owner(4242, 17, 0o600), [(4242, 17)]),
-        (0, Owner(-1, -1, 0o600), []),
-        (5, Owner(4242, 17, 0o600), []),
-        (5, Owner(4242, 17, 0o660), [(-1, 17)]),
-        (5, Owner(4242, -1, 0o660), []),
+        (0, FileOwner(4242, 17, 0o600), [(4242, 17)]),
+        (0, FileOwner(-1, -1, 0o600), []),
+        (5, FileOwner(4242, 17, 0o600), []),
+        (5, FileOwner(4242, 17, 0o660), [(-1, 17)]),
+        (5, FileOwner(4242, -1, 0o660), []),
     ],
 )
 def test_root_gives_what_it_makes_to_the_owner_and_a_member_of_the_group_to_the_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, euid: int, owner: Owner, given: list[tuple[int, int]]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    euid: int,
+    owner: FileOwner,
+    given: list[tuple[int, int]],
 ) -> None:
     """-1 stands for what a new file is of anyway."""
     path = tmp_path / "new"
     path.touch()
     there = path.stat()
-    owner = Owner(
+    owner = FileOwner(
         there.st_uid if owner.uid == -1 else owner.uid,
         there.st_gid if owner.gid == -1 else owner.gid,
         owner.mode,
@@ -163,7 +167,7 @@ def as_another_user_of_the_group_in_a_folder_of_another_group(
 def as_root_without_the_right_to_give(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "fchown", refuse)
-    monkeypatch.setattr(access, "owner_of", lambda _: Owner(4242, 17, 0o600))
+    monkeypatch.setattr(access, "file_owner", lambda _: FileOwner(4242, 17, 0o600))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +219,7 @@ def test_another_user_who_may_make_no_file_beside_the_state_is_refused(
     as_another_user(made, monkeypatch)
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StateAccessDenied) as refused:
-        sqlite_file.refuse_foreign(str(made))
+        sqlite_file.refuse_foreign_file(str(made))
     assert refused.value.code == "state-unwritable"
 
 
@@ -302,9 +306,9 @@ def test_a_state_that_root_makes_is_the_folders_owners_and_so_are_its_new_folder
 ) -> None:
     here = tmp_path.stat()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert access.owner_in(str(tmp_path)) == Owner(here.st_uid, here.st_gid, 0o600)
+    assert access.owner_in(str(tmp_path)) == FileOwner(here.st_uid, here.st_gid, 0o600)
     monkeypatch.setattr(os, "geteuid", lambda: 5)
-    assert access.owner_in(str(tmp_path)) == Owner(5, os.getegid(), 0o600)
+    assert access.owner_in(str(tmp_path)) == FileOwner(5, os.getegid(), 0o600)
 
 
 class FolderOf:
@@ -318,7 +322,7 @@ class FolderOf:
         monkeypatch.setattr(os, "stat", lambda _: info(stat.S_IFDIR | 0o755, uid=4242, gid=17))
         monkeypatch.setattr(os, "fstat", lambda _: info(stat.S_IFDIR | 0o700, uid=self.uid))
 
-    def give(self, _: int, owner: Owner, path: str) -> None:
+    def give(self, _: int, owner: FileOwner, path: str) -> None:
         assert path == "state.db"
         self.calls.append((owner.uid, owner.gid))
 

@@ -23,8 +23,8 @@ from reconciler.store.rows import (
     ObservedPeriodRow,
     PlanChangeRow,
     RowDamaged,
-    check,
     check_checksum,
+    check_row,
     sanitized,
     wall_text,
     with_checksum,
@@ -37,12 +37,12 @@ HOLDER = LockHolder(4242, "host-a", "apply", "2026-01-02T12:03:04.000Z")
 
 def test_the_check_of_a_row_never_changes_between_versions() -> None:
     """States outlive versions of this program and of Python: these are facts of the format."""
-    assert check(ROW) == "9cc047e83f57ead0"
-    assert check(ROW._replace(host="π\u0378\x00'\"\\")) == "acc90f822e473a4c"
+    assert check_row(ROW) == "9cc047e83f57ead0"
+    assert check_row(ROW._replace(host="π\u0378\x00'\"\\")) == "acc90f822e473a4c"
     applied = AppliedRow(
         *("", "okx", "live", "1", "BTC-USD", "main", 5000, 0, "100.0", "applied", 7, "b", 0.1, "w", "a", 3)
     )
-    assert check(applied) == "a55323bc1257d107"
+    assert check_row(applied) == "a55323bc1257d107"
 
 
 def test_a_sealed_row_is_believed_and_every_other_is_not() -> None:
@@ -70,7 +70,7 @@ def test_what_is_remembered_of_a_row_is_of_its_table_alone() -> None:
 
 def test_a_row_of_one_table_is_not_believed_in_another() -> None:
     values = ("main", "live", "okx", "{}", "w")
-    assert check(LiveReadRow("", *values)) != check(IdentityRow._make(["", *values, ""]))
+    assert check_row(LiveReadRow("", *values)) != check_row(IdentityRow._make(["", *values, ""]))
 
 
 @pytest.mark.parametrize(

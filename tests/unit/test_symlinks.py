@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.watch.symlinks import DirEntry, WatchPath, resolve, union
+from reconciler.watch.symlinks import DirEntry, WatchPath, resolve_path, union
 
 
 def under(folder: Path, found: WatchPath) -> tuple[set[str], set[str]]:
@@ -76,8 +76,8 @@ def test_every_link_the_file_and_what_is_missing_is_watched(
     made: Callable[[Path], None], spots: set[str], watched: set[str], tmp_path: Path
 ) -> None:
     made(tmp_path)
-    assert under(tmp_path, resolve(f"{tmp_path}/config/mmp.yaml")) == (spots, watched)
-    assert under(tmp_path, resolve(f"{tmp_path}/./config//mmp.yaml")) == (spots, watched)
+    assert under(tmp_path, resolve_path(f"{tmp_path}/config/mmp.yaml")) == (spots, watched)
+    assert under(tmp_path, resolve_path(f"{tmp_path}/./config//mmp.yaml")) == (spots, watched)
 
 
 def test_a_relative_path_is_of_the_working_directory(
@@ -85,23 +85,23 @@ def test_a_relative_path_is_of_the_working_directory(
 ) -> None:
     plain(tmp_path)
     monkeypatch.chdir(tmp_path / "config")
-    assert resolve("mmp.yaml") == WatchPath(
+    assert resolve_path("mmp.yaml") == WatchPath(
         frozenset({DirEntry(str(tmp_path / "config"), "mmp.yaml")}), frozenset({str(tmp_path / "config")})
     )
-    assert resolve("../config/mmp.yaml").directories == resolve("mmp.yaml").directories
+    assert resolve_path("../config/mmp.yaml").directories == resolve_path("mmp.yaml").directories
 
 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    assert resolve(f"{tmp_path}/a").directories == {str(tmp_path)}
+    assert resolve_path(f"{tmp_path}/a").directories == {str(tmp_path)}
 
 
 def test_a_path_that_cannot_be_one_leads_nowhere() -> None:
-    assert resolve("/\0").directories == {"/"}
+    assert resolve_path("/\0").directories == {"/"}
 
 
 def test_ways_are_put_together(tmp_path: Path) -> None:
-    one, other = resolve(f"{tmp_path}/a"), resolve(f"{tmp_path}/b")
+    one, other = resolve_path(f"{tmp_path}/a"), resolve_path(f"{tmp_path}/b")
     assert union([one, other]) == WatchPath(one.spots | other.spots, one.directories | other.directories)
     assert union([]) == WatchPath()

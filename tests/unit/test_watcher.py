@@ -24,7 +24,7 @@ from reconciler.config.load import load_configs
 from reconciler.watch import watcher
 from reconciler.watch.config_files import ConfigRead, Rejected, Undecided, WatchedFile
 from reconciler.watch.inotify import InotifyBatch, InotifyDirectories
-from reconciler.watch.symlinks import WatchPath, resolve
+from reconciler.watch.symlinks import WatchPath, resolve_path
 from reconciler.watch.watcher import DEGRADED_POLL_S, POLL_S, FileWatcher
 from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, ReadConfidence
 
@@ -68,7 +68,7 @@ class File:
         self.while_read: Callable[[], object] = lambda: None
 
     def route(self) -> WatchPath:
-        return resolve(str(self.path))
+        return resolve_path(str(self.path))
 
     def read(self) -> str:
         content = self.path.read_text() if self.path.exists() else "(gone)"

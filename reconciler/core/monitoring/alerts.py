@@ -84,7 +84,7 @@ class AlertKey:
 
 
 @dataclass(frozen=True, slots=True)
-class StateTrouble:
+class StateProblem:
     """Why the state cannot be used now."""
 
     message: str
@@ -99,7 +99,7 @@ AlertSubject = (
     | Reply
     | FileState
     | ControlledElsewhere
-    | StateTrouble
+    | StateProblem
     | str
     | int
 )
@@ -226,7 +226,7 @@ def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[Al
 def _state(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     key = AlertKey(AlertTopic.STATE)
     if runtime.state_lost:
-        failing, after = StateTrouble(runtime.state_lost), STATE_LOST_AFTER_S
+        failing, after = StateProblem(runtime.state_lost), STATE_LOST_AFTER_S
         return {
             key: Alert(AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, "unavailable", failing, after)
         }

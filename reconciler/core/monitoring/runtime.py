@@ -67,7 +67,7 @@ MAX_REQUESTS = 32
 MAX_ERRORS = 20
 """Last problems kept, newest first: what a person reads, not an archive (the log is)."""
 
-MAX_PROBLEMS = 20
+MAX_PROBLEMS_REMEMBERED = 20
 """Problems of a refused file kept: enough to see what is wrong; ``mmp validate`` tells them all."""
 
 SILENCE_S = 90.0
@@ -273,7 +273,7 @@ def is_current(runtime: AccountRuntime) -> bool:
     return file is None or file.accepted_at is None or file.sha256 == runtime.desired.sha256
 
 
-def status_of(runtime: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
+def runtime_status(runtime: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
     """Return the account's status as the loop knows it; None before the first comparison.
 
     How long ago live was read is counted on the process's clock: the time of day may be set meanwhile.
@@ -326,7 +326,7 @@ def refused(
     ``in_force`` False: there is no earlier valid version.
     """
     known = file or FileState(path, "", None)
-    return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS], stops=not in_force)
+    return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS_REMEMBERED], stops=not in_force)
 
 
 def all_protected(changes: tuple[Change, ...]) -> bool:

@@ -27,7 +27,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
-from reconciler.core.pauses import in_force
+from reconciler.core.pauses import active_pauses
 from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
@@ -142,7 +142,7 @@ def make_status(
     ``reads`` is what that pass has read; None: the read on record, as old as the wall clock says.
     """
     reads = reads or _reads(record, now, wall)
-    pauses = in_force((pause for pause in record.pauses if pause.holds(wall)), desired)
+    pauses = active_pauses((pause for pause in record.pauses if pause.holds(wall)), desired)
     if rules is None:
         rules = PlanConstraints(
             paused=frozenset(pause.family for pause in pauses),

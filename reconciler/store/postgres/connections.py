@@ -25,9 +25,9 @@ from psycopg.abc import Params
 
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres.address import Address
-from reconciler.store.postgres.errors import NotCommitted, translated_errors
+from reconciler.store.postgres.errors import NotCommitted, translated_postgres_errors
 
-MAX_CONNECTIONS = 4
+MAX_POSTGRES_CONNECTIONS = 4
 """Per process. A transaction takes a few milliseconds, so four serve hundreds of accounts."""
 
 STATEMENT_TIMEOUT_MS = 5_000
@@ -70,16 +70,16 @@ _LIMITS = (
     " SET LOCAL search_path = pg_catalog, mmp, pg_temp"
 )
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-Row = tuple[Any, ...]
-Statement = tuple[str, Params]
+PostgresConnection = psycopg.AsyncConnection[tuple[Any, ...]]
+DatabaseRow = tuple[Any, ...]
+PostgresStatement = tuple[str, Params]
 """The text of one statement, and its values."""
 
 
-class Transaction:
+class PostgresTransaction:
     """One transaction: statements in, rows out. Ends with its ``async with``, or with its last answers."""
 
-    def __init__(self, connection: Connection, mode: Mode) -> None:
+    def __init__(self, connection: PostgresConnection, mode: Mode) -> None:
         self._connection = connection
         self._binding = psycopg.AsyncClientCursor(connection)
         self._beginning = f"BEGIN {mode};{_LIMITS}"
@@ -87,22 +87,22 @@ class Transaction:
         self._status: str | None = None
         self._over = False
 
-    async def rows(self, query: str, values: Params = ()) -> list[Row]:
+    async def rows(self, query: str, values: Params = ()) -> list[DatabaseRow]:
         """Return the rows of one statement."""
         [found] = await self.query_batch((query, values))
         return found
 
-    async def row(self, query: str, values: Params = ()) -> Row | None:
+    async def row(self, query: str, values: Params = ()) -> DatabaseRow | None:
         """Return the only row of one statement, None when there is none."""
         found = await self.rows(query, values)
         return found[0] if found else None
 
-    async def query_batch(self, *questions: Statement) -> list[list[Row]]:
+    async def query_batch(self, *questions: PostgresStatement) -> list[list[DatabaseRow]]:
         """Return the rows of each of several statements, run in this order, in one round trip."""
         said = await self._flush([self._bound(*one) for one in questions]) if questions else []
         return said[len(said) - len(questions) :]
 
-    async def commit_batch(self, *questions: Statement) -> list[list[Row]]:
+    async def commit_batch(self, *questions: PostgresStatement) -> list[list[DatabaseRow]]:
         """Return the rows of the last statements of the transaction, committed in the same round trip."""
         words = [*(self._bound(*question) for question in questions), "COMMIT"]
         with _believing(self._connection):
@@ -133,7 +133,7 @@ class Transaction:
         # The simple protocol knows no parameters: the library writes values as literals.
         return self._binding.mogrify(query.encode(), values or None)
 
-    async def _flush(self, words: list[str]) -> list[list[Row]]:
+    async def _flush(self, words: list[str]) -> list[list[DatabaseRow]]:
         """Say what was not said yet and then ``words``; returns the rows of each statement."""
         if self._over:
             raise StoreMisuse("the transaction is over")
@@ -151,22 +151,22 @@ class Connections:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._idle: list[Connection] = []
-        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._idle: list[PostgresConnection] = []
+        self._free = asyncio.Semaphore(MAX_POSTGRES_CONNECTIONS)
         self._closed = False
 
     @asynccontextmanager
-    async def transaction(self, mode: Mode = Mode.WRITE) -> AsyncIterator[Transaction]:
+    async def transaction(self, mode: Mode = Mode.WRITE) -> AsyncIterator[PostgresTransaction]:
         """Give one transaction, durably committed at the end; nothing of it holds when it raises.
 
         Except that an answer to COMMIT can be lost: then it raises, and may hold. Raises
         StateUnavailable for what may pass, StateUnusable for what will not.
         """
         async with self._free:
-            with translated_errors(self.address):
+            with translated_postgres_errors(self.address):
                 connection = await self._connection()
                 try:
-                    transaction = Transaction(connection, mode)
+                    transaction = PostgresTransaction(connection, mode)
                     yield transaction
                     await transaction.end()
                 except BaseException:
@@ -180,7 +180,7 @@ class Connections:
         while self._idle:
             await _drop(self._idle.pop())
 
-    async def _connection(self) -> Connection:
+    async def _connection(self) -> PostgresConnection:
         """Return a connection with no transaction. One that lay idle may have died: then the next."""
         while self._idle:
             connection = self._idle.pop()
@@ -193,19 +193,19 @@ class Connections:
             prepare_threshold=None,
         )
 
-    async def _give_back(self, connection: Connection) -> None:
+    async def _give_back(self, connection: PostgresConnection) -> None:
         if self._closed:
             await _drop(connection)
         else:
             self._idle.append(connection)
 
 
-def _has_rows(cursor: psycopg.AsyncCursor[Row]) -> bool:
+def _has_rows(cursor: psycopg.AsyncCursor[DatabaseRow]) -> bool:
     """Tell whether a result is of a question. Its ``description`` tells too, and describes each column."""
     return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
-def _is_quiet(connection: Connection) -> bool:
+def _is_quiet(connection: PostgresConnection) -> bool:
     """Tell whether nothing came over an idle connection: the server's last word, its end, an error.
 
     Asked before a transaction, because once COMMIT may have been said nothing can be tried again.
@@ -216,7 +216,7 @@ def _is_quiet(connection: Connection) -> bool:
 
 
 @contextmanager
-def _believing(connection: Connection) -> Iterator[None]:
+def _believing(connection: PostgresConnection) -> Iterator[None]:
     """Raise NotCommitted if the server has a reserve about the COMMIT said inside.
 
     One whose wait for the synchronous standby was cut short is answered with COMMIT and a warning.
@@ -237,7 +237,7 @@ def _believing(connection: Connection) -> Iterator[None]:
         raise NotCommitted("; ".join(warnings))
 
 
-async def _drop(connection: Connection) -> None:
+async def _drop(connection: PostgresConnection) -> None:
     """Close a connection whatever state it is in; the server undoes what was not committed."""
     with suppress(psycopg.Error, OSError):
         await connection.close()

@@ -52,7 +52,7 @@ English ones. A server that speaks another language is taken for one that is awa
 
 
 @contextmanager
-def translated_errors(address: Address) -> Iterator[None]:
+def translated_postgres_errors(address: Address) -> Iterator[None]:
     """Turn what the library, the server or a row's check says inside into StateUn… errors."""
     try:
         yield

@@ -24,7 +24,12 @@ from reconciler.core.replica_assignment import (
     ReplicaId,
 )
 from reconciler.store.postgres import schema
-from reconciler.store.postgres.connections import Connections, Row, Statement, Transaction
+from reconciler.store.postgres.connections import (
+    Connections,
+    DatabaseRow,
+    PostgresStatement,
+    PostgresTransaction,
+)
 from reconciler.store.postgres.expiry import unexpired
 
 ALIVE = unexpired(LEASE_TTL_S)
@@ -137,7 +142,7 @@ class Leases:
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
         return _roster(living, owned, rivals, was_alive=was_alive)
 
-    def _lives(self, keeps: frozenset[LeaseName], ability: Ability) -> Statement:
+    def _lives(self, keeps: frozenset[LeaseName], ability: Ability) -> PostgresStatement:
         me = self._me
         return _LIVE, {
             "id": me.id,
@@ -150,7 +155,7 @@ class Leases:
             "ttl": LEASE_TTL_S,
         }
 
-    def _claim(self, new: Mapping[LeaseName, AccountClaim]) -> list[Statement]:
+    def _claim(self, new: Mapping[LeaseName, AccountClaim]) -> list[PostgresStatement]:
         if not new:
             return []
         each = [(_CLAIM, _claim(self._me, *one)) for one in sorted(new.items(), key=str)]
@@ -190,7 +195,7 @@ class Leases:
             await self._connections.close()
 
 
-async def owner_of(transaction: Transaction, name: LeaseName) -> Replica | None:
+async def lease_owner(transaction: PostgresTransaction, name: LeaseName) -> Replica | None:
     """Return the living replica that owns an account; None when none does."""
     found = await transaction.row(_OWNER, (name,))
     return None if found is None else Replica(*found)
@@ -200,7 +205,9 @@ def _claim(me: Replica, name: LeaseName, claim: AccountClaim) -> dict[str, objec
     return {"uid": claim.uid, "families": sorted(claim.families), "name": name, "replica": me.id}
 
 
-def _roster(living: list[Row], owned: list[Row], rivals: list[Row], *, was_alive: bool) -> LeaseTable:
+def _roster(
+    living: list[DatabaseRow], owned: list[DatabaseRow], rivals: list[DatabaseRow], *, was_alive: bool
+) -> LeaseTable:
     keeps = {name: frozenset[LeaseName](kept) for name, _, _, kept, *_ in living}
     kept = frozenset[LeaseName]().union(*keeps.values())
     return LeaseTable(

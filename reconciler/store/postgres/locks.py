@@ -19,7 +19,7 @@ from dataclasses import fields
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateLocked
 from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse
-from reconciler.store.postgres.connections import Connections, Mode, Row, Statement
+from reconciler.store.postgres.connections import Connections, DatabaseRow, Mode, PostgresStatement
 from reconciler.store.postgres.expiry import unexpired
 
 LEASE_S = 9.0
@@ -109,11 +109,11 @@ class LeaseLocks:
         for name in tuple(self._held):
             await self.release(name)
 
-    def lock_query(self, name: str) -> tuple[Statement, ...]:
+    def lock_query(self, name: str) -> tuple[PostgresStatement, ...]:
         """Return what to ask for :meth:`still_held`: nothing where this process did not take the lock."""
         return ((_GENERATION, (name,)),) if name in self._held else ()
 
-    def assert_held(self, name: str, found: Sequence[Row]) -> None:
+    def assert_held(self, name: str, found: Sequence[DatabaseRow]) -> None:
         """Raise StateLocked if what :meth:`whose` found is not this process's any more."""
         if [generation for generation, _ in found] != [self._held.get(name)]:
             by = _parse(found[0][1]) if found else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.errors import StateAccessDenied, StateUnavailable, StateUnusable
-from reconciler.store.postgres.connections import Transaction
+from reconciler.store.postgres.connections import PostgresTransaction
 from reconciler.store.rows import (
     KEYS,
     TABLES,
@@ -146,7 +146,7 @@ instead of reading or writing rows it does not understand. It may stay where a m
 an index, or a column with a default that no row's check covers."""
 
 
-async def migrate(transaction: Transaction, place: str) -> None:
+async def migrate(transaction: PostgresTransaction, place: str) -> None:
     """Bring the state to the newest version, making the schema if there is none; nothing if it is there.
 
     Raises StateUnusable for a schema that is not ours or newer than this program.
@@ -169,7 +169,7 @@ async def migrate(transaction: Transaction, place: str) -> None:
     await transaction.run("UPDATE mmp.version SET migrations = %s, usable_from = %s", versions)
 
 
-async def version_of(transaction: Transaction, place: str) -> int | None:
+async def version_of(transaction: PostgresTransaction, place: str) -> int | None:
     """Return how many migrations the state has had; None where there is no state.
 
     Raises StateUnusable for a schema ``mmp`` that another program filled, StateAccessDenied for a newer one
@@ -205,7 +205,7 @@ def refuse_newer(place: str, usable_from: int | None) -> None:
         raise StateAccessDenied("state-newer", f"the state {place} is used by a newer mmp", hint)
 
 
-async def believe(transaction: Transaction, place: str, version: int) -> None:
+async def believe(transaction: PostgresTransaction, place: str, version: int) -> None:
     """Raise StateUnusable unless server and tables let a state of ``version`` be relied on."""
     server, encoding, standby = await transaction.row(
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
@@ -231,7 +231,7 @@ async def believe(transaction: Transaction, place: str, version: int) -> None:
             raise incomplete(place, name)
 
 
-async def table_of_budgets(transaction: Transaction) -> int:
+async def table_of_budgets(transaction: PostgresTransaction) -> int:
     """Return the object id of the table that every reservation locks a row of; 0 if there is none."""
     found = await transaction.row("SELECT coalesce(to_regclass('mmp.budgets')::oid::bigint, 0)")
     return int(found[0]) if found else 0
@@ -249,7 +249,7 @@ def incomplete(place: str, table: str) -> StateAccessDenied:
     return StateAccessDenied("state-incomplete", message, hint)
 
 
-async def _columns(transaction: Transaction) -> dict[str, list[str]]:
+async def _columns(transaction: PostgresTransaction) -> dict[str, list[str]]:
     rows = await transaction.rows(
         "SELECT c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
         " JOIN pg_namespace n ON n.oid = c.relnamespace"

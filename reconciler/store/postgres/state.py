@@ -26,13 +26,19 @@ from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScop
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
-from reconciler.store.postgres.connections import Connections, Mode, Row, Statement, Transaction
-from reconciler.store.postgres.leases import Leases, owner_of
+from reconciler.store.postgres.connections import (
+    Connections,
+    DatabaseRow,
+    Mode,
+    PostgresStatement,
+    PostgresTransaction,
+)
+from reconciler.store.postgres.leases import Leases, lease_owner
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import TABLES, budget_key
-from reconciler.store.select_query import SelectQuery, Value
+from reconciler.store.select_query import SelectQuery, SqlValue
 from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows
 
@@ -186,7 +192,7 @@ class PostgresState:
     async def owner(self, name: str, /) -> Replica | None:
         """Return the living replica that keeps the account with this lock."""
         async with self._connections.transaction(Mode.READ) as transaction:
-            return await owner_of(transaction, name)
+            return await lease_owner(transaction, name)
 
     async def close(self) -> None:
         """Give back all locks and close; harmless when done before."""
@@ -237,7 +243,7 @@ class PostgresState:
                 await self._claim(transaction, claim)
             yield Tables(_Statements(transaction, {}))
 
-    def _is_other(self, budget: RateBudget, found: Sequence[Row]) -> bool:
+    def _is_other(self, budget: RateBudget, found: Sequence[DatabaseRow]) -> bool:
         """Tell whether the server's history may have lost what nobody counted as lost yet.
 
         A budget that nobody wrote about has nothing that could be lost.
@@ -253,13 +259,13 @@ class PostgresState:
             return True
         return may_have_lost(recorded, SeenTimeline(current, now, table), seen)
 
-    def _saw(self, budget: RateBudget, found: Sequence[Row]) -> None:
+    def _saw(self, budget: RateBudget, found: Sequence[DatabaseRow]) -> None:
         now = self.clock.now()
         self._seen.update((budget, SeenTimeline(current, now, table)) for _, current, table, _ in found)
 
     async def _claim(
-        self, transaction: Transaction, claim: WriteScope, *, again: bool = False
-    ) -> tuple[_Statements, list[Row], bool]:
+        self, transaction: PostgresTransaction, claim: WriteScope, *, again: bool = False
+    ) -> tuple[_Statements, list[DatabaseRow], bool]:
         """Become the only writer of what is claimed.
 
         Returns besides the view the histories of a budget: its row's, and now; and whether that row, which
@@ -271,7 +277,7 @@ class PostgresState:
         budget, held = claim.budget, claim.held
         rows = () if budget is None else await self._row_of(transaction, budget, make=again)
         # An account is of one kind of exchange, and its identity says which: its lock is of all kinds.
-        account: Statement = (_ACCOUNT, (".".join(claim.key[:2]),))
+        account: PostgresStatement = (_ACCOUNT, (".".join(claim.key[:2]),))
         lock_query = () if held is None else self.locks.lock_query(held)
         numbers = (_ids(TABLES[kind], 1) for kind in claim.numbers)
         claims, ahead = (*rows, account, *lock_query), (*claim.ahead.statements, *numbers)
@@ -293,8 +299,8 @@ class PostgresState:
         return _Statements(transaction, answers), histories, again and budget in self._seen
 
     async def _row_of(
-        self, transaction: Transaction, budget: RateBudget, *, make: bool
-    ) -> tuple[Statement, ...]:
+        self, transaction: PostgresTransaction, budget: RateBudget, *, make: bool
+    ) -> tuple[PostgresStatement, ...]:
         """Return what locks the row of a budget; it is made unless this process saw that it is there."""
         key = budget_key(budget)
         if make or budget not in self._seen:
@@ -308,22 +314,24 @@ class _Statements:
     What was asked ahead is not asked again until something is written.
     """
 
-    def __init__(self, transaction: Transaction, answers: dict[select_query.Statement, list[Row]]) -> None:
+    def __init__(
+        self, transaction: PostgresTransaction, answers: dict[select_query.Statement, list[DatabaseRow]]
+    ) -> None:
         self._transaction = transaction
         self._answers = answers
 
-    async def fetch(self, statement: select_query.Statement) -> Sequence[Row]:
+    async def fetch(self, statement: select_query.Statement) -> Sequence[DatabaseRow]:
         """Return the rows of one SELECT."""
         if statement in self._answers:
             return self._answers[statement]
         return await self._transaction.rows(*_statement(statement))
 
-    async def run(self, query: str, values: Sequence[Value]) -> None:
+    async def run(self, query: str, values: Sequence[SqlValue]) -> None:
         """Run a statement that returns no rows."""
         self._answers.clear()
         await self._transaction.run(translated(query), values)
 
-    async def run_each(self, query: str, many: Sequence[Sequence[Value]]) -> None:
+    async def run_each(self, query: str, many: Sequence[Sequence[SqlValue]]) -> None:
         """Run a statement that returns no rows once for each of ``many`` values."""
         self._answers.clear()
         await self._transaction.run_each(translated(query), many)
@@ -342,7 +350,7 @@ def _ids(table: str, count: int) -> select_query.Statement:
     )
 
 
-def _statement(statement: select_query.Statement) -> Statement:
+def _statement(statement: select_query.Statement) -> PostgresStatement:
     return translated(statement.text), statement.values
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from reconciler.errors import StateUnusable
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
-from reconciler.store.postgres.connections import Connections, Transaction
+from reconciler.store.postgres.connections import Connections, PostgresTransaction
 
 _LACKING = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -43,7 +43,7 @@ async def refuse_unwritable(text: str) -> None:
         await connections.close()
 
 
-async def _try(transaction: Transaction, place: str) -> None:
+async def _try(transaction: PostgresTransaction, place: str) -> None:
     await schema.migrate(transaction, place)
     version = await schema.version_of(transaction, place)
     await schema.believe(transaction, place, version or 0)

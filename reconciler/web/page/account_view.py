@@ -48,10 +48,10 @@ from reconciler.web.page.labels import (
     moment_words,
     names,
     relative_time,
-    shown,
+    truncated,
 )
 
-MAX_PROBLEMS = 20
+MAX_PROBLEMS_SHOWN = 20
 """Problems of a refused file that are listed; mmp validate lists them all."""
 
 POLICY = "Policy"
@@ -60,7 +60,7 @@ POLICY = "Policy"
 DAYS_SHOWN = 12
 """Families whose day is shown at once; of more, the calm ones are folded away."""
 
-HintFor = Callable[[RecentError], str]
+PageHintFor = Callable[[RecentError], str]
 """Returns what to do about a problem, empty where its code says nothing."""
 
 
@@ -168,7 +168,7 @@ def account_view(
     *,
     now: float,
     wall: datetime,
-    advise: HintFor,
+    advise: PageHintFor,
 ) -> AccountView:
     """Return everything the page says of one account, of which ``status`` and ``found`` are known."""
     runtime = watched.runtime
@@ -180,7 +180,7 @@ def account_view(
     shown_days, folded = _folded(days)
     return AccountView(
         anchor=anchor(account, environment),
-        name=shown(f"{account} ({environment})"),
+        name=truncated(f"{account} ({environment})"),
         place=_place(watched),
         simulator=runtime.simulator,
         headline=Headline(PROTECTIONS[found.protection], found.sentence),
@@ -223,9 +223,9 @@ def _calm_words(number: int) -> str:
 
 def _place(watched: AccountSnapshot) -> str:
     runtime = watched.runtime
-    kept = f", run by {shown(str(watched.owner))}" if watched.owner else ""
-    who = f"User ID {shown(runtime.uid)}" if runtime.uid else "User ID not known yet"
-    return f"{who} at {shown(runtime.host)}{kept}"
+    kept = f", run by {truncated(str(watched.owner))}" if watched.owner else ""
+    who = f"User ID {truncated(runtime.uid)}" if runtime.uid else "User ID not known yet"
+    return f"{who} at {truncated(runtime.host)}{kept}"
 
 
 def _delay(runtime: AccountRuntime, now: float, wall: datetime) -> str:
@@ -267,9 +267,9 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
     if runtime.state_lost:
         output.append(state_unavailable_words(runtime.state_lost))
     if runtime.locked_out:
-        output.append(f"Waiting for another process: {shown(runtime.locked_out)}")
+        output.append(f"Waiting for another process: {truncated(runtime.locked_out)}")
     if runtime.controller is not None:
-        who = shown(runtime.controller.who)
+        who = truncated(runtime.controller.who)
         output.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not runtime.live:
         output.append(
@@ -280,19 +280,19 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
 
 def state_unavailable_words(why: str) -> str:
     """Say that the state cannot be used and why; empty when ``why`` is."""
-    return f"The state cannot be used now, so nothing is sent: {shown(why)}" if why else ""
+    return f"The state cannot be used now, so nothing is sent: {truncated(why)}" if why else ""
 
 
 def _reply_words(reply: Reply) -> str:
     code = f" [OKX {reply.code}]" if reply.code.isdigit() else ""
-    return f"{shown(reply.message or reply.reply_class.value)}{code}"
+    return f"{truncated(reply.message or reply.reply_class.value)}{code}"
 
 
 def _outage_words(outage: Outage, runtime: AccountRuntime, moment: PageTime) -> str:
     times = "once" if outage.failures == 1 else f"{outage.failures} times"
     since = moment_words(outage.since_wall, moment.wall)
     again = _next_try(runtime, moment, " Next try ") or " It is asked again within a minute"
-    return f"{shown(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
+    return f"{truncated(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
 
 
 def _frozen_words(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
@@ -348,21 +348,21 @@ def _unmanaged(status: Status | None) -> str:
 def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
     desired = runtime.desired
     files = [file_view("Settings", runtime.config, wall)] if runtime.config else []
-    files = files or [FileView("Settings", shown(desired.path), desired.sha256[:12], "", "", (), "")]
+    files = files or [FileView("Settings", truncated(desired.path), desired.sha256[:12], "", "", (), "")]
     return files + ([file_view(POLICY, runtime.policy, wall)] if runtime.policy else [])
 
 
 def file_view(name: str, file: FileState, wall: datetime) -> FileView:
     """Return what the page says of one file, as of ``wall``."""
     accepted = f"accepted {moment_words(file.accepted_at, wall)}" if file.accepted_at else ""
-    more = len(file.problems) - MAX_PROBLEMS
+    more = len(file.problems) - MAX_PROBLEMS_SHOWN
     return FileView(
         name=name,
-        path=shown(file.path),
+        path=truncated(file.path),
         sha256=file.sha256[:12],
         accepted=accepted,
         refused=_policy_refused(file, wall) if name == POLICY else _refused(file, wall),
-        problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS]),
+        problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS_SHOWN]),
         more=f"and {more} more: mmp validate lists them" if more > 0 else "",
     )
 
@@ -392,8 +392,8 @@ def _policy_refused(file: FileState, wall: datetime) -> str:
 
 
 def _problem(problem: Problem) -> PlaceLine:
-    place = f"{shown(problem.path)}:{problem.line}:{problem.column}"
-    return PlaceLine(place, shown(problem.message), shown(problem.hint))
+    place = f"{truncated(problem.path)}:{problem.line}:{problem.column}"
+    return PlaceLine(place, truncated(problem.message), truncated(problem.hint))
 
 
 def _pacing(runtime: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
@@ -444,11 +444,11 @@ def _minute_words(recent: Sequence[RecentRequest]) -> str:
     return f"{count(len(recent), 'request')} in the last minute: {output}."
 
 
-def _error_line(error: RecentError, wall: datetime, advise: HintFor) -> ErrorLine:
+def _error_line(error: RecentError, wall: datetime, advise: PageHintFor) -> ErrorLine:
     return ErrorLine(
         at=moment_words(error.at, wall),
         about=error.family or "whole account",
-        code=shown(error.code),
-        text=shown(error.message),
-        advice=shown(advise(error)),
+        code=truncated(error.code),
+        text=truncated(error.message),
+        advice=truncated(advise(error)),
     )

@@ -104,7 +104,7 @@ class PacingPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class TimelinePath:
     """All stretches of one mark in a strip, as one SVG path."""
 
     mark: TimelineMark
@@ -147,7 +147,7 @@ def columns_for(families: int) -> int:
     return COLUMNS if families <= MANY else FEWER_COLUMNS
 
 
-def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> tuple[Path, ...]:
+def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> tuple[TimelinePath, ...]:
     """Return a day's strip up to ``wall``: one path for each mark that occurs in it, worst first.
 
     Where nobody watched nothing is drawn, and the strip's ground shows.
@@ -159,7 +159,7 @@ def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> t
         if mark is not TimelineMark.UNWATCHED:
             paths.setdefault(mark, []).append(f"M{start} {MIDDLES[mark]}h{width}")
         start += width
-    return tuple(Path(mark, "".join(paths[mark])) for mark in TimelineMark if mark in paths)
+    return tuple(TimelinePath(mark, "".join(paths[mark])) for mark in TimelineMark if mark in paths)
 
 
 def shares(spans: Sequence[Segment], wall: datetime) -> tuple[Share, ...]:

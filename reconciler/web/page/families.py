@@ -23,13 +23,13 @@ from reconciler.core.policy import Refusal
 from reconciler.core.problems import escape_unprintable
 from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
 from reconciler.render.values import field_value
-from reconciler.web.page.charts import Path, Share, TimelineMark, columns_for, paths, shares
+from reconciler.web.page.charts import Share, TimelineMark, TimelinePath, columns_for, paths, shares
 from reconciler.web.page.labels import (
     AS_DESIRED,
     HOLDS,
     NEAR_OFF,
     NO_PROTECTION,
-    NOT_KNOWN,
+    NOT_KNOWN_LABEL,
     PAUSED,
     SAME_STRENGTH,
     STATES,
@@ -37,7 +37,7 @@ from reconciler.web.page.labels import (
     StatusLabel,
     long_duration,
     moment_words,
-    shown,
+    truncated,
 )
 
 STRETCH_WORDS = {
@@ -90,7 +90,7 @@ class DayLine:
     sign: StatusLabel
     in_force: str
     columns: int
-    strip: tuple[Path, ...]
+    strip: tuple[TimelinePath, ...]
     text: str
     in_sync: bool
     calm: bool
@@ -148,7 +148,7 @@ def reset_command(family: str, path: str) -> str:
 def protection_sign(family: FamilyStatus) -> StatusLabel:
     """Return how what is in force compares with what the file wants."""
     if family.state is FamilyState.UNCERTAIN:
-        return NOT_KNOWN
+        return NOT_KNOWN_LABEL
     in_force = _in_force(family)
     if in_force is None:
         return NO_PROTECTION if exposed_family(family) else SAME_STRENGTH
@@ -170,7 +170,9 @@ def _frozen(family: FamilyStatus, status: Status) -> FrozenLine:
 
 
 def _until(live: LiveRow | None) -> str:
-    return f" (the exchange says until {shown(live.frozen_until)})" if live and live.frozen_until else ""
+    return (
+        f" (the exchange says until {truncated(live.frozen_until)})" if live and live.frozen_until else ""
+    )
 
 
 def _in_force(family: FamilyStatus) -> Setting | None:
@@ -285,7 +287,7 @@ def _pause_words(pause: Pause, wall: datetime) -> str:
     until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
     if pause.by is PausedBy.BREAKER:
         until = f"the file changes its setting or {until}"
-    return f"until {until}: {shown(pause.reason) or 'no reason given'}"
+    return f"until {until}: {truncated(pause.reason) or 'no reason given'}"
 
 
 def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
@@ -302,7 +304,7 @@ def _refusals(family: Family, runtime: AccountRuntime) -> tuple[Refusal, ...]:
 def _refused(
     family: Family, message: str, refusals: Sequence[Refusal], path: str
 ) -> tuple[str, PageHint | None]:
-    rules = "; ".join(shown(refusal.sentence) for refusal in refusals)
+    rules = "; ".join(truncated(refusal.sentence) for refusal in refusals)
     if not all(refusal.overridable for refusal in refusals):
         return f"{message} {rules}", PageHint("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)
@@ -314,7 +316,7 @@ def _refused(
 def _rejected(family: Family, runtime: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
     rejected_setting = runtime.rejected.get(family)
     said = (
-        shown(f"[{rejected_setting.reply.code}] {rejected_setting.reply.message}".strip())
+        truncated(f"[{rejected_setting.reply.code}] {rejected_setting.reply.message}".strip())
         if rejected_setting
         else ""
     )

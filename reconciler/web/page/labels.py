@@ -20,7 +20,7 @@ from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
 from reconciler.render.values import format_duration
 
-MAX_TEXT = 300
+MAX_LABEL_TEXT = 300
 """Characters shown of one text from outside; the log and the file itself hold the whole of it."""
 
 DAY_S = 86_400
@@ -64,7 +64,7 @@ STATES: dict[FamilyState, StatusLabel] = {
 }
 
 NO_PROTECTION = StatusLabel("✗", "no protection", ColorRole.BAD)
-NOT_KNOWN = StatusLabel("?", "not known", ColorRole.UNKNOWN)
+NOT_KNOWN_LABEL = StatusLabel("?", "not known", ColorRole.UNKNOWN)
 AS_DESIRED = StatusLabel("✓", "as the file says", ColorRole.GOOD)
 SAME_STRENGTH = StatusLabel("≠", "differs, not in force", ColorRole.QUIET)
 
@@ -107,10 +107,10 @@ PAUSED: dict[PausedBy, str] = {
 """Who paused a family: only one of the two is something that somebody wanted."""
 
 
-def shown(text: str) -> str:
+def truncated(text: str) -> str:
     """Return ``text`` as one short line: what cannot be printed is escaped, the rest is cut."""
     clean = escape_unprintable(text)
-    return clean if len(clean) <= MAX_TEXT else clean[: MAX_TEXT - 1] + "…"
+    return clean if len(clean) <= MAX_LABEL_TEXT else clean[: MAX_LABEL_TEXT - 1] + "…"
 
 
 def clock(moment: datetime, wall: datetime) -> str:

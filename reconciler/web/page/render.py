@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.web.latest_state import LatestState
-from reconciler.web.page.account_view import HintFor, hint_from_glossary
+from reconciler.web.page.account_view import PageHintFor, hint_from_glossary
 from reconciler.web.page.charts import STRIP_HEIGHT
 from reconciler.web.page.view_model import page_view
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-FOLDER = Path(__file__).resolve().parent
+ASSETS_FOLDER = Path(__file__).resolve().parent
 
 REFRESH_S = 10
 """How often the page loads itself again where there is no JavaScript."""
@@ -36,7 +36,7 @@ class Asset:
 
 
 def page_html(
-    shared_state: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
+    shared_state: LatestState, *, now: float, wall: datetime, advise: PageHintFor = hint_from_glossary
 ) -> str:
     """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
 
@@ -54,7 +54,7 @@ def assets() -> Mapping[str, Asset]:
     """Return every file the page loads, by the path it is served at."""
     types = {"style.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
     return {
-        f"/assets/{name}": Asset((FOLDER / name).read_bytes(), f"{media_type}; charset=utf-8")
+        f"/assets/{name}": Asset((ASSETS_FOLDER / name).read_bytes(), f"{media_type}; charset=utf-8")
         for name, media_type in types.items()
     }
 
@@ -65,7 +65,7 @@ def _template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(ASSETS_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -19,7 +19,7 @@ from reconciler.core.monitoring.protection import (
     runtime_protection,
     worst_of,
 )
-from reconciler.core.monitoring.runtime import status_of
+from reconciler.core.monitoring.runtime import runtime_status
 from reconciler.core.monitoring.status import Status
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
 from reconciler.core.replica_assignment import Replica
@@ -29,7 +29,7 @@ from reconciler.web.page.account_view import (
     AccountView,
     FileView,
     Headline,
-    HintFor,
+    PageHintFor,
     account_view,
     file_view,
     hint_from_glossary,
@@ -37,7 +37,7 @@ from reconciler.web.page.account_view import (
 )
 from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, TimelineMark
 from reconciler.web.page.families import STRETCH_WORDS
-from reconciler.web.page.labels import PROTECTIONS, clock, moment_words, names, shown
+from reconciler.web.page.labels import PROTECTIONS, clock, moment_words, names, truncated
 
 LEGEND = tuple(
     (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
@@ -90,7 +90,7 @@ class PageView:
 
 
 def page_view(
-    shared_state: LatestState, *, now: float, wall: datetime, advise: HintFor = hint_from_glossary
+    shared_state: LatestState, *, now: float, wall: datetime, advise: PageHintFor = hint_from_glossary
 ) -> PageView:
     """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
     judged = [(watched, *_judged(watched, now, wall)) for watched in shared_state.accounts()]
@@ -108,14 +108,14 @@ def page_view(
         error=error,
         alone=len(accounts) == 1 and shared_state.unloaded == NONE,
         accounts=accounts,
-        missing=tuple(shown(path) for path in shared_state.unloaded.missing),
+        missing=tuple(truncated(path) for path in shared_state.unloaded.missing),
         rejected=tuple(file_view("Settings", file, wall) for file in shared_state.unloaded.rejected),
         remote=lines,
         remote_more=more,
         remote_more_text=_more_words(more),
         remote_text=_replica_words(shared_state, now),
         simulated=names([one.name for one in accounts if one.simulator]),
-        version=shown(shared_state.version),
+        version=truncated(shared_state.version),
         running=f"running since {moment_words(shared_state.began_at, wall)}",
         rendered=clock(wall, wall),
         legend=LEGEND,
@@ -123,14 +123,14 @@ def page_view(
 
 
 def _judged(watched: AccountSnapshot, now: float, wall: datetime) -> tuple[Status | None, ProtectionResult]:
-    status = status_of(watched.runtime, now=now, wall=wall)
+    status = runtime_status(watched.runtime, now=now, wall=wall)
     return status, runtime_protection(watched.runtime, status, now=now, interval_s=watched.interval_s)
 
 
 def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
     """Return the accounts that are not kept here; nobody's first."""
     lines = [
-        RemoteLine(shown(f"{account} ({environment})"), _run_by(owner))
+        RemoteLine(truncated(f"{account} ({environment})"), _run_by(owner))
         for account, environment, owner in shared_state.remote_accounts()
     ]
     return tuple(sorted(lines, key=lambda line: line.text != UNASSIGNED))
@@ -158,7 +158,7 @@ def _more_words(more: tuple[RemoteLine, ...]) -> str:
 
 
 def _run_by(owner: Replica | None) -> str:
-    return f"run by {shown(str(owner))}" if owner else UNASSIGNED
+    return f"run by {truncated(str(owner))}" if owner else UNASSIGNED
 
 
 def _replica_words(shared_state: LatestState, now: float) -> str:
@@ -167,11 +167,13 @@ def _replica_words(shared_state: LatestState, now: float) -> str:
     if replica is None:
         return ""
     if now >= replica.safe_until:
-        why = f": {shown(replica.error)}" if replica.error else ""
+        why = f": {truncated(replica.error)}" if replica.error else ""
         stale = " The assignment is the last known one." if replica.leases else ""
         return f"The state cannot be reached{why}. No account is started here until it is.{stale}"
     living = len(replica.leases.replicas) if replica.leases else 0
-    here = f"This is {shown(str(replica.me))}: it runs {count(len(shared_state.accounts()), 'account')}."
+    here = (
+        f"This is {truncated(str(replica.me))}: it runs {count(len(shared_state.accounts()), 'account')}."
+    )
     unable = len(replica.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
     return (
