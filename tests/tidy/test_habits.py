@@ -13,6 +13,7 @@ from tests.tidy.source import ROOT, Function, Module, files, module, modules
 
 LONGEST_MEDIAN = 8
 LONGEST_NINTH_DECILE = 30
+LONGEST_FILE = 500
 
 CLOCKS = {"now", "utcnow", "today", "fromtimestamp"}
 OUTSIDE = {"print", "open", "input", "breakpoint", "exec", "eval"}
@@ -127,6 +128,13 @@ def test_functions_stay_short() -> None:
     worst = sorted(lengths.items(), key=lambda item: -item[1])[:10]
     assert median(lengths.values()) <= LONGEST_MEDIAN, worst
     assert quantiles(lengths.values(), n=10)[8] <= LONGEST_NINTH_DECILE, worst
+
+
+def test_no_file_is_long() -> None:
+    lines = {
+        path: text.count("\n") for path, text in files().items() if re.fullmatch(r"reconciler/.*\.py", path)
+    }
+    assert {path: number for path, number in lines.items() if number > LONGEST_FILE} == {}
 
 
 # ---- nothing unfinished, nothing switched off without a reason -----------------------------------
