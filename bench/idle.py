@@ -1,8 +1,8 @@
-"""What a sidecar costs that has nothing to do: 6 families in sync, ``--listen``, and nobody who asks.
+"""The cost of an idle sidecar: 6 families in sync, ``--listen``, and no HTTP client.
 
-Three processes are watched through the same minute: one that reads live settings every 30 s, one whose next
-read is far away (its wake-ups are those besides the interval's reads), and a bare aiohttp server with
-nothing else. What the kernel counts of each is compared.
+Three processes are measured through the same minute: one that reads live settings every 30 s, one whose
+next read is far away (its wake-ups are those besides the interval's reads), and a bare aiohttp server
+with nothing else. The kernel's counters of the three are compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Replies that are lost, late, broken or wrong: never told as applied, then resolved without a stall."""
+"""Replies that are lost, late, broken or wrong: never reported as applied, then resolved in time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_slow_reply_is_waited_for(desk: Desk, exchange: Exchange) -> None:
 def test_an_unread_success_is_unknown_as_long_as_live_cannot_be_read(
     desk: Desk, exchange: Exchange
 ) -> None:
-    """The reply is lost, and so is every read after it: nobody may call that applied."""
+    """The reply is lost, and so is every read after it: no output may report the setting as applied."""
     desk.wants({"BTC-USD": "5s/2s/100"})
     assert desk.mmp(*APPLY).status == 0
     exchange.tell("fault", fault="set/lost-after@1")

@@ -1,4 +1,4 @@
-"""A name whose lookup hangs, and a real process told to stop: it ends in time, and says that it stopped."""
+"""A process whose DNS lookup hangs still stops in time on a signal, and logs that it stopped."""
 
 from __future__ import annotations
 

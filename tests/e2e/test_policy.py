@@ -280,7 +280,7 @@ def test_a_renamed_account_has_nothing_on_record_and_no_live_says_so(
 
 
 def test_what_was_planned_is_expected_and_let_pass_at_once(looser: Desk, exchange: Exchange) -> None:
-    """The digest is of the plan as it is printed, in which what nobody lets pass is held."""
+    """The digest is of the plan as printed, in which a change without an override is held."""
     digest = looser.mmp("plan", "--output", "json").document["digest"]
     ended = looser.mmp(*APPLY, "--expect", digest, *ALLOWED)
     assert (ended.status, ended.document["digest"]) == (0, digest), ended.stderr

@@ -121,7 +121,7 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
 
 
 def holds_together(spans: tuple[Segment, ...], began: Segment, starts: int) -> None:
-    """What was seen is there, from the first look on, and so is what nobody watched: a few seconds each."""
+    """The timeline shows what was observed from the first look on, and short gaps between runs."""
     before, *between, after = [span for span in spans if span.state is None]
     assert before == spans[0], "before the first start"
     assert spans[1].since == began.since

@@ -242,7 +242,7 @@ def test_sigterm_while_it_starts_is_exit_0_and_nothing_is_sent(
 def test_sigterm_while_another_process_holds_the_state(
     desk: Desk, exchange: Exchange, patience: str, said: str
 ) -> None:
-    """An apply holds the lock while it waits for its slots; the sidecar waits for it, told, and leaves."""
+    """An apply has the lock while it waits for its slots; the sidecar logs that it waits, then exits."""
     desk.wants(dict.fromkeys(("BTC-USD", "ETH-USD", "SOL-USD_UM", "XAU-USD_UM"), "5s/2s/90"))
     applying = desk.start("apply", "--yes", "--assume-idle")
     exchange.wait_for_requests(2)

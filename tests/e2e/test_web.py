@@ -77,10 +77,10 @@ def test_from_nothing_to_ten_families_everything_agrees_with_the_exchange_at_eve
 def hold_to_the_exchange(
     sidecar: Sidecar, exchange: Exchange, seen_live_at: dict[str, float], startup: int
 ) -> None:
-    """Take one sample: what is claimed is at the exchange right after, what is there is soon told."""
+    """Take one sample: what is claimed is at the exchange right after, what is there is soon reported."""
     long_live = {name for name, at in seen_live_at.items() if time.monotonic() - at > KNOWN_WITHIN_S}
     document = sidecar.status()
-    # Before the first comparison nothing is said of families: there is no such sample.
+    # Before the first comparison no state of a family is published: there is no such sample.
     counted = sum(sidecar.samples("mmp_families", state="in-sync"))
     complete = sidecar.metric("mmp_startup_complete")
     assert (sidecar.ask("/livez")[0], sidecar.ask("/readyz")[0]) == (200, 200)
@@ -100,7 +100,7 @@ def hold_to_the_exchange(
         seen_live_at.setdefault(family, time.monotonic())
 
 
-# ---- nobody is in the way --------------------------------------------------------------------------
+# ---- many clients at once --------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -44,11 +44,11 @@ class Orphans:
 
     since: dict[str, float] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
-    """Who kept each account when somebody who was well did for the last time."""
+    """The replica that ran each account when a healthy replica last did."""
     longest_s: float = 0.0
     message: str = ""
     taken_over: list[float] = field(default_factory=list)
-    """How long it took each time that another replica kept what one had that was killed or stopped."""
+    """How long each takeover of an account from a killed or stopped replica took."""
 
     def look(self, well: Mapping[str, int], unwell: Collection[int], orphans: set[str], now: float) -> None:
         """Note who keeps what at ``now``: process ids of replicas that are well, by account."""
@@ -165,7 +165,7 @@ class Chaos:
         replica.signal(signal.SIGSTOP)
 
     def _wake_up(self, *, everybody: bool = False) -> None:
-        """Let go on who was stopped for long enough."""
+        """Continue the replicas that were stopped for long enough."""
         for replica in self.replicas:
             since = self.unwell.get(replica.pid)
             if since is not None and (everybody or time.monotonic() - since >= STOPPED_S):
@@ -190,7 +190,7 @@ class Chaos:
         self.differences += contracts != self.fleet.wanted[account]
         self.fleet.wants(account, contracts)
 
-    # -- what goes on beside it ------------------------------------------------------------------
+    # -- concurrent activity ---------------------------------------------------------------------
 
     def _watch(self) -> None:
         """Look again and again who keeps what, as the database has it."""

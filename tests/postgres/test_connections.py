@@ -202,7 +202,7 @@ def test_a_commit_that_did_not_reach_the_synchronous_standby_is_not_believed(
 
 
 async def commit_until_it_fails(one: Desk) -> None:
-    """Commit again and again: the server begins to wait for a standby some time after it is told to."""
+    """Commit repeatedly: the server waits for a standby only some time after the setting changes."""
     for _ in range(1000):
         async with one.state._connections.transaction() as transaction:
             await transaction.run("UPDATE version SET migrations = migrations")
@@ -371,7 +371,7 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, said: list[list[str]]) -> None:
-    """Have all that is said from now on noted, message by message."""
+    """Record every message sent from now on."""
     real = PostgresTransaction._flush
 
     async def noting(self: PostgresTransaction, words: list[str]) -> Any:
@@ -382,7 +382,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, said: list[list[str]]) -> None:
 
 
 async def until_one_waits_for_a_lock() -> None:
-    """Wait until a transaction of somebody waits for one of another."""
+    """Wait until a transaction waits for one of another client."""
     here = "datname = current_database() AND wait_event_type = 'Lock'"
     for _ in range(400):
         if shared().ask(f"SELECT 1 FROM pg_stat_activity WHERE {here}", ready_database()):

@@ -1,4 +1,4 @@
-"""Copying a state file into PostgreSQL: everything arrives, and what counts goes on counting."""
+"""Copying a state file into PostgreSQL: everything arrives, and what counts continues to count."""
 
 from __future__ import annotations
 
@@ -589,7 +589,7 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
 # -- a large one -------------------------------------------------------------------------------------
 
 LARGE = 20_000
-"""Attempts, of two User IDs: more than the server is told, or asked, at once by far."""
+"""Attempts of two User IDs: far more than one statement to the server inserts or reads."""
 
 
 def enlarge(state: SqliteState) -> None:

@@ -1,4 +1,4 @@
-"""Whose account is whose in a real PostgreSQL: nobody alive and nobody else, whoever asks when."""
+"""Leases in a real PostgreSQL: an account has one owner at any time, and no dead replica owns one."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_of_two_that_claim_at_once_one_sees_the_other() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
-    """Takes, signs of life, silence and releases of three at once; at each end nobody owns another's."""
+    """Three replicas take, renew, expire and release leases at once; then no two own the same account."""
 
     async def scenario(url: str) -> None:
         random = Random(seed)
@@ -284,7 +284,7 @@ def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
 
 async def _act(random: Random, one: Leases) -> frozenset[str]:
     """Do one of what a replica does; returns what it became the owner of."""
-    with suppress(StateUnavailable):  # a deadlock is somebody's to give way, and to try again
+    with suppress(StateUnavailable):  # a deadlock: one of the two gives way and tries again
         match random.randrange(4):
             case 0 | 1:
                 return frozenset(await one.take(random.sample(sorted(ABC), 2)))

@@ -22,7 +22,7 @@ NAME = "main.live.okx"
 
 
 def go_silent() -> None:
-    """Let the lease of whoever holds the lock have run out, as after a death or a long stop."""
+    """Let the current lease of the lock expire, as after a kill or a long stop."""
     shared().ask("UPDATE mmp.locks SET expires_at = now() - interval '1 second'", ready_database())
 
 

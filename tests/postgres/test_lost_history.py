@@ -315,7 +315,7 @@ def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how:
 
 @pytest.mark.parametrize("how", [how for how in MADE_ANEW if how != "the rows of User IDs gone"])
 def test_they_count_as_lost_for_a_process_that_takes_over_a_user_id_that_it_never_used(how: str) -> None:
-    """A replica runs for long, and whoever used the User ID until now is not asked."""
+    """A replica runs for long, and cannot ask the process that used the User ID until now."""
 
     async def scenario(url: str, name: str) -> None:
         async with desk(url) as one, desk(url, account="another", uid="3", boot="boot-2", at=77.0) as two:
@@ -387,7 +387,7 @@ def test_a_record_that_is_emptied_is_an_unknown_history_again() -> None:
 
 
 async def again(ask: Callable[[], Coroutine[object, object, T]]) -> T:
-    """Ask for something; the connection that broke is told of once."""
+    """Query, and ignore the one error that the broken connection raises."""
     with suppress(StateUnavailable):
         return await ask()
     return await ask()

@@ -1,4 +1,4 @@
-"""A newer version changes the tables while this one runs on them: it goes on, or waits, and never ends."""
+"""A newer version changes the tables while this one runs on them: it continues or waits, and never ends."""
 
 from __future__ import annotations
 

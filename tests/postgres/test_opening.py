@@ -420,7 +420,7 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 5432 faile
     ],
 )
 def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused: bool) -> None:
-    """Told so at a start; what has begun waits for either, since a password may be about to change."""
+    """Reported as denied at startup; a running process waits, since the password may be about to change."""
     problem = to_error(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
     assert isinstance(problem, StateAccessDenied if refused else StateUnavailable)
     assert problem.code == ("state-refused" if refused else "state-unavailable")

@@ -72,7 +72,7 @@ def refused(asked: Sidecar) -> list[str]:
     """Return the accounts kept by ``asked`` of which it says that a newer file is refused."""
     statuses = json.loads(asked.ask("/api/v1/status")[1])["statuses"]
     configs = {one["account"]: one["watch"]["config"] for one in statuses}
-    # Null for the moment in which an account was taken and its file is not told of yet.
+    # Null for the moment in which the account was taken and its file is not reported yet.
     return [account for account, config in configs.items() if config and config["rejected_at"]]
 
 

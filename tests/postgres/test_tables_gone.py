@@ -54,7 +54,7 @@ def codes(sidecar: Sidecar) -> set[str]:
 def waited_out(
     two: Fleet, one: Sidecar, code: str, mend: Callable[[], object], *, right_s: float = BACK_S
 ) -> None:
-    """Check that a trouble that is there now is waited out: not ready, told, alive; then all is right."""
+    """Check that a current error is waited out: not ready, reported, alive; then all is right."""
     two.wants("desk-001", {BTC: 70})
     eventually(lambda: code in codes(one), 15.0, f"{code} to be logged")
     eventually(lambda: one.ask("/readyz")[0] == 503, 15.0, "the probe to say so")

@@ -1,4 +1,4 @@
-"""Who listens to the program and holds what it does and says against the truth."""
+"""The auditor watches the program's actions and reports and compares them with the true state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Tries:
 
 
 class Auditor:
-    """The auditor of one world. ``unsettled`` holds each process's attempt without a verdict."""
+    """The auditor of one world. ``unsettled`` maps each process to its attempt without a verdict."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -116,14 +116,14 @@ class Auditor:
         self._check_failed_commits(process, attempt)
         attempt.reserved_at = min(attempt.reserved_at, process.true_time(slot.reserved_at))
         if process.name not in self._awaiting:
-            del self.unsettled[process.name]  # it was told that this failed, before it happened
+            del self.unsettled[process.name]  # the process learned of the failure first
         self._world.verify(checkers.reserved_by_the_holder, process.name, taker)
         lost_at = self._world.history_lost_at
         self._world.verify(checkers.waits_out_a_lost_history, attempt.reserved_at, lost_at)
 
     @contextmanager
     def answer_awaited(self, process: Process) -> Iterator[None]:
-        """Let a process wait for what the state says of its request; failing, it gives the request up."""
+        """Let a process wait for the state's answer about its request; on an error it drops the request."""
         self._awaiting.add(process.name)
         try:
             yield
@@ -134,7 +134,7 @@ class Auditor:
             self._awaiting.discard(process.name)
 
     def commit_failed(self, process: Process) -> None:
-        """Note that a process was told that the COMMIT of its reservation failed."""
+        """Record that a process learned that the COMMIT of its reservation failed."""
         self._failed_commits.setdefault(process.name, []).append(self._world.scheduler.now)
 
     def _check_failed_commits(self, process: Process, attempt: Attempt) -> None:
@@ -148,7 +148,7 @@ class Auditor:
         self._world.verify(checkers.failed_commits_count, *facts)
 
     def answered(self, process: Process) -> None:
-        """Note that a process was told that its reservation is durable."""
+        """Record that a process learned that its reservation is durable."""
         self.unsettled[process.name].answered = True
 
     def _check_need(self, attempt: Attempt, basis: Basis, reserved_at: float) -> None:
@@ -685,10 +685,10 @@ class Auditor:
             ]
             self._world.verify(checkers.settled_stays_settled, family, known.get(family), flights)
 
-    # -- what is on record, and what is said -----------------------------------------------------
+    # -- recorded state, and reports -------------------------------------------------------------
 
     def check_record(self, account: str, known: Mapping[Family, Known]) -> None:
-        """Check what the store says of an account against what it was told."""
+        """Check what the store reports for an account against what it was given."""
         if not self._world.scenario.lock_works:
             return
         forgotten = self._world.history_lost_at > float("-inf")
@@ -712,7 +712,7 @@ class Auditor:
         ]
 
     def claimed(self, process: Process, plan: Plan) -> None:
-        """Check what a plan says is in sync."""
+        """Check what a plan reports as in sync."""
         newest = process.reads[0] if process.reads else None
         delay_s, truth = self._world.scenario.read_delay_s, self._world.truth
         for family in plan.unchanged if self._world.scenario.lock_works else ():
@@ -763,8 +763,8 @@ class Auditor:
         self._world.verify(checkers.no_secret, text, self._world.secrets)
 
     def check_state(self) -> None:
-        """Check that the state holds no secret, said or not."""
-        image = self._world.keeping.image()  # all that is on the disk, said nowhere or not
+        """Check that the state contains no secret, reported or not."""
+        image = self._world.keeping.image()  # everything on the disk, reported or not
         self._world.verify(checkers.no_secret, image.decode("latin-1"), self._world.secrets)
 
 

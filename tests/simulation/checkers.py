@@ -1,7 +1,8 @@
-"""What must hold at every moment of every history, one small function each.
+"""Invariants of every moment of every history, one small function each.
 
-A checker returns None, or what is wrong in one sentence. They know the documented promises and the
-truth of the world, and share no rule with the production code: its constants are restated here.
+A checker returns None, or one sentence that describes the error. The checkers know the documented
+promises and the truth of the world. They share no rule with the production code: its constants are
+restated here.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def one_transmission_per_reservation(attempt: Attempt | None) -> str | None:
 
 
 def sent_once_durable(attempt: Attempt | None) -> str | None:
-    """A request is written only after the state said that its reservation is durable."""
+    """A request is written only after the state confirmed that its reservation is durable."""
     if attempt is None or attempt.answered:
         return None
     return f"attempt {attempt.number} was written before the COMMIT of its reservation was answered"
@@ -145,7 +146,7 @@ def lock_kept_while_healthy(before: str, now: str) -> str | None:
 
 
 def verdicts_are_recorded(process: str, attempt: int) -> str | None:
-    """What came of a request is recorded whoever has the lock by then."""
+    """The result of a request is recorded even if another process has the lock by then."""
     return f"{process} was refused to record what came of attempt {attempt}: its lock was lost"
 
 
@@ -320,9 +321,9 @@ def in_sync_is_true(
     read_delay_s: float,
     changed_meanwhile: bool = False,
 ) -> str | None:
-    """A family reported in sync is in sync, unless it changed behind our back since the last read.
+    """A family reported in sync is in sync, unless another writer changed it since the last read.
 
-    ``changed_meanwhile``: by a process that took over after this one last looked at the record.
+    ``changed_meanwhile``: a process that took over after this one last read the record changed it.
     """
     live = truth.now_in_force(family)
     if same_effect(live, setting) or changed_meanwhile:
@@ -343,7 +344,7 @@ def rests_on_a_later_read(family: Family, begun_at: float, proven_at: float) -> 
 
 
 def no_endless_contested(family: Family, put_back: int) -> str | None:
-    """A family that somebody sets again and again is put back three times within ten minutes, and left.
+    """A family that another writer changes repeatedly is healed three times within ten minutes, then left.
 
     No history is longer than ten minutes.
     """
@@ -353,7 +354,7 @@ def no_endless_contested(family: Family, put_back: int) -> str | None:
 def no_early_end(
     put_back: Mapping[tuple[Family, Setting], int], family: Family, setting: Setting
 ) -> str | None:
-    """Nobody gives up before the family was put back so often."""
+    """No process gives up before it healed the family that often."""
     times = put_back.get((family, setting), 0)
     return f"{family} was given up after {times} times" if times < MOST_HEALS else None
 
@@ -368,7 +369,7 @@ def no_busy_loop(calls_in_second: int, asks_in_ten: int) -> str | None:
 
 
 def no_secret(text: str, secrets: Iterable[str]) -> str | None:
-    """No output of any kind holds a secret or a key id."""
+    """No output of any kind contains a secret or a key id."""
     return f"a secret in: {text[:200]}" if any(secret in text for secret in secrets) else None
 
 

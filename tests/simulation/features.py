@@ -297,7 +297,7 @@ def _drift_in_doubt(rng: Random, scenario: Scenario) -> Scenario:
 
 
 def _tables_made_anew(rng: Random, scenario: Scenario) -> Scenario:
-    """Return a scenario in which no process begins afterwards: nothing tells it of the requests."""
+    """Return a scenario in which no process starts afterwards: none learns of the earlier requests."""
     families = ALL_FAMILIES[: rng.choice((2, 3, 4))]
     accounts = rng.choice((1, 2))
     roles = (Role.RUN,) * rng.choice((2, 2, 3))

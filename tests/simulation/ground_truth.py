@@ -1,6 +1,6 @@
-"""What truly happened, beside what the program believes: settings in force, requests, proofs.
+"""What truly happened, beside what the program assumes: settings in force, requests, proofs.
 
-The checkers compare the program's words with this record; nothing of it is ever shown to the program.
+The checkers compare the program's reports with this record. The program never sees any of this record.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class InForce:
 class Attempt:
     """One reservation and the request sent on it, in true time.
 
-    ``lands_at`` is when the request reaches the exchange, None while nothing was written or when it
-    never does. ``settled_as`` is the status on record, None while it is pending. ``answered``: the
-    process was told that the reservation is durable.
+    ``lands_at`` is when the request reaches the exchange. It is None while nothing was written, and when
+    the request never arrives. ``settled_as`` is the recorded status, None while it is pending.
+    ``answered``: the process learned that the reservation is durable.
     """
 
     number: int

@@ -1,7 +1,7 @@
-"""Production code broken on purpose: each mutant is one mistake somebody could make, or has made.
+"""Production code broken on purpose: each mutant is one plausible mistake, or one that was made.
 
-A mutant that no history within the bound tells from the real program would mean that the world or
-its checkers are blind to that mistake. The name of each says what is wrong with it.
+If no history within the bound distinguishes a mutant from the real program, the world or its checkers
+miss that mistake. The name of each mutant describes its mistake.
 """
 
 from __future__ import annotations
@@ -496,7 +496,7 @@ async def _same(change: Change) -> Change:
 
 
 async def _decided_before(self: Any, change: Change) -> Change:
-    """Go on with what was decided, whatever the file says by now."""
+    """Continue with the decision, whatever the file says by now."""
     self.wanted = self.desired()
     return change
 
@@ -572,7 +572,7 @@ def _counted_by_one() -> int:
 
 
 async def _loss_ignored(self: SqlAccountStore, tables: Tables, budget: RateBudget) -> None:
-    """Go on as if nothing could be lost."""
+    """Continue as if nothing could be lost."""
 
 
 _real_losses = row_mapping.loss_rows
@@ -669,7 +669,7 @@ async def _asked_before_locked(self: PostgresState, transaction: Any, claim: Wri
 
 
 async def _run_and_remembered(self: Any, query: str, values: Any) -> None:
-    """Write, and go on answering what was asked ahead as if nothing were written."""
+    """Write, and continue to answer prefetched queries as if nothing were written."""
     await self._transaction.run(state.translated(query), values)
 
 
@@ -703,7 +703,7 @@ _real_adopt = SqlAccountStore.adopt
 
 
 async def _adopted_by_anybody(self: SqlAccountStore, *text: Any, **more: Any) -> Any:
-    """Adopt what was read while the lock was held, whoever wrote since."""
+    """Adopt what was read while the lock was held, even if another process wrote since."""
     real = self._writing
 
     def of_anybody(query: SelectQuery[Any], **_: object) -> Any:
@@ -771,7 +771,7 @@ _real_family_failed = reconcile._Pass._family_failed
 
 
 def _unsent_is_nothing(self: Any, change: Change, reply: Reply) -> Any:
-    """Go on as if nothing had happened where a request could not be written."""
+    """Continue as if nothing had happened where a request could not be written."""
     return None if reply.reply_class is ReplyClass.NOT_SENT else _real_family_failed(self, change, reply)
 
 
@@ -896,7 +896,7 @@ def _nothing() -> None:
 
 
 async def _synced_and_remembered(self: Any, reply: Reply) -> Any:
-    """Measure the exchange's clock and go on with what was read before."""
+    """Measure the exchange's clock and continue with what was read before."""
     with mock.patch.object(self, "_forget_reads", _nothing):
         return await _real_sync_clock(self, reply)
 

@@ -189,7 +189,7 @@ class WatchedStore:
     async def recorded_inputs(self) -> RecordedInputs:
         self._process.call("store.grounds")
         if not self._world.listening and self._known_at == self._world.news:
-            # In most histories not asked again while nobody wrote: the answer would be the same.
+            # Most histories do not query again while no process wrote: the answer would be the same.
             pauses, ledger = await self._pauses(), await self._store.ledger()
             return RecordedInputs(self._last_known, pauses, ledger, self._last_retries, self._last_accepted)
         self._known_at = self._world.news
@@ -352,7 +352,7 @@ class WatchedStore:
             await self._store.record_live(read, **more)
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
-        """Return none: in most histories no read is recorded, and telling one must not change it."""
+        """Return none: in most histories no read is recorded, and reporting one must not change it."""
         return {}
 
     async def record_states(self, states: Mapping[Family, str]) -> None:

@@ -1,9 +1,9 @@
 """One process's way to the simulated PostgreSQL: the program's own engine over connections that fail.
 
-Everything above a connection is the real thing: the account's steps, the claims of a transaction, the
-pass locks. A transaction can be slow, be refused, lose its connection at every statement, before COMMIT
-reaches the server or after; its client can be held up or killed meanwhile. Who loses the answer to
-COMMIT is told what one is told whose COMMIT never arrived.
+Everything above a connection is the production code: the account's steps, the claims of a transaction,
+the pass locks. A transaction can be slow, be refused, or lose its connection at every statement, before
+or after COMMIT reaches the server. Its client can be held up or killed meanwhile. A process that loses
+the answer to COMMIT gets the same error as one whose COMMIT never arrived.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ ARRIVES_WITHIN_S = 4.9
 
 
 IN_FULL_ONE_IN = 8
-"""In one history in eight the state is also asked for what nobody wrote since, and keeps every read."""
+"""In one history in eight, unchanged rows are queried again too, and every read is stored."""
 
 
 def lost() -> StateUnavailable:
-    """Return what a process is told whenever something went wrong with a connection."""
+    """Return the error that a process gets for every failure of a connection."""
     return StateUnavailable("state-unavailable", "the state cannot be used now", "it is safe to try again")
 
 
@@ -286,7 +286,7 @@ class SimulatedTransaction:
             raise Gone
 
     def _send_commit(self, work: Work) -> None:
-        """Send COMMIT on its way; where the connection breaks, nobody is told whether it arrives."""
+        """Send COMMIT; where the connection breaks, the client does not learn whether it arrives."""
         rng, world, wake = self._process.rng, self._process.world, self._task.waker()
         after, database = world.scheduler.after, world.database
         work.wake = wake

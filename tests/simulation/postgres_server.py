@@ -1,9 +1,10 @@
-"""A PostgreSQL server in memory: transactions, row locks, a history, and a clock nobody should trust.
+"""A PostgreSQL server in memory: transactions, row locks, a history, and an unreliable clock.
 
-It runs the program's own statements. Rows are in SQLite, which knows one transaction at a time; so each
-transaction of many keeps its writes, and they are played again on top of what is committed whenever it
-is its turn. What a statement reads is then what PostgreSQL shows under READ COMMITTED: all that was
-committed before it, and the transaction's own writes. Waiting, failing and dying are the callers'.
+It runs the program's own statements. Rows are in SQLite, which supports one transaction at a time. So
+each of several open transactions has a list of its writes, and the server replays them on the committed
+rows whenever that transaction runs. A statement then reads what PostgreSQL shows under READ COMMITTED:
+everything committed before it, and the transaction's own writes. The callers simulate waits, failures
+and kills.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Server:
         return self.rows
 
     def loss_unnoticed(self) -> bool:
-        """Tell whether nobody has seen yet that the history is another one."""
+        """Tell whether no process has noticed yet that the history is another one."""
         query = "SELECT 1 FROM budgets WHERE history <> ?"
         return self.committed().execute(query, (self.history,)).fetchone() is not None
 
@@ -206,7 +207,7 @@ class Server:
         return found
 
     def commit(self, work: Work) -> bool:
-        """Make what was written durable and visible, whoever still waits for the answer."""
+        """Make the writes durable and visible, even if no client waits for the answer."""
         if work.over:
             return False
         if work.writes:
@@ -320,7 +321,7 @@ class Server:
         return Image(rows, dict(self._sequences), dict(self.takers))
 
     def promote(self, image: Image, *, skip: int, offset_s: float) -> None:
-        """Go on from what a standby had, on a timeline and by a clock of its own."""
+        """Continue from what a standby had, on a timeline and by a clock of its own."""
         self._replace_rows(image, skip)
         self.timeline += 1
         self.offset_s = offset_s

@@ -273,7 +273,7 @@ class Process:
         return self.held_up_ever_s + waits_s
 
     def has_the_lock(self) -> bool:
-        """Tell whether it lives, and nobody took the account's lock from it."""
+        """Tell whether it lives, and no other process took the account's lock from it."""
         return not self.dead and self.world.keeping.has_the_lock(self)
 
     def perhaps_die(self) -> None:

@@ -1,7 +1,7 @@
-"""Seeds of past failures, by what went wrong: each is played by every ``make test``.
+"""Seeds of past failures, by kind of failure: every ``make test`` replays each of them.
 
-Each names the mutant that brings its failure back, so that a seed that no longer tells that story
-(because the world draws other stories now) is noticed and replaced.
+Each names the mutant that brings its failure back. So a seed that no longer shows that failure (because
+the world now draws other histories) is noticed and replaced.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ READ_AT_ONCE = {"sqlite_sequence"}
 
 
 class Found:
-    """The rows of a statement that was run before; nobody changes them."""
+    """The rows of a statement that ran before. They are never changed."""
 
     __slots__ = ("_rows",)
 
@@ -52,7 +52,7 @@ class Does(Enum):
 
 
 class Rows(sqlite3.Connection):
-    """A connection to rows that nobody else has."""
+    """A connection to an in-memory database of its own."""
 
     def __init__(self, *message: Any, **more: Any) -> None:
         super().__init__(*message, **more)

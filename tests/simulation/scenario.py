@@ -30,7 +30,7 @@ SETTINGS = (
 DISABLED = Setting(0, 2000, Quantity("100"))
 
 FIGHTERS_SETTING = Setting(1000, 1000, Quantity("9999"))
-"""What somebody who fights sets a family to: looser in every respect than whatever is wanted."""
+"""What a competing writer sets a family to: looser in every field than any desired setting."""
 
 READ_DELAYS_S = (0.0, 0.0, 0.4, 2.0, 4.5)
 """How long a read may show the time before a write [unknown]. The program believes no difference for
@@ -186,10 +186,10 @@ Version = Mapping[Family, Setting]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseTroubles:
-    """What the server of the state and the way to it do. Chances are per transaction or statement.
+    """Faults of the state server and of the network to it. Chances are per transaction or statement.
 
-    ``failovers``: when, how much of the newest is lost, and how long nobody answers; the server that
-    goes on has a clock of its own, off by the last number. ``restarts``: when, and how long they take.
+    ``failovers``: when, how much of the newest is lost, and how long the server is down. The server that
+    takes over has a clock of its own, off by the last number. ``restarts``: when, and how long they take.
     """
 
     latency_s: float
@@ -325,7 +325,7 @@ class Scenario:
     drift: DriftPolicy
     interval_s: float
     fighter_s: float | None = None
-    """How often somebody sets the first family to something else; None: nobody does."""
+    """How often another writer sets the first family to something else; None: never."""
     database: DatabaseTroubles | None = None
     places: tuple[int, ...] = ()
     """Of each process, the number of its host; empty: one after the other."""
@@ -463,7 +463,7 @@ def _draw(seed: int) -> Scenario:
 
 
 def _with_fighter(rng: Random, scenario: Scenario) -> Scenario:
-    """Return the scenario with a fight that somebody takes up and that lasts long enough to be one."""
+    """Return the scenario with another writer that keeps changing a family long enough to contest it."""
     if rng.random() < 0.6:  # little else happens
         scenario = replace(scenario, fates=(), kill_chance=0.0, kills_at=(), versions=scenario.versions[:1])
     return replace(

@@ -54,7 +54,7 @@ class Keeping(Protocol):
         ...
 
     def has_the_lock(self, process: Process) -> bool:
-        """Tell whether nobody took the lock of its account from a living process."""
+        """Tell whether no process took the lock of its account from a living process."""
         ...
 
     def taker(self, process: Process) -> str | None:
@@ -66,7 +66,7 @@ class Keeping(Protocol):
         ...
 
     def unnoticed(self) -> list[Family]:
-        """Return the families about which something is yet to be noticed by somebody."""
+        """Return the families with something that some process has not noticed yet."""
         ...
 
     def writes(self, *tables: str) -> int:
@@ -148,7 +148,7 @@ class SqliteKeeping:
 
 
 class PostgresKeeping:
-    """A server that restarts, fails over and loses what it said it had, as the seed says."""
+    """A server that restarts, fails over and loses commits that it confirmed, as the seed says."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -1,8 +1,8 @@
-"""One process's way to a state file in trouble: the program's own engine over a connection that fails.
+"""One process's way to a state file with faults: the program's own engine over a connection that fails.
 
-Everything above a connection is the real thing. Another program keeps the file busy for a while, the disk
-is full for a while, and now and then a write or the sync of a COMMIT fails. Of a COMMIT that failed the
-process is told the same, whether or not it is on record.
+Everything above a connection is the production code. Another program locks the file for a while, the
+disk is full for a while, and sometimes a write or the sync of a COMMIT fails. A process whose COMMIT
+failed gets the same error, whether or not the COMMIT is on record.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How one seed went. ``lines`` is its story, when it was asked for."""
+    """The result of one seed. ``lines`` is its log, if it was requested."""
 
     seed: int
     violation: Violation | None
@@ -290,7 +290,7 @@ class World:
         return False
 
     def trace(self, process: Process | None, text: str, *values: object) -> None:
-        """Add a line to the story, when someone wants to read it."""
+        """Add a line to the log, if it was requested."""
         if self.tracing:
             who = process.name if process else "world"
             self.lines.append(f"{self.scheduler.now:10.4f} {who:12} {text % values}")
@@ -326,7 +326,7 @@ class World:
             self._earlier_arrivals()
 
     def _earlier_arrivals(self) -> None:
-        """Two requests of ours just before the story: nobody has them on record."""
+        """Two requests sent just before the history starts; neither is recorded."""
         for at in (-0.4, -0.2):
             self.exchange.set_mmp(self.key_id, FOREIGN_FAMILY, wire(SETTINGS[0]), at)
             self.truth.arrivals.append(at)
@@ -581,7 +581,7 @@ class World:
         self.network.note_in_force(family, own=False)
 
     def _contested(self) -> None:
-        """Set a family to something else, as somebody does who knows better, again and again."""
+        """Set a family to something else, as a competing writer does, again and again."""
         if self.calm or self.scenario.fighter_s is None:
             return
         family = self.scenario.families[0]
@@ -635,7 +635,7 @@ class World:
     # -- the end of it ---------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """End the story once all is in sync and nothing is on its way that could change it."""
+        """End the history once all is in sync and nothing is on its way that could change it."""
         self._resume_what_was_contested_over()
         if self._out_of_sync() or self._under_way():
             self.scheduler.after(LOOK_EVERY_S, self._look)
@@ -643,7 +643,7 @@ class World:
             self.done = True
 
     def _resume_what_was_contested_over(self) -> None:
-        """Do what a person does once whoever fought has stopped."""
+        """Resume the contested families, as a person does once the competing writer has stopped."""
         if self._unfought_at == self.keeping.writes(*PAUSES):
             return
         for account in self.accounts:
@@ -743,14 +743,14 @@ class World:
         return {role for slot, role in enumerate(roles) if f"desk-{slot % accounts}" == account}
 
     def _tolerated(self, family: Family) -> bool:
-        """Tell whether nobody heals this drift: it is reported only."""
+        """Tell whether no process heals this drift: it is reported only."""
         if Role.APPLY in self._roles_for(owner(self.scenario, family)):
             return False
         live = self.truth.now_in_force(family)
         if live is not None and (self._may_stay_tighter(family, live) or self._stays_refused(family, live)):
             return True
         shown = self.truth.in_force[family][-1]
-        lost = shown.by is not None and shown.by.settled_as is None  # no record says that it was ours
+        lost = shown.by is not None and shown.by.settled_as is None  # no record says that mmp wrote it
         if not (lost and self.history_lost_at > float("-inf")) and (
             family not in self.truth.last_change_behind or shown.own
         ):

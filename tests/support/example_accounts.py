@@ -446,7 +446,7 @@ REPLICAS = (
 def shared(
     mine: int = 2, theirs: int = 7, free: int = 1, *, failing: str = "", hosts: Sequence[Replica] = REPLICAS
 ) -> LatestState:
-    """Return the board of one of three replicas: accounts kept here, by the others, and by nobody.
+    """Return the state of one of three replicas: accounts run here, by the other replicas, and by none.
 
     ``trouble``: why the state has not been reached for longer than leases last.
     """

@@ -1,9 +1,9 @@
-"""A real PostgreSQL of the tests' own: private directory, private port, gone at the end.
+"""A real PostgreSQL for the tests: a private directory and a private port, removed at the end.
 
-A server is one child process of the test run, on a directory nobody else uses, listening on a Unix
-socket there (no password asked) and on one loopback port (a password asked, so that credentials are
-tried too). It is set the way a server must not be set for this program to be safe by luck: commits do
-not wait for the disk and transactions read one snapshot unless the program itself asks for better.
+A server is one child process of the test run, on a directory of its own. It listens on a Unix socket
+there (no password needed) and on one loopback port (a password needed, so that credentials are tested
+too). Its settings are the least safe ones for this program: commits do not wait for the disk, and
+transactions read one snapshot unless the program itself asks for better.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def _run(user: str | None, command: list[str]) -> None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
+    """Return a port of the loopback address on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

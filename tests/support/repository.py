@@ -1,4 +1,4 @@
-"""A git repository for a test: commits with a fixed author and date, and nobody's own configuration."""
+"""A git repository for a test: commits with a fixed author and date, without any user's configuration."""
 
 from __future__ import annotations
 

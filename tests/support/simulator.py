@@ -81,5 +81,5 @@ def request(
 
 
 def post_set(fields: object = None, **more: object) -> SimRequest:
-    """Return a Set MMP request: BTC-USD as 5000/2000/100 unless told."""
+    """Return a Set MMP request: BTC-USD as 5000/2000/100 by default."""
     return request("POST", SET, as_body(BTC if fields is None else fields), **more)  # type: ignore[arg-type] # passed through

@@ -1,4 +1,4 @@
-"""A webhook that behaves, or misbehaves as it is told: a real server in a thread of its own."""
+"""A webhook that answers, or fails, as a test configures it: a real server in a thread of its own."""
 
 from __future__ import annotations
 
