@@ -1,4 +1,4 @@
-"""The flags that name an account where there is no file yet to say so."""
+"""The flags that name an account when there is no file yet that names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.core.model import ACCOUNT_PATTERN, Environment
 
 
 class AccountName(click.ParamType[str]):
-    """The desk's own name of an account, as the file format takes it."""
+    """The user's own name of an account, as the file format accepts it."""
 
     name = "name"
 

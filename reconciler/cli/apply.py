@@ -35,7 +35,7 @@ ALLOW_UNSEEN = UsageError(
 
 
 def may_ask(yes: bool) -> bool:
-    """Tell whether a person sees the plan and is asked about it before anything is sent."""
+    """Return whether a person sees the plan and must confirm it before anything is sent."""
     return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 

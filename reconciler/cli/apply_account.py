@@ -44,7 +44,7 @@ from reconciler.watch.config_files import WatchedPolicy
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """What the command line of ``apply`` ordered. ``timeout_s`` None means ETA + 5 min.
+    """The options on the command line of ``apply``. ``timeout_s`` None means ETA + 5 min.
 
     ``saved`` is the plan file to be applied as it was reviewed, None when there is none.
     """
@@ -65,7 +65,7 @@ class ApplyOptions:
 
     @property
     def reviewed(self) -> Reviewed | None:
-        """What the plan file lets through; None when there is none."""
+        """The changes that the plan file permits; None when there is none."""
         if self.saved is None:
             return None
         return reviewed(self.saved.plan, frozenset(allow.family for allow in self.allowed))
@@ -83,9 +83,9 @@ class ApplyOptions:
 class AccountApply:
     """One account's apply: its parts, the plan it began with, and how it ended.
 
-    ``approved`` is the digest of the requests somebody approved, or --yes did, before the pass began;
-    None when the first plan within the pass is the one that is reviewed. ``begun``: the pass has had
-    its first whole plan. ``uid`` is empty until the exchange said whose key this is.
+    ``approved`` is the digest of the requests that a person or --yes approved before the pass began;
+    None when the first plan within the pass is the reviewed one. ``begun``: the pass has had its first
+    complete plan. ``uid`` is empty until the exchange has returned the owner of the key.
     """
 
     desired: Desired
@@ -107,27 +107,27 @@ class AccountApply:
 
     @property
     def place(self) -> str:
-        """Which account this is, as people read it."""
+        """The name of the account for people."""
         return f"{self.desired.account} ({self.desired.environment.value})"
 
     @property
     def chosen(self) -> frozenset[Family]:
-        """The families looked at."""
+        """The families that are read."""
         return frozenset(self.desired.families) if self.only is None else self.only
 
     @property
     def remaining_plan(self) -> Plan | None:
-        """The last whole plan; the pass's own ones before its first whole one say too little."""
+        """The last complete plan. The plans of a pass before its first complete one are not sufficient."""
         return self.result.plan if self.result and self.begun else self.first
 
     @property
     def failure(self) -> MmpError | None:
-        """Why this apply did not come to its end; None when it did, or was stopped by a signal."""
+        """Why this apply did not finish; None when it did, or was stopped by a signal."""
         return self.problem or pass_error(self)
 
     @property
     def finished(self) -> bool:
-        """Whether everything that could be settled is."""
+        """Whether everything that could be settled is settled."""
         return self.problem is None and self.result is not None and isinstance(self.result.end, Completed)
 
 
@@ -156,7 +156,7 @@ def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
     policy = run.policy
     if policy.refused is None:
         if run.only is not None and not left.changes:
-            return None  # all that is refused is gone from the file, and that held nothing up here
+            return None  # every refused change is gone from the file, and delayed nothing here
         return policy_refusal(left, policy.policy, run.desired.path, "some changes were not sent")
     wrong = policy.refused.problems[0]
     held = _refused_families(left)

@@ -21,18 +21,18 @@ from reconciler.render.policy_refusals import override_command, protection_comma
 from reconciler.render.values import count
 
 STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
-"""What is told of an apply that was asked to stop; its exit status is the signal's."""
+"""The message of an apply that was asked to stop; its exit status is the signal's."""
 
 PLAN_MOVED = PlanStale(
     "plan-moved",
     "nothing was sent: state or live changed since the plan was shown, and so did what would be sent",
     "run it again and look at the new plan",
 )
-"""What is told when the first plan under the lock would not send what was approved."""
+"""The message when the first plan under the lock would not send what was approved."""
 
 
 def join_errors(problems: Sequence[MmpError]) -> MmpError | None:
-    """Return one failure that tells all of ``problems``, as the first of them; None when there is none."""
+    """Return one failure with all of ``problems``, and the code of the first; None without any."""
     if not problems:
         return None
     first = problems[0]
@@ -42,7 +42,7 @@ def join_errors(problems: Sequence[MmpError]) -> MmpError | None:
 
 
 def stale_plan(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> PlanStale | None:
-    """Name the families that are not as the plan file says any more; None when all are."""
+    """Name the families that are no longer as in the plan file; None when all are."""
     text = "; ".join(
         f"{change.family}: {describe_moved(change, promised, applied)}"
         for change in plan.changes
@@ -71,7 +71,7 @@ def not_approved(plan: Plan) -> UsageError:
 
 
 def reason_missing(plan: Plan) -> UsageError:
-    """Ask for what the history shall say of the overrides that are needed."""
+    """Ask for the reason of the required overrides, which the history records."""
     text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.overridden)
     return UsageError(
         "no-reason",
@@ -83,7 +83,7 @@ def reason_missing(plan: Plan) -> UsageError:
 def policy_refusal(
     plan: Plan, policy: Policy | None, path: str, outcome: str = "nothing was sent"
 ) -> ChangeRefused:
-    """Name every refused change, the rule and the numbers, and the commands that send what is meant."""
+    """Name every refused change, the rule and the numbers, and the commands that send it."""
     text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
     families = frozenset(refusal.family for refusal in plan.refusals)

@@ -1,8 +1,8 @@
 """How an apply runs: identify every account, review every first plan, then reconcile, then report.
 
-With one account the review happens inside the pass, under the lock. With several, or when a person is
-asked, all plans are made first: a refusal of one means that nothing at all is sent, and a plan that
-is another one under the lock sends nothing for its account.
+With one account the review happens inside the pass, under the lock. With several, or when a person must
+confirm, all plans are made first: if one is refused, nothing is sent. If the plan of an account is
+different under the lock, nothing is sent for that account.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ApplyCommand:
         self.runs: list[AccountApply] = []
         self.approved = order.yes
         self.answered = False
-        """Whether a person was asked and said yes."""
+        """Whether a person was asked and confirmed."""
 
     async def run(self) -> None:
         """Apply everything; ``report`` writes the results."""
@@ -151,27 +151,27 @@ class ApplyCommand:
         await self._each(self._reconcile)
 
     def _claimed_twice(self) -> bool:
-        """Tell whether two files want the same family of one account; then nothing may be sent."""
+        """Return whether two files want the same family of one account; then nothing may be sent."""
         problem = claim_conflict([(run.uid, run.desired) for run in self.runs])
         self.runs[0].problem = self.runs[0].problem or problem
         return problem is not None
 
     async def _each(self, step: Callable[[AccountApply], Coroutine[None, None, None]]) -> bool:
-        """Take one step of every account at once; True when none of them failed."""
+        """Take one step of every account concurrently; True when none of them failed."""
         await asyncio.gather(*(self._guarded(run, step) for run in self.runs))
         return not any(run.problem for run in self.runs)
 
     async def _guarded(
         self, run: AccountApply, step: Callable[[AccountApply], Coroutine[None, None, None]]
     ) -> None:
-        """Take one step of one account; its failure is this account's and nobody else's."""
+        """Take one step of one account; its failure does not affect the other accounts."""
         try:
             await step(run)
         except MmpError as problem:
             run.problem = problem
 
     async def _identify(self, run: AccountApply) -> None:
-        """Ask the exchange which account the key belongs to; then the state which policy it was under."""
+        """Ask the exchange which account the key belongs to; then read its policy from the state."""
         answer = await identify(
             run.desired,
             store=run.store,
@@ -190,7 +190,7 @@ class ApplyCommand:
             await run.rules.record()
 
     async def _survey(self, run: AccountApply) -> None:
-        """Make one account's plan before any account is written to, and hold it against the order."""
+        """Make one account's plan before any account is written to, and check it against the options."""
         read_inputs, in_force, promised = (
             await run.store.recorded_inputs(),
             run.rules.in_force,
@@ -263,7 +263,7 @@ class ApplyCommand:
         """Read the policy again; False: it has content that is not in force, or may have."""
         try:
             found = run.policy.read()
-        except OSError:  # it says nothing about the policy
+        except OSError:  # it is no evidence about the policy
             return False
         seen = run.policy.decide(found, ReadConfidence.NEEDS_TWO_READS, run.clock.now())
         match seen:
@@ -295,7 +295,7 @@ class ApplyCommand:
         return None if self.order.expect is None else reviewed(plan)
 
     def _show(self, run: AccountApply, plan: Plan) -> None:
-        """Show a plan; where a document is wanted, only a person who is asked gets to see it."""
+        """Show a plan; if a document was requested, only a person who must confirm sees the plan."""
         run.first = plan
         if self.out.json and not self._may_ask():
             return
@@ -305,15 +305,15 @@ class ApplyCommand:
             (self.out.info, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
         )
         simulator, paint = self.order.base.is_simulator, self.out.paint(stream)
-        wait_for_stderr()  # a long plan takes all the room that the log has
+        wait_for_stderr()  # a long plan fills the buffer of the log
         write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
 
     def _veto(self, run: AccountApply, plan: Plan, approved: str | None = None) -> MmpError | None:
-        """Return why this plan must not be applied as ordered; None when it may.
+        """Return why this plan must not be applied with these options; None when it may.
 
-        ``approved`` is the digest of the requests that were approved, None when none were yet.
-        Where several reasons hold all are told, under the code and status of the one that goes first.
-        A family that is stale is a reason only beside others: by itself it is skipped.
+        ``approved`` is the digest of the approved requests, None when none are approved yet. With several
+        reasons all are reported, under the code and status of the first. A stale family is a reason only
+        beside others: by itself it is skipped.
         """
         found = list(self._objections(run, plan, approved))
         if found and (moved_by := stale_plan(plan, self.order.reviewed or {}, run.memory.applied)):
@@ -353,7 +353,7 @@ class ApplyCommand:
         self.approved = True
 
     def _confirmed(self, question: str) -> bool:
-        """Ask on the terminal; a signal is an answer here, not a request to finish what is in flight.
+        """Ask on the terminal; a signal answers the question, and does not wait for requests in flight.
 
         The question blocks the event loop, so its own handlers would not run before the answer.
         """
@@ -364,7 +364,7 @@ class ApplyCommand:
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loops[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
         try:
-            self.plan_output.finish()  # what is asked about was seen
+            self.plan_output.finish()  # the person saw the plans
             return click.confirm(question, err=True)
         except KeyboardInterrupt:
             raise click.Abort from None
@@ -404,9 +404,9 @@ class ApplyCommand:
         return watch
 
     def report(self) -> Exit:
-        """Write every account's results and failures; returns the exit status of the whole.
+        """Write every account's results and failures; returns the exit status of all.
 
-        Outside of the event loop: the result may have to wait for its reader, and a signal ends that.
+        It runs outside the event loop: the result may have to wait for its reader, and a signal ends that.
         """
         SIGNALS.limit_result_wait()
         self.plan_output.finish()
@@ -430,7 +430,7 @@ class ApplyCommand:
         return combined_status(statuses, outcomes, missing=missing)
 
     def _tell_left_tighter(self, run: AccountApply) -> None:
-        """Name the command that sets what the file says where fields stayed tighter."""
+        """Name the command that applies the file's values where fields stayed tighter."""
         if run.remaining_plan is not None:
             for family, command in tighter_commands(run.remaining_plan, run.desired.path).items():
                 self.out.info(f"{family} stays tighter than the file; to set what it says: {command}")
@@ -446,13 +446,13 @@ class ApplyCommand:
         )
 
     def _placed(self, run: AccountApply, problem: MmpError) -> MmpError:
-        """Return ``problem`` saying whose it is, where there are several accounts."""
+        """Return ``problem`` with the name of its account, if there are several accounts."""
         if len(self.runs) == 1:
             return problem
         return problem.prefixed(run.place, path=run.desired.path)
 
     def _report_documents(self, outcomes: list[tuple[FamilyResult, ...]]) -> None:
-        """Write one document, whatever happened: the applies, or why there was not even a plan."""
+        """Write one document in every case: the applies, or why there was not even a plan."""
         simulator = self.order.base.is_simulator
         documents = [
             apply_document(run.first, message, self._digest(run.first), simulator=simulator)
@@ -466,7 +466,7 @@ class ApplyCommand:
         self.out.failure_document(*(problems or [STOPPED]))
 
     def _digest(self, first: Plan) -> str:
-        """Return the digest of what was reviewed: the plan file's, else the plan's this began with."""
+        """Return the digest of what was reviewed: the plan file's, else that of the first plan."""
         return first.digest if self.order.saved is None else self.order.saved.plan.digest
 
 
@@ -479,5 +479,5 @@ def _hung_up(_number: int, _frame: object) -> NoReturn:
 
 
 def requests_digest(plan: Plan) -> str:
-    """Hash what would be sent: what is only recorded may have been by the time of sending."""
+    """Hash the requests only. What is merely recorded may be recorded before they are sent."""
     return digest(plan.account, plan.environment, plan.requests)

@@ -17,7 +17,7 @@ def apply_exit_status(run: AccountApply, outcomes: tuple[FamilyResult, ...]) -> 
     """Return the exit status of one account's apply."""
     ended = run.failure.exit_status if run.failure else Exit.DONE
     if run.finished and run.rules.missing is not None:
-        return Exit.INVALID  # also after some were sent: the policy is what has to be seen to
+        return Exit.INVALID  # even after some requests were sent: the policy needs attention first
     return results_exit_status(outcomes, run.remaining_plan, ended)
 
 
@@ -41,7 +41,7 @@ def combined_status(
 def account_results(
     run: AccountApply, signalled: Exit | None, promised: Reviewed | None
 ) -> tuple[FamilyResult, ...]:
-    """Return what came of every family of one account."""
+    """Return the result of every family of one account."""
     memory = run.memory
     return results(
         done=memory.done,

@@ -10,7 +10,7 @@ from reconciler.cli.output import Output
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_MMP_COMPLETE"
-"""The variable click's scripts ask the command with."""
+"""The variable with which click's scripts call the command."""
 
 
 @click.command()

@@ -1,7 +1,7 @@
-"""The tour behind ``mmp demo``: each step runs a real command and states what must come of it.
+"""The tour of ``mmp demo``: each step runs a real command and checks its results.
 
-Steps are data: what is said, what is done to the exchange beforehand, which command runs, and which
-exit status, words and number of requests it must have. The tour fails if any of them is off, or if
+Steps are data: the text, the changes at the exchange before the command, the command, and the exit
+status, words and number of requests that it must have. The tour fails if any of them differs, or if
 the simulated exchange saw a violation of the pace.
 """
 
@@ -48,12 +48,12 @@ LIVE_BEFORE = (
     "SOL-USD_UM",
     "XAU-USD_UM=5000/2000/10",
 )
-"""BTC-USD is already as desired, ETH-USD is not, XAU-USD_UM is nobody's business."""
+"""BTC-USD is already as desired, ETH-USD is not, XAU-USD_UM is unmanaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class TourStep:
-    """One step: what is said, done beforehand, run, and expected.
+    """One step: its text, its preparation, its command, and the expected results.
 
     ``control`` are (endpoint, payload) pairs for the simulator; ``edit`` replaces text in the file.
     ``says`` must be in the output; ``requests`` is how many Set MMP requests the step must cause.
@@ -133,7 +133,7 @@ class Tour:
         self._report: list[dict[str, Any]] = []
 
     def run(self) -> Exit:
-        """Run every step; DONE when all of them came out as expected."""
+        """Run every step; DONE when all of them had the expected results."""
         with _temporary_folder() as folder, _simulator() as exchange:
             self._say(f"SIMULATOR at {exchange.url}. Nothing here reaches OKX. mmp.yaml:\n\n{CONFIG}")
             for number, step in enumerate(STEPS, 1):
@@ -208,7 +208,7 @@ class Tour:
 
 
 class _Exchange:
-    """The simulator's process as the tour sees it: its address, keys and control endpoint."""
+    """The simulator's process as the tour uses it: its address, keys and control endpoint."""
 
     def __init__(self, announced: dict[str, Any]) -> None:
         self.url: str = announced["url"]
@@ -231,7 +231,7 @@ class _Exchange:
         time.sleep(0.5)
 
     def post(self, endpoint: str, payload: dict[str, str]) -> None:
-        """Tell the exchange to do something of its own."""
+        """Send a control request to the simulated exchange."""
         request = urllib.request.Request(  # noqa: S310  # our own loopback address
             f"{self._control}/{endpoint}",
             data=json.dumps(payload).encode(),
@@ -247,7 +247,7 @@ class _Exchange:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """Give a folder with the tour's file, gone afterwards. Raises MmpError where none can be written."""
+    """Create a folder with the tour's file, removed at the end. Raises MmpError if none can be written."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="mmp-demo-")
         (Path(temporary.name) / "mmp.yaml").write_text(CONFIG, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""``mmp diff``: two files, folders or git revisions against each other. Offline: no keys, no state.
+"""``mmp diff``: compares two files, folders or git revisions. Offline: no keys, no state.
 
 This file decides where each side is read from, and which policies a change has to pass: those of both
-sides, so that a change of the policy never lets through what comes along with it.
+sides, so that a change of the policy never permits another change beside it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class DiffSide(Protocol):
         ...
 
     def is_whole(self, other: DiffSide) -> bool:
-        """Tell whether a policy that is not there is none: a lone file need not have one beside it."""
+        """Return whether a missing policy means none: a single file need not have one beside it."""
         ...
 
     def readings(self) -> tuple[Reading, ...]:
@@ -94,7 +94,7 @@ class DiffSide(Protocol):
         ...
 
     def policy(self, desired: Desired | None) -> PolicyReading | None:
-        """Read the policy beside the file of ``desired``, None: beside what was named first."""
+        """Read the policy beside the file of ``desired``; None means beside the first named path."""
         ...
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
@@ -111,7 +111,7 @@ class DiffSide(Protocol):
         ...
 
     def has(self, path: str, revision: Revision) -> bool:
-        """Tell whether ``path``, from the top of the repository of ``revision``, was named and is here."""
+        """Return whether ``path``, from the top of the repository of ``revision``, was named and exists."""
         ...
 
     def place(self, path: str) -> str:
@@ -120,12 +120,12 @@ class DiffSide(Protocol):
 
 
 YAML_ENDINGS = (".yaml", ".yml")
-"""How the name of a file ends that may be a policy under another name."""
+"""The ending of a file name that may be a policy under another name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountPolicies:
-    """What one account's changes have to pass, and the policies that comes from."""
+    """What the changes of one account have to pass, and the policies from which that comes."""
 
     asked: tuple[Policy | None, ...]
     old: Policy | None
@@ -156,7 +156,7 @@ def diff_side(written: str, config: tuple[str, ...]) -> DiffSide:
 def read_sides(
     old: DiffSide, new: DiffSide, out: Output
 ) -> tuple[tuple[Desired, ...], tuple[Desired, ...]]:
-    """Read both sides; on any error tell every problem of both and exit 4."""
+    """Read both sides; on any error report every problem of both and exit 4."""
     old.refuse_mistyped(new)
     new.refuse_mistyped(old)
     befores, afters = old.readings(), new.readings()
@@ -170,7 +170,7 @@ def read_sides(
 def compare_accounts(
     befores: Sequence[Desired], afters: Sequence[Desired], guards: PolicyLookup
 ) -> tuple[list[Plan], list[PlanContext]]:
-    """Return a plan for each account of either side, with what it is about."""
+    """Return a plan for each account of either side, with its subject."""
     from reconciler.core.file_diff import (
         compare,
         is_share_judged,
@@ -213,7 +213,7 @@ class PolicyLookup:
     def of(self, was: Desired | None, now: Desired | None) -> AccountPolicies:
         """Return what a change of one account has to pass; either side may not have the account.
 
-        On any error in a policy its problems are told and the status is 4.
+        On any error in a policy its problems are reported and the status is 4.
         """
         if self._named is not None:
             from reconciler.config.policy import load_policy
@@ -247,7 +247,7 @@ class PolicyLookup:
         )
 
     def same_place(self, was: Desired, now: Desired) -> bool:
-        """Tell whether two files are the same one of what was named, and not of two User IDs."""
+        """Return whether two files are the same named file, and not of two User IDs."""
         from reconciler.core.file_diff import other_uid
 
         if self.old.is_one_file and self._new.is_one_file:
@@ -265,7 +265,7 @@ class PolicyLookup:
 
 @dataclass(frozen=True, slots=True)
 class _OnDisk:
-    """A file or folder of this machine."""
+    """A file or folder on this machine."""
 
     name: str
 
@@ -275,9 +275,9 @@ class _OnDisk:
         return not os.path.isdir(self.name)
 
     def is_whole(self, other: DiffSide) -> bool:
-        """Tell whether a policy that is not there is none.
+        """Return whether a missing policy means none.
 
-        It is in the working files of what ``other`` names in a revision, and where both are folders.
+        It does if these are working files of what ``other`` names in a revision, or if both are folders.
         """
         if isinstance(other, _InGit):
             return self._folder_in(other.revision) in other.folders()
@@ -299,14 +299,14 @@ class _OnDisk:
         folder = os.path.dirname(self._policy_place(desired)) or os.curdir
         for name in sorted(os.listdir(folder)):
             if name.endswith(YAML_ENDINGS):
-                with suppress(OSError):  # what is no regular file is no policy, and is not waited for
+                with suppress(OSError):  # only a regular file is a policy; no wait for others
                     yield name, read_with_status(os.path.join(folder, name), MAX_FILE_BYTES + 1)[1]
 
     def refuse_mistyped(self, other: DiffSide) -> None:
-        """Accept it: what was named exists, or it would have been looked for as a revision."""
+        """Accept it: a named path exists, else it would have been taken for a revision."""
 
     def has(self, path: str, revision: Revision) -> bool:
-        """Tell whether this is the file or folder at ``path`` of the repository."""
+        """Return whether this is the file or folder at ``path`` of the repository."""
         from reconciler.errors import InvalidInput
 
         try:
@@ -344,11 +344,11 @@ class _InGit:
 
     @property
     def name(self) -> str:
-        """How the first of them is told."""
+        """The display name of the first path."""
         return self.revision.display_path(self.paths[0])
 
     def is_whole(self, other: DiffSide) -> bool:
-        """Say yes: a revision has all that was committed."""
+        """Return True: a revision has everything that was committed."""
         del other
         return True
 
@@ -368,13 +368,13 @@ class _InGit:
 
     @property
     def is_one_file(self) -> bool:
-        """Whether the only thing that was named is a file."""
+        """Whether only one path was named, and it is a file."""
         return len(self.paths) == 1 and not self._is_folder(self.paths[0])
 
     def refuse_mistyped(self, other: DiffSide) -> None:
         """Raise InvalidInput for a path only this side names, or that neither side has.
 
-        What the other side has at the same path has just come, or is gone.
+        A config that the other side has at the same path is new or was removed.
         """
         from reconciler.config.git import missing_in_revision
 
@@ -383,7 +383,7 @@ class _InGit:
                 raise missing_in_revision(self.revision, path)
 
     def has(self, path: str, revision: Revision) -> bool:
-        """Tell whether the config at ``path`` is in this revision and was named."""
+        """Return whether the config at ``path`` is in this revision and was named."""
         del revision
         return path in self.paths and self._is_there(path)
 
@@ -406,7 +406,7 @@ class _InGit:
         return found is not None and found.is_folder
 
     def _is_there(self, path: str) -> bool:
-        """Tell whether a config is at ``path``: a file, or a folder with files of the kind."""
+        """Return whether a config is at ``path``: a file, or a folder with settings files."""
         from reconciler.config.load import is_config_name
 
         if self._is_folder(path):
@@ -432,9 +432,9 @@ class _InGit:
 def _context(
     desired: Desired, guard: AccountPolicies, was: Desired | None, named: str, candidates: Sequence[Desired]
 ) -> PlanContext:
-    """Return what the plan of one account is about.
+    """Return the subject of the plan of one account.
 
-    ``candidates`` are accounts only the older side has, where this one may be one of them.
+    ``candidates`` are accounts that only the older side has; this account may be one of them.
     """
     from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile, identity_changes
 

@@ -1,4 +1,4 @@
-"""``mmp doctor``: look at everything that can stand in the way, and say what to do about each."""
+"""``mmp doctor``: checks everything that can prevent a run, and shows what to do about each problem."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a doctor's examination goes: from the file to the state, each check once, none of them writing.
+"""Runs the checks of the doctor: from the file to the state, each check once. No check writes.
 
-What a check means is ``core.doctor``'s. Here it is only found out, and what cannot be found out
-because something before it failed is said to be unchecked.
+``core.doctor`` decides what a check means. This file only collects the results. A check that cannot be
+made because an earlier one failed is reported as unchecked.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 from reconciler.store.sqlite_file import WRITE_THERE, failure_beside
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
-"""What is asked of the exchange, in this order; what fails leaves the rest unchecked."""
+"""The queries to the exchange, in this order; after one fails, the rest stay unchecked."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What the command line of ``doctor`` asked for."""
+    """The options on the command line of ``doctor``."""
 
     base: BaseUrl
     state: StateLocation
@@ -52,7 +52,7 @@ class DoctorOptions:
 
 
 async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
-    """Examine the account of one file; whatever is wrong is a finding, never an exception."""
+    """Examine the account of one file; a problem is a result, never an exception."""
     findings = [_config(reading)]
     if reading.desired is None:
         findings += doctor.skipped(("policy", "credentials"), "the file does not hold")
@@ -72,7 +72,7 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
 
 
 class _Patient:
-    """One account under examination: what was found so far, and whose key it is once that is known."""
+    """One account under examination: the results so far, and the owner of the key once it is known."""
 
     def __init__(self, desired: Desired, asked: DoctorOptions) -> None:
         self.desired = desired
@@ -153,7 +153,7 @@ class _Patient:
             self.findings.append(doctor.families_listed(self.desired, listed))
 
     async def _state(self) -> None:
-        """Look at the state and leave it alone. Raises MmpError where it cannot be used."""
+        """Check the state without changing it. Raises MmpError if it cannot be used."""
         place = self.asked.state
         async with open_recorded_state(place, self.clock) as state:
             if self._is_to_be_written:
@@ -167,7 +167,7 @@ class _Patient:
                 await self._found(state.account(account, environment, self.asked.base.kind))
 
     async def _found(self, store: AccountStore) -> None:
-        """Tell of a state that is there: whose it is, who holds it, what is paused."""
+        """Report an existing state: its owner, the holder of its lock, and the paused families."""
         if self.info is not None:
             await store.identify(self.info.uid, self.asked.base.host)
         whole = "is whole and can be written" if self._is_to_be_written else "is whole"
@@ -180,7 +180,7 @@ class _Patient:
         self.findings += doctor.pauses_in_force(pauses, self.clock.wall())
 
     async def _policy_on_record(self, store: AccountStore) -> None:
-        """Replace the finding that there is no policy file if a policy is missing."""
+        """Replace the result that there is no policy file if a policy is missing."""
         record = None if self._has_policy_file else await store.policy_on_record()
         if record is not None:
             missing = doctor.failed("policy", missing_error(record))
@@ -226,7 +226,7 @@ def _group_access(place: StateLocation) -> Iterator[CheckResult]:
 
 
 async def _refuse_unwritable(place: StateLocation) -> None:
-    """Raise MmpError unless the state could be written, and made where there is none; leaves no trace."""
+    """Raise MmpError unless the state could be written, or created if there is none; changes nothing."""
     if isinstance(place, PostgresUrl):
         await factories.check_state_writable(place.text)
     else:
@@ -234,7 +234,7 @@ async def _refuse_unwritable(place: StateLocation) -> None:
 
 
 def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> None:
-    """Raise MmpError unless a state file, and files beside it, could be written; leaves no trace."""
+    """Raise MmpError unless a state file, and files beside it, could be written; changes nothing."""
     real = os.path.realpath(place)
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
     for path in _must_be_writable(Path(real)):
@@ -250,7 +250,7 @@ def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> 
 
 
 def _must_be_writable(path: Path) -> Iterator[Path]:
-    """Yield the file if there is one, and the nearest folder that exists."""
+    """Yield the file if it exists, and the nearest folder that exists."""
     if path.exists():
         yield path
     yield next(folder for folder in path.parents if folder.exists())

@@ -1,4 +1,4 @@
-"""What a dry run reads from the state and asks the exchange before it plans."""
+"""What a dry run reads from the state and the exchange before it plans."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DryRunInputs:
-    """What a dry run starts from; ``uid`` None: neither the exchange nor the state has it.
+    """The inputs of a dry run; ``uid`` None: neither the exchange nor the state has it.
 
-    ``pauses`` are those whose time is not over. ``policy`` is the one on record, None if none counts.
+    ``pauses`` are those that have not ended. ``policy`` is the recorded one, None if none applies.
     """
 
     known: Mapping[Family, Known]
@@ -37,7 +37,7 @@ class DryRunInputs:
 async def load_dry_run_inputs(
     state: StateBackend | None, desired: Desired, base: BaseUrl, exchange: Exchange | None, clock: Clock
 ) -> DryRunInputs:
-    """Return what a dry run knows, its pacing ledger and whose account it is; writes nothing anywhere.
+    """Return the inputs of a dry run, its pacing ledger and the owner of the account; writes nothing.
 
     With an exchange the key's account is checked against the file and the state. Raises MmpError.
     """

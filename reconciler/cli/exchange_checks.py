@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 async def verify_key_owner(
     desired: Desired, base: BaseUrl, exchange: Exchange, store: Store | None, *, writing: bool
 ) -> AccountInfo:
-    """Return whose key this is, checked against the file and, where there is one, the state.
+    """Return the owner of the key, checked against the file and, if there is one, the state.
 
-    Raises MmpError where the account must not be used so, or the exchange did not tell.
+    Raises MmpError if the account must not be used so, or the exchange did not answer.
     """
     from reconciler.core.account_check import why_unusable
 

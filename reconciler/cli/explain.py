@@ -1,4 +1,4 @@
-"""``mmp explain``: what a code, a field, a word or a family means. Offline."""
+"""``mmp explain``: the meaning of a code, a field, a word or a family. Offline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconciler.render.explain import families_text, family_term, terms_text
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 
 MAX_TERM = 100
-"""Characters of a term: every one there is, is shorter."""
+"""The most characters of a term; every existing one is shorter."""
 
 
 @click.command()

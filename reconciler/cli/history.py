@@ -1,4 +1,4 @@
-"""``mmp history``: every attempt on record and what came of it, newest first."""
+"""``mmp history``: every recorded attempt and its result, newest first."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def history(
 
 @dataclass(frozen=True, slots=True)
 class AccountHistory:
-    """What is on record of one account, and whether it was made at the simulated exchange.
+    """The recorded attempts of one account, and whether they were made at the simulated exchange.
 
     ``damaged`` records of attempts are left out.
     """

@@ -1,4 +1,4 @@
-"""``mmp import``: what is live as a file, and on record as adopted. Writes nothing to the exchange."""
+"""``mmp import``: writes the live settings to a file and adopts them. Writes nothing to the exchange."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def import_(
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What the command line of ``import`` asked for."""
+    """The options on the command line of ``import``."""
 
     path: str
     naming: Naming
@@ -172,10 +172,9 @@ class ImportOptions:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What was found, and the file's text; ``differing`` families have another value on record.
+    """The result of the reads, and the file's text; ``differing`` families have another recorded value.
 
-    ``desired`` is what the file says. ``unfit``: what the policy says of what was recorded with nothing on
-    record.
+    ``desired`` is the content of the file. ``unfit``: what the policy refuses among the first records.
     """
 
     found: Imported
@@ -186,7 +185,7 @@ class ImportResult:
 
 
 async def _import(asked: ImportOptions) -> ImportResult:
-    """Read live, write the file, and take what was read for applied."""
+    """Read live, write the file, and record what was read as applied."""
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
@@ -214,14 +213,14 @@ async def _keep(
     clock: Clock,
     read: LiveRead,
 ) -> ImportResult:
-    """Write the file, and record what the read proves, next to what is on record under the lock."""
+    """Write the file, and record what the read proves, beside the existing records, under the lock."""
     read_inputs = await store.recorded_inputs()
     known = read_inputs.known
     reads = Reads(read)
     for _ in range(SURVEY_READS):
         if _proven(reads, known) == read.rows.keys() | known.keys():
             break
-        # Written since, or so lately that the read may lag behind it.
+        # Written since, or so recently that the read may lag behind it.
         await clock.sleep_until(read.begun_at + SECOND_READ_AFTER_S)
         read = await _read(exchange)
         reads = reads.push(read)
@@ -250,7 +249,7 @@ async def _keep(
 
 
 def _is_unrecorded(family: Family, read_inputs: RecordedInputs) -> bool:
-    """Tell whether nothing is on record of a family: no request, no proof, no accepted setting."""
+    """Return whether a family has no record: no request, no proof, no accepted setting."""
     return (
         isinstance(read_inputs.known.get(family, NeverApplied()), NeverApplied)
         and family not in read_inputs.accepted
@@ -258,7 +257,7 @@ def _is_unrecorded(family: Family, read_inputs: RecordedInputs) -> bool:
 
 
 async def _with_policy_on_record(asked: ImportOptions, store: AccountStore) -> tuple[ImportOptions, bool]:
-    """Return the order with the rules on record if no policy file was found, and whether it was missing."""
+    """Return the options with the recorded policy if the policy file is missing, and whether it is."""
     from reconciler.controller.account_policy import remembered
 
     record = await store.policy_on_record() if asked.policy is None else None
@@ -276,7 +275,7 @@ def _adoptions(
     *,
     missing: bool,
 ) -> Plan:
-    """Return the plan of a file that says what is live. Raises Refused if an adoption is refused."""
+    """Return the plan of a file with the live settings. Raises Refused if an adoption is refused."""
     rules = PlanConstraints(
         policy=asked.policy,
         policy_unreadable=missing,
@@ -310,7 +309,7 @@ def _policy(path: str, named: str | None, out: Output) -> Policy | None:
 
 
 def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]) -> tuple[Family, ...]:
-    """Return the families whose record is uncertain or differs from live: it is left as it is."""
+    """Return the families whose record is uncertain or differs from live: the record is not changed."""
     records = ((family, known.get(family, NeverApplied())) for family in settings)
     return tuple(
         family
@@ -327,7 +326,7 @@ async def _read(exchange: Exchange) -> LiveRead:
 
 
 def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
-    """Return the families of which the reads prove what is in force, or that nothing is."""
+    """Return the families for which the reads prove what is in force, or that nothing is."""
     assert reads.latest is not None
     return {
         family
@@ -347,7 +346,7 @@ def _written(asked: ImportOptions, info: AccountInfo, read: LiveRead, clock: Clo
 
 
 def _checked(text: str, asked: ImportOptions, found: Imported) -> Desired:
-    """Return what the file says, after checking that it is what was read."""
+    """Return the settings of the file, after checking that they are the ones that were read."""
     from reconciler.config.settings import read_config
 
     reading = read_config(text.encode(), asked.path)
@@ -358,7 +357,7 @@ def _checked(text: str, asked: ImportOptions, found: Imported) -> Desired:
 
 
 def _desired(naming: Naming) -> Desired:
-    """Return the account as it is before its file: named, and wanting nothing yet."""
+    """Return the account as it is before its file: named, without desired settings."""
     return Desired(naming.account, naming.environment, {}, "", "", naming.prefix)
 
 

@@ -1,7 +1,7 @@
 """``plan --against``: a published status, from a file or an address, in place of a live read.
 
-This file decides where a status may be fetched from, how much of it is read and how long is waited,
-and that it is of the right account. No key is ever sent there: the request carries nothing of ours.
+This file decides where a status may be fetched from, how much of it is read, how long a fetch waits, and
+that it is of the right account. No key is ever sent there: the request contains nothing of ours.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 TIMEOUT_S = 10.0
-"""For the whole of a fetch, from the lookup of the name to the last byte: as long as for the exchange."""
+"""For a complete fetch, from the lookup of the name to the last byte: as long as for the exchange."""
 
 MAX_STATUS_HEADERS = 1000
-"""Bound on the number of headers of a reply: gateways add more than the 100 of Python's library. Its bound
-on the length of one, 64 KiB, is far above what they add."""
+"""Bound on the number of headers of a reply: gateways add more than the 100 of Python's library. Its
+limit on the length of one, 64 KiB, is far above what they add."""
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -48,7 +48,7 @@ _CHUNK_BYTES = 64 * 1024
 def load_snapshots(source: str) -> tuple[Snapshot, ...]:
     """Return every account's status published at ``source``, a path or an http(s) address.
 
-    Raises UsageError for an address that may not be asked, MmpError when it does not answer, and
+    Raises UsageError for an address that is not allowed, MmpError when it does not answer, and
     InvalidInput for anything but a status.
     """
     from reconciler.documents.published_status import read_snapshots
@@ -90,7 +90,7 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
 
 
 def plan_against(desired: Desired, snapshot: Snapshot, rules: PlanConstraints) -> Plan:
-    """Return the plan as the snapshot's record, live read and pauses suggest it, under ``rules``."""
+    """Return the plan that follows from the snapshot's record, live read and pauses under ``rules``."""
     now = time.monotonic()
     wall = datetime.now(UTC)
     paused = paused_from(snapshot, desired, wall)
@@ -100,24 +100,24 @@ def plan_against(desired: Desired, snapshot: Snapshot, rules: PlanConstraints) -
 
 
 def published(snapshot: Snapshot) -> StatusSource:
-    """Return where the snapshot is and how old its live read is by now."""
+    """Return where the snapshot is and the present age of its live read."""
     assert snapshot.live_at is not None
     age_s = (datetime.now(UTC) - snapshot.live_at).total_seconds()
     return StatusSource(snapshot.source, snapshot.live_at, max(0.0, age_s))
 
 
 def _address(source: str) -> SplitResult:
-    """Return the parts of an address that may be asked: https, or plain http on loopback."""
+    """Return the parts of an allowed address: https, or plain http on loopback."""
     try:
         parts = urlsplit(source)
         host = parts.hostname or ""
-        _ = parts.port  # is looked at only when it is asked for; the library's own words repeat it
+        _ = parts.port  # the port is parsed only on access; the library's own message repeats it
     except ValueError:
         raise _not_asked("it cannot be read") from None
     if not source.isascii() or not source.isprintable() or " " in source:
         raise _not_asked("it has blanks, control characters or characters that are not ASCII")
     if "@" in source.partition("?")[0]:
-        # Said without the address: it holds a password.
+        # The message omits the address, because it has a password.
         raise _not_asked("it has a user name or password in it")
     if parts.scheme not in ("http", "https") or not host:
         raise _not_asked("it is neither a path nor an http(s) address")
@@ -142,10 +142,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _fetch(source: str, named: str) -> bytes:
-    """Return what an address answers with, of bounded size and within TIMEOUT_S.
+    """Return the reply of an address, of bounded size and within TIMEOUT_S.
 
     The library bounds only each single read: with a byte now and then, or with endless ``100 Continue``, a
-    server could hold it for ever. So it reads in a thread, which is left behind when the time is over.
+    server could block it for ever. So a thread reads, and is abandoned after the timeout.
     """
     from reconciler.daemon_threads import DaemonThreadExecutor
 
@@ -157,14 +157,14 @@ def _fetch(source: str, named: str) -> bytes:
 
 
 def _request(source: str, named: str) -> bytes:
-    """Return what an address answers with, of bounded size."""
+    """Return the reply of an address, of bounded size."""
     import http.client
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
     class _NoRedirect(HTTPRedirectHandler):
-        """What is named is what is asked: a status that moved is not the one that was meant."""
+        """Follow no redirect: a status at another address is not the one that was meant."""
 
         def redirect_request(self, *_: Any) -> None:
             return None

@@ -58,15 +58,15 @@ COMMANDS = {
 """Every verb, in the order of use, with its line in ``mmp --help``."""
 
 SENDING = {"run", "apply", "reset"}
-"""Verbs that write to the exchange: they end even if their stderr is not read. The others wait for its
-reader, as commands in a pipeline do: what they say there may be all that they have to say."""
+"""Verbs that write to the exchange: they end even if nothing reads their stderr. The others wait for its
+reader, as commands in a pipeline do: stderr may be all of their output."""
 
 
 class LazyCommands(click.Group):
-    """The group of verbs; each lives in ``reconciler.cli.<verb>`` under its own name."""
+    """The group of verbs; each is in ``reconciler.cli.<verb>`` under its own name."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb; an interrupt is for ``main`` to tell, without click's empty line before it."""
+        """Run the verb; ``main`` reports an interrupt, without click's empty line before it."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _status(argv: list[str], text: StderrStyle) -> int:
-    """Run the verb and tell its failure; returns the exit status. Raises MmpError of a lost stdout."""
+    """Run the verb and report its failure; returns the exit status. Raises MmpError if stdout fails."""
     out = Output(raw_flag_value("--output", argv, "text"), style=text)
     try:
         status = cli.main(args=argv, prog_name="mmp", standalone_mode=False, obj=text)
@@ -203,10 +203,10 @@ def _nearest(name: str) -> str:
 
 
 def _prepare_streams() -> None:
-    """Spell out what stdout's encoding lacks, as stderr does: a result must not fail for its looks.
+    """Escape what stdout's encoding lacks, as stderr does: a result must not fail for its characters.
 
-    A stream that is closed becomes one that refuses writing (stdout) or swallows it (stderr), so
-    that no other file gets its number.
+    A closed stream becomes one that refuses writing (stdout) or swallows it (stderr), so that no other
+    file gets its number.
     """
     if sys.stdout is None:
         sys.stdout = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - open until the end

@@ -1,4 +1,4 @@
-"""The flags several verbs share, each with its environment twin, and the values they are read into."""
+"""The flags that several verbs share, each with its environment variable, and the types of their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are written: results to stdout, everything else to stderr, colour only where it may be."""
+"""Writes output: results to stdout, everything else to stderr, colour only where it is allowed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from reconciler.secret import masked
 
 @dataclass(slots=True)
 class StderrStyle:
-    """What the command line told that everything on stderr has to obey.
+    """Options of the command line for everything on stderr.
 
-    ``json_lines``: JSON lines were asked for. ``simulator``: the other end is the simulated exchange;
+    ``json_lines``: JSON lines were requested. ``simulator``: the other end is the simulated exchange;
     known once the address was read.
     """
 
@@ -32,7 +32,7 @@ class StderrStyle:
 
 
 def current_stderr_style() -> StderrStyle:
-    """Return what the command line that is being run told; nothing where none is."""
+    """Return the options of the running command line; the defaults when none is running."""
     context = click.get_current_context(silent=True)
     return (context and context.find_object(StderrStyle)) or StderrStyle()
 
@@ -51,7 +51,7 @@ class Output:
         return self.format == "json"
 
     def result(self, text: str) -> None:
-        """Write result text to stdout as it is, after what stderr has to say by now.
+        """Write result text to stdout unchanged, after everything written to stderr so far.
 
         Raises MmpError where it cannot be written.
         """
@@ -59,7 +59,7 @@ class Output:
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader has enough: nothing to tell
+        except BrokenPipeError:  # the reader has read enough: not an error
             raise
         except OSError as error:
             raise stdout_error(error) from None
@@ -87,13 +87,13 @@ class Output:
         self.info(f"{problem.severity}[{problem.code}] {place}: {message}")
 
     def failure(self, problem: MmpError) -> None:
-        """Tell about a failure: to stderr for people, and as a document when one was asked for."""
+        """Report a failure: to stderr for people, and as a document when one was requested."""
         self.error(problem)
         if self.json:
             self.failure_document(problem)
 
     def error(self, problem: MmpError, *, warning: bool = False) -> None:
-        """Write a failure to stderr, for people; for when the one document is written already.
+        """Write a failure to stderr, for people; used when the one document is already written.
 
         ``warning``: it does not end the command.
         """
@@ -149,7 +149,7 @@ def stdout_error(error: Exception) -> MmpError:
 
 
 def stdout_failed() -> bool:
-    """Tell whether stdout is what failed: what could not be written is still in its buffer."""
+    """Return whether stdout is what failed: its buffer still has the text that could not be written."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -158,14 +158,14 @@ def stdout_failed() -> bool:
 
 
 def silence_stdout() -> None:
-    """Point stdout at nothing, so that neither we nor the interpreter's last flush fail again."""
+    """Redirect stdout to nothing, so that neither we nor the interpreter's last flush fail again."""
     sys.stdout = _silenced(sys.stdout)
 
 
 def take_stderr(*, waits_for_reader: bool) -> BackgroundText | None:
-    """Let a thread write what goes to stderr from now on; None where it is no descriptor, as in a test.
+    """Write stderr in a thread from now on; None if it has no file descriptor, as in a test.
 
-    ``waits_for_reader``: nothing is dropped, for a command whose end may wait for who reads it.
+    ``waits_for_reader``: nothing is dropped, for a command whose end may wait for the reader.
     """
     try:
         fd = sys.stderr.fileno()
@@ -185,7 +185,7 @@ def wait_for_stderr() -> None:
 
 
 class BackgroundStdout:
-    """Result text that is written during the work: a reader that stops does not stop the work."""
+    """Result text that is written during the work: a reader that stops reading does not stop the work."""
 
     def __init__(self) -> None:
         self._writer: BackgroundWriter | None = None
@@ -214,7 +214,7 @@ class BackgroundStdout:
 
 
 def _writer_of(stream: TextIO) -> BackgroundWriter | None:
-    """Return a writer for a stream; None where it is no descriptor: a progress bar's, or a test's."""
+    """Return a writer for a stream; None if it has no file descriptor: a progress bar's, or a test's."""
     if not isinstance(stream, TextIOWrapper):
         return None
     try:

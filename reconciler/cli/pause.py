@@ -1,4 +1,4 @@
-"""``mmp pause``: families nobody writes for a while, not even to put back drift."""
+"""``mmp pause``: stops all writes to families for a time, also those that would repair drift."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def _refuse_none(meant: PauseTarget, some: bool) -> None:
 
 
 async def _missing_policy(store: AccountStore) -> Policy | None:
-    """Return the policy on record: there is no file of it, and it counts nevertheless."""
+    """Return the recorded policy: its file is missing, but it still applies."""
     from reconciler.controller.account_policy import remembered
 
     return remembered(await store.policy_on_record())
@@ -195,7 +195,7 @@ async def _tell(
     in_flight: Sequence[Sequence[AttemptRecord]],
     out: Output,
 ) -> None:
-    """Write what is in force now, of every account, and which requests may still take effect."""
+    """Write what is in force now for every account, and which requests may still take effect."""
     found = [
         (one, active_pauses(await store.pauses(), one), attempts)
         for one, store, attempts in zip(meant.desired, stores, in_flight, strict=True)

@@ -1,4 +1,4 @@
-"""``mmp plan``: what apply would do, and when. This path holds no client that can send Set MMP."""
+"""``mmp plan``: what apply would do, and when. No client on this path can send Set MMP."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from reconciler.okx.wire import BaseUrl
 
 MAX_CONCURRENT_PLANS = 8
-"""Accounts asked about at once: each takes a connection to the exchange and, maybe, to a database."""
+"""Accounts queried concurrently: each takes a connection to the exchange and, maybe, to a database."""
 
 MAX_AGE_S = 300.0
 """How old the live read of a published status may be by default: ten drift checks of ``run``."""
@@ -65,7 +65,7 @@ MAX_AGE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What the command line of ``plan`` asked for."""
+    """The options on the command line of ``plan``."""
 
     state: StateLocation
     base: BaseUrl
@@ -78,16 +78,16 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class AccountPlan:
-    """One account's plan, and what it is about.
+    """One account's plan, and its subject.
 
-    ``unfit``: what the policy says of settings that are recorded as live has them, with nothing on record.
+    ``unfit``: what the policy refuses among live settings that are recorded for the first time.
     """
 
     plan: Plan
     context: PlanContext
     origin: Origin
     missing: PolicyRecord | None = None
-    """The policy on record, if its file is missing."""
+    """The recorded policy, if its file is missing."""
     unfit: tuple[Refusal, ...] = ()
 
 
@@ -204,7 +204,7 @@ def plan(
 
 
 def _tell_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
-    """Tell why accounts have no plan; ``alone``: none has one, so the failures are the document."""
+    """Report why accounts have no plan; ``alone``: none has one, so the failures are the document."""
     for problem in failed:
         out.error(problem)
     if alone and out.json:
@@ -216,7 +216,7 @@ def make_plans(
 ) -> list[AccountPlan | MmpError]:
     """Return each account's plan, or why it has none, in the order of the files.
 
-    Raises MmpError for what is wrong with the question itself.
+    Raises MmpError for an error in the command itself.
     """
     if asked.globs and not any(matching_families(one, asked.globs) for one in desired):
         raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}", NO_FAMILY_HINT)
@@ -229,7 +229,7 @@ def make_plans(
 
 
 def _placed(answer: AccountPlan | MmpError, desired: Desired) -> AccountPlan | MmpError:
-    """Return the answer; a failure says which of several files it is about."""
+    """Return the answer; a failure names its file if there are several."""
     if isinstance(answer, AccountPlan):
         return answer
     return answer.prefixed(desired.path, path=desired.path)
@@ -309,9 +309,9 @@ async def _plan_one(
 
 
 def _as_of(ledger: Ledger, now: float) -> Ledger:
-    """Return the ledger an apply begun at ``now`` starts from.
+    """Return the ledger with which an apply started at ``now`` begins.
 
-    What waits out an unknown history is that apply: how long this plan took to make does not count.
+    That apply waits out an unknown history: the time that this plan took does not count.
     """
     return ledger if ledger.empty_since is None else replace(ledger, empty_since=now)
 
@@ -319,7 +319,7 @@ def _as_of(ledger: Ledger, now: float) -> Ledger:
 def _plans_against(
     under: Sequence[tuple[Desired, Policy | None]], asked: PlanOptions, source: str
 ) -> list[AccountPlan | MmpError]:
-    """Make every plan from a published status: no key, no state, no exchange."""
+    """Make every plan from a published status, without key, state or exchange."""
     from reconciler.cli.load_published_status import load_snapshots
 
     snapshots = load_snapshots(source)
@@ -350,7 +350,7 @@ def _plan_against(
 def _check_together(
     *, out_file: str | None, expires: bool, against: bool, max_age: bool, no_live: bool, no_policy: bool
 ) -> None:
-    """Refuse flags that mean nothing without, or beside, another."""
+    """Refuse flags that have no meaning without, or beside, another."""
     if expires and out_file is None:
         raise UsageError("expires-alone", "--expires is about the file that --out writes")
     if max_age and not against:

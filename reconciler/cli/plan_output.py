@@ -1,4 +1,4 @@
-"""How plans leave the program, whichever verb made them: one rendering each, and one exit status."""
+"""How every verb writes plans: one rendering for each format, and one exit status."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FailOn(click.ParamType[frozenset[str]]):
 def _added_up(
     _ctx: click.Context, _param: click.Parameter, given: tuple[frozenset[str], ...]
 ) -> frozenset[str]:
-    """Return the kinds of every time the flag was given: one in a script takes none away."""
+    """Return the kinds of all uses of the flag: a later one in a script removes none."""
     return frozenset().union(*given)
 
 
@@ -87,7 +87,7 @@ def show_plans(
 
 
 def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
-    """Tell on stderr what the policy says of settings that are recorded with nothing on record."""
+    """Warn on stderr of first records: settings that the policy would refuse as a change."""
     for one in unfit:
         out.info(
             f"warning[first-record] {one.family}: nothing is on record, so live is recorded as it is; "
@@ -96,7 +96,7 @@ def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
 
 
 def _tell_of_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) -> None:
-    """Tell on stderr what other documents say in fields or not at all: whose settings, which policy."""
+    """Write to stderr what other documents have in fields or not at all: the owner and the policy."""
     from reconciler.render.identity_warnings import account_sentences
     from reconciler.render.plan_headline import policy_lines, record_sentences
 
@@ -118,11 +118,11 @@ def plans_exit_status(
     fail_on: frozenset[str],
     changes_count: bool,
 ) -> Exit:
-    """Return the exit status of plans that were shown, telling on stderr why it is a refusal."""
+    """Return the exit status of plans that were shown; a refusal is explained on stderr."""
     pages = list(zip(plans, contexts, strict=True))
     found = [kind for kind in sorted(fail_on) if any(_has(kind, *page) for page in pages)]
     if found:
-        # The document is written already: stdout holds one.
+        # The document is already written, and stdout may have only one.
         out.error(ChangeRefused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
         return Exit.REFUSED
     if changes_count and any(_changes(*page) for page in pages):
@@ -147,13 +147,13 @@ def _has(kind: str, plan: Plan, context: PlanContext) -> bool:
 
 
 def _directions(change: Change) -> tuple[Direction | None, ...]:
-    """Return which way a change goes, and which way from the accepted setting if that is another."""
+    """Return the direction of a change, and that from the accepted setting if it is different."""
     base = change.measured_from
     return (change.direction, *(() if base is None else (direction(base, change.wanted),)))
 
 
 def _changes(plan: Plan, context: PlanContext) -> bool:
-    """Tell whether there is what a reviewer has to see: a change, a refusal, another identity or policy."""
+    """Return whether a reviewer must see something: a change, a refusal, another identity or policy."""
     from reconciler.render.identity_warnings import is_renamed
     from reconciler.render.plan_headline import changes_policy
 

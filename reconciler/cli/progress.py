@@ -1,4 +1,4 @@
-"""How an apply is followed: a bar on a terminal, log lines with a heartbeat elsewhere."""
+"""Shows the progress of an apply: a bar on a terminal, else log lines with a heartbeat."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LogProgress:
             self._heart.cancel()
 
     def observe(self, event: Event) -> None:
-        """Log ``event`` and remember what is waited for."""
+        """Log ``event`` and remember what the apply waits for."""
         self._waiting = event if isinstance(event, Waiting) else self._waiting
         self._log(event)
 
@@ -67,12 +67,12 @@ class BarProgress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
-            # Told, not guessed: rich knows neither --color nor what goes before NO_COLOR.
+            # Set explicitly: rich knows neither --color nor what overrides NO_COLOR.
             console=Console(
                 stderr=True, color_system="standard" if colored else None, no_color=not colored
             ),
             transient=True,
-            # Of a terminal: what is written there goes above the bar. A file gets its text itself.
+            # For a terminal only: text for it is written above the bar. A file gets its text directly.
             redirect_stdout=sys.stdout.isatty(),
         )
         self._task: TaskID | None = None
@@ -116,7 +116,7 @@ class BarProgress:
 
 
 def _words(event: Waiting, clock: Clock) -> dict[str, str]:
-    """Return what is waited for. Clock times, since a line stays as it is while time passes."""
+    """Return what the apply waits for, with clock times, because a written line does not change."""
     return {
         "for": event.cause.value,
         "family": event.family or "",

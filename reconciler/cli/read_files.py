@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
-    """Read all configs; on any error tell every problem and exit 4, warnings only go to stderr."""
+    """Read all configs; on any error report every problem and exit 4; warnings only go to stderr."""
     from reconciler.config.load import load_configs
 
     return _all_good(load_configs(config_paths(tuple(config))), out)
 
 
 def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
-    """Read the configs that are there, as ``read_desired`` does; those that are missing may come yet."""
+    """Read the configs that exist, as ``read_desired`` does; the missing ones may be created later."""
     from reconciler.config.load import is_absent, load_configs
 
     readings = load_configs(config_paths(tuple(config)))
@@ -47,7 +47,7 @@ def _all_good(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
 def read_policies(desired: Sequence[Desired], named: str | None, out: Output) -> tuple[Policy | None, ...]:
     """Read each account's policy: the one named, else the one beside its config, else None.
 
-    On any error every problem of every policy is told and the status is 4.
+    On any error every problem of every policy is reported and the status is 4.
     """
     return tuple(reading.policy if reading else None for reading in _valid_policies(desired, named, out))
 
@@ -94,8 +94,8 @@ def accounts_under(
 ) -> tuple[Desired, ...]:
     """Return the accounts that ``policy`` applies to; ``policies`` are those of ``desired``, one each.
 
-    One that lies beside configs applies to every config of its folder, also to those that were not named.
-    None where a config that it applies to is invalid: which families that has is not known.
+    A policy beside configs applies to every config of its folder, also to those that were not named. None
+    if one of these configs is invalid: its families are not known.
     """
     from reconciler.config.load import load_configs
 

@@ -31,8 +31,8 @@ async def recorded_store(
 ) -> tuple[AccountStore, ExchangeKind] | None:
     """Return the account's store, and which kind of exchange it is stamped with.
 
-    A renamed account is found by the User ID that its file expects. None when there is no state, or nothing
-    on record of this account.
+    A renamed account is found by the User ID that its file expects. None if there is no state, or no record
+    of this account.
     """
     if state is None:
         return None

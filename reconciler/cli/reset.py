@@ -1,4 +1,4 @@
-"""``mmp reset``: Reset MMP Status of one frozen family. Only ever by hand; nothing else calls it."""
+"""``mmp reset``: Reset MMP Status of one frozen family. Only a person starts it; nothing else calls it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def reset(
 
 
 class ResetCommand:
-    """One reset: look first, ask, send once, tell."""
+    """One reset: read, ask, send once, report."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class ResetCommand:
         return read.rows.get(self.family)
 
     def _nobody_knows(self) -> UsageError:
-        """Return why a name that stands neither in the file nor at the exchange is taken for a slip."""
+        """Return why a name is probably a typing error: neither the file nor the exchange has it."""
         where = f"{escape_unprintable(self.desired.path)} and the exchange know no family {self.family}"
         return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from reconciler.observer_port import AccountObserver
 
 SWITCH_INTERVAL_S = 0.0001
-"""How long a thread may run Python while another waits to, beside ``--listen``; 5 ms by default. A send
-waits so some twenty times, and the HTTP server some five times for each connection: with 5 ms a send was
-40 to 50 ms late beside the rendering of 10,000 families."""
+"""How long a thread may run Python while another waits, beside ``--listen``; 5 ms by default. A send
+waits this long some twenty times, and the HTTP server some five times for each connection: with 5 ms a
+send was 40 to 50 ms late beside the rendering of 10,000 families."""
 
 
 @click.command()
@@ -164,7 +164,7 @@ def run(
 def _observers(
     listen: Listen | None, targets: Sequence[Target], options: RunOptions
 ) -> list[AccountObserver]:
-    """Return the observers that the command line asks for; what they need is imported only then."""
+    """Return the observers that the command line requests; what they need is imported only then."""
     from reconciler.clock import SystemClock
     from reconciler.okx.hints import hint_for, hint_for_code
 
@@ -194,7 +194,7 @@ def _observers(
 
 
 def _listen(text: str | None, names: tuple[str, ...]) -> Listen | None:
-    """Return where to listen; None where it was not asked for. Raises UsageError."""
+    """Return where to listen; None if it was not requested. Raises UsageError."""
     if text is not None:
         return parse_listen(text, names)
     if names:

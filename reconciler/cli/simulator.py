@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reconciler.simulator.server import Network
 
 MOST_ACCOUNTS = 999
-"""As many as have a number of three digits at the end of their User ID."""
+"""The largest account number: a User ID ends with a number of three digits."""
 
 _FAMILY = re.compile(r"[A-Z0-9]+-[A-Z0-9]+(_[A-Z0-9]+)*")
 
@@ -78,7 +78,7 @@ def parse_permissions(text: str) -> tuple[str, ...]:
 
 
 def parse_form(text: str) -> tuple[str, RowForm]:
-    """Return the family and form of a ``--row`` value; the ValueError it raises says what is wrong."""
+    """Return the family and form of a ``--row`` value; raises ValueError with what is wrong."""
     family, _, form = text.partition("=")
     if not _FAMILY.fullmatch(family) or form not in tuple(RowForm):
         raise ValueError(f"{text!r}: write FAMILY=FORM; forms are {', '.join(RowForm)}")

@@ -29,7 +29,7 @@ WRONG_WAY = UsageError(
     "a state is copied from a file into PostgreSQL, and no other way",
     "write it like: mmp state copy .mmp/state.db postgresql://user@host/database",
 )
-"""What is told when the places are of another form."""
+"""The message when the locations have another form."""
 
 
 @click.group()
@@ -147,7 +147,7 @@ async def _check(place: StateLocation) -> StateCheck:
 
 
 def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple[StateFile, PostgresUrl]:
-    """Return the two places, or raise UsageError; MmpError where there is no file to be copied."""
+    """Return the two locations, or raise UsageError; MmpError if there is no file to copy."""
     match state_location(source, (), allow_filesystems), state_location(target, ()):
         case (StateFile() as file, PostgresUrl() as database):
             if not file.path.exists():
@@ -162,17 +162,17 @@ def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple
 async def _copy(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
     async with _both(file, database, lock_timeout_s) as (source, target):
         from reconciler.store.copy_to_postgres import (
-            copy_state as copy_state,  # after the door said if it can be had
+            copy_state as copy_state,  # imported only after the store is known to be available
         )
 
-        return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their places
+        return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their locations
 
 
 async def _undo(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> None:
     async with _both(file, database, lock_timeout_s) as (source, target):
         from reconciler.store.copy_to_postgres import undo
 
-        await undo(source, target)  # type: ignore[arg-type]  # opened by their places
+        await undo(source, target)  # type: ignore[arg-type]  # opened by their locations
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""``mmp status``: what is on record, beside what is desired. Asks the state, not the exchange."""
+"""``mmp status``: what is recorded, beside what is desired. Reads the state, not the exchange."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def status(
 async def _statuses(
     desired: Sequence[Desired], policies: Sequence[Policy | None], place: StateLocation
 ) -> list[tuple[Status, PolicyRecord | None]]:
-    """Return each account's status, and the policy on record if its file is missing."""
+    """Return each account's status, and the recorded policy if its file is missing."""
     from reconciler.clock import SystemClock
 
     clock = SystemClock()

@@ -67,7 +67,7 @@ def validate(
 
 
 def _named(ctx: click.Context, files: tuple[str, ...], config: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what is to be checked, each path once: named as FILE or with --config, else the default.
+    """Return the paths to check, each once: named as FILE or with --config, else the default.
 
     MMP_CONFIG is the default of this shell: it adds nothing to what the command line names.
     """
@@ -79,9 +79,9 @@ def _named(ctx: click.Context, files: tuple[str, ...], config: tuple[str, ...]) 
 def read_all(
     paths: Sequence[str], named: str | None
 ) -> tuple[tuple[Reading, ...], tuple[PolicyReading, ...]]:
-    """Read the files and folders of ``paths`` and hold each config to its policy.
+    """Read the files and folders of ``paths`` and check each config with its policy.
 
-    Returns the configs and the policies that were looked at, each once.
+    Returns the configs and the policies that were read, each once.
     """
     from reconciler.config.load import POLICY_NAMES, load_configs
     from reconciler.config.policy import load_policy
@@ -106,7 +106,7 @@ def read_all(
 
 
 def _policies_for(configs: Sequence[Reading], named: str | None) -> Iterator[PolicyReading | None]:
-    """Yield the policy of each config; a folder's is read once, a file that is not there has none."""
+    """Yield the policy of each config; a folder's is read once, a missing file has none."""
     from reconciler.config.policy import policy_for
 
     read: dict[str, PolicyReading | None] = {}
