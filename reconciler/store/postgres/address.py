@@ -1,8 +1,8 @@
-"""The address of a state in PostgreSQL: what is given to libpq, and what may be shown of it.
+"""The address of a state in PostgreSQL: what is passed to libpq, and which part may be shown.
 
-A password may stand in the address, in PGPASSWORD or in a password file; none of them is ever shown.
-Whatever the address leaves out, libpq takes from the PG variables; TLS is as ``sslmode`` and its kin
-say, and nothing here weakens it.
+A password may be in the address, in PGPASSWORD or in a password file; none of them is ever shown. libpq
+takes what the address omits from the PG variables. ``sslmode`` and the related parameters configure TLS,
+and nothing here weakens it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from reconciler.store.postgres_url import bad_address, check_address
 DEFAULTS: Mapping[str, str] = {
     "application_name": "mmp",
     "connect_timeout": "5",
-    # A host that vanished without a word is noticed within some ten seconds.
+    # A host that disappears without closing the connection is detected within about ten seconds.
     "keepalives_idle": "4",
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-"""Of the connection, unless the address or the environment says otherwise. A standby is not asked for."""
+"""Used unless the address or the environment sets them. They do not choose between primary and standby."""
 
 SECRET = frozenset({"password", "sslpassword", "oauth_client_secret"})
 """Parameters whose values are never shown."""
@@ -35,21 +35,21 @@ _ENVIRONMENT = {"application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_T
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the state is. ``conninfo`` may hold a password; ``shown`` never does."""
+    """Where the state is. ``conninfo`` may contain a password; ``shown`` never does."""
 
     conninfo: str = field(repr=False)
     shown: str
     secrets: tuple[str, ...] = field(repr=False)
 
     def masked(self, text: str) -> str:
-        """Return text of the library's with every secret of this address taken out."""
+        """Return a message of the library with every secret of this address removed."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 
 
 def parse_address(text: str) -> Address:
-    """Read ``postgresql://…``. Raises UsageError, which quotes nothing of it: it may hold a password."""
+    """Read ``postgresql://…``. Raises UsageError, which quotes no part: it may contain a password."""
     check_address(text)
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(text).items()}
@@ -57,7 +57,7 @@ def parse_address(text: str) -> Address:
         raise bad_address() from None
     unless = {name for name, variable in _ENVIRONMENT.items() if variable in os.environ}
     chosen = {name: value for name, value in DEFAULTS.items() if name not in unless} | given
-    # Texts of ours are UTF-8 whatever the environment says.
+    # This program's text is UTF-8 whatever the environment sets.
     conninfo = make_conninfo("", **chosen | {"client_encoding": "utf8"})
     secrets = [given[name] for name in sorted(SECRET & given.keys())]
     secrets += [os.environ["PGPASSWORD"]] if os.environ.get("PGPASSWORD") else []

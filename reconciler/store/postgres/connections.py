@@ -1,14 +1,14 @@
-"""A few connections to PostgreSQL, and transactions that do not trust anybody's defaults.
+"""A small connection pool for PostgreSQL, and transactions that do not depend on server defaults.
 
-Each transaction says in its first words all that safety rests on: one snapshot per statement, so that
-what is read after a row was locked is what the last holder wrote; a commit that waits for the disk;
-limits on how long a statement, a lock or a silence may take. Nothing is kept in a session (PgBouncer
-in transaction mode gives each transaction another one): no prepared statement, no session lock, no
-SET without LOCAL. Whatever the library raises is remade here and leaves no connection behind.
+Each transaction begins by setting everything that safety depends on: one snapshot per statement, so that a
+read after a row lock returns what the last lock holder wrote; a commit that waits for the disk; limits on
+the duration of a statement, a lock wait and an idle transaction. No state stays in a session, because
+PgBouncer in transaction mode gives each transaction another one: no prepared statement, no session lock,
+no SET without LOCAL. Errors of the library are translated here, and their connection is closed.
 
-What needs no answer is not said at once: a beginning and writes go out with the next question, or with
-COMMIT, as one message of the simple protocol, which every pooler passes on. The server runs its statements
-one after another, each with what was committed before it, as if they had come one by one.
+Statements without a result are not sent at once. BEGIN and writes are sent with the next query, or with
+COMMIT, as one message of the simple protocol, which every pooler supports. The server runs its statements
+in order, and each sees what was committed before it, as if they had been sent one by one.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ MAX_POSTGRES_CONNECTIONS = 4
 """Per process. A transaction takes a few milliseconds, so four serve hundreds of accounts."""
 
 STATEMENT_TIMEOUT_MS = 5_000
-"""A statement takes milliseconds; longer, and something is wrong with the server."""
+"""A statement takes milliseconds. If it takes longer, something is wrong with the server."""
 
 LOCK_TIMEOUT_MS = 4_000
-"""Waiting for others' transactions of a few milliseconds. Less than a statement's, so that it is told."""
+"""Other transactions take milliseconds. Below the statement timeout, so that the error names the lock."""
 
 SILENCE_TIMEOUT_MS = 5_000
-"""A process that stops within a transaction loses it, so that nobody waits for the stopped."""
+"""The server aborts the transaction of a process that stops, so that no other process waits for it."""
 
 MAX_PENDING = 1_000
-"""Statements that wait to be said together; a copy of a large state has more."""
+"""Maximum number of statements that wait to be sent together. A copy of a large state has more."""
 
 WATCHDOG_S = 10.0
-"""When the server does not even say that it gave up: longer than each of the limits it was given. Those
-count per statement: where several of one message wait, as those of a claim may, this can come first.
-After it, up to 10 s more pass in asking a server to cancel that does not even hear that."""
+"""For a server that does not even report a timeout: longer than each of the limits above. Those count per
+statement. Where several statements of one message wait, as those of a claim may, this can end first. After
+it, the request to cancel takes up to 10 s more if the server does not react."""
 
 
 class Mode(StrEnum):
-    """What a transaction is for, as it begins."""
+    """What a transaction is for: the clause after its BEGIN."""
 
     WRITE = "ISOLATION LEVEL READ COMMITTED READ WRITE"
-    """Each statement sees what was committed before it: what the last holder of a locked row wrote."""
+    """Each statement sees what was committed before it: also what the last holder of a row lock wrote."""
 
     READ = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
     """All statements see one state of the rows."""
@@ -60,12 +60,12 @@ class Mode(StrEnum):
 
 _LIMITS = (
     " SET LOCAL synchronous_commit = on;"
-    # A COMMIT with a reserve comes with a warning: it must not be kept from us.
+    # A COMMIT that may not be durable comes with a warning: the server must send it.
     " SET LOCAL client_min_messages = warning;"
     f" SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS};"
     f" SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};"
     f" SET LOCAL idle_in_transaction_session_timeout = {SILENCE_TIMEOUT_MS};"
-    # Numbers come back as they were written, and names mean what they say.
+    # Numbers are read as they were written, and names resolve to the expected schemas.
     " SET LOCAL extra_float_digits = 3;"
     " SET LOCAL search_path = pg_catalog, mmp, pg_temp"
 )
@@ -77,7 +77,7 @@ PostgresStatement = tuple[str, Params]
 
 
 class PostgresTransaction:
-    """One transaction: statements in, rows out. Ends with its ``async with``, or with its last answers."""
+    """One transaction: statements in, rows out. Its ``async with`` or ``commit_batch`` ends it."""
 
     def __init__(self, connection: PostgresConnection, mode: Mode) -> None:
         self._connection = connection
@@ -103,18 +103,18 @@ class PostgresTransaction:
         return said[len(said) - len(questions) :]
 
     async def commit_batch(self, *questions: PostgresStatement) -> list[list[DatabaseRow]]:
-        """Return the rows of the last statements of the transaction, committed in the same round trip."""
+        """Return the rows of the last statements of the transaction, and commit in the same round trip."""
         words = [*(self._bound(*question) for question in questions), "COMMIT"]
         with _believing(self._connection):
             said = await self._flush(words)
         self._over = True
         if self._status != "COMMIT":
-            # A transaction that failed unnoticed answers COMMIT with ROLLBACK, and no error.
+            # The server answers COMMIT of a failed transaction with ROLLBACK, and no error.
             raise NotCommitted(f"the server answered COMMIT with {self._status}")
         return said[len(said) - len(words) : -1]
 
     async def run(self, query: str, values: Params = ()) -> None:
-        """Run one statement without rows, no later than the next answer or the end."""
+        """Run one statement without rows, no later than the next query or the end."""
         self._pending.append(self._bound(query, values))
         if len(self._pending) > MAX_PENDING:
             await self._flush([])
@@ -125,21 +125,21 @@ class PostgresTransaction:
             await self.run(query, values)
 
     async def end(self) -> None:
-        """Commit, if there is anything to commit; harmless when the last answers did."""
+        """Commit, if there is anything to commit; harmless after ``commit_batch``."""
         if not self._over and self._pending != [self._beginning]:
             await self.commit_batch()
 
     def _bound(self, query: str, values: Params) -> str:
-        # The simple protocol knows no parameters: the library writes values as literals.
+        # The simple protocol has no parameters: the library writes values as literals.
         return self._binding.mogrify(query.encode(), values or None)
 
     async def _flush(self, words: list[str]) -> list[list[DatabaseRow]]:
-        """Say what was not said yet and then ``words``; returns the rows of each statement."""
+        """Send the pending statements and then ``words``; returns the rows of each statement."""
         if self._over:
             raise StoreMisuse("the transaction is over")
         words, self._pending = [*self._pending, *words], []
         async with asyncio.timeout(WATCHDOG_S):
-            # Bytes: the statements are this program's own text, never anybody's values.
+            # Bytes: the library's types accept only a literal as a str. No other text is in a statement.
             cursor = await self._connection.execute("; ".join(words).encode())
             found = [await cursor.fetchall() if _has_rows(one) else [] async for one in cursor.results()]
         self._status = cursor.statusmessage
@@ -147,7 +147,7 @@ class PostgresTransaction:
 
 
 class Connections:
-    """A few connections of one process, opened when needed, given back when a transaction is over."""
+    """The connection pool of one process. Connections are opened when needed."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -157,10 +157,10 @@ class Connections:
 
     @asynccontextmanager
     async def transaction(self, mode: Mode = Mode.WRITE) -> AsyncIterator[PostgresTransaction]:
-        """Give one transaction, durably committed at the end; nothing of it holds when it raises.
+        """Yield one transaction. It is durably committed at the end, and rolled back when this raises.
 
-        Except that an answer to COMMIT can be lost: then it raises, and may hold. Raises
-        StateUnavailable for what may pass, StateUnusable for what will not.
+        If the answer to COMMIT is lost, this raises although the transaction may be committed. Raises
+        StateUnavailable for temporary errors, StateAccessDenied and StateUnusable for lasting ones.
         """
         async with self._free:
             with translated_postgres_errors(self.address):
@@ -181,7 +181,7 @@ class Connections:
             await _drop(self._idle.pop())
 
     async def _connection(self) -> PostgresConnection:
-        """Return a connection with no transaction. One that lay idle may have died: then the next."""
+        """Return a connection with no transaction. Idle connections that have failed are dropped."""
         while self._idle:
             connection = self._idle.pop()
             if _is_quiet(connection):
@@ -189,7 +189,7 @@ class Connections:
             await _drop(connection)
         return await psycopg.AsyncConnection.connect(
             self.address.conninfo,
-            autocommit=True,  # BEGIN and COMMIT are our own words
+            autocommit=True,  # this module sends BEGIN and COMMIT itself
             prepare_threshold=None,
         )
 
@@ -201,14 +201,14 @@ class Connections:
 
 
 def _has_rows(cursor: psycopg.AsyncCursor[DatabaseRow]) -> bool:
-    """Tell whether a result is of a question. Its ``description`` tells too, and describes each column."""
+    """Tell whether a result has rows. ``description`` is slower, because it describes each column."""
     return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 def _is_quiet(connection: PostgresConnection) -> bool:
-    """Tell whether nothing came over an idle connection: the server's last word, its end, an error.
+    """Tell whether nothing arrived on an idle connection: no message, no end of stream, no error.
 
-    Asked before a transaction, because once COMMIT may have been said nothing can be tried again.
+    Checked before a transaction, because nothing can be retried once COMMIT may have been sent.
     """
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
@@ -217,14 +217,14 @@ def _is_quiet(connection: PostgresConnection) -> bool:
 
 @contextmanager
 def _believing(connection: PostgresConnection) -> Iterator[None]:
-    """Raise NotCommitted if the server has a reserve about the COMMIT said inside.
+    """Raise NotCommitted if the server warns about the COMMIT sent inside.
 
-    One whose wait for the synchronous standby was cut short is answered with COMMIT and a warning.
+    If the wait for the synchronous standby was cancelled, the server answers COMMIT with a warning.
     """
     said: list[tuple[str | None, str | None]] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
-        # Read at once: the library forgets it after the call.
+        # Read at once: the library frees the notice after the call.
         said.append((notice.severity_nonlocalized, notice.message_primary))
 
     connection.add_notice_handler(note)
@@ -238,6 +238,6 @@ def _believing(connection: PostgresConnection) -> Iterator[None]:
 
 
 async def _drop(connection: PostgresConnection) -> None:
-    """Close a connection whatever state it is in; the server undoes what was not committed."""
+    """Close a connection in any state; the server rolls back what was not committed."""
     with suppress(psycopg.Error, OSError):
         await connection.close()

@@ -1,8 +1,8 @@
-"""What PostgreSQL and its library say, told as errors of ours: what may pass, and what will not.
+"""Translates errors of PostgreSQL and of its library into errors of mmp.
 
-No text gets out that holds a secret of the address. What may pass is StateUnavailable, which ``run`` waits
-out. What a person has to mend is StateAccessDenied, which ends a command at its start only: rights and
-tables come back as a server does. Only a damaged row or page is StateUnusable."""
+No message contains a secret of the address. A temporary error is StateUnavailable: ``run`` retries. An
+error that a person must fix is StateAccessDenied. It ends a command at its start only, because rights and
+tables can return, as a server can. Only a damaged row or page is StateUnusable."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from reconciler.store.postgres.address import Address
 from reconciler.store.rows import RowDamaged
 
 MAX_SAID = 300
-"""Of the server's words; more says nothing more."""
+"""Maximum length, in characters, of a server message; the rest adds nothing."""
 
 
 class NotCommitted(Exception):
-    """The server did not say without reserve that the transaction is durable."""
+    """The server did not confirm, or not without a warning, that the transaction is durable."""
 
 
 _REFUSALS = re.compile(
@@ -35,10 +35,10 @@ _REFUSALS = re.compile(
             r"is not permitted to log in",
             r"permission denied for database",
             r"requires a valid client certificate",
-            # PgBouncer's own words
+            # messages of PgBouncer
             r"no such (user|database)",
             r"unsupported startup parameter",
-            # libpq's own words, of TLS and of the address
+            # messages of libpq about TLS and the address
             r"but (SSL|channel binding|GSSAPI encryption) was required",
             r"certificate verify failed|does not match host name",
             r"(certificate|key) file \".*\" (does not exist|has group or world access)",
@@ -47,13 +47,13 @@ _REFUSALS = re.compile(
         )
     )
 )
-"""What is said to one who is not let in. No code of it comes through the library, so the words have to do:
-English ones. A server that speaks another language is taken for one that is away, and says itself why."""
+"""Messages of a denied connection. The library passes on no error code for them, so the English text is
+matched. A server with messages in another language counts as unavailable, and its message says why."""
 
 
 @contextmanager
 def translated_postgres_errors(address: Address) -> Iterator[None]:
-    """Turn what the library, the server or a row's check says inside into StateUn… errors."""
+    """Translate errors of the library, the server or a row's check inside into errors of mmp."""
     try:
         yield
     except (psycopg.Error, TimeoutError, NotCommitted, RowDamaged) as error:
@@ -61,7 +61,7 @@ def translated_postgres_errors(address: Address) -> Iterator[None]:
 
 
 def to_error(address: Address, error: Exception) -> MmpError:
-    """Return ``error`` as an error of ours, which says what to do."""
+    """Return ``error`` as an error of mmp, which says what to do."""
     place, said = f"the state {address.shown}", _said(address, error)
     match error:
         case RowDamaged():
@@ -108,13 +108,13 @@ def _damaged(message: str) -> StateUnusable:
 
 
 def _refusal(error: psycopg.OperationalError) -> str:
-    """Return the line that says that we are not let in, by any of the servers asked; "" where none does."""
+    """Return the line in which any of the servers denies access; "" where none does."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line.removeprefix("- ") for line in lines if _REFUSALS.search(line)), "")
 
 
 def _said(address: Address, error: Exception) -> str:
-    """Return the first line of what was said, masked; a timeout says nothing by itself."""
+    """Return the first line of the error message, masked; a timeout has no message of its own."""
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,15 +1,15 @@
-"""Whether a row that its owner renews has not expired: one condition for every statement that asks.
+"""Whether a row that its owner renews has not expired: one condition for every statement that checks it.
 
 The database's clock may be set back, or another server whose clock is behind may take over. A row that
-ends further ahead than any renewal reaches is then left over from before, and says nothing about its
-owner: it counts as expired, so that a dead owner is not believed alive for as long as the step was. An
-owner that lives renews its row by the clock as it is now.
+expires later than any renewal can set is then from before that change. It counts as expired, so that a dead
+owner does not count as live for as long as the clock step was. A live owner renews its row by the current
+clock.
 """
 
 from __future__ import annotations
 
 FURTHEST = 2
-"""How many lease times ahead a row may expire: room for small steps of the clock."""
+"""How many lease times ahead a row may expire: tolerates small steps of the clock."""
 
 
 def unexpired(lease_s: float, column: str = "expires_at") -> str:

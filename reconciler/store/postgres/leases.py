@@ -1,10 +1,10 @@
-"""Whose account is whose: replicas with a sign of life, leases with a generation, in a row each.
+"""Which replica owns which account: a row per replica and heartbeat, and a row per lease and generation.
 
-Times are the database's and decide about leases alone, never about the rate. A replica that says it
-lives locks its own row first and looks at the leases then; who takes over from a silent one locks the
-leases first and then looks, without waiting, whether its row is free and expired: whoever is just
-saying that it lives, lives. So no two ever own an account and are alive. The database itself frees
-the leases of a replica whose row is gone.
+Times are the database's. They decide about leases only, never about the rate. A replica that sends a
+heartbeat locks its own row first and then reads the leases. A replica that takes over from a dead one locks
+the leases first and then checks, without waiting, that the dead one's row is free and expired. A replica
+whose heartbeat is in progress counts as live. So two live replicas never own one account. The database
+itself frees the leases of a replica whose row is deleted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from reconciler.store.postgres.connections import (
 from reconciler.store.postgres.expiry import unexpired
 
 ALIVE = unexpired(LEASE_TTL_S)
-"""What makes a row of ``replicas`` one of a replica that lives, in every statement."""
+"""The SQL condition for a row of ``replicas`` of a live replica, in every statement."""
 
 _LIVE = f"""
 WITH before AS (SELECT {ALIVE} AS alive FROM replicas WHERE id = %(id)s)
@@ -44,7 +44,7 @@ ON CONFLICT (id) DO UPDATE SET keeps = excluded.keeps, unable = excluded.unable,
   read_age_s = excluded.read_age_s, resting = excluded.resting, expires_at = excluded.expires_at
 RETURNING coalesce((SELECT alive FROM before), false)
 """
-"""Returns whether the replica was believed alive until then, as the statement found its row."""
+"""Returns whether the replica counted as live before this statement."""
 
 CLAIM_LOCK = 0x4D4D5043
 """The four bytes ``MMPC``: one replica claims at a time, so that of two that do, one sees the other."""
@@ -73,8 +73,9 @@ SELECT id FROM replicas WHERE NOT {ALIVE} AND NOT EXISTS (SELECT FROM leases WHE
 """
 
 _BURY = f"DELETE FROM replicas WHERE id IN ({_GONE} FOR UPDATE SKIP LOCKED)"
-"""A dead replica's row stays until its accounts are another's: who only seems dead, by a clock that was set
-or because it was stopped, comes back to its own; and no row comes to life once the clock gets there."""
+"""A dead replica's row stays until other replicas own its accounts. A replica that only seems dead, because
+a clock was set or it was stopped, gets its accounts back; and no old row becomes live when the clock
+reaches its time."""
 
 _AM_I_ALIVE = f"SELECT 1 FROM replicas WHERE id = %s AND {ALIVE} FOR SHARE"
 
@@ -109,7 +110,7 @@ WHERE l.name = %s AND {ALIVE}
 
 
 class Leases:
-    """``ports.Sharing`` of one replica."""
+    """``ports.LeaseStore`` of one replica."""
 
     def __init__(self, connections: Connections, replica: Replica) -> None:
         self._connections = connections
@@ -120,7 +121,7 @@ class Leases:
     async def heartbeat(
         self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
     ) -> LeaseTable:
-        """Say that this replica lives; returns who lives and owns what."""
+        """Renew the row of this replica; returns the live replicas and which accounts they own."""
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
         async with self._connections.transaction() as transaction:
@@ -162,7 +163,7 @@ class Leases:
         return [(_CLAIM_ALONE, (CLAIM_LOCK,)), *each]
 
     async def take(self, accounts: Collection[LeaseName]) -> Mapping[LeaseName, ReplicaId | None]:
-        """Become the owner of what is free or left behind; returns what it really became the owner of."""
+        """Acquire accounts that are free or of a dead replica; returns the previous owner of each one."""
         names = sorted(accounts)
         async with self._connections.transaction() as transaction:
             if await transaction.row(_AM_I_ALIVE, (self._me.id,)) is None:
@@ -178,7 +179,7 @@ class Leases:
         return {name: owners[name] for name, _ in taken}
 
     async def release(self, accounts: Collection[LeaseName]) -> None:
-        """Give accounts back."""
+        """Release the leases of accounts."""
         given = {name: self._generations[name] for name in sorted(accounts) if name in self._generations}
         async with self._connections.transaction() as transaction:
             await transaction.run(_RELEASE, (self._me.id, list(given), list(given.values())))
@@ -187,7 +188,7 @@ class Leases:
             self._claimed.pop(name, None)
 
     async def leave(self) -> None:
-        """Give everything back and be gone, and close."""
+        """Release all leases, delete the row of this replica, and close."""
         try:
             async with self._connections.transaction() as transaction:
                 await transaction.run(_LEAVE, (self._me.id,))
@@ -196,7 +197,7 @@ class Leases:
 
 
 async def lease_owner(transaction: PostgresTransaction, name: LeaseName) -> Replica | None:
-    """Return the living replica that owns an account; None when none does."""
+    """Return the live replica that owns an account; None when none does."""
     found = await transaction.row(_OWNER, (name,))
     return None if found is None else Replica(*found)
 

@@ -1,10 +1,10 @@
-"""One pass at a time over many hosts: a lock is a row that its holder keeps alive.
+"""One pass at a time across hosts: a lock is a row that its holder renews.
 
-A row says who holds the lock, until when by the database's clock, and under which generation: each
-holder's is greater than the one before, by chance, so that none comes again even where a failover
-forgot the newest. Who stops renewing loses it to the next who asks; the generation then shows, within
-the transaction of a reservation, that it was lost. The lock keeps passes from getting in each other's
-way; the rate is safe without it. No other time of the database is ever used.
+A row names the holder of the lock, when it expires by the database's clock, and its generation. Each
+generation is greater than the one before by a random number, so that none repeats even if a failover lost
+the newest. A holder that stops renewing loses the lock to the next process that takes it. The generation
+then shows, within the transaction of a reservation, that the lock was lost. The lock prevents passes from
+disturbing each other; the rate is safe without it. No other time of the database is used here.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from reconciler.store.postgres.connections import Connections, DatabaseRow, Mode
 from reconciler.store.postgres.expiry import unexpired
 
 LEASE_S = 9.0
-"""How long a lock outlives its holder's last word: three renewals may be late or lost."""
+"""How long a lock lasts after its last renewal: three renewals may be late or lost."""
 
 RENEW_S = 3.0
-"""Between two renewals of all locks of the process."""
+"""The time between two renewals of all locks of the process."""
 
 MAX_STRIDE = 2**32
-"""Between two generations: never the same twice, and 2^31 holders fit into a bigint."""
+"""The range of the difference between two generations: none repeats, and 2^31 holders fit into a bigint."""
 
 _FREE = ""
-"""The holder of a lock that was given back."""
+"""The holder of a lock that was released."""
 
 _UNEXPIRED = unexpired(LEASE_S, "held.expires_at")
-"""What makes a lock that was not given back one of a living process, in every statement."""
+"""The SQL condition for a lock, not released, of a live process, in every statement."""
 
 _TAKE = f"""
 INSERT INTO locks AS held (name, generation, holder, expires_at)
@@ -57,14 +57,14 @@ _RELEASE = "UPDATE locks SET holder = '' WHERE name = %s AND generation = %s"
 _HOLDER = f"SELECT holder FROM locks AS held WHERE name = %s AND {_UNEXPIRED}"
 
 _GENERATION = "SELECT generation, holder FROM locks WHERE name = %s FOR SHARE"
-"""Shared, so that nobody takes the lock between this look and the commit."""
+"""Shared, so that no process takes the lock between this read and the commit."""
 
 
 _FIELDS = fields(LockHolder)
 
 
 class LeaseLocks:
-    """``engine.Locks`` of one process; a task of its own renews those it holds."""
+    """``engine.Locks`` of one process; a separate task renews the locks that it holds."""
 
     poll_s = LOCK_POLL_S
 
@@ -74,7 +74,7 @@ class LeaseLocks:
         self._renewing: asyncio.Task[None] | None = None
 
     async def take(self, name: str, holder: LockHolder) -> bool:
-        """Take the lock if it is free or its holder has gone silent."""
+        """Take the lock if it is free or expired."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
         sentence = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
@@ -88,7 +88,7 @@ class LeaseLocks:
         return True
 
     async def release(self, name: str) -> None:
-        """Give the lock back, if it is this process's; where that fails it ends by itself."""
+        """Release the lock, if it is this process's; if that fails, the lock expires."""
         generation = self._held.pop(name, None)
         if not self._held and self._renewing is not None:
             self._renewing.cancel()
@@ -105,16 +105,16 @@ class LeaseLocks:
         return _parse(found[0]) if found else None
 
     async def close(self) -> None:
-        """Give back every lock held."""
+        """Release every lock of this process."""
         for name in tuple(self._held):
             await self.release(name)
 
     def lock_query(self, name: str) -> tuple[PostgresStatement, ...]:
-        """Return what to ask for :meth:`still_held`: nothing where this process did not take the lock."""
+        """Return the query for :meth:`assert_held`; empty where this process did not take the lock."""
         return ((_GENERATION, (name,)),) if name in self._held else ()
 
     def assert_held(self, name: str, found: Sequence[DatabaseRow]) -> None:
-        """Raise StateLocked if what :meth:`whose` found is not this process's any more."""
+        """Raise StateLocked if the rows of :meth:`lock_query` show that the lock was lost."""
         if [generation for generation, _ in found] != [self._held.get(name)]:
             by = _parse(found[0][1]) if found else None
             message = f"the lock {name} was lost{'' if by is None else f' to {by}'}; nothing was sent"
@@ -126,7 +126,7 @@ class LeaseLocks:
             self._renewing = asyncio.get_running_loop().create_task(self._renew_for_ever())
 
     async def _renew_for_ever(self) -> None:
-        """Renew all locks held, again and again. A failure is not told: the next reservation sees it."""
+        """Renew all locks repeatedly. A failure is not reported: the next reservation detects it."""
         while True:
             await asyncio.sleep(RENEW_S)
             with suppress(MmpError):

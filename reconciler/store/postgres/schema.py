@@ -1,9 +1,9 @@
-"""The tables of the PostgreSQL state, in the schema ``mmp``, and how they came to be.
+"""The tables of the PostgreSQL state, in the schema ``mmp``, and their migrations.
 
-``mmp.version`` counts the migrations. A migration is never edited once released. Whoever opens the
-state for writing migrates it, one at a time (a lock that ends with the transaction); whoever reads
-makes nothing. A state is believed only if its tables have the columns that ``rows`` expects, in their
-order. Nothing is asked of the database's collation: order is made where it matters.
+``mmp.version`` counts the migrations. A migration is never edited once released. A process that opens the
+state for writing migrates it, one process at a time (a lock that ends with the transaction). A process that
+only reads creates nothing. A state is valid only if its tables have the columns that ``rows`` expects, in
+their order. Nothing depends on the collation of the database: rows are sorted where order matters.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from reconciler.store.rows import (
 SCHEMA = "mmp"
 
 OLDEST_SERVER = 120_000
-"""``server_version_num`` of PostgreSQL 12: older ones get no updates, and nobody tried them."""
+"""``server_version_num`` of PostgreSQL 12: older versions get no updates and are not tested."""
 
 MIGRATION_LOCK = 0x4D4D5053
 """The four bytes ``MMPS``: one process migrates at a time."""
 
 HISTORY = "system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
-"""What names the history of a server: the cluster's identifier, and its timeline, which a promotion
-and a restore to a point in time change. Any role may ask. A column of ``pg_control_system()``."""
+"""The name of a server's history: the identifier of the cluster, and its timeline, which a promotion or a
+point-in-time restore changes. Any role may read it. A column of ``pg_control_system()``."""
 
 USABLE = "(SELECT max(usable_from) FROM mmp.version)"
-"""What a program that runs compares with its own version; see USABLE_FROM."""
+"""The version that a running program compares with its own; see USABLE_FROM."""
 
 Migration = tuple[str, ...]
 
@@ -61,8 +61,8 @@ def _create_table(kind: RowKind) -> str:
 
 
 _FIRST: Migration = (
-    # `history` names the one that the state was made in: what nothing is on record of was seen in it.
-    # `usable_from` is how many migrations a program has to know to use the state.
+    # `history` names the history that the state was created in: a budget without a row counts as last
+    # seen in it. `usable_from` is how many migrations a program has to know to use the state.
     """CREATE TABLE mmp.version (
         migrations integer NOT NULL,
         usable_from integer NOT NULL,
@@ -75,7 +75,7 @@ _FIRST: Migration = (
             "FROM pg_control_system()",
         )
     ),
-    # Locked by every reservation. `history` names the history of the server that it was last seen on.
+    # Every reservation locks its row. `history` names the history of the server it was last seen on.
     """CREATE TABLE mmp.budgets (
         kind text NOT NULL,
         environment text NOT NULL,
@@ -83,7 +83,8 @@ _FIRST: Migration = (
         history text NOT NULL,
         PRIMARY KEY (kind, environment, uid)
     )""",
-    # Who is at work on an account. The only times of day that decide anything, and no rate.
+    # Which process works on an account. These and the replicas' are the only times of day that decide
+    # anything, and they decide nothing about the rate.
     """CREATE TABLE mmp.locks (
         name text PRIMARY KEY,
         generation bigint NOT NULL,
@@ -109,9 +110,9 @@ _FIRST: Migration = (
     "CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id)",
     "CREATE INDEX periods_of_account ON mmp.observed_periods (account, environment, kind, id)",
     "CREATE INDEX state_changes_of_family ON mmp.state_changes (account, environment, kind, family)",
-    # A process that keeps accounts: which it has settings for, which it cannot serve (with the seconds
-    # since the first failed read), the age of its newest live read, the accounts that it gave up and
-    # does not take for a while, until when it is believed alive.
+    # A replica: the accounts that it has settings for, those that it cannot serve (with the seconds
+    # since the first failed read), the age of its newest live read, the accounts that it released and
+    # does not take for a while, and until when it counts as live.
     """CREATE TABLE mmp.replicas (
         id text PRIMARY KEY,
         host text NOT NULL,
@@ -122,8 +123,8 @@ _FIRST: Migration = (
         resting jsonb NOT NULL,
         expires_at timestamptz NOT NULL
     )""",
-    # Whose an account is, and for the how-manieth time somebody took it; and what is written for it,
-    # numbered in the order in which it was claimed.
+    # The owner of an account and how many times it was acquired; and the families that are written for
+    # it, numbered in the order in which they were claimed.
     """CREATE TABLE mmp.leases (
         name text PRIMARY KEY,
         replica text REFERENCES mmp.replicas (id) ON DELETE SET NULL,
@@ -137,19 +138,20 @@ _FIRST: Migration = (
 )
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)
-"""All migrations in order; their number is the newest version this program knows."""
+"""All migrations in order. Their number is the newest version that this program knows."""
 
 USABLE_FROM = 1
-"""How many of them a program has to know to run on a state that has had them all. A migration that the
-previous version cannot run under raises it to its own number: that version then waits (``state-newer``)
-instead of reading or writing rows it does not understand. It may stay where a migration only adds: a table,
-an index, or a column with a default that no row's check covers."""
+"""How many migrations a program has to know to use a state that has had them all. A migration that the
+previous version cannot work with raises this to its own number. That version then waits (``state-newer``)
+and does not read or write rows that it does not understand. This need not rise for a migration that only
+adds a table, an index, or a column with a default that no row's checksum covers."""
 
 
 async def migrate(transaction: PostgresTransaction, place: str) -> None:
-    """Bring the state to the newest version, making the schema if there is none; nothing if it is there.
+    """Migrate the state to the newest version, or create the schema; does nothing if it is up to date.
 
-    Raises StateUnusable for a schema that is not ours or newer than this program.
+    Raises StateUnusable for a schema of another program, StateAccessDenied for one that this program is
+    too old for.
     """
     await transaction.run("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
     version = await version_of(transaction, place)
@@ -172,8 +174,8 @@ async def migrate(transaction: PostgresTransaction, place: str) -> None:
 async def version_of(transaction: PostgresTransaction, place: str) -> int | None:
     """Return how many migrations the state has had; None where there is no state.
 
-    Raises StateUnusable for a schema ``mmp`` that another program filled, StateAccessDenied for a newer one
-    that this program may not use. It may be newer and usable."""
+    Raises StateUnusable for a schema ``mmp`` of another program, StateAccessDenied for a newer one that
+    this program must not use. A newer one may be usable."""
     made = await transaction.row(
         "SELECT count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version' AND c.relkind = 'r')"
         " FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid WHERE n.nspname = %s",
@@ -198,7 +200,7 @@ async def version_of(transaction: PostgresTransaction, place: str) -> int | None
 def refuse_newer(place: str, usable_from: int | None) -> None:
     """Raise StateAccessDenied for a state that a newer version changed so that this one must not use it.
 
-    ``usable_from`` is None where the table has no row: then something else will say so.
+    ``usable_from`` is None where the table has no row: another check reports that.
     """
     if usable_from is not None and usable_from > len(MIGRATIONS):
         hint = "use that newer version; what this one had reserved before is on record"
@@ -206,7 +208,7 @@ def refuse_newer(place: str, usable_from: int | None) -> None:
 
 
 async def believe(transaction: PostgresTransaction, place: str, version: int) -> None:
-    """Raise StateUnusable unless server and tables let a state of ``version`` be relied on."""
+    """Raise MmpError (State…) unless the server and the tables can be used for a state of ``version``."""
     server, encoding, standby = await transaction.row(
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
         " pg_is_in_recovery()"
@@ -225,25 +227,25 @@ async def believe(transaction: PostgresTransaction, place: str, version: int) ->
         raise StateUnusable("state-older", f"the state {place} was written by an older mmp", hint)
     found = await _columns(transaction)
     for name, expected in expected_columns().items():
-        # A newer version may have added columns that this one need not know.
+        # A newer version may have added columns that this one does not need.
         known = found.get(name, []) if version == len(MIGRATIONS) else found.get(name, [])[: len(expected)]
         if known != expected:
             raise incomplete(place, name)
 
 
 async def table_of_budgets(transaction: PostgresTransaction) -> int:
-    """Return the object id of the table that every reservation locks a row of; 0 if there is none."""
+    """Return the object id of the table in which every reservation locks a row; 0 if there is none."""
     found = await transaction.row("SELECT coalesce(to_regclass('mmp.budgets')::oid::bigint, 0)")
     return int(found[0]) if found else 0
 
 
 def expected_columns() -> dict[str, list[str]]:
-    """Return the columns of each table that holds rows, in their order."""
+    """Return the columns of each table of ``rows``, in their order."""
     return {name: list(fields(row)) for row, name in TABLES.items()}
 
 
 def incomplete(place: str, table: str) -> StateAccessDenied:
-    """Return the failure of a state whose tables are not those of its version."""
+    """Return the error for a state whose tables do not match its version."""
     hint = "look into what happened to it; a backup of the whole database is the way back"
     message = f"the state {place} does not have the table {table} as its version makes it"
     return StateAccessDenied("state-incomplete", message, hint)

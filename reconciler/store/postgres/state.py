@@ -1,9 +1,9 @@
-"""The state in PostgreSQL: opening it, and its transactions; what is done in them is ``account``'s.
+"""The state in PostgreSQL: opening it, and its transactions. ``account_store`` defines what they do.
 
-A writing transaction first locks what it claims, and only then reads: what it reads is what the last
-writer wrote. A budget's row also names the history of the server it was last seen on. Where that has
-changed, a failover or a restore may have lost requests, and whoever sees it first says so in the same
-transaction. What is written may be in force although its writing failed: an answer to COMMIT can be lost.
+A writing transaction first locks what it claims and only then reads, so it reads what the last writer
+wrote. The row of a budget also names the history of the server it was last seen on. If that has changed, a
+failover or a restore may have lost requests. The first process that sees the change records it in the same
+transaction. A write may be in force although it failed, because an answer to COMMIT can be lost.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _HISTORY = " ".join(
     )
 )
 _LOCKED_HISTORY = f"{_HISTORY} FOR UPDATE OF budgets"
-"""Whoever has read it is the only one who reserves for the budget until the transaction ends."""
+"""The transaction that has read this row is the only one that reserves for the budget until it ends."""
 
 _ACCOUNT = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-"""Whoever has read it is the only one who writes about the account until the transaction ends."""
+"""The transaction that has read this is the only one that writes about the account until it ends."""
 
 _NEW_BUDGET = " ".join(
     (
@@ -60,12 +60,12 @@ _NEW_BUDGET = " ".join(
         "FROM version ON CONFLICT DO NOTHING",
     )
 )
-"""On record with the history the state was made in: in a later one the first requests of the User ID, and
-the budget's row with them, may have been lost."""
+"""Recorded with the history that the state was created in: in a later one the first requests of the User
+ID, and the budget's row with them, may have been lost."""
 
 FILLING_SILENCE_TIMEOUT_MS = 60_000
-"""Of a transaction that brings rows from elsewhere: it has much to do between two words, and nobody is kept
-waiting, for what it claims is not in use here yet."""
+"""For a transaction that copies rows from another state. It works long between two statements, and no other
+process waits for it, because what it claims is not in use here yet."""
 
 _PATIENTLY = f"SET LOCAL idle_in_transaction_session_timeout = {FILLING_SILENCE_TIMEOUT_MS}"
 
@@ -76,7 +76,7 @@ _SAW_HISTORY = " ".join(
         "FROM pg_control_system() WHERE kind=%s AND environment=%s AND uid=%s",
     )
 )
-"""From then on it is the history on record, so whoever writes this has to record what it means."""
+"""From then on it is the recorded history, so the same transaction must record a possible loss."""
 
 
 async def open_state(
@@ -90,9 +90,9 @@ async def open_state(
     max_gap_s: float = MAX_GAP_S,
     registry: StateRegistry | None = None,
 ) -> PostgresState:
-    """Open the state for writing, making or migrating its schema if need be.
+    """Open the state for writing; its schema is created or migrated if necessary.
 
-    ``boot`` names this boot of this host. Raises UsageError for an address that is none,
+    ``boot`` names this boot of this host. Raises UsageError for an invalid address, StateAccessDenied,
     StateUnusable and StateUnavailable.
     """
     address = parse_address(text)
@@ -116,9 +116,9 @@ async def open_state(
 
 
 async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState | None:
-    """Return the state for reading only; None where there is none. Nothing is made or written.
+    """Return the state for reading only; None where there is none. Nothing is created or written.
 
-    Raises UsageError for an address that is none, StateUnusable and StateUnavailable.
+    Raises UsageError for an invalid address, StateAccessDenied, StateUnusable and StateUnavailable.
     """
     address = parse_address(text)
     connections = Connections(address)
@@ -137,7 +137,7 @@ async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState 
 
 
 class PostgresState:
-    """``ports.State`` and ``engine.Engine``, seen by one process; all accounts share it."""
+    """``ports.StateBackend`` and ``engine.Engine``, as one process sees them; all accounts share it."""
 
     has_leases = True
 
@@ -155,7 +155,7 @@ class PostgresState:
         registry: StateRegistry | None = None,
         table: int | None = None,
     ) -> None:
-        """Use an open state. ``table``: the object id of its table ``budgets``, None if nobody asked."""
+        """Use an open state. ``table``: the object id of its table ``budgets``, None if it was not read."""
         self.place = connections.address.shown
         self.clock = clock
         self.first_seen = FirstSeen(boot)
@@ -168,20 +168,20 @@ class PostgresState:
         self.registry = registry
         self._connections = connections
         self._seen: dict[RateBudget, SeenTimeline] = {}
-        """Of each budget with a row. An old primary that comes back agrees with its own rows, so those
-        alone do not tell."""
+        """The history of each budget with a row. An old primary that comes back agrees with its own rows,
+        so the rows alone do not show a change."""
         self._table = None if table is None else SeenTable(table)
-        """Of all budgets: a table that was made anew or restored may lack requests of any of them."""
+        """For all budgets: a table that was created again or restored may lack requests of any of them."""
 
     def account(self, account: str, environment: Environment, kind: ExchangeKind) -> SqlAccountStore:
-        """Return the store of one account; those of one state share connections and first sights."""
+        """Return the store of one account; those of one state share connections and ``FirstSeen``."""
         return SqlAccountStore(self, account, environment, kind)
 
     async def moved(self) -> None:
-        """Return None: a database is moved nowhere."""
+        """Do nothing: rows are never copied from a database to another state."""
 
     def sharing(self, replica: Replica) -> Leases:
-        """Return the leases as ``replica`` sees them, over a connection of their own."""
+        """Return the leases as ``replica`` sees them, on a separate connection."""
         return Leases(Connections(self._connections.address), replica)
 
     async def check(self) -> StateCheck:
@@ -190,12 +190,12 @@ class PostgresState:
             return await check_rows(tables)
 
     async def owner(self, name: str, /) -> Replica | None:
-        """Return the living replica that keeps the account with this lock."""
+        """Return the live replica that owns the account with this lock; None when none does."""
         async with self._connections.transaction(Mode.READ) as transaction:
             return await lease_owner(transaction, name)
 
     async def close(self) -> None:
-        """Give back all locks and close; harmless when done before."""
+        """Release all locks and close; harmless when done before."""
         await self.locks.close()
         if self.registry is not None:
             self.registry.close()
@@ -205,7 +205,7 @@ class PostgresState:
     async def reading(
         self, budget: RateBudget | None, /, query: SelectQuery[Any] | None = None
     ) -> AsyncIterator[Tables]:
-        """Give one consistent view of all rows."""
+        """Yield one consistent view of all rows."""
         histories = () if budget is None else ((_HISTORY, budget_key(budget)),)
         async with self._connections.transaction(Mode.READ) as transaction:
             statements = () if query is None else query.statements
@@ -219,7 +219,7 @@ class PostgresState:
 
     @asynccontextmanager
     async def writing(self, claim: WriteScope, /) -> AsyncIterator[Tables]:
-        """Give the view of the only writer of the account, and of the budget where one is claimed."""
+        """Yield the view of the only writer of the account, and of the budget where one is claimed."""
         if self.read_only:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
@@ -233,9 +233,9 @@ class PostgresState:
 
     @asynccontextmanager
     async def bulk_write(self, claims: Sequence[WriteScope]) -> AsyncIterator[Tables]:
-        """Give the view of the only writer of several accounts and budgets: rows come from elsewhere.
+        """Yield the view of the only writer of several accounts and budgets, to copy rows into this state.
 
-        What a budget may have lost is left to be told by whoever writes about it next.
+        The next writing transaction of a budget records what it may have lost.
         """
         async with self._connections.transaction() as transaction:
             await transaction.run(_PATIENTLY)
@@ -244,9 +244,9 @@ class PostgresState:
             yield Tables(_Statements(transaction, {}))
 
     def _is_other(self, budget: RateBudget, found: Sequence[DatabaseRow]) -> bool:
-        """Tell whether the server's history may have lost what nobody counted as lost yet.
+        """Tell whether a change of the server's history may have lost what is not recorded as lost yet.
 
-        A budget that nobody wrote about has nothing that could be lost.
+        A budget without any write has nothing that could be lost.
         """
         seen = self._seen.get(budget)
         if not found:
@@ -271,12 +271,12 @@ class PostgresState:
         Returns besides the view the histories of a budget: its row's, and now; and whether that row, which
         this process saw before, was missing, and the requests with it.
 
-        The server does it in this order: lock the budget's row, the account, the row of the lock that was
-        taken; and only then read what is asked ahead. All of it is one round trip.
+        The server works in this order: lock the budget's row, then the account, then the row of the lock
+        that was taken, and only then run the queries of ``ahead``. That is one round trip.
         """
         budget, held = claim.budget, claim.held
         rows = () if budget is None else await self._row_of(transaction, budget, make=again)
-        # An account is of one kind of exchange, and its identity says which: its lock is of all kinds.
+        # An account has one kind of exchange, which its identity names: its lock covers all kinds.
         account: PostgresStatement = (_ACCOUNT, (".".join(claim.key[:2]),))
         lock_query = () if held is None else self.locks.lock_query(held)
         numbers = (_ids(TABLES[kind], 1) for kind in claim.numbers)
@@ -288,9 +288,9 @@ class PostgresState:
         if budget is not None and not found[0]:
             if again:
                 raise schema.incomplete(self.place, "version")
-            # The row was made on another server than is asked now, or in tables that were there before.
-            # The account is locked before the row here: where that meets the usual order, the server
-            # ends one of the two.
+            # The row was created on another server than this one, or in earlier tables. Here the account
+            # is locked before the row. If that deadlocks with the usual order, the server aborts one of
+            # the two transactions.
             return await self._claim(transaction, claim, again=True)
         if held is not None and lock_query:
             self.locks.assert_held(held, found[len(claims) - 1])
@@ -301,7 +301,7 @@ class PostgresState:
     async def _row_of(
         self, transaction: PostgresTransaction, budget: RateBudget, *, make: bool
     ) -> tuple[PostgresStatement, ...]:
-        """Return what locks the row of a budget; it is made unless this process saw that it is there."""
+        """Return what locks the row of a budget; it is created unless this process has seen it."""
         key = budget_key(budget)
         if make or budget not in self._seen:
             await transaction.run(_NEW_BUDGET, key)
@@ -309,9 +309,9 @@ class PostgresState:
 
 
 class _Statements:
-    """``tables.Transaction`` on an open transaction, in PostgreSQL's dialect.
+    """``table_access.Transaction`` on an open transaction, in PostgreSQL's dialect.
 
-    What was asked ahead is not asked again until something is written.
+    The results of queries that ran ahead are used until something is written.
     """
 
     def __init__(
@@ -337,10 +337,10 @@ class _Statements:
         await self._transaction.run_each(translated(query), many)
 
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
-        """Return the ids the table's next rows get; one that is not used then is never used."""
+        """Return the ids of the table's next rows; an id that is not used then is never used."""
         statement = _ids(table, count)
         found = await self.fetch(statement)
-        self._answers.pop(statement, None)  # an id is given once
+        self._answers.pop(statement, None)  # an id is used once
         return [int(number) for (number,) in found]
 
 
@@ -356,12 +356,12 @@ def _statement(statement: select_query.Statement) -> PostgresStatement:
 
 @lru_cache(maxsize=256)
 def translated(query: str) -> str:
-    """Return a statement of ``tables`` in PostgreSQL's words: placeholders, and no hints on indexes."""
+    """Return a statement in PostgreSQL's dialect: its placeholders, and no index hints."""
     return re.sub(r" INDEXED BY \w+", "", query).replace("?", "%s")
 
 
 async def _make_ready(connections: Connections) -> int:
-    """Make sure that the schema is there, complete and of this version; migrate it only if it is not.
+    """Make sure that the schema exists and is complete; migrate it only if it is older than this version.
 
     Returns the object id of the table ``budgets``, 0 if there is none.
     """

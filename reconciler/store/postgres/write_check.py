@@ -1,7 +1,7 @@
-"""Whether a state could be kept there by this role: everything is tried, and nothing of it is left.
+"""Whether this role could write a state in a database: a trial that leaves no trace.
 
-For whoever examines a place before it is relied on. What may be written is tried in a transaction that
-is never committed; what another role made is asked about, table by table.
+For checks before a database is used. Writes are tried in a transaction that is never committed. For tables
+that another role created, the rights on each table are read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ORDER BY c.relname LIMIT 1
 
 
 class _Undone(Exception):
-    """Everything could be done, and is to be undone."""
+    """The trial succeeded, and its transaction must be rolled back."""
 
 
 async def refuse_unwritable(text: str) -> None:
-    """Raise unless a state could be made, brought up to date and written at ``text``; leaves no trace.
+    """Raise unless a state could be created, migrated and written at ``text``; leaves no trace.
 
-    Raises UsageError for an address that is none, StateUnusable and StateUnavailable.
+    Raises UsageError for an invalid address, StateAccessDenied, StateUnusable and StateUnavailable.
     """
     connections = Connections(parse_address(text))
     try:
