@@ -1,4 +1,4 @@
-"""Which account of a ``run`` may write which family, where two files turn out to be for one User ID.
+"""Which account of a ``run`` may write which family, where two files are for one User ID.
 
 The User ID of a key is known only after the exchange was asked, and files change. The first account that
 claims a family has it. Another account that wants it is stopped until one of the two files drops the
@@ -24,9 +24,9 @@ NO_CLAIMS = AccountClaim("", frozenset())
 
 @dataclass(frozen=True, slots=True)
 class RecordedClaims:
-    """What the state has on record: what this process claimed, and all accounts that share a User ID.
+    """The claims in the state: those of this process, and those of all accounts that share a User ID.
 
-    ``rivals`` come each with who keeps it; those of this process are among them.
+    ``rivals`` has each claim with the replica that runs the account, the accounts of this process included.
     """
 
     ours: Mapping[ClaimOwner, AccountClaim] = field(default_factory=dict)
@@ -40,11 +40,11 @@ class RecordedClaims:
 
 @dataclass(slots=True)
 class FamilyClaims:
-    """What was granted: by account and environment, the User ID and the file.
+    """The granted claims: by account and environment, the User ID and the file.
 
-    ``held`` were refused, each with its User ID: they claim no family of it, and stay to be told whose
-    its families are. ``recorded`` None: nobody else can claim anything. ``news`` is told when something
-    new was granted.
+    ``denied`` are the accounts whose claim was denied, each with its User ID: they claim no family, and
+    still get the claims of others on that User ID. ``recorded`` None: no other process can claim a family.
+    ``on_new_claim`` is called when a new claim was granted.
     """
 
     denied: dict[ClaimOwner, str] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class FamilyClaims:
         return held | {owner: _claimed(*each) for owner, each in self._granted.items()}
 
     def on_record(self, owner: ClaimOwner) -> bool:
-        """Tell whether all that was granted to an account is on record, so that nobody else gets it."""
+        """Tell whether all claims granted to an account are on record, so no other account gets them."""
         if self.recorded is None or owner not in self._granted:
             return True
         return self.recorded.ours.get(owner, NO_CLAIMS).covers(_claimed(*self._granted[owner]))
@@ -87,8 +87,8 @@ class FamilyClaims:
         return (self.recorded or RecordedClaims()).rank(owner, _claimed(uid, desired))
 
     def _claimed_here(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
-        """Return who has a family by what was granted: the first here, unless another claimed it before."""
-        # Of one User ID first: it is asked before every step, and hundreds of accounts have one each.
+        """Return which account here has a family: the first one, unless another one claimed it before."""
+        # Compare the User ID first: this runs before every step, and hundreds of accounts have one each.
         granted = (
             each
             for owner, each in self._granted.items()
@@ -98,7 +98,7 @@ class FamilyClaims:
         return next((each for each in found if each is not None), None)
 
     def _claimed_before(self, uid: str, desired: Desired, rank: float) -> AccountProblem | None:
-        """Return who has a family by what is on record."""
+        """Return which account claimed a family earlier, according to the state."""
         rivals = [
             (account, claimed.families, where)
             for (account, environment), (claimed, where) in sorted(

@@ -1,7 +1,7 @@
-"""How the accounts of a ``run`` are shared out with other replicas on one PostgreSQL state.
+"""How replicas on one PostgreSQL state share the accounts of a ``run``.
 
-The rule is the core's, the rounds are ``replica``'s; this translates between leases and workers. With
-a state that has no leases there is none of this: a process keeps all its accounts.
+``core/replica_assignment.py`` decides and ``controller/leases.py`` runs the rounds. This file translates
+between leases and workers. A state without leases does not need it: the process runs all its accounts.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def this_replica() -> Replica:
 class WorkerCallbacks:
     """What this process does when leases change.
 
-    ``workers``: of every account that has settings. ``begin`` starts one, with the name of the replica that
-    had the lease before. ``end`` stops one as soon as no request of it is in flight. ``see`` takes the
-    newest table of leases, ``wake`` ends the wait of workers, ``runtime`` returns the runtime of an
-    account, None while it does not run.
+    ``workers`` has one of every account that has settings. ``begin`` starts one, with the
+    name of the replica that had the lease before. ``end`` stops one as soon as none of its requests is in
+    flight. ``see`` takes the newest table of leases, ``wake`` ends the wait of workers, ``runtime`` returns
+    the runtime of an account, None while it does not run.
     """
 
     workers: Mapping[LeaseName, AccountWorker]
@@ -67,7 +67,7 @@ class WorkerCallbacks:
 
 @dataclass(slots=True)
 class AccountOwnership:
-    """``replica.Accounts`` over the workers of this process, and this process's part in sharing."""
+    """``LeaseCallbacks`` over the workers of this process, and this process as a member of the group."""
 
     me: Replica
     kind: ExchangeKind
@@ -91,7 +91,7 @@ class AccountOwnership:
         )
 
     def owns(self, worker: AccountWorker) -> bool:
-        """Tell whether something may be begun for an account: it is ours, and so is what it claims."""
+        """Tell whether an account may start a request: its lease is here, and its claims are on record."""
         return self.member.is_owner(worker.key) and self.claims.on_record(worker.owner)
 
     def wake(self) -> None:
@@ -99,45 +99,45 @@ class AccountOwnership:
         self._clock.wake()
 
     def cluster_info(self, leases: LeaseTable) -> ReplicaStatus:
-        """Return how the accounts are shared out, for whoever looks."""
+        """Return which replica has which account, for observers."""
         return ReplicaStatus(self.me, self.configured(), leases, self.member.leases_safe_until)
 
     async def leave(self) -> None:
-        """Give up the leases, so that others need not wait until they expire; bounded, and never fails."""
+        """Release the leases, so others need not wait for expiry. Never fails, takes LEAVE_S at most."""
         if self._trying is not None:
             self._trying.cancel()
         with suppress(MmpError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self.sharing.leave()
 
-    # -- replica.Accounts ------------------------------------------------------------------------
+    # -- LeaseCallbacks --------------------------------------------------------------------------
 
     def configured(self) -> frozenset[LeaseName]:
-        """Return the accounts there are settings for."""
+        """Return the accounts that have settings."""
         return frozenset(self.callbacks.workers)
 
     def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
-        """Return what is written for those that are kept."""
+        """Return the families that the accounts of this process claim."""
         self._sent = self.claims.claims_to_publish()
         return {lease_name(*owner, self.kind): claim for owner, claim in self._sent.items()}
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
-        """Return how the live reads of the accounts go that run here."""
+        """Return the state of the live reads of the accounts that run here."""
         running = ((key, self.callbacks.runtime(worker)) for key, worker in self.callbacks.workers.items())
         return {key: reading_of(runtime) for key, runtime in running if runtime is not None}
 
     def read_soon(self) -> None:
-        """Let one account go round: the first that can be read, as far as is known."""
+        """Wake one account: the first one whose live reads are not known to fail."""
         readings = self.readings()
         able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
         self.callbacks.wake(*(self.callbacks.workers[key] for key in able[:1]))
 
     def trials(self) -> Mapping[LeaseName, Trial]:
-        """Return how reading accounts on trial went that did not run here then."""
+        """Return the results of trial reads of accounts that did not run here at the time."""
         return dict(self._trials)
 
     def try_reading(self, account: LeaseName) -> None:
-        """Read an account live that does not run here; one at a time."""
+        """Read an account live that does not run here; one account at a time."""
         if self._trying is None or self._trying.done():
             self._trying = asyncio.create_task(self._try_reading(account))
 
@@ -155,38 +155,38 @@ class AccountOwnership:
             self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=refused)
 
     def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
-        """Keep an account from now on."""
+        """Start an account."""
         whose = "" if before is None else str(self._met.get(before, before))
         self.callbacks.begin(self.callbacks.workers[account], whose)
 
     def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
-        """Let go of an account as soon as nothing is in flight."""
+        """Stop an account as soon as none of its requests is in flight."""
         self.callbacks.end(self.callbacks.workers[account], lost, unable)
 
     def ended(self, account: LeaseName) -> bool:
-        """Tell whether nothing of an account is under way."""
+        """Tell whether an account is stopped."""
         return not self.callbacks.workers[account].running
 
     def seen(self, leases: LeaseTable) -> None:
-        """Take who lives and who owns what."""
+        """Take the newest table of leases: the live replicas and the owner of each account."""
         self._met = dict(list({**self._met, **leases.replicas}.items())[-MAX_MET:])
         waiting = [worker for worker in self.callbacks.workers.values() if self._waits(worker)]
         self.claims.recorded = self._recorded(leases)
         self.callbacks.see(leases)
-        # Who is held asks again whether it still is, at most once a beat.
+        # An account blocked by a claim checks the claim again, at most once per heartbeat.
         self.callbacks.wake(
             *(worker for worker in waiting if worker.blocked_by_claim or not self._waits(worker))
         )
 
     def state_recovered(self) -> None:
-        """Let every account go round now: those that back off would find that out up to 30 s later."""
+        """Wake every account: one that backs off would notice the recovery up to 30 s later."""
         self.callbacks.wake(*self.callbacks.workers.values())
 
     def _waits(self, worker: AccountWorker) -> bool:
         return worker.blocked_by_claim or not self.claims.on_record(worker.owner)
 
     def _recorded(self, leases: LeaseTable) -> RecordedClaims:
-        """Return what is on record once the claims that were sent are."""
+        """Return the claims on record, once those that this process sent are recorded."""
         rivals: dict[ClaimOwner, tuple[AccountClaim, str]] = {}
         for key, claimed in leases.same_uid_accounts.items():
             account, environment = parse_lease_name(key)

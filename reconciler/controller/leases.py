@@ -1,10 +1,10 @@
-"""One replica among others: it says that it lives, and keeps the accounts that are its own.
+"""One replica among others: it renews its leases by heartbeat, and rebalances the accounts.
 
-Round by round it tells the database that it lives, sees who else does and who owns what, and does its
-part of making shares even: first it lets go, then others take. It believes that an account is its own
-only as long as the database may not believe it dead, by its own clock from before it last said that it
-lives: who was stopped, cut off or slow begins nothing. That keeps replicas out of each other's way; the
-rate is safe without it, in the reservations.
+In each round a replica writes its heartbeat, reads the table of leases and rebalances: it releases leases
+first, and other replicas take them afterwards. A replica trusts its leases only while the database cannot
+count it as dead. It measures that with its own clock, from before the last heartbeat. So a replica that
+was stopped, cut off or slow starts nothing. The leases only separate the replicas: the reservations
+protect the request rate without them.
 """
 
 from __future__ import annotations
@@ -43,78 +43,78 @@ from reconciler.errors import STATE_FAILURES, StateUnavailable, StateUnusable
 from reconciler.ports import Clock, LeaseStore
 
 BEGINNING_S = 1.5
-"""From the first look on nothing is taken for so long: others begin at the same moment, and who takes
-everything gives most of it up a round later."""
+"""How long a new replica takes no lease after its first round. Other replicas may start at the same
+moment, and a replica that takes everything gives most of it up one round later."""
 
 COMING_BACK_S = 6.5
-"""After a silence of one's own nothing is asked for for so long but what was one's own before: the
-database was away, and others need up to a connection's timeout (5 s) and RETRY_S to come back to theirs."""
+"""How long a replica asks only for the accounts it owned before, after it missed heartbeats. The database
+was away, and other replicas need up to a connection timeout (5 s) and RETRY_S to renew their leases."""
 
 LEFT_S = 1.3 * HEARTBEAT_S
-"""After having been free for so long, an account is anybody's: who is to have it has had a round to take
-it, and may have died in the meantime. Two deaths in a row are then still one takeover."""
+"""How long an account is free before any replica may take it. The replica that it is assigned to has had
+one round to take it, and may have died since. Two deaths in a row are then still one takeover."""
 
 RETRY_S = 1.0
-"""After a failed round. Short, since a silence of LEASE_TTL_S costs all accounts."""
+"""The wait after a failed round. It is short: a replica silent for LEASE_TTL_S loses all its accounts."""
 
 SHORTEST_ROUND_S = 0.25
-"""Between two rounds, however often somebody wants one."""
+"""The shortest time between two rounds, however often a round is requested."""
 
 
 class LeaseCallbacks(Protocol):
-    """What a replica does to the accounts it has settings for."""
+    """What a replica does with the accounts that it has settings for."""
 
     def configured(self) -> frozenset[LeaseName]:
-        """Return the accounts there are settings for."""
+        """Return the accounts that have settings."""
         ...
 
     def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
-        """Return what is written for those that are kept."""
+        """Return the families that the accounts of this replica claim."""
         ...
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
-        """Return how the live reads of the accounts go that run here."""
+        """Return the state of the live reads of the accounts that run here."""
         ...
 
     def read_soon(self) -> None:
-        """Read an account live now: another replica waits for a sign that this one can."""
+        """Read an account live now: another replica waits for proof that this replica can."""
         ...
 
     def trials(self) -> Mapping[LeaseName, Trial]:
-        """Return how reading accounts on trial went that did not run here then."""
+        """Return the results of trial reads of accounts that did not run here at the time."""
         ...
 
     def try_reading(self, account: LeaseName) -> None:
-        """Read an account live that does not run here, to see whether it could; one at a time."""
+        """Read an account that does not run here, to see whether it could run here; one at a time."""
         ...
 
     def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
-        """Keep an account from now on; ``before``: the silent one it was taken over from, if any."""
+        """Start an account. ``before`` is the dead replica that had its lease, None if there was none."""
         ...
 
     def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
-        """Let go of an account as soon as nothing is in flight.
+        """Stop an account as soon as none of its requests is in flight.
 
-        ``lost``: it is another's already; ``unable``: it cannot be served here.
+        ``lost``: another replica has the lease already. ``unable``: this replica cannot serve the account.
         """
         ...
 
     def ended(self, account: LeaseName) -> bool:
-        """Tell whether nothing of an account is under way, so that it may be another's."""
+        """Tell whether an account is stopped here, so that another replica may have it."""
         ...
 
     def seen(self, roster: LeaseTable) -> None:
-        """Take who lives and who owns what."""
+        """Take the newest table of leases: the live replicas and the owner of each account."""
         ...
 
     def state_recovered(self) -> None:
-        """Try again now what waits for the state: it is usable again."""
+        """Wake what waits for the state: it is usable again."""
         ...
 
 
 @dataclass(slots=True)
 class ReplicaMember:
-    """A replica's part in sharing the accounts out. ``observe`` takes what is about no account."""
+    """This replica as a member of the group. ``observe`` gets events that concern no account."""
 
     me: Replica
     sharing: LeaseStore
@@ -124,27 +124,27 @@ class ReplicaMember:
     stopping: Callable[[], bool] = lambda: False
     _owned: set[LeaseName] = field(default_factory=set)
     leases_safe_until: float = float("-inf")
-    """Until when this replica may think that its accounts are its own."""
+    """Until when this replica may trust its leases."""
     _begun: bool = False
     _failed: bool = False
     """Whether the last round failed."""
     _take_from: float = float("-inf")
-    """From when on accounts may be taken."""
+    """The time from which this replica may take accounts."""
     _back_at: float = float("-inf")
-    """From when on accounts are asked for that are not this replica's already."""
+    """The time from which this replica asks for accounts that it does not own."""
     _give_from: float = float("-inf")
-    """From when on accounts are given up: not while somebody who is to have some does not take them."""
+    """The time from which accounts are given up: not while a replica does not take those assigned to it."""
     _experience: Experience = field(default_factory=Experience)
-    """What this replica remembers of what it could not serve."""
+    """Which accounts this replica could not serve."""
     _free_since: dict[LeaseName, float] = field(default_factory=dict)
-    """Accounts nobody keeps, and when they were first seen so."""
+    """Accounts without an owner, and when this replica first saw each without one."""
 
     def is_owner(self, account: LeaseName) -> bool:
-        """Tell whether the account is this replica's at this moment, so that something may be begun."""
+        """Tell whether this replica owns the account now, so that a request may start."""
         return account in self._owned and self.lease_valid()
 
     def lease_valid(self) -> bool:
-        """Tell whether the database may not believe this replica dead yet."""
+        """Tell whether the database cannot count this replica as dead yet."""
         return self.clock.now() < self.leases_safe_until
 
     async def run(self) -> None:
@@ -155,13 +155,13 @@ class ReplicaMember:
             await self._rest(begun_at + SHORTEST_ROUND_S, next_at)
 
     async def _rest(self, earliest: float, latest: float) -> None:
-        """Wait until ``latest``, or until somebody wants a round and ``earliest`` has come."""
+        """Wait until ``latest``, or, when a round is requested, until ``earliest``."""
         await self.clock.sleep_until(latest)
         while self.clock.now() < earliest and not self.stopping():
             await self.clock.sleep_until(earliest)
 
     async def _round_or_retry(self, begun_at: float) -> float:
-        """Go one round; returns when the next is due."""
+        """Run one round; returns when the next round is due."""
         try:
             next_at = await self._round(begun_at)
         except (*STATE_FAILURES, StateUnusable) as problem:
@@ -186,8 +186,8 @@ class ReplicaMember:
         roster = await self.sharing.heartbeat(keeps, self.accounts.claims_made(), able)
         self.leases_safe_until = leases_safe_until(begun_at)
         if believed and not roster.was_alive:
-            # The database's clock was set, and the others' rows have expired by it as this one had: they
-            # are not taken from before they had the time to renew them.
+            # The database's clock was set, so the rows of all replicas have expired. The others get time to
+            # renew their rows before this replica takes their accounts.
             self._take_from = max(self._take_from, begun_at + COMING_BACK_S)
         mine = roster.owned_by(self.me.id)
         self._lose(self._owned - mine)
@@ -202,18 +202,18 @@ class ReplicaMember:
         return self._next_round(begun_at)
 
     def _hold_back(self, begun_at: float) -> None:
-        """After a silence of one's own, the first look's included, see first who else is there."""
+        """At the start and after missed heartbeats, wait for the other replicas before taking leases."""
         if self._begun and not self.lease_valid() and begun_at >= self._take_from:
             self._back_at = self._take_from = begun_at + COMING_BACK_S
         if not self._begun:
             self._begun, self._take_from = True, begun_at + BEGINNING_S
 
     def _wanted(self, begun_at: float) -> frozenset[LeaseName]:
-        """Return the accounts to ask for: all there are settings for, but when just coming back."""
+        """Return the accounts to ask for: all with settings, or only owned ones after missed heartbeats."""
         return self.accounts.configured() if begun_at >= self._back_at else frozenset(self._owned)
 
     def _lose(self, lost: set[LeaseName]) -> None:
-        """Let go of what another has taken over meanwhile."""
+        """Stop the accounts that another replica has taken over."""
         for account in sorted(lost):
             self._owned.discard(account)
             self.accounts.end(account, lost=True)
@@ -225,7 +225,7 @@ class ReplicaMember:
         readings: Mapping[LeaseName, ReadState],
         begun_at: float,
     ) -> None:
-        """Let go of what another is to have, and give it back once that is done; keep the rest."""
+        """Stop the accounts assigned to other replicas, and release the leases once they have stopped."""
         leaving = decided.release if begun_at >= self._give_from else ()
         unable = serving_ability(self._experience, readings, {}, (), begun_at).unable
         ending = sorted(self._owned.intersection(leaving))
@@ -245,7 +245,7 @@ class ReplicaMember:
     def _show(
         self, shares: OwnershipView, able: Ability, readings: Mapping[LeaseName, ReadState], begun_at: float
     ) -> None:
-        """Read where that may show that this replica can serve what it does not own."""
+        """Read an account where that may prove that this replica can serve accounts it does not own."""
         waiting = awaited(shares)
         if waiting:
             self.accounts.read_soon()
@@ -259,7 +259,7 @@ class ReplicaMember:
         self._free_since = {account: self._free_since.get(account, begun_at) for account in free}
 
     async def _take(self, decided: Rebalance, begun_at: float) -> None:
-        """Take what is to be this replica's, and what others have left."""
+        """Take the accounts assigned to this replica, and those that no replica took in time."""
         left = {account for account, at in self._left_at().items() if begun_at >= at}
         wanted = [account for account in {*decided.take, *left} if self.accounts.ended(account)]
         if left.difference(decided.take):
@@ -270,11 +270,11 @@ class ReplicaMember:
                 self._begin(account, before)
 
     def _left_at(self) -> Mapping[LeaseName, float]:
-        """Return from when on each free account is anybody's; while nothing is taken, nobody is late."""
+        """Return when any replica may take each free account: LEFT_S from ``_take_from`` or later."""
         return {each: max(since, self._take_from) + LEFT_S for each, since in self._free_since.items()}
 
     def _next_round(self, begun_at: float) -> float:
-        """Return when to go round next: at the next beat, or when something may be taken before that."""
+        """Return when the next round is due: at the next heartbeat, or earlier if a lease may be taken."""
         due = (self._take_from, *self._left_at().values())
         return min((begun_at + HEARTBEAT_S, *(at for at in due if at > begun_at)))
 

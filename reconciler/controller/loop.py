@@ -1,8 +1,8 @@
-"""The long-running loop: passes, one after another, until someone stops it.
+"""The long-running loop: passes, one after another, until it is stopped.
 
-A pass starts when the file changed, when the interval is over, when a slot or a retry is due, or on a
-nudge; nothing else is remembered than what a fresh pass may lose. The loop never ends because of the
-exchange or of a state that cannot be reached, never spins, and never holds the lock while it waits.
+A pass starts when the file changed, when the interval is over, when a slot or a retry is due, or when the
+loop is woken. Everything that the loop remembers may be lost safely. A failing exchange or an unreachable
+state never ends the loop. The loop never spins, and never holds the lock while it waits.
 
 One process controls an account on a state file. Another one is a standby: it reads and compares, and writes
 nothing. It takes over within two seconds after the first one ends, and starts with an empty memory.
@@ -52,37 +52,37 @@ from reconciler.errors import STATE_FAILURES, AccountProblem, MmpError, StateAcc
 from reconciler.ports import Clock, Store, TradingExchange
 
 DEFAULT_INTERVAL_S = 30.0
-"""Between two live reads when nothing else happens."""
+"""The time between two live reads when nothing else happens."""
 
 STOPPED_RETRY_S = 60.0
-"""After the account or key was refused: ask again whether someone has put it right."""
+"""The wait after the account or key was refused. Then the loop asks again whether it was repaired."""
 
 ASKING = "asking whose key this is"
 
 LOCKED_RETRY_S = 1.0
-"""After the lock was not had within the lock timeout."""
+"""The wait after the lock could not be taken within the lock timeout."""
 
 
 KEY_RETRY_S = 5.0
-"""After the key could not be read, or changed while it was asked about: it is being replaced."""
+"""The wait after the key could not be read, or changed during the question: it is being replaced."""
 
 BURST_PASSES = 3
 BURST_S = 2.0
-"""So many passes begin within so many seconds at the most, however often the file changes: each reads
-once or twice, and OKX allows reading 5 times in 2 s."""
+"""At most BURST_PASSES passes start within BURST_S, however often the file changes. Each pass reads once or
+twice, and OKX allows 5 reads in 2 s."""
 
 CONTROL_RETRY_S = 1.0
-"""Between two tries of a process that stands by: it takes over within 2 s, and a try costs microseconds."""
+"""The time between two tries of a standby to take over. A try costs microseconds; takeover within 2 s."""
 
 OWNED_RETRY_S = 1.0
-"""While the account may be another replica's by now: until this one is heard of again, or lets go of it."""
+"""The wait while another replica may have the account: until the lease is valid or released."""
 
 UNANSWERED = frozenset({ReplyClass.NO_ANSWER, ReplyClass.NOT_SENT})
-"""Failures that are over once the exchange's address works again: OKX itself has refused nothing."""
+"""Failures that end when the exchange's address works again: OKX itself refused nothing."""
 
 ClaimFamilies = Callable[[str], AccountProblem | None]
-"""Tells why the account of this User ID must not be written to for the file in force, besides what the
-exchange says; None: nothing is against it."""
+"""Returns why this process must not write the families of the file in force to the account of this User ID,
+apart from what the exchange answers; None: it may."""
 
 
 async def nothing_to_prepare(_writing: bool) -> None:
@@ -91,7 +91,7 @@ async def nothing_to_prepare(_writing: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Identified:
-    """The key's account was checked against this ``expect.uid``; another one is checked anew."""
+    """The key's account was checked against this ``expect.uid``; a new value is checked again."""
 
     uid: str
     expected_uid: str | None
@@ -99,10 +99,10 @@ class _Identified:
 
 @dataclass(slots=True)
 class _Standby:
-    """Standing by while ``holder`` controls the account (None: it could not be named).
+    """The state of a standby while ``holder`` controls the account (None: its name is unknown).
 
-    ``reads`` are those of the comparison under way, ``reads_done`` how many there were; ``read_at`` is when
-    live is read next.
+    ``reads`` are the reads of the comparison in progress, ``reads_done`` is their number. ``read_at`` is
+    the time of the next live read.
     """
 
     holder: LockHolder | None
@@ -113,7 +113,7 @@ class _Standby:
 
 @dataclass(slots=True)
 class Loop:
-    """One account's loop. Whose key it is, is asked again when it was replaced or the exchange objected."""
+    """The loop of one account. It identifies the account again after a new key or a refusal."""
 
     desired: Callable[[], Desired]
     store: Store
@@ -126,22 +126,22 @@ class Loop:
     stopping: Callable[[], bool] = lambda: False
     claim_families: ClaimFamilies = lambda _: None
     may_start: Callable[[], bool] = lambda: True
-    """Whether something may be begun: False while the account may be another replica's."""
+    """Whether a pass may start: False while another replica may have the account."""
     pass_permit: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
-    """What a pass waits for and holds: so many accounts of a process at once, and no more."""
+    """The permit that a pass holds: it limits how many accounts of a process run a pass at once."""
     prepare: Callable[[bool], Awaitable[None]] = nothing_to_prepare
-    """Reads what a pass needs besides its store, and writes, if it may: before each pass or comparison."""
+    """Called before each pass or comparison: reads what else it needs; writes only if given True."""
     max_start_delay_s: float = 60.0
-    """How long a pass may wait for its turn and for the lock: whoever watches takes no silence before
-    that for death."""
+    """How long a pass may wait for its permit and for the lock. A monitor does not count the loop as dead
+    before that."""
     _identified: _Identified | None = None
     _message: AccountProblem | StateAccountMismatch | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
     _failure: Reply | None = None
-    """The newest failure of a question or request; None: the last pass had none."""
+    """The newest failure of a read or request; None: the last pass had none."""
     _recovered: bool = False
     _seen: Mapping[Family, str] | None = None
-    """The one word for each family as last seen; None: it was another process's turn to look."""
+    """The state word of each family as last seen; None: this process did not read it."""
     _standby: _Standby | None = None
     """None while this process controls the account."""
     _woken: bool = False
@@ -180,7 +180,7 @@ class Loop:
         return self._recovered
 
     async def _stand_by(self, memory: InMemoryState) -> float:
-        """Read the account that another process controls, when that is due; returns when to call again."""
+        """Read the account that another process controls, if a read is due; returns when to call again."""
         holder, now = await self.store.controller(), self.clock.now()
         if self._standby is None or holder not in (None, self._standby.holder):
             self._standby = _Standby(holder, now)
@@ -190,7 +190,7 @@ class Loop:
         return min(self._standby.read_at, self.clock.now() + CONTROL_RETRY_S)
 
     def _take_over(self) -> InMemoryState:
-        """Control the account from now on, as a process that has just begun."""
+        """Take control of the account, as a process that has just started."""
         self._standby = self._identified = self._message = None
         self.observe(ControlTaken())
         return InMemoryState()
@@ -230,7 +230,7 @@ class Loop:
         return self.clock.now() + self.interval_s
 
     async def _once(self, memory: InMemoryState) -> float | None:
-        """Do what is next: identify, tell why nothing may be written, or run a pass."""
+        """Do the next thing: identify the account, report why nothing may be written, or run a pass."""
         if self._recovered:
             self._recovered, memory.not_before = False, float("-inf")
         if not self.may_start():
@@ -287,9 +287,9 @@ class Loop:
         return retry_at
 
     def _tell(self, problem: AccountProblem | StateAccountMismatch, wait_s: float) -> float:
-        """Tell why nothing is written, once while it stays the same; returns when to ask again.
+        """Report why nothing is written, once while the reason is the same; returns when to ask again.
 
-        No next try is named: nobody is told of those after it, and the time would be long past.
+        The event has no time of the next try: later tries are not reported, so it would soon be outdated.
         """
         self._seen = self._failing()
         if self._message is None or problem.args != self._message.args:
@@ -304,9 +304,9 @@ class Loop:
         return dict.fromkeys(self.desired().families, FAILED)
 
     async def _record(self, wait_until: float) -> None:
-        """Record for the 24-hour strips what was seen, and report where the state cannot be used.
+        """Record the family states for the 24-hour timeline, and report if the state cannot be used.
 
-        Another failure of the state is the next pass's to report. Only the controller records.
+        The next pass reports any other failure of the state. Only the controller records.
         """
         if self._seen is not None and self._standby is None:
             with suppress(MmpError):
@@ -326,7 +326,7 @@ class Loop:
             return await self._pass_in_turn(memory)
 
     async def _accept_file_change(self, memory: InMemoryState) -> None:
-        """Put a change of the settings file on record before waiting for a turn or the lock.
+        """Put a change of the settings file on record before waiting for a permit or the lock.
 
         Another process's file must not become the newest in the meantime.
         """
@@ -361,7 +361,7 @@ class Loop:
         return self._next_due(result)
 
     async def _space_out(self) -> None:
-        """Wait while as many passes as may be began just now; a nudge does not make it shorter."""
+        """Wait while BURST_PASSES passes started within BURST_S; a wake-up does not shorten the wait."""
         if len(self._begun) == BURST_PASSES:
             earliest = self._begun[0] + BURST_S
             while self.clock.now() < earliest and not self.stopping():
@@ -369,7 +369,7 @@ class Loop:
         self._begun.append(self.clock.now())
 
     def _await_state(self, problem: MmpError, memory: InMemoryState) -> float:
-        """Tell that the state cannot be used now; returns when to try again."""
+        """Report that the state cannot be used now; returns when to try again."""
         retry_at = self.clock.now() + back_off_s(memory.state_failures)
         memory.state_failures += 1
         self._seen = None

@@ -49,15 +49,15 @@ from reconciler.core.retry import (
 from reconciler.ports import Clock, Store, TradingExchange
 
 SUSPENSION_S = 0.1
-"""A machine counts as suspended from here on: the two clocks that are compared differ by far less."""
+"""From this difference on a machine counts as suspended. Without a suspension it is far smaller."""
 
 CONTESTED_SETTING = "put back 3 times within 10 minutes, and changed again by somebody else"
-"""Why the breaker of fights paused a family, for people."""
+"""Why the heal breaker paused a family, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassInputs:
-    """What a pass is given. ``desired`` and ``stopping`` are asked before every step."""
+    """The inputs of a pass. ``desired`` and ``stopping`` are called before every step."""
 
     desired: Callable[[], Desired]
     store: Store
@@ -71,7 +71,7 @@ class PassInputs:
 
 
 class PlanningPass:
-    """Plans again and again. Everything in it may be lost at any moment."""
+    """Plans repeatedly. All its state may be lost at any moment."""
 
     def __init__(self, inputs: PassInputs) -> None:
         self.desired = inputs.desired
@@ -88,17 +88,17 @@ class PlanningPass:
         self.began_at = clock.now()
         self.reviewed = options.reviewed
         self.retries: RetryRecord = NO_TRIES
-        self.family_reads = 0  # of one family alone, in this pass
-        self.released = False  # the lock, since the pass began: others may have written
+        self.family_reads = 0  # reads of one family alone, in this pass
+        self.released = False  # the lock was released in this pass: others may have written
         self.applied_here: dict[Family, Setting] = {}  # what this pass sent last, as acknowledged
-        self.failed_here: set[Family] = set()  # tried by this pass without success, but for the rate
-        self.proved: dict[Family, int] = {}  # by which attempts, acknowledged since the latest read
+        self.failed_here: set[Family] = set()  # failed in this pass, except by the rate limit
+        self.proved: dict[Family, int] = {}  # the proving attempts, acknowledged since the latest read
         self.deadline = clock.now() + options.timeout_s
         self.plan: Plan | None = None
         self.wanted = inputs.desired()
         self.known: Mapping[Family, Known] = {}
         self.accepted: Mapping[Family, History] = {}
-        self.digest = ""  # of the plan that was reviewed
+        self.digest = ""  # the digest of the reviewed plan
         self.pauses: tuple[Pause, ...] = ()
         self.ended_contested_families: Mapping[Family, Setting] = {}
         self.failing: Reply | None = None
@@ -123,38 +123,38 @@ class PlanningPass:
         self.observe(Compared(desired, self.known, ledger, self.pauses, rules, plan, whole, self.reads))
         self._tell(plan)
         self.plan = plan
-        if whole:  # without a read nothing says that a request is not needed any more
+        if whole:  # only a read shows that a request is not needed any more
             left = {change.family for change in plan.requests}
             self.memory.unsent = {one: count for one, count in self.memory.unsent.items() if one in left}
         first = earliest_slot(ledger, now, keep_free=1)
         return plan, Slots(earliest_slot(ledger, now), first, unanswered=ledger.unanswered(now))
 
     async def _accept_file(self) -> None:
-        """Record the version of the settings file, if it may be older than the files of others."""
+        """Record the version of the settings file, if the files of other processes may be newer."""
         file = self.memory.file
         if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
             changed = file is not None
             self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=changed)
 
     async def _file_to_record(self) -> FileVersion:
-        """Return the version of the file that a record comes from; an explicit act makes it the newest."""
+        """Return the version of the file to record; an explicit act makes it the newest."""
         if self.memory.file is None:
             self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
         return self.memory.file
 
     def _forget_rejections(self) -> None:
-        """Forget a setting that the exchange refused once live shows it in force."""
+        """Forget a setting that the exchange rejected, once live shows it in force."""
         for family, one in tuple(self.memory.rejected.items()):
             seen = evidence_of(family, self.known.get(family, NeverApplied()), self.reads)
             if isinstance(seen, LiveRow) and seen.setting == one.rejection.setting:
                 del self.memory.rejected[family]
 
     def _trusted(self, ledger: Ledger) -> Ledger:
-        """Return the pacing ledger; where idleness may be assumed, nothing unknown is waited for."""
+        """Return the pacing ledger; with ``assume_idle`` no unknown request is waited for."""
         return replace(ledger, empty_since=None) if self.options.assume_idle else ledger
 
     async def _minds_contested_families(self, plan: Plan) -> bool:
-        """End what the file has ended, break off what goes on too long; True: plan again."""
+        """End obsolete breaker pauses, and pause families that trip the heal breaker; True: plan again."""
         if not self.options.heal_breaker:
             return False
         if self.ended_contested_families:
@@ -165,7 +165,7 @@ class PlanningPass:
         return bool(contested_setting)
 
     async def _break_off(self, contested_setting: tuple[ContestedFamily, ...]) -> None:
-        """Pause what is fought over, on record; the next plan then leaves it."""
+        """Pause contested families, on record; the next plan then leaves them out."""
         # The pause ends when the file wants another value, which need not be the one that was restored.
         settings = {
             contested_family.family: self.wanted.families[contested_family.family].setting
@@ -181,7 +181,7 @@ class PlanningPass:
             )
 
     def _tell(self, plan: Plan) -> None:
-        """Tell about a plan that says something new, once there is something to compare with."""
+        """Report a plan that differs from the last reported one, once a complete comparison exists."""
         if self._has_whole_picture(plan) and not _same(plan, self.memory.planned):
             self.observe(Planned(plan))
             self.memory.planned = plan
@@ -208,7 +208,7 @@ class PlanningPass:
         )
 
     def _included(self) -> frozenset[Family] | None:
-        """Return the families this plan is about; None for all that are desired.
+        """Return the families that the plan includes; None for all desired families.
 
         A family that this pass applied, and that another process then wrote, is left to that process:
         otherwise the two would write it in turns.
@@ -239,7 +239,7 @@ class PlanningPass:
         return not plan.doubtful and (self.reads.latest is not None or not self.options.live)
 
     def _accepting(self, change: Change) -> Accepting | None:
-        """Return what becomes the accepted setting with this request or record; None: nothing does."""
+        """Return what this request or record makes the accepted setting; None: nothing."""
         if change.accepts is None or self.plan is None:
             return None
         named = (str(one.override) for one in self.plan.overridden if one.family == change.family)
@@ -253,7 +253,7 @@ class PlanningPass:
         self._take_reads(self.reads.forgotten())
 
     def _notice_suspension(self) -> bool:
-        """Forget what was read before the machine was suspended; tells whether it was."""
+        """Forget the reads from before a suspension of the machine; returns whether there was one."""
         before, self.suspended_s = self.suspended_s, self.clock.suspended_s()
         if self.suspended_s - before <= SUSPENSION_S:
             return False
@@ -262,7 +262,7 @@ class PlanningPass:
 
 
 def _same(plan: Plan, before: Plan | None) -> bool:
-    """Tell whether two plans say the same; etas pass with time and do not count."""
+    """Tell whether two plans are the same; etas change with time and do not count."""
     if before is None:
         return False
     return plan.unchanged == before.unchanged and _said(plan) == _said(before)

@@ -41,19 +41,19 @@ async def unwatched() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """How a pass is to be run.
+    """The options of a pass.
 
-    ``patient``: go on after every wait (``apply``), without the lock while only retries are left; else end
-    the pass with ``Later`` (``run``). ``live`` False compares with last applied alone.
-    ``policy`` is asked before every plan, since its file may change. ``recheck`` looks at file and policy
-    right before a request. False: one of them has content that is not in force, so this request must not
-    loosen anything.
-    ``reason``: why ``allowed`` may pass, for the history.
-    ``patience_s``: how long a patient pass tries until its review sets a deadline.
+    ``wait_in_pass``: continue after every wait (``apply``), without the lock while only retries are left;
+    else end the pass with ``RequeueAt`` (``run``). ``live`` False compares only with the last applied.
+    ``policy`` is called before every plan, since its file may change. ``recheck`` reads file and
+    policy again right before a request. False: one of them has content that is not in force, so this
+    request must not loosen anything.
+    ``reason``: why the ``allowed`` overrides are given, for the history.
+    ``timeout_s``: how long a pass that waits may take until its review sets a deadline.
     ``from_saved_plan``: ``reviewed`` are the changes of a saved plan, each of which is applied once.
     ``review_binds``: only what the review shows may be sent, so the plan shown waits for doubtful families.
-    ``breaks_fights``: drift is not reverted without end; a family that another writer keeps changing is
-    left alone (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
+    ``heal_breaker``: drift is not reverted without end; a family that another writer keeps changing is
+    paused (``run``; an ``apply`` is an explicit act). ``controller``: the file may be older than what
     another process applied, so nothing that a newer file set is loosened (``run``).
     """
 
@@ -89,7 +89,7 @@ class InMemoryState:
     """What one process remembers from pass to pass; losing it is always safe.
 
     ``failures`` counts failures in a row, for the back-off, ``unsent`` those of each family's requests that
-    could not be sent, ``unsure`` the looks in a row that found content of a file not in force yet, and
+    could not be sent, ``unsure`` the rechecks in a row that found content of a file not in force yet, and
     ``state_failures`` those of the state.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
@@ -117,17 +117,17 @@ class InMemoryState:
     overridden: set[tuple[Override, str, Field | None, str]] = field(default_factory=set)
     """Overrides on record already, each with the rule it was needed for, the field and the values."""
     heals: Heals = field(default_factory=dict)
-    """When each family was put back, as far as that counts for the breaker of fights."""
+    """When drift of each family was reverted, as far as that counts for the heal breaker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """Everything that could be settled is."""
+    """Everything that could be settled is settled."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequeueAt:
-    """The pass ended early, to be continued at ``until``."""
+    """The pass ended early; the next one is due at ``until``."""
 
     until: float
     cause: WaitReason
@@ -135,7 +135,7 @@ class RequeueAt:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Account, environment or a bug of ours: writing must stop. Nothing is retried by itself."""
+    """Writing must stop, because of the account, the environment or a bug of mmp. Nothing is retried."""
 
     next: ReplyHandling
     reply: Reply
@@ -143,7 +143,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class NotApproved:
-    """The review of the first plan said no; nothing was sent."""
+    """The review declined the first plan; nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Someone asked to stop; the request in flight, if any, was settled."""
+    """A stop was requested; the request in flight, if any, was settled."""
 
 
 End = Completed | RequeueAt | Stopped | NotApproved | TimedOut | Interrupted
@@ -161,24 +161,24 @@ End = Completed | RequeueAt | Stopped | NotApproved | TimedOut | Interrupted
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """How a pass ended, and the plan that was left then (None when none could be made)."""
+    """How a pass ended, and the plan that remained (None when none could be made)."""
 
     end: End
     plan: Plan | None
     uncertain: frozenset[Family] = frozenset()
     failing: Reply | None = None
-    """The last thing that failed without ending the pass, for the message of a timeout."""
+    """The last failure that did not end the pass, for the message of a timeout."""
     states: Mapping[Family, str] = field(default_factory=dict)
-    """The one word for each desired family, as this pass last saw it."""
+    """The state word of each desired family, as this pass last saw it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a review of the first complete plan allows: until when, and what; None: every planned change."""
+    """What a review of the first complete plan allows, and until when. ``reviewed`` None: every change."""
 
     deadline: float
     reviewed: Reviewed | None = None
 
 
 Review = Callable[[Plan], Approval | None]
-"""Called with the first complete plan. Returns None to veto."""
+"""Called with the first complete plan. Returns None to decline it."""

@@ -1,7 +1,7 @@
-"""Directories watched by inotify: what happened in them, as notices. The only file that knows asyncinotify.
+"""Directories watched by inotify, and their events. Only this file uses asyncinotify.
 
-This file decides nothing: it translates the kernel's masks into signs, and says where it cannot hear.
-A directory is watched, never a file: a watch on a file ends with the first rename over it.
+This file decides nothing. It translates the kernel's masks into file events, and reports directories that
+it cannot watch. A directory is watched, never a file: a watch on a file ends with the first rename over it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from asyncinotify import Event, Inotify
 
 EVENTS_A_READ = 64
-"""Events taken from the kernel at a time: a storm of renames costs few reads."""
+"""Events read from the kernel at a time: a burst of renames costs few reads."""
 
 MOST_EVENTS = 1 << 16
-"""Events taken in one go, four times what the kernel keeps unless told otherwise: all that was there at the
-beginning is heard, and whoever writes without end keeps nobody from anything else."""
+"""The most events handled in one call, four times the kernel's default queue. So one call handles every
+event that was queued before it, and a program that writes without end does not block the loop."""
 
 _WHY = {
     errno.ENOSPC: "too many inotify watches: raise fs.inotify.max_user_watches",
@@ -35,10 +35,10 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class InotifyBatch:
-    """What was heard since the last time.
+    """The events since the last read.
 
-    ``deaf``: a watched directory went away, or changed its place. ``overflowed``: there was more than
-    the kernel keeps, so anything may have happened.
+    ``degraded``: a watched directory was deleted or moved. ``overflowed``: the kernel's queue
+    overflowed, so events are missing.
     """
 
     notices: tuple[FileEvent, ...] = ()
@@ -48,9 +48,9 @@ class InotifyBatch:
 
 @dataclass(slots=True)
 class InotifyDirectories:
-    """The directories watched. ``trouble`` says why some directory is not, None: all are.
+    """The watched directories. ``error`` is why some directory is not watched; None: all are.
 
-    ``missed``: a directory was gone when it was to be watched, so its path has to be looked up again.
+    ``missed``: a directory did not exist when its watch was added, so its path has to be resolved again.
     """
 
     error: str | None = None
@@ -61,9 +61,9 @@ class InotifyDirectories:
 
     @classmethod
     def open(cls) -> InotifyDirectories:
-        """Begin to listen, in the running event loop; where that cannot be, ``trouble`` says why."""
+        """Start inotify in the running event loop; if that fails, ``error`` says why."""
         try:
-            from asyncinotify import Inotify  # late: where it cannot be had, files are polled
+            from asyncinotify import Inotify  # late: without it files are polled
 
             inotify = Inotify(cache_size=EVENTS_A_READ, sync_timeout=0)
         except (ImportError, AttributeError, RuntimeError, OSError) as error:
@@ -73,14 +73,14 @@ class InotifyDirectories:
         return inotify_directories
 
     def close(self) -> None:
-        """Stop listening; harmless when that was done before."""
+        """Stop inotify. It is safe to call this twice."""
         if self._inotify is not None:
             asyncio.get_running_loop().remove_reader(self._inotify.fd)
             self._inotify.close()
             self._inotify = None
 
     def set_directories(self, directories: Iterable[str]) -> None:
-        """Watch exactly these directories, as they are now: one made anew at its path is another one."""
+        """Watch exactly these directories; a directory made anew at the same path is another one."""
         if self._inotify is None:
             return
         self.error, self.missed = None, False
@@ -91,7 +91,7 @@ class InotifyDirectories:
             self._forget(self._inotify, number)
 
     async def wait(self, timeout_s: float) -> None:
-        """Return once there is something to hear, or it was woken, or the time is over."""
+        """Return when there are events, when woken, or after ``timeout_s``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._readable.wait()
@@ -101,7 +101,7 @@ class InotifyDirectories:
         self._readable.set()
 
     def read_events(self) -> InotifyBatch:
-        """Return what was heard up to this moment; does not wait."""
+        """Return the events up to now; does not wait."""
         self._readable.clear()
         notices: dict[FileEvent, None] = {}
         deaf = overflowed = False
@@ -110,7 +110,7 @@ class InotifyDirectories:
             overflowed = overflowed or _is_overflow(event)
             notice = self._notice(event)
             if notice is not None:
-                notices.pop(notice, None)  # the last one of its kind counts, in its place
+                notices.pop(notice, None)  # of equal events the last one counts, in its order
                 notices[notice] = None
         return InotifyBatch(tuple(notices), deaf, overflowed)
 
@@ -136,7 +136,7 @@ class InotifyDirectories:
             | Mask.DELETE_SELF
             | Mask.MOVE_SELF
             | Mask.ONLYDIR
-            # Of a file that was replaced and is still written to by whoever has it open: no news.
+            # No events of a file that was replaced and that a program still writes to.
             | Mask.EXCL_UNLINK
         )
         try:
@@ -149,11 +149,11 @@ class InotifyDirectories:
     def _forget(self, inotify: Inotify, number: int) -> None:
         for watch in inotify.watches:
             if watch.wd == number:
-                with suppress(OSError):  # a directory that is gone took its watch with it
+                with suppress(OSError):  # the watch ends with its directory
                     inotify.rm_watch(watch)
 
     def _lost_by(self, event: Event) -> bool:
-        """Tell whether a watch of ours ended or shows another place now; watches given up do not count."""
+        """Tell whether a watch in use ended or its directory moved; removed watches do not count."""
         from asyncinotify import Mask
 
         watch = event.watch

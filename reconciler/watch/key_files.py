@@ -1,4 +1,4 @@
-"""The files of an API key: tells when their content changes. Their content is never shown."""
+"""The files of an API key: reports when their content changes. Their content is never shown."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reconciler.watch.write_completion import ReadConfidence
 
 
 class KeyFiles:
-    """The files of one account's key: whether they changed. What they hold is never told."""
+    """The files of one account's key, and whether they changed. Their content is never shown."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._last = self.read()
 
     def route(self) -> WatchPath:
-        """Return the way to the files; there is none where the key is in variables."""
+        """Return the watch path of the files; it is empty if the key is in variables."""
         return union(resolve_path(path) for path in credential_files(self._prefix, os.environ))
 
     def read(self) -> Credentials | str:
@@ -32,7 +32,7 @@ class KeyFiles:
             return problem.message
 
     def decide(self, found: Credentials | str, trust: ReadConfidence, now: float) -> bool | None:
-        """Return True where that is another than at the last look, else None."""
-        del trust, now  # a key that is not whole opens nothing, and is asked about again
+        """Return True if the key differs from the last read, else None."""
+        del trust, now  # an incomplete key gives no access, and is read again
         before, self._last = self._last, found
         return None if found == before else True

@@ -1,8 +1,8 @@
-"""Where a path leads: every name which, replaced, would change what is read there.
+"""Resolves a path: every name whose replacement changes what is read at the path.
 
 A path is more than its last name: a Kubernetes ConfigMap is replaced by moving the link ``..data``,
-a release by moving a link further up. This file decides which names those are and which directories
-have to be watched to see them replaced. It only looks, and never follows more links than the kernel.
+a release by moving a link further up. This file decides which names those are, and which directories
+have to be watched for a replacement. It changes nothing, and follows no more links than the kernel.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_LINKS = 40
-"""Links followed in one path, as Linux does (path_resolution(7)): a loop of links ends here."""
+"""The most links followed in one path, as in Linux (path_resolution(7)): a loop of links ends here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,17 @@ class DirEntry:
 
 @dataclass(frozen=True, slots=True)
 class WatchPath:
-    """The spots a path goes through; ``directories`` are those where a replacement shows."""
+    """The directory entries on a path (``spots``); ``directories`` are those where a replacement shows."""
 
     spots: frozenset[DirEntry] = frozenset()
     directories: frozenset[str] = frozenset()
 
 
 def resolve_path(path: str) -> WatchPath:
-    """Return the way to ``path`` as it is now; where it ends early, up to the first name that is missing.
+    """Return the watch path of ``path`` as it is now; it ends at the first missing name, if there is one.
 
-    Directories without a link, the file or a missing name in them are not watched: what is on the
-    way to them is too much, and a directory that goes away tells so itself.
+    A directory is watched only for a link, the file or a missing name in it. More directories would be too
+    many, and a directory that is deleted or moved has an event of its own.
     """
     spots: set[DirEntry] = set()
     watched: set[str] = set()
@@ -63,7 +63,7 @@ def resolve_path(path: str) -> WatchPath:
 
 
 def union(routes: Iterable[WatchPath]) -> WatchPath:
-    """Return several ways as one."""
+    """Return several watch paths as one."""
     found = tuple(routes)
     return WatchPath(
         frozenset().union(*(each.spots for each in found)),
@@ -72,12 +72,12 @@ def union(routes: Iterable[WatchPath]) -> WatchPath:
 
 
 def _names(path: str) -> list[str]:
-    """Return the names of a path, the first one last, those that mean nothing left out."""
+    """Return the names of a path in reverse order, without empty names and ``.``."""
     return [name for name in reversed(path.split(os.sep)) if name not in ("", os.curdir)]
 
 
 def _target(path: str) -> str | None:
-    """Return what a link points at; None for what is no link, or nothing at all."""
+    """Return the target of a link; None if there is no link at ``path``, or nothing at all."""
     try:
         return os.readlink(path)
     except (OSError, ValueError):

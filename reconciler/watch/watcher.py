@@ -1,11 +1,11 @@
-"""When each file is looked at: at once when its directory says so, and now and then in any case.
+"""Decides when each file is read: at once after an event of its directory, and at intervals in any case.
 
-This file decides when to look and which signs concern which file; what a look is worth is
-``desired.attention``, what comes of it the watched thing's own ``decide``. It reads and waits, and
-never acts on what it sees: that is told. A look during which its file was written to counts for nothing.
+This file decides when to read, and which events concern which file. ``watch/write_completion.py`` decides
+how far a read can be trusted, and the watched object's own ``decide`` what it means. The result goes to a
+callback. A read during which the file was written to does not count.
 
-Files are read and parsed in threads, so no file delays the event loop, and one that cannot be read to its
-end (a mount that does not answer) delays nothing but what depends on that file.
+Files are read and parsed in threads, so no file delays the event loop. A file that cannot be read to its
+end (a mount that does not answer) delays only what depends on that file.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from reconciler.watch.write_completion import (
 )
 
 POLL_S = 15.0
-"""Between two looks at everything while directories are watched: what they did not tell (a remote
-file system, a change further up) is found then. Four wake-ups a minute."""
+"""The time between two reads of all files while directories are watched. Such a read finds changes without
+an event (a remote file system, a change further up). Four wake-ups a minute."""
 
 DEGRADED_POLL_S = 1.0
-"""The same where some directory cannot be watched."""
+"""The same while some directory cannot be watched."""
 
 READERS = 16
-"""Files read at once; each of them may be on a mount that does not answer."""
+"""The most files read at once; each of them may be on a mount that does not answer."""
 
 RETRY_FOR_S = 1.0
-"""How long a request waits for the look before it; then the file counts as undecided."""
+"""How long a request waits for the read before it; then the file counts as undecided."""
 
 RESOURCE_ERRNOS = (OSError, MemoryError)
-"""What is raised where threads, memory or descriptors are short; it says nothing about the file."""
+"""Raised when threads, memory or descriptors are short; it says nothing about the file."""
 
 Content = TypeVar("Content")
 Decision_co = TypeVar("Decision_co", covariant=True)
@@ -54,7 +54,7 @@ class Watchable(Protocol[Content, Decision_co]):
     """Something that is read from files again and again."""
 
     def route(self) -> WatchPath:
-        """Return the way to it as it is now."""
+        """Return its watch path as it is now."""
         ...
 
     def read(self) -> Content:
@@ -62,16 +62,16 @@ class Watchable(Protocol[Content, Decision_co]):
         ...
 
     def decide(self, content: Content, trust: ReadConfidence, now: float) -> Decision_co | Undecided | None:
-        """Decide about what was read; ``Undecided``: read again; None: nothing changed."""
+        """Decide what the content means; ``Undecided``: read again; None: nothing changed."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class WatchHandle:
-    """One watched thing and what is known of it; ``tell`` takes what was decided.
+    """One watched object and its state; ``tell`` is called with each decision.
 
-    ``ordered``: the next look decides, whatever its writer is doing. ``reading`` is the call in a thread
-    that has not ended, ``task`` the look that is under way.
+    ``ordered``: the next read decides, even while the file is being written. ``reading`` is the call in a
+    thread that has not ended, ``task`` the task that reads now.
     """
 
     read: Callable[[], Any]
@@ -87,7 +87,7 @@ class WatchHandle:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def notice(self, notice: FileEvent, now: float) -> bool:
-        """Take a notice; tells whether it is about this."""
+        """Take an event; returns whether it concerns this object."""
         spot = notice.spot
         concerned = spot in self.route.spots or (self.follows is not None and self.follows(spot))
         if concerned:
@@ -97,7 +97,7 @@ class WatchHandle:
 
 @dataclass(slots=True)
 class FileWatcher:
-    """Everything that is watched. ``deaf`` is told once, when some directory cannot be."""
+    """All watched objects. ``on_degraded`` is called once, when some directory cannot be watched."""
 
     clock: Clock
     on_degraded: Callable[[str], None]
@@ -108,8 +108,8 @@ class FileWatcher:
     _poll_at: float = float("-inf")
     _said_deaf: bool = False
     _unclosed: dict[DirEntry, float] = field(default_factory=dict)
-    """When names in watched directories were last written to and not closed since, watched or not: a
-    file may be met while it is being written."""
+    """When names in watched directories were last written to and not closed since. It includes names that
+    are not watched yet: a file may be added while it is being written."""
 
     def add(
         self,
@@ -117,9 +117,9 @@ class FileWatcher:
         tell: Callable[[Decision], None],
         follows: Callable[[DirEntry], bool] | None = None,
     ) -> WatchHandle:
-        """Watch one thing more; what is decided of it goes to ``tell``.
+        """Watch one more object; ``tell`` is called with each decision about it.
 
-        ``follows``: which names beyond its own way concern it. The first look is soon.
+        ``follows``: which names beyond its watch path concern it. The first read is due at once.
         """
         post = WatchHandle(
             watched.read, watched.decide, watched.route, tell, follows, FileTracker(self.clock.now())
@@ -133,11 +133,11 @@ class FileWatcher:
         return post
 
     def remove(self, post: WatchHandle) -> None:
-        """Watch this no longer."""
+        """Stop watching this object."""
         self.posts.remove(post)
 
     async def run(self) -> None:
-        """Look, for ever. Raises what a look ended with."""
+        """Watch without end. Raises what a read or a decision failed with."""
         try:
             while True:
                 self.run_once()
@@ -151,7 +151,7 @@ class FileWatcher:
             self.inotify_directories.close()
 
     def run_once(self) -> None:
-        """Hear what there is to hear and begin to look at what is due."""
+        """Handle the events, and start the reads that are due."""
         self._hear()
         if self.clock.now() >= self._poll_at:
             self._doubt_everything()
@@ -160,7 +160,7 @@ class FileWatcher:
                 self._begin(post)
 
     async def settled(self) -> None:
-        """Wait until no look is under way."""
+        """Wait until no read is in progress."""
         while tasks := [post.task for post in self.posts if post.task is not None]:
             await asyncio.wait(tasks)
 
@@ -169,7 +169,7 @@ class FileWatcher:
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
     async def retried_aside(self, read: Callable[[], Content]) -> Content:
-        """Return what ``read`` reads, in a thread; while threads, memory or the like are short, wait."""
+        """Return what ``read`` reads, in a thread; wait while threads, memory or the like are short."""
         while True:
             try:
                 return await self.aside(read)
@@ -177,16 +177,16 @@ class FileWatcher:
                 await asyncio.sleep(SECOND_LOOK_S)
 
     def reread_all(self) -> None:
-        """Read everything again now; each reading counts: a person says that all is complete."""
+        """Read all files again now; each read counts: a person has said that the files are complete."""
         for post in self.posts:
             post.attention, post.ordered = FileTracker(look_at=self.clock.now(), whole=True), True
             self._begin(post)
 
     async def look_before_sending(self, *posts: WatchHandle) -> bool:
-        """Look at these now: a directory may not tell of a change (a hard link, a remote file system).
+        """Read these now: a change may have no event (a hard link, a remote file system).
 
-        False: content was found that is not in force, because it is not decided on yet or invalid, or a
-        file could not be read within RETRY_FOR_S. What is in force already costs a read and a hash.
+        False: content was found that is not in force, because it is undecided or invalid, or a file could
+        not be read within RETRY_FOR_S. Content that is in force already costs a read and a hash.
         """
         looks = [asyncio.create_task(self._look(post, beside=True)) for post in posts]
         try:
@@ -194,7 +194,7 @@ class FileWatcher:
         finally:
             for look in looks:
                 look.cancel()
-        self.inotify_directories.wake()  # what was reported meanwhile may be due sooner
+        self.inotify_directories.wake()  # reads may be due sooner now
         return not late and not any(isinstance(look.result(), Undecided | Rejected) for look in looks)
 
     def _next_at(self) -> float:
@@ -202,7 +202,7 @@ class FileWatcher:
         return min((self._poll_at, *(at for at in due if at is not None)))
 
     def _begin(self, post: WatchHandle) -> None:
-        """Begin to look at one thing, unless a look at it is under way: that one calls for the next."""
+        """Start a read of one object; a read in progress schedules the next one itself."""
         if post.task is None:
             post.task = asyncio.create_task(self._look_and_wake(post))
 
@@ -216,11 +216,11 @@ class FileWatcher:
             self.inotify_directories.wake()
 
     async def _look(self, post: WatchHandle, *, beside: bool = False) -> object:
-        """Look at one thing and return what was decided; None where it is watched no longer.
+        """Read one object and return the decision; None if it is not watched any more.
 
-        Where it could not be read for want of a thread, memory or the like, nothing is decided.
+        If threads, memory or the like are short, nothing is decided.
 
-        ``beside``: what calls for a look still does if this one decides nothing.
+        ``beside``: an extra read; a read that was due stays due if this one decides nothing.
         """
         async with post.lock:
             now, before = self.clock.now(), post.attention
@@ -235,7 +235,7 @@ class FileWatcher:
             return self._decided(post, content, before, now, ordered=ordered, beside=beside)
 
     async def _content(self, post: WatchHandle) -> object:
-        """Read in a thread; first wait for the end of a reading that was given up."""
+        """Read in a thread; first wait for the end of an abandoned read."""
         while post.reading is not None:
             await asyncio.wait({post.reading})
         reading = asyncio.ensure_future(self.aside(post.read))
@@ -253,8 +253,8 @@ class FileWatcher:
         ordered: bool,
         beside: bool,
     ) -> object:
-        """Decide about what was read since ``now``; ``before`` is what was known when that began."""
-        # Heard after the reading: what was written to meanwhile may have been read half.
+        """Decide about a read that started at ``now``; ``before`` is the tracker's state at that time."""
+        # Events are read after the file: a file written to during the read may be incomplete.
         self._hear()
         trust = (
             ReadConfidence.COMPLETE
@@ -273,7 +273,7 @@ class FileWatcher:
     def _hear(self) -> None:
         heard, now = self.inotify_directories.read_events(), self.clock.now()
         self._note_unclosed(heard.notices, now)
-        # Asked before every reading of a file, of which there may be hundreds, and mostly nothing is heard.
+        # This runs at every read of a file. There may be hundreds, and mostly there are no events.
         posts = self.posts if heard.notices else []
         moved = [post for post in posts if _concerned(post, heard.notices, now)]
         if heard.overflowed:
@@ -294,7 +294,7 @@ class FileWatcher:
             del self._unclosed[spot]
 
     def _doubt_everything(self) -> None:
-        """Look at everything, and watch whatever leads to it now."""
+        """Read all files again, and watch their paths as they are now."""
         self._cover(self.posts)
         now = self.clock.now()
         for post in self.posts:
@@ -303,7 +303,7 @@ class FileWatcher:
         self._poll_at = now + (POLL_S if hears_all else DEGRADED_POLL_S)
 
     def _cover(self, moved: list[WatchHandle]) -> None:
-        """Watch the ways as they are now. Whoever calls sees to it that what moved is looked at."""
+        """Watch the paths as they are now. The caller makes sure that moved files are read."""
         for post in moved:
             post.route = post.way()
         self.inotify_directories.set_directories(union(post.route for post in self.posts).directories)
@@ -318,6 +318,6 @@ class FileWatcher:
 
 
 def _concerned(post: WatchHandle, notices: tuple[FileEvent, ...], now: float) -> bool:
-    """Let a post take its notices; tells whether its way may have changed by them."""
+    """Pass the events to a handle; returns whether they may have changed its watch path."""
     taken = [notice for notice in notices if post.notice(notice, now)]
     return any(notice.sign not in (FileEventKind.MODIFIED, FileEventKind.CLOSED) for notice in taken)

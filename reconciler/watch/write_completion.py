@@ -1,8 +1,8 @@
-"""What the signs of a directory say of a file: when to look at it, and what one look is worth.
+"""Decides from directory events when to read a file, and how far one read can be trusted.
 
-A half-written file can parse, so content alone never tells that it is whole. Its writer does: by
-closing it, or by moving it into place. This file decides what follows from which sign, as functions
-from values to values; reading and waiting are others'.
+A half-written file can parse, so content alone never proves that a file is complete. An event of its writer
+does: the file was closed, or moved into place. This file has only functions from values to values. Other
+files read and wait.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import assert_never
 from reconciler.watch.symlinks import DirEntry
 
 SECOND_LOOK_S = 1.0
-"""Between two looks that have to agree, where no writer said that the file is whole."""
+"""The time between two reads that have to agree, where no event shows that the file is complete."""
 
 UNCLOSED_S = 30.0
-"""How long a writer that modified a file and did not close it is waited for. A program that died
-with it open closes it too, so this is for writers that keep a file open, which is no way to write one."""
+"""How long to wait for a writer that modified a file and did not close it. A file is also closed when its
+program dies, so this concerns only writers that leave a file open, which is wrong for a settings file."""
 
 
 class FileEventKind(Enum):
@@ -28,7 +28,7 @@ class FileEventKind(Enum):
     """Closed after writing."""
     MOVED_IN = auto()
     MODIFIED = auto()
-    """Written to or cut short, by someone who has it open."""
+    """Written to or truncated, by a program that has it open."""
     CREATED = auto()
     GONE = auto()
     """Deleted or moved away."""
@@ -36,29 +36,29 @@ class FileEventKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileEvent:
-    """A sign at its spot."""
+    """An event (``sign``) at a directory entry (``spot``)."""
 
     spot: DirEntry
     sign: FileEventKind
 
 
 class ReadConfidence(IntEnum):
-    """What a look at a file is worth; the less of two counts."""
+    """How far a read of a file can be trusted; of two values the lower one counts."""
 
     WRITING = auto()
-    """Somebody is writing: whatever is read may be half of it."""
+    """The file is being written: the content may be incomplete."""
     NEEDS_TWO_READS = auto()
-    """Nobody said anything: two equal looks decide."""
+    """No event of a writer: two equal reads decide."""
     COMPLETE = auto()
-    """The writer said that it is whole: one look decides."""
+    """The writer closed the file or moved it into place: one read decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileTracker:
-    """What is known of one file beyond its content. Instants are on the caller's clock.
+    """The state of one file beyond its content. Instants are on the caller's clock.
 
-    ``look_at``: when to look, None: nothing calls for it. ``whole``: the writer was done at the last
-    sign. ``modified_at``: the last modification that was not followed by closing, None: there is none.
+    ``look_at``: when to read, None: no read is due. ``whole``: the file was complete at the last event.
+    ``modified_at``: the last modification after which the file was not closed, None: there is none.
     """
 
     look_at: float | None = None
@@ -66,7 +66,7 @@ class FileTracker:
     modified_at: float | None = None
 
     def on_event(self, sign: FileEventKind, now: float) -> FileTracker:
-        """Return what a sign at the file, or at a link on the way to it, makes of this."""
+        """Return the tracker after an event at the file, or at a link on its path."""
         match sign:
             case FileEventKind.CLOSED | FileEventKind.MOVED_IN:
                 return FileTracker(look_at=now, whole=True)
@@ -75,41 +75,41 @@ class FileTracker:
             case FileEventKind.CREATED:
                 return FileTracker(look_at=now + SECOND_LOOK_S)
             case FileEventKind.GONE:
-                # Of a whole file on its way here: the version it replaces is being cleared away.
+                # If a complete file was moved in, this event is about the old version.
                 return self if self.whole else FileTracker(look_at=now + SECOND_LOOK_S)
             case _:
                 assert_never(sign)
 
     def recheck(self, now: float) -> FileTracker:
-        """Return this where signs may have been missed: look, unless that is due or too early anyway."""
+        """Return the tracker when events may be missing: a read is due now, unless one is scheduled."""
         return self if self.look_at is not None else replace(self, look_at=now)
 
     def reset(self, now: float) -> FileTracker:
-        """Return this where signs were certainly missed: nothing is known any more."""
+        """Return the tracker when events are certainly missing: its state is unknown, and a read is due."""
         return FileTracker(look_at=now)
 
     def due(self, now: float) -> bool:
-        """Tell whether it is time to look."""
+        """Tell whether a read is due."""
         return self.look_at is not None and now >= self.look_at
 
     def confidence(self, now: float) -> ReadConfidence:
-        """Return what a look at ``now`` is worth."""
+        """Return how far a read at ``now`` can be trusted."""
         if self.whole:
             return ReadConfidence.COMPLETE
         writing = self.modified_at is not None and now < self.modified_at + UNCLOSED_S
         return ReadConfidence.WRITING if writing else ReadConfidence.NEEDS_TWO_READS
 
     def looked_beside(self, now: float) -> FileTracker:
-        """Return this after a look beside the others that decided nothing: the next one is soon."""
+        """Return the tracker after an extra read that decided nothing: the next read is soon."""
         soon = now + SECOND_LOOK_S
         return replace(self, look_at=soon if self.look_at is None else min(self.look_at, soon))
 
     def failed(self, now: float) -> FileTracker:
-        """Return this after a look that this process was too short of something to take."""
+        """Return the tracker after a read that failed because resources were short."""
         return replace(self, look_at=now + SECOND_LOOK_S)
 
     def after_read(self, now: float, *, unsure: bool) -> FileTracker:
-        """Return this after a look at ``now``; ``unsure``: it decided nothing yet."""
+        """Return the tracker after a read at ``now``; ``unsure``: it decided nothing yet."""
         if not unsure:
             return FileTracker()
         return FileTracker(look_at=now + SECOND_LOOK_S, modified_at=self.modified_at)
