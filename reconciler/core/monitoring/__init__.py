@@ -1,1 +1,1 @@
-"""What people see and are alerted of: rules that decide nothing about writing."""
+"""What people see and are alerted about. These rules decide nothing about writing."""

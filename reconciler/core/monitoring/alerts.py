@@ -1,9 +1,9 @@
-"""What holds of an account that people want to hear of, each under a key that stays the same meanwhile.
+"""The active alerts of an account. Each has a key that does not change while the alert is active.
 
-Decided from the runtime alone, so that whoever is told is told what the loop itself saw: only a whole
-comparison says that a family differs, and what cannot be seen right now stays as it was last seen. This
-file decides what deserves a message, how bad it is, and how long it may last before it does. When it is
-told, and how often, is ``notices``'s.
+Alerts are computed from the runtime alone, so they report what the loop saw. Only a complete comparison
+shows that a family differs; what cannot be read now stays as last seen. This file decides what is an alert,
+how severe it is, and how long it must last before it is sent. When and how often it is sent is decided in
+``notifications``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from reconciler.core.problems import first_error
 from reconciler.core.reply import Reply
 
 UNREACHABLE_AFTER_S = 60.0
-"""An outage as short as a deployment of the exchange's is nothing to wake somebody for."""
+"""A shorter outage, such as a deployment of the exchange, is not reported."""
 
 LOCKED_AFTER_S = 60.0
-"""A pipeline holds the state for as long as its requests take; longer, and somebody should look."""
+"""A pipeline locks the state while it sends its requests. A longer lock needs attention."""
 
 STATE_LOST_AFTER_S = 60.0
 """A failover takes seconds, and so does what keeps a file busy; a full disk stays full."""
@@ -32,14 +32,14 @@ STANDBY_AFTER_S = 60.0
 """In a restart two processes overlap until the first one ends. After a longer time two were started."""
 
 FROZEN_FOR_S = 60.0
-"""A freeze that ends by itself and holds a change back is told of when it lasts longer than that."""
+"""A freeze that ends by itself and delays a change is reported if it lasts longer than this."""
 
 LATE_AFTER_S = 15.0
-"""A change is told of when it is not in force so long after it should have been."""
+"""A change is reported if it is not in force this long after it was expected to be."""
 
 
 class AlertKind(StrEnum):
-    """What holds. Each is told when it begins and when it is over; PROTECTED is never over."""
+    """Kinds of alert. Each is sent when it begins and when it ends; PROTECTED never ends."""
 
     OUT_OF_SYNC = "out-of-sync"
     FROZEN = "frozen"
@@ -64,7 +64,7 @@ class AlertSeverity(StrEnum):
 
 
 class AlertTopic(StrEnum):
-    """What a story is about; at most one thing holds of each topic (of each family), the worst."""
+    """What an alert is about. A topic (of a family, for FAMILY) has at most one alert: the worst."""
 
     FAMILY = "family"
     EXCHANGE = "exchange"
@@ -77,7 +77,7 @@ class AlertTopic(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class AlertKey:
-    """A topic, and which family it is of: "" for what is about the whole account."""
+    """A topic and the family it is about: "" for the account."""
 
     topic: AlertTopic
     family: str = ""
@@ -103,14 +103,14 @@ AlertSubject = (
     | str
     | int
 )
-"""What is to be said of a condition: its change, its live row, the exchange's words, the fight's pause,
-the file that is invalid, who controls the account, why the state cannot be used, who holds the state,
-how many families there are."""
+"""The details of an alert: the change, the live row, the exchange's reply, the heal breaker's pause, the
+invalid file, the process that controls the account, why the state cannot be used, the holder of the lock,
+or the number of families."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that holds. ``code`` says more closely what; ``patience_s``: how long it may, untold."""
+    """One active alert. ``code`` is the exact cause. It is sent after it was active for ``for_s``."""
 
     kind: AlertKind
     severity: AlertSeverity
@@ -120,7 +120,7 @@ class Alert:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What makes this condition news while another one of its topic is told already."""
+        """What makes this alert different from one of the same topic that was sent already."""
         return self.kind, self.severity, self.code
 
 
@@ -128,7 +128,7 @@ Alerts = Mapping[AlertKey, Alert]
 
 
 def active_alerts(runtime: AccountRuntime) -> Alerts:
-    """Return everything that holds, by key."""
+    """Return all active alerts, by key."""
     return {
         **_families(runtime),
         **_exchange(runtime),
@@ -152,7 +152,7 @@ def _families(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
 
 
 def _counts(change: Change) -> bool:
-    """Tell whether a change is a difference: to adopt what a read has proven is none."""
+    """Tell whether a change is a difference: adopting a setting that a read has proven is none."""
     return change.action is not Action.ADOPT or change.known_at is not None
 
 
@@ -166,10 +166,11 @@ def _differs(change: Change, runtime: AccountRuntime) -> Alert:
 
 
 def _for_s(change: Change) -> float:
-    """Return how long a family may differ untold: what is on its way, until it should have arrived.
+    """Return how long a family may differ before it is reported.
 
-    Drift is told at once, even where it is put back at once: somebody changed the setting. So is what
-    is held, a freeze that ends by itself aside.
+    A change on its way is reported once it is late. Drift is reported at once, even if it is corrected at
+    once, because another writer changed the setting. A held change is reported at once, except for a
+    freeze that ends by itself.
     """
     if change.reason is Reason.DRIFTED and change.because is not HoldReason.FROZEN:
         return 0.0
@@ -210,7 +211,7 @@ def _exchange(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
 
 
 def rejected_file_alerts(file: FileState) -> Alerts:
-    """Return what holds of a file of settings by which no account is kept."""
+    """Return the alerts of a rejected settings file from which no account runs."""
     return _file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, file)
 
 

@@ -1,11 +1,10 @@
-"""When people are told: on transitions only, once each, and not over and over where something flaps.
+"""When alerts become notifications: on transitions only, once each, with flapping suppressed.
 
-A story follows one key through time: what holds, what people were told last, and how often it came back
-since. What begins is told once it has lasted as long as it may; what was told is told again when it is
-over, at once, also where something of another kind holds instead. The same thing beginning again within
-CALM_S is only counted, and the count is told later. So a key sends at most two messages per CALM_S and
-mark, whatever happens. A story is a value, made anew
-each time; losing all of them (a restart) means that what still holds is told again.
+Each alert key has an AlertState: the active alert, the last one sent, and how often it came back since.
+An alert is sent once it has been active for its ``for_s``. Its end is sent at once, also if an alert of
+another kind replaces it. If the same alert begins again within FLAP_SUPPRESS_S it is only counted, and the
+count is sent later. So each identity of a key causes at most two notifications per FLAP_SUPPRESS_S. An
+AlertState is immutable. If all are lost (a restart), alerts that are still active are sent again.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from reconciler.core.model import Family
 from reconciler.core.monitoring.alerts import Alert, AlertKey, AlertKind, Alerts, AlertSeverity
 
 FLAP_SUPPRESS_S = 300.0
-"""How long after it was told the same thing is only counted when it begins once more."""
+"""For how long after it was sent an alert that begins again is only counted."""
 
 GROUP_ABOVE = 3
-"""So many families in the same trouble at one moment have a message each; more of them share one."""
+"""Up to this many families with the same alert at one time get a notification each; more share one."""
 
 AlertIdentity = tuple[str, str, str]
 
@@ -30,7 +29,7 @@ _WORST_FIRST = tuple(AlertSeverity)
 
 
 class Transition(StrEnum):
-    """Which way it turned."""
+    """Whether an alert begins or ends."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -38,11 +37,11 @@ class Transition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One transition that is told, of one family or several; ``families`` empty: of the account.
+    """One transition to send, of one or several families; ``families`` empty: of the account.
 
-    ``condition`` is what began, or what was told before and is over; of several families, the first
-    one's. ``since`` is when it began. ``count`` is how often it began since it was last told of.
-    ``instead``: what holds now, where what is over is so because of that.
+    ``alert`` is the one that began, or that was sent before and ended; of several families, the first
+    one's. ``since`` is when it began. ``count`` is how often it began since it was last sent.
+    ``instead`` is the kind of the alert that replaced one that ended; None without one.
     """
 
     kind: AlertKind
@@ -57,11 +56,11 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class AlertState:
-    """One key's story. ``told`` None: as far as people know, nothing holds.
+    """The state of one key. ``active`` None: there is no alert; else it began at ``since``.
 
-    ``holds`` None: nothing does; else it began at ``since`` and may be told of from ``due_at`` on.
-    ``told_at`` has each mark that was told of within CALM_S. ``untold`` counts beginnings that were
-    not told because of that, this one among them if ``counted``; ``last`` is the last of those.
+    It may be sent from ``due_at`` on. ``sent`` is the alert that was sent and has not ended since.
+    ``sent_at`` has each identity that was sent within FLAP_SUPPRESS_S. ``suppressed`` counts beginnings
+    that were not sent because of that, including the current one if ``counted``; ``last`` is the latest.
     """
 
     since: datetime
@@ -81,9 +80,9 @@ AlertStates = Mapping[AlertKey, AlertState]
 def advance(
     alert_states: AlertStates, found: Alerts, *, now: float, wall: datetime
 ) -> tuple[AlertStates, tuple[Notification, ...]]:
-    """Go on with every story, given what holds ``now``; returns them and what is to be told, in order.
+    """Update every alert state with the alerts ``found``; return them and the notifications, in order.
 
-    What begins or ends for many families at once is one notice.
+    Alerts that begin or end for many families at once share one notification.
     """
     kept: dict[AlertKey, AlertState] = {}
     notices: list[Notification] = []
@@ -99,7 +98,7 @@ def advance(
 def _followed(
     alert_state: AlertState | None, found: Alert | None, now: float, wall: datetime
 ) -> AlertState:
-    """Take what holds now; the same condition as before keeps its beginning and its patience."""
+    """Take the alert found now; one with the same identity keeps its ``since`` and ``due_at``."""
     alert_state = alert_state or AlertState(since=wall, due_at=now)
     if found is None:
         return replace(alert_state, active=None, counted=False)
@@ -111,7 +110,7 @@ def _followed(
 def _message(
     key: AlertKey, alert_state: AlertState, now: float
 ) -> tuple[AlertState, tuple[Notification, ...]]:
-    """Return what there is to tell of a story, and the story once that was told."""
+    """Return the notifications of a key, and its state after they were sent."""
     over: tuple[Notification, ...] = ()
     if alert_state.sent is not None and (
         alert_state.active is None or alert_state.active.kind is not alert_state.sent.kind
@@ -127,7 +126,7 @@ def _message(
 def _message_of(
     key: AlertKey, alert_state: AlertState, holds: Alert, now: float
 ) -> tuple[AlertState, tuple[Notification, ...]]:
-    """Tell what holds once it is due and was quiet long enough; until then it is counted."""
+    """Send the active alert once it is due and not suppressed; until then count it."""
     if now < alert_state.due_at or (
         alert_state.sent is not None and alert_state.sent.identity == holds.identity
     ):
@@ -150,7 +149,7 @@ def _message_begun(
 
 
 def _over(key: AlertKey, alert_state: AlertState, message: Alert) -> Notification:
-    """Return the notice that what was told is over: all is right, or something of another kind holds."""
+    """Return the notification that a sent alert ended: resolved, or replaced by another kind."""
     notice = _notice(
         key,
         Transition.RESOLVED,
@@ -165,7 +164,7 @@ def _over(key: AlertKey, alert_state: AlertState, message: Alert) -> Notificatio
 def _message_passed(
     key: AlertKey, alert_state: AlertState, now: float
 ) -> tuple[AlertState, tuple[Notification, ...]]:
-    """Tell, when it is calm again, how often something came and went untold."""
+    """Once suppression is over, report how often an alert came and went without a notification."""
     if alert_state.last is None or not _is_calm(alert_state, alert_state.last.identity, now):
         return alert_state, ()
     notice = _notice(
@@ -193,7 +192,7 @@ def _is_calm(alert_state: AlertState, mark: AlertIdentity, now: float) -> bool:
 
 
 def _is_forgotten(alert_state: AlertState, now: float) -> bool:
-    """Tell whether a story is over and has nothing left to say or to hold back."""
+    """Tell whether a state has no alert, nothing to send and nothing to suppress."""
     quiet = alert_state.active is None and alert_state.sent is None and alert_state.last is None
     return quiet and not _recent(alert_state.sent_at, now)
 
@@ -203,7 +202,7 @@ def _recent(message_at: Mapping[AlertIdentity, float], now: float) -> dict[Alert
 
 
 def _together(notices: Iterable[Notification]) -> tuple[Notification, ...]:
-    """Return notices in order, those of more families than APART that say the same as one."""
+    """Return notifications in order; equal ones of more than GROUP_ABOVE families become one."""
     alike: dict[tuple[int, str, str, str, str], list[Notification]] = {}
     for notice in notices:
         alike.setdefault(_said(notice), []).append(notice)
@@ -214,7 +213,7 @@ def _together(notices: Iterable[Notification]) -> tuple[Notification, ...]:
 
 
 def _said(notice: Notification) -> tuple[int, str, str, str, str]:
-    """Return what notices have in common that may share a message; also their order, worst first."""
+    """Return the grouping key of a notification; it is also the sort key, worst first."""
     worst = _WORST_FIRST.index(notice.severity)
     return worst, notice.kind, notice.status, notice.alert.code, notice.instead or ""
 

@@ -1,8 +1,8 @@
-"""Am I protected right now? One word per account and one sentence, decided from what is known.
+"""Whether an account is protected right now: one word and one sentence per account.
 
-The worst that holds is said, and what is not known is never called fine. This file decides what counts
-as less protection than desired, when a live read is too old to stand on, and whether a freeze needs a
-person. Nothing here is about what to write.
+The worst known state of a family counts, and what is not known is never reported as fine. This file
+decides what counts as less protection than desired, when a live read is too old to rely on, and whether
+a freeze needs a person. Nothing here decides what to write.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_FRESH_S = 90.0
 """A live read may always be this old: three drift checks of the default interval."""
 
 MISSED_READS = 3
-"""How many intervals without a live read make what it showed too old to stand on."""
+"""After this many intervals without a live read, the last one is too old to rely on."""
 
 ENOUGH_NAMES = 3
 """Families named in a sentence; the rest are counted."""
@@ -30,11 +30,11 @@ NOT_JUDGED = "Not known: the file that was accepted was not compared yet."
 
 
 class Protection(StrEnum):
-    """How an account stands, worst first.
+    """The protection of an account, worst first.
 
-    EXPOSED: some family has less protection than desired, or none. UNKNOWN: nobody can say, because
-    live was not read lately or an attempt is unanswered. FROZEN: quotes of some family stay pulled
-    until somebody resets it. TIGHTER: what differs errs on the safe side. PROTECTED: all as desired.
+    EXPOSED: some family has less protection than desired, or none. UNKNOWN: live was not read lately, or an
+    attempt is unanswered. FROZEN: quotes of some family stay pulled until a person resets it. TIGHTER:
+    all that differs is tighter than desired. PROTECTED: all as desired.
     """
 
     EXPOSED = "exposed"
@@ -49,7 +49,7 @@ WORST_FIRST = tuple(Protection)
 
 @dataclass(frozen=True, slots=True)
 class ProtectionResult:
-    """An account's standing, the sentence that says it, and the families it is about."""
+    """An account's protection, the sentence that describes it, and the families it is about."""
 
     protection: Protection
     sentence: str
@@ -57,9 +57,9 @@ class ProtectionResult:
 
 
 def status_protection(status: Status | None, *, live: bool, interval_s: float) -> ProtectionResult:
-    """Return how an account stands. ``status`` None: nothing was compared yet.
+    """Return the protection of an account. ``status`` None: nothing was compared yet.
 
-    ``live`` False: the exchange is never read, so what was last applied is all there is to stand on.
+    ``live`` False: the exchange is never read, so only what was last applied is known.
     ``interval_s`` is the time between two live reads.
     """
     if status is None:
@@ -89,11 +89,11 @@ def status_protection(status: Status | None, *, live: bool, interval_s: float) -
 def runtime_protection(
     runtime: AccountRuntime, status: Status | None, *, now: float, interval_s: float
 ) -> ProtectionResult:
-    """Return how a watched account stands ``now``: the one rule for page, status, metrics and notices.
+    """Return the protection of a running account ``now``, for page, status, metrics and notifications.
 
-    ``status`` is what the loop knows, None before its first comparison. What it knows of another file
-    than the one in force says nothing. A loop that fell silent, or could not look at the state lately,
-    is nothing to stand on, but the exposure it saw last is not hidden by that.
+    ``status`` is what the loop knows, None before its first comparison. A status of another file than the
+    one in force is ignored. If the loop makes no progress, or did not compare lately, the result is
+    UNKNOWN, but EXPOSED if that was seen last.
     """
     if status is not None and not is_current(runtime):
         return ProtectionResult(Protection.UNKNOWN, NOT_JUDGED)
@@ -114,7 +114,7 @@ def runtime_protection(
 
 
 def worst_of(judged: Sequence[ProtectionResult]) -> Protection:
-    """Return the worst standing of several accounts; UNKNOWN where there is none."""
+    """Return the worst protection of several accounts; UNKNOWN where there is none."""
     found = {one.protection for one in judged}
     return next((one for one in WORST_FIRST if one in found), Protection.UNKNOWN)
 
@@ -122,8 +122,8 @@ def worst_of(judged: Sequence[ProtectionResult]) -> Protection:
 def exposed_family(family: FamilyStatus) -> bool:
     """Tell whether a family is known to have less protection than desired, or none at all.
 
-    What was last applied stands in where no read counts. A family never applied, and one whose row is
-    gone, has none.
+    If no read counts, what was last applied is used. A family never applied, and one whose row is gone, has
+    no protection.
     """
     change = family.change
     return change is not None and family.state is not FamilyState.UNCERTAIN and change.is_exposed
@@ -136,12 +136,12 @@ def frozen_until_reset(family: FamilyStatus) -> bool:
 
 
 def _unheard_of(family: FamilyStatus) -> bool:
-    """Tell whether nothing at all is known of a family: not even this program ever set it."""
+    """Tell whether nothing is known of a family: this program never set it either."""
     return family.applied is None and family.live is None
 
 
 def _differs(family: FamilyStatus) -> bool:
-    """Tell whether what is in force is not as desired; one only to be recorded is."""
+    """Tell whether what is in force is not as desired; a setting that is only to be recorded is."""
     return family.change is not None and family.change.in_force != family.desired
 
 
@@ -157,7 +157,7 @@ def _doubt(status: Status, *, live: bool, interval_s: float) -> str:
 
 
 def _fresh(interval_s: float) -> timedelta:
-    """Return how old may be what a standing rests on."""
+    """Return how old the evidence of a protection may be."""
     return timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s))
 
 

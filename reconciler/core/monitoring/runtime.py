@@ -1,8 +1,8 @@
-"""What a watched loop is up to: everything a probe, a metric or the status page may ask of one account.
+"""Runtime state of one account: everything that a probe, a metric or the status page needs.
 
-The runtime is a value, made anew by each event; nothing here decides what is written. It has what the
-pass itself compared, so that whoever looks sees what the pass sees. Instants are on the process's
-monotonic clock, walls are UTC and for people.
+The runtime is immutable: each event makes a new one. Nothing here decides what is written. It has the
+comparison that the pass made, so an observer sees what the pass sees. Instants are on the process's
+monotonic clock; wall times are UTC and for people.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.core.unserved_accounts import REFUSED, SAME_EVERYWHERE, ReadState
 
 SHOWN_S = 60.0
-"""How long a request is shown in the picture of the pacing window."""
+"""How long a request is shown in the chart of the pacing window."""
 
 MAX_REQUESTS = 32
-"""Requests kept for that picture: more than two in 10 s can be; bounds what a bug could pile up."""
+"""Requests remembered for that chart: more than two in 10 s can be; a bound in case of a bug."""
 
 MAX_ERRORS = 20
-"""Last problems kept, newest first: what a person reads, not an archive (the log is)."""
+"""Last problems remembered, newest first: for people to read, not an archive (the log is)."""
 
 MAX_PROBLEMS_REMEMBERED = 20
-"""Problems of a refused file kept: enough to see what is wrong; ``mmp validate`` tells them all."""
+"""Problems of a rejected file remembered: enough to see what is wrong; ``mmp validate`` prints all."""
 
 SILENCE_S = 90.0
-"""How long a loop may say nothing beyond the instant it said it would go on by, before it is taken for
-dead: between two steps there are a few questions to state and exchange, each of at most 10 s. Waiting
-for a turn and for the lock is promised apart, since ``--lock-timeout`` says how long that may take."""
+"""How long a loop may be silent after its promised next step before it counts as dead. Between two steps
+it makes a few requests to state and exchange, each of at most 10 s. Waiting for a pass permit and for the
+lock is promised separately, since ``--lock-timeout`` says how long that may take."""
 
 
 FROM_OUTSIDE = (
@@ -89,14 +89,14 @@ FROM_OUTSIDE = (
     ReplicaStatusChanged,
     AccountsConfigured,
 )
-"""Events that are told of an account without its loop having done anything: of files and of leases."""
+"""Events of an account that are no step of its loop: of files and of leases."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentError:
-    """One thing that went wrong; ``family`` None: it is about the whole account.
+    """One thing that went wrong; ``family`` None: it is about the account.
 
-    ``asked``: the exchange was only asked, nothing was to change by it.
+    ``asked``: it was a read of the exchange; nothing was to change.
     """
 
     at: datetime
@@ -118,7 +118,7 @@ class RecentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The exchange does not do what it is asked: since when, what failed last, when it is tried again."""
+    """Requests to the exchange fail: since when, what failed last, how often."""
 
     since: float
     since_wall: datetime
@@ -128,9 +128,9 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class TerminalError:
-    """Key, account, environment or clock are not accepted: nothing is written until somebody acts.
+    """The exchange rejects key, account, environment or clock: nothing is written until a person acts.
 
-    ``writing``: said to a write, so that being able to read does not mean that it is over.
+    ``writing``: a write was rejected, so a read that succeeds does not end it.
     """
 
     reply: Reply
@@ -142,8 +142,8 @@ class FileState:
     """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
 
     ``sha256`` is of the content in force; "", and ``accepted_at`` None: none ever was. ``rejected_at``
-    None: nothing newer was refused since. ``stops``: no content of it was ever valid: no account runs
-    from such settings, and with such a policy only the guard applies.
+    None: nothing newer was rejected since. ``stops``: no content of the file was ever valid. No account
+    runs from such a settings file; with such a policy only the guard applies.
     """
 
     path: str
@@ -156,17 +156,17 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class AccountRuntime:
-    """One account's loop as seen from outside.
+    """The runtime state of one account's loop.
 
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
-    ``live`` False: the exchange is never read. ``heard_at`` is the loop's own last step, ``due_at`` by
-    when it said that it would take the next: until then silence means nothing.
-    ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``believed`` the newest
-    complete one. ``controller`` is the other process that controls the account, while this one stands by.
-    ``read`` is the newest live read of this process, reported at ``read_at``. ``state_lost`` says
-    why the state cannot be used now, ``failed`` why the loop could not go on at all. ``started`` is
-    latched once every desired family was seen in sync or tighter and none was uncertain. ``in_sync_at``
-    is the last instant at which every family was proven in sync.
+    ``live`` False: the exchange is never read. ``last_step_at`` is the loop's own last step, ``next_step_by``
+    by when it promised the next one: until then silence means nothing.
+    ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``last_complete`` the newest
+    complete one. ``controller`` is the other process that controls the account while this one is a standby.
+    ``read`` is the newest live read of this process, reported at ``read_at``. ``state_lost`` is
+    why the state cannot be used now, ``failed`` why the loop failed. ``started`` is latched once every
+    desired family was seen in sync or tighter and none was uncertain. ``in_sync_at`` is the last instant
+    at which every family was proven in sync.
     """
 
     desired: Desired
@@ -207,7 +207,7 @@ def initial(
     now: float,
     policy: FileState | None = None,
 ) -> AccountRuntime:
-    """Return the runtime of a loop that has just begun, under ``policy`` (None: there is none)."""
+    """Return the runtime of a loop that has just started, under ``policy`` (None: there is none)."""
     return AccountRuntime(desired, host, simulator, live, last_step_at=now, next_step_by=now, policy=policy)
 
 
@@ -263,12 +263,12 @@ def apply_event(runtime: AccountRuntime, event: Event, *, now: float, wall: date
 
 
 def alive(runtime: AccountRuntime, now: float) -> bool:
-    """Tell whether the loop took a step within what it promised; a hang is seen SILENCE_S after that."""
+    """Tell whether the loop makes its steps as promised; a hang is detected SILENCE_S after a promise."""
     return now <= max(runtime.last_step_at, runtime.next_step_by) + SILENCE_S
 
 
 def is_current(runtime: AccountRuntime) -> bool:
-    """Tell whether the file in force is the one that was compared last; one just accepted is not yet."""
+    """Tell whether the file in force is the one that was compared last; a newly accepted one is not."""
     file = runtime.config
     return file is None or file.accepted_at is None or file.sha256 == runtime.desired.sha256
 
@@ -276,7 +276,7 @@ def is_current(runtime: AccountRuntime) -> bool:
 def runtime_status(runtime: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
     """Return the account's status as the loop knows it; None before the first comparison.
 
-    How long ago live was read is counted on the process's clock: the time of day may be set meanwhile.
+    The age of the live read is measured on the monotonic clock: the time of day may be set meanwhile.
     """
     compared = runtime.compared
     if compared is None:
@@ -303,7 +303,7 @@ def runtime_status(runtime: AccountRuntime, *, now: float, wall: datetime) -> St
 
 
 def reading_of(runtime: AccountRuntime) -> ReadState:
-    """Return how the live reads of an account go, from its runtime state."""
+    """Return whether the live reads of an account succeed, from its runtime."""
     outage, terminal_error = runtime.outage, runtime.terminal_error
     refused = (
         terminal_error is not None
@@ -321,7 +321,7 @@ def refused(
     *,
     in_force: bool,
 ) -> FileState:
-    """Return a file whose newer content was refused; ``file`` None: none of it was ever in force.
+    """Return a file whose newer content was rejected; ``file`` None: none was ever in force.
 
     ``in_force`` False: there is no earlier valid version.
     """
@@ -338,7 +338,7 @@ def all_protected(changes: tuple[Change, ...]) -> bool:
 
 
 def _compared(runtime: AccountRuntime, event: Compared, now: float) -> AccountRuntime:
-    """Take the comparison; only a whole one says that everything is in sync, or protected."""
+    """Take the comparison; only a complete one can show that everything is in sync, or protected."""
     runtime = replace(runtime, compared_at=now, pauses=event.pauses, state_lost="")
     runtime = replace(runtime, desired=event.desired, compared=event)
     if not event.whole:
@@ -352,10 +352,10 @@ def _compared(runtime: AccountRuntime, event: Compared, now: float) -> AccountRu
 
 
 def _in_doubt(runtime: AccountRuntime, event: Compared) -> bool:
-    """Tell whether what was read of some family is not believed yet: it differs, or is overtaken.
+    """Tell whether the read of some family is in doubt: it differs, or another process's proof is newer.
 
-    The plan does not wait for a second read where the file has changed as well, and compares with what
-    was applied; but what the read shows may be less protection than that, or none.
+    If the file has changed as well, the plan does not wait for a second read and compares with what was
+    applied; but what the read shows may be less protection than that, or none.
     """
     reads, never = _reads(runtime, event) or Reads(), NeverApplied()
     seen = (evidence_of(each, event.known.get(each, never), reads) for each in event.desired.families)
@@ -365,7 +365,7 @@ def _in_doubt(runtime: AccountRuntime, event: Compared) -> bool:
 
 
 def _reads(runtime: AccountRuntime, compared: Compared) -> Reads | None:
-    """Return what a pass had read when it compared; before its first read, what was read last; or None."""
+    """Return the reads of a pass when it compared; before its first read, the last read; or None."""
     latest = compared.reads.latest or runtime.read
     return None if latest is None else replace(compared.reads, latest=latest)
 
@@ -381,10 +381,10 @@ def _exchange_answered(runtime: AccountRuntime) -> AccountRuntime:
 
 
 def _ended(runtime: AccountRuntime, event: PassEnded) -> AccountRuntime:
-    """Take the end of a pass; one with nothing left to write leaves nothing to object to.
+    """Take the end of a pass; if nothing is left to write, the terminal error of a write is over.
 
-    What is only held, by a freeze or a pause, is left to write. Without live reads, nobody asks an
-    exchange again that nothing is left to write to.
+    What is only held, by a freeze or a pause, is left to write. Without live reads, an exchange that
+    nothing is left to write to is not asked again.
     """
     ended = replace(runtime, last_pass=event, locked_out="", state_lost="")
     if not event.finished or (runtime.last_complete is not None and runtime.last_complete.plan.changes):
@@ -421,9 +421,9 @@ def _settled(runtime: AccountRuntime, event: RequestSettled, wall: datetime) -> 
 
 
 def _terminal_error(runtime: AccountRuntime, event: RequestSettled) -> TerminalError | None:
-    """Return what is objected to after a request; a verdict on its settings means that the key holds.
+    """Return the terminal error after a request; if the exchange judges the setting, the key is accepted.
 
-    One refused timestamp is no terminal_error: the clock is measured again.
+    One rejected timestamp is no terminal error: the clock is measured again.
     """
     if event.reply.reply_class in STOPPING - {ReplyClass.CLOCK}:
         return TerminalError(event.reply, writing=True)
@@ -444,9 +444,9 @@ def _setting_rejected(runtime: AccountRuntime, event: SettingRejected, wall: dat
 
 
 def _step_taken(runtime: AccountRuntime, event: Event, now: float) -> AccountRuntime:
-    """Take a step of the loop itself: what it promised before is kept, and one that failed goes on.
+    """Take a step of the loop: it fulfils the promised one, and a failed loop has recovered.
 
-    That it waits is no sign of going on.
+    Waiting is no sign of recovery.
     """
     heard = replace(runtime, last_step_at=now, next_step_by=now)
     if not runtime.failed or isinstance(event, LoopIdle):
@@ -455,7 +455,7 @@ def _step_taken(runtime: AccountRuntime, event: Event, now: float) -> AccountRun
 
 
 def _loop_failed(runtime: AccountRuntime, event: LoopFailed, wall: datetime) -> AccountRuntime:
-    """Take it that the loop could not go on: in practice a key that is missing or cannot be read."""
+    """Take the failure of a loop: in practice a key that is missing or cannot be read."""
     text = f"{event.message}; {event.hint}" if event.hint else event.message
     terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, text), writing=False)
     runtime = replace(
@@ -465,13 +465,13 @@ def _loop_failed(runtime: AccountRuntime, event: LoopFailed, wall: datetime) -> 
 
 
 def _with_error(runtime: AccountRuntime, error: RecentError) -> AccountRuntime:
-    """Put a problem in front; the same one told again, in whatever words, replaces its older self."""
+    """Put a problem first; it replaces an older report of the same problem, however worded."""
     others = (old for old in runtime.errors if _what(old) != _what(error))
     return replace(runtime, errors=(error, *others)[:MAX_ERRORS])
 
 
 def _what(error: RecentError) -> tuple[str, ...]:
-    """Return what a problem is about; a refused request and the family rejected for it are one."""
+    """Return the identity of a problem; a rejected request and its rejected family have the same."""
     return (error.code, error.family or "", "" if error.family else error.message)
 
 

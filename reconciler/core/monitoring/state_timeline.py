@@ -1,11 +1,11 @@
-"""Strips for people: what state each family was in, from when to when, and when nobody watched.
+"""The 24-hour timeline: the state of each family over time, and the times without an observer.
 
-Two facts are on record: when somebody watched (a watch is of one process and grows with its every look,
-until they are too far apart) and when a family turned to another state. What lies between two watches
-nobody watched, however short: a process that has died sees nothing. Wall clocks are good enough, for
-nothing is decided by a strip. They can step, so what is recorded never runs backwards: a small step back is
-ridden out, and after a big one whatever lies in the future was recorded under a wrong clock and is
-forgotten.
+Two facts are on record: when a process observed an account (an observed period is of one process and grows
+with each look, until two looks are too far apart) and when a family changed to another state. The time
+between two observed periods is unobserved, however short: a process that has died sees nothing. Wall
+clocks are good enough, since nothing is decided by a timeline. They can step, so recorded times never run
+backwards: after a small step back the time stands still. After a big one, all records that lie in the
+future are discarded, since they were made under a wrong clock.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from datetime import datetime, timedelta
 from reconciler.core.model import Family
 
 LATE_S = 60.0
-"""How long a look may be overdue before it is a hole: a pass waits for replies, and for other accounts."""
+"""How long a look may be overdue before it is a gap: a pass waits for replies and for other accounts."""
 
 MAX_GAP_S = 90.0
-"""Looks further apart leave a hole, at the usual interval of 30 s between two passes."""
+"""Looks further apart leave a gap, at the usual interval of 30 s between two passes."""
 
 KEEP_S = 25 * 3600.0
-"""A strip is of 24 hours; an hour more, so that none is cut short while it is drawn."""
+"""A timeline is of 24 hours; one hour more, so that none is cut short while it is drawn."""
 
 UNMANAGED = "unmanaged"
 """The state of a family that is not desired any more."""
 
 
 FAILED = "failed"
-"""The state of a family nobody can see, or whose value cannot be written: the exchange does not answer,
-refuses the key, or has refused the value."""
+"""The state of a family that cannot be read or written: the exchange does not answer, refuses the key, or
+has rejected the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedPeriod:
-    """A time in which one process looked, each time before the next look was long overdue."""
+    """A time in which one process observed the account without a gap."""
 
     since: datetime
     until: datetime
@@ -44,7 +44,7 @@ class ObservedPeriod:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A family was found in another state than at the look before, ``at`` that time."""
+    """A family was in another state than at the look before, ``at`` that time."""
 
     family: Family
     state: str
@@ -53,7 +53,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a family's strip: a FamilyState, FAILED or UNMANAGED; None: nobody watched."""
+    """A part of a family's timeline: a FamilyState, FAILED or UNMANAGED; None: not observed."""
 
     state: str | None
     since: datetime
@@ -69,14 +69,14 @@ class Timeline:
 
 
 def max_gap_s(interval_s: float) -> float:
-    """Return the longest gap between looks that leaves no hole, for whoever looks every ``interval_s``."""
+    """Return the longest time between looks that leaves no gap, if one is due every ``interval_s``."""
     return interval_s + LATE_S
 
 
 def monotonic_wall(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -> datetime:
-    """Return the time a look at ``wall`` is recorded at; ``last`` is that of the look before.
+    """Return the time recorded for a look at ``wall``; ``last`` is the time of the look before.
 
-    A step back of at most ``max_gap_s`` is ridden out by standing still.
+    After a step back of at most ``max_gap_s`` the recorded time stands still.
     """
     if last is not None and timedelta() < last - wall <= timedelta(seconds=max_gap_s):
         return last
@@ -104,12 +104,12 @@ def build_timeline(
     watching: bool,
     max_gap_s: float = MAX_GAP_S,
 ) -> dict[Family, tuple[Segment, ...]]:
-    """Return each family's spans from ``since`` to ``now``, without a hole, by family.
+    """Return each family's segments from ``since`` to ``now``, without a gap, by family.
 
-    ``watches`` and ``turns`` are in the order they were recorded in. The last watch goes on until now
-    while its next look is not overdue, if whoever asks is ``watching``: of another process nobody knows
-    whether it is still there. A family unmanaged all the while has no strip. Where the clock
-    was set back a little since the last look, now is that look's time, as for the next look.
+    ``watches`` and ``turns`` are in the order they were recorded in. If the caller is ``watching``, the last
+    period extends to now while its next look is not overdue; whether another process still runs is not
+    known. A family that was unmanaged all the time has no timeline. If the clock was set back a little
+    since the last look, now is the time of that look, as for the next look.
     """
     now = monotonic_wall(watches[-1].until if watches else None, now, max_gap_s)
     carried_on = _carried_on(watches, now, max_gap_s) if watching else watches
@@ -122,7 +122,7 @@ def build_timeline(
 
 
 _Event = tuple[datetime, bool | str]
-"""From when on: somebody watches or nobody does, or the state of the family."""
+"""A time, and what begins then: observed (True) or not (False), or the state of the family."""
 
 
 def _tells(span: Segment) -> bool:
@@ -142,7 +142,7 @@ def _edges(watch: ObservedPeriod) -> tuple[_Event, _Event]:
 
 
 def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Segment, ...]:
-    """Go through the events in the order of their times, and cut where what they say changes."""
+    """Process the events in the order of their times; a new segment begins where the state changes."""
     spans: list[Segment] = []
     state: str | None = None
     reached, watched = since, False
@@ -159,7 +159,7 @@ def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Segmen
 
 
 def _append(spans: list[Segment], span: Segment) -> None:
-    """Append a span, as a part of the last one if that says the same."""
+    """Append a span, merged with the last one if the state is the same."""
     if spans and spans[-1].state == span.state:
         span = Segment(span.state, spans.pop().since, span.until)
     spans.append(span)

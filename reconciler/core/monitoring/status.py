@@ -1,7 +1,7 @@
-"""What is on record of an account, put beside what is desired: the value behind ``mmp status``.
+"""What is on record of an account, compared with what is desired: the value behind ``mmp status``.
 
-Decided from the state alone, without asking the exchange; every live value carries the age of the
-read it comes from. Instants are the asking process's own, walls are for people.
+Decided from the state alone, without a request to the exchange; every live value has the age of the
+read it comes from. Instants are of the process that asks; wall times are for people.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from reconciler.core.state_records import LockHolder
 
 
 class FamilyState(StrEnum):
-    """The one word for a family: the most pressing thing that holds for it."""
+    """The state of a family in one word: the most urgent one that applies."""
 
     UNCERTAIN = "uncertain"
     FROZEN = "frozen"
@@ -52,8 +52,8 @@ class FamilyStatus:
 
     ``accepted`` is the setting that passed the guard last, None: none is on record.
     ``change`` is what a plan made from the record alone would do; None when nothing. ``doubtful``:
-    every request was answered, but one read differs from what came of them, or began before the record of
-    somebody else's was first seen; another has to tell.
+    every request was answered, but one read differs from the result, or began before another process's
+    record was first seen; a second read must decide.
     """
 
     family: Family
@@ -79,10 +79,10 @@ class PacingStatus:
 class Status:
     """One account's status. ``live_at`` None: live was never read; ``uid`` None: never identified.
 
-    ``pauses`` are those in force, by family, of families the file no longer names as well. ``owner`` is
+    ``pauses`` are those in force, by family, also of families that the file no longer names. ``owner`` is
     the replica that runs the account; None: no replica does, or the state has no leases. ``controller`` is
     the process that controls it on a state file; None: no process does, or this process does. ``damaged``
-    records of the account are left out.
+    counts the records of the account that are left out.
     """
 
     desired: Desired
@@ -102,13 +102,13 @@ class Status:
 
     @property
     def in_sync(self) -> bool:
-        """Whether every family is as desired, as far as is on record; a frozen one may be, too."""
+        """Whether every family is as desired according to the record; a frozen one may be, too."""
         return all(family.change is None for family in self.families)
 
 
 @dataclass(frozen=True, slots=True)
 class StatusInputs:
-    """What the state holds of one account; ``live_rows`` and ``live_at`` of the last live read."""
+    """What the state has of one account; ``live_rows`` and ``live_at`` of the last live read."""
 
     uid: str | None
     host: str | None
@@ -137,9 +137,9 @@ def make_status(
 ) -> Status:
     """Compare the record with the desired settings, as of ``now`` and ``wall``.
 
-    ``rules`` are those of the pass that is watched; None: the pauses on record, under ``policy``, whose
+    ``rules`` are those of the running pass; None: the pauses on record, under ``policy``, whose
     file may be unreadable or missing.
-    ``reads`` is what that pass has read; None: the read on record, as old as the wall clock says.
+    ``reads`` is what that pass has read; None: the read on record, aged by the wall clock.
     """
     reads = reads or _reads(record, now, wall)
     pauses = active_pauses((pause for pause in record.pauses if pause.holds(wall)), desired)
@@ -182,10 +182,10 @@ def make_status(
 
 
 def _reads(record: StatusInputs, now: float, wall: datetime) -> Reads:
-    """Return the recorded read as one begun that long ago; the wall clock is good enough to show.
+    """Return the recorded read as one begun that long ago; the wall clock is good enough for display.
 
-    It is only shown, so a family that it leaves out counts as gone, and is never shown as in sync. Nothing
-    is written because of it.
+    It is for display only, so a family that it leaves out counts as gone, and is never shown as in sync.
+    Nothing is written because of it.
     """
     if record.live_at is None:
         return Reads()
@@ -230,9 +230,10 @@ def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: 
 def family_states(
     desired: Desired, known: Mapping[Family, Known], reads: Reads, plan: Plan | None, *, refused: bool
 ) -> dict[Family, str]:
-    """Return the one word for each desired family after a pass, for the record of the strips.
+    """Return the state of each desired family after a pass, for the timeline.
 
-    ``plan`` None: nobody could see. ``refused``: key or account are, so nothing can be written.
+    ``plan`` None: nothing could be read. ``refused``: the exchange refuses key or account, so nothing can
+    be written.
     """
     if plan is None:
         return dict.fromkeys(sorted(desired.families), FAILED)

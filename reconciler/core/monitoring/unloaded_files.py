@@ -1,7 +1,7 @@
-"""Settings that no account is kept by: files that are not there yet, and files that never held.
+"""Settings files that no account runs from: missing files, and files that were never valid.
 
-Folded from events, as the runtime of an account are. Nobody else would speak of them: an account begins
-with its first good file, and until then there is nothing that could be in trouble.
+Computed from events, as the runtime of an account is. No account reports these files: an account starts
+with its first valid file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reconciler.core.monitoring.runtime import FileState, refused
 
 @dataclass(frozen=True, slots=True)
 class UnloadedFiles:
-    """What there is no account for. ``awaited`` are paths, of files or folders; ``refused`` are files."""
+    """The files without an account. ``missing`` are paths of files or folders."""
 
     missing: tuple[str, ...] = ()
     rejected: tuple[FileState, ...] = ()
@@ -31,10 +31,10 @@ NONE = UnloadedFiles()
 
 
 def with_event(not_loaded: UnloadedFiles, event: Event, *, wall: datetime) -> UnloadedFiles:
-    """Return which settings nobody keeps once ``event`` has happened, at ``wall``.
+    """Return the unloaded files after ``event`` has happened, at ``wall``.
 
-    A file that is there is not waited for any more, whether it holds or not; one that is waited for is
-    not refused, and one that is withdrawn neither.
+    A file that exists is not missing any more, valid or not. A file that is missing, or was removed, is not
+    rejected any more.
     """
     match event:
         case ConfigMissing(paths=paths):
@@ -54,7 +54,7 @@ def with_event(not_loaded: UnloadedFiles, event: Event, *, wall: datetime) -> Un
 
 
 def _met(not_loaded: UnloadedFiles, path: str) -> UnloadedFiles:
-    """Wait no longer for what ``path`` is, or is in."""
+    """Remove ``path``, and a folder that contains it, from the missing ones."""
     left = (
         each for each in not_loaded.missing if path != each and not path.startswith(each.rstrip("/") + "/")
     )
