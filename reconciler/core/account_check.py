@@ -49,7 +49,7 @@ def why_unusable(
 
 
 def may_withdraw(info: AccountInfo) -> bool:
-    """Tell whether the key may withdraw funds: nothing here needs that, and a stolen one could."""
+    """Tell whether the key may withdraw funds: this program never needs that, and a stolen key could."""
     return "withdraw" in info.permissions
 
 
@@ -59,7 +59,7 @@ def remote_claim_conflict(
     """Return why accounts of other replicas forbid this one; None when none does.
 
     ``rivals``: those of the same environment and User ID that claimed before, each with its families
-    and who keeps it.
+    and the replica that runs it.
     """
     for account, families, where in rivals:
         shared = sorted(families & desired.families.keys())
@@ -77,8 +77,8 @@ def remote_claim_conflict(
 def claim_conflict(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | None:
     """Return why two files must not be used together; None when they may. Each with its User ID.
 
-    Two names for one account are fine, two wishes for one of its families are not: each would undo
-    the other's work for ever.
+    Two names for one account are allowed. Two files with settings for the same family are not: each would
+    undo the other's work for ever.
     """
     pairs = ((one, later) for place, one in enumerate(owned) for later in owned[place + 1 :])
     for (uid, first), (other, second) in pairs:

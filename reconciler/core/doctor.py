@@ -1,7 +1,7 @@
-"""What ``mmp doctor`` makes of what it found: one finding per check, with what to do about it.
+"""The results of ``mmp doctor``: one per check, with what to do about it.
 
-This file decides what is all right, what is only worth knowing (advice) and what stands in the way,
-and which exit status that is. Finding out is the caller's; nothing here asks anybody.
+This file decides what is all right, what is only worth knowing (advice) and what is a failure,
+and the exit status. The caller collects the facts; nothing here makes a request.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LARGE_OFFSET_S = 1.0
 """From here on a local clock's offset is worth knowing; it is compensated."""
 
 MOST_NAMED = 5
-"""Families named in one finding; the rest are counted."""
+"""Families named in one result; the rest are counted."""
 
 UNBOUND_KEY_EXPIRY_DAYS = 14
 """A trade key bound to no address expires after so long without an authenticated call [doc]."""
 
 
 class CheckStatus(StrEnum):
-    """How a check came out."""
+    """The status of a check."""
 
     OK = "ok"
     ADVICE = "advice"
@@ -55,32 +55,32 @@ class CheckResult:
 
 
 def doctor_exit_status(findings: Iterable[CheckResult]) -> Exit:
-    """Return the exit status of all findings: advice and skipped checks are no failure."""
+    """Return the exit status of all results: advice and skipped checks are no failure."""
     return overall_status([finding.status for finding in findings if finding.mark is CheckStatus.FAILED])
 
 
 def ok(check: str, text: str) -> CheckResult:
-    """Return a finding that all is well."""
+    """Return a result without a problem."""
     return CheckResult(check, CheckStatus.OK, text)
 
 
 def advice(check: str, text: str, remedy: str = "") -> CheckResult:
-    """Return a finding that stands in nobody's way."""
+    """Return a result that is worth knowing and no failure."""
     return CheckResult(check, CheckStatus.ADVICE, text, remedy)
 
 
 def failed(check: str, problem: MmpError) -> CheckResult:
-    """Return the finding that ``problem`` stands in the way."""
+    """Return the result that ``problem`` makes the check fail."""
     return CheckResult(check, CheckStatus.FAILED, problem.message, problem.hint, problem.exit_status)
 
 
 def skipped(checks: Sequence[str], why: str) -> tuple[CheckResult, ...]:
-    """Return a finding for each of ``checks`` that could not be made."""
+    """Return a result for each of ``checks`` that could not be made."""
     return tuple(CheckResult(check, CheckStatus.SKIPPED, f"not checked: {why}") for check in checks)
 
 
 def policy_found(policy: Policy | None) -> CheckResult:
-    """Judge whether changes are held to a policy."""
+    """Check whether a policy applies to changes."""
     if policy is not None:
         protected = f", {len(policy.protected)} protected" if policy.protected else ""
         return ok("policy", f"{policy.path} holds{protected}")
@@ -92,7 +92,7 @@ def policy_found(policy: Policy | None) -> CheckResult:
 
 
 def clock_off(offset_s: float) -> CheckResult:
-    """Judge how far the exchange's clock is ahead of this machine's time of day."""
+    """Check how far the exchange's clock is ahead of this machine's time of day."""
     if abs(offset_s) <= LARGE_OFFSET_S:
         return ok("clock", f"within {LARGE_OFFSET_S:g} s of the exchange's")
     way = "behind" if offset_s > 0 else "ahead of"
@@ -101,7 +101,7 @@ def clock_off(offset_s: float) -> CheckResult:
 
 
 def ownership(info: AccountInfo, desired: Desired) -> CheckResult:
-    """Judge whether the key belongs to the account the file means."""
+    """Check whether the key belongs to the account in the file."""
     problem = why_unusable(info, desired, writing=False)
     if problem is not None:
         return failed("account", problem)
@@ -114,7 +114,7 @@ def ownership(info: AccountInfo, desired: Desired) -> CheckResult:
 
 
 def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) -> tuple[CheckResult, ...]:
-    """Judge what the key may do: Read for plans, Trade for applying, and better not Withdraw."""
+    """Check what the key may do: Read for plans, Trade for applying, and preferably not Withdraw."""
     return (
         *_granted(info, "read_only", "Read", "mmp plan and everything else that looks"),
         *(
@@ -127,7 +127,7 @@ def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) ->
 
 
 def account_mode(info: AccountInfo) -> CheckResult:
-    """Judge the account's mode: Set MMP works in portfolio margin only [doc]."""
+    """Check the account's mode: Set MMP works in portfolio margin only [doc]."""
     if info.level == PORTFOLIO_MARGIN:
         return ok("mode", "portfolio margin (acctLv 4)")
     return CheckResult(
@@ -140,7 +140,7 @@ def account_mode(info: AccountInfo) -> CheckResult:
 
 
 def address_binding(info: AccountInfo) -> CheckResult:
-    """Judge whether the key is bound to addresses."""
+    """Check whether the key is bound to addresses."""
     if info.ip:
         number = len(info.ip)
         return ok("address", f"the key is bound to {number} {'address' if number == 1 else 'addresses'}")
@@ -153,7 +153,7 @@ def address_binding(info: AccountInfo) -> CheckResult:
 
 
 def live_readable(read: LiveRead, desired: Desired) -> tuple[CheckResult, ...]:
-    """Judge what a live read showed of the desired families."""
+    """Check what a live read showed of the desired families."""
     configured = len(desired.families.keys() & read.rows.keys())
     text = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
     frozen = [family for family in sorted(desired.families) if _is_frozen(family, read)]
@@ -166,7 +166,7 @@ def live_readable(read: LiveRead, desired: Desired) -> tuple[CheckResult, ...]:
 
 
 def families_listed(desired: Desired, listed: Collection[Family]) -> CheckResult:
-    """Judge whether the desired families exist. Advice only: a delisted one must stay manageable."""
+    """Check whether the desired families exist. Advice only: a delisted one must stay manageable."""
     missing = sorted(desired.families.keys() - set(listed))
     if not missing:
         return ok("families", "every desired family has options listed")
@@ -178,7 +178,7 @@ def families_listed(desired: Desired, listed: Collection[Family]) -> CheckResult
 
 
 def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[CheckResult, ...]:
-    """Tell of every pause that holds at ``wall``."""
+    """Report every pause that is in force at ``wall``."""
     holding = [pause for pause in pauses if pause.holds(wall)]
     return tuple(
         advice(
@@ -191,7 +191,7 @@ def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[CheckResul
 
 
 def group_access(gid: int) -> CheckResult:
-    """Report that a group may use the state file beside its owner."""
+    """Report that a group may use the state file as well as its owner."""
     return advice(
         "state",
         f"the group {gid} may use it too, as the owner may",
@@ -200,7 +200,7 @@ def group_access(gid: int) -> CheckResult:
 
 
 def lock_held(holder: str | None) -> CheckResult:
-    """Tell who holds the account's lock; ``holder`` None: nobody."""
+    """Report the holder of the account's lock; ``holder`` None: it is not locked."""
     if holder is None:
         return ok("lock", "nobody holds the state")
     return advice("lock", f"held by {holder}", "wait until it is done; apply waits for --lock-timeout")

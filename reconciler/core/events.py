@@ -1,7 +1,7 @@
 """What happened, as values named in the past tense.
 
-A pass tells what it does through these and nothing else: log lines, progress bars and metrics are
-translations of them. No event carries a secret. Instants are on the process's monotonic clock.
+A pass reports what it does only through these events: log lines, progress bars and metrics are made
+from them. No event contains a secret. Instants are on the process's monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reconciler.core.reply import AttemptStatus, Reply
 from reconciler.core.state_records import LockHolder
 
 READING_LIVE = "reading live settings"
-"""What fails when live settings cannot be read: the one failure that is counted apart."""
+"""What fails when live settings cannot be read: the one failure that is counted separately."""
 
 READING_FAMILY = "reading one family that the list of live settings leaves out"
 """What fails when it cannot be confirmed that a missing family is gone."""
@@ -35,7 +35,7 @@ class WaitReason(StrEnum):
     SECOND_READ = "second-read"
     UNCONFIRMED = "unconfirmed"
     KEY = "key"
-    """Whose key it is now, since another one was put in its place."""
+    """Which account the key is of that replaced the one in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class KeyMayWithdraw:
-    """The key of the account may withdraw funds, which nothing here needs."""
+    """The key of the account may withdraw funds, which this program never needs."""
 
     uid: str
 
@@ -64,8 +64,8 @@ class LiveReadDone:
 class ExchangeFailed:
     """Something other than a Set MMP request failed; ``doing`` says what; tried again at ``retry_at``.
 
-    ``retry_at`` is None where no pass tries it again, or where what comes of it is not told each time:
-    whoever keeps the account asks again within a minute.
+    ``retry_at`` is None if no pass tries it again, or if not every result is reported: the account worker
+    asks again within a minute.
     """
 
     doing: str
@@ -99,7 +99,7 @@ class OddRowsSeen:
 
 @dataclass(frozen=True, slots=True)
 class AttemptsEnded:
-    """The open attempts of these families are over: live shows a value that none of them carries."""
+    """The open attempts of these families ended: live shows a value that none of them carries."""
 
     families: tuple[Family, ...]
 
@@ -117,7 +117,7 @@ class Compared:
 
     Emitted before every step, so observers see what the pass sees. ``whole``: live was read in this pass,
     or is never read, and no family is in doubt; only such a plan is shown as fact.
-    ``pauses`` are those in force for the desired settings. ``reads`` are what was read of live.
+    ``pauses`` are those in force for the desired settings. ``reads`` are the live reads.
     """
 
     desired: Desired
@@ -147,7 +147,7 @@ class LoopIdle:
 
 @dataclass(frozen=True, slots=True)
 class LoopResumed:
-    """The loop goes on after a wait; until ``until`` it may wait for its turn and for the lock."""
+    """The loop continues after a wait; until ``until`` it may wait for a pass permit and for the lock."""
 
     until: float
 
@@ -170,7 +170,7 @@ class Waiting:
 class Adopted:
     """A read proved settings in force that were not on record; no request was sent.
 
-    ``unfit``: what the policy says of those of which nothing was on record; it is only reported.
+    ``unfit``: what the policy reports of those that had no record; it is only a report.
     """
 
     settings: dict[Family, Setting]
@@ -197,9 +197,9 @@ class FilesStillWritten:
 
 @dataclass(frozen=True, slots=True)
 class RequestTooLate:
-    """A request was not reserved, because that took too long: it is decided on again with a new read.
+    """A request was not reserved in time: it is decided again with a new read.
 
-    Opening its connection took long, or the state, ``late_s`` seconds after the request was due.
+    Opening its connection, or the state, was slow: ``late_s`` seconds after the request was due.
     """
 
     family: Family
@@ -210,7 +210,7 @@ class RequestTooLate:
 class RequestSettled:
     """What came of a request is on record. ``round_trip_s`` is from reservation to reply.
 
-    ``reason`` is why it was sent: a setting that was put back has drifted.
+    ``reason`` is why it was sent, for example because a live setting had drifted.
     """
 
     attempt: int
@@ -237,9 +237,9 @@ class SettingRejected:
 
 @dataclass(frozen=True, slots=True)
 class HealBreakerTripped:
-    """Somebody sets this family again and again, away from ``setting``: it is paused, on record.
+    """Another writer sets this family again and again, away from ``setting``: it is paused, on record.
 
-    It was put back ``heals`` times before, within the breaker's window.
+    It was healed ``heals`` times before, within the breaker's window.
     """
 
     family: Family
@@ -269,7 +269,7 @@ class ClockMeasured:
 
 @dataclass(frozen=True, slots=True)
 class StateLockTimedOut:
-    """Another process holds the account's state; ``message`` names it."""
+    """Another process has locked the account's state; ``message`` names it."""
 
     message: str
 
@@ -296,12 +296,12 @@ class ControlTaken:
 
 @dataclass(frozen=True, slots=True)
 class KeyReplaced:
-    """Another key is in the place of the one in use; nothing is sent before it is known whose it is."""
+    """Another key replaced the one in use; nothing is sent before its account is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopFailed:
-    """An account's loop could not go on; it is begun again at ``retry_at``, the others go on."""
+    """An account's loop failed; it restarts at ``retry_at``. The other accounts continue."""
 
     code: str
     message: str
@@ -326,9 +326,9 @@ class ConfigAccepted:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRejected:
-    """The file's content does not hold; the last valid version stays in use, where there is one.
+    """The file's content is invalid; the last valid version stays in use, if there is one.
 
-    ``in_force`` False: there is none, so no account is kept by this file.
+    ``in_force`` False: there is none, so no account runs from this file.
     """
 
     path: str
@@ -338,14 +338,14 @@ class ConfigRejected:
 
 @dataclass(frozen=True, slots=True)
 class RejectedConfigRemoved:
-    """A file of settings that never held is gone."""
+    """A settings file that was never valid was removed."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyAccepted:
-    """This content of the policy is in force, told as a config's; ``sha256`` None: there is no policy."""
+    """This content of the policy is in force, as for a config; ``sha256`` None: there is no policy."""
 
     path: str
     sha256: str | None
@@ -355,7 +355,7 @@ class PolicyAccepted:
 class PolicyRejected:
     """The policy cannot be read or is not valid: until it is, changes that loosen or disable are held.
 
-    The last valid one checks other changes; ``in_force`` False: there is none, and only the guard does.
+    The last valid one checks other changes; ``in_force`` False: there is none, so only the guard applies.
     """
 
     path: str
@@ -365,23 +365,23 @@ class PolicyRejected:
 
 @dataclass(frozen=True, slots=True)
 class WatchDegraded:
-    """Changes of files are not heard of, ``reason`` says why: they are looked at every second."""
+    """File changes are not reported, for this ``reason``: the files are read every second."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseTaken:
-    """The account is this replica's from now on; ``before``: which silent one had it ("": none)."""
+    """This replica runs the account now; ``before``: the dead replica that had the lease ("": none)."""
 
     before: str
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnded:
-    """The account is this replica's no longer; ``lost``: another one has taken it over already.
+    """This replica runs the account no longer; ``lost``: another replica has taken the lease already.
 
-    ``unable``: this one could not serve it, and another one may.
+    ``unable``: this replica could not serve it, and another one may.
     """
 
     lost: bool
@@ -399,14 +399,14 @@ class StateFailed:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatusChanged:
-    """This replica read the table of leases, or joined the others."""
+    """This replica read the lease table, or joined the other replicas."""
 
     status: ReplicaStatus
 
 
 @dataclass(frozen=True, slots=True)
 class AccountsConfigured:
-    """This replica has settings for other accounts than before; ``accounts`` are all of them."""
+    """The accounts that this replica has settings for have changed; ``accounts`` are all of them."""
 
     accounts: frozenset[LeaseName]
 

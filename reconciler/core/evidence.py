@@ -64,7 +64,7 @@ class NotRead:
 
 @dataclass(frozen=True, slots=True)
 class OrderUnknown:
-    """Somebody else's proof was first seen after the read began: which of the two is older nobody knows."""
+    """Another process's proof was first seen after the read began: which of the two is older is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +208,8 @@ class Reads:
         The pass itself ``proved`` some of it since the latest read, by these attempts. What another process
         proved later takes their place on record.
 
-        A read begun after all of ``known`` was first seen is overtaken by none of it, so each time a read
-        has to be repeated somebody else proved something meanwhile: twice in ten seconds at the most.
+        A read begun after all of ``known`` was first seen is overtaken by none of it. So each time a read
+        has to be repeated, another process proved something meanwhile: twice in ten seconds at the most.
         """
         if self.latest is None:
             return self
@@ -263,9 +263,9 @@ def last_seen(family: Family, known: Known, reads: Reads) -> Setting | None:
 
 
 def reflects_until(begun_at: float) -> float:
-    """Return the instant until which whatever took effect is shown by a read begun at ``begun_at``.
+    """Return the instant until which a read begun at ``begun_at`` shows all that took effect.
 
-    What took effect later may be missing from it: nobody documents how soon a read sees a write.
+    What took effect later may be missing from it: it is not documented how soon a read sees a write.
     """
     return begun_at - READ_LAG_S
 

@@ -1,8 +1,8 @@
-"""Whether the record of a User ID's requests may lack some, from the histories its server had.
+"""Whether the record of a User ID's requests may lack some, decided from the histories of its server.
 
-A history names a server's past: the cluster, and its timeline as eight hexadecimal digits, which a
+A history identifies a server's past: the cluster, and its timeline as eight hexadecimal digits, which a
 promotion raises. What a standby had not received when it was promoted is on no record. Nor is what came
-after the backup that a dropped table was restored from, which makes another table of the same name.
+after the backup that a dropped table was restored from; the restored table is another one of the same name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 
 @dataclass(frozen=True, slots=True)
 class SeenTimeline:
-    """The server's history, and the table, that a process saw a User ID's record in; when, in seconds."""
+    """Server history and table in which a process saw a User ID's record; ``at`` that time, in seconds."""
 
     history: str
     at: float
@@ -47,15 +47,16 @@ class SeenTable:
 
 
 def may_have_lost(recorded: str, current: SeenTimeline, seen: SeenTimeline | None) -> bool:
-    """Tell whether requests may be missing that nobody has counted as lost yet.
+    """Tell whether requests may be missing that were not counted as lost yet.
 
     ``recorded``: the history that the record names, written with a counted loss; ``current``: what is
-    seen now; ``seen``: this process's last sight, None without one, by the same clock.
+    seen now; ``seen``: what this process saw last, None without it, by the same clock.
 
-    Where the record names another history than the server's, nobody has. Where they agree, somebody has,
-    unless an old primary came back, which agrees with its own record: whoever saw a later timeline knows.
-    Who saw an earlier one may have reserved there after that timeline had ended, unseen by whoever
-    counted; that matters for as long as such a request counts. Another table says nothing of that.
+    If the record names another history than the server's, the loss was not counted. If they agree, it was,
+    unless an old primary came back, which agrees with its own record: a process that saw a later timeline
+    knows that. A process that saw an earlier timeline may have reserved there after that timeline had
+    ended, unseen by the process that counted; that matters while such a request counts. Another table
+    says nothing of that.
     """
     if recorded != current.history:
         return True

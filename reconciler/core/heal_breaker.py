@@ -1,9 +1,9 @@
-"""When putting a family back is given up: someone else sets it, again and again.
+"""When healing a family is given up because another writer sets it again and again.
 
 Two programs that undo each other's work look like progress, and use up the slots of every other family.
-So a family that was put back three times within ten minutes and differs again is reported and left,
-until the file wants something else of it or a person resumes it. This file decides when that is; the
-pause it leads to is on record, the count is not: forgetting it only means a few more requests.
+So a family that was healed three times within ten minutes and differs again is reported and left,
+until the file sets another value or a person resumes it. This file decides when that is. The pause that
+follows is on record. The count is not: losing it only means a few more requests.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from reconciler.core.model import Family, Setting
 from reconciler.core.plan import Action, Plan, Reason
 
 HEAL_WINDOW_S = 600.0
-"""Heals count for ten minutes: a person who changes a setting twice by mistake is no fighter."""
+"""Heals count for ten minutes: a person who changes a setting twice by mistake is no contesting writer."""
 
 MOST_HEALS = 3
-"""So many heals within the window, and the next drift is left. Also bounds what is remembered."""
+"""After so many heals within the window, the next drift is left. Also bounds what is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """A drifted family was put back to ``setting``, acknowledged ``at`` that instant."""
+    """A drifted family was healed to ``setting``, acknowledged ``at`` that instant."""
 
     setting: Setting
     at: float
@@ -35,7 +35,7 @@ Heals = Mapping[Family, tuple[Heal, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ContestedFamily:
-    """A family that someone else sets again and again, away from ``setting``; healed ``heals`` times."""
+    """A family that another writer sets again and again, away from ``setting``; healed ``heals`` times."""
 
     family: Family
     setting: Setting
@@ -43,13 +43,13 @@ class ContestedFamily:
 
 
 def record_heal(heals: Heals, family: Family, setting: Setting, at: float) -> Heals:
-    """Return ``heals`` with one more; those of another setting are of another story and forgotten."""
+    """Return ``heals`` with one more; heals of the family to another setting are dropped."""
     counting = (*_counting(heals.get(family, ()), setting, at), Heal(setting, at))
     return {**heals, family: counting[-MOST_HEALS:]}
 
 
 def tripped(heals: Heals, plan: Plan, now: float) -> tuple[ContestedFamily, ...]:
-    """Return the fights ``plan`` would go on with, in its order: drift about to be put back once more."""
+    """Return the contested families that ``plan`` would heal once more, in its order."""
     return tuple(
         ContestedFamily(change.family, change.after, MOST_HEALS)
         for change in plan.changes
@@ -60,7 +60,7 @@ def tripped(heals: Heals, plan: Plan, now: float) -> tuple[ContestedFamily, ...]
 
 
 def forget(heals: Heals, families: Iterable[Family]) -> Heals:
-    """Return ``heals`` without those of ``families``: whoever resumes one lets it begin anew."""
+    """Return ``heals`` without those of ``families``: after a resume the count starts again."""
     gone = frozenset(families)
     return {family: some for family, some in heals.items() if family not in gone}
 

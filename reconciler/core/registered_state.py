@@ -1,8 +1,8 @@
-"""One record of requests per User ID on a machine: may this state be it, beside the one that is registered?
+"""One record of requests per User ID and machine: may this state be used beside the registered one?
 
 Two states for one User ID know nothing of each other's requests, so together they exceed the rate. Each
 machine has a registry of the state that was used last for a User ID. This file decides what becomes of its
-entry when a process is about to write with some state. Reading and locking the registry is done elsewhere.
+entry when a process is about to write with some state. Other modules read and lock the registry.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def register(
 ) -> Registration:
     """Decide whether ``ours`` may be written with; ``now`` is on the monotonic clock of its boot.
 
-    A copy of a state file has its id and is another record all the same: what one of the two sends, the
-    other does not know. Nor does a file that was restored know what was sent since, or a database that was
-    copied. So what counts is not the name but whether the newest request is on record.
+    A copy of a state file has its id but is a separate record: neither knows what the other sends. Nor
+    does a restored file, or a copied database, know what was sent since. So the name does not count. What
+    counts is whether the newest request is on record.
     """
     if registered is None:
         return Registration.NEW

@@ -1,9 +1,9 @@
-"""Which accounts this replica should own: decided from who is alive and who owns what.
+"""Which accounts this replica should own, decided from which replicas are alive and own what.
 
-Every replica asks the same function about nearly the same facts and acts on its own behalf only, so
-there is no leader. It says what to take and what to give up, one round at a time; the lease rows, with
-their generations, decide who really gets an account. Being wrong here costs a round, never a rule:
-pacing and the pass's lock hold whoever owns what.
+Every replica calls the same function with nearly the same facts and acts for itself only, so there is no
+leader. It returns what to take and what to release, one round at a time; the lease rows, with their
+generations, decide which replica gets an account. An error here costs a round, but breaks no rule: pacing
+and the lock of a pass are safe whichever replica owns the account.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ ReplicaId = str
 """Names one life of one process: a restarted replica is another one."""
 
 LeaseName = str
-"""What an account's lease is kept under: its name, environment and kind of exchange, with dots."""
+"""The key of an account's lease: its name, environment and kind of exchange, with dots."""
 
 HEARTBEAT_S = 2.5
-"""Between two signs of life of a replica, and two looks at the leases."""
+"""Time between two heartbeats of a replica, and between two reads of the lease table."""
 
 LEASE_TTL_S = 8.0
-"""How long after its last sign of life a replica is believed alive, by the database's clock. Three
-beats may be lost, and a death is still noticed within TTL + BEAT, 10.5 s."""
+"""How long after its last heartbeat a replica counts as alive, by the database's clock. Three heartbeats
+may be lost, and a death is still noticed within TTL + BEAT, 10.5 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One life of one process that keeps accounts; ``host`` and ``pid`` are for people to find it."""
+    """One life of a process that runs accounts; ``host`` and ``pid`` let people find it."""
 
     id: ReplicaId
     host: str
@@ -42,14 +42,14 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class AccountClaim:
-    """What is written for an account: families of a User ID. Who claims later has the larger ``number``."""
+    """What is written for an account: families of a User ID. A later claim has the larger ``number``."""
 
     uid: str
     families: frozenset[Family]
     number: int = 0
 
     def covers(self, other: AccountClaim) -> bool:
-        """Tell whether all that ``other`` claims is claimed by this."""
+        """Tell whether this claims all that ``other`` claims."""
         return self.uid == other.uid and other.families <= self.families
 
 
@@ -73,11 +73,11 @@ ABLE = Ability()
 
 @dataclass(frozen=True, slots=True)
 class LeaseTable:
-    """Who lives and who owns what at one moment, by the database.
+    """The living replicas and the owners of accounts at one moment, by the database.
 
-    ``keeps`` and ``owners`` are as in :class:`Shares`. ``rivals`` are the accounts that somebody has
-    settings for and whose User ID another account has too, owned at this moment or not. ``was_alive``:
-    whether the database believed the replica that looks alive until then. ``abilities`` are by replica.
+    ``keeps`` and ``owners`` are as in :class:`OwnershipView`. ``same_uid_accounts`` are the accounts that
+    a replica has settings for and whose User ID another account has too, owned at this moment or not.
+    ``was_alive``: whether this replica counted as alive until this read. ``abilities`` are by replica.
     """
 
     replicas: Mapping[ReplicaId, Replica]
@@ -118,8 +118,8 @@ class ReplicaStatus:
 class OwnershipView:
     """What one replica sees in one round.
 
-    ``keeps``: by living replica the accounts it has settings for, this one's among them. ``owners``:
-    who owns which account, the living only; an account without an owner is free. ``abilities``: by living
+    ``keeps``: by living replica the accounts it has settings for, including this replica. ``owners``:
+    the living owner of each account; an account without an owner is free. ``abilities``: by living
     replica what it reports; one that is left out can serve every account.
     """
 
@@ -142,9 +142,9 @@ class Rebalance:
 
 
 def rebalance(shares: OwnershipView) -> Rebalance:
-    """Return this replica's part of what makes shares even with the fewest accounts moved.
+    """Return this replica's part of balancing the accounts with the fewest moves.
 
-    What another one is to have is given up now and taken by it in its next round.
+    An account that another replica should have is released now; that replica takes it in its next round.
     """
     target = balance(shares)
     mine = {account for account, owner in shares.owners.items() if owner == shares.me}
@@ -156,10 +156,11 @@ def rebalance(shares: OwnershipView) -> Rebalance:
 
 
 def balance(shares: OwnershipView) -> dict[LeaseName, ReplicaId]:
-    """Return who should own what: owners stay, the free go to who has least, then the fewest move.
+    """Return the owner that each account should have.
 
-    Only a replica that has an account's settings can own it, and of those only one that can serve it. If
-    there is none, one where it rests that has read since can have it; else the account stays where it is.
+    Owners stay, free accounts go to the replica with the fewest, then as few as possible move. Only a
+    replica that has an account's settings can own it, and of those only one that can serve it. If there is
+    none, one where it rests that has read since can have it; else the account stays where it is.
     Afterwards no account could go to a replica that has at least two fewer.
     """
     workers = {
@@ -194,7 +195,7 @@ def may_take_left(shares: OwnershipView, account: LeaseName) -> bool:
 
 
 def awaited(shares: OwnershipView) -> tuple[LeaseName, ...]:
-    """Return the accounts that wait for a sign that this replica can read, which a read now would give."""
+    """Return the accounts that wait for proof that this replica can read them: a read now would give it."""
     ability = shares.ability(shares.me)
     return tuple(
         account
@@ -249,7 +250,7 @@ def _owner_among(shares: OwnershipView, account: LeaseName, replicas: list[Repli
 
 
 def lease_name(account: str, environment: Environment, kind: ExchangeKind) -> LeaseName:
-    """Return what the lease of an account is kept under."""
+    """Return the key of an account's lease."""
     return f"{account}.{environment.value}.{kind.value}"
 
 
@@ -260,9 +261,9 @@ def parse_lease_name(key: LeaseName) -> tuple[str, str]:
 
 
 def leases_safe_until(beat_begun_at: float) -> float:
-    """Return until when, on its own clock, a replica may think that its leases are its own.
+    """Return until when, on its own clock, a replica may rely on its leases.
 
-    Its last sign of life was at the database no earlier than it was begun.
+    Its last heartbeat reached the database no earlier than it was begun.
     """
     return beat_begun_at + LEASE_TTL_S
 
@@ -272,7 +273,7 @@ def _improvement(
     target: Mapping[LeaseName, ReplicaId],
     counts: Mapping[ReplicaId, int],
 ) -> tuple[LeaseName, ReplicaId] | None:
-    """Return an account of whoever has most, and who should have it; None when no move helps."""
+    """Return an account of the replica with most, and its new owner; None when no move helps."""
     for account in sorted(target, key=lambda each: (-counts[target[each]], target[each], each)):
         least = _least(able[account], counts)
         if counts[least] <= counts[target[account]] - 2:

@@ -1,6 +1,6 @@
-"""What the state tells of an account, for people and for the verbs that show it.
+"""What the state has on record of an account, for people and for the commands that show it.
 
-Nothing here is decided by: what a pass needs is ``Known`` and ``Ledger``. Times of day are of the
+Nothing is decided from these values: a pass uses ``Known`` and ``Ledger``. Times of day are of the
 process that recorded them.
 """
 
@@ -69,7 +69,7 @@ class NameRecord:
 
 @dataclass(frozen=True, slots=True)
 class OverrideRecord:
-    """A refusal somebody overrode by name."""
+    """A refusal that a person overrode by name."""
 
     family: Family
     refusal: str
@@ -129,9 +129,9 @@ class LiveRecord:
 class StateSnapshot:
     """All that is on record of one account, at one moment.
 
-    ``kind``, ``uid`` and ``host`` are None while nobody identified the account, ``ledger`` likewise;
+    ``kind``, ``uid`` and ``host`` are None until the account is identified, ``ledger`` likewise;
     ``live`` is None while live was never read, and if the record of it is damaged: then ``damaged`` is 1.
-    The identity is given whatever kind was asked with.
+    The identity is given whatever exchange kind was asked for.
     """
 
     kind: ExchangeKind | None

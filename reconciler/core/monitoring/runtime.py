@@ -118,7 +118,7 @@ class RecentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Requests to the exchange fail: since when, what failed last, how often."""
+    """Requests to the exchange fail: since when, how often, what failed last and when it is tried again."""
 
     since: float
     since_wall: datetime
@@ -159,8 +159,8 @@ class AccountRuntime:
     """The runtime state of one account's loop.
 
     ``config`` is None until its content was accepted by the watcher, ``policy`` None without one.
-    ``live`` False: the exchange is never read. ``last_step_at`` is the loop's own last step, ``next_step_by``
-    by when it promised the next one: until then silence means nothing.
+    ``live`` False: the exchange is never read. ``last_step_at`` is the loop's last step. It promised the
+    next one by ``next_step_by``; until then silence means nothing.
     ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``last_complete`` the newest
     complete one. ``controller`` is the other process that controls the account while this one is a standby.
     ``read`` is the newest live read of this process, reported at ``read_at``. ``state_lost`` is

@@ -106,7 +106,7 @@ def build_timeline(
 ) -> dict[Family, tuple[Segment, ...]]:
     """Return each family's segments from ``since`` to ``now``, without a gap, by family.
 
-    ``watches`` and ``turns`` are in the order they were recorded in. If the caller is ``watching``, the last
+    ``watches`` and ``turns`` are in the order of their records. If the caller is ``watching``, the last
     period extends to now while its next look is not overdue; whether another process still runs is not
     known. A family that was unmanaged all the time has no timeline. If the clock was set back a little
     since the last look, now is the time of that look, as for the next look.
