@@ -1,4 +1,4 @@
-"""What people and machines see of a running loop over HTTP: probes, metrics, status page.
+"""The HTTP server of a running loop: probes, metrics, status page.
 
-It runs in a thread of its own and is handed values; it has no way to touch what the loop does.
+The server runs in its own thread. It receives values and cannot change what the loop does.
 """

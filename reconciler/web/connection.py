@@ -1,8 +1,8 @@
-"""One connection of a client: the head of its request is read, answered, and the connection closed.
+"""One client connection: read the request head, send the response, close.
 
-Whatever the client does, a connection costs little: at most MAX_HEAD_BYTES are kept of what it sends,
-nothing is read while it is answered, a body belongs to all who asked for it and is copied into the
-system's buffer only as fast as the client reads, and one deadline ends everything.
+The cost of a connection is bounded. At most MAX_HEAD_BYTES of its input are stored. Nothing is read while
+the response is made. All clients of a response share its body, which is copied into the socket buffer only
+as fast as the client reads. One deadline covers the connection.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from reconciler.web.request_filter import RequestInfo, RequestRejection
 from reconciler.web.responses import Response, rejection_response
 
 DEADLINE_S = 15.0
-"""From the connection to its end: the page of 10,000 families takes seconds to make and to read."""
+"""Bound on one connection, accept to close: the page of 10,000 families takes seconds to make and read."""
 
 DISCARD_BYTES = 64 * 1024
-"""How much of what follows a head is read and thrown away after the answer. A connection that is closed
-with bytes unread is reset, and the client may lose the answer. Who sends more than this loses it."""
+"""How many bytes after the head are read and discarded after the response. Closing a connection with unread
+bytes resets it, and the client may lose the response. A client that sends more than this may lose it."""
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: close at once, and let the system forget what the client has not read."""
+"""SO_LINGER: close at once and discard what the client has not read."""
 
 Handle = Callable[[RequestInfo], Awaitable[Response]]
 """Answers a request; never raises."""
@@ -53,22 +53,22 @@ class ClientConnection:
 
     @property
     def handled(self) -> bool:
-        """Whether its answer is being made: the client waits for us, not we for the client."""
+        """Whether the response is being made: the client waits for the server."""
         return self._handling is not None
 
     def start(self) -> None:
         """Serve the client from now on."""
-        self._read()  # what it asks has often arrived with the connection
+        self._read()  # the request has often arrived with the connection
 
     def reset(self) -> None:
-        """Close at once, whatever was not read or sent yet."""
+        """Close at once and discard what was not read or sent yet."""
         if self._unsent:
             with suppress(OSError):
                 self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._close()
 
     def _read(self) -> None:
-        """Read as much of the head as is there, and answer it once it is complete or refused."""
+        """Read what has arrived of the head; respond once the head is complete or rejected."""
         received = self._receive(MAX_HEAD_BYTES - len(self._received))
         if received == b"":
             self._close()
@@ -97,7 +97,7 @@ class ClientConnection:
         self._write()
 
     def _write(self) -> None:
-        """Hand the system as much as it has room for; it has more once the client reads."""
+        """Write as much as the socket buffer takes; it has room again once the client reads."""
         try:
             self._sent(self._client.sendmsg(self._unsent, (), socket.MSG_DONTWAIT))
         except (BlockingIOError, InterruptedError):
@@ -112,17 +112,17 @@ class ClientConnection:
             self._end_answer()
 
     def _sent(self, number: int) -> None:
-        """Drop the bytes that the system has taken."""
+        """Drop the bytes that the socket buffer has taken."""
         for place, part in enumerate(self._unsent):
             self._unsent[place] = part[number:]
             number = max(0, number - len(part))
 
     def _end_answer(self) -> None:
-        """Close; where the client sends more, tell it that this was all and wait until it closes."""
+        """Close. If the client sends more, shut down the write side and wait until the client closes."""
         if not self._lingers:
             self._close()
             return
-        with suppress(OSError):  # it is gone: the next read says so
+        with suppress(OSError):  # the client is gone: the next read reports it
             self._client.shutdown(socket.SHUT_WR)
         self._wait(self._loop.add_reader, self._discard)
 
@@ -134,7 +134,7 @@ class ClientConnection:
                 self._close()
 
     def _receive(self, most: int) -> bytes | None:
-        """Return what has arrived, at most so much: None nothing, b"" that the client has closed."""
+        """Return at most ``most`` bytes of what has arrived: None if nothing, b"" if the client closed."""
         try:
             return self._client.recv(most, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
@@ -143,7 +143,7 @@ class ClientConnection:
             return b""
 
     def _wait(self, add: Callable[[int, Callable[[], None]], None], then: Callable[[], None]) -> None:
-        """Do ``then`` whenever the system has bytes of the client, or room for more of the answer."""
+        """Call ``then`` whenever the socket can be read, or written."""
         if not self._waiting:
             add(self._fd, then)
             self._waiting = True
@@ -167,7 +167,7 @@ class ClientConnection:
 
 
 def _has_more(request: RequestInfo | RequestRejection, received: bytearray) -> bool:
-    """Tell whether the client sends anything beside one whole head; junk has been read already."""
+    """Tell whether the client sends anything beyond one complete head; junk has been read already."""
     if isinstance(request, RequestRejection):
         return request is TOO_LARGE
     return request.has_body or not received.endswith(b"\r\n\r\n")

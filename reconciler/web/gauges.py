@@ -1,6 +1,6 @@
-"""What the board says, as gauges: one row per metric, each a function from what was seen to samples.
+"""The latest state as gauges: one row per metric, each a function from a ``GaugeInput`` to samples.
 
-A value that is not known has no sample: 0 would be a lie, and an alert can ask for ``absent()``.
+An unknown value has no sample: 0 would be wrong, and an alert can use ``absent()``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Sample = tuple[Labels, float]
 ACCOUNT = ("account", "environment")
 
 REJECTED_AT = "mmp_config_rejected_timestamp_seconds"
-"""Has a sample beside those of accounts: of files that never held, whose account nobody knows."""
+"""Also has a sample without account labels, for files that were never valid: their account is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class GaugeInput:
-    """One account as it was seen at ``now`` and ``wall``."""
+    """One account as of ``now`` and ``wall``."""
 
     watched: AccountSnapshot
     look: AccountStatus
@@ -37,7 +37,7 @@ class GaugeInput:
 
     @property
     def runtime(self) -> AccountRuntime:
-        """What the account's loop is up to."""
+        """The runtime state of the account's loop."""
         return self.watched.runtime
 
     @property
@@ -48,7 +48,7 @@ class GaugeInput:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One metric: name, what it says, labels beside ACCOUNT, and its samples of one account."""
+    """One metric: name, help, labels beside ACCOUNT, and the function that gives one account's samples."""
 
     name: str
     help: str
@@ -62,7 +62,7 @@ def labels_of(runtime: AccountRuntime) -> Labels:
 
 
 def gauge_input(watched: AccountSnapshot, *, now: float, wall: datetime) -> GaugeInput:
-    """Look at one account, for every gauge at once."""
+    """Return the input of every gauge for one account."""
     return GaugeInput(watched, account_status(watched, now=now, wall=wall), now, wall)
 
 
@@ -71,12 +71,12 @@ def _one(value: float | None) -> list[Sample]:
 
 
 def _once_compared(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
-    """Give no samples before the first comparison: until then the state was not even looked at."""
+    """Give no samples before the first comparison: until then the state was not read."""
     return lambda seen: of(seen) if seen.runtime.compared is not None else []
 
 
 def _once_read(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
-    """Give no samples before live was read and compared: only the exchange says what it holds."""
+    """Give no samples before live was read and compared: only a read shows what the exchange has."""
     return _once_compared(lambda seen: of(seen) if seen.runtime.read_at is not None else [])
 
 

@@ -1,7 +1,7 @@
 """The head of an HTTP/1 request, read strictly, and the head of the response.
 
 A request here never has a body, and a connection serves one request. So nothing after the head is ever
-parsed, and no reading of a head can be a disagreement with a proxy about where the next request begins.
+parsed, and this server and a proxy cannot disagree about where the next request begins.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from reconciler.web.request_filter import RequestInfo, RequestRejection
 from reconciler.web.responses import HEADERS, Response
 
 MAX_HEAD_BYTES = 16 * 1024
-"""A browser sends one or two KiB, and more of cookies: those of every server on its localhost."""
+"""A browser sends one or two KiB, and more with the cookies of every server on localhost."""
 
 _BEGINNING = re.compile(rb"[A-Za-z]{1,20}(?: |\Z)")
-"""How a request begins, as far as it has arrived."""
+"""Matches the beginning of a request, as far as it has arrived."""
 
 _END = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,20}) ([!-~]+) HTTP/1\.([01])")
@@ -31,7 +31,7 @@ MALFORMED = RequestRejection(400, "this is no HTTP request")
 
 
 def read_head(received: bytes | bytearray) -> RequestInfo | RequestRejection | None:
-    """Return what the head at the beginning of ``received`` asks; None while its end has not arrived."""
+    """Parse the head at the beginning of ``received``; None while its end has not arrived."""
     if not _BEGINNING.match(received):
         return MALFORMED if received else None
     end = _END.search(received, 0, MAX_HEAD_BYTES)
@@ -66,7 +66,7 @@ def _date(at: int) -> str:
 
 
 def _parsed(request_line: bytes, lines: list[bytes]) -> RequestInfo | None:
-    """Return what a whole head asks; None where it is malformed."""
+    """Parse a complete head; None if it is malformed."""
     request = _REQUEST_LINE.fullmatch(request_line)
     values: dict[bytes, list[str]] = {}
     for line in lines:

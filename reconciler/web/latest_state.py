@@ -1,7 +1,7 @@
-"""The board between the loops and whoever looks at them: values go up, values are read.
+"""The latest state of every account, written by the loops' thread and read by the server's thread.
 
-The loops' thread replaces an account's entry as a whole; any other thread reads whichever is newest.
-Replacing one reference is atomic, so there is no lock, and a reader can never make a loop wait.
+The loops' thread replaces the complete entry of an account; other threads read the newest entry.
+Replacing one reference is atomic, so there is no lock, and a reader never makes a loop wait.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reconciler.core.replica_assignment import Replica, ReplicaStatus, parse_lea
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
-    """One account as it is on the board.
+    """One account in the latest state.
 
     ``clock_offset_s``: how far the exchange's clock is ahead of ours; None until it was measured.
     ``timeline`` is of the last 24 hours; empty where none is recorded.
-    ``owner`` is this process where it shares accounts out, else None.
+    ``owner`` is this process if replicas share the accounts, else None.
     """
 
     runtime: AccountRuntime
@@ -34,12 +34,12 @@ class AccountSnapshot:
 
 @dataclass(slots=True)
 class LatestState:
-    """What is known of every account of this process.
+    """The latest state of every account of this process.
 
-    ``unkept`` are the settings no account is kept by. ``together`` None: this process keeps
-    all its accounts. ``trouble``: why the state could not be opened so far. ``timelines`` are by account,
-    as they were when a client last asked for the page; the server replaces them. ``dropped_log_lines``
-    returns how many lines of the log could not be written so far.
+    ``unloaded``: settings files from which no account runs. ``replica`` None: this process runs all its
+    accounts. ``error``: why the state could not be opened so far. ``timelines`` are by account, as of the
+    last request for the page; the server replaces them. ``dropped_log_lines`` returns how many log lines
+    could not be written so far.
     """
 
     version: str
@@ -52,11 +52,11 @@ class LatestState:
     _accounts: Mapping[str, AccountSnapshot] = field(default_factory=dict)
 
     def put(self, name: str, watched: AccountSnapshot) -> None:
-        """Replace what is known of the account called ``name``."""
+        """Replace the snapshot of the account called ``name``."""
         self._accounts = {**self._accounts, name: watched}
 
     def drop(self, name: str) -> None:
-        """Forget an account that this process does not keep any more."""
+        """Remove an account that this process no longer runs."""
         self._accounts = {key: value for key, value in self._accounts.items() if key != name}
 
     def accounts(self) -> tuple[AccountSnapshot, ...]:
@@ -68,11 +68,11 @@ class LatestState:
         )
 
     def values(self) -> tuple[object, ...]:
-        """Return what is on the board but the strips: the same objects as before if nothing has changed."""
+        """Return all values except the timelines: the same objects as before if nothing has changed."""
         return (self._accounts, self.unloaded, self.replica, self.error)
 
     def remote_accounts(self) -> tuple[tuple[str, str, Replica | None], ...]:
-        """Return every account this process does not keep: name, environment, who does (None: nobody)."""
+        """Return the accounts that this process does not run: name, environment, owner (None: no owner)."""
         together = self.replica
         if together is None or together.leases is None:
             return ()

@@ -1,9 +1,9 @@
-"""``/metrics``: the loops in Prometheus' terms, names and units by its conventions.
+"""``/metrics``: the loops as Prometheus metrics, with names and units by its conventions.
 
-Counters are folded from the loops' events, in the loops' thread. Everything else is read off the board
-when it is asked for. Every label has a bounded number of values: families are those of the files, and
-codes beyond MAX_CODES are counted together, since an exchange could make up any number of them. A time
-is exported as a timestamp, never as an age: ``time() - timestamp`` is right between two scrapes too.
+Counters are folded from the loops' events, in the loops' thread. Everything else is read from the latest
+state at each scrape. Every label has a bounded number of values: families come from the files, and codes
+beyond MAX_CODES are counted together, since an exchange could send any number of them. A time is exported
+as a timestamp, never as an age: ``time() - timestamp`` is also right between two scrapes.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from reconciler.web.latest_state import LatestState
 from reconciler.web.responses import Response
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_PLAIN_0_0_4
-"""The one form every Prometheus reads; nothing is negotiated, so no Accept header can go wrong."""
+"""The format that every Prometheus reads. There is no content negotiation, so no Accept header can fail."""
 
 MAX_CODES = 100
-"""Different codes counted by themselves, per account: OKX documents fewer that can be met here."""
+"""Codes with their own label value, per account: OKX documents fewer that can occur here."""
 
 OTHER_CODE = "other"
 _CODE = re.compile(r"[a-z0-9_-]{1,32}")
 
 PASS_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""A pass that only reads takes a round trip or two; one that sends waits for its slot within it."""
+"""A pass that only reads takes one or two round trips; a pass that sends also waits for its slot."""
 
 
 class Metrics:
-    """What is counted, and where it is asked for. ``observe`` and ``answer`` may run in two threads."""
+    """All metrics of this process. ``observe`` and ``answer`` may run in two threads."""
 
     def __init__(
         self, shared_state: LatestState, *, now: Callable[[], float], wall: Callable[[], datetime]
@@ -73,17 +73,17 @@ class Metrics:
         self._tallies[labels].count(event, self._now())
 
     def observe_process(self, event: Event) -> None:
-        """Count an event whatever account it is about, or of none."""
+        """Count an event of any account, or of none."""
         if isinstance(event, StateFailed):
             self._counters.state_failures.inc()
 
     def answer(self) -> Response:
-        """Return everything as of now."""
+        """Return all metrics as of now."""
         return Response(200, prometheus_client.generate_latest(self.registry), CONTENT_TYPE)
 
 
 class _Counters:
-    """Every counter and histogram there is."""
+    """Every counter and histogram."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, message: str, *labels: str) -> Counter:
@@ -163,7 +163,7 @@ class _EventCounter:
                 pass
 
     def _compare(self, event: Compared) -> None:
-        """Count the families that have newly drifted; a comparison in doubt proves nothing new."""
+        """Count the families that have newly drifted; an uncertain comparison proves nothing new."""
         if not event.plan.requests:
             self._waiting_since = None
         if event.whole:
@@ -186,7 +186,7 @@ class _EventCounter:
             self._healed.inc()
 
     def _code(self, code: str) -> str:
-        """Return a code as a label: one of a bounded number, and of a harmless shape."""
+        """Return a code as a label value: one of a bounded number, in a safe format."""
         if code in self._codes:
             return code
         if len(self._codes) >= MAX_CODES or not _CODE.fullmatch(code):
@@ -196,7 +196,7 @@ class _EventCounter:
 
 
 class _Gauges(Collector):
-    """What the board says at the moment it is asked."""
+    """Collects the gauges from the latest state at each scrape."""
 
     def __init__(
         self, shared_state: LatestState, now: Callable[[], float], wall: Callable[[], datetime]
@@ -225,12 +225,12 @@ class _Gauges(Collector):
             yield _family(gauge.name, gauge.help, ACCOUNT + gauge.labels, samples)
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing to the registry, which would else collect now: a test holds the names."""
+        """Return nothing, or the registry would collect now; a test checks the names."""
         return ()
 
 
 def _shared(shared_state: LatestState) -> Iterable[Metric]:
-    """Return how the accounts are shared out; nothing where they are not, or nobody was heard of yet."""
+    """Return how replicas share the accounts; nothing if they do not, or before the leases were read."""
     together = shared_state.replica
     roster = None if together is None else together.leases
     living = [] if roster is None else [len(roster.replicas)]
@@ -249,7 +249,7 @@ def _shared(shared_state: LatestState) -> Iterable[Metric]:
 
 
 def _unloaded(shared_state: LatestState) -> Iterable[Metric]:
-    """Return how many settings there are that no account is kept by."""
+    """Return the number of settings files from which no account runs."""
     awaited, refused = len(shared_state.unloaded.missing), len(shared_state.unloaded.rejected)
     for name, message, number in (
         ("mmp_awaited_files", "Files or folders of settings that are not there yet.", awaited),
@@ -263,7 +263,7 @@ def _unloaded(shared_state: LatestState) -> Iterable[Metric]:
 
 
 def _of_no_account(shared_state: LatestState) -> list[Sample]:
-    """Return when a file that never held was last rejected: a sample whose labels are empty."""
+    """Return when a file that was never valid was last rejected: a sample whose labels are empty."""
     times = [file.rejected_at.timestamp() for file in shared_state.unloaded.rejected if file.rejected_at]
     return [(("", ""), max(times))] if times else []
 

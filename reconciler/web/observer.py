@@ -1,6 +1,6 @@
-"""How ``run --listen`` is wired: what is known of each account goes on the board, for the server to read.
+"""The observer of ``run --listen``: it stores the latest state of each account for the HTTP server.
 
-The loops' thread puts values up and nothing else; the server's thread only reads them.
+The loops' thread only writes the values; the server's thread only reads them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from reconciler.web.routes import Endpoints, LoopPing
 from reconciler.web.server import Server, start_server
 
 HintForCode = Callable[[str, bool], str]
-"""Returns what to do about a code of the exchange; the flag tells whether the code answered a read."""
+"""Returns what to do about a code of the exchange; the flag is True if the code answered a read."""
 
 TIMELINE_LENGTH = timedelta(hours=24)
-"""How far back the timelines of the page go."""
+"""Length of the timelines on the page."""
 
 TIMELINE_PAUSE_S = 0.02
-"""Between reading two pieces of a timeline, so that the loops can send in between."""
+"""Pause between reading two parts of a timeline, so that the loops can send in between."""
 
 
 class HttpObserver:
     """Reports every account over HTTP: the latest state, the metrics and the server.
 
-    ``hint_for_code`` returns what to do about a code of the exchange; its second argument tells whether
-    the code answered a read.
+    ``hint_for_code`` returns what to do about a code of the exchange; its second argument is True if the
+    code answered a read.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class HttpObserver:
         self._put(account, runtime)
 
     def account_released(self, account: RunningAccount) -> None:
-        """Show an account no longer that another process runs now."""
+        """Stop showing an account that another process runs now."""
         self._accounts.pop(account.name, None)
         self._latest.drop(account.name)
 
     def on_event(
         self, account: RunningAccount | None, event: Event, runtime: AccountRuntime | None
     ) -> None:
-        """Count an event, and show its account as it is after it."""
+        """Count an event, and show its account as it is after the event."""
         self._latest.unloaded = with_event(self._latest.unloaded, event, wall=self._clock.wall())
         if account is None:
             self._on_process_event(event)
@@ -115,7 +115,7 @@ class HttpObserver:
                 pass
 
     async def _read_timelines(self) -> Mapping[str, Callable[[], Timeline]]:
-        """Read every account's timeline in the loops' thread, which alone uses the state."""
+        """Read every account's timeline in the loops' thread: only this thread uses the state."""
         since, accounts = self._clock.wall() - TIMELINE_LENGTH, list(self._accounts.items())
         return {name: await account.store.read_timeline(since, _pause) for name, account in accounts}
 
@@ -125,19 +125,19 @@ class HttpObserver:
         self._latest.put(account.name, AccountSnapshot(runtime, self._interval_s, offset_s, owner=owner))
 
     def _hint_for(self, error: RecentError) -> str:
-        """Return what to do about a problem: by the table of the exchange's codes, or by the glossary."""
+        """Return what to do about a problem, from the table of the exchange's codes or the glossary."""
         if not error.code.isdigit():
             return hint_from_glossary(error)
         return self._hint_for_code(error.code, error.asked)
 
 
 async def _pause() -> None:
-    """Let the loops run."""
+    """Yield to the loops."""
     await asyncio.sleep(TIMELINE_PAUSE_S)
 
 
 def _log_bug(bug: Exception) -> None:
-    """Log that a request could not be answered; the server continues."""
+    """Log that a request failed; the server continues."""
     place = bug.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -1,8 +1,8 @@
-"""The probes: which checks each is made of, and how they are told.
+"""The probes: the checks of each probe, and how they are written.
 
-A probe says what a supervisor has to know and nothing else: ``/livez`` whether restarting would help,
-``/readyz`` whether this process does its work, ``/startupz`` whether protection was in force once. None
-of them is about the exchange: restarting the sidecar mends no outage. Decided from values.
+A probe reports only what a supervisor needs. ``/livez``: whether a restart would help. ``/readyz``: whether
+this process does its work. ``/startupz``: whether protection was in force once. No probe checks the
+exchange: restarting the sidecar does not end an outage. Decided from values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEAD_LOOP = "the program's event loop does not answer"
 
 @dataclass(frozen=True, slots=True)
 class ProbeCheck:
-    """One check of a probe. ``told``: why it failed, or what to know although it passed; "" nothing."""
+    """One check of a probe. ``message``: why it failed, or a note although it passed; "" if none."""
 
     name: str
     passed: bool
@@ -31,20 +31,20 @@ class ProbeCheck:
 
     @property
     def line(self) -> str:
-        """The check as Kubernetes writes its own."""
+        """The check in the format of Kubernetes' own checks."""
         if self.passed:
             return f"[+]{self.name} ok" + (f": {self.message}" if self.message else "")
         return f"[-]{self.name} failed: {self.message}"
 
 
 def live_checks(shared_state: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
-    """Check the heartbeats: of the event loop (``answers``: it did just now), and of every account."""
+    """Check the heartbeats of the event loop (``answers``: it answered just now) and of every account."""
     loop = ProbeCheck("event-loop", answers, "" if answers else DEAD_LOOP)
     return (loop, *(_heard(watched.runtime, now) for watched in shared_state.accounts()))
 
 
 def ready_checks(shared_state: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
-    """Check that every file is accepted and the state open, and the heartbeats."""
+    """Check that every file is accepted and the state is open, and check the heartbeats."""
     accounts = [watched.runtime for watched in shared_state.accounts()]
     settings = (*_unloaded(shared_state), *map(_settings, accounts))
     begun = tuple(check for check in map(_startable, accounts) if not check.passed)
@@ -63,10 +63,10 @@ def ready_checks(shared_state: LatestState, *, answers: bool, now: float) -> tup
 def startup_checks(shared_state: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:
     """Check that every account once had all its families in sync, or tighter, and none uncertain.
 
-    Where accounts are shared out, those that others keep are theirs to answer for; none may be nobody's.
+    If replicas share the accounts, each replica checks its own accounts. Every account must have an owner.
     """
-    # A file that comes moves on while this looks: it is waited for, somebody's to keep, kept. Looked for
-    # in this order it is met at least once.
+    # A new file moves on during this check: it is missing, then assigned, then its account runs. In this
+    # order the check finds it at least once.
     unloaded, replica = _unloaded(shared_state), shared_state.replica
     shared = () if replica is None else (_shared_out(shared_state, replica, now),)
     accounts = shared_state.accounts()
@@ -76,7 +76,7 @@ def startup_checks(shared_state: LatestState, *, now: float) -> tuple[ProbeCheck
 
 
 def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:
-    """Return what a probe answers: 200 when every check passed, else 503 and why."""
+    """Return the response of a probe: 200 if every check passed, else 503 and the reasons."""
     failed = [check for check in checks if not check.passed]
     if verbose:
         lines = [check.line for check in checks]
@@ -91,7 +91,7 @@ def _state(shared_state: LatestState) -> ProbeCheck:
     replica = shared_state.replica
     message_of = (
         bool(shared_state.accounts()) or shared_state.unloaded != NONE
-    )  # nothing is looked for before it is open
+    )  # no file is read before the state is open
     opened = message_of or (replica is not None and replica.leases is not None)
     lost = next((one.runtime.state_lost for one in shared_state.accounts() if one.runtime.state_lost), "")
     sentence = escape_unprintable(lost if opened else shared_state.error or "it is not open yet")
@@ -99,7 +99,7 @@ def _state(shared_state: LatestState) -> ProbeCheck:
 
 
 def _sharing(shared_state: LatestState, now: float) -> tuple[ProbeCheck, ...]:
-    """Check that the state has been heard of lately enough for this process to keep its accounts."""
+    """Check that the leases were read recently enough for this process to run its accounts."""
     replica = shared_state.replica
     if replica is None:
         return ()
@@ -108,17 +108,17 @@ def _sharing(shared_state: LatestState, now: float) -> tuple[ProbeCheck, ...]:
 
 
 def _known(replica: ReplicaStatus) -> bool:
-    """Tell whether anybody has an account that is shared out."""
+    """Tell whether any replica has a shared account."""
     return bool(replica.configured or (replica.leases is not None and replica.leases.owners))
 
 
 def _unheard(replica: ReplicaStatus) -> str:
-    """Write why nothing is known of the others."""
+    """Write why nothing is known of the other replicas."""
     return escape_unprintable(replica.error) or "the state has not been reached"
 
 
 def _shared_out(shared_state: LatestState, replica: ReplicaStatus, now: float) -> ProbeCheck:
-    """Check that every account has an owner, by what was heard lately enough."""
+    """Check that every account has an owner, from leases that were read recently enough."""
     if replica.leases is None or now >= replica.safe_until:
         return ProbeCheck("leases", False, _unheard(replica))
     free = sum(owner is None for *_, owner in shared_state.remote_accounts())
@@ -126,14 +126,14 @@ def _shared_out(shared_state: LatestState, replica: ReplicaStatus, now: float) -
 
 
 def _heard(runtime: AccountRuntime, now: float) -> ProbeCheck:
-    """Check that an account's loop was heard of as recently as it should have been."""
+    """Check that an account's loop has sent its heartbeat in time."""
     silent_s = now - runtime.last_step_at
     sentence = "" if alive(runtime, now) else f"no progress for {silent_s:.0f} s"
     return ProbeCheck(_name("loop", runtime), not sentence, sentence)
 
 
 def _startable(runtime: AccountRuntime) -> ProbeCheck:
-    """Check that an account's loop could begin: not without a key, nor on damaged rows."""
+    """Check that an account's loop could start: it needs a key and undamaged rows."""
     terminal = runtime.terminal_error
     what = "state" if terminal is not None and terminal.reply.code.startswith("state-") else "key"
     return ProbeCheck(_name(what, runtime), not runtime.failed, escape_unprintable(runtime.failed))
@@ -165,14 +165,14 @@ def _protected(runtime: AccountRuntime) -> ProbeCheck:
 
 
 def _unloaded(shared_state: LatestState) -> tuple[ProbeCheck, ...]:
-    """Tell of every file that is not there yet, and of every one that never held."""
+    """Report every file that is missing so far, and every file that was never valid."""
     awaited = (f"waiting for {escape_unprintable(path)}" for path in shared_state.unloaded.missing)
     refused = (_first_problem(file) for file in shared_state.unloaded.rejected)
     return tuple(ProbeCheck("settings", False, sentence) for sentence in (*awaited, *refused))
 
 
 def _first_problem(file: FileState) -> str:
-    """Write what is wrong with a refused file, in one line."""
+    """Write what is wrong with a rejected file, in one line."""
     first = first_error(file.problems)
     place = f"{first.path}:{first.line}:{first.column}: {first.message}" if first else file.path
     return escape_unprintable(place)

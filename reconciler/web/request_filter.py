@@ -1,9 +1,9 @@
-"""Whom the sidecar listens to: which address it is bound to, and which requests are meant for it.
+"""The listen address of the HTTP server, and the check of the Host header and the method of a request.
 
-Everything served is for reading, but a page on some web site may make a visitor's browser ask for it
-(DNS rebinding: a name of the attacker's that suddenly means 127.0.0.1). Such a request carries the
-attacker's name in its Host header, so only names and addresses known to be ours are answered. Decided
-here from values; nothing here opens a socket.
+Everything served is read-only, but a web site may make a visitor's browser request it (DNS rebinding: the
+attacker's name suddenly resolves to 127.0.0.1). Such a request has the attacker's name in its Host header,
+so only requests with a name or address of this server are answered. Decided from values; no socket is
+opened here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reconciler.errors import UsageError
 DEFAULT_HOST = "127.0.0.1"
 MAX_PORT = 65_535
 METHODS = ("GET", "HEAD")
-"""Everything is for reading."""
+"""Everything served is read-only."""
 
 LOCALHOST = "localhost"
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
@@ -30,7 +30,7 @@ _HOST_HEADER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen: ``host`` as it was named, ``port`` 0 for any free one, ``names`` we also go by."""
+    """Where to listen: ``host`` as given, ``port`` 0 for any free port, ``names`` also accepted as Host."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """A request as far as it decides whether it is answered. ``hosts``: every Host header it has."""
+    """The part of a request that decides whether it is answered. ``hosts``: all its Host headers."""
 
     method: str
     target: str
@@ -49,16 +49,16 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class RequestRejection:
-    """Why a request is not answered: an HTTP status and one line for whoever asked."""
+    """Why a request is not answered: an HTTP status and one line for the client."""
 
     status: int
     why: str
 
 
 def parse_listen(text: str, names: Iterable[str] = ()) -> Listen:
-    """Return ``HOST:PORT``, ``:PORT``, ``PORT`` or ``[::1]:PORT`` as a place to listen at.
+    """Parse ``HOST:PORT``, ``:PORT``, ``PORT`` or ``[::1]:PORT`` as a listen address.
 
-    No host is loopback. Raises UsageError for anything else, and for a name that is none.
+    Without a host it is loopback. Raises UsageError for any other text, and for an invalid name.
     """
     host, colon, port = text.rpartition(":")
     if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > MAX_PORT:
@@ -73,9 +73,9 @@ def parse_listen(text: str, names: Iterable[str] = ()) -> Listen:
 class RequestFilter:
     """Decides which requests are answered, for one bound socket.
 
-    ``bound`` are the addresses listened at, ``names`` what we are also called: the host as it was
-    named and the names given. ``machine`` is this machine's name, ours where every address is. Then any
-    address is ours, too: rebinding needs a name.
+    ``bound`` are the listen addresses. ``names`` are other accepted names: the host as given and the names
+    given. If the server listens on every address, ``machine`` (the name of this machine) and any address
+    are accepted, too: rebinding needs a name.
     """
 
     def __init__(self, bound: Iterable[str], names: Iterable[str], *, machine: str) -> None:
@@ -100,7 +100,7 @@ class RequestFilter:
     def host_allowed(self, hosts: Sequence[str]) -> bool:
         """Tell whether the one Host header names this server; the port does not matter.
 
-        A port may be mapped on the way. None, and more than one, is nobody's.
+        A port may be mapped on the way. No Host header, or more than one, is not accepted.
         """
         if len(hosts) != 1 or not (match := _HOST_HEADER.fullmatch(hosts[0])):
             return False
@@ -117,7 +117,7 @@ def _is_host(host: str) -> bool:
 
 
 def _is_name(text: str) -> bool:
-    """Tell whether ``text`` is a host's name; one of digits and dots alone is a mistyped address."""
+    """Tell whether ``text`` is a host name; only digits and dots are a mistyped address."""
     return bool(_NAME.fullmatch(text.lower())) and not re.fullmatch("[0-9.]+", text)
 
 
@@ -129,7 +129,7 @@ def _own_name(name: str) -> str:
 
 @lru_cache(maxsize=64)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return ``text`` as an address, None when it is none; one with a zone is of no use here."""
+    """Return ``text`` as an address, None if it is not one; an address with a zone is not accepted."""
     try:
         return _plain(ip_address(text)) if "%" not in text else None
     except ValueError:
@@ -137,7 +137,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return an IPv4 address that is written as an IPv6 one as what it is."""
+    """Return an IPv4-mapped IPv6 address as its IPv4 address; any other address unchanged."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
 

@@ -1,4 +1,4 @@
-"""What is answered to a request, as values: the server writes them, tests read them."""
+"""Responses as values: the server writes them, tests read them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "mmp",
 }
-"""On every answer: a browser loads nothing from elsewhere, frames nothing, guesses and keeps nothing."""
+"""On every response: no content from other origins, no framing, no sniffing, no caching."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer: HTTP status, body and its type; ``headers`` beside the ones every answer has."""
+    """One response: HTTP status, body and its type; ``headers`` beside those of every response."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a route may know of its request. ``verbose``: each check is asked for on a line of its own."""
+    """The parameters of a request that a route uses. ``verbose``: write each check on its own line."""
 
     verbose: bool = False
 
@@ -57,7 +57,7 @@ Route = Callable[[Query], Awaitable[Response]]
 
 
 def text_response(status: int, text: str, **headers: str) -> Response:
-    """Return ``text``, a line or several without the last line break, as plain text."""
+    """Return ``text``, one or more lines without the last line break, as plain text."""
     return Response(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
 
 

@@ -1,8 +1,8 @@
-"""What is at which path, and the pulse: whether the program's own event loop still answers.
+"""The routes, and the ping: whether the program's own event loop still answers.
 
-Probes are answered in the server's own thread. What takes longer for many families (page, metrics, status)
-is made in a thread beside it, one at a time, and shared by all who ask until something has changed. So
-no client makes a probe late, or the loops slow.
+Probes are answered in the server's thread. Responses that take longer for many families (page, metrics,
+status) are made in a second thread, one at a time, and are shared by all clients until something has
+changed. So no client delays a probe or slows the loops.
 """
 
 from __future__ import annotations
@@ -33,57 +33,57 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PING_TIMEOUT_S = 2.0
-"""How long the program's event loop may take to answer: it does its steps in milliseconds."""
+"""How long the program's event loop may take to answer: its steps take milliseconds."""
 
 ANSWER_COUNTS_S = 1.0
-"""How long an answer of that loop is an answer to other probes."""
+"""How long an answer of that loop is reused for other probes."""
 
 ASK_AGAIN_S = 0.2
-"""How often it is asked at most."""
+"""Minimum time between two pings of that loop."""
 
 REUSE_S = 1.0
-"""How old an answer may be while nothing on the board has changed: ages are shown in whole seconds."""
+"""Maximum age of a response while no value has changed: ages are shown in full seconds."""
 
 RENDER_SHARE = 0.2
-"""Of a core, the most that making one kind of answer may use for long, although something has changed: it
-shares an interpreter with the loops. 3,000 families take a second."""
+"""Maximum share of one core for making one kind of response, even if values change all the time: it shares
+an interpreter with the loops. 3,000 families take a second."""
 
 CHEAP_S = 0.025
-"""What takes less than this to make is made whenever something has changed: some 200 families."""
+"""A response that takes less than this is made whenever a value has changed: some 200 families."""
 
 MAX_REUSE_S = 5.0
-"""How old an answer may be at most, after something has changed."""
+"""Maximum age of a response after a value has changed."""
 
 TIMELINE_REFRESH_S = 10.0
-"""How old strips may be: a column of theirs is of minutes, and each asking is a look into the state."""
+"""Maximum age of timelines: a column is minutes wide, and each refresh reads the state."""
 
 TIMELINE_TIMEOUT_S = 2.0
-"""How long the page waits for them: it is of use without."""
+"""How long the page waits for timelines: it is useful without them."""
 
 ReadTimelines = Callable[[], Awaitable[Mapping[str, Callable[[], Timeline]]]]
-"""Asks the state for what draws every account's strips of the last 24 hours. Asking may raise MmpError."""
+"""Reads every account's timeline of the last 24 hours from the state. May raise MmpError."""
 
 
 class SingleFlight(Generic[T]):
-    """Runs one task at a time: all who ask meanwhile get the same result."""
+    """Runs one task at a time: all calls meanwhile get the same result."""
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._run = run
         self._running: asyncio.Task[T] | None = None
 
     def start(self) -> asyncio.Task[T]:
-        """Return the task under way, or one that begins now."""
+        """Return the running task, or start one."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
         return self._running
 
     async def __call__(self) -> T:
-        """Return the result of the task under way, or of one that begins now."""
+        """Return the result of the running task, or start one."""
         return await asyncio.shield(self.start())
 
 
 class LoopPing:
-    """Asks an event loop in another thread whether it still turns. It costs that loop no timer."""
+    """Checks whether an event loop in another thread still runs. It costs that loop no timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -91,9 +91,9 @@ class LoopPing:
         self._answered_at = float("-inf")
 
     async def responds(self) -> bool:
-        """Tell whether the loop has answered a moment ago, or else whether it answers in time.
+        """Tell whether the loop has answered recently, or else whether it answers in time.
 
-        While a flood of probes is answered no probe waits, and the loop is asked a few times a second.
+        During a flood of probes no probe waits, and the loop is pinged a few times a second.
         """
         since_s = asyncio.get_running_loop().time() - self._answered_at
         if since_s > ASK_AGAIN_S:
@@ -104,7 +104,7 @@ class LoopPing:
         here, answered = asyncio.get_running_loop(), asyncio.Event()
 
         def answer() -> None:
-            with suppress(RuntimeError):  # the asker's loop has ended meanwhile
+            with suppress(RuntimeError):  # the server's loop has ended meanwhile
                 here.call_soon_threadsafe(answered.set)
 
         try:
@@ -121,7 +121,7 @@ Responds = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer that was made: of which values, when, and what that cost of a core."""
+    """A response with the values it was made from, when, and the CPU seconds it took."""
 
     answer: Response
     values: tuple[object, ...]
@@ -130,7 +130,7 @@ class Rendered:
     cost_s: float
 
     def reusable(self, values: tuple[object, ...], now: float) -> bool:
-        """Tell whether a client that asks ``now`` may have it, with ``values`` on the board.
+        """Tell whether it may be reused for a request at ``now``, while the latest state is ``values``.
 
         Values are replaced, never changed, so the same objects mean that nothing has changed.
         """
@@ -141,7 +141,7 @@ class Rendered:
 
 
 class Renderer:
-    """Makes answers beside the server, in one thread: one at a time, whatever is asked how often."""
+    """Makes responses in one thread beside the server: one at a time, however many requests arrive."""
 
     def __init__(self, shared_state: LatestState, now: Callable[[], float]) -> None:
         self._latest = shared_state
@@ -149,14 +149,14 @@ class Renderer:
         self._thread = DaemonThreadExecutor(at_once=1)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of ``work``, done in the thread."""
+        """Run ``work`` in the thread and return its result."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, _uncollected, partial(work, *args, **kwargs))
 
     def route(
         self, make: Callable[[], Response], before: Callable[[], Awaitable[None]] | None = None
     ) -> Route:
-        """Return the route whose answer ``make`` makes, after ``before``; made once for many who ask."""
+        """Return a route whose response ``make`` makes, after ``before``; many requests share it."""
         last: Rendered | None = None
 
         async def render() -> Rendered:
@@ -180,17 +180,17 @@ class Renderer:
 
 
 def _with_cost(make: Callable[[], Response]) -> tuple[Response, float]:
-    """Return the answer, and how long this thread was on a core for it."""
+    """Return the response and the CPU seconds that this thread used for it."""
     began = time.thread_time()
     answer = make()
     return answer, time.thread_time() - began
 
 
 def _uncollected(work: Callable[[], T]) -> T:
-    """Return the result of ``work``, done without the garbage collector.
+    """Run ``work`` without the garbage collector and return its result.
 
-    It would look through all objects of the process, which takes 50 ms and more and stops the loops,
-    because of objects that are gone anyway once the work is done.
+    A collection visits all objects of the process, takes 50 ms or more and stops the loops. It would be
+    for objects that are freed anyway once the work is done.
     """
     gc.disable()
     try:
@@ -200,7 +200,7 @@ def _uncollected(work: Callable[[], T]) -> T:
 
 
 class Endpoints:
-    """Everything that is served, made from the board at the moment it is asked for."""
+    """Every endpoint, served from the latest state at the time of the request."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class Endpoints:
         )
 
     def routes(self) -> Mapping[str, Route]:
-        """Return what is at each path."""
+        """Return the route of each path."""
         return {
             "/livez": self._live,
             "/healthz": self._live,
@@ -251,7 +251,7 @@ class Endpoints:
         return probe_response(checks, verbose=query.verbose)
 
     async def _renew_timelines(self) -> None:
-        """Ask for the strips again once they are old; where they cannot be had, the old ones stay."""
+        """Read the timelines again once they are old; if that fails, the old ones stay."""
         if self._ask_timelines is None or self._now() < self._timelines_at + TIMELINE_REFRESH_S:
             return
         self._timelines_at = self._now()
@@ -260,11 +260,11 @@ class Endpoints:
             self._latest.timelines = {**self._latest.timelines, **drawn}
 
     async def _drawn(self, ask: ReadTimelines) -> Mapping[str, Timeline]:
-        """Draw, beside the loops and the server: ten thousand families take half a second."""
+        """Draw in the renderer's thread: ten thousand families take half a second."""
         return await self._renderer.run(_draw, await ask())
 
     async def _startup(self, query: Query) -> Response:
-        """Answer 200 for good once it was: a file added later does not undo a start."""
+        """After the first 200 always answer 200: a file added later does not undo a start."""
         checks = startup_checks(self._latest, now=self._now())
         self._started = self._started or all(check.passed for check in checks)
         return probe_response(() if self._started else checks, verbose=query.verbose)

@@ -1,9 +1,9 @@
-"""The HTTP server: a thread of its own with an event loop of its own, so that it never holds up the loops.
+"""The HTTP server: it runs in its own thread with its own event loop, so that it never delays the loops.
 
-It is given values by the board and cannot touch what the loops do. There is one cap on connections: when
-it is reached, the oldest connection is closed, so a new one is always accepted. How one connection is
-served, and what bounds it, is in ``connection``. Starting is synchronous: an address that cannot be
-listened at is known before anything else happens.
+The server reads the latest state and cannot change what the loops do. There is one cap on connections: at
+the cap the oldest connection is closed, so a new one is always accepted. ``connection`` serves and bounds
+one connection. Starting is synchronous: an address that cannot be bound is known before anything else
+happens.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from reconciler.web.request_filter import Listen, RequestFilter, RequestInfo
 from reconciler.web.responses import Query, Response, Route, rejection_response, text_response
 
 MAX_CONNECTIONS = 256
-"""Far more than probes, a scraper and some browsers need. A probe is answered within a few turns of the
-event loop, and is closed only if as many others connect meanwhile."""
+"""Far more than probes, a scraper and some browsers need. A probe is answered within a few iterations of
+the event loop, and is closed only if as many others connect meanwhile."""
 
 ACCEPT_BATCH = 32
-"""Connections accepted in one turn of the event loop, so that those that are open are served meanwhile."""
+"""Connections accepted per iteration of the event loop, so that open connections are served meanwhile."""
 
 BACKLOG = 4096
-"""Connections that the system completes before they are accepted. A client that finds it full tries again
-after a second, which is too late for a probe."""
+"""Connections that the kernel completes before they are accepted. If it is full, a client tries again after
+a second, which is too late for a probe."""
 
 SEND_BUFFER_BYTES = 64 * 1024
-"""What the system holds of an answer that is not read: it would take megabytes by itself."""
+"""The kernel's buffer for a response that the client has not read; its default grows to megabytes."""
 
 RECEIVE_BUFFER_BYTES = 32 * 1024
-"""What the kernel buffers of what a client sends and is not read here."""
+"""The kernel's buffer for input that is not read here."""
 
 ACCEPT_AGAIN_S = 1.0
-"""How long no connection is accepted once this process can open no more files."""
+"""How long no connection is accepted after this process could open no more files."""
 
 OnError = Callable[[Exception], None]
-"""Is given the bug that made an answer impossible; called in the server's thread."""
+"""Called in the server's thread with the exception that prevented a response."""
 
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 2.0
-"""How long stopping waits for the thread; it is a daemon, so it never keeps the process."""
+"""How long stopping waits for the thread; it is a daemon thread, so it never blocks process exit."""
 
 
 class Server:
-    """A running server; made by :func:`start_server`."""
+    """The server; made by :func:`start_server`."""
 
     def __init__(self, sockets: list[socket.socket], url: str) -> None:
         self.url = url
@@ -65,7 +65,7 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether its thread is there."""
+        """Whether its thread is alive."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
@@ -118,13 +118,13 @@ class Server:
             for _ in range(ACCEPT_BATCH):
                 self._add(listening.accept()[0], handle)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            pass  # nobody else is there
+            pass  # the client is gone
         except OSError:
             self._pause()
             self._loop.call_later(ACCEPT_AGAIN_S, self._listen, handle)
 
     def _add(self, client: socket.socket, handle: Handle) -> None:
-        """Serve a new connection, in place of the oldest one where there are too many."""
+        """Serve a new connection; at the cap, close the oldest one."""
         connection = ClientConnection(client, handle, self._open.__delitem__)
         self._open[connection] = None
         if len(self._open) > MAX_CONNECTIONS:
@@ -132,16 +132,16 @@ class Server:
         connection.start()
 
     def _least_worth(self) -> ClientConnection:
-        """Return the oldest connection; as long as one of the older half waits for its client, such a one.
+        """Return the oldest connection of the older half that waits for its client, else the oldest one.
 
-        A probe waits for the loops, which may take longer than a flood of others to connect.
+        A probe waits for the loops, and a flood of others may connect before they answer.
         """
         older = list(islice(self._open, MAX_CONNECTIONS // 2))
         return next((one for one in older if not one.handled), older[0])
 
 
 def start_server(listen: Listen, routes: Mapping[str, Route], *, on_error: OnError) -> Server:
-    """Listen and serve ``routes``, by path. Raises MmpError where that address cannot be listened at."""
+    """Listen and serve ``routes``, by path. Raises MmpError if the address cannot be bound."""
     sockets = _sockets(listen)
     bound = [address.getsockname()[0].partition("%")[0] for address in sockets]
     guard = RequestFilter(bound, (listen.host, *listen.names), machine=socket.gethostname())
@@ -198,7 +198,7 @@ def _bound(listening: socket.socket, address: tuple[Any, ...]) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         listening.setblocking(False)
         listening.bind(address)
-        listening.listen(BACKLOG)  # only now it is known that no other process does
+        listening.listen(BACKLOG)  # fails if another process listens
     except OSError:
         listening.close()
         raise

@@ -1,7 +1,7 @@
-"""``/api/v1/status``: what ``mmp status --output json`` prints, as the loops themselves know it.
+"""``/api/v1/status``: the document of ``mmp status --output json``, from the state of the loops.
 
-Before anything was compared the families are there all the same, uncertain, with nothing applied,
-nothing live and nothing pending: a reader sees what is desired, and that nothing is known yet.
+Before the first comparison the families are listed as uncertain, with nothing applied, live or pending: a
+reader sees the desired settings, and that nothing is known yet.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from reconciler.web.responses import Response, json_response
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """One account as it is at one moment: its status, and how it stands by it."""
+    """One account at one moment: its status, and the protection that follows from it."""
 
     status: Status
     protection: ProtectionResult
 
 
 def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
-    """Return how an account is; before the first comparison, with nothing known."""
+    """Return the status of an account; before the first comparison, with nothing known."""
     runtime = watched.runtime
     known = runtime_status(runtime, now=now, wall=wall)
     judged = runtime_protection(runtime, known, now=now, interval_s=watched.interval_s)
@@ -41,10 +41,10 @@ def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> A
 
 
 def status_response(shared_state: LatestState, *, now: float, wall: datetime) -> Response:
-    """Return every account's status, as one document; 503 and why while there is none.
+    """Return every account's status as one document; 503 and the reason while there is none.
 
-    Where accounts are shared out it is always the list, beside those that others keep; and so it is
-    while there are settings that no account is kept by, beside those.
+    If replicas share the accounts, it is always the list, beside the accounts of other replicas. It is also
+    the list while there are settings files from which no account runs, beside those files.
     """
     accounts, together = shared_state.accounts(), shared_state.replica
     shared = together is not None and together.leases is not None
@@ -81,7 +81,7 @@ def _document(watched: AccountSnapshot, dropped_log_lines: int, *, now: float, w
 
 
 def _nothing_known(runtime: AccountRuntime, wall: datetime) -> Status:
-    """Return the status of an account whose state was not looked at yet: it may say anything."""
+    """Return the status of an account whose state was not read yet: the state may have any content."""
     wanted = sorted(runtime.desired.families.items())
     return Status(
         desired=runtime.desired,
@@ -102,7 +102,7 @@ def _unknown(family: Family, desired: Setting) -> FamilyStatus:
 
 
 def _nothing_yet(shared_state: LatestState) -> Document:
-    """Return what is waited for, in the form of every command that has no document of its own yet."""
+    """Return the reasons to wait, as ``mmp/problems/1``."""
     text = [_problem(path, 1, "waiting for this file") for path in shared_state.unloaded.missing]
     text += [each for file in shared_state.unloaded.rejected for each in problems_of(file.problems)]
     return {"format": PROBLEMS_FORMAT, "problems": text or [_problem(None, None, "no account is kept yet")]}
