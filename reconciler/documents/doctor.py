@@ -1,4 +1,4 @@
-"""What the doctor found of one file, and its document ``mmp/doctor/1``."""
+"""The doctor's report on one file, and its document ``mmp/doctor/1``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.documents.plan import Document
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """One file's findings. ``account`` and ``environment`` are None when the file does not hold."""
+    """The check results of one file. ``account`` and ``environment`` are None if the file is invalid."""
 
     path: str
     account: str | None

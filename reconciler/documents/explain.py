@@ -12,7 +12,7 @@ from reconciler.documents.plan import Document
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term explained. ``kind`` is problem, error, okx, field, word or status; ``notes`` more facts."""
+    """One term explained. ``kind``: problem, error, okx, field, word or status. ``notes``: more facts."""
 
     name: str
     kind: str
@@ -22,7 +22,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedValue:
-    """One field of a family: its value as people write it, where that stands, and what it may be."""
+    """One field of a family: its value as people write it, the value's source, and the allowed values."""
 
     field: Field
     text: str
@@ -33,7 +33,7 @@ class ExplainedValue:
 
 @dataclass(frozen=True, slots=True)
 class FamilyTerm:
-    """A family of one account, explained. ``values`` is empty when the file does not manage it."""
+    """A family of one account, explained. ``values`` is empty if the file does not manage the family."""
 
     family: Family
     account: str
@@ -64,7 +64,7 @@ def terms_document(terms: Sequence[Term]) -> Document:
 
 
 def families_document(terms: Sequence[FamilyTerm]) -> Document:
-    """Return the ``mmp/explain/1`` document of a family, in each account that was looked at."""
+    """Return the ``mmp/explain/1`` document of a family, in each account that was read."""
     return {
         "format": "mmp/explain/1",
         "terms": [],

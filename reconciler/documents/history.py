@@ -15,7 +15,7 @@ from reconciler.documents.status import format_optional_utc_ms
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    """One attempt as people see it; ``settled_at`` None while nothing came of it yet."""
+    """One attempt as people see it; ``settled_at`` is None while it has no result."""
 
     attempt: int
     family: str
@@ -30,9 +30,9 @@ class HistoryLine:
 
 @dataclass(frozen=True, slots=True)
 class PolicyLine:
-    """A policy came into force, or was given up: then ``reason`` tells why.
+    """A policy came into force, or was withdrawn: then ``reason`` says why.
 
-    ``replaces`` is the sha256 of the policy that was in force until then, None where none was.
+    ``replaces`` is the sha256 of the policy in force until then, None if there was none.
     """
 
     path: str
@@ -43,7 +43,7 @@ class PolicyLine:
 
     @property
     def change(self) -> str:
-        """What happened, in one word."""
+        """The kind of change, in one word."""
         return "in-force" if self.reason is None else "given-up"
 
 
@@ -72,7 +72,7 @@ class AcceptedLine:
 
     @property
     def is_shown(self) -> bool:
-        """Whether no attempt shows it: an adoption that recorded another setting than before."""
+        """Whether to list it: it is an adoption of a new setting, so no attempt shows it."""
         return self.how == ProofKind.ADOPTED.value and self.before != self.setting
 
 

@@ -1,7 +1,7 @@
-"""Notices as JSON documents, for a webhook: one sentence that a chat shows, and the facts beside it.
+"""Notifications as JSON documents for a webhook: one sentence for a chat, and the facts beside it.
 
-``text`` is what Slack and Mattermost display, so nothing that came from outside may mean something to
-them: no mention, no link. Values are the wire strings; the same notice gives the same bytes.
+Slack and Mattermost display ``text``, so input from outside must not become markup: no mention, no link.
+Values are the wire strings. The same notification gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document
 
 MAX_NAMED = 100
-"""Families a document names; the rest are counted. Bounds a message at a few kilobytes."""
+"""Families that a document names; the rest are counted. It limits a message to a few kilobytes."""
 
 MAX_NAMES_IN_TEXT = 3
-"""Families a sentence names."""
+"""Families that a sentence names."""
 
 MAX_TEXT_CHARS = 600
-"""Bound on the sentence: longer ones are cut off or refused by chats."""
+"""Maximum length of the sentence: chats cut off or reject longer ones."""
 
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "&": "＆", "`": "'"})
-"""What a chat takes for a mention or an emphasis, and what is written instead."""
+"""Characters that a chat reads as a mention or emphasis, and their replacements."""
 
 _NO_LINKS = (("://", ": //"), ("](", "] ("))
-"""The same of a link: bare, and with words of its own."""
+"""Matches what a chat reads as a link: bare, or with its own text."""
 
 Advice = Callable[[Reply], str]
 """Returns what to do about a reply, one sentence, "" when there is nothing."""
@@ -45,7 +45,7 @@ Advice = Callable[[Reply], str]
 
 @dataclass(frozen=True, slots=True)
 class NoticeText:
-    """What is to be said of one condition: a sentence, whose words the reason are, what to do next."""
+    """The text about one alert: a sentence, the reason, and what to do next."""
 
     sentence: str
     reason: str | None = None
@@ -56,7 +56,7 @@ class NoticeText:
 
 @dataclass(frozen=True, slots=True)
 class NoticeSubject:
-    """Whom a notice is about: an account, or (both None) a file by which none is kept."""
+    """The subject of a notification: an account, or (both None) a file from which no account runs."""
 
     account: str | None
     environment: str | None
@@ -66,13 +66,13 @@ class NoticeSubject:
 
 
 NO_ACCOUNT = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs from this file.")
-"""How the account of a file stands that never held, whichever that is."""
+"""The protection of the unknown account of a file that was never valid."""
 
 
 def notification_document(
     notice: Notification, runtime: AccountRuntime, judged: ProtectionResult, *, at: datetime, advice: Advice
 ) -> Document:
-    """Return the ``mmp/notice/1`` document of a notice that is told ``at`` that time of day."""
+    """Return the ``mmp/notice/1`` document of a notification that is sent ``at`` that time of day."""
     said = _over(notice, runtime) if notice.status is Transition.RESOLVED else _began(notice, advice)
     return _document(notice, said, _whose(runtime), judged, at)
 
@@ -80,9 +80,9 @@ def notification_document(
 def file_notification_document(
     notice: Notification, path: str, *, gone: bool, host: str, simulator: bool, at: datetime
 ) -> Document:
-    """Return the ``mmp/notice/1`` document of a file of settings by which no account is kept.
+    """Return the ``mmp/notice/1`` document of a settings file from which no account runs.
 
-    ``gone``: what is over is over because the file is gone, not because it holds.
+    ``gone``: the alert is resolved because the file was removed, not because the file is valid.
     """
     ended = f"{path} is gone." if gone else f"{path} is valid and in force."
     said = NoticeText(ended) if notice.status is Transition.RESOLVED else _began(notice, lambda _: "")
@@ -133,14 +133,14 @@ def _details(notice: Notification, said: NoticeText, judged: ProtectionResult) -
 
 
 def _id(notice: Notification, whose: NoticeSubject, at: datetime) -> str:
-    """Return what is the same for every delivery of one notice, and different for any other."""
+    """Return an id that is the same for every delivery of one notification, and different for any other."""
     account = (whose.account, whose.environment or "") if whose.account else (whose.path, "")
     facts = (*account, whose.host, notice.kind, notice.status, at.isoformat())
     return hashlib.sha256("\n".join((*facts, *notice.families)).encode()).hexdigest()[:32]
 
 
 def _text(said: NoticeText, notice: Notification, whose: NoticeSubject) -> str:
-    """Put all of it in one line: a chat shows nothing else."""
+    """Write the text in one line: a chat shows only this line."""
     banner = "SIMULATOR " if whose.simulator else ""
     whom = f"{whose.account} ({whose.environment}): " if whose.account else ""
     often = f" It happened {notice.count} times since the last notification." if notice.count > 1 else ""
@@ -245,7 +245,7 @@ def _differs(names: str, change: Change, *, alone: bool) -> NoticeText:
 
 
 def _why(change: Change) -> str:
-    """Say why a family differs, and what is done about it."""
+    """Write why a family differs, and what happens next."""
     drifted = change.reason is Reason.DRIFTED
     if change.because is HoldReason.DRIFT_POLICY and not change.other_file:
         return "changed outside mmp; reported, not changed back"
@@ -296,7 +296,7 @@ def _policy_sentence(file: FileState) -> str:
 
 
 def _words(reply: Reply) -> str:
-    """Write what was answered, with OKX's code where it is one."""
+    """Write a reply, with OKX's code if it has one."""
     said = reply.message or reply.reply_class.value
     return f"{said} [OKX {reply.code}]" if reply.code.isdigit() else said
 

@@ -1,6 +1,6 @@
 """The JSON documents of plans and applies, as the published schemas describe them.
 
-Field names and their order are a promise to pipelines. Values are the wire strings; times are
+Field names and their order are a stable interface for pipelines. Values are the wire strings; times are in
 seconds. The same inputs give the same document, byte for byte.
 """
 
@@ -23,12 +23,12 @@ from reconciler.core.state_records import PolicyRecord
 Document = dict[str, Any]
 
 ETA_DIGITS = 1
-"""Etas are told to a tenth of a second: more would be noise in a document meant to be compared."""
+"""Etas are written to a tenth of a second: more digits would be noise when documents are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """Which policy a plan was judged by. ``missing``: there is no such file, its rules are on record."""
+    """The policy that a plan was evaluated against. ``missing``: no such file; its rules are on record."""
 
     path: str
     sha256: str
@@ -37,7 +37,7 @@ class PolicyFile:
 
 @dataclass(frozen=True, slots=True)
 class StatusSource:
-    """The published status that stood in for a live read: where it is, and how old its read was."""
+    """The published status used instead of a live read: its location, and how old its read was."""
 
     source: str
     live_at: datetime
@@ -46,7 +46,7 @@ class StatusSource:
 
 @dataclass(frozen=True, slots=True)
 class IdentityChange:
-    """A key of the file that says whose account is written to, before and after; None: it says nothing."""
+    """A key of the file that identifies the account, before and after; None: the key is absent."""
 
     key: str
     before: str | None
@@ -57,11 +57,11 @@ class IdentityChange:
 class DiffBase:
     """The older of two files that are compared. Its policy counts, too: a change has to pass both.
 
-    ``account`` and ``environment`` are what the account was called there, None when it was not there.
-    ``identity``: what differs of whose account it is, whatever it is called. ``not_compared`` are accounts
-    only the older side has, one of which this may be under another name: nothing was compared.
-    ``share_unproven``: a share of the families that the older file enables was judged. ``per_not_asked``:
-    the times within which a policy limits steps in a row, which only the record can answer.
+    ``account`` and ``environment`` are the account's names there, None if it was not there. ``identity``:
+    the changed keys that identify the account, whatever its name is. ``not_compared``: accounts that only
+    the older side has; this account may be one of them under a new name, so nothing was compared.
+    ``share_unproven``: a share of the families that the older file enables was evaluated.
+    ``per_not_asked``: the periods in which a policy limits consecutive steps; only the record has these.
     """
 
     path: str
@@ -77,7 +77,7 @@ class DiffBase:
 
 @dataclass(frozen=True, slots=True)
 class SavedInfo:
-    """When a plan was saved, until when it may be applied, and why it may not, even so (``stale``)."""
+    """When a plan was saved, until when it may be applied, and why it may not be applied (``stale``)."""
 
     made_at: datetime
     expires_at: datetime
@@ -86,13 +86,13 @@ class SavedInfo:
 
     @property
     def words(self) -> str:
-        """When it was saved, by what, and until when it may be applied."""
+        """When the plan was saved, by which program, and until when it may be applied."""
         until = format_utc(self.expires_at)
         return f"saved {format_utc(self.made_at)} by mmp {self.version}, may be applied until {until}"
 
     @property
     def banner(self) -> str:
-        """What stands above a plan that may not be applied any more; empty above any other."""
+        """The banner above a plan that may no longer be applied; empty for any other plan."""
         if not self.stale:
             return ""
         return f"STALE: {'; '.join(self.stale)}. mmp apply refuses it; make a new plan."
@@ -100,10 +100,10 @@ class SavedInfo:
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """Where a plan belongs: the file it was made from and the host it is for (None offline).
+    """The context of a plan: the file it was made from and the host it is for (None offline).
 
     ``policy`` None: there is no policy file, only the guard. ``against`` None: live was read.
-    ``old`` is None unless two files are compared, ``kept`` unless the plan comes out of a file.
+    ``old`` is None unless two files are compared, ``kept`` unless the plan was read from a file.
     """
 
     host: str | None
@@ -130,11 +130,11 @@ class PlanContext:
 
 
 EXPECTED_UID, PREFIX = "expect.uid", "credentials.prefix"
-"""The keys of the file that say whose account is written to."""
+"""The keys of the file that identify the account."""
 
 
 def identity_changes(was: Desired, now: Desired) -> tuple[IdentityChange, ...]:
-    """Return what ``now`` says otherwise than ``was`` of whose account is written to, with which keys."""
+    """Return the keys that identify the account and differ between ``was`` and ``now``."""
     found = (
         IdentityChange(EXPECTED_UID, was.expected_uid, now.expected_uid),
         IdentityChange(PREFIX, was.credentials_prefix, now.credentials_prefix),
@@ -168,7 +168,7 @@ def plan_document(plan: Plan, context: PlanContext, *, simulator: bool = False) 
 
 
 def plan_summary(plan: Plan) -> Document:
-    """Return the counts of a plan; directions are counted over all changes, adoptions as well.
+    """Return the counts of a plan; directions are counted over all changes, including adoptions.
 
     ``left_tighter`` counts families.
     """
@@ -218,7 +218,7 @@ def apply_document(
 
 
 def one_or_list(kind: str, documents: list[Document]) -> Document:
-    """Return one account's document as it is, several wrapped as ``mmp/<kind>s/1``.
+    """Return one account's document unchanged, or several wrapped as ``mmp/<kind>s/1``.
 
     The list is named after the kind: ``plans``, ``applies``, ``statuses``, ``histories``, ``pauses``.
     """

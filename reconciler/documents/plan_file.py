@@ -1,4 +1,4 @@
-"""A saved plan's file: written whole and for its owner alone, and read with every doubt told.
+"""A saved plan's file: written atomically, readable only by its owner, and read with every defect reported.
 
 Used by ``plan --out``, ``show`` and ``apply PLAN``. Offline: it imports neither network nor state.
 """
@@ -27,12 +27,12 @@ from reconciler.regular_file import REGULAR_FILE_HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status
 
 PRIVATE = stat.S_IRUSR | stat.S_IWUSR
-"""0600: a plan tells which protection a desk has, and when it is about to change."""
+"""0600: a plan shows which protection a desk has, and when it is about to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlan:
-    """A saved plan as it was found in a file: the plan, what it is about, and the document itself."""
+    """A saved plan as read from a file: the plan, its context, and the document itself."""
 
     path: str
     saved: SavedPlan
@@ -41,7 +41,7 @@ class LoadedPlan:
 
     @property
     def kept(self) -> SavedInfo:
-        """When it was saved and until when it may be applied."""
+        """When the plan was saved and until when it may be applied."""
         assert self.context.kept is not None
         return self.context.kept
 
@@ -49,9 +49,9 @@ class LoadedPlan:
 def save_plan(
     path: Path, plan: Plan, context: PlanContext, origin: Origin, *, expires_s: float | None
 ) -> None:
-    """Save ``plan`` to ``path`` so that it can be applied as it was reviewed, for 24 h unless told.
+    """Save ``plan`` to ``path`` so that it can be applied as reviewed, by default for 24 h.
 
-    Raises UsageError for a time span that is none, MmpError when the file cannot be written.
+    Raises UsageError for an invalid time span, MmpError if the file cannot be written.
     """
     from reconciler.documents.plan import plan_document
     from reconciler.documents.saved_plan import DEFAULT_EXPIRY, new_plan_id, saved_document
@@ -80,10 +80,10 @@ def load_plan(path: str) -> LoadedPlan:
 def load_fresh_plan(
     path: str, desired: Desired, host: str, expect: str | None, *, simulator: bool
 ) -> LoadedPlan:
-    """Read a saved plan that is about to be applied to ``desired`` at ``host``; it reads no state.
+    """Read a saved plan that is about to be applied to ``desired`` at ``host``; reads no state.
 
-    Raises InvalidInput as :func:`load_plan` does, and PlanStale when it has expired, is of another
-    account, environment, host or config, or has not the digest ``expect``.
+    Raises InvalidInput as :func:`load_plan` does. Raises PlanStale if the plan has expired, is for another
+    account, environment, host or config, or does not have the digest ``expect``.
     """
     loaded = load_plan(path)
     here = PlanTarget(desired.account, desired.environment, host, simulator, desired.sha256)
@@ -104,7 +104,7 @@ def load_fresh_plan(
 
 @contextmanager
 def with_path(path: str) -> Iterator[None]:
-    """Say of every failure inside that it is about the file at ``path``."""
+    """Add to every error inside that it is about the file at ``path``."""
     try:
         yield
     except MmpError as problem:
@@ -113,7 +113,7 @@ def with_path(path: str) -> Iterator[None]:
 
 
 def read_bounded(path: str, kind: str) -> bytes:
-    """Return a file's bytes, one more than may be at most. Raises InvalidInput ``<kind>-unreadable``."""
+    """Return a file's bytes, up to one more than allowed. Raises InvalidInput ``<kind>-unreadable``."""
     from reconciler.documents.read import MAX_DOCUMENT_BYTES
 
     try:
@@ -126,14 +126,14 @@ def read_bounded(path: str, kind: str) -> bytes:
 
 
 def stale_reasons(loaded: LoadedPlan) -> tuple[str, ...]:
-    """Return every reason, known offline, for which ``apply`` would refuse the plan; none when fresh."""
+    """Return every reason, known offline, why ``apply`` would refuse the plan; empty if it is fresh."""
     late = expired(loaded.saved, datetime.now(UTC))
     changed = "the config has changed since" if _config_has_changed(loaded) else None
     return tuple(reason for reason in (late, changed) if reason is not None)
 
 
 def _config_has_changed(loaded: LoadedPlan) -> bool:
-    """Tell whether the config can be read, here or beside the plan, and nowhere is the plan's own."""
+    """Tell whether a config can be read, here or beside the plan, and none is the plan's own."""
     named = Path(loaded.context.path)
     found = [_sha256(place) for place in {named, Path(loaded.path).parent / named}]
     hashes = {sha256 for sha256 in found if sha256 is not None}
@@ -150,7 +150,7 @@ def _sha256(path: Path) -> str | None:
 
 
 def _write(path: Path, document: Document) -> None:
-    """Write ``document`` aside first, then in one step to ``path``, readable by its owner alone."""
+    """Write ``document`` to a temporary file, then rename it to ``path``, readable only by its owner."""
     text = json_text(document, indent=2) + "\n"
     aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
     try:

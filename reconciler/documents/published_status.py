@@ -1,6 +1,6 @@
-"""A published ``mmp/status/1`` document, taken up again as the value it was written from.
+"""A published ``mmp/status/1`` document, read back as the value it was written from.
 
-Documents come here already checked against the published schema.
+The documents were already checked against the published schema.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The door for documents of our own that come back in: saved plans, published statuses.
+"""Reads documents of our own formats: saved plans, published statuses.
 
-This file decides when a file is such a document at all: strict JSON (no duplicate key, no NaN, no
-endless nesting), of a format and version this program knows, and exactly as its published schema
-says. Whatever is not, is refused whole (exit 4) with a code that begins with what it should have been.
+This file decides whether a file is such a document: strict JSON (no duplicate key, no NaN, bounded
+nesting), of a format and version this program knows, and valid by its published schema. Any other file is
+rejected (exit 4) with a code that begins with the expected kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.schema_files import load_schema
 from reconciler.secret import has_secret
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""A plan of 10,000 changed families, written for people, takes 5.5 MiB."""
+"""A plan of 10,000 changed families, indented for people, takes 5.5 MiB."""
 
 _FORMAT = re.compile(r"mmp/([a-z]{1,20})/([0-9]{1,9})", re.ASCII)
 _VERSION = 1
@@ -27,9 +27,9 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.ASCII)
 
 
 def read_document(content: bytes, source: str, *kinds: str) -> dict[str, Any]:
-    """Return the document ``content`` is, one of ``kinds`` (``plan``, or ``status`` and ``statuses``).
+    """Parse ``content`` as a document of one of ``kinds`` (``plan``, or ``status`` and ``statuses``).
 
-    The schema is that of the first kind. ``source`` names it in messages. Raises InvalidInput:
+    The schema is that of the first kind. Messages name the file ``source``. Raises InvalidInput:
     ``<kind>-too-large``, ``-not-json``, ``-foreign`` (another format), ``-too-new``, ``-malformed``.
     """
     try:
@@ -106,7 +106,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _cut(text: str) -> str:
-    """Return somebody else's text, at most so long, safe for a terminal."""
+    """Return text from outside, cut to a maximum length, safe for a terminal."""
     return escape_unprintable(text if len(text) <= 2 * MAX_SHOWN else text[: 2 * MAX_SHOWN - 1] + "…")
 
 

@@ -1,7 +1,7 @@
-"""What only a running process can say of an account, as the ``watch`` part of its status document.
+"""The ``watch`` part of an account's status document, which only a running process knows.
 
-The status itself is rendered as for ``mmp status``; this adds how the account stands, the heartbeat,
-the files in force, and the exchange's and the last troubles.
+The status itself is rendered as for ``mmp status``. This adds the protection, the heartbeat, the files in
+force, the outage of the exchange, and the last errors.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from reconciler.documents.status import format_optional_utc_ms, status_document
 def runtime_document(
     status: Status, runtime: AccountRuntime, judged: ProtectionResult, *, now: float, dropped_log_lines: int
 ) -> Document:
-    """Return the ``mmp/status/1`` document of a watched account; ``now`` is when ``status`` was made.
+    """Return the ``mmp/status/1`` document of a running account; ``now`` is when ``status`` was made.
 
-    Where the state of the account is not known, it is not said to be in sync. ``dropped_log_lines`` are
-    those of the whole process.
+    If the state of the account is unknown, it is not reported as in sync. ``dropped_log_lines`` are those
+    of the process.
     """
     in_sync = status.in_sync and judged.protection is not Protection.UNKNOWN
     watch = {**_watch(status, runtime, judged, now), "dropped_log_lines": dropped_log_lines}
@@ -38,7 +38,7 @@ def runtime_document(
 
 
 def file_document(file: FileState) -> Document:
-    """Return a file in force, and what is wrong with a newer one; null is what never was."""
+    """Return a file in force, and what is wrong with a newer one; null if there never was one."""
     return {
         "path": file.path,
         "sha256": file.sha256 or None,
@@ -55,7 +55,7 @@ def problems_of(problems: tuple[Problem, ...]) -> list[Document]:
 
 
 def at_wall(instant: float | None, status: Status, now: float) -> datetime | None:
-    """Return an instant of this process's clock as the time of day it was or will be."""
+    """Return an instant of this process's clock as a time of day."""
     return None if instant is None else status.asked_at + timedelta(seconds=instant - now)
 
 

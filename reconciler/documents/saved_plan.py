@@ -1,11 +1,10 @@
-"""A saved plan and its document: the ``mmp/plan/1`` document with a ``saved`` object of its own.
+"""A saved plan and its document: the ``mmp/plan/1`` document with its own ``saved`` object.
 
-This file decides how a plan is written and read again, value for value, and how an edit shows:
-``integrity`` is a hash over everything else in the document. It is a check against edits and damage,
-not a signature: who can write the file can write the hash. So nothing that follows from other values is
-taken from the file: directions, fields, factors, order and counts are computed again from before and
-after, and where the file says otherwise it was edited. Documents come here already checked against the
-schema.
+This file decides how a plan is written and read again, value for value, and how an edit is detected.
+``integrity`` is a hash over everything else in the document. It is a check against edits and damage, not a
+signature: anyone who can write the file can write the hash. So derived values are not taken from the file:
+directions, fields, factors, order and counts are computed again from before and after. If the file differs
+from them, it was edited. The documents were already checked against the schema.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ DEFAULT_EXPIRY = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a plan document alone does not say: who answers at its host, and whose account it is."""
+    """What a plan document alone does not contain: who answers at its host, and whose account it is."""
 
     simulator: bool
     uid: str | None
@@ -54,7 +53,7 @@ def new_plan_id() -> str:
 def saved_document(
     plan: Document, origin: Origin, *, plan_id: str, made_at: datetime, expires_at: datetime
 ) -> Document:
-    """Return a plan's document with what it takes to apply it later."""
+    """Return a plan's document with all data needed to apply it later."""
     saved = {
         "id": plan_id,
         "made_at": format_utc_ms(made_at),
@@ -63,13 +62,13 @@ def saved_document(
         "uid": origin.uid,
         "mmp": __version__,
     }
-    plan = json.loads(json_text(plan))  # as it will be read again
+    plan = json.loads(json_text(plan))  # as a later read returns it
     document = {**plan, "saved": saved}
     return {**plan, "saved": {**saved, "integrity": integrity(document)}}
 
 
 def integrity(document: Document) -> str:
-    """Return ``sha256:…`` over everything in ``document`` but the integrity itself.
+    """Return ``sha256:…`` over everything in ``document`` except the integrity itself.
 
     Layout, the order of keys and the spelling of numbers (``0`` or ``0.0``) do not count.
     """
@@ -80,7 +79,7 @@ def integrity(document: Document) -> str:
 
 
 def read_saved(document: Document, source: str) -> SavedPlan:
-    """Return the plan a document holds. Raises InvalidInput when it was not saved, or was edited."""
+    """Return the plan in a document. Raises InvalidInput if it is not a saved plan, or was edited."""
     saved = document.get("saved")
     if saved is None:
         hint = "save it with mmp plan --out FILE"
@@ -107,13 +106,13 @@ def read_saved(document: Document, source: str) -> SavedPlan:
 
 
 def _is_as_written(document: Document, saved: SavedPlan) -> bool:
-    """Tell whether ``document`` says of the plan exactly what is written of it from before and after."""
+    """Tell whether ``document`` equals the document that is written from before and after."""
     written = plan_document(saved.plan, context_of(document, saved), simulator=saved.place.simulator)
     return written == {name: value for name, value in document.items() if name != "saved"}
 
 
 def context_of(document: Document, saved: SavedPlan) -> PlanContext:
-    """Return the context of a saved plan; nothing is known yet of why it may be stale."""
+    """Return the context of a saved plan, without reasons why it may be stale."""
     policy, against = document["policy"], document.get("against")
     return PlanContext(
         host=document["host"],
@@ -130,7 +129,7 @@ def context_of(document: Document, saved: SavedPlan) -> PlanContext:
 
 
 def parse_moment(text: str, source: str) -> datetime:
-    """Read a moment of a document. Raises InvalidInput for a day that does not exist."""
+    """Parse a time of a document. Raises InvalidInput for a day that does not exist."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -138,7 +137,7 @@ def parse_moment(text: str, source: str) -> datetime:
 
 
 def parse_setting(row: dict[str, Any]) -> Setting:
-    """Return the setting of three wire strings, already known to be of the right shape."""
+    """Return the setting of three wire strings, whose format was already checked."""
     return Setting(
         int(row[Field.TIME_INTERVAL]), int(row[Field.FROZEN_INTERVAL]), Quantity(row[Field.QTY_LIMIT])
     )
@@ -182,7 +181,7 @@ def _change(row: dict[str, Any]) -> Change:
 
 
 def _known_at(row: dict[str, Any]) -> float | None:
-    """Return an instant for an adopt that has to wait; which one does not matter any more."""
+    """Return an instant for an adoption that has to wait; its value no longer matters."""
     return row["eta_seconds"] if row["action"] == Action.ADOPT else None
 
 

@@ -62,12 +62,12 @@ def pauses_document(
 
 
 def paused_document(account: str, environment: str, pause: Pause) -> Document:
-    """Return a pause with the account it is of."""
+    """Return a pause with its account."""
     return {"account": account, "environment": environment, **_pause_document(pause)}
 
 
 def owner_document(owner: Replica | None) -> Document | None:
-    """Return who keeps an account; None when nobody does, or nobody shares accounts out."""
+    """Return the replica that runs an account; None if none does, or if accounts are not shared."""
     return None if owner is None else {"host": owner.host, "pid": owner.pid, "replica": owner.id}
 
 
@@ -79,7 +79,7 @@ def controller_document(holder: LockHolder | None) -> Document | None:
 
 
 def format_optional_utc_ms(wall: datetime | None) -> str | None:
-    """Write a time of day as the documents have it, UTC, to the millisecond; None stays None."""
+    """Write a time of day in the documents' format, UTC, to the millisecond; None stays None."""
     if wall is None:
         return None
     return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""Tells of accounts, and of files by which none is kept: looks when something may have turned.
+"""Notifies about accounts, and about files from which no account runs, when an alert may have changed.
 
-Nothing is decided here. A look costs a walk over what differs and what is frozen, so it is not taken at
-every event of a pass, only at those after which something else may hold.
+Nothing is decided here. Finding the active alerts walks over all families that differ or are frozen, so it
+runs only on the events of a pass that can change an alert.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ TRIGGERS = (
     PolicyAccepted,
     PolicyRejected,
 )
-"""Events at which one looks: a plan that says something new, the end of whatever was done, a file."""
+"""Events that can change an alert: a plan with new content, the end of an action, a file."""
 
 
 class PolicyDeduper:
-    """What was told of each policy since it turned: of many accounts under it, the first one tells."""
+    """What was sent about each policy since it changed: of many accounts under it, only the first sends."""
 
     def __init__(self) -> None:
         self._message: set[tuple[str, Transition, AlertIdentity]] = set()
 
     def on_event(self, event: Event) -> None:
-        """Take an event before the accounts do: where a policy turned, it may be told of again."""
+        """Handle an event before the accounts do: after a policy has changed, it is sent again."""
         if isinstance(event, PolicyAccepted | PolicyRejected):
             self._message = {message for message in self._message if message[0] != event.path}
 
     def should_send(self, notice: Notification) -> bool:
-        """Tell whether nobody told that yet; from then on somebody did."""
+        """Tell whether no account has sent this yet, and record it as sent."""
         if notice.kind is not AlertKind.POLICY_REJECTED:
             return True
         file = notice.alert.about
@@ -73,9 +73,9 @@ class PolicyDeduper:
 
 
 class AccountNotifier:
-    """One account's stories so far. ``post`` takes a document and must neither wait nor fail.
+    """The alert states of one account. ``post`` takes a document and must neither wait nor fail.
 
-    ``policies`` are what the accounts of a process have in common.
+    All accounts of a process share ``policies``.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class AccountNotifier:
         self._taken_over = False
 
     def on_event(self, event: Event, runtime: AccountRuntime, *, now: float, wall: datetime) -> None:
-        """Take an event, and the runtime after it; tells what began or is over, if anything."""
+        """Handle an event and the runtime after it; post what is now firing or resolved."""
         if isinstance(event, LeaseTaken):
             self._taken_over = bool(event.before)
         if not isinstance(event, TRIGGERS):
@@ -109,14 +109,14 @@ class AccountNotifier:
             self._post(notification_document(notice, runtime, judged, at=wall, advice=self._advice))
 
     def _is_news(self, notice: Notification) -> bool:
-        """Tell whether it is: being protected is none of an account that another replica kept till now."""
+        """Tell whether to send it: not "protected" for an account that another replica ran until now."""
         if self._taken_over and notice.kind is AlertKind.PROTECTED:
             return False
         return self._policies.should_send(notice)
 
 
 class FileNotifier:
-    """The stories of files by which no account is kept, one each. ``post`` is as a Teller's."""
+    """The alert states of each file from which no account runs. ``post`` is as for ``AccountNotifier``."""
 
     def __init__(self, post: Callable[[Document], None], *, host: str, simulator: bool) -> None:
         self._post = post
@@ -126,7 +126,7 @@ class FileNotifier:
         self._gone: set[str] = set()
 
     def on_event(self, not_loaded: UnloadedFiles, event: Event, *, now: float, wall: datetime) -> None:
-        """Take an event, and the files that are refused since; tells what began or is over, if anything."""
+        """Handle an event and the files that are rejected after it; post what is now firing or resolved."""
         refused = {file.path: file for file in not_loaded.rejected}
         self._gone = (self._gone & self._alert_states.keys()) - refused.keys()
         match event:

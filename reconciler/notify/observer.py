@@ -20,7 +20,7 @@ from reconciler.ports import Clock
 
 
 class WebhookObserver:
-    """Sends what changes of every account to webhooks. ``hint_for`` returns what to do about a reply."""
+    """Sends the alerts of every account to webhooks. ``hint_for`` returns what to do about a reply."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class WebhookObserver:
             logs.log("info", "notifying", to=target.shown)
 
     def start(self) -> None:
-        """Start to deliver, in a thread of its own."""
+        """Start to deliver, in a separate thread."""
         self._sender.start()
 
     def stop(self) -> None:
@@ -52,20 +52,20 @@ class WebhookObserver:
         self._sender.stop()
 
     def account_acquired(self, account: RunningAccount, runtime: AccountRuntime) -> None:
-        """Send what changes of an account from now on."""
+        """Send the alerts of an account from now on."""
         del runtime  # a new account has no alerts yet
         self._accounts[account.name] = AccountNotifier(
             self._sender.post, self._hint_for, interval_s=self._interval_s, policies=self._policies
         )
 
     def account_released(self, account: RunningAccount) -> None:
-        """Send nothing more of an account: another process does."""
+        """Stop sending for an account: another process does now."""
         self._accounts.pop(account.name, None)
 
     def on_event(
         self, account: RunningAccount | None, event: Event, runtime: AccountRuntime | None
     ) -> None:
-        """Send what began or ended by ``event``."""
+        """Send the alerts that ``event`` fires or resolves."""
         before = self._unloaded
         self._unloaded = with_event(before, event, wall=self._clock.wall())
         if self._unloaded != before:

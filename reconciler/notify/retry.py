@@ -1,4 +1,4 @@
-"""Whether and when a message to a webhook is sent once more: bounded, and never against its will."""
+"""Whether and when a message to a webhook is sent again: bounded, and never after a definite rejection."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 MAX_TRIES = 5
-"""With the waits between them a webhook may be away for a quarter of a minute, and for longer where its
-tries time out; whoever needs more reads the log or the metrics."""
+"""With the waits between tries, a webhook may be down for a quarter of a minute, or longer if tries time
+out. The log and the metrics cover longer outages."""
 
 FIRST_WAIT_S = 1.0
 MAX_WAIT_S = 60.0
-"""Waits double from the first, and none is longer than this, whatever Retry-After says."""
+"""Waits double from the first. No wait is longer than this, even with a Retry-After."""
 
 RETRIED = frozenset({408, 425, 429})
-"""Client errors that ask for patience; any other one says that the message will never be taken."""
+"""Client errors that allow a retry; any other client error is definite."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """How one try went: ``status`` of the reply, None when there was none; ``why`` it failed, in words.
+    """The result of one try: ``status`` of the reply (None if none), and ``why`` it failed, in words.
 
-    ``retry_after`` is the header of that name, "" without one.
+    ``retry_after`` is the header of that name, "" if absent.
     """
 
     status: int | None
@@ -31,12 +31,12 @@ class DeliveryResult:
 
     @property
     def delivered(self) -> bool:
-        """Whether the message was taken."""
+        """Whether the webhook accepted the message."""
         return self.status is not None and 200 <= self.status < 300
 
 
 def retry_delay_s(tries: int, answer: DeliveryResult, wall: datetime) -> float | None:
-    """Return how long to wait after the ``tries``-th try failed so; None: it is given up."""
+    """Return how long to wait after the ``tries``-th try failed with ``answer``; None: do not retry."""
     if tries >= MAX_TRIES or not _is_worth_it(answer.status):
         return None
     usual = FIRST_WAIT_S * 2.0 ** (tries - 1)
@@ -44,18 +44,18 @@ def retry_delay_s(tries: int, answer: DeliveryResult, wall: datetime) -> float |
 
 
 def _is_worth_it(status: int | None) -> bool:
-    """Tell whether the same message may be taken later; a redirect is never followed."""
+    """Tell whether the webhook may accept the same message later; a redirect is never followed."""
     return status is None or status >= 500 or status in RETRIED
 
 
 def _asked_for_s(retry_after: str, wall: datetime) -> float:
-    """Return the seconds a Retry-After asks for; 0 where it makes no sense."""
+    """Return the seconds of a Retry-After; 0 if it is invalid."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # no date, or one no calendar holds
+    except (ValueError, OverflowError):  # no date, or one out of range
         return 0.0
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - wall).total_seconds())

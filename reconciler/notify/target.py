@@ -1,7 +1,6 @@
-"""Where notices go: the address of a webhook, which is a secret, and what of it may be shown.
+"""The address of a webhook, which is a secret, and the part that may be shown.
 
-Whoever has such an address can post with it, so no output and no error here has more of it than scheme
-and host.
+Anyone with the address can post to it, so every output and error here shows only scheme and host.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ MAX_URL_CHARS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One webhook. ``shown`` is all that may be seen of its address."""
+    """One webhook. ``shown`` is the only part of its address that may be shown."""
 
     url: Secret
     shown: str
 
 
 def parse_target(text: str) -> Target:
-    """Return the webhook at ``text``; raises ValueError with a sentence that does not repeat it."""
+    """Return the webhook at ``text``; raises ValueError with a message that does not repeat ``text``."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("the address has a blank or a character that belongs in no address")
     if len(text) > MAX_URL_CHARS:
@@ -43,9 +42,9 @@ def parse_target(text: str) -> Target:
 def _split(text: str) -> tuple[SplitResult, str]:
     try:
         parts = urlsplit(text)
-        _ = parts.port  # is looked at only when it is asked for
+        _ = parts.port  # the port is checked only when it is read
     except ValueError:
-        # The library's own words repeat the address.
+        # The library's message repeats the address.
         raise ValueError("the address is not one of the web") from None
     return parts, parts.hostname or ""
 

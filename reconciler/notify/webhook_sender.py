@@ -1,10 +1,9 @@
-"""Posts notices to webhooks, in a thread of its own: a webhook that hangs makes no loop wait.
+"""Posts notifications to webhooks in a separate thread: a webhook that hangs makes no loop wait.
 
-Handing a notice over takes no longer than putting it into a list. Each webhook has its own short queue
-and its own worker, in order: one that is slow delays no other, and when too many wait the mildest notice
-makes way, the oldest of those, which is counted and told. Redirects are not followed, no proxy is asked,
-nothing of a reply but its status and Retry-After is looked at, and no exception of aiohttp gets out: they
-carry the address, which is a secret.
+Posting only appends to a list. Each webhook has its own short queue and its own worker, which delivers in
+order, so a slow webhook delays no other. When a queue is full, the oldest of its least severe notifications
+is dropped, counted and logged. Redirects are not followed and no proxy is used. Only status and Retry-After
+of a reply are read. No exception of aiohttp is passed on: it has the address, which is a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
-from yarl import URL  # aiohttp's own URL type; given as one, an address is used as it stands
+from yarl import URL  # aiohttp's own URL type: an address of this type is used unchanged
 
 from reconciler import __version__
 from reconciler.core.monitoring.alerts import AlertSeverity
@@ -29,23 +28,23 @@ from reconciler.notify.retry import DeliveryResult, retry_delay_s
 from reconciler.notify.target import Target
 
 MAX_WAITING = 100
-"""Notices kept for one webhook: an hour of the worst flapping. Older ones say little by then."""
+"""Queue size per webhook: an hour of the worst flapping. Older notifications are of little use by then."""
 
 TRY_TIMEOUT_S = 10.0
-"""Bound on one try, connecting and reply included."""
+"""Timeout of one try, including connection and reply."""
 
 MAX_HEADER_BYTES = 64 * 1024
 """Bound on one header of a reply. Gateways add headers beyond aiohttp's own bounds (8 KiB a line, 128
-headers), and a message that was taken would be sent again for them."""
+headers), and a message that the webhook accepted would be sent again because of them."""
 
 MAX_WEBHOOK_HEADERS = 1000
 """Bound on the number of headers of a reply: far more than gateways add."""
 
 FLUSH_S = 2.0
-"""How long stopping waits for what is still to be delivered: supervisors wait for 10 s and more."""
+"""How long stopping waits for queued messages: supervisors wait for 10 s or more."""
 
 JOIN_S = 1.0
-"""Beyond that, how long stopping waits for the thread itself."""
+"""How long stopping then waits for the thread itself."""
 
 Say = Callable[[str, str, Mapping[str, object]], None]
 """Writes one log line: level, event and values. It is called from the notifier's own thread."""
@@ -68,7 +67,7 @@ _OUTCOME = {True: ("debug", "notice delivered"), False: ("warning", "notice not 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One notice on its way: its bytes, its kind for the log, and how bad what it tells is."""
+    """One queued notification: its bytes, its kind for the log, and its severity."""
 
     kind: str
     severity: AlertSeverity
@@ -93,11 +92,11 @@ class WebhookSender:
         self._thread = threading.Thread(target=self._main, name="notifier", daemon=True)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start to deliver."""
         self._thread.start()
 
     def post(self, document: Mapping[str, Any]) -> None:
-        """Hand a notice over for every webhook; never waits, never fails, may be called by any thread."""
+        """Queue a notification for every webhook; never waits, never fails; any thread may call it."""
         body = json_text(document, separators=(",", ":")).encode()
         message = Message(str(document["kind"]), AlertSeverity(document["severity"]), body)
         for worker in self._workers:
@@ -105,12 +104,12 @@ class WebhookSender:
         self._call(self._wake)
 
     def stop(self, flush_s: float = FLUSH_S) -> None:
-        """Deliver what is left for at most ``flush_s``, tell what could not be, and end the thread."""
+        """Deliver what is left for at most ``flush_s``, log what could not be delivered, end the thread."""
         self._call(self._close, flush_s)
         self._thread.join(flush_s + JOIN_S)
 
     def _call(self, action: Callable[..., None], *values: Any) -> None:
-        with suppress(RuntimeError):  # the thread has ended: nobody is there to deliver anything
+        with suppress(RuntimeError):  # the thread has ended: nothing can be delivered
             self._loop.call_soon_threadsafe(action, *values)
 
     def _wake(self) -> None:
@@ -139,7 +138,7 @@ class WebhookSender:
 
 
 class _Worker:
-    """Delivers to one webhook, one notice after another."""
+    """Delivers to one webhook, one notification after another."""
 
     def __init__(self, target: Target, say: Say, timeout_s: float, sleep: Sleep) -> None:
         self.woken = asyncio.Event()
@@ -154,7 +153,7 @@ class _Worker:
         self._lock = threading.Lock()
 
     def put(self, message: Message) -> None:
-        """Queue a message; where too many wait already, the mildest makes way, this one perhaps."""
+        """Queue a message; if the queue is full, drop the least severe message, perhaps this one."""
         with self._lock:
             self._waiting.append(message)
             if len(self._waiting) > MAX_WAITING:
@@ -162,12 +161,12 @@ class _Worker:
                 self._dropped += 1
 
     def close(self) -> None:
-        """End once nothing waits any more; from now on nothing is tried twice."""
+        """End once the queue is empty; from now on nothing is retried."""
         self._closing.set()
         self.woken.set()
 
     async def run(self) -> None:
-        """Deliver whatever comes until closed."""
+        """Deliver messages until closed."""
         try:
             async with _session() as session:
                 while message := await self._next():
@@ -178,7 +177,7 @@ class _Worker:
             self._tell_dropped()
 
     async def _next(self) -> Message | None:
-        """Return the next message, waiting for one; None when there is none and there will be none."""
+        """Wait for the next message and return it; None if closed and the queue is empty."""
         while True:
             self.woken.clear()
             if (message := self._take()) is not None:
@@ -188,7 +187,7 @@ class _Worker:
             await self.woken.wait()
 
     async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
-        """Try until it is taken or given up; while closing, once."""
+        """Try until the message is accepted or given up; while closing, try once."""
         tries = 1
         while not (answer := await self._try(session, message)).delivered:
             again_s = None if self._closing.is_set() else retry_delay_s(tries, answer, datetime.now(UTC))
@@ -202,7 +201,7 @@ class _Worker:
         self._in_hand = 0
 
     async def _wait(self, wait_s: float) -> None:
-        """Wait that long, or until closed: then there is time for one more try."""
+        """Wait ``wait_s``, or until closed: then there is time for one more try."""
         waits = {asyncio.ensure_future(self._sleep(wait_s)), asyncio.ensure_future(self._closing.wait())}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -243,7 +242,7 @@ class _Worker:
 
 
 def _mildest(messages: Sequence[Message]) -> int:
-    """Return the place of the message that is missed least: of those that are as mild, the oldest."""
+    """Return the index of the message to drop: the oldest of the least severe."""
     return max(range(len(messages)), key=lambda place: _WORST_FIRST.index(messages[place].severity))
 
 
@@ -262,7 +261,7 @@ def _session() -> aiohttp.ClientSession:
 
 
 def _words(error: Exception) -> str:
-    """Say in words of our own what went wrong: the library's carry the address."""
+    """Describe an error in our own words: the library's message has the address."""
     match error:
         case aiohttp.ClientConnectorDNSError():
             return "its name cannot be resolved"

@@ -1,1 +1,1 @@
-"""The status page: a view model, and its rendering to HTML."""
+"""The status page: a view model and its rendering to HTML."""

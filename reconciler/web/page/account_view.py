@@ -1,7 +1,7 @@
-"""What the status page says of one account: every sentence, number and command, in the order it is read.
+"""The content of the status page for one account: every sentence, number and command, in page order.
 
-The wording is decided here and in ``families.py``. What is not known is never called fine, and every claim
-about the future says what it depends on. Nothing here is markup.
+The wording is decided here and in ``families.py``. Unknown values are never shown as good, and every
+statement about the future names its conditions. Nothing here is markup.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from reconciler.web.page.labels import (
 )
 
 MAX_PROBLEMS_SHOWN = 20
-"""Problems of a refused file that are listed; mmp validate lists them all."""
+"""Problems of a rejected file that are listed; mmp validate lists them all."""
 
 POLICY = "Policy"
-"""What the file of the policy is called on the page."""
+"""The name of the policy file on the page."""
 
 DAYS_SHOWN = 12
-"""Families whose day is shown at once; of more, the calm ones are folded away."""
+"""Families whose timeline is always shown; with more families, the calm ones are folded."""
 
 PageHintFor = Callable[[RecentError], str]
-"""Returns what to do about a problem, empty where its code says nothing."""
+"""Returns what to do about a problem, empty if there is no hint for its code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class PlaceLine:
-    """One problem of a refused file: where it is, what is wrong, what to do."""
+    """One problem of a rejected file: where it is, what is wrong, what to do."""
 
     place: str
     message: str
@@ -83,9 +83,9 @@ class PlaceLine:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """A file in force, and what is wrong with a newer one (``refused`` empty: nothing is).
+    """A file in force, and what is wrong with a newer one (``refused`` is empty if nothing is).
 
-    ``sha256`` and ``accepted`` are empty where none ever was in force.
+    ``sha256`` and ``accepted`` are empty if no file was ever in force.
     """
 
     name: str
@@ -108,7 +108,7 @@ class RequestLine:
 
 @dataclass(frozen=True, slots=True)
 class PacingView:
-    """The pacing window in words and as a picture."""
+    """The pacing window in words and as a chart."""
 
     text: str
     minute: str
@@ -118,7 +118,7 @@ class PacingView:
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
-    """One of the last problems, and what to do about it."""
+    """One of the last errors, and what to do about it."""
 
     at: str
     about: str
@@ -129,7 +129,7 @@ class ErrorLine:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """Everything the page says of one account."""
+    """The complete content of the page for one account."""
 
     anchor: str
     name: str
@@ -154,7 +154,7 @@ class AccountView:
 
 
 def hint_from_glossary(error: RecentError) -> str:
-    """Return what to do about a problem: ours from the glossary, the exchange's by pointing at explain."""
+    """Return what to do about an error: ours from the glossary, for the exchange's a pointer to explain."""
     code, known = error.code, ERRORS.get(error.code)
     if known is not None:
         return READ_AGAIN if error.asked and known.remedy == READ_BACK else known.remedy
@@ -170,7 +170,7 @@ def account_view(
     wall: datetime,
     advise: PageHintFor,
 ) -> AccountView:
-    """Return everything the page says of one account, of which ``status`` and ``found`` are known."""
+    """Return the content of the page for one account, from its ``status`` and ``found``."""
     runtime = watched.runtime
     moment = PageTime(now, wall, _delay(runtime, now, wall))
     account, environment = runtime.desired.account, runtime.desired.environment.value
@@ -210,7 +210,7 @@ def _days_sentence(status: Status | None, damaged: int) -> str:
 
 
 def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLine, ...]]:
-    """Return the days shown at once, those not in sync first, and those folded away; few are all shown."""
+    """Return the days always shown, those not in sync first, and the folded days; few are all shown."""
     if len(days) <= DAYS_SHOWN:
         return days, ()
     eventful = sorted((day for day in days if not day.calm), key=lambda day: day.in_sync)
@@ -229,7 +229,7 @@ def _place(watched: AccountSnapshot) -> str:
 
 
 def _delay(runtime: AccountRuntime, now: float, wall: datetime) -> str:
-    """Say what has to come first before anything goes out; empty when nothing does."""
+    """Write what must happen before any request is sent; empty if nothing must."""
     if not alive(runtime, now):
         return "Not known: the program makes no progress."
     if runtime.outage is not None:
@@ -251,7 +251,7 @@ def _next_try(runtime: AccountRuntime, moment: PageTime, words: str) -> str:
 
 
 def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
-    """Return what the reader has to know before believing anything below."""
+    """Return the notices that limit how far the rest of the page is valid."""
     output = []
     if not alive(runtime, moment.now):
         heard = moment_words(moment.wall_of(runtime.last_step_at), moment.wall)
@@ -279,7 +279,7 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
 
 
 def state_unavailable_words(why: str) -> str:
-    """Say that the state cannot be used and why; empty when ``why`` is."""
+    """Write that the state cannot be used and why; empty if ``why`` is empty."""
     return f"The state cannot be used now, so nothing is sent: {truncated(why)}" if why else ""
 
 
@@ -328,7 +328,7 @@ def _as_of(status: Status) -> str:
 
 
 def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str], ...]:
-    """Return the pauses that are not told beside a family that differs."""
+    """Return the pauses that are not shown beside a family that differs."""
     if status is None:
         return ()
     output = {
@@ -353,7 +353,7 @@ def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
 
 
 def file_view(name: str, file: FileState, wall: datetime) -> FileView:
-    """Return what the page says of one file, as of ``wall``."""
+    """Return the content of the page for one file, as of ``wall``."""
     accepted = f"accepted {moment_words(file.accepted_at, wall)}" if file.accepted_at else ""
     more = len(file.problems) - MAX_PROBLEMS_SHOWN
     return FileView(
@@ -368,7 +368,7 @@ def file_view(name: str, file: FileState, wall: datetime) -> FileView:
 
 
 def _refused(file: FileState, wall: datetime) -> str:
-    """Say that a file was refused and what is so until it is corrected; "" where it was not."""
+    """Write that a file was rejected and what is in force until it is corrected; "" if it was not."""
     if file.rejected_at is None:
         return ""
     at = moment_words(file.rejected_at, wall)
@@ -380,7 +380,7 @@ def _refused(file: FileState, wall: datetime) -> str:
 
 
 def _policy_refused(file: FileState, wall: datetime) -> str:
-    """Say that the policy cannot be used and what is held meanwhile; "" where it can."""
+    """Write that the policy cannot be used and what is held meanwhile; "" if it can be used."""
     if file.rejected_at is None:
         return ""
     checks = "Only the guard" if file.stops else "The policy above"

@@ -1,7 +1,7 @@
-"""What the page draws, as places and strokes: the last minute of requests, and a day of each family.
+"""The geometry of the page's charts: the last minute of requests, and the 24 h timeline of each family.
 
-Numbers only: the template turns them into SVG, so that nothing from outside is ever part of markup.
-Places on the time axis are per cent of its width; a strip is as wide as it has columns.
+Numbers only: the template turns them into SVG, so input from outside is never part of markup. Positions on
+the time axis are per cent of its width; a timeline is one unit wide per column.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.pacing import WINDOW_S
 
 AHEAD_S = 15.0
-"""How far the picture of the pacing window looks ahead: one window, and some."""
+"""How far ahead the chart of the pacing window reaches: a little more than one window."""
 
 LOW, HIGH = 36, 17
-"""How far from the top a request stands: two that go together, as they usually do, one above the other."""
+"""Distance of a request from the top. Requests usually come in pairs, drawn one above the other."""
 
 TOGETHER_S = 2.0
-"""Requests closer than this would cover each other."""
+"""Requests closer than this would overlap."""
 
 TICKS_S = (-60, -40, -20, -10, 0, 10)
 
 DAY = timedelta(hours=24)
 
 COLUMNS, FEWER_COLUMNS, MANY = 96, 36, 50
-"""A column is a quarter of an hour, with more than 50 families 40 minutes: the page stays below 200 KB
-even if each of 200 families alternates all day and differs now."""
+"""A column is 15 minutes, or 40 minutes with more than 50 families: the page stays below 200 KB even if
+each of 200 families alternates all day and differs now."""
 
 STRIP_HEIGHT = 12
 
 
 class TimelineMark(StrEnum):
-    """How a family's state of the day is drawn; each has a height of its own beside its colour."""
+    """How a state is drawn in the timeline; each mark has its own height beside its colour."""
 
     FAILED = "failed"
     DIFFERS = "differs"
@@ -55,11 +55,11 @@ MARKS = {
     "frozen": TimelineMark.FROZEN,
     "in-sync": TimelineMark.IN_SYNC,
 }
-"""The mark of each state that is on record; any other, and none, is nobody having watched."""
+"""The mark of each recorded state; any other state, or none, is drawn as unwatched."""
 
 ALWAYS_SHOWN = (TimelineMark.FAILED, TimelineMark.DIFFERS, TimelineMark.FROZEN)
-"""Worst first: one second of these marks the whole column. The others are what most of it was, and in the
-newest column what is now: a sidecar that has just begun is to be seen."""
+"""Worst first: one second of such a mark decides its column. Otherwise a column shows the mark that
+lasted longest, and the newest column shows the current mark: a process that just started is then visible."""
 
 MIDDLES = {
     TimelineMark.FAILED: 6,
@@ -67,12 +67,12 @@ MIDDLES = {
     TimelineMark.FROZEN: 4,
     TimelineMark.IN_SYNC: 10,
 }
-"""Where the stroke of a mark runs, so that each stands at a height of its own."""
+"""The height of the line of each mark, different for each mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One request on the time axis. ``kind`` names its look, ``told`` is what it says when pointed at.
+    """One request on the time axis. ``kind`` selects its style, ``text`` is its tooltip.
 
     ``top`` is its distance from the top, LOW or HIGH.
     """
@@ -93,7 +93,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class PacingPicture:
-    """The last minute of requests. ``slot`` None: the next slot is beyond the right edge."""
+    """The requests of the last minute. ``slot`` None: the next slot is beyond the right edge."""
 
     window: str
     window_width: str
@@ -105,7 +105,7 @@ class PacingPicture:
 
 @dataclass(frozen=True, slots=True)
 class TimelinePath:
-    """All stretches of one mark in a strip, as one SVG path."""
+    """All runs of one mark in a timeline, as one SVG path."""
 
     mark: TimelineMark
     path: str
@@ -113,7 +113,7 @@ class TimelinePath:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How long a mark held within a day, and how often it began."""
+    """How long a mark lasted within a day, and how often it started."""
 
     mark: TimelineMark
     seconds: float
@@ -121,7 +121,7 @@ class Share:
 
 
 def pacing_picture(dots: Iterable[tuple[float, str, str]], *, slot_s: float | None) -> PacingPicture:
-    """Return the picture; ``dots`` are (seconds from now, kind, words), ``slot_s`` is to the next slot."""
+    """Return the chart; ``dots`` are (seconds from now, kind, words), ``slot_s`` is to the next slot."""
     slot = None if slot_s is None or slot_s > AHEAD_S else _place(max(0.0, slot_s))
     return PacingPicture(
         window=_place(-WINDOW_S),
@@ -134,7 +134,7 @@ def pacing_picture(dots: Iterable[tuple[float, str, str]], *, slot_s: float | No
 
 
 def _dots(requests: Iterable[tuple[float, str, str]]) -> Iterator[Dot]:
-    """Yield each request, oldest first; one that comes right after a low one stands above it."""
+    """Yield each request, oldest first; one right after a low one is drawn above it."""
     low_at = float("-inf")
     for at, kind, message in requests:
         top = HIGH if at - low_at < TOGETHER_S else LOW
@@ -143,14 +143,14 @@ def _dots(requests: Iterable[tuple[float, str, str]]) -> Iterator[Dot]:
 
 
 def columns_for(families: int) -> int:
-    """Return how many columns a strip has on a page of so many families."""
+    """Return the number of columns of a timeline on a page with ``families`` families."""
     return COLUMNS if families <= MANY else FEWER_COLUMNS
 
 
 def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> tuple[TimelinePath, ...]:
-    """Return a day's strip up to ``wall``: one path for each mark that occurs in it, worst first.
+    """Return the timeline of the day up to ``wall``: one path for each mark that occurs, worst first.
 
-    Where nobody watched nothing is drawn, and the strip's ground shows.
+    Nothing is drawn for unwatched time, so the background shows.
     """
     paths: dict[TimelineMark, list[str]] = {}
     start = 0
@@ -163,7 +163,7 @@ def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> t
 
 
 def shares(spans: Sequence[Segment], wall: datetime) -> tuple[Share, ...]:
-    """Return how a day up to ``wall`` was spent, worst first; it always adds up to 24 hours."""
+    """Return the share of each mark in the day up to ``wall``, worst first; the sum is always 24 hours."""
     watched = sorted(_clipped(spans, wall - DAY, wall), key=lambda piece: piece[1])
     message = [
         Share(mark, *_sum(watched, mark))
@@ -175,13 +175,13 @@ def shares(spans: Sequence[Segment], wall: datetime) -> tuple[Share, ...]:
 
 
 def _sum(pieces: Sequence[tuple[TimelineMark, float, float]], mark: TimelineMark) -> tuple[float, int]:
-    """Return the seconds of ``mark`` and in how many runs; pieces that follow each other are one."""
+    """Return the seconds of ``mark`` and its number of runs; adjacent pieces are one run."""
     runs = sum(found is mark for found, _ in groupby(piece[0] for piece in pieces))
     return sum(end - begin for found, begin, end in pieces if found is mark), runs
 
 
 def _columns(spans: Sequence[Segment], since: datetime, columns: int) -> list[TimelineMark]:
-    """Return what each column shows: painted over each other, the worst last."""
+    """Return the mark of each column; a worse mark replaces a better one."""
     width = DAY.total_seconds() / columns
     pieces = list(_clipped(spans, since, since + DAY))
     in_sync = _covered([piece for piece in pieces if piece[0] is TimelineMark.IN_SYNC], width, columns)
@@ -213,7 +213,7 @@ def _covered(
 def _clipped(
     spans: Sequence[Segment], since: datetime, until: datetime
 ) -> Iterator[tuple[TimelineMark, float, float]]:
-    """Yield the watched spans within a day, in seconds from its begin."""
+    """Yield the watched spans within a day, in seconds from its start."""
     for span in spans:
         begin, end = max(span.since, since), min(span.until, until)
         mark = _mark(span)

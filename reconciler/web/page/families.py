@@ -1,6 +1,6 @@
-"""What the page says of each family: what is frozen, what differs and by when it is right, and its day.
+"""The content of the page for each family: freezes, differences with the time of the fix, and the timeline.
 
-Values in, plain strings out. Whatever needs a person carries the command to run.
+Values in, plain strings out. An entry that needs a person has the command to run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STRETCH_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class PageHint:
-    """What to do, and the command for it; empty where there is none."""
+    """What to do, and the command for it; empty if there is none."""
 
     text: str
     command: str = ""
@@ -59,7 +59,7 @@ class PageHint:
 
 @dataclass(frozen=True, slots=True)
 class FrozenLine:
-    """One frozen family; ``needs_you``: it stays frozen until somebody acts."""
+    """One frozen family; ``needs_you``: it stays frozen until a manual reset."""
 
     family: str
     needs_you: bool
@@ -69,7 +69,7 @@ class FrozenLine:
 
 @dataclass(frozen=True, slots=True)
 class DifferingLine:
-    """One family that differs: which way, in what, and by when it is right, or why it is left."""
+    """One family that differs: the direction, the fields, and when it will be in sync or why it is held."""
 
     family: str
     sign: StatusLabel
@@ -81,9 +81,9 @@ class DifferingLine:
 
 @dataclass(frozen=True, slots=True)
 class DayLine:
-    """One family's state now, what is in force, and its last 24 hours as a strip and in words.
+    """One family's current state, the setting in force, and the last 24 hours as a timeline and in words.
 
-    ``calm``: in sync, and nothing but that while somebody watched.
+    ``calm``: in sync now, and during all watched time.
     """
 
     family: str
@@ -98,9 +98,9 @@ class DayLine:
 
 @dataclass(frozen=True, slots=True)
 class PageTime:
-    """As of when the page is made, on the process's clock and in UTC.
+    """The time of the page, on the process's clock and in UTC.
 
-    ``delay`` says what keeps the times of the plan from coming true; empty: nothing does.
+    ``delay`` says what prevents the planned times; empty if nothing does.
     """
 
     now: float
@@ -119,7 +119,7 @@ def frozen_lines(status: Status) -> tuple[FrozenLine, ...]:
 
 
 def differing_lines(status: Status, runtime: AccountRuntime, moment: PageTime) -> tuple[DifferingLine, ...]:
-    """Return the families that are not known to be as desired: least protected first, then by name."""
+    """Return the families that are not proven to be as desired: least protected first, then by name."""
     differing = [family for family in status.families if family.change is not None]
     return tuple(_differing(family, status, runtime, moment) for family in sorted(differing, key=_urgency))
 
@@ -135,18 +135,18 @@ def day_lines(
 
 
 def pause_line(pause: Pause, wall: datetime) -> str:
-    """Write a pause beside the family's name: by whom, until when, and why."""
+    """Write a pause for display beside the family's name: by whom, until when, and why."""
     by = PAUSED[pause.by]
     return f"{by[0].lower()}{by[1:]} {_pause_words(pause, wall)}"
 
 
 def reset_command(family: str, path: str) -> str:
-    """Return the command that ends the freeze of ``family``, of the settings at ``path``."""
+    """Return the command that ends the freeze of ``family``, which is in the settings file ``path``."""
     return _command("reset", family, path)
 
 
 def protection_sign(family: FamilyStatus) -> StatusLabel:
-    """Return how what is in force compares with what the file wants."""
+    """Return how the setting in force compares with the desired setting."""
     if family.state is FamilyState.UNCERTAIN:
         return NOT_KNOWN_LABEL
     in_force = _in_force(family)
@@ -176,9 +176,9 @@ def _until(live: LiveRow | None) -> str:
 
 
 def _in_force(family: FamilyStatus) -> Setting | None:
-    """Return what is in force as far as is known: live where a read counts, else what was applied.
+    """Return the setting in force, as far as known: live if a read counts, else the applied setting.
 
-    Of a drifted family without a live row, nothing is.
+    A drifted family without a live row has no setting in force.
     """
     if family.live is not None:
         return family.live.setting
@@ -200,7 +200,7 @@ def _differing(
 
 
 def _values(family: FamilyStatus) -> str:
-    """Write each differing field as what is in force and what the file wants."""
+    """Write each differing field with its value in force and its desired value."""
     in_force, wanted = _in_force(family), family.desired
     if in_force is None:
         return f"{_nothing(family)} → {format_setting(wanted)}"
@@ -246,7 +246,7 @@ def _reason(reason: Reason) -> str:
 def _held(
     because: HoldReason, family: FamilyStatus, status: Status, runtime: AccountRuntime, moment: PageTime
 ) -> tuple[str, PageHint | None]:
-    """Return why a family is left as it is, and what to do about it."""
+    """Return why a family is held, and what to do about it."""
     name, path = family.family, status.desired.path
     match because:
         case HoldReason.FROZEN:
@@ -283,7 +283,7 @@ def _paused(pause: Pause | None, wall: datetime) -> str:
 
 
 def _pause_words(pause: Pause, wall: datetime) -> str:
-    """Write until when a pause holds, and why there is one: a fight's is over with what was fought over."""
+    """Write until when a pause lasts, and why; the breaker's also ends when the file changes the setting."""
     until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
     if pause.by is PausedBy.BREAKER:
         until = f"the file changes its setting or {until}"
@@ -348,13 +348,13 @@ def _calm(spent: Sequence[Share]) -> bool:
 
 
 def _brief(setting: Setting) -> str:
-    """Write a setting as short as a row of many needs it: ``100 per 5s, freeze 2s``."""
+    """Write a setting in short form, for a row among many: ``100 per 5s, freeze 2s``."""
     window, freeze, quantity = (field_value(setting, field) for field in Field)
     return "disabled" if setting.disabled else f"{quantity} per {window}, freeze {freeze}"
 
 
 def _day_words(spent: Sequence[Share]) -> str:
-    """Write how the day was spent: ``differed 12 min (2 times), in sync 23 h 48 min``."""
+    """Write the shares of the day: ``differed 12 min (2 times), in sync 23 h 48 min``."""
     return ", ".join(
         f"{STRETCH_WORDS[stretch.mark]} {long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
         for stretch in spent
@@ -367,6 +367,6 @@ def _times(stretch: Share) -> str:
 
 
 def _command(verb: str, arguments: str, path: str) -> str:
-    """Return a command to copy; the path is left out where it is the one that is looked for anyway."""
+    """Return a command to copy; the path is omitted if it is the default path."""
     config = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(escape_unprintable(path))}"
     return f"mmp {verb} {arguments}{config}"

@@ -1,6 +1,6 @@
-"""How the page says things: signs that never rest on colour alone, times of day, and bounded text.
+"""Labels of the page: signs that never depend on colour alone, times of day, and bounded text.
 
-Every table here is closed over its enumeration: a new state has to be given its sign and its words.
+Every table here covers its enumeration: a new state needs its sign and its words.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.render.values import format_duration
 
 MAX_LABEL_TEXT = 300
-"""Characters shown of one text from outside; the log and the file itself hold the whole of it."""
+"""Characters shown of one text from outside; the log and the file have the complete text."""
 
 DAY_S = 86_400
 
 
 class ColorRole(StrEnum):
-    """What a sign is about; the style sheet gives each a colour in both schemes."""
+    """The meaning of a sign; the style sheet has a colour for each in both schemes."""
 
     GOOD = "good"
     WARN = "warn"
@@ -39,7 +39,7 @@ class ColorRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusLabel:
-    """A symbol and a word that mean the same, and a hue that only repeats it."""
+    """A symbol and a word with one meaning, and a colour that only repeats it."""
 
     symbol: str
     word: str
@@ -75,7 +75,7 @@ STRENGTHS: dict[Direction, StatusLabel] = {
     Direction.TIGHTEN: StatusLabel("▲", "more protection", ColorRole.WARN),
     Direction.ENABLE: StatusLabel("▲", "on, though to be off", ColorRole.WARN),
 }
-"""What is in force, as seen from the file: the direction from desired to what is in force."""
+"""The setting in force compared with the file: the direction from desired to in force."""
 
 ATTEMPTS: dict[AttemptStatus, StatusLabel] = {
     AttemptStatus.PENDING: StatusLabel("○", "waiting for its reply", ColorRole.WARN),
@@ -95,37 +95,37 @@ HOLDS: dict[HoldReason, str] = {
     HoldReason.UNREADABLE: "Its live setting could not be read for certain: not written.",
     HoldReason.STALE: "Not as reviewed any more: skipped.",
 }
-"""Why a family is left as it is."""
+"""Why a family is held."""
 
 NEAR_OFF = "It would be as good as switching protection off."
-"""What the guard says of a change that does not disable the family."""
+"""The guard's reason for a change that does not disable the family."""
 
 PAUSED: dict[PausedBy, str] = {
     PausedBy.MANUAL: "Paused by hand",
     PausedBy.BREAKER: "Paused by the heal breaker",
 }
-"""Who paused a family: only one of the two is something that somebody wanted."""
+"""Who paused a family: only a manual pause is intended."""
 
 
 def truncated(text: str) -> str:
-    """Return ``text`` as one short line: what cannot be printed is escaped, the rest is cut."""
+    """Return ``text`` as one short line: unprintable characters are escaped, and the end is cut."""
     clean = escape_unprintable(text)
     return clean if len(clean) <= MAX_LABEL_TEXT else clean[: MAX_LABEL_TEXT - 1] + "…"
 
 
 def clock(moment: datetime, wall: datetime) -> str:
-    """Write a time of day in UTC, with its date unless that is today's: ``03:00:05 UTC``."""
+    """Write a time of day in UTC, with the date unless it is today: ``03:00:05 UTC``."""
     same_day = moment.date() == wall.date()
     return f"{moment:%H:%M:%S} UTC" if same_day else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def moment_words(moment: datetime, wall: datetime) -> str:
-    """Write a time of day and how far it is: ``03:00:05 UTC (in 5 s)``, ``02:10:33 UTC (50 min ago)``."""
+    """Write a time of day and its distance: ``03:00:05 UTC (in 5 s)``, ``02:10:33 UTC (50 min ago)``."""
     return f"{clock(moment, wall)} ({relative_time((moment - wall).total_seconds())})"
 
 
 def relative_time(seconds: float) -> str:
-    """Write how far ahead an instant is: ``in 5 s``, ``now``; negative seconds give ``50 min ago``."""
+    """Write the distance of an instant: ``in 5 s``, ``now``; negative seconds give ``50 min ago``."""
     message = long_duration(abs(seconds))
     if message == "now":
         return message
@@ -133,12 +133,12 @@ def relative_time(seconds: float) -> str:
 
 
 def long_duration(seconds: float) -> str:
-    """Write a duration; from two days on in whole days."""
+    """Write a duration; from two days on in full days."""
     return format_duration(seconds) if seconds < 2 * DAY_S else f"{int(seconds // DAY_S)} days"
 
 
 def anchor(*parts: str) -> str:
-    """Return an id for use within the page: other texts give other ids, and nothing needs escaping."""
+    """Return an id for use within the page: different texts give different ids, and none needs escaping."""
     return "-".join(re.sub(r"[^A-Za-z0-9.]", lambda each: f"_{ord(each[0]):x}_", part) for part in parts)
 
 

@@ -1,7 +1,7 @@
-"""The status page as text, and the files it loads: HTML from a view, by one template.
+"""Renders the status page to HTML from a view, with one template, and returns the files the page loads.
 
-Autoescape is on and the template marks nothing as safe, so what came from outside stays text. The
-content security policy of the server allows neither inline script nor inline style; there is none.
+Autoescape is on and the template marks nothing as safe, so input from outside stays text. The server's
+content security policy allows neither inline script nor inline style; there is none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ASSETS_FOLDER = Path(__file__).resolve().parent
 
 REFRESH_S = 10
-"""How often the page loads itself again where there is no JavaScript."""
+"""How often the page reloads without JavaScript."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def page_html(
 ) -> str:
     """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
 
-    ``advise`` tells what to do about a problem; without one the page points at explain for the exchange's.
+    ``advise`` returns what to do about an error; without it the page points to explain for the exchange's.
     """
     return _template().render(
         page=page_view(shared_state, now=now, wall=wall, advise=advise),
@@ -61,7 +61,7 @@ def assets() -> Mapping[str, Asset]:
 
 @cache
 def _template() -> Template:
-    # Late: a sidecar whose page nobody opens needs none of it (2 MB).
+    # Imported late: a process whose page is never opened does not need it (2 MB).
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -1,7 +1,7 @@
-"""The status page as a value: every sentence, number and command on it, in the order it is read.
+"""The status page as a value: every sentence, number and command, in page order.
 
 The wording is decided here, in ``account_view.py`` and in ``families.py``; the template only places it.
-What is not known is never called fine, and every claim about the future says what it depends on. Nothing
+Unknown values are never shown as good, and every statement about the future names its conditions. Nothing
 here is markup.
 """
 
@@ -43,21 +43,21 @@ LEGEND = tuple(
     (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
     for mark in (TimelineMark.IN_SYNC, *ALWAYS_SHOWN, TimelineMark.UNWATCHED)
 )
-"""What each mark of a strip means, where its stroke runs (None: it has none), calmest first."""
+"""The meaning of each mark of a timeline and the height of its line (None: no line), calmest first."""
 
 REMOTE_SHOWN = 12
-"""Accounts of others that are shown at once; of more, nobody's alone are, and what else there is folded."""
+"""Accounts of other replicas that are all shown. With more, only unassigned ones are; the rest is folded."""
 
 UNASSIGNED = "unassigned: a healthy replica will take it within seconds"
-"""Of an account whose owner is gone, or that is new."""
+"""The text of an account whose owner is gone, or that is new."""
 
 RUN_HERE = " run here"
-"""Said of accounts where there are others that are not."""
+"""Added to accounts of this process if other replicas run others."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteLine:
-    """One account that this process does not keep, and who does."""
+    """One account that this process does not run, and its owner."""
 
     name: str
     text: str
@@ -65,10 +65,10 @@ class RemoteLine:
 
 @dataclass(frozen=True, slots=True)
 class PageView:
-    """The whole page. ``accounts`` stand worst first; ``simulated`` names those at the simulator.
+    """The page. ``accounts`` are sorted worst first; ``simulated`` names those at the simulator.
 
-    ``alone``: the headline is the one account's; else each account has one of its own.
-    ``error``: why nothing is begun at all; empty: nothing is in the way.
+    ``alone``: the headline is that of the one account; else each account has its own.
+    ``error``: why no account is started at all; empty if there is no error.
     """
 
     title: str
@@ -128,7 +128,7 @@ def _judged(watched: AccountSnapshot, now: float, wall: datetime) -> tuple[Statu
 
 
 def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
-    """Return the accounts that are not kept here; nobody's first."""
+    """Return the accounts that are not run here; unassigned first."""
     lines = [
         RemoteLine(truncated(f"{account} ({environment})"), _run_by(owner))
         for account, environment, owner in shared_state.remote_accounts()
@@ -139,7 +139,7 @@ def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
 def _folded_remote(
     lines: tuple[RemoteLine, ...],
 ) -> tuple[tuple[RemoteLine, ...], tuple[RemoteLine, ...]]:
-    """Return the accounts of others that are shown at once, and those folded away."""
+    """Return the accounts of other replicas that are always shown, and the folded ones."""
     if len(lines) <= REMOTE_SHOWN:
         return lines, ()
     free = sum(line.text == UNASSIGNED for line in lines[:REMOTE_SHOWN])
@@ -162,7 +162,7 @@ def _run_by(owner: Replica | None) -> str:
 
 
 def _replica_words(shared_state: LatestState, now: float) -> str:
-    """Say who shares the accounts out, and whether what is said of it still holds; "" where nobody does."""
+    """Write which replicas share the accounts, and whether that is current; "" without replicas."""
     replica = shared_state.replica
     if replica is None:
         return ""
@@ -206,7 +206,7 @@ def _overall(
 
 
 def _of_one(headline: Headline, remote: Sequence[RemoteLine]) -> Headline:
-    """Return the answer of one account; it says nothing about accounts that this replica does not run."""
+    """Return the headline of one account; it does not cover accounts that this replica does not run."""
     if not remote:
         return headline
     return replace(headline, sentence=f"{headline.sentence} This replica runs no other account.")
