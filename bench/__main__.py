@@ -1,4 +1,4 @@
-"""Print what things cost, as ratios measured in this run: ``python -m bench``, or ``make bench``."""
+"""Print costs as ratios measured in this run: ``python -m bench``, or ``make bench``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How long a change takes: from the swap of a ConfigMap to the arrival of its request at the exchange.
 
-A real ``mmp run`` over several accounts and the simulator, each a process; every account has its slots
-free. What is measured is the way from the file to the wire: noticing, reading, one live read, one
-reservation, one connection. The network costs nothing here.
+A real ``mmp run`` over several accounts and the simulator each are a process of their own. Every account
+has free slots. The measured time covers the file event, reading the file, one live read, one reservation
+and one connection. The network adds no delay here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SWAPS = 2
 """For each account: as many as may be sent at once."""
 
 QUIET_S = 2.5
-"""Between two swaps of one account: what the one before set in motion is over."""
+"""Between two swaps of one account: the previous swap has no more effect after this time."""
 
 
 def swap_to_arrival(folder: Path) -> list[float]:

@@ -1,10 +1,10 @@
-"""What hostile clients of ``run --listen`` do to a probe, to memory, and to a send of the loop beside them.
+"""The effect of hostile clients of ``run --listen`` on a probe, on memory, and on a send of the loop.
 
-The server is a process of its own: the pages of 3,000 families, and a loop that sends. A send is made of
-what a real one is: a durable reservation, a fresh connection, a round trip to another process, a durable
-verdict; it replaces the account's snapshot, as the events of a real one do. It is due at a moment, and
-what counts is how long after that moment it is over. Each kind of client is a process of its own. Probes
-are asked from here, ten a second.
+The server is a process of its own. It serves the pages of 3,000 families and runs a loop that sends. A
+send has the parts of a real one: a durable reservation, a fresh connection, a round trip to another
+process, a durable verdict. It replaces the account's snapshot, as the events of a real send do. Each send
+is due at a given moment. The measured value is the time from that moment to the end of the send. Each
+kind of client is a process of its own. This process sends ten probes a second.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SEND_EVERY_S = 0.02
 PROBE_EVERY_S = 0.1
 PROBE_TIMEOUT_S = 5.0
 SETTLED_S = 1.5
-"""After which every client of a kind is at work."""
+"""After this time every client of a kind is active."""
 
 FAR_END = """
 import socket
@@ -64,9 +64,9 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What was seen: lateness of sends and time of probes in seconds, a failed probe as 5 s; memory in kB.
+    """Measurements: lateness of sends and time of probes in seconds, a failed probe as 5 s; memory in kB.
 
-    Of several rounds the calmest counts: what others do on the machine shows in some, a client in all.
+    Of several rounds the lowest counts: other load on the machine shows in some rounds, a client in all.
     """
 
     send_median_s: float
@@ -78,7 +78,7 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The effects without a client and of each kind; ``idle_kb``: resident with nothing asked yet."""
+    """The effects without a client and of each kind; ``idle_kb``: resident before the first request."""
 
     idle_kb: int
     alone: Effects
@@ -124,7 +124,7 @@ class _Served:
         return Effects(median(late), max(late), median(took), max(took), self.peak_kb())
 
     def peak_kb(self) -> int:
-        """Return the most resident memory it had since that was last forgotten."""
+        """Return the peak resident memory since the last reset of the peak."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
@@ -153,7 +153,7 @@ def _server(folder: Path) -> Iterator[_Served]:
 
 @contextmanager
 def _probing(port: int) -> Iterator[list[float]]:
-    """Ask a probe again and again; what it took is known at the end of the block."""
+    """Send a probe repeatedly; the times are known at the end of the block."""
     took: list[float] = []
     over = Event()
 
@@ -237,7 +237,7 @@ def _routes(shared_state: LatestState, store: SqlAccountStore) -> Mapping[str, R
 
 
 async def _record_day(shared_state: LatestState, store: SqlAccountStore) -> None:
-    """Record what the strips of the page are drawn from: every family in one state and another."""
+    """Record the input of the page's timelines: every family in alternating states."""
     (watched,) = shared_state.accounts()
     for state in ("in-sync", "drifted", "in-sync", "frozen"):
         await store.record_states(dict.fromkeys(watched.runtime.desired.families, state))

@@ -20,7 +20,7 @@ from tests.e2e.processes import FAMILIES, Desk, configured, simulator
 
 WATCHED_S = 60.0
 QUIET_S = 8.0
-"""After the start: by then a start's own work is done, second looks at the files included."""
+"""After the start: a start's own work is done by then, including the second reads of the files."""
 
 BARE = """
 import asyncio
@@ -42,7 +42,7 @@ asyncio.run(main())
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process used of the machine: share of a core, wake-ups a minute, resident memory."""
+    """What a process used: share of a core, wake-ups a minute, resident memory."""
 
     core: float
     wakeups: float
@@ -59,7 +59,7 @@ class Idle:
 
 
 def idling(folder: Path) -> Idle:
-    """Watch all three through one minute."""
+    """Measure all three through one minute."""
     families = dict.fromkeys(FAMILIES, "5s/2s/100")
     with (
         simulator(families=configured(*FAMILIES)) as exchange,
@@ -100,7 +100,7 @@ def _bare_server() -> Iterator[int]:
 
 
 def _ask(url: str) -> None:
-    """Ask once: what a server makes at its first request is part of what it is."""
+    """Send one request first: what a server allocates at its first request is part of its cost."""
     with urllib.request.urlopen(f"{url}/livez", timeout=10) as reply:
         reply.read()
 

@@ -1,7 +1,7 @@
-"""How things are measured: both sides in turn, in one run, and only the medians compared.
+"""How the benchmarks measure: both sides in turn, in one run, and only the medians are compared.
 
-A number of seconds says something about a machine; a ratio measured this way says something about the
-program. Nothing here is a test: nothing fails because a machine is busy.
+A number of seconds depends on the machine. A ratio measured this way depends on the program. Nothing here
+is a test: no benchmark fails because a machine is busy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Ratio:
 
     @property
     def times(self) -> float:
-        """How many times as long ours takes."""
+        """The ratio of our median to the other side's."""
         return self.ours_s / self.theirs_s
 
 

@@ -1,4 +1,4 @@
-"""What the status page costs: 200 families, half of them differing, beside their status as JSON."""
+"""The cost of the status page: 200 families, half of them differing, beside their status as JSON."""
 
 from __future__ import annotations
 

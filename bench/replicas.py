@@ -1,7 +1,8 @@
-"""What sharing a PostgreSQL state costs: a takeover, hundreds of accounts in one process, round trips.
+"""The cost of a shared PostgreSQL state: a takeover, hundreds of accounts in one process, round trips.
 
-Real processes on a real server. The leases' times are promises in seconds; hundreds of accounts are held
-against what the pace alone takes; round trips are counted where the adapter makes them.
+Real processes use a real server. The lease times are promises in seconds. The time for hundreds of
+accounts is compared with the minimum that the rate limit alone takes. Round trips are counted where the
+adapter makes them.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def takeovers(folder: Path, *, rounds: int) -> list[float]:
 
 
 def many_accounts(folder: Path) -> Many:
-    """Let one process bring every family of many accounts to what its file says."""
+    """Let one process apply the files of many accounts with every family."""
     with server() as postgres, fleet(postgres, folder / "many", MANY, families=FAMILIES) as desks:
         replica = desks.start("--interval", "30s")
         began = time.monotonic()
@@ -118,7 +119,7 @@ async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> in
 
 @contextmanager
 def _counting() -> Iterator[list[str]]:
-    """Count every message that the adapter sends and waits for the answer to, by its last statement."""
+    """Count every message for which the adapter waits for an answer, by its last statement."""
     counted: list[str] = []
     real = PostgresTransaction._flush
 

@@ -1,4 +1,4 @@
-"""What a durable step costs: a reservation and its verdict, against one bare commit of the same kind."""
+"""The cost of a durable step: a reservation and its verdict, against one bare commit of the same kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUEST = SignedRequest(
 
 
 class LeapingClock:
-    """A clock on which every look is a minute later, so that there is always a slot."""
+    """A clock that advances by a minute at every read, so that there is always a slot."""
 
     def __init__(self) -> None:
         self._now = 0.0

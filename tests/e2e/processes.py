@@ -1,8 +1,8 @@
-"""The installed ``mmp`` command and ``mmp simulator``, each a real process, as the tests handle them.
+"""The installed ``mmp`` command and ``mmp simulator``, each a real process, as the tests use them.
 
-Every command runs in a folder of its own with an environment that holds nothing but what the test
-gave it. Whatever a command writes is held at once to what always holds: no traceback, no secret, no
-key id. The simulated exchange is asked over its control endpoint what it saw.
+Every command runs in a folder of its own. Its environment contains only what the test gave it. The tests
+check at once that whatever a command writes contains no traceback, no secret and no key id. They ask the
+simulated exchange over its control endpoint what it received.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of one command: exit status, all it wrote, when it began (wall) and how long it took."""
+    """The result of one command: exit status, all output, start time (wall) and duration."""
 
     status: int
     stdout: str
@@ -59,7 +59,7 @@ class Ended:
 
     @property
     def document(self) -> Any:
-        """The one JSON document that stdout is, held to its published schema where it has one."""
+        """The one JSON document on stdout, validated against its published schema where it has one."""
         document = json.loads(self.stdout)
         hold_to_schema(document)
         return document
@@ -82,7 +82,7 @@ class Ended:
 
 
 class Exchange:
-    """The simulator's process: where it is, its keys, and what it saw."""
+    """The simulator's process: its address, its keys, and the requests it received."""
 
     def __init__(self, announced: Mapping[str, Any]) -> None:
         self.url: str = announced["url"]
@@ -121,11 +121,11 @@ class Exchange:
         return found
 
     def tell(self, endpoint: str, **payload: object) -> None:
-        """Make the exchange do something of its own."""
+        """Make the exchange behave in a given way."""
         self._ask(endpoint, payload)
 
     def change(self, family: str, setting: str) -> None:
-        """Change a setting behind everyone's back."""
+        """Change a setting at the exchange without mmp."""
         window, freeze, quantity = setting.split("/")
         self.tell("settings", family=family, timeInterval=window, frozenInterval=freeze, qtyLimit=quantity)
 
@@ -134,7 +134,7 @@ class Exchange:
         eventually(lambda: len(self.arrivals()) >= number, within_s, f"{number} Set MMP requests")
 
     def _ask(self, endpoint: str, payload: Mapping[str, object] | None = None) -> Any:
-        """Ask once it listens: it may have been unplugged."""
+        """Ask once it listens: the test may have stopped it before."""
         message = eventually(lambda: self._try_to_ask(endpoint, payload), 15.0, "the simulator to listen")
         assert message is not None
         return message[0]
@@ -157,7 +157,7 @@ class Exchange:
 
 @dataclass
 class Running:
-    """A command that was started and not waited for."""
+    """A command that was started and still runs."""
 
     process: subprocess.Popen[bytes]
     out: Path
@@ -180,7 +180,7 @@ class Running:
         return log_lines(self.err.read_text(encoding="utf-8"))
 
     def wait_for_log(self, words: str, within_s: float = 30.0, number: int = 1) -> dict[str, Any]:
-        """Wait until ``number`` log lines say ``words``; returns the last of them."""
+        """Wait until ``number`` log lines contain ``words``; returns the last of them."""
 
         def said() -> list[dict[str, Any]]:
             assert self.process.poll() is None, self.err.read_text(encoding="utf-8")
@@ -195,7 +195,7 @@ class Running:
         return self.wait()
 
     def wait(self, within_s: float = PATIENCE_S) -> Ended:
-        """Wait for the end; what was written is held to what always holds."""
+        """Wait for the end, and check the output for tracebacks, secrets and key ids."""
         try:
             status = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -212,7 +212,7 @@ class Running:
 
 
 class Desk:
-    """One folder with its files and its environment, in which ``mmp`` is run.
+    """One folder with its files and its environment, in which ``mmp`` runs.
 
     ``installed``: :meth:`mmp` starts the installed command; otherwise it forks the same command from a
     process that has imported everything already, which takes a tenth of the time.
@@ -238,7 +238,7 @@ class Desk:
 
     @property
     def config(self) -> Path:
-        """The file of desired settings."""
+        """The settings file."""
         return self.folder / "mmp.yaml"
 
     @property
@@ -247,7 +247,7 @@ class Desk:
         return self.folder / ".mmp" / "state.db"
 
     def uses_state(self, exchange: Exchange, account: str = "main") -> None:
-        """Leave a state that was used for an account, without anything applied."""
+        """Create a state that was used for an account, without anything applied."""
         self.state.parent.mkdir(mode=0o700, exist_ok=True)
         base = parse_base_url(exchange.variables["MMP_BASE_URL"], frozenset())
         state = open_state(str(self.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
@@ -256,7 +256,7 @@ class Desk:
         state.close_now()
 
     def wants(self, families: Mapping[str, str], *, name: str = "mmp.yaml", **top: str) -> None:
-        """Write a file of desired settings, each ``timeInterval/frozenInterval/qtyLimit`` of the file."""
+        """Write a settings file, each value ``timeInterval/frozenInterval/qtyLimit`` of the file."""
         put_in_place(self.folder / name, desired_text(families, **top))
 
     def start(
@@ -310,12 +310,12 @@ class Desk:
         return ended
 
     def environment_with(self, env: Mapping[str, str | None] | None) -> dict[str, str]:
-        """Return the environment with ``env`` put over it."""
+        """Return the environment, updated with ``env``."""
         merged: dict[str, str | None] = {**self.environment, **(env or {})}
         return {name: value for name, value in merged.items() if value is not None}
 
     def close(self) -> None:
-        """End what still runs, and make sure that no file holds a secret."""
+        """End the processes that still run, and check that no file contains a secret."""
         for running in self.started:
             if running.process.poll() is None:
                 running.process.kill()
@@ -342,7 +342,7 @@ def simulator(*flags: str, families: str = "", latency: str = "10ms") -> Iterato
 
 
 def desired_text(families: Mapping[str, str], **top: str) -> str:
-    """Return a file of desired settings; ``top`` sets or replaces top-level lines."""
+    """Return a settings file; ``top`` sets or replaces top-level lines."""
     lines = {"version": "1", "account": "main", "environment": "live", **top}
     text = "".join(f"{name}: {value}\n" for name, value in lines.items()) + "families:\n"
     for family, setting in families.items():
@@ -352,7 +352,7 @@ def desired_text(families: Mapping[str, str], **top: str) -> str:
 
 
 def put_in_place(path: Path, text: str) -> None:
-    """Replace a file in one step, as a careful editor does."""
+    """Replace a file atomically, as a careful editor does."""
     aside = path.with_name(path.name + ".new")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
@@ -382,7 +382,7 @@ SCHEMA_OF = {
 
 
 def hold_to_schema(document: Any) -> None:
-    """Fail when a document of a published format is not as its schema says."""
+    """Fail when a document of a published format does not match its schema."""
     if not isinstance(document, dict):
         return
     _, name, _ = document.get("format", "//").split("/", 2)

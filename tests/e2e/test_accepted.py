@@ -1,4 +1,4 @@
-"""What was accepted, beside what is live: adoptions, fields that stay tighter, the history, imports."""
+"""Accepted settings beside live ones: adoptions, fields that stay tighter, the history, imports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def exchange() -> Iterator[Exchange]:
 
 @pytest.fixture
 def accepted(desk: Desk) -> Desk:
-    """A desk of which 5s/2s/100 is accepted and in force for both families."""
+    """A desk whose accepted setting 5s/2s/100 is in force for both families."""
     desk.wants(SAME)
     assert desk.mmp(*APPLY).status == 0
     return desk

@@ -1,4 +1,4 @@
-"""Keys, accounts and clocks that are not right: exit 8, one sentence on what to fix, no secret anywhere."""
+"""Invalid keys, accounts and clocks: exit 8, one sentence on what to fix, no secret anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BTC = {"BTC-USD": "5s/2s/100"}
 
 @dataclass(frozen=True)
 class Case:
-    """What is wrong, and what must be said: the code, words of the message, words of the help."""
+    """An error and its expected report: the code, words of the message, words of the help."""
 
     code: str
     says: str
@@ -100,7 +100,7 @@ def test_a_clock_that_goes_wrong_while_running_is_measured_again(desk: Desk, exc
 
 
 def test_a_key_bound_to_other_addresses_is_told_without_its_id(desk: Desk, exchange: Exchange) -> None:
-    """OKX's own message for this holds the key id; the rig looks for it in all that is written."""
+    """OKX's own message for this contains the key id; the rig searches all output for it."""
     exchange.tell("accounts", ip=["192.0.2.1"])
     desk.wants(BTC)
     ended = desk.mmp(*APPLY, "--log-level", "debug", env={"MMP_TRACEBACK": "1"})

@@ -1,4 +1,4 @@
-"""A new account that cannot be kept, for its file or its key: everything that can be looked at says so."""
+"""A new account that cannot start because of its file or its key: every output reports it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PREFIX = "{prefix: SECOND_}"
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """An exchange with two accounts, where BTC-USD is as the first file says."""
+    """An exchange with two accounts, where BTC-USD matches the first file."""
     with simulator("--accounts", "2", families=configured("BTC-USD", "ETH-USD")) as running:
         yield running
 
 
 def begun(desk: Desk, hook: Webhook, **env: str) -> Sidecar:
-    """Return a sidecar that keeps the first account of a folder."""
+    """Return a sidecar that runs the first account of a folder."""
     (desk.folder / "accounts").mkdir()
     desk.wants({"BTC-USD": "5s/2s/100"}, name="accounts/a.yaml")
     process = desk.start(
@@ -37,7 +37,7 @@ def begun(desk: Desk, hook: Webhook, **env: str) -> Sidecar:
 
 
 def message(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
-    """Return the one notice of that kind and turn, which has to arrive within 15 s."""
+    """Return the one notification of that kind and status, which has to arrive within 15 s."""
 
     def found() -> list[dict[str, Any]]:
         return [one for one in hook.documents() if (one["kind"], one["status"]) == (kind, turn)]

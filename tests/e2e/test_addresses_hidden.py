@@ -1,4 +1,4 @@
-"""An address on the command line that cannot be used is repeated nowhere, since it may hold a password."""
+"""An unusable address on the command line appears in no output, since it may contain a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was approved is what is sent: anything else sends nothing, and never says that all is well."""
+"""Only the approved changes are sent: anything else sends nothing, and never reports success."""
 
 from __future__ import annotations
 

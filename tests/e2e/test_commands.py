@@ -1,4 +1,4 @@
-"""Every command from the outside: exit statuses, usage, documents, help, the environment's twins."""
+"""Every command from the outside: exit statuses, usage, documents, help, environment variables of flags."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ STANDING_BY = "standing by: another process controls the account"
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """An exchange where BTC-USD is as the first file says."""
+    """An exchange where BTC-USD matches the first file."""
     with simulator(families=configured("BTC-USD")) as running:
         yield running
 
@@ -38,7 +38,7 @@ def sent(exchange: Exchange) -> list[str]:
 
 
 def on_record(desk: Desk) -> list[list[tuple[Any, ...]]]:
-    """Return the rows that a standby must leave alone, as far as the controller does while all is calm."""
+    """Return the rows that a standby must not change, and that an idle controller does not change."""
     with sqlite3.connect(f"file:{desk.state}?mode=ro", uri=True) as db:
         return [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("attempts", "applied")]
 

@@ -45,7 +45,7 @@ def without_network() -> tuple[str, ...]:
 
 
 def mmp(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``mmp`` with nothing in its environment but where programs are found."""
+    """Run ``mmp`` with an environment that contains only PATH."""
     return subprocess.run(
         [*without_network(), MMP, *arguments],
         cwd=folder,
@@ -96,7 +96,7 @@ def test_changes_are_2_if_asked_for_and_a_refusal_is_3(repository: Repository) -
 def test_every_output_tells_the_same_changes(repository: Repository) -> None:
     document = json.loads(mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "json").stdout)
     Draft202012Validator(load_schema("plan")).validate(document)
-    # Leaving until-reset is as good as switching off: held by the guard.
+    # Leaving until-reset is as good as switching off: held by the policy.
     assert (document["summary"]["set"], document["summary"]["hold"]) == (2, 1)
     assert [one["factor"] for one in document["changes"]] == ["1", "4", "unlimited"]
     counts = json.loads(mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "gitlab").stdout)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 BEFORE = {"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/10"}
 AFTER = {"BTC-USD": "5s/2s/900", "ETH-USD": "5s/2s/10"}
 POLICY = "version: 1\nloosening: {maxFactor: 2}\n"
-"""What the change of BTC-USD does not pass."""
+"""The limit that the change of BTC-USD exceeds."""
 
 BASE_SHA = "$CI_MERGE_REQUEST_DIFF_BASE_SHA"
 DOCUMENTS = (
@@ -130,7 +130,7 @@ def test_no_recipe_is_deceived_by_files_that_are_named_like_revisions(
     policy_fails = "--fail-on" in command
     assert done.returncode == (3 if policy_fails else 2 if "--exit-code" in command else 0), done.stderr
     if "gitlab" in command:
-        # What the policy holds back is not counted; that nothing else is hidden, the others show.
+        # What the policy holds is not counted; the other recipes show that nothing else is hidden.
         assert output.startswith("{")
     else:
         assert "BTC-USD" in output

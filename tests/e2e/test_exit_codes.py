@@ -1,4 +1,4 @@
-"""Every exit status of the contract, each brought about on purpose by the installed command."""
+"""Every exit status of the contract, each caused on purpose with the installed command."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_a_family_the_exchange_does_not_know_is_exit_1_when_there_is_no_other(
 
 
 def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchange) -> None:
-    """A 50011 means that others share the budget: a full quiet window, then on."""
+    """A 50011 means that other clients share the budget: a full quiet window, then requests continue."""
     exchange.tell("fault", fault="50011")
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)

@@ -12,7 +12,7 @@ from tests.e2e.processes import LIVE, Desk, Exchange, eventually
 pytestmark = pytest.mark.e2e
 
 ENDS_WITHIN_S = 5.0
-"""Of SIGTERM: a second for the loops, two for notices, and a busy machine."""
+"""For the end after SIGTERM: a second for the loops, two for notifications, and a busy machine."""
 
 HANG = """
 import pathlib, socket, time
@@ -33,7 +33,7 @@ socket.getaddrinfo = getaddrinfo
 
 @pytest.fixture
 def hung(tmp_path: Path) -> Path:
-    """Return a folder that makes lookups hang when it is on PYTHONPATH; who was asked for is in it."""
+    """Return a folder that makes lookups hang when it is on PYTHONPATH; it records the names looked up."""
     folder = tmp_path / "hung"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(HANG, encoding="utf-8")

@@ -24,7 +24,7 @@ PREFIXES = {"slow": "OKX_", "other": "SECOND_"}
 
 @pytest.fixture
 def exchange(request: pytest.FixtureRequest) -> Iterator[Exchange]:
-    """An exchange with two accounts that have BTC-USD as ``wants`` first says."""
+    """An exchange with two accounts whose BTC-USD is the first setting of ``wants``."""
     with simulator("--accounts", "2", *getattr(request, "param", ()), families=configured("BTC-USD")) as up:
         up.tell(
             "settings",

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment and started again: the rate holds, nothing is sent twice for nothing."""
+"""SIGKILL at any moment, then a restart: the rate limit is respected, nothing is sent twice needlessly."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Kills:
         self._note()
 
     def kill_after(self, seconds: float) -> None:
-        """Kill an apply that many seconds after its start, wherever it is."""
+        """Kill an apply that many seconds after its start, whatever it does then."""
         running = self.desk.start(*APPLY)
         time.sleep(seconds)
         running.kill()
         self._note()
 
     def finish(self, desired: dict[str, str]) -> None:
-        """Let one apply come to its end and hold the whole history to the promises."""
+        """Let one apply run to its end and check the entire history against the promises."""
         ended = self.desk.mmp(*APPLY)
         assert ended.status == 0, ended.stderr
         assert self.exchange.live() == desired

@@ -1,4 +1,4 @@
-"""A policy file that disappears, as the installed command treats it: missing, which is not "no policy"."""
+"""A policy file that disappears: the installed command reports it as missing, which is not "no policy"."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def policies(desk: Desk) -> list[tuple[str, str, str | None]]:
 
 @pytest.fixture
 def lost(desk: Desk, exchange: Exchange) -> Desk:
-    """A desk that applied under a policy, whose file is gone, and that wants other settings since."""
+    """A desk that applied under a policy whose file is gone, and that now wants other settings."""
     desk.wants(AS_LIVE)
     put_in_place(desk.folder / "mmp-policy.yaml", POLICY)
     ended = desk.mmp(*APPLY)
@@ -206,7 +206,7 @@ def test_several_accounts_end_with_4_too(lost: Desk, exchange: Exchange) -> None
     assert sorted(exchange.written()) == ["ETH-USD", "SOL-USD_UM"]
 
 
-# ---- giving it up ----------------------------------------------------------------------------------
+# ---- removing the policy ---------------------------------------------------------------------------
 
 
 def test_no_policy_names_the_policy_that_is_given_up_and_is_recorded_once(

@@ -1,4 +1,4 @@
-"""``mmp run --notify``: what people have to know arrives once, and what the address is stays secret."""
+"""``mmp run --notify``: every notification arrives once, and its address stays secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WANTED = {"BTC-USD": "5s/2s/100", "ETH-USD": "5s/until-reset/100"}
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """An exchange where both families are as WANTED says."""
+    """An exchange where both families match WANTED."""
     families = configured("BTC-USD").replace("ETH-USD,", "ETH-USD=5000/0/100,")
     with simulator(families=families) as running:
         yield running
@@ -39,7 +39,7 @@ def begun(desk: Desk, hook: Webhook) -> Running:
 
 
 def arrives(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
-    """Return the notice of that kind and turn, which has to arrive within 15 s."""
+    """Return the notification of that kind and status, which has to arrive within 15 s."""
 
     def found() -> list[dict[str, Any]]:
         return [one for one in hook.documents() if (one["kind"], one["status"]) == (kind, turn)]

@@ -96,7 +96,7 @@ def test_an_import_believes_no_read_that_lags_behind_the_record(
 
 
 def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
-    """What the desk tightened stays drift, and what the record says of a newer file stays."""
+    """A tightening by the desk stays drift, and the record of a newer file stays."""
     with simulator(families="BTC-USD=5000/2000/100") as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
         desk.wants(BTC)
@@ -112,7 +112,7 @@ def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
 
 
 def test_a_plan_knows_what_was_in_force_under_another_account_name(tmp_path: Path) -> None:
-    """A list that leaves a family out does not lift the limit of the policy, in plan as in apply."""
+    """A list that omits a family does not lift the limit of the policy, in plan as in apply."""
     with simulator(families="BTC-USD=5000/2000/100") as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
         (desk.folder / "mmp-policy.yaml").write_text("version: 1\nloosening: {maxFactor: 2}\n")
@@ -235,7 +235,7 @@ def test_the_doctor_leaves_no_trace(desk: Desk) -> None:
 
 @dataclass(frozen=True)
 class Ill:
-    """What is wrong, which checks fail for it, and with what status the doctor ends."""
+    """An error, the checks that fail for it, and the exit status of the doctor."""
 
     fails: str
     status: int

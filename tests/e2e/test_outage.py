@@ -1,4 +1,4 @@
-"""A minute without the exchange, half a minute of 50011, then all is well again: in real time."""
+"""A minute without the exchange, half a minute of 50011, then recovery: in real time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def exchange() -> Iterator[Exchange]:
 
 @contextmanager
 def probed(sidecar: Sidecar) -> Iterator[list[int]]:
-    """Ask for /livez twice a second all the while; gives the answers."""
+    """Ask for /livez twice a second meanwhile; gives the answers."""
     answers: list[int] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Settings, policies, plans and statuses from pipes, as a shell gives them, but to ``run``."""
+"""Settings, policies, plans and statuses from pipes, as a shell passes them, except to ``run``."""
 
 from __future__ import annotations
 

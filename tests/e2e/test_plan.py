@@ -17,7 +17,7 @@ WANTED = {"BTC-USD": "5s/2s/100"}
 def test_with_unknown_history_the_first_request_is_one_window_after_the_plan(
     desk: Desk, exchange: Exchange, fault: str | None
 ) -> None:
-    """It is the apply that will wait, and it has not begun: how slow the plan was does not count."""
+    """The apply will wait, and it has not started: how slow the plan was does not count."""
     if fault:
         exchange.tell("fault", fault=fault)
     desk.wants(WANTED)

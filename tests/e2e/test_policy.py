@@ -1,4 +1,4 @@
-"""The policy as the installed command keeps it: in validate, plan, apply, run, status and history."""
+"""The policy as the installed command applies it: in validate, plan, apply, run, status and history."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_printed_override_sends_that_family_and_no_other(looser: Desk, excha
 def test_a_refusal_names_the_command_that_sends_what_adds_protection(
     desk: Desk, exchange: Exchange
 ) -> None:
-    """A protected family that is gone from the file does not hold up protection either."""
+    """A protected family that is removed from the file does not delay protection either."""
     exchange.change("XAU-USD_UM", "5000/2000/100")
     desk.wants({"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/50", "SOL-USD_UM": "5s/2s/7"})
     under(desk, FACTOR_2 + "protected: [XRP-USD]\n")
@@ -161,7 +161,7 @@ def test_an_override_is_for_a_plan_that_was_seen(looser: Desk, exchange: Exchang
 
 
 def test_an_override_is_for_one_account(looser: Desk, exchange: Exchange) -> None:
-    """Else what is meant for one account lets a family of the same name in another pass."""
+    """Otherwise an override meant for one account would allow a family of the same name in another."""
     looser.wants({"BTC-USD": "5s/2s/90000"}, name="other.yaml", account="other")
     ended = looser.mmp(*APPLY, "-c", "mmp.yaml", "-c", "other.yaml", *ALLOWED, *digest(looser))
     assert (ended.status, ended.error_code) == (64, "one-account")
@@ -456,7 +456,7 @@ FIVE = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM")
 def test_apply_heeds_a_policy_that_changes_while_it_runs(
     tmp_path: Path, policy: str | None, code: str, said: str
 ) -> None:
-    """Two requests are sent in the first window; what loosens is held from then on."""
+    """Two requests are sent in the first window; later changes that loosen are held."""
     with simulator(families=configured(*FIVE)) as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
         desk.wants(dict.fromkeys(FIVE[:4], "5s/2s/400") | {"SOL-USD_UM": "5s/2s/90"})

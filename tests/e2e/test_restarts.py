@@ -1,4 +1,4 @@
-"""A sidecar killed again and again while its file keeps changing: nothing is lost, the pace holds."""
+"""A sidecar killed repeatedly while its file keeps changing: nothing is lost, the rate is respected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FEWEST_STARTS = 6
 EVERY_S = 0.7
 KILLS_BETWEEN_S = (1.0, 6.0)
 SETTLED_WITHIN_S = 60.0
-"""A kill between a write and its reply holds a slot for 45 s, certainty for 40 s; two of them hold all."""
+"""A kill between a write and its reply takes a slot for 45 s, certainty for 40 s; two kills take both."""
 
 BTC = Family("BTC-USD")
 

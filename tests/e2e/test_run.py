@@ -1,4 +1,4 @@
-"""``mmp run`` as a sidecar: files change and break, settings drift, families freeze, exchanges go away."""
+"""``mmp run`` as a sidecar: files change and break, settings drift, families freeze, the exchange fails."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BTC = {"BTC-USD": "5s/2s/100"}
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """An exchange where BTC-USD is as BTC says."""
+    """An exchange where BTC-USD matches BTC."""
     with simulator(families=configured("BTC-USD", "ETH-USD")) as running:
         yield running
 
 
 def begun(desk: Desk, *flags: str) -> Running:
-    """Start a sidecar over BTC and return it once it has taken note of what is live."""
+    """Start a sidecar over BTC and return it once it has recorded what is live."""
     desk.wants(BTC)
     sidecar = desk.start(*RUN, *flags)
     sidecar.wait_for_log("adopted")
@@ -266,7 +266,7 @@ def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> N
 
 
 def test_an_emergency_is_sent_while_an_apply_fails_again_and_again(desk: Desk, exchange: Exchange) -> None:
-    """A family that the exchange is busy for keeps an apply waiting: run sends what its file tightens."""
+    """A family that the exchange reports busy makes an apply wait: run sends what its file tightens."""
     exchange.tell("fault", fault="ETH-USD/50013:always")
     sidecar = begun(desk)
     desk.wants({"ETH-USD": "5s/2s/90"}, name="other.yaml")

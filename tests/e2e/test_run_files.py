@@ -34,7 +34,7 @@ GROWTH_KB = 8 * 1024
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """An exchange with two accounts, where BTC-USD is as BTC says."""
+    """An exchange with two accounts, where BTC-USD matches BTC."""
     with simulator("--accounts", "2", families=configured("BTC-USD", "ETH-USD")) as running:
         yield running
 

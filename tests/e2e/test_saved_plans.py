@@ -1,4 +1,4 @@
-"""Plans that are applied as reviewed: what has moved is skipped, what is not as reviewed is refused."""
+"""Plans are applied as reviewed: changes that moved are skipped, unreviewed ones are refused."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_what_is_as_desired_by_now_is_adopted(planned: Desk, exchange: Exchange)
 def test_a_reply_of_our_own_that_is_lost_makes_nothing_stale(
     desk: Desk, exchange: Exchange, fault: str, outcome: str
 ) -> None:
-    """What was applied last is not what the review found in force: the family had drifted."""
+    """The last applied setting is not the one the review found in force: the family had drifted."""
     desk.wants({"BTC-USD": "5s/2s/100"})
     assert desk.mmp("apply", "--yes", "--assume-idle").status == 0
     exchange.change("BTC-USD", "5000/2000/300")
@@ -277,7 +277,7 @@ def as_tightening(plan: dict[str, Any]) -> None:
 def test_a_loosening_that_is_forged_into_a_tightening_is_neither_shown_nor_applied(
     desk: Desk, exchange: Exchange
 ) -> None:
-    """Integrity and digest fit: who can write the file can compute both."""
+    """Integrity and digest are valid: a person who can write the file can compute both."""
     desk.wants({"BTC-USD": "5s/2s/90000"})
     assert desk.mmp("plan", "--out", "plan.json").status == 0
     edit(desk, as_tightening, sealed=True)

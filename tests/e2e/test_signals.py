@@ -35,7 +35,7 @@ main()
 
 
 def takes(pid: int, number: signal.Signals) -> bool:
-    """Tell whether a process has a handler for a signal; the kernel's word (proc(5), SigCgt)."""
+    """Tell whether a process has a handler for a signal, by the kernel (proc(5), SigCgt)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)

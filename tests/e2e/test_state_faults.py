@@ -1,4 +1,4 @@
-"""A ``run`` whose state file is in trouble that passes: it says so, sends nothing, stays, and heals."""
+"""A ``run`` whose state file fails for a while: it logs that, sends nothing, and recovers later."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(desk: Desk, exchange: Exchange) -> Sidecar:
 
 @contextmanager
 def held(desk: Desk) -> Iterator[None]:
-    """Hold the state as another program does that writes to it."""
+    """Lock the state as another program that writes to it does."""
     db = sqlite3.connect(desk.state, isolation_level=None, timeout=10.0)
     db.execute("BEGIN EXCLUSIVE")
     try:
@@ -50,7 +50,7 @@ def held(desk: Desk) -> Iterator[None]:
 
 
 def probes_until(run: Sidecar, end: float) -> list[tuple[float, int]]:
-    """Ask until ``end`` whether the process lives and whether it is ready: how long that took, and what."""
+    """Send probes until ``end``: returns when each was answered, and whether the process was ready."""
     asked = []
     while (began := time.monotonic()) < end:
         assert run.ask("/livez")[0] == 200
@@ -61,7 +61,7 @@ def probes_until(run: Sidecar, end: float) -> list[tuple[float, int]]:
 
 
 def heals(run: Sidecar, exchange: Exchange) -> None:
-    """See that what drifted is put back without help, at the pace, and that the process is well."""
+    """Check that the drift is healed without help, at the rate limit, and that the process is well."""
     eventually(lambda: exchange.live()["BTC-USD"] == AS_WANTED, 90.0, "the drift to be put back")
     run.wait_for("/readyz", 40.0)
     ends_well(run)

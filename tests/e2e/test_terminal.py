@@ -21,7 +21,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @contextmanager
 def at_a_terminal(desk: Desk, *arguments: str) -> Iterator[pexpect.spawn[str]]:
-    """Run ``mmp`` on a terminal of its own; nothing it shows may hold a secret."""
+    """Run ``mmp`` on a terminal of its own; nothing it shows may contain a secret."""
     child: pexpect.spawn[str] = pexpect.spawn(
         MMP,
         list(arguments),

@@ -1,4 +1,4 @@
-"""What ``mmp run --listen`` shows, put beside what the exchange has: it never claims more than that."""
+"""What ``mmp run --listen`` shows, compared with the exchange: it never claims more than is in force."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT_ONCE_S = 5.0
 """What starting takes on a machine that is busy with all the other tests."""
 
 KNOWN_WITHIN_S = 3.0
-"""How long after the exchange has a setting the sidecar may still not say so."""
+"""How long after a change at the exchange the sidecar may still not report it."""
 
 
 # ---- the start, moment by moment -------------------------------------------------------------------

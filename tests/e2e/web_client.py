@@ -1,4 +1,4 @@
-"""A running ``mmp run --listen``, and what a test asks of it over HTTP."""
+"""A running ``mmp run --listen``, and the HTTP requests of a test to it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sidecar:
         eventually(lambda: self.ask(path)[0] == 200, within_s, f"{path} to be 200")
 
     def status(self) -> Any:
-        """Return the status document, held to its schema."""
+        """Return the status document, validated against its schema."""
         status, body = self.ask("/api/v1/status")
         assert status == 200
         document = json.loads(body)

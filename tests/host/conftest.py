@@ -1,4 +1,4 @@
-"""Tests of what only the superuser of a machine can bring about: mounts, and files of several users."""
+"""Tests that need the superuser of a machine: mounts, and files of several users."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_for_a_while_is_waited_out(desk: Desk, exchange: Exc
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_is_waited_out(desk: Desk, exchange: Exchange) -> None:
-    """There is no room for what SQLite keeps beside a state, and it says only that it cannot open it."""
+    """There is no room for SQLite's extra files beside a state; it reports only that it cannot open it."""
     desk.uses_state(exchange)
     desk.state.rename(desk.folder / "made.db")
     ended = desk.start("apply", "--yes", under=on_a_small_disk(desk, FULL_AT_ONCE)).wait()

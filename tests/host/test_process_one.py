@@ -1,4 +1,4 @@
-"""As process 1 of a container: the kernel withholds every signal from it that it has no handler for."""
+"""As process 1 of a container: the kernel delivers only the signals for which it has a handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that make a file, where none can be made: each says so, with its own code and status."""
+"""Commands that create a file in an unwritable folder: each reports it, with its own code and status."""
 
 from __future__ import annotations
 

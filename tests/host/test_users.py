@@ -1,4 +1,4 @@
-"""A state that several users of a machine come to: its owner, root, and the members of a group."""
+"""A state that several users of a machine use: its owner, root, and the members of a group."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARED = stat.S_IFREG | 0o660
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that the owner of the state has."""
+    """A folder that belongs to the owner of the state."""
     with open_folder() as folder:
         own = folder / "own"
         own.mkdir(0o700)
@@ -48,7 +48,7 @@ def use(path: Path) -> None:
 
 
 def use_and_be_killed(path: Path) -> None:
-    """Leave everything behind that there is beside a state in use."""
+    """Use a state and exit without closing it, so that the files beside it remain."""
     asyncio.run(_use(opened(path)))
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Processes that keep their state in the tests' own PostgreSQL, in the short words of these tests."""
+"""Processes with their state in the tests' own PostgreSQL, as short helpers for these tests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Desk:
 
 
 def play(scenario: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-    """Run a story on a made state without a row; it is given the address."""
+    """Run a scenario on a new state without a row; it gets the address."""
     empty_postgres()
     asyncio.run(scenario(shared().url(ready_database())))
 

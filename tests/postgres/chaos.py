@@ -1,7 +1,7 @@
 """Chaos from a seed: replicas killed and stopped, connections cut, the server restarted, files changed.
 
-What is disturbed is real: processes, signals, a server. What is watched is on the outside: the leases as
-the database has them, and the arrivals as the simulated exchange recorded them.
+The processes, the signals and the server are real. The checks see only the outside: the leases in the
+database, and the arrivals that the simulated exchange recorded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WHERE r.expires_at > clock_timestamp()
 
 
 TURNS = ("kill", "stop", "cut", "cut", "restart", "", "", "")
-"""What happens within eight turns, in an order that the seed shuffles: so each kind does happen."""
+"""The disturbances of eight rounds, in an order that the seed shuffles: so each kind does happen."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Orphans:
     """How long each takeover of an account from a killed or stopped replica took."""
 
     def look(self, well: Mapping[str, int], unwell: Collection[int], orphans: set[str], now: float) -> None:
-        """Note who keeps what at ``now``: process ids of replicas that are well, by account."""
+        """Record who runs what at ``now``: process ids of healthy replicas, by account."""
         for account, pid in well.items():
             since = self.since.pop(account, None)
             if since is not None and self.workers.get(account) in unwell:
@@ -92,7 +92,7 @@ class Chaos:
         return self.disturbed.total()
 
     def begin(self) -> None:
-        """Start the replicas, and wait until all is as the files say."""
+        """Start the replicas, and wait until everything matches the files."""
         for _ in range(REPLICAS):
             self.replicas.append(self.fleet.start())
         self.fleet.wait_until_right(120.0)
@@ -101,7 +101,7 @@ class Chaos:
             thread.start()
 
     def run(self, seconds: float) -> None:
-        """Disturb for so long, then let everything come to rest."""
+        """Disturb for so long, then let everything recover."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._wake_up()
@@ -137,7 +137,7 @@ class Chaos:
         return self._turns.pop()
 
     def _to_one(self, what: str, act: Callable[[Running], None]) -> None:
-        """Do something to a replica that is well, if it leaves another that is."""
+        """Disturb a healthy replica, if another one stays healthy."""
         well = [one for one in self.replicas if one.pid not in self.unwell]
         if len(well) > 1:
             replica = self.random.choice(well)
@@ -193,7 +193,7 @@ class Chaos:
     # -- concurrent activity ---------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Look again and again who keeps what, as the database has it."""
+        """Record repeatedly which replica runs each account, by the database."""
         while not self._over.wait(LOOK_EVERY_S):
             # Before asking: what was answered was answered by a server that had not gone away since.
             now = time.monotonic() - self._away_s

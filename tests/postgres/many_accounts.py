@@ -1,4 +1,4 @@
-"""A desk with many accounts on one state in PostgreSQL, and the processes that share them out."""
+"""A desk with many accounts on one state in PostgreSQL, and the replicas that share them."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class Fleet:
         ]
 
     def wait_until_right(self, within_s: float) -> float:
-        """Wait until every account is as its file says; returns how long it took."""
+        """Wait until every account matches its file; returns how long it took."""
         began = time.monotonic()
         eventually(lambda: not self.different(), within_s, "every account to be as its file says")
         return time.monotonic() - began
 
     def owners(self) -> dict[str, int | None]:
-        """Return the process id of who keeps each account, by ``mmp status``."""
+        """Return the process id of the replica that runs each account, by ``mmp status``."""
         message = self.desk.mmp("status", "-c", "accounts", "--output", "json").document
         found = message.get("statuses", [message])
         return {one["account"]: one["owner"] and one["owner"]["pid"] for one in found}
@@ -156,7 +156,7 @@ def fleet(
 
 
 def owned(sidecar: Sidecar) -> list[str]:
-    """Return the accounts a replica keeps, as it says itself."""
+    """Return the accounts that a replica reports as its own."""
     status, body = sidecar.ask("/api/v1/status")
     document: Any = json.loads(body)
     return sorted(one["account"] for one in document["statuses"]) if status == 200 else []

@@ -1,4 +1,4 @@
-"""Whatever happens to a connection or a server: no request without a record, no pace but the ledger's."""
+"""Whatever happens to a connection or a server: no unrecorded request, and the ledger sets the rate."""
 
 from __future__ import annotations
 

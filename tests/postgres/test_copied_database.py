@@ -1,4 +1,4 @@
-"""A database that was copied on its server has the same id; what counts is who has the newest request."""
+"""A database copied on its server has the same id; the one with the newest request counts."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def text(tmp_path: Path, scenario: Story) -> None:
 
 
 async def seen(store: SqlAccountStore) -> list[object]:
-    """Return all that the port tells of an account, without the ids, which are given anew."""
+    """Return everything the port reads of an account, without the ids, which are assigned anew."""
     snapshot = await store.snapshot()
     attempts = [
         (one.family, one.setting, one.status, one.is_open) for one in (await store.history(99)).attempts
@@ -281,7 +281,7 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
 
 
 async def is_usable(source: SqliteState) -> bool:
-    """Tell whether the state is written to; what says that it is not must name the other one."""
+    """Tell whether the state accepts writes; an error that denies it must name the other state."""
     store, refused = source.account("main", Environment.LIVE, ExchangeKind.OKX), None
     try:
         await store.identify(UID, "another.host")
@@ -369,7 +369,7 @@ def test_a_copy_that_is_cancelled_leaves_the_source_in_use(
 
 @contextmanager
 def killed_after_its_mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a copy end without a trace of it but the mark, as a kill does."""
+    """Let a copy end with only the mark as a trace, as a kill does."""
 
     async def killed(*_: Any) -> None:
         raise ZeroDivisionError

@@ -283,7 +283,7 @@ def test_of_two_that_race_for_a_lease_one_gets_it(seed: int) -> None:
 
 
 async def _act(random: Random, one: Leases) -> frozenset[str]:
-    """Do one of what a replica does; returns what it became the owner of."""
+    """Do one random action of a replica; returns the accounts whose owner it became."""
     with suppress(StateUnavailable):  # a deadlock: one of the two gives way and tries again
         match random.randrange(4):
             case 0 | 1:

@@ -1,4 +1,4 @@
-"""The lock of an account as a row: kept alive, taken over from the silent, and never believed when lost."""
+"""The lock of an account as a row: renewed, taken over after expiry, and never assumed after a loss."""
 
 from __future__ import annotations
 

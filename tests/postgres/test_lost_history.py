@@ -1,4 +1,4 @@
-"""A failover can lose the newest commits: what is on record is then not the whole truth, and counts so."""
+"""A failover can lose the newest commits: the record is then incomplete, and counts as incomplete."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ MADE_ANEW = {
 
 @pytest.mark.parametrize("how", MADE_ANEW)
 def test_what_was_on_record_before_the_tables_were_made_anew_counts_as_lost(how: str) -> None:
-    """The same server, so the same history: only who saw the record knows that there was more."""
+    """The same server, so the same history: only a process that saw the record knows of more."""
 
     async def scenario(url: str, name: str) -> None:
         async with desk(url) as one:
@@ -349,7 +349,7 @@ def test_a_user_id_that_is_first_used_long_after_the_tables_were_made_anew_owes_
 
 
 def test_a_process_that_begins_on_tables_made_anew_waits_a_window_unless_idleness_is_assumed() -> None:
-    """Nothing in the tables says that there were others: `--assume-idle` is what the user knows."""
+    """No table shows that there were others: the user asserts it with `--assume-idle`."""
 
     async def scenario(url: str, name: str) -> None:
         async with desk(url) as one:
@@ -364,7 +364,7 @@ def test_a_process_that_begins_on_tables_made_anew_waits_a_window_unless_idlenes
 
 
 async def make_anew(how: str, url: str, name: str) -> None:
-    """Do to the tables of a database what ``how`` says."""
+    """Change the tables of a database as ``how`` says."""
     for statement in MADE_ANEW[how]:
         if statement == "MIGRATIONS":
             async with desk(url, account="other", uid="2"):

@@ -1,6 +1,6 @@
-"""A state behind a real PgBouncer in transaction mode: a session is had for a transaction.
+"""A state behind a real PgBouncer in transaction mode: a client has a session for one transaction.
 
-The contract of the store is held to over it too, in ``tests/contract``.
+``tests/contract`` runs the contract of the store over it too.
 """
 
 from __future__ import annotations

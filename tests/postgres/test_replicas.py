@@ -1,4 +1,4 @@
-"""Several ``run`` on one state in PostgreSQL, as processes: who keeps what, and who takes over when."""
+"""Several ``run`` processes on one state in PostgreSQL: which runs what, and which takes over when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.relay import relay
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TAKEN_OVER_S = 15.0
-"""The promise after a death; nothing is said about how soon the exchange is asked then."""
+"""The promise after a death; it does not include how soon the exchange is queried then."""
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def shared_evenly(*replicas: Sidecar) -> bool:
 
 
 def message_elsewhere(asked: Sidecar, other: Sidecar) -> list[str]:
-    """Return the accounts that ``asked`` says the other one keeps."""
+    """Return the accounts that ``asked`` reports as run by the other replica."""
     elsewhere = json.loads(asked.ask("/api/v1/status")[1])["other_accounts"]
     assert len(elsewhere) + len(owned(asked)) >= 6
     return [each["account"] for each in elsewhere if (each["owner"] or {}).get("pid") == other.process.pid]
 
 
 def pair(six: Fleet) -> tuple[Sidecar, Sidecar]:
-    """Return two replicas that share the accounts evenly, and all is as the files say."""
+    """Return two replicas that share the accounts evenly, when everything matches the files."""
     one, two = six.listening(), six.listening()
     for sidecar in (one, two):
         sidecar.wait_for("/startupz", 20.0)
@@ -69,7 +69,7 @@ def test_replicas_share_the_accounts_and_take_over_from_a_dead_one(six: Fleet) -
 
 
 def refused(asked: Sidecar) -> list[str]:
-    """Return the accounts kept by ``asked`` of which it says that a newer file is refused."""
+    """Return the accounts run by ``asked`` for which it reports that a newer file is rejected."""
     statuses = json.loads(asked.ask("/api/v1/status")[1])["statuses"]
     configs = {one["account"]: one["watch"]["config"] for one in statuses}
     # Null for the moment in which the account was taken and its file is not reported yet.
@@ -172,7 +172,7 @@ def test_one_that_was_stopped_for_long_finds_its_accounts_taken_and_sends_nothin
 
 
 def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: Fleet) -> None:
-    """One new name on each replica, with the key of the first account: held wherever they are kept."""
+    """One new name on each replica, with the key of the first account: held on either replica."""
     one, two = pair(six)
     for name in ("desk-007", "desk-008"):
         top = {"account": name, "credentials": "{prefix: A1_}"}
@@ -186,7 +186,7 @@ def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: F
         return set(lines())
 
     eventually(lambda: message() == {"desk-007", "desk-008"}, 60.0, "both to be told of")
-    time.sleep(10.0)  # accounts still move, and who is in the way may be another one then
+    time.sleep(10.0)  # accounts still move, and the conflict may be with another one then
     said = len(lines())
     time.sleep(8.0)
     assert six.exchange.live_of_all()["999000000001"][BTC] == "5000/2000/100"

@@ -1,4 +1,4 @@
-"""What a step asks of the server, it asks at once: a database may be far away."""
+"""A step sends all its queries in one round trip: a database may be far away."""
 
 from __future__ import annotations
 

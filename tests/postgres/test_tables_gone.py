@@ -1,4 +1,4 @@
-"""Rights lost and tables gone under a real ``run``: it waits, says so, and continues once they are back."""
+"""Rights lost and tables missing under a real ``run``: it logs that, waits, and continues later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.postgres import ROLE, Server, needed
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 BACK_S = 20.0
-"""Who backs off tries again as soon as the replica can say again that it lives."""
+"""A loop in back-off tries again as soon as the replica can renew its heartbeat."""
 
 COUNTED_S = 60.0
 """What may be missing on record counts for 45 s."""
@@ -54,7 +54,7 @@ def codes(sidecar: Sidecar) -> set[str]:
 def waited_out(
     two: Fleet, one: Sidecar, code: str, mend: Callable[[], object], *, right_s: float = BACK_S
 ) -> None:
-    """Check that a current error is waited out: not ready, reported, alive; then all is right."""
+    """Check that the present error is waited out: not ready, reported, alive; then all is right."""
     two.wants("desk-001", {BTC: 70})
     eventually(lambda: code in codes(one), 15.0, f"{code} to be logged")
     eventually(lambda: one.ask("/readyz")[0] == 503, 15.0, "the probe to say so")

@@ -1,8 +1,8 @@
-"""Random damage to a state file, and what a process then makes of it.
+"""Random damage to a state file, and what a process then reads from it.
 
 The state has two User IDs, a filled ledger, open and failed attempts, proofs, accepted settings, pauses,
 policies, overrides and a timeline. A mutation is *silent* if a process reads, without an error, something
-else than was recorded; an *internal error* if anything but MmpError is raised.
+other than what was recorded; an *internal error* if anything but MmpError is raised.
 """
 
 from __future__ import annotations

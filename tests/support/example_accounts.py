@@ -1,6 +1,6 @@
-"""Boards to draw pages from: accounts in every state, made through the events a real loop would tell.
+"""Example states for the page: accounts in every state, built from the events that a real loop emits.
 
-The clock is fixed. Whatever a page shows comes through ``runtime.after`` and ``make_plan``, so that no
+The clock is fixed. Everything a page shows comes through ``runtime.apply_event`` and ``make_plan``, so no
 sample can show what the program could not.
 """
 
@@ -126,7 +126,7 @@ def runtime(
     read_ago_s: float = 4.0,
     then: Sequence[tuple[float, Event]] = (),
 ) -> AccountRuntime:
-    """Return the runtime of a loop that read and compared ``shapes``, and then heard ``then``.
+    """Return the runtime of a loop that read and compared ``shapes``, and then received ``then``.
 
     ``then`` are events, each with how many seconds ago it happened.
     """
@@ -244,7 +244,7 @@ def all_of(name: str, families: Sequence[Family] = SIX) -> dict[Family, Shape]:
 
 
 def calm() -> LatestState:
-    """Return one account with all as the file says."""
+    """Return one account where everything matches the file."""
     return latest_of(
         replace(runtime(all_of("in sync"), then=[idle(1)]), config=file_state()), days=("calm",)
     )
@@ -303,7 +303,7 @@ def troubled(*, simulator: bool = False) -> LatestState:
 
 
 def showcase() -> LatestState:
-    """Return the account of the pictures: a drift put back, a freeze, a refused file, a busy minute."""
+    """Return the account of the pictures: a healed drift, a freeze, a rejected file, a busy minute."""
     names = ("in sync", "drifted looser", "frozen until reset", "in sync", "in sync", "in sync")
     one = runtime(
         {family: SHAPES[name] for family, name in zip(SIX, names, strict=True)},
@@ -322,7 +322,7 @@ def showcase() -> LatestState:
 
 
 def several() -> LatestState:
-    """Return three accounts that stand differently, one of them waiting for its settings."""
+    """Return three accounts in different protection states, one of them waiting for its settings."""
     main = replace(runtime(all_of("in sync", SIX[:3])), config=file_state("accounts/main.yaml"))
     hedge = runtime(
         {BTC: SHAPES["drifted looser"], ETH: SHAPES["in sync"]}, account="hedge", path="accounts/hedge.yaml"
@@ -400,32 +400,32 @@ def guarded() -> LatestState:
 
 
 def unguarded() -> LatestState:
-    """Return an account that is to be disabled without a policy that lets it."""
+    """Return an account that is to be disabled, without a policy that allows it."""
     return latest_of(runtime(all_of("in sync", (BTC,)), wanted={BTC: setting(OFF)}))
 
 
 def silent() -> LatestState:
-    """Return an account whose loop has not been heard of for minutes."""
+    """Return an account whose loop has sent no event for minutes."""
     one = runtime(all_of("in sync", SIX[:2]), read_ago_s=500)
     return latest_of(replace(one, last_step_at=NOW - 490, next_step_by=NOW - 470))
 
 
 def starting() -> LatestState:
-    """Return an account whose loop has just begun."""
+    """Return an account whose loop has just started."""
     return latest_of(
         initial(desired({BTC: setting(FILE)}), host="openapi.okx.com", simulator=False, live=True, now=NOW)
     )
 
 
 def empty() -> LatestState:
-    """Return the board of a program that has not accepted any settings."""
+    """Return the state of a program that has not accepted any settings."""
     shared_state = latest_of()
     shared_state.unloaded = UnloadedFiles(missing=("accounts/main.yaml",))
     return shared_state
 
 
 def refused() -> LatestState:
-    """Return an account in sync beside a new file that does not hold, under a key that is refused."""
+    """Return an account in sync whose newer file is invalid and whose key is refused."""
     shared_state, wrong = calm(), bad_quantity("accounts/new.yaml")
     (one,) = shared_state.accounts()
     terminal = TerminalError(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
@@ -469,13 +469,13 @@ def shared(
 
 
 def hostile_hosts() -> LatestState:
-    """Return a board whose replicas have attacks for names, and whose state says one."""
+    """Return a state whose replicas have attacks for names, and whose state address contains one."""
     evil = tuple(replace(one, host=f"{HOSTILE}{one.host}") for one in REPLICAS)
     return shared(hosts=evil, failing=HOSTILE)
 
 
 def never_open() -> LatestState:
-    """Return the board of a program whose state could not be opened so far."""
+    """Return the state of a program whose state store could not be opened so far."""
     shared_state = latest_of()
     shared_state.error = (
         "the state postgresql://mmp@db.internal:5432/mmp cannot be used now: connection failed: connection"
@@ -513,4 +513,4 @@ LATEST_STATES: dict[str, Callable[[], LatestState]] = {
         runtime({Family(f"S{place}-USD"): shape for place, shape in enumerate(SHAPES.values(), 1)})
     ),
 }
-"""Every board the tests look at, by name."""
+"""Every example state of the tests, by name."""

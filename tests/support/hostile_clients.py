@@ -30,7 +30,7 @@ Client = Callable[[int], None]
 
 
 def drip_requests(port: int) -> None:
-    """Hold 1,000 connections half open, with one byte a second; reconnect those that are closed."""
+    """Keep 1,000 connections half open, with one byte a second; reconnect those that are closed."""
     opened = [_opened(port, b"G") for _ in range(MANY)]
     while True:
         time.sleep(1.0)
@@ -38,7 +38,7 @@ def drip_requests(port: int) -> None:
 
 
 def hold_half_open(port: int) -> None:
-    """Hold 1,000 connections that never say anything, with new ones all the time."""
+    """Keep 1,000 connections open that never send anything, with new ones all the time."""
     opened: deque[socket.socket] = deque()
     while True:
         opened.append(_opened(port, b""))
@@ -81,7 +81,7 @@ def send_endless_chunks(port: int) -> None:
 
 
 def send_endless_bytes(port: int) -> None:
-    """Send a whole request, and bytes after it without an end."""
+    """Send a complete request, and bytes after it without an end."""
     _send_forever(port, REQUEST, b"x" * 65_536)
 
 

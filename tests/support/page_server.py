@@ -21,7 +21,7 @@ CONTENT_SECURITY_POLICY = (
 
 @dataclass
 class Site:
-    """What the server shows; ``down``: it does not answer any more. ``asked`` are the paths asked for."""
+    """What the server shows; ``down``: it does not answer any more. ``asked`` are the requested paths."""
 
     shared_state: LatestState
     url: str = ""
@@ -78,4 +78,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a test looks at what was asked for itself."""
+        """Log nothing: a test checks the requests itself."""

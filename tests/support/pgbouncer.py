@@ -1,7 +1,7 @@
-"""A real PgBouncer in transaction mode before a server of the tests', and as unfriendly as it may be.
+"""A real PgBouncer in transaction mode before a server of the tests, in its least favourable set-up.
 
-Each transaction gets another one of its few connections to the server, and there are fewer of them than
-one process would like to have. No parameter of a client's is ignored that PgBouncer refuses by itself.
+Each transaction gets another one of its few connections to the server. There are fewer connections than
+one process would use. PgBouncer ignores no parameter of a client that it refuses by default.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ QUICK: Mapping[str, str] = {
     "log_min_messages": "warning",
     "unix_socket_permissions": "0777",
 }
-"""What makes a throw-away server quick; a killed server process loses nothing by it."""
+"""What makes a temporary server quick; a killed server process loses no data through these."""
 
 
 DIES_WITH_US = ("setpriv", "--pdeathsig", "QUIT") if shutil.which("setpriv") else ()

@@ -1,4 +1,4 @@
-"""A relay of TCP connections that can be cut: what is behind it is then away for who goes through it."""
+"""A relay of TCP connections that can be cut: its clients then cannot reach the target."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What tests need of a machine beyond Python, whether it is here, and what is left out without it.
+"""What tests need of a machine beyond Python, whether it is present, and what is left out without it.
 
-``make test`` says so at its end. In a pipeline (CI=true) nothing may be left out that can be installed: a
-missing program is then a failure before the first test. Rights are another matter: a pipeline in a
-container may have none of the machine's. Tests are chosen when they are collected, never skipped.
+``make test`` reports it at its end. In a pipeline (CI=true) no installable need may be left out: a missing
+program is then a failure before the first test. Rights differ: a pipeline in a container may not have the
+machine's rights. Tests are selected when they are collected, never skipped.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def in_pipeline() -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Say what is left out; ``--required``: fail if it may not be; ``--uncovered``: its code's globs."""
+    """Print what is left out; ``--required``: fail if it may not be; ``--uncovered``: its code's globs."""
     gone = missing()
     if arguments == ["--uncovered"]:
         # Coverage wants a pattern even where there is nothing to leave out.

@@ -31,7 +31,7 @@ OK = Reply()
 
 @dataclass(slots=True)
 class Webhook:
-    """What arrived, and what is answered: ``replies`` one after another, then the last for ever."""
+    """What arrived, and the replies: ``replies`` one after another, then the last one always."""
 
     replies: list[Reply] = field(default_factory=lambda: [OK])
     arrived: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
