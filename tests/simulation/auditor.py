@@ -29,23 +29,23 @@ CLOCK_CODE = "50102"
 NOT_SENT_CODE = "connect"
 
 SUPERSEDED = "superseded"
-"""What an attempt is settled as that a read has ended: live shows what it does not carry."""
+"""The status of an attempt that a read ended: live differs from what the attempt carries."""
 
 SPACED_SENDS = 15
 """For so many sends after a 50011 the even spacing certainly still applies."""
 
 SEEN_WITHIN_S = 1.2
-"""How late the file of a measured history is seen."""
+"""How late processes see the file of a measured history."""
 
 BEGUN_WITHIN_S = 3.0
-"""When the processes of a history begin at the latest."""
+"""The latest start of the processes of a history."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """The tries of one setting in a row without a success; ``last_at`` in true time, ``boot`` by whom.
+    """Consecutive tries of one setting without a success; ``last_at`` in true time, ``boot`` of its process.
 
-    ``limited``: the last one was refused for its rate, which is no fault of the family.
+    ``limited``: the last one was refused for its rate, which is not a fault of the family.
     """
 
     setting: Setting
@@ -78,11 +78,11 @@ class Auditor:
     def reserved(
         self, process: Process, request: SignedRequest, slot: Reservation, basis: Basis
     ) -> Attempt:
-        """Check and note a reservation on record."""
+        """Check and record a reservation."""
         now, truth = self._world.scheduler.now, self._world.truth
         attempt = Attempt(slot.attempt, process.name, process.account, request, now, slot.reserved_at)
         proof = truth.proofs.get(request.family)
-        # Under an older file, what is healed is no less than the newer file says, and stays that file's.
+        # Under an older file, a heal is no looser than the newer file, and stays the newer file's.
         if proof is None or request.setting == basis.wanted:
             attempt.file_number = process.file_number
         else:
@@ -111,7 +111,7 @@ class Auditor:
     def reserved_in_postgres(
         self, process: Process, request: SignedRequest, slot: Reservation, basis: Basis, taker: str | None
     ) -> None:
-        """Check and note a reservation that the server made durable; its process may not know it yet."""
+        """Check and record a reservation that the server made durable; its process may not know it yet."""
         attempt = self.reserved(process, request, slot, basis)
         self._check_failed_commits(process, attempt)
         attempt.reserved_at = min(attempt.reserved_at, process.true_time(slot.reserved_at))
@@ -215,7 +215,7 @@ class Auditor:
             self._check_reads(process, attempt, basis)
 
     def may_be_in_force(self, family: Family, but: Attempt | None = None) -> Iterator[tuple[Setting, int]]:
-        """Yield each of our settings that may be in force for the family, with the number of its file."""
+        """Yield each mmp setting that may be in force for the family, with the number of its file."""
         proof = self._world.truth.proofs.get(family)
         if proof is not None:
             yield proof.setting, proof.file_number
@@ -272,7 +272,7 @@ class Auditor:
         return [seen] if is_settled else [known.setting, seen]
 
     def _is_loosened(self, family: Family, basis: Basis) -> bool:
-        """Tell whether the file certainly loosens a family: nothing drifted, and nothing is in doubt."""
+        """Tell whether the file certainly loosens a family: nothing drifted, and nothing is uncertain."""
         known, wanted = basis.known.get(family), basis.file.families[family].setting
         if wanted.disabled and not self._world.scenario.guarded:
             return False  # an overridden family is not counted
@@ -305,7 +305,7 @@ class Auditor:
         verify(guard_checkers.missing_is_not_gone, family, setting, last_seen, confirmed)
 
     def _check_retry(self, process: Process, attempt: Attempt, basis: Basis) -> None:
-        """Check and note one more try, or the first one of a setting."""
+        """Check and record one more try, or the first one of a setting."""
         verify, family, now = self._world.verify, attempt.family, attempt.reserved_at
         before = self._tries.get(family)
         again = before is not None and before.setting == attempt.setting
@@ -393,7 +393,7 @@ class Auditor:
         world.verify(guard_checkers.doubt_holds_only_itself, doubtful, waiting)
 
     def _has_a_slot(self) -> bool:
-        """Tell whether a request could certainly go now, as far as the rate is concerned."""
+        """Tell whether the rate limit certainly allows a request now."""
         world, now = self._world, self._world.scheduler.now
         sent = [one for one in world.truth.attempts if one.settled_as != AttemptStatus.NOT_SENT.value]
         counting = [
@@ -427,7 +427,7 @@ class Auditor:
         return settled and checkers.is_gone(family, newest.read, own_read)
 
     def _check_turn(self, process: Process, attempt: Attempt, basis: Basis) -> None:
-        """Check that the request is the one to go now."""
+        """Check that the request is the one to send now."""
         verify, now = self._world.verify, attempt.reserved_at
         if Check.SPACING in CHECKS and self._world.history_lost_at == float("-inf"):
             last = self._sent_since[-1] if self._sent_since else None
@@ -440,13 +440,13 @@ class Auditor:
             verify(guard_checkers.protection_goes_first, attempt.family, attempt.setting, waiting)
 
     def _waits_for_protection(self, family: Family, basis: Basis) -> bool:
-        """Tell whether a family is certainly to be tightened, and nothing known holds it back."""
+        """Tell whether a family must certainly be tightened now, without a known reason to hold it."""
         live = self._live_for_certain(family, basis)
         is_looser = live is not None and guard_checkers.looser(live, basis.file.families[family].setting)
         return not is_looser and self._waits_for_a_slot(family, basis)
 
     def _waits_for_a_slot(self, family: Family, basis: Basis) -> bool:
-        """Tell whether a family is certainly to be written, and nothing known holds it back."""
+        """Tell whether a family must certainly be written now, without a known reason to hold it."""
         known, wanted = basis.known.get(family), basis.file.families[family].setting
         live, truth, extras = (
             self._live_for_certain(family, basis),
@@ -484,7 +484,7 @@ class Auditor:
     # -- sending -----------------------------------------------------------------------------------
 
     def written(self, process: Process, attempt: Attempt | None) -> None:
-        """Check and note that the bytes of a request go out now."""
+        """Check and record that the bytes of a request are sent now."""
         if attempt is None:
             return
         now = self._world.scheduler.now
@@ -498,7 +498,7 @@ class Auditor:
         self._world.verify(guard_checkers.not_written_after_a_suspension, *facts)
 
     def published(self, version: int) -> None:
-        """In a measured history, see that the other families do not wait for the failing one."""
+        """In a measured history, check that the other families do not wait for the failing one."""
         world = self._world
         if not world.scenario.extras.measured:
             return
@@ -544,12 +544,12 @@ class Auditor:
     def settled(
         self, process: Process, status: AttemptStatus, known: Mapping[Family, Known], *, limited: bool
     ) -> None:
-        """Check and note a verdict on record."""
+        """Check and record a verdict."""
         attempt, proven = self.unsettled[process.name], status is AttemptStatus.APPLIED
         self.recorded(process, attempt, status, known, proven=proven, limited=limited)
 
     def judged(self, process: Process, *, definite: bool, tried: bool, code: str) -> None:
-        """Note what a process is about to record about its request, and what it does not count."""
+        """Record the verdict that a process is about to store, and what it does not count."""
         attempt, now = self.unsettled.get(process.name), self._world.scheduler.now
         if attempt is not None and definite:
             attempt.arrived_by = now
@@ -575,7 +575,7 @@ class Auditor:
         proven: bool,
         limited: bool,
     ) -> None:
-        """Check and note a verdict on record; ``proven``: with it, that its setting is in force."""
+        """Check and record a verdict; ``proven``: it also proves that its setting is in force."""
         if status is not AttemptStatus.UNKNOWN or attempt.settled_as != SUPERSEDED:
             attempt.settled_as = status.value  # else a read ended the attempt before its process knew more
         self.check_effect(attempt)
@@ -598,7 +598,7 @@ class Auditor:
         self._check_settled(known, attempt.family)
 
     def check_effect(self, attempt: Attempt) -> None:
-        """Check that what is on record as refused or not sent changed nothing."""
+        """Check that an attempt recorded as refused or not sent changed nothing."""
         refused = attempt.settled_as in (AttemptStatus.REJECTED.value, AttemptStatus.NOT_SENT.value)
         log = self._world.truth.in_force.get(attempt.family, ())
         took_effect = any(entry.by is attempt and entry.setting == attempt.setting for entry in log)
@@ -611,7 +611,7 @@ class Auditor:
         begun_at: float,
         known: Mapping[Family, Known],
     ) -> None:
-        """Check and note an adoption on record, by a read begun at ``begun_at``."""
+        """Check and record an adoption, by a read begun at ``begun_at``."""
         for family, setting in settings.items():
             if Check.ADOPTION in CHECKS:
                 overtaken = self._overtaken(process, family, begun_at)
@@ -624,7 +624,7 @@ class Auditor:
             self._check_settled(known, family)
 
     def accepted_live(self, process: Process, settings: Mapping[Family, Setting]) -> None:
-        """Check and note that live became the accepted setting of families."""
+        """Check and record that live became the accepted setting of families."""
         for family, setting in settings.items():
             self._world.truth.accepted_at.setdefault(family, []).append(self._world.scheduler.now)
             self._check_accepted(family, setting, process.asked_policy)
@@ -655,7 +655,7 @@ class Auditor:
     def attempts_ended(
         self, families: Iterable[Family], begun_at: float, known: Mapping[Family, Known]
     ) -> None:
-        """Check and note that a read begun at ``begun_at`` ended what was in doubt."""
+        """Check and record that a read begun at ``begun_at`` resolved an uncertain attempt."""
         shown_until = begun_at - checkers.SETTLING_S
         for family in families:
             one = known.get(family)
@@ -727,13 +727,13 @@ class Auditor:
             self.spoken(process, repr(plan))
 
     def _may_be_left_out(self, family: Family, setting: Setting) -> bool:
-        """Tell whether a list may leave out a row of a disabled family: none of these is read alone."""
+        """Tell whether a list may omit the row of a disabled family: such a family has no own read."""
         extras = self._world.scenario.extras
         hides = ListFault.MISSING_ROW in extras.list_faults and extras.list_family == family
         return hides and setting.disabled
 
     def _check_overtaken(self, process: Process, family: Family) -> None:
-        """Check that what is in sync rests on a read begun after what others were acknowledged."""
+        """Check that a family in sync rests on a read begun after what others were acknowledged."""
         proof, newest = self._world.truth.proofs.get(family), process.reads[0] if process.reads else None
         if proof is None or newest is None or self._world.history_lost_at > float("-inf"):
             return
@@ -743,7 +743,7 @@ class Auditor:
             self._world.verify(checkers.rests_on_a_later_read, *facts)
 
     def heard(self, process: Process, event: Event) -> None:
-        """Count how often one life of ``run`` heals a family, until it gives up; note what is rejected."""
+        """Count how often one life of ``run`` heals a family, until it gives up; record rejections."""
         match event:
             case SettingRejected(family, setting):
                 self._world.truth.rejected.add((family, setting))
@@ -759,7 +759,7 @@ class Auditor:
                 pass
 
     def spoken(self, process: Process, text: str) -> None:
-        """Check a text that people or logs get to see."""
+        """Check a text that is shown to people or written to logs."""
         self._world.verify(checkers.no_secret, text, self._world.secrets)
 
     def check_state(self) -> None:

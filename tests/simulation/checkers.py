@@ -59,7 +59,7 @@ STOPS_WITHIN_S = 15.0
 """A request in flight may take 10 s to be given up, and 2 s to be written."""
 
 SLIPS = TypeError, AttributeError, NameError
-"""What code raises that calls something another way than it is made."""
+"""What code raises when it calls a function with the wrong signature."""
 
 
 def rate(arrivals: Sequence[float]) -> str | None:
@@ -110,12 +110,12 @@ def opened_again_after_a_failure(process: str, has_failed: bool) -> str | None:
 
 
 def nothing_ends_a_run(process: str, error: BaseException) -> str | None:
-    """Neither the exchange nor a state in trouble ends a ``run``."""
+    """Neither an error of the exchange nor one of the state ends a ``run``."""
     return f"{process} ended: {error}"
 
 
 def one_reservation_per_request(request: SignedRequest, before: Iterable[Attempt]) -> str | None:
-    """What was signed is reserved once: whose reservation may be on record is decided on again."""
+    """A signed request is reserved once: if its reservation may be on record, it is decided again."""
     twice = [attempt.number for attempt in before if attempt.request is request]
     return (
         f"{request.family}: reserved again, after attempt {twice[0]} of the same request" if twice else None
@@ -141,7 +141,7 @@ def waits_out_a_lost_history(reserved_at: float, lost_at: float) -> str | None:
 
 
 def lock_kept_while_healthy(before: str, now: str) -> str | None:
-    """While nothing fails, a living process keeps the lock until it gives it back."""
+    """While nothing fails, a living process has the lock until it releases it."""
     return f"{now} took the lock of {before}, which was alive and well"
 
 
@@ -156,9 +156,9 @@ def only_accepted_settings(
     may_stay: Sequence[Setting | None] = (),
     accepted: Sequence[Setting] = (),
 ) -> str | None:
-    """Only what the newest file says is reserved, or what was accepted before while that is refused.
+    """Only what the newest file says is reserved, or the last accepted setting while that file is refused.
 
-    In some fields it may be what is tighter already.
+    Some fields may stay as they are where live is tighter already.
     """
     family, setting = request
     if any(wanted == setting or mixed_of(setting, one, may_stay) for one in (wanted, *accepted) if one):
@@ -186,7 +186,7 @@ def frozen_not_written(family: Family, seen: SeenRead | None) -> str | None:
 
 
 def read_before_write(reserved_at: float, seen: SeenRead | None) -> str | None:
-    """A request rests on a fresh read of live settings, whatever held up its reservation."""
+    """A request rests on a fresh read of live settings, however long its reservation took."""
     if seen is None:
         return "a request without any read of live settings"
     age, duration = reserved_at - seen.begun_at, seen.ended_at - seen.begun_at
@@ -222,9 +222,9 @@ def disabling_is_guarded(
 def drift_policy_kept(
     family: Family, setting: Setting, known: Known | None, seen: SeenRead | None, policy: DriftPolicy
 ) -> str | None:
-    """What drifted is written only where the policy says so.
+    """Drift is written only where the policy says so.
 
-    So is a family in doubt whose last proof was of this setting, when live is neither that nor what any
+    So is an uncertain family whose last proof was of this setting, when live is neither that nor what any
     open request carries.
     """
     if isinstance(known, Uncertain) and _is_third_value(family, known, setting, seen):
@@ -248,10 +248,10 @@ def no_request_without_difference(
     own_read: SeenRead | None = None,
     last_row: Setting | None = None,
 ) -> str | None:
-    """A request is reserved only where the newest evidence differs from it, or is in doubt.
+    """A request is reserved only where the newest evidence differs from it, or is uncertain.
 
-    ``own_read``: the newest read of the family alone, None without one. ``last_row``: the last one seen of
-    it; where a list leaves the family out, that may still be in force.
+    ``own_read``: the newest read of the family alone, None without one. ``last_row``: the last row seen of
+    the family; where a list omits the family, that row may still be in force.
     """
     newest = reads[0] if reads else None
     match known:
@@ -273,7 +273,7 @@ def doubt_survives(
 ) -> str | None:
     """An attempt without a verdict leaves its family uncertain until something is proven.
 
-    ``forgotten``: a failover may have lost all that was on record of the family. It is new then.
+    ``forgotten``: a failover may have lost every record of the family. It is newly managed then.
     """
     unsettled = [attempt.number for attempt in doubts]
     if unsettled and not isinstance(known, Uncertain) and not (known is None and forgotten):
@@ -282,7 +282,7 @@ def doubt_survives(
 
 
 def proof_survives(family: Family, known: Known | None, proof: Proof) -> str | None:
-    """What was acknowledged or adopted stays on record, whatever is killed."""
+    """An acknowledged or adopted setting stays on record, whatever is killed."""
     last = known if isinstance(known, Confirmed) else known.last if isinstance(known, Uncertain) else None
     if last is not None and last.setting == proof.setting:
         return None
@@ -290,21 +290,21 @@ def proof_survives(family: Family, known: Known | None, proof: Proof) -> str | N
 
 
 def applied_implies_live(family: Family, setting: Setting, since: float, truth: Truth) -> str | None:
-    """What is recorded as applied was in force at some time since it was asked for."""
+    """A setting recorded as applied was in force at some time since its request."""
     if truth.was_in_force(family, setting, since):
         return None
     return f"{family}: {setting} is recorded, but was never in force since {since:.3f}"
 
 
 def refused_changes_nothing(attempt: Attempt, refused: bool, took_effect: bool) -> str | None:
-    """What is on record as refused, or as not sent, has no effect, then or later."""
+    """An attempt recorded as refused, or as not sent, has no effect, then or later."""
     if not (refused and took_effect):
         return None
     return f"attempt {attempt.number} is on record as {attempt.settled_as}, and took effect"
 
 
 def settled_stays_settled(family: Family, known: Known | None, flights: Iterable[Attempt]) -> str | None:
-    """While a request of ours can still change a family, the family is not settled."""
+    """While a request from mmp can still change a family, the family is not settled."""
     if not isinstance(known, Confirmed):
         return None
     for attempt in flights:
@@ -360,7 +360,7 @@ def no_early_end(
 
 
 def no_busy_loop(calls_in_second: int, asks_in_ten: int) -> str | None:
-    """Nothing is done over and over without time passing."""
+    """Nothing is repeated without time passing."""
     if calls_in_second > MAX_CALLS_IN_A_SECOND:
         return f"{calls_in_second} port calls within a second"
     if asks_in_ten > MAX_ASKS_IN_TEN_SECONDS:
@@ -390,7 +390,7 @@ def no_crash(error: BaseException) -> str | None:
 
 
 def no_slip(error: BaseException) -> str | None:
-    """No call that nothing answers to ends a process: such code was never run before.
+    """No call with a wrong signature ends a process: such code was never run before.
 
     A mutant that does this is broken itself, and shows nothing about the rule it is to break.
     """
@@ -448,7 +448,7 @@ def _is_third_value(family: Family, known: Uncertain, setting: Setting, seen: Se
 
 
 def is_gone(family: Family, newest: LiveRead, own_read: SeenRead | None) -> bool:
-    """Tell whether a list leaves a family out, and then the family's own read shows no row either."""
+    """Tell whether a list omits a family, and then the family's own read shows no row either."""
     if own_read is None or family in newest.rows or family in own_read.read.rows:
         return False
     return own_read.read.begun_at > newest.begun_at - GONE_FOR_S and not own_read.read.nameless

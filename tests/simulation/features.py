@@ -1,7 +1,7 @@
-"""Draws the features of one history: kinds of trouble that most histories do not have.
+"""Draws the features of one history: kinds of faults that most histories do not have.
 
-Two seeds in five have one or more of them. Half of those have no usual trouble at all, to show what a
-feature does alone. A feature that is switched off changes nothing in the histories of the others.
+Two seeds in five have one or more features. Half of those have none of the usual faults, to show the
+effect of a feature alone. A disabled feature changes nothing in the histories of the others.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ FEATURED_REMAINDERS = (0, 3)
 ROUND_TRIPS_S = (2.5, 5.0)
 
 FILE_FAILURE_CHANCE = 0.25
-"""How many of the seeds with features have trouble with the state file, besides or alone."""
+"""How many of the seeds with features have faults of the state file, with others or alone."""
 
 MEASURED_S = 100.0
-"""How long the troubles of a measured history last: longer than two tries of a failing family."""
+"""How long the faults of a measured history last: longer than two tries of a failing family."""
 
 
 def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = None) -> Scenario:
@@ -58,7 +58,7 @@ def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = N
     count = rng.choice((1, 1, 1, 2, 2, 3))
     every = sorted(set(Feature) - scenarios.HUNTED_ONLY - {Feature.FILE_FAILURE})
     drawn = rng.sample(every, count)
-    # Drawn by itself, so that the histories of before there was this feature stay what they were.
+    # A random generator of its own, so that histories from before this feature do not change.
     if Random(f"file trouble {seed} {kind}").random() < FILE_FAILURE_CHANCE:
         drawn.append(Feature.FILE_FAILURE)
     drawn = [feature for feature in drawn if feature in scenarios.FEATURES] if only is None else [only]
@@ -73,7 +73,7 @@ def draw(seed: int, kind: WorldKind = WorldKind.SQLITE, only: Feature | None = N
 
 
 def _quiet(scenario: Scenario) -> Scenario:
-    """Return the scenario without its usual troubles."""
+    """Return the scenario without its usual faults."""
     return replace(
         scenario,
         fates=(),
@@ -185,7 +185,7 @@ def _policies(rng: Random, scenario: Scenario) -> Scenario:
         at += rng.uniform(1.0, scenario.failure_s)
     narrowed = rng.random() < 0.3
     if narrowed and rng.random() < 0.5:
-        # An apply of one family, while the policy counts those that the whole file loosens.
+        # An apply of one family, while the policy counts the families that the entire file loosens.
         states = [(0.0, PolicyState(max_families=1))]
         scenario = replace(scenario, roles=(Role.APPLY, *scenario.roles[1:]))
     states.append((scenario.failure_s, PERMISSIVE))
@@ -256,7 +256,7 @@ def _cancellation(rng: Random, scenario: Scenario) -> Scenario:
 
 
 def _file_failure(rng: Random, scenario: Scenario) -> Scenario:
-    """Return the scenario with one or two kinds of trouble; in PostgreSQL there is no file."""
+    """Return the scenario with one or two kinds of faults; in PostgreSQL there is no file."""
     if scenario.database is not None:
         return scenario
 

@@ -14,7 +14,7 @@ from reconciler.core.requests import SignedRequest
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A setting of the exchange's since ``at``; None: no row. ``own``: by a request of ours, ``by``."""
+    """A setting of the exchange since ``at``; None: no row. ``own``: from a request of mmp, ``by``."""
 
     at: float
     setting: Setting | None
@@ -44,9 +44,9 @@ class Attempt:
     settled_as: str | None = None
     answered: bool = False
     arrived_by: float | None = None
-    """When a definite reply to it was there, in true time; None: none was."""
+    """When a definite reply arrived, in true time; None: none did."""
     file_number: int = 0
-    """Which settings file it came from: its place in the order in which files were accepted."""
+    """The number of its settings file, in the order in which files were accepted."""
 
     @property
     def family(self) -> Family:
@@ -63,7 +63,7 @@ class Attempt:
 class SeenRead:
     """A live read as one process got it; times in true time, ``read`` on the process's clock.
 
-    ``odd``: the families whose row in the list says nothing about them that can be used.
+    ``odd``: the families whose row in the list is not usable.
     """
 
     begun_at: float
@@ -74,7 +74,7 @@ class SeenRead:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """An acknowledgement or adoption that the store has on record, in true time."""
+    """An acknowledgement or adoption in the store's records, in true time."""
 
     setting: Setting
     begun_at: float
@@ -86,16 +86,16 @@ class Proof:
 
 @dataclass(slots=True)
 class FileOrder:
-    """The order in which the contents of settings files were accepted, restated from the port's words.
+    """The order in which the contents of settings files were accepted, restated from the port's contract.
 
-    Content that is new gets the next number. Content that was accepted before keeps its number, unless
-    a process saw its file change to it, or a person applied it.
+    New content gets the next number. Content that was accepted before keeps its number, unless a process
+    saw its file change to it, or a person applied it.
     """
 
     numbers: dict[str, int] = field(default_factory=dict)
 
     def accept(self, sha256: str, *, changed: bool) -> int:
-        """Note that this content is in force somewhere; return its number."""
+        """Record that this content is in force somewhere; return its number."""
         newest = max(self.numbers.values(), default=0)
         if sha256 not in self.numbers or (changed and self.numbers[sha256] != newest):
             self.numbers[sha256] = newest + 1
@@ -128,7 +128,7 @@ class Truth:
     accepted_at: dict[Family, list[float]] = field(default_factory=dict)
     """When live was recorded as the accepted setting, by family."""
     rejected: set[tuple[Family, Setting]] = field(default_factory=set)
-    """What a process said that the exchange rejects."""
+    """The families and settings that a process reported as rejected by the exchange."""
 
     def now_in_force(self, family: Family) -> Setting | None:
         """Return the family's setting at the exchange at this moment."""
@@ -136,7 +136,7 @@ class Truth:
         return log[-1].setting if log else None
 
     def set_by_others(self, family: Family) -> frozenset[int]:
-        """Return the places of the fields (window, freeze, quantity) that others set as they are now.
+        """Return the indices of the fields (window, freeze, quantity) that others set as they are now.
 
         What this program accepted meanwhile counts as its own.
         """
@@ -167,10 +167,10 @@ class Truth:
         return Recollection(dict(self.proofs), verdicts)
 
     def fall_back(self, before: Recollection) -> None:
-        """Expect no more of the record than what was on it then: all later commits are lost.
+        """Expect only the records that existed then: all later commits are lost.
 
-        What was reserved since is on record no more, but it was sent or may have been; it is an attempt
-        without a verdict. A proof or verdict given since is nothing that anybody knows.
+        Later reservations are no longer on record. Their requests were sent or may have been, so each is an
+        attempt without a verdict. No process knows a later proof or verdict.
         """
         self.proofs = dict(before.proofs)
         for attempt in self.attempts:
@@ -196,7 +196,7 @@ class Truth:
     def put_in_force(
         self, at: float, family: Family, setting: Setting | None, *, own: bool, by: Attempt | None = None
     ) -> None:
-        """Note a change at the exchange; equal ones are no change."""
+        """Record a change at the exchange; an equal setting is no change."""
         log = self.in_force.setdefault(family, [])
         if log and log[-1].setting == setting:
             return
@@ -212,5 +212,5 @@ def _fields(setting: Setting | None) -> tuple[object, ...]:
 
 
 def same_effect(live: Setting | None, setting: Setting) -> bool:
-    """Tell whether what is in force does what ``setting`` does: no row at all protects nothing either."""
+    """Tell whether what is in force has the effect of ``setting``: a missing row protects nothing."""
     return setting.disabled if live is None else live == setting

@@ -1,7 +1,7 @@
 """Rules for files, policies, pauses, reviews, lists and suspension when a request is reserved.
 
-Like those of ``checkers`` each returns None, or one sentence that says what is wrong. They share no rule
-with the production code: what is looser is defined here again.
+As in ``checkers``, each returns None, or one sentence that describes the error. They share no rule with
+the production code: they define again what is looser.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def times_looser(before: Setting, after: Setting) -> float:
 
 
 def as_good_as_off(before: Setting, after: Setting) -> bool:
-    """Tell whether a change of an enabled family leaves next to no protection: it takes the guard."""
+    """Tell whether a change of an enabled family leaves next to no protection: it needs an override."""
     if before.disabled or after.disabled:
         return False
     is_short = after.time_interval_ms < min(100, before.time_interval_ms)
@@ -166,7 +166,7 @@ def as_good_as_off(before: Setting, after: Setting) -> bool:
 def near_off_is_guarded(
     family: Family, setting: Setting, references: Sequence[Setting | None]
 ) -> str | None:
-    """Without permission nothing is changed to what is as good as disabled, whatever may be in force."""
+    """Without an override nothing changes to what is as good as disabled, whatever may be in force."""
     for before in references:
         if before is not None and as_good_as_off(before, setting):
             return f"{family}: {setting} is as good as off after {before}, without permission"
@@ -194,7 +194,7 @@ def families_within_limit(family: Family, loosened: Sequence[Family], limit: int
 
 
 def pause_holds(family: Family, paused_at: float | None, asked_at: float) -> str | None:
-    """After a pause by hand has returned nothing of its family is reserved."""
+    """After a manual pause has returned, nothing of its family is reserved."""
     if paused_at is None or paused_at >= asked_at:
         return None
     return f"{family} is reserved {asked_at - paused_at:.2f} s after it was paused"
@@ -206,7 +206,7 @@ def nothing_outside_the_review_is_sent(
     live: Setting | None,
     reviewed: Mapping[Family, tuple[Setting | None, Setting]],
 ) -> str | None:
-    """After a review only its changes are sent, from what was reviewed; ``live`` None: not known."""
+    """After a review only its changes are sent, from the reviewed settings; ``live`` None: not known."""
     if family not in reviewed:
         return f"{family} is sent, which the review does not name"
     before, after = reviewed[family]
@@ -223,9 +223,9 @@ def nothing_outside_the_review_is_sent(
 def missing_is_not_gone(
     family: Family, setting: Setting, last_seen: Setting | None, confirmed: bool
 ) -> str | None:
-    """A family that a list leaves out does not count as gone before its own read shows that.
+    """A family missing from a list counts as removed only when its own read shows that.
 
-    Until then only what is at least as tight as what was last seen is sent.
+    Until then only a setting at least as tight as the last seen one is sent.
     """
     if confirmed or last_seen is None or not looser(last_seen, setting):
         return None
@@ -233,7 +233,7 @@ def missing_is_not_gone(
 
 
 def unreadable_is_held(family: Family, odd: bool) -> str | None:
-    """A family whose row makes no sense, or names it in another way, is not written."""
+    """A family whose row is invalid, or spells its name in another way, is not written."""
     return f"{family} is written, though its row in the newest list cannot be used" if odd else None
 
 
@@ -295,11 +295,11 @@ def reads_again_after_a_clock_error(begun_at: float, refused_at: float) -> str |
     return f"a request rests on a read begun {refused_at - begun_at:.2f} s before a timestamp was refused"
 
 
-# -- whose turn it is ------------------------------------------------------------------------------
+# -- order of requests -----------------------------------------------------------------------------
 
 
 def protection_goes_first(family: Family, setting: Setting, waiting: Sequence[Family]) -> str | None:
-    """No change that loosens goes while another family's protection waits for a slot."""
+    """No change that loosens is sent while another family's protection waits for a slot."""
     if not waiting:
         return None
     return f"{family}: {setting} loosens, and goes before the protection of {', '.join(waiting)}"
@@ -340,7 +340,7 @@ def retry_leaves_a_slot(family: Family, after_s: float | None, waiting: str | No
 
 
 def doubt_holds_only_itself(doubtful: Sequence[Family], waiting: Sequence[Family]) -> str | None:
-    """No family with a slot and nothing unclear about it waits for reads that another one needs."""
+    """A family with a slot and without uncertainty does not wait for reads that another one needs."""
     if not waiting:
         return None
     return f"{', '.join(waiting)} could go, and live is read once more for {', '.join(doubtful)}"

@@ -1,6 +1,6 @@
-"""Machines and their clocks: a monotonic one per boot, never quite right, and a wall clock that steps.
+"""Machines and their clocks: one monotonic clock per boot, slightly inexact, and a wall clock that steps.
 
-As on Linux the monotonic clock stands still while the machine is suspended; true time advances.
+As on Linux the monotonic clock stops while the machine is suspended; true time advances.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from tests.simulation.scheduler import Scheduler
 
 LOOK_TAKES_S = 1e-7
-"""Virtual time stands still while the program computes; real time does not."""
+"""Virtual time stops while the program computes; real time does not."""
 
 NOTICED_S = 0.1
 """A shorter suspension need not be noticed: it is within what clocks are allowed to be wrong by."""
@@ -79,7 +79,7 @@ class Host:
         return since + (instant - shown) / self._rate
 
     def wall(self, now: float) -> datetime:
-        """Return the time of day as this machine believes it to be."""
+        """Return the time of day by this machine's clock."""
         return _MIDNIGHT + timedelta(seconds=now + self.wall_offset_s)
 
 
@@ -102,5 +102,5 @@ class ObserverClock:
         return 0.0
 
     async def sleep_until(self, until: float) -> None:
-        """Refuse: an observer waits for nothing."""
+        """Refuse: an observer never waits."""
         raise AssertionError(f"an observer does not wait until {until}")

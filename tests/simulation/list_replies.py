@@ -1,7 +1,7 @@
-"""What the real parser makes of the simulated exchange's answers, and of lists with something wrong.
+"""What the real parser reads from the simulated exchange's answers, and from lists with errors.
 
-The rows of the exchange become the bytes of a reply, with rows left out, doubled or odd as the history
-says, and go through :mod:`reconciler.okx.replies`. Equal bytes are parsed once.
+The rows of the exchange become the bytes of a reply, with rows omitted, doubled or odd as the history
+says. Then they go through :mod:`reconciler.okx.replies`. Equal bytes are parsed once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SeenList:
-    """One parsed list, and the families about which its rows say nothing that can be used."""
+    """One parsed list, and the families whose rows are not usable."""
 
     read: LiveRead
     odd: frozenset[Family]

@@ -105,9 +105,9 @@ class Mutant:
     name: str
     patches: tuple[Patch, ...]
     kind: WorldKind = WorldKind.SQLITE
-    """Of the worlds that have to tell it from the real program."""
+    """The worlds that have to distinguish it from the real program."""
     first_seed: int = 0
-    """Where its hunt begins: most show within a few histories, a few in one of ten thousand."""
+    """The first seed of its hunt: most show within a few histories, a few in one of ten thousand."""
     feature: Feature | None = None
     """The feature of the histories that have to detect it, and no other; None: those of the seed."""
 
@@ -135,7 +135,7 @@ class Hunt:
     slip: str = ""
 
     def line(self) -> str:
-        """Say so in one line."""
+        """Return one line that describes it."""
         if self.slip:
             return f"ESCAPED  {self.name:34} seed {self.seeds - 1:<5} is itself broken: {self.slip}"
         if self.violation is None:
@@ -166,7 +166,7 @@ def hunted(mutant: Mutant, seeds: int = BOUND) -> Hunt:
 
 
 def is_slip(violation: Violation) -> bool:
-    """Tell whether a mutant's own code failed, as the program's never does; nothing else was shown."""
+    """Tell whether a mutant's own code failed, as the program's never does; it showed nothing else."""
     return violation.checker == no_slip.__name__
 
 
@@ -196,7 +196,7 @@ def _short_l(reserved_at: float, answered_at: float | None) -> float:
 
 
 def _leaky_bucket(ledger: Ledger, *, assume_idle: bool, keep_free: int = 0) -> Sequence[float]:
-    """Two tokens, one more every 5 s: what a rate limiter from the shelf does."""
+    """Two tokens, one more every 5 s: a standard rate limiter."""
     empty_at, tokens_since = 0.0, NEVER
     for sent in sorted(ledger.sent, key=lambda sent: sent.latest_arrival):
         empty_at = max(empty_at, sent.latest_arrival) + 5.0
@@ -359,7 +359,7 @@ _real_target = target
 
 
 def _mixed_left(wanted: Setting, live: Setting | None, *rest: Any, **more: Any) -> Setting | None:
-    """Take what became looser in one field and tighter in another for tighter."""
+    """Treat a setting looser in one field and tighter in another as tighter."""
     if live is not None and direction(wanted, live) is Direction.MIXED:
         return live
     return _real_target(wanted, live, *rest, **more)
@@ -439,7 +439,7 @@ class _MarkingFirst:
         return slot
 
     async def settle(self, attempt: int, status: AttemptStatus, **_: Any) -> None:
-        """Say nothing: it was said before."""
+        """Do nothing: the attempt was settled when it was reserved."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -449,7 +449,7 @@ _real_pass_settle = reconcile._Pass._settle
 
 
 async def _settled_after_the_lock(self: Any, *text: Any) -> Any:
-    """Give the lock back as soon as the reply is there."""
+    """Release the lock as soon as the reply arrives."""
     self.store._store._engine.locks.close()
     return await _real_pass_settle(self, *text)
 
@@ -557,7 +557,7 @@ async def _headers_on_record(
 
 
 def _believed(self: LeaseLocks, name: str, found: object) -> None:
-    """Believe to have a lock that was taken once."""
+    """Assume that a lock taken once is still held."""
 
 
 _UNEXPIRED_AS_BEFORE = leases._TAKE.replace(leases._UNEXPIRED, "(held.expires_at > clock_timestamp())")
@@ -612,7 +612,7 @@ def _row_clock_by_database(self: Any) -> RowClock:
 
 
 async def _reserved_if_unanswered(self: SqlAccountStore, request: SignedRequest, **how: Any) -> Any:
-    """Take no answer to COMMIT for a yes."""
+    """Treat a missing answer to COMMIT as success."""
     rows: list[AttemptRow] = []
 
     async def noting(*asked: Any) -> AttemptRow:
@@ -648,7 +648,7 @@ def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
 
 
 async def _reserved_again(self: SqlAccountStore, request: SignedRequest, **how: Any) -> Any:
-    """Take no answer to COMMIT for a no."""
+    """Treat a missing answer to COMMIT as failure."""
     for _ in range(3):
         with suppress(StateUnavailable):
             return await _real_reserve(self, request, **how)
@@ -659,7 +659,7 @@ _real_claim = PostgresState._claim
 
 
 async def _asked_before_locked(self: PostgresState, transaction: Any, claim: WriteScope, **how: Any) -> Any:
-    """Ask what is asked ahead, and only then wait for the locks."""
+    """Send the prefetched queries, and only then wait for the locks."""
     found = await transaction.query_batch(*map(state._statement, claim.ahead.statements))
     statements, *rest = await _real_claim(
         self, transaction, replace(claim, ahead=select_query.NOTHING), **how
@@ -678,7 +678,7 @@ async def _run_each_and_remembered(self: Any, query: str, many: Any) -> None:
 
 
 async def _losses_left_to_others(self: Any, query: SelectQuery[Any]) -> Any:
-    """Read what is decided by without recording that something may have been lost."""
+    """Read the inputs of a decision without recording that something may have been lost."""
     async with self._engine.reading(self._budget, query) as tables:
         return await tables.select(query)
 
@@ -694,7 +694,7 @@ async def _settled_again(self: SqlAccountStore, attempt: int, *text: Any, **more
 
 
 async def _settled_by_the_holder(self: SqlAccountStore, *text: Any, **more: Any) -> None:
-    """Record what came of a request only while the lock is held."""
+    """Record the result of a request only while the lock is held."""
     with mock.patch.object(self, "_writing", partial(self._writing, held=self._lock_name)):
         await _real_settle(self, *text, **more)
 
@@ -741,7 +741,7 @@ def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
 
 
 def _first_in_order(made: plan.Plan, *, now: float, slots: pass_step.Slots) -> pass_step.Next | None:
-    """Take the first of the plan, and wait for it, whatever else could go."""
+    """Take the first change of the plan, and wait for it, whatever else could be sent."""
     for change in made.requests:
         keep_free = change.slots_left(others=False, unanswered=slots.unanswered)
         return pass_step.Next(change, max(now, change.not_before, slots.leaving(keep_free)), keep_free)
@@ -797,7 +797,7 @@ _real_is_unset = live_rows._is_unset
 
 
 def _off_is_unset(row: Mapping[str, object]) -> bool:
-    """Take a row with protection off for none at all, whatever nonsense stands beside it."""
+    """Treat a row with protection off as no row, even if its other values are invalid."""
     try:
         return _real_is_unset(row)
     except UnreadableReply:
@@ -815,7 +815,7 @@ _real_parse_live = replies.parse_live
 
 
 def _only_whole_lists(*text: Any, begun_at: float, asked: Family | None = None, **more: Any) -> Any:
-    """Take a list with one odd row for no answer at all."""
+    """Treat a list with one odd row as no answer."""
     read = _real_parse_live(*text, begun_at=begun_at, asked=asked, **more)
     odd = isinstance(read, LiveRead) and (read.odd_names or read.nameless or read.unreadable)
     return replies.no_answer("bad-data", "an odd row") if odd else read
@@ -859,7 +859,7 @@ def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) 
 
 
 def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
-    """Take a read of one family that failed for one that showed no row."""
+    """Treat a failed read of one family as one that showed no row."""
     return self._asked(family, at, at)
 
 
@@ -868,7 +868,7 @@ def _superseded_early(known: Uncertain, seen: Any, reads: Reads) -> bool:
 
 
 async def _always_changed(self: Any) -> None:
-    """Take the settings file that a process begins with for one that it saw change."""
+    """Treat the settings file at the start of a process as one that it saw change."""
     file = self.memory.file
     if self.options.controller and (file is None or file.sha256 != self.wanted.sha256):
         self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
@@ -913,7 +913,7 @@ def _of_postgres(name: str, *patches: Patch, first_seed: int = 0) -> Mutant:
 
 
 _BORN_NOW = state._NEW_BUDGET.replace(" history FROM", f" {schema.HISTORY} FROM")
-"""A budget's row says when it is made that it was always seen on the present history."""
+"""A new row of a budget claims that it was always seen on the present history."""
 
 MUTANTS = (
     Mutant("counted from the moment of sending", (Patch(row_clock, "latest_arrival", _from_sending),)),

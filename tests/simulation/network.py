@@ -189,7 +189,7 @@ class Network:
         return set_reply_of(said if instead is None else instead, attempt.family, attempt.setting)
 
     def may_take_effect(self, attempt: Attempt) -> bool:
-        """Tell whether a request of ours is on its way that the exchange will accept."""
+        """Tell whether a request of mmp is on its way that the exchange will accept."""
         on_its_way = attempt.lands_at is not None and not attempt.landed
         return on_its_way and self._signature_is_valid(attempt)
 
@@ -198,7 +198,7 @@ class Network:
         return abs(landed_at - attempt.signed_for) <= checkers.VALID_S
 
     def note_in_force(self, family: Family, *, own: bool, by: Attempt | None = None) -> None:
-        """Note what a family's setting is now; ``own``: a request of ours may have changed it, ``by``."""
+        """Record a family's present setting; ``own``: a request of mmp may have changed it, ``by``."""
         found = self._world.exchange.settings(self._world.uid).get(family)
         setting = None if found is None else _from_wire(found)
         self._world.truth.put_in_force(self._world.scheduler.now, family, setting, own=own, by=by)

@@ -1,4 +1,4 @@
-"""The policies of these worlds as the program is given them: the one place that knows how it asks."""
+"""The policies of these worlds in the form that the program reads: only this module knows that form."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ BETWEEN_S = 0.05
 """How long before a reservation a person pauses the family, now and then."""
 
 ROWS_COUNT = ("0", "1", "2")
-"""Of a reply with another code the rows say nothing, and the parser need not be asked."""
+"""A reply with another code has no usable rows, so the parser need not run."""
 
 T = TypeVar("T")
 
@@ -161,12 +161,12 @@ class WatchedStore:
         self._pauses_at = -1
 
     def known_last(self) -> Mapping[Family, Known]:
-        """Return what was known when the process last asked."""
+        """Return what was known at the process's last query."""
         return self._last_known
 
     @asynccontextmanager
     async def locked(self, purpose: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
-        """Hold the real lock; in some worlds it does not keep others out."""
+        """Take the real lock; in some worlds it does not exclude others."""
         self._process.call("store.locked")
         self._process.new_pass()
         try:
@@ -348,7 +348,7 @@ class WatchedStore:
 
     async def record_live(self, read: LiveRead, **more: Any) -> None:
         self._process.call("store.record_live")
-        if self._world.listening:  # it is for people only, and the dearest call of all
+        if self._world.listening:  # it is for people only, and the most expensive call
             await self._store.record_live(read, **more)
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
@@ -374,7 +374,7 @@ class SimulatedClient:
             self.jump_clock()
 
     def jump_clock(self) -> None:
-        """Make what was measured of the exchange's clock wrong, as a suspended machine does."""
+        """Make the measured offset of the exchange's clock wrong, as a suspended machine does."""
         self._clock_error_s = self._process.rng.choice((-1.0, 1.0)) * self._process.rng.uniform(33.0, 60.0)
 
     async def account(self) -> AccountInfo | Reply:
@@ -506,21 +506,21 @@ class SimulatedConnection:
 
 
 def reply_of(said: ReplyBody) -> Reply:
-    """Return what a client makes of what the exchange said."""
+    """Return what a client reads from the exchange's reply."""
     if not isinstance(said, ReplyEnvelope):
         return Reply(ReplyClass.NO_ANSWER, "not-okx", "no reply of the exchange's own")
     return Reply(lookup(said.code).reply_class, said.code, said.message)
 
 
 def set_reply_of(said: ReplyBody, family: Family, setting: Setting) -> Reply:
-    """Return what a client makes of what the exchange said to setting ``family`` to ``setting``."""
+    """Return what a client reads from the exchange's reply to setting ``family`` to ``setting``."""
     if not isinstance(said, ReplyEnvelope) or said.data is None or said.code not in ROWS_COUNT:
         return reply_of(said)
     return read_set_reply(said, family, setting)
 
 
 def newer_arguments(file: FileVersion, keep_free: int = 0) -> dict[str, Any]:
-    """Return what a store is given besides, where the program says it at all."""
+    """Return the additional arguments of a store call, where the program passes them."""
     given = {"file": file} if file != NO_FILE else {}
     return given | ({"keep_free": keep_free} if keep_free else {})
 
@@ -528,7 +528,7 @@ def newer_arguments(file: FileVersion, keep_free: int = 0) -> dict[str, Any]:
 def recorded_of(
     settings: Mapping[Family, Setting], adopted: Collection[Family] | None
 ) -> Mapping[Family, Setting]:
-    """Return what of ``settings`` was recorded; a store that does not say leaves nothing out."""
+    """Return the recorded part of ``settings``; a store that does not report it omits nothing."""
     if adopted is None:
         return settings
     return {family: setting for family, setting in settings.items() if family in adopted}

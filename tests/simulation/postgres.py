@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 ARRIVES_WITHIN_S = 4.9
-"""A COMMIT that travels longer finds that the server gave the silent transaction up."""
+"""A COMMIT that travels longer arrives after the server has ended the silent transaction."""
 
 
 IN_FULL_ONE_IN = 8
@@ -127,7 +127,7 @@ class SimulatedConnections:
         self.open: list[SimulatedTransaction] = []
 
     def transaction(self, mode: Mode = Mode.WRITE) -> Transacting:
-        """Give one transaction; what is thrown out of it undoes it, unless COMMIT is on its way."""
+        """Give one transaction; an exception rolls it back, unless COMMIT is on its way."""
         return Transacting(self, mode)
 
     async def close(self) -> None:
@@ -168,7 +168,7 @@ class SimulatedConnections:
 
 
 class Transacting:
-    """The time in which a transaction is open: ``async with``, said by hand as it is said so often."""
+    """An open transaction: ``async with``, written by hand because it runs so often."""
 
     __slots__ = ("_connections", "_mode", "_transaction")
 
@@ -261,7 +261,7 @@ class SimulatedTransaction:
             await self.commit()
 
     async def commit(self) -> None:
-        """Commit, and believe it only when the answer comes back."""
+        """Commit, and count it as committed only when the answer arrives."""
         work = self._work
         assert work is not None
         if self._mode is Mode.READ:
@@ -307,7 +307,7 @@ class SimulatedTransaction:
         """Leave it: the server notices sooner or later, unless COMMIT is on its way."""
         if self._work is None or self._work.over or self._commit_sent:
             return
-        self._commit_sent = True  # nothing more will be said
+        self._commit_sent = True  # the client sends nothing more
         rng = self._process.rng
         noticed_after = rng.choice((0.0, 0.0, rng.uniform(0.0, SILENCE_TIMEOUT_S)))
         self._work.wake = None
@@ -340,7 +340,7 @@ class SimulatedTransaction:
         return self._process.drawn_delay() if self._task is self._process.task else 0.0
 
     async def held_up_for(self, delay: float) -> None:
-        """Be suspended; the server does not wait for that for ever."""
+        """Be suspended; the server waits only for a limited time."""
         self.falls_silent()
         await self._process.held_up_for(delay)
 

@@ -27,7 +27,7 @@ LOCK_TIMEOUT_S = LOCK_TIMEOUT_MS / 1000
 SILENCE_TIMEOUT_S = SILENCE_TIMEOUT_MS / 1000
 
 SEQUENCES_SKIP = 32
-"""A promoted standby may go on this much further in a sequence."""
+"""A promoted standby may skip this many numbers of a sequence."""
 
 _OWN_TABLES = (
     "CREATE TABLE budgets (kind, environment, uid, history, PRIMARY KEY (kind, environment, uid))",
@@ -117,7 +117,7 @@ class _Waiting:
 
 
 class Server:
-    """The server of one world. ``takers`` says by whose transaction each pass lock was last taken."""
+    """The server of one world. ``takers``: by whose transaction each pass lock was last taken."""
 
     def __init__(self, scheduler: Scheduler, *, rate: float, offset_s: float) -> None:
         self._scheduler = scheduler
@@ -139,7 +139,7 @@ class Server:
         self.rows = Rows.in_memory()
         self._make_tables(self.rows)
 
-    # -- what it says of itself ------------------------------------------------------------------
+    # -- identity and clock ----------------------------------------------------------------------
 
     @property
     def history(self) -> str:
@@ -147,7 +147,7 @@ class Server:
         return f"7000000000000000001/{self.timeline:08X}"
 
     def clock(self) -> float:
-        """Return the server's own time, in seconds from nowhere in particular."""
+        """Return the server's own time, in seconds from an arbitrary instant."""
         return self._scheduler.now * self._rate + self.offset_s
 
     def committed(self) -> sqlite3.Connection:
@@ -229,7 +229,7 @@ class Server:
         return True
 
     def _lock_changed(self, work: Work, name: str) -> None:
-        """Note whose the pass lock is now, if anybody's."""
+        """Record the present owner of the pass lock, None without one."""
         query = "SELECT holder FROM locks WHERE name = ?"
         if work.takes:
             before, self.takers[name] = self.takers.get(name), work.owner
@@ -249,7 +249,7 @@ class Server:
             self._scheduler.after(0.0, work.wake, Gone())
 
     def end_silent(self, work: Work, heard: int) -> None:
-        """Undo a transaction that said nothing since then."""
+        """Undo a transaction that sent nothing since then."""
         if work.heard == heard:
             self.abort(work)
 
@@ -284,7 +284,7 @@ class Server:
             self.abort(waiting.work)
 
     def _over(self, work: Work) -> None:
-        """Give back all that a transaction has, or waits for."""
+        """Release all that a transaction has, or waits for."""
         work.over = True
         self._open.remove(work)
         for held in work.locks:
@@ -302,7 +302,7 @@ class Server:
             self._grant(waiting.work, wanted, shared=waiting.shared)
             self._scheduler.after(0.0, waiting.wake, None)
 
-    # -- troubles --------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------
 
     def go_down(self) -> None:
         """End all transactions, and take none until further notice."""
@@ -477,7 +477,7 @@ _HOLDERS = "%s|<history>|<now>|<table>"
 
 
 def _dialect(query: str) -> tuple[str, tuple[str, ...] | None]:
-    """Return a statement in SQLite's words; and what each holder stands for, None for just the values."""
+    """Return a statement in SQLite's dialect; and what each holder stands for, None for just the values."""
     for pattern, instead in _WORDS:
         query = re.sub(pattern, instead, query)
     holders = tuple(holder.strip("<>") for holder in re.findall(_HOLDERS, query))

@@ -55,7 +55,7 @@ class ReadFollower:
         self._file: Desired | None = None
 
     def read(self, process: Process, seen: SeenRead) -> None:
-        """Note one more read."""
+        """Record one more read."""
         self.count += 1
         self._seen = seen
         self._news = process.world.news
@@ -94,7 +94,7 @@ class ReadFollower:
 
 
 class Process:
-    """One life of a process, from its start to its end or death."""
+    """One life of a process, from its start to its end or kill."""
 
     def __init__(self, world: World, name: str, slot: int, account: str, host: Host) -> None:
         scenario = world.scenario
@@ -154,14 +154,14 @@ class Process:
         self.file_number = self.world.truth.files.accept(sha256, changed=changed and saw_it_change)
 
     def policy(self) -> Any:
-        """Return the policy as the production code asks for it."""
+        """Return the policy as the production code reads it."""
         self.asked_policy = self.world.policy
         return policy_in_force(self.world.policy, self.world.readable_policy)
 
     # -- what it read ----------------------------------------------------------------------------
 
     def new_pass(self) -> None:
-        """Note that a pass begins: its reads follow no others."""
+        """Record that a pass starts: its reads follow no others."""
         self.follows = ReadFollower()
         self.reads_of_pass, self.in_pass = 0, True
 
@@ -181,7 +181,7 @@ class Process:
             self.world.verify(checkers.reads_have_a_reason, self.follows.count, reason)
 
     def ended_read(self, seen: SeenRead) -> None:
-        """Note a read."""
+        """Record a read."""
         self.reads.appendleft(seen)
         self.reads_of_pass += 1
         self.follows.read(self, seen)
@@ -233,7 +233,7 @@ class Process:
             self.task.kill()
 
     def call(self, name: str) -> None:
-        """Count one port call and perhaps die of it; raises Killed, for ever after."""
+        """Count one port call and perhaps be killed by it; after that every call raises Killed."""
         if self.dead:
             raise Killed
         self.world.stats.port_calls += 1
@@ -371,7 +371,7 @@ class Process:
         return Approval(deadline, self.reviewed)
 
     def _was_reviewed(self, plan: Plan | None) -> None:
-        """Note what a person agreed to; and something drifts soon after that."""
+        """Record a person's approval; then something drifts soon after it."""
         requests = plan.requests if plan is not None else ()
         self.reviewed = {change.family: (change.before, change.after) for change in requests}
         self.world.perhaps_drift_soon(self)

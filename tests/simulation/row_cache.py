@@ -1,7 +1,7 @@
-"""SQLite in memory that looks up the same rows once, until something is written to their table.
+"""SQLite in memory that looks up the same rows once, until a statement writes to their table.
 
-One connection serves the whole world, so what was read stays true until one of its own statements
-writes, or undoes. A transaction begins at its first write: before that there is nothing to keep apart.
+One connection serves the entire world, so rows once read stay true until one of its own statements
+writes, or rolls back. A transaction begins at its first write: before that nothing needs isolation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many histories, on one core or on all of them, and what they amount to together."""
+"""Many histories, on one core or on all of them, and their totals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK = 50
 
 @dataclass(slots=True)
 class Summary:
-    """What many histories amount to. ``violations`` by seed, in the order they were found."""
+    """The totals of many histories. ``violations`` by seed, in the order they were found."""
 
     seeds: int = 0
     virtual_s: float = 0.0
@@ -66,7 +66,7 @@ class Summary:
 
 
 def describe(seed: int, kind: WorldKind, broken: Violation) -> str:
-    """Say what was broken in the history of ``seed``, and how to see it again."""
+    """Describe the broken promise in the history of ``seed``, and how to reproduce it."""
     return (
         f"{kind} seed {seed}: {broken.checker} at {broken.at:.4f} s: {broken.detail}\n"
         f"    again: python -m tests.simulation --world {kind} --seed {seed} --trace"
@@ -102,7 +102,7 @@ def all_cores() -> int:
 
 
 class without_collector:
-    """Leave cycles alone meanwhile: a history is forgotten whole, and collecting costs a tenth."""
+    """Disable the cyclic garbage collector meanwhile: it costs a tenth of the time."""
 
     def __enter__(self) -> None:
         self._was_on = gc.isenabled()

@@ -1,7 +1,7 @@
-"""What one seed draws: how large the world is, how it behaves, and which troubles it knows.
+"""What one seed draws: how large the world is, how it behaves, and which faults it has.
 
-Each trouble is switched on or off per seed and then given a strength: histories with few kinds of
-trouble reach further than histories in which everything fails a little.
+Each fault is switched on or off per seed and then given a strength: histories with few kinds of faults
+reach further than histories in which everything fails a little.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALL_FAMILIES = tuple(
     parse_family(text) for text in ("BTC-USD", "BTC-USD_UM", "ETH-USD", "SOL-USD_UM", "XAU-USD_UM")
 )
 UNKNOWN_FAMILY = parse_family("DOGE-USD")
-"""A family the file may name and the exchange does not have: refused, parked, never in sync."""
+"""A family the file may name and the exchange does not have: refused, rejected, never in sync."""
 
 SETTINGS = (
     Setting(5000, 2000, Quantity("100")),
@@ -33,8 +33,9 @@ FIGHTERS_SETTING = Setting(1000, 1000, Quantity("9999"))
 """What a competing writer sets a family to: looser in every field than any desired setting."""
 
 READ_DELAYS_S = (0.0, 0.0, 0.4, 2.0, 4.5)
-"""How long a read may show the time before a write [unknown]. The program believes no difference for
-5 s after a write, so the world stays below that."""
+"""How long a read may show the time before a write [unknown]. The program accepts no difference for
+5 s after a write, so the world stays below that.
+"""
 
 
 class Role(StrEnum):
@@ -45,7 +46,7 @@ class Role(StrEnum):
 
 
 class Fate(StrEnum):
-    """What becomes of one Set MMP request on its way out and back."""
+    """The fate of one Set MMP request on its way out and back."""
 
     FINE = "fine"
     NOT_WRITTEN = "not-written"
@@ -83,7 +84,7 @@ ODD_FATES = (
     Fate.OTHER_ECHO,
     Fate.TWO_ECHOES,
 )
-"""Replies that only some histories know; every history may know the others."""
+"""Replies that only some histories have; every history may have the others."""
 
 
 REFUSING = (Fate.CONTRACT, Fate.WRAPPED, Fate.WRAPPED_AFTER)
@@ -91,7 +92,7 @@ REFUSING = (Fate.CONTRACT, Fate.WRAPPED, Fate.WRAPPED_AFTER)
 
 
 class Feature(StrEnum):
-    """A kind of trouble that a history may have besides the usual ones."""
+    """A kind of fault that a history may have besides the usual ones."""
 
     LASTING_FATE = "lasting-fate"
     """Every request of one family meets the same fate."""
@@ -126,7 +127,7 @@ class Feature(StrEnum):
 
 
 HUNTED_ONLY = {Feature.DRIFT_IN_DOUBT, Feature.TABLES_MADE_ANEW}
-"""Features that no seed draws by itself: only hunts ask for them."""
+"""Features that no seed draws by itself: only hunts request them."""
 
 FEATURES: set[Feature] = set(Feature)
 """Those that may be drawn; without them every seed is the history it was before there were any."""
@@ -149,10 +150,10 @@ CHECKS: set[Check] = set(Check)
 
 
 class ListFault(StrEnum):
-    """What is wrong with a list of Get MMP Config."""
+    """An error in a list of Get MMP Config."""
 
     MISSING_ROW = "missing-row"
-    """A configured family is left out; its own read shows it."""
+    """A configured family is omitted; its own read shows it."""
     UNKNOWN_NAME = "unknown-name"
     """One row more, of a name that is no family's."""
     SIMILAR_NAME = "similar-name"
@@ -160,7 +161,7 @@ class ListFault(StrEnum):
     NAMELESS = "nameless"
     """A row without a name."""
     UNREADABLE = "unreadable"
-    """A value of a family's row makes no sense."""
+    """A value of a family's row is invalid."""
     JSON_NUMBERS = "json-numbers"
     """Values are JSON numbers instead of texts."""
 
@@ -175,7 +176,7 @@ class ReviewBy(StrEnum):
 
 
 class WorldKind(StrEnum):
-    """What keeps the state of a world."""
+    """The store of the state of a world."""
 
     SQLITE = "sqlite"
     POSTGRES = "postgres"
@@ -248,7 +249,7 @@ PERMISSIVE = PolicyState()
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What the features of one history amount to. Chances are per request, read or port call.
+    """The features of one history. Chances are per request, read or port call.
 
     ``measured``: nothing else fails, so how long the other families wait for a failing one is bounded.
     ``begin``: what is in force at the start, None: anything. ``lags_s``: by process, how late it sees a

@@ -29,7 +29,7 @@ class Scheduler:
     def __init__(self) -> None:
         self.now = 0.0
         self.running: Any = None
-        """The task whose turn it is."""
+        """The task that runs now."""
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 
@@ -43,7 +43,7 @@ class Scheduler:
         self.at(self.now + delay, action, *arguments)
 
     def step(self) -> bool:
-        """Do the next thing; False when nothing is left."""
+        """Do the next action; False when none remains."""
         if not self._heap:
             return False
         self.now, _, action, arguments = heapq.heappop(self._heap)
@@ -95,7 +95,7 @@ class Task:
         self._resume(self._ticket, None)
 
     def kill(self) -> None:
-        """End the coroutine where it stands; its cleanup finds every port dead."""
+        """End the coroutine at its present await; each port call in its cleanup fails."""
         if not self.ended:
             self._advance(self._coroutine.throw, Killed())
 

@@ -1,4 +1,4 @@
-"""What keeps the state of a world: SQLite in memory, or the simulated PostgreSQL with its own troubles."""
+"""The state of a world: SQLite in memory, or the simulated PostgreSQL with its own faults."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class OpenState(Protocol):
 
 
 class Keeping(Protocol):
-    """The place of a world's state."""
+    """The state of a world, opened by each process."""
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
         """Open the state for a process that begins."""
         ...
 
     def observer(self, account: str) -> AccountStore:
-        """Return what one sees who looks at what is on record, from outside and at once."""
+        """Return a view of the records from outside, read at once."""
         ...
 
     def schedule(self) -> None:
-        """Have the troubles of the place happen."""
+        """Schedule the faults of the state."""
         ...
 
     def has_the_lock(self, process: Process) -> bool:
@@ -58,11 +58,11 @@ class Keeping(Protocol):
         ...
 
     def taker(self, process: Process) -> str | None:
-        """Return who took the lock of the process's account last and did not give it back."""
+        """Return the process that last took the lock of this process's account and did not release it."""
         ...
 
     def fell_silent(self, process: Process) -> None:
-        """Note that the machine of a process was suspended just now."""
+        """Record that the machine of a process was suspended just now."""
         ...
 
     def unnoticed(self) -> list[Family]:
@@ -83,7 +83,7 @@ class Keeping(Protocol):
 
 
 class SqliteKeeping:
-    """A file that all processes have open; nothing happens to it but what its feature says."""
+    """A file that all processes have open; only its feature makes it fail."""
 
     def __init__(self, world: World) -> None:
         self._failures = world.scenario.extras.file
@@ -123,7 +123,7 @@ class SqliteKeeping:
         return self._observers.of(account)
 
     def schedule(self) -> None:
-        """Have nothing happen that a process does not meet by itself."""
+        """Schedule nothing: processes meet the faults of a file by themselves."""
 
     def fell_silent(self, process: Process) -> None:
         """Do nothing: a file has no timeout."""
@@ -216,7 +216,7 @@ class PostgresKeeping:
     def close(self) -> None:
         self.server.rows.close()
 
-    # -- troubles --------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------
 
     def _standby_ends(self, when: float, down_s: float, offset_s: float) -> None:
         """Let the standby get nothing more; it is promoted later."""

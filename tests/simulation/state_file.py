@@ -53,7 +53,7 @@ class TroubledFile:
         return self.open()
 
     def is_in(self, periods: Sequence[tuple[float, float]]) -> bool:
-        """Tell whether this moment is in one of the periods, and nothing is calm yet."""
+        """Tell whether this moment is in one of the periods, and faults are still on."""
         world = self.process.world
         return not world.calm and any(begin <= world.scheduler.now < end for begin, end in periods)
 
@@ -95,7 +95,7 @@ class FailingConnection:
         self._file.rows.rollback()
 
     def close(self) -> None:
-        """Leave the file: others have it open, too."""
+        """Close the file: other processes still have it open."""
 
     def _check(self) -> None:
         name = self._process.name

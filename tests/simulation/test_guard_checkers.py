@@ -1,4 +1,4 @@
-"""Each guard checker objects to what it is about, and to nothing else: rows of facts."""
+"""Each guard checker objects to its own rule only: rows of facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every mistake that was made on purpose is found, so what is not found is probably not there."""
+"""Every deliberate mistake is found, so a kind of mistake that is never found is probably absent."""
 
 from __future__ import annotations
 

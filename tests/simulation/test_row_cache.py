@@ -1,4 +1,4 @@
-"""Rows that are looked up once say what SQLite says, whatever is written, undone or begun in between."""
+"""Cached rows equal those of SQLite, whatever is written, rolled back or begun in between."""
 
 from __future__ import annotations
 

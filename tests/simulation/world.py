@@ -1,8 +1,8 @@
-"""One seed, one history: the whole world, its troubles and its end.
+"""One seed, one history: the world, its faults and its end.
 
-For a while everything may fail that the seed lets fail; then nothing fails any more, and everything
-has to come into sync within a bound. The exchange is the simulator's own, without sockets; between
-it and the processes is a network that loses, delays and garbles. Nothing here asks the real time.
+For a while everything may fail that the seed allows to fail. Then nothing fails any more, and everything
+has to come into sync within a bound. The exchange is the simulator's own, without sockets. Between it and
+the processes is a network that loses, delays and garbles. Nothing here reads the real time.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ LONGEST_ZOMBIE_S = 60.0
 """A process that is suspended for longer than any lock or request lives."""
 
 LISTEN_TO_ONE_IN = 8
-"""Turning everything said into text takes longer than saying it: done in one history in eight."""
+"""Formatting every message takes longer than creating it: done in one history in eight."""
 
 PAUSED_AT_ONCE = 0.1
 """How often, where people pause families, one does so just before a reservation."""
@@ -106,7 +106,7 @@ def at_once(asked: Coroutine[Any, Any, T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was broken: by which checker's word, when, and how."""
+    """A broken promise: the checker that found it, when, and how."""
 
     checker: str
     at: float
@@ -115,7 +115,7 @@ class Violation:
 
 @dataclass(slots=True)
 class Stats:
-    """What a history amounted to."""
+    """The counts of a history."""
 
     virtual_s: float = 0.0
     kills: int = 0
@@ -240,7 +240,7 @@ class World:
         self._schedule()
         self.auditor.published(0)
 
-    # -- the course of it ------------------------------------------------------------------------
+    # -- the run ---------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Let everything happen until all is in sync, or a promise is broken."""
@@ -280,7 +280,7 @@ class World:
         self.keeping.close()
 
     def verify(self, checker: Callable[..., str | None], *facts: Any) -> bool:
-        """Hold ``facts`` against a checker; False, and the end of this history, when it objects."""
+        """Check ``facts`` with a checker; False, and the end of this history, when it objects."""
         problem = checker(*facts)
         if problem is None:
             return True
@@ -295,7 +295,7 @@ class World:
             who = process.name if process else "world"
             self.lines.append(f"{self.scheduler.now:10.4f} {who:12} {text % values}")
 
-    # -- the making of it ------------------------------------------------------------------------
+    # -- setup -----------------------------------------------------------------------------------
 
     def _make_exchange(self) -> None:
         scenario = self.scenario
@@ -380,7 +380,7 @@ class World:
             at(when, self._suspend, length_s)
         at(scenario.failure_s, self._calm_down)
 
-    # -- troubles --------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------
 
     def _start(self, slot: int) -> None:
         host = self.hosts[self.scenario.places[slot] if self.scenario.places else slot % len(self.hosts)]
@@ -396,7 +396,7 @@ class World:
         self.trace(process, "started on %s, boot %d", host.name, host.boots)
 
     def process_ended(self, process: Process, error: BaseException | None) -> None:
-        """Note how a process ended, and have it started again a little later."""
+        """Record how a process ended, and schedule its restart a little later."""
         unsettled = self.auditor.unsettled
         if error is None and self.scenario.lock_works:
             self.verify(checkers.stop_leaves_nothing_pending, unsettled, process.name)
@@ -454,7 +454,7 @@ class World:
         """Return what the file calls an account now."""
         return self.names.get(account, account)
 
-    # -- troubles of single histories ------------------------------------------------------------
+    # -- faults of single histories --------------------------------------------------------------
 
     def perhaps_edit(self, process: Process) -> None:
         """Publish the next version of the file now and then while a connection is being opened."""
@@ -468,7 +468,7 @@ class World:
         process.accept()
 
     def perhaps_drift_soon(self, process: Process) -> None:
-        """Have something drift soon after a review, sometimes."""
+        """Make something drift soon after a review, sometimes."""
         if not self.calm and process.rng.random() < 0.7:
             self.scheduler.after(process.rng.choice((0.0, process.rng.uniform(0.0, 12.0))), self._drift)
 
@@ -495,14 +495,14 @@ class World:
         self.scheduler.after(length_s, self._resume, family)
 
     def perhaps_pause(self, process: Process, family: Family) -> bool:
-        """Pause a family that a process is about to write, sometimes; tells whether that was done."""
+        """Pause a family that a process is about to write, sometimes; returns whether it did."""
         if self.calm or not self.scenario.extras.pauses or process.rng.random() >= PAUSED_AT_ONCE:
             return False
         self._pause(family, process.rng.uniform(1.0, 30.0))
         return True
 
     def pauses_fell_back(self) -> None:
-        """Note which families are paused now that the state is what it was earlier."""
+        """Record which families are paused now that the state is what it was earlier."""
         before, self.truth.paused_at = self.truth.paused_at, {}
         self.pausings += bool(self.scenario.extras.pauses)
         for account in self.accounts if self.scenario.extras.pauses else ():
@@ -632,7 +632,7 @@ class World:
         self.trace(None, "nothing fails from here on")
         self._look()
 
-    # -- the end of it ---------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
         """End the history once all is in sync and nothing is on its way that could change it."""
@@ -665,7 +665,7 @@ class World:
         )
 
     def _out_of_sync(self) -> list[Family]:
-        """Return the families that are not as the last file says and as the store believes."""
+        """Return the families that differ from the last file, at the exchange or in the store's records."""
         wanted = self.scenario.versions[-1][1]
         late = [
             family
@@ -677,7 +677,7 @@ class World:
         return list(late) or self._doubted() or self.keeping.unnoticed()
 
     def _expected(self) -> list[Family]:
-        """Return the families that nothing holds back."""
+        """Return the families that nothing holds."""
         last, guarded, extras = self.scenario.versions[-1][1], self.scenario.guarded, self.scenario.extras
         return [
             family
@@ -697,7 +697,7 @@ class World:
         return any(one is not None and as_good_as_off(one, wanted) for one in before)
 
     def _doubted(self) -> list[Family]:
-        """Return the families that are not on record as the last file says. Time alone changes nothing."""
+        """Return the families whose record differs from the last file. Time alone changes nothing."""
         files = [(one.name, one.file_number) for one in self.processes.values()]
         changed = self.keeping.writes(*KNOWN), len(self.truth.rejected), *files
         if self._doubted_at != changed:
@@ -731,7 +731,7 @@ class World:
         ]
 
     def on_record(self, account: str) -> Mapping[Family, Known]:
-        """Return what is on record, as one who only looks."""
+        """Return the records, read from outside."""
         return at_once(self.keeping.observer(account).known())
 
     def sql_latency(self, process: Process) -> float:
