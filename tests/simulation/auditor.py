@@ -43,7 +43,7 @@ BEGUN_WITHIN_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """Consecutive tries of one setting without a success; ``last_at`` in true time, ``boot`` of its process.
+    """Tries of one setting in a row without success; ``last_at`` in true time, ``boot`` of its process.
 
     ``limited``: the last one was refused for its rate, which is not a fault of the family.
     """
