@@ -1,1 +1,1 @@
-"""The door for files: YAML becomes trusted values, or every problem it has, each with its place."""
+"""Reads files: YAML becomes validated values, or every problem of the file with its position."""

@@ -43,7 +43,7 @@ _PASSED_ENVIRONMENT = frozenset(
 _ADDED_ENVIRONMENT = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",
-    # A clone without all of its objects must not go and fetch them.
+    # A clone without all of its objects must not fetch them.
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
 }
@@ -86,7 +86,7 @@ class Revision:
         return _git_output("rev-parse", "--show-prefix").removesuffix("\n")
 
     def path(self, written: str) -> str:
-        """Return the path from the top of one written in ``REF:path``: as git reads it.
+        """Return the path from the top for a path written in ``REF:path``, as git reads it.
 
         ``./`` and ``../`` begin at the current folder. Raises InvalidInput beyond the repository.
         """
@@ -134,7 +134,7 @@ class Revision:
         return found
 
     def _reject_symlink_parent(self, path: str) -> None:
-        """Raise InvalidInput where a folder of ``path`` is a link: what it leads to is not looked up."""
+        """Raise InvalidInput where a folder of ``path`` is a link: its target is not read."""
         folders = path.split("/")[:-1]
         ways = ["/".join(folders[:count]) for count in range(1, len(folders) + 1)]
         found = _entries(self.commit, "--", *ways) if ways else {}
@@ -143,12 +143,12 @@ class Revision:
                 raise _not_a_file(found[way], self.display_path(way))
 
     def folder(self, path: str) -> dict[str, TreeEntry]:
-        """Return what the folder at ``path`` has, by name; nothing when it is no folder."""
+        """Return the entries of the folder at ``path``, by name; nothing if it is not a folder."""
         found = self.entry(path)
         return _entries(found.object) if found and found.is_folder else {}
 
     def content(self, entry: TreeEntry, display_path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of a file. Raises InvalidInput when it is none."""
+        """Return at most ``limit`` bytes of a file. Raises InvalidInput if it is not a file."""
         return _content(entry, display_path, limit)
 
     def _normal(self, path: str, written: str) -> str:
@@ -169,7 +169,7 @@ class GitFiles:
     """Files and folders of a revision, under their display paths: ``REF:path``."""
 
     def __init__(self, revision: Revision, paths: Sequence[str]) -> None:
-        """Look ``paths`` up, each from the top and known to be there."""
+        """Look ``paths`` up, each from the top and known to exist."""
         self._revision = revision
         self._folders: dict[str, list[str]] = {}
         self._files: dict[str, TreeEntry] = {}
@@ -177,7 +177,7 @@ class GitFiles:
             self._find(path)
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names of the files in ``folder``; None if it is none."""
+        """Return the names of the files in ``folder``; None if it is not a folder."""
         return self._folders.get(folder)
 
     def file_id(self, path: str) -> str:
@@ -211,15 +211,15 @@ def split_ref_path(text: str) -> tuple[str, str | None]:
 
 
 def is_plainly_a_path(word: str) -> bool:
-    """Return whether ``word`` can only be a path: no revision of git begins or ends like it."""
+    """Return whether ``word`` can only be a path: no revision of git has such a beginning or end."""
     return word.startswith(("/", "./", "../")) or word.endswith("/") or word in (".", "..")
 
 
 def reject_ambiguous(word: str) -> None:
-    """Raise InvalidInput where ``word``, which exists as a path, is or may be a revision, too.
+    """Raise InvalidInput if ``word``, which exists as a path, is or may be a revision, too.
 
-    It may be one that this clone does not have: then it is a path only by its form, or as the name of
-    a YAML file. Where no repository is, it is a path.
+    It may be a revision that this clone does not have: then it is a path only by its form, or as the name
+    of a YAML file. Without a repository, it is a path.
     """
     if is_plainly_a_path(word):
         return
@@ -247,7 +247,7 @@ def reject_ambiguous(word: str) -> None:
 
 
 def find_revision(ref: str) -> Revision:
-    """Return the commit ``ref`` names here. Raises InvalidInput, saying what to do about it."""
+    """Return the commit that ``ref`` names here. Raises InvalidInput, with what to do."""
     commit = _commit(ref)
     if commit is None:
         raise _unknown_revision(ref)
@@ -255,7 +255,7 @@ def find_revision(ref: str) -> Revision:
 
 
 def _commit(ref: str) -> str | None:
-    """Return the commit that ``ref`` names here, None where git knows none."""
+    """Return the commit that ``ref`` names here, None if git knows none."""
     if not ref or ref.startswith(("-", "^")) or "\0" in ref:
         return None
     answer = _git("rev-parse", "--verify", "--quiet", "--end-of-options", ref + "^{commit}")
@@ -272,7 +272,7 @@ def _is_repository() -> bool:
 
 
 def _unknown_revision(named: str) -> InvalidInput:
-    """Return why what was ``named`` is no commit here: each cause has its own way out."""
+    """Return why ``named`` is not a commit here: each cause has its own remedy."""
     ref = named or "an empty name"
     answer = _git("rev-parse", "--is-shallow-repository")
     if b"not a git repository" in answer.stderr:
@@ -304,7 +304,7 @@ def _is_plausible(named: str) -> bool:
 
 
 def missing_in_revision(revision: Revision, path: str) -> InvalidInput:
-    """Return the failure of naming what ``revision`` does not have."""
+    """Return the failure for a path that ``revision`` does not have."""
     return InvalidInput(
         "not-in-revision",
         f"{revision.name} has no {path}; this never means “nothing desired”",
@@ -314,7 +314,7 @@ def missing_in_revision(revision: Revision, path: str) -> InvalidInput:
 
 
 def _entries(*arguments: str) -> dict[str, TreeEntry]:
-    """Return what ``git ls-tree`` lists, by the name it tells."""
+    """Return the entries that ``git ls-tree`` lists, by name."""
     answer = _git_output("ls-tree", "-z", "--full-tree", *arguments)
     found = {}
     for line in filter(None, answer.split("\0")):
@@ -329,7 +329,7 @@ def _content(entry: TreeEntry, display_path: str, limit: int) -> bytes:
         raise _not_a_file(entry, display_path)
     with _start("cat-file", "blob", entry.object) as process:
         assert process.stdout is not None
-        # What is beyond the limit is not read: git ends on the closed pipe.
+        # Output beyond the limit is not read: git ends on the closed pipe.
         content = process.stdout.read(limit)
     if process.returncode and len(content) < limit:
         raise InvalidInput(
@@ -388,7 +388,7 @@ def _start(*arguments: str) -> subprocess.Popen[bytes]:
     }
     try:
         return subprocess.Popen(  # noqa: S603  # no shell, and no argument begins with the user's text
-            ["git", *_FLAGS, *arguments],  # noqa: S607  # git is where PATH says it is
+            ["git", *_FLAGS, *arguments],  # noqa: S607  # git is found on PATH
             env={**kept, **_ADDED_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

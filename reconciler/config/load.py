@@ -110,7 +110,7 @@ def _load_file(path: str, files: Files) -> Reading:
 def read_content(
     path: str, files: Files, failure: Callable[[str, Exception], Problem] | None = None
 ) -> bytes | Problem:
-    """Return the content of a file, or the problem of reading it. At most MAX_BYTES + 1 bytes are read.
+    """Return the content of a file, at most MAX_FILE_BYTES + 1 bytes, or the problem of reading it.
 
     ``failure`` turns an error into a problem or raises it; None means ``unreadable``.
     """

@@ -48,7 +48,7 @@ def nearest_key(key: str, allowed: Iterable[str]) -> str | None:
 
 
 def nearest_environment(word: str) -> str | None:
-    """Return ``live`` or ``demo`` if ``word`` is another name for it or a misspelling of it, else None."""
+    """Return ``live`` or ``demo`` if ``word`` is another name or a misspelling for one, else None."""
     return _nearest(word, _ENVIRONMENT_SYNONYMS)
 
 

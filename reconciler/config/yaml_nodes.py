@@ -238,7 +238,7 @@ class _TreeBuilder:
                 and event.anchor is None
                 and event.tag is None
             ):
-                # Nearly every key is plain, and they are many: no node is made of them.
+                # Nearly every key is plain, and there are many: no node is made for them.
                 key, text = None, event.value
                 is_name = text != "<<" and type(resolve_scalar(text)) is str
             else:
@@ -302,7 +302,7 @@ class _TreeBuilder:
         return InvalidNode(event.start_mark)
 
     def _has_decoration(self, event: YamlEvent) -> bool:
-        """Add a problem for an anchor and for a tag of a node; tell whether there was one."""
+        """Add a problem for an anchor and for a tag of a node; return whether there was one."""
         if event.anchor is None and event.tag is None:
             return False
         position = position_of(event.start_mark)
@@ -397,7 +397,7 @@ _SYNTAX_HINTS = (
     ("alias", "a value that begins with * has to be in quotes"),
     ("anchor", "a value that begins with & has to be in quotes"),
 )
-"""What libyaml's and the pure parser's complaints (context and problem) usually come from."""
+"""The usual causes of the parsers' messages (context and problem), of libyaml and the pure one."""
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
@@ -409,10 +409,10 @@ def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
 
 
 def _syntax_position(error: yaml.YAMLError, lines: list[str]) -> Position:
-    """Return where the parser stopped, or where it began when it only stopped at nothing.
+    """Return where the parser stopped, or where it began if it stopped at the end of the text.
 
-    Of a bracket that is never closed the bracket is worth showing, not the end of the file; of a
-    key without a colon the key, not what comes after it.
+    For an unclosed bracket the bracket is shown, not the end of the file; for a key without a colon the
+    key, not what comes after it.
     """
     marks: list[yaml.Mark | None] = [
         getattr(error, "problem_mark", None),

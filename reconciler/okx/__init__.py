@@ -1,1 +1,1 @@
-"""OKX as this program meets it: codes, credentials, the wire format, and the client that speaks it."""
+"""OKX for this program: codes, credentials, the wire format, and the client."""

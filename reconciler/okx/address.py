@@ -1,8 +1,8 @@
-"""The address of the exchange as the accounts of one process share it: one probe while it fails.
+"""The address of the exchange, shared by the accounts of one process: one probe while it fails.
 
-:mod:`reconciler.core.address_health` decides what to do. Here requests wait for each other, and their
-results are reported: every connection that is opened through :meth:`SharedAddress.open` reports the result
-of its request by itself. A request whose connection is open is never delayed.
+:mod:`reconciler.core.address_health` decides what to do. This file makes requests wait for each other and
+reports their results: every connection that is opened through :meth:`SharedAddress.open` reports the result
+of its request itself. A request whose connection is open is never delayed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 BROKEN_CODES = frozenset({"broken", "closed-early"})
-"""The failures of an open connection that are taken to be about the address. A request that hangs is not
-one of them: others may be answered meanwhile."""
+"""The failures of an open connection that count as failures of the address. A request that hangs is not one
+of them: others may be answered meanwhile."""
 
 
 class SharedAddress:
-    """What one process knows of one address; the clients of an exchange share it."""
+    """The state of one address in one process; the clients of an exchange share it."""
 
     def __init__(self) -> None:
         self.health: AddressHealth = WORKS
@@ -145,7 +145,7 @@ class ReportingConnection(SingleUseConnection):
     async def send(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, limit_bytes: int
     ) -> RawReply | TransportFailure:
-        """Write one request, report its result, and return it; see :meth:`OneShot.send`."""
+        """Write one request, report its result, and return it; see :meth:`SingleUseConnection.send`."""
         answer = await super().send(method, target, body, headers, limit_bytes=limit_bytes)
         if self.report is not None:
             self.report(answer)
@@ -153,7 +153,7 @@ class ReportingConnection(SingleUseConnection):
 
 
 def is_own_reply(answer: RawReply) -> bool:
-    """Tell whether a reply is OKX's own envelope, whatever its status and code are."""
+    """Return whether a reply is OKX's own envelope, whatever its status and code are."""
     try:
         read_envelope(answer.body)
     except UnreadableReply:

@@ -1,8 +1,8 @@
-"""The exchange, spoken to with one account's key: the ports ``Exchange`` and ``TradingExchange``.
+"""Requests to the exchange with one account's key: the ports ``Exchange`` and ``TradingExchange``.
 
-This file decides when the exchange's clock is measured, what a failure of transport amounts to, and
-that a Set MMP request goes out at most once on its own connection. A dry run is given an OkxClient,
-which has no way to write. Nothing is logged here and no reply raises: what happened is a value.
+This file decides when the exchange's clock is measured, how a transport failure is classified, and that a
+Set MMP request is sent at most once on its own connection. A dry run uses an OkxClient, which cannot
+write. Nothing is logged here and no reply raises: the result is a value.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from reconciler.okx.wire import BaseUrl, Headers, Request
 from reconciler.ports import Clock
 
 CLOCK_MAX_AGE_S = 600.0
-"""After this time a measured offset is measured again, in the background: at 500 ppm it drifts 0.3 s."""
+"""A measured offset is measured again after this time, in the background: at 500 ppm it drifts 0.3 s."""
 
 CLOCK_LAST_AGE_S = 3600.0
 """How long requests that change something are signed with it: at 500 ppm it drifts 1.8 s in that time, and
 pacing allows clock errors of 3 s. Reads are signed with an older one too: OKX refuses a signature that is
-30 s off, and then the clock is measured before the read is repeated."""
+30 s off. Then the clock is measured before the read is repeated."""
 
 CLOCK_SUSPENSION_S = 0.1
 """The shortest suspension that is detected: the two clocks that measure it are read one after the other,
 and no machine suspends and resumes faster."""
 
 MAX_UNDERLYINGS = 20
-"""Asked about in one go: OKX allows 20 questions in 2 s, and options have fewer underlyings [doc]."""
+"""Queried in one call: OKX allows 20 queries in 2 s, and options have fewer underlyings [doc]."""
 
 WARN_OFFSET_S = 1.0
-"""From here on a local clock's offset deserves a warning."""
+"""The offset of a local clock from which there is a warning."""
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class _Answer:
 
 
 class OkxClient:
-    """Reads from the exchange. It has no means to change anything there.
+    """Reads from the exchange. It cannot change anything there.
 
     ``timing`` is shared by the clients of one process; None: the client measures for itself.
     """
@@ -84,7 +84,7 @@ class OkxClient:
         return None if offset is None else offset.wall_error_s
 
     async def account(self) -> AccountInfo | Reply:
-        """Ask who the key belongs to and what it may do."""
+        """Query the owner and the permissions of the key."""
         return await self._read_signed(self._account_once)
 
     async def read_live(self) -> LiveRead | Reply:
@@ -143,8 +143,8 @@ class OkxClient:
         time_ms = self._with_wait(answer.raw, replies.parse_time(*self._parts(answer.raw)))
         if isinstance(time_ms, Reply):
             return _about_the_time(time_ms)
-        # The exchange read its clock before its reply arrived, so this is never ahead of it: a signature
-        # expires no later than pacing believes, however long the reply was under way.
+        # The exchange read its clock before its reply arrived, so this never exceeds its clock: a signature
+        # expires no later than pacing assumes, however long the reply took.
         epoch_s = time_ms / 1000
         return ClockOffset(epoch_s, ended_at, _wall_error_s(epoch_s, wall_s, answer.took_s))
 
@@ -184,7 +184,7 @@ class OkxClient:
         return await self._timed(connection, request, self._signed_headers(request), limit_bytes)
 
     async def _read_signed(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
-        """Read; if the exchange objects to the time of the signature, measure its clock and try again."""
+        """Read; if the exchange refuses the time of the signature, measure its clock and try again."""
         if self._timing.offset is None:
             unsynced = await self.sync_clock()
             if unsynced is not None:
@@ -205,7 +205,7 @@ class OkxClient:
         return float("inf") if offset is None else self._clock.now() - offset.at
 
     def _refresh_clock(self) -> None:
-        """Have the exchange's clock measured in the background where that is due."""
+        """Start a measurement of the exchange's clock in the background if one is due."""
         if self._clock_age_s() > CLOCK_MAX_AGE_S:
             self._timing.refresh(self._measure_clock_apart, self._clock)
 
@@ -250,17 +250,17 @@ class OkxClient:
 
     def _timestamp(self) -> str:
         # The wall clock is no substitute: with a fast one a request would stay valid for longer than
-        # pacing believes, so signing before the first measurement is a fault of ours.
+        # pacing assumes, so signing before the first measurement is a bug of ours.
         offset = self._timing.offset
         assert offset is not None, "the exchange's clock was never measured"
         return wire.format_timestamp(offset.epoch_at(self._clock.now()))
 
 
 class OkxTradingClient(OkxClient):
-    """Reads and writes. Its key may be replaced while it is in use, where ``reload`` says what it is now.
+    """Reads and writes. Its key may be replaced while it is in use; ``reload`` returns the present one.
 
-    The key in use changes in ``account`` alone: whatever else is signed, is signed with a key whose
-    account was asked for before.
+    The key in use changes only in ``account``: every other request is signed with a key whose account was
+    queried before.
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class OkxTradingClient(OkxClient):
         self._reload = reload
 
     def key_changed(self) -> bool:
-        """Tell whether the key is no longer the one in use, or cannot be read any more."""
+        """Return whether the key is no longer the one in use, or cannot be read any more."""
         if self._reload is None:
             return False
         try:
@@ -287,7 +287,7 @@ class OkxTradingClient(OkxClient):
             return True
 
     async def account(self) -> AccountInfo | Reply:
-        """Take the key as it is now, and ask who it belongs to and what it may do.
+        """Load the present key, and query its owner and permissions.
 
         Raises AccountProblem where the key cannot be read.
         """
@@ -298,7 +298,7 @@ class OkxTradingClient(OkxClient):
     async def open(self) -> OkxConnection | Reply:
         """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT.
 
-        Once the exchange's clock was measured, nothing here waits for another measurement.
+        Once the exchange's clock was measured, this waits for no further measurement.
         """
         refused = await self._refuse_without_clock()
         if refused is not None:
@@ -320,7 +320,7 @@ class OkxTradingClient(OkxClient):
     async def reset(self, family: Family) -> bool | Reply:
         """Reset one family's MMP status, once; False means that the exchange did not do it.
 
-        A reply that is no data leaves open whether it did, unless its class says otherwise.
+        A reply without data leaves that unknown, unless its class decides it.
         """
         refused = await self._refuse_without_clock()
         if refused is not None:
@@ -331,7 +331,7 @@ class OkxTradingClient(OkxClient):
         return self._with_wait(answer.raw, replies.parse_reset(*self._parts(answer.raw), family))
 
     async def _refuse_without_clock(self) -> Reply | None:
-        """Return why nothing may be written by what is known of the exchange's clock; None if it may."""
+        """Return why the known clock of the exchange forbids a write; None if it does not."""
         if self._timing.offset is None:
             unsynced = await self.sync_clock()
             return None if unsynced is None else replace(unsynced, reply_class=ReplyClass.NOT_SENT)
@@ -383,8 +383,8 @@ class OkxConnection:
     def _too_late(self, deadline: float) -> TransportFailure | None:
         """Return why the request must not be written any more; None when it may be.
 
-        The deadline is on a clock that stands still during a suspension, the signature's age is not: a
-        request that was written after one could arrive later than pacing allows for.
+        The deadline is on a clock that stops during a suspension, the signature's age is not: a request
+        that was written after one could arrive later than pacing allows for.
         """
         if self._clock.now() > deadline:
             return TransportFailure(
@@ -403,7 +403,7 @@ def _as_reply(failed: TransportFailure, epoch_s: float) -> Reply:
 
 
 def _about_the_time(failed: Reply) -> Reply:
-    """Return why the exchange's clock was not measured, with the name of what was asked."""
+    """Return why the exchange's clock was not measured, with the name of the query."""
     return replace(failed, message=f"{wire.PUBLIC_TIME_PATH}: {failed.message or failed.reply_class.value}")
 
 
@@ -419,14 +419,14 @@ def _clock_too_old(age_s: float, failed: Reply | None) -> Reply:
 
 
 def _asking_to_wait(reply: Reply, retry_after: str, epoch_s: float) -> Reply:
-    """Return ``reply`` with what its Retry-After header asks for; an acceptance asks for nothing."""
+    """Return ``reply`` with the wait of its Retry-After header; an acceptance has none."""
     if reply.reply_class is ReplyClass.ACCEPTED:
         return reply
     return replace(reply, retry_after_s=replies.parse_retry_after(retry_after, epoch_s))
 
 
 def _wall_error_s(epoch_s: float, wall_s: float, took_s: float) -> float:
-    """Return by how much the exchange's clock is ahead of this machine's, at least.
+    """Return the least amount by which the exchange's clock is ahead of this machine's.
 
     The exchange read its clock at an unknown instant within the last ``took_s``. The result is 0 if the two
     clocks agree for any of these instants, so a slow reply does not count as a wrong clock.

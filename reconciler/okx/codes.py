@@ -1,8 +1,8 @@
-"""OKX's reply codes: what each one means for a request of ours, and what the user can do about it.
+"""OKX's reply codes: what each one means for a request of ours, and what the user can do.
 
-One row per code. The class says what may be concluded: refused for certain, or not known. A code that
-is not in the table is AMBIGUOUS: it is treated as if the request had taken effect, because nothing
-proves that it did not. This file holds facts only; what follows from a class is in ``core/reply.py``.
+One row per code. The class states the conclusion: certainly refused, or not known. A code that is not in
+the table is AMBIGUOUS: it is treated as if the request had taken effect, because nothing proves that it did
+not. This file has facts only; ``core/reply.py`` decides what follows from a class.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class FactSource(StrEnum):
     """Where a code's class comes from."""
 
     DOCUMENTED = "documented"
-    """OKX's error table says so in as many words."""
+    """OKX's error table states it explicitly."""
     SEEN = "seen"
     """Third-party clients or captured replies show it."""
     ASSUMED = "assumed"
-    """OKX documents the code; that it belongs to this class is our cautious reading."""
+    """OKX documents the code; the class is our cautious reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class CodeFact:
 
     @property
     def advice_on_reads(self) -> str:
-        """What to do where a read was answered so: it changes nothing, whatever a write may have done."""
+        """What to do if a read gets this code: a read changes nothing, whatever a write may have done."""
         return READ_AGAIN if self.reply_class is ReplyClass.AMBIGUOUS else self.advice
 
 
 def lookup(code: str) -> CodeFact:
-    """Return what is known of ``code``; an unknown one is AMBIGUOUS.
+    """Return the row of ``code``; an unknown one is AMBIGUOUS.
 
     OKX refines some codes with a sub-code (``51008_1000``) [doc]: the part before ``_`` decides. Only
     a plain 0 is an acceptance.
@@ -287,7 +287,7 @@ TABLE: Mapping[str, CodeFact] = MappingProxyType(
         for code, meaning, advice, source in rows
     }
 )
-"""Every code we know, by code, in the order of the classes."""
+"""Every known code, in the order of the classes."""
 
 
 def _unknown(code: str) -> CodeFact:

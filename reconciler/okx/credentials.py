@@ -1,8 +1,8 @@
-"""The three secrets of an API key: where they are looked up, and how they are kept out of every output.
+"""The three secrets of an API key: where they are read from, and how every output masks them.
 
-This file decides which secret files are trusted, and what has to be scrubbed from text that came from
-the exchange. It never writes a value anywhere, and its errors
-name variables and paths, never contents. Loading is cheap and can be repeated at any time.
+This file decides which secret files are trusted, and what is masked in text from the exchange. It never
+writes a value anywhere, and its errors name variables and paths, never contents. Loading is cheap and can
+be repeated at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.regular_file import NotRegularFile, read_with_status
 from reconciler.secret import MASK, Secret
 
 KEY_READS = 3
-"""Times a key in files is read at most until two readings agree: one may fall between two of its files."""
+"""The most readings of a key in files until two agree: the files may be replaced during one reading."""
 
 MAX_SECRET_CHARS = 256
 """Bound on a secret; OKX's own are 32 to 36 characters."""
@@ -29,7 +29,7 @@ MAX_SCRUBBED_CHARS = 200
 _PARTS = ("API_KEY", "SECRET_KEY", "PASSPHRASE")
 _KEY_LIKE = re.compile(
     r"[a-z0-9+/=_-]{32,}"  # a key id (a UUID of 36 characters) or a signature (44 of Base64)
-    r"|[0-9a-f]{16,}",  # a secret key is 32 hexadecimal digits, and part of one is too much
+    r"|[0-9a-f]{16,}",  # a secret key is 32 hexadecimal digits, and a part of one is too much
     re.IGNORECASE | re.ASCII,
 )
 
@@ -45,8 +45,8 @@ class Credentials:
     def scrub(self, text: str) -> str:
         """Return ``text`` fit for output: one printable line of at most MAX_MESSAGE_CHARS.
 
-        These three secrets and whatever looks like a key or a signature are masked before it is cut,
-        so that no part of one is left over. OKX's message for 50110 contains the API key id [doc].
+        These three secrets and whatever looks like a key or a signature are masked before the text is cut,
+        so that no part of one remains. OKX's message for 50110 contains the API key id [doc].
         """
         text = "".join(char if char.isprintable() else " " for char in text)
         for secret in sorted(self._revealed(), key=len, reverse=True):
@@ -73,10 +73,10 @@ def load_credentials(prefix: str, environ: Mapping[str, str]) -> Credentials:
 
 
 def load_stable(prefix: str, environ: Mapping[str, str]) -> Credentials:
-    """Return the credentials as ``load_credentials`` does, read until two readings in a row agree.
+    """Return the credentials as ``load_credentials`` does, read until two consecutive readings agree.
 
-    The three files of a key are replaced together, yet read one after another. After KEY_READS the last
-    reading is returned: a key of two halves opens nothing, and its owner looks again.
+    The three files of a key are replaced together, but read one after another. After KEY_READS the last
+    reading is returned: a mixed key is not accepted, and the account reads it again.
     """
     found = load_credentials(prefix, environ)
     for _ in range(KEY_READS - 1):
@@ -87,7 +87,7 @@ def load_stable(prefix: str, environ: Mapping[str, str]) -> Credentials:
 
 
 def credential_files(prefix: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths of the files that hold a key; empty when it is in variables."""
+    """Return the paths of the files of a key; empty when it is in variables."""
     variables = (_file_variable(prefix + part) for part in _PARTS)
     return tuple(environ[variable] for variable in variables if variable in environ)
 
@@ -141,7 +141,7 @@ def _refuse_untrusted(status: os.stat_result, path: str, variable: str) -> None:
 
 
 def _without_newline(text: str) -> str:
-    """Drop the one newline an editor ends a file with; a second one is a mistake and stays."""
+    """Remove the one newline at the end that an editor adds; a second one is a mistake and stays."""
     return text.removesuffix("\n")
 
 

@@ -1,9 +1,8 @@
-"""The exchange's clock as one process knows it, for all its accounts: measured once, not once an account.
+"""The exchange's clock for all accounts of one process: measured once, not once for each account.
 
-OKX answers the question what time it is 10 times in 2 s per IP [doc], which a process with many accounts
-would use up at its start; whoever asks while a measurement is under way takes what came of that one,
-unless that hangs. While the last measurement is good enough, the next one is made in the background and
-no request waits for it.
+OKX answers the query of its time 10 times in 2 s per IP [doc], which a process with many accounts would use
+up at its start. A request during a measurement uses the result of that measurement, unless it hangs. While
+the last measurement is good enough, the next one is made in the background and no request waits for it.
 """
 
 from __future__ import annotations
@@ -23,15 +22,16 @@ if TYPE_CHECKING:
     from reconciler.ports import Clock
 
 PATIENCE_S = 2.0
-"""How long others wait for a measurement under way, which takes milliseconds, before the next one asks for
-itself: one connection that hangs must not hold up every account. It is half a question a second at most."""
+"""How long others wait for a measurement in progress, which takes milliseconds, before the next one
+measures itself: one hanging connection must not delay every account. That is half a query a second at
+most."""
 
 BRIEFLY_S = 1.0
 """How long a read waits for the measurement in the background once the last one is too old for writing. A
 read is fresh for 2 s, so it stays fresh."""
 
 Ask = Callable[[], Awaitable["ClockOffset | Reply"]]
-"""Asks the exchange for its time, once."""
+"""Queries the exchange's time, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ClockOffset:
     wall_error_s: float
 
     def epoch_at(self, now: float) -> float:
-        """Return what the exchange's clock was at least at ``now``, in seconds since 1970 UTC."""
+        """Return the least value of the exchange's clock at ``now``, in seconds since 1970 UTC."""
         return self.epoch_s + (now - self.at)
 
 
@@ -55,9 +55,9 @@ def _observe_nothing(_: Event) -> None:
 
 
 class ExchangeClock:
-    """What is known of an exchange's clock; the clients of one exchange share it.
+    """The measurements of an exchange's clock; the clients of one exchange share it.
 
-    ``observe`` takes the beginning and the end of failing measurements in the background.
+    ``observe`` receives the beginning and the end of failing measurements in the background.
     """
 
     def __init__(self, observe: Observe = _observe_nothing) -> None:
@@ -74,7 +74,7 @@ class ExchangeClock:
         self._refresh_at = float("-inf")
 
     async def measure(self, ask: Ask) -> Reply | None:
-        """Measure, or take what came of a measurement that ended meanwhile; None when it was measured."""
+        """Measure, or use a measurement that ended meanwhile; None when the clock was measured."""
         before = self._measured
         async with AsyncExitStack() as whatever_happens:
             async with self._one_at_a_time:
@@ -86,10 +86,10 @@ class ExchangeClock:
             return await measuring
 
     def refresh(self, ask: Ask, clock: Clock) -> None:
-        """Begin a measurement in the background, unless one is under way or failed lately.
+        """Start a measurement in the background, unless one is in progress or failed recently.
 
-        None is begun while the address fails: ``ask`` does not go through the shared address, and other
-        requests find out by themselves when the address works again.
+        None is started while the address fails: ``ask`` does not use the shared address, and other requests
+        detect by themselves when the address works again.
         """
         if (
             self._is_refreshing()
@@ -100,7 +100,7 @@ class ExchangeClock:
         self._refreshing = asyncio.create_task(self._refresh(ask, clock))
 
     async def refreshed(self) -> None:
-        """Return once the measurement in the background is over, or after a second; at once without one."""
+        """Return when the measurement in the background is over, or after a second; at once without one."""
         if self._refreshing is not None:
             await asyncio.wait({self._refreshing}, timeout=BRIEFLY_S)
 
@@ -112,7 +112,7 @@ class ExchangeClock:
             await asyncio.gather(refreshing, return_exceptions=True)
 
     def _is_refreshing(self) -> bool:
-        """Tell whether one is under way in the background; raises a bug that ended the last one."""
+        """Return whether one is in progress in the background; raises a bug that ended the last one."""
         if self._refreshing is not None and self._refreshing.done():
             over, self._refreshing = self._refreshing, None
             if not over.cancelled():
@@ -141,7 +141,7 @@ class ExchangeClock:
         return self.last_failure
 
     def _better(self, found: ClockOffset, before: ClockOffset | None) -> ClockOffset:
-        """Return the measurement to use: the one found, unless another was made while it was under way.
+        """Return the measurement to use: ``found``, unless another was made at the same time.
 
         Each is behind the exchange's clock by the time that its reply took to arrive, so the one that is
         ahead is more exact. The offset ``before`` may be wrong by now and never counts.

@@ -1,4 +1,4 @@
-"""Reads the rows of live settings: which families a list shows, and what it shows of each."""
+"""Reads the rows of live settings: the families in a list, and the setting of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reconciler.okx.reply_fields import (
 from reconciler.okx.strict_json import UnreadableReply
 
 MAX_NAME_CHARS = 256
-"""Bound on an instFamily that is no family's name. Folding makes no name shorter, so a longer one cannot
+"""Bound on an instFamily that is not a family name. Case folding shortens no name, so a longer one cannot
 be almost the name of a family."""
 
 _MOMENT = re.compile(r"[0-9TZ:.+ -]{0,32}", re.ASCII)
@@ -74,7 +74,7 @@ def _sorted(data: tuple[object, ...], scrub: Scrub) -> _Sorted:
 
 
 def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None:
-    """Return one family's row; None when it says no more than a missing row would."""
+    """Return one family's row; None if it has no more information than a missing row."""
     if times_listed > 1:
         raise UnreadableReply(f"listed {times_listed} times")
     if "sCode" in row and row_code(row["sCode"]) != ACCEPTED_CODE:
@@ -93,11 +93,11 @@ def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None
 
 
 def _is_unset(row: Mapping[str, object]) -> bool:
-    """Tell whether a row that is not frozen has no setting in it.
+    """Return whether a row that is not frozen has no setting.
 
-    [unknown] what a never-configured or disabled family returns. Taken for unset: all three fields
-    blank, and a window of 0 beside a blank field or a quantity of 0. A full setting with window 0 is
-    none of these. Raises Unreadable where a value beside a window of 0 makes no sense.
+    [unknown] what a never-configured or disabled family returns. Treated as unset: all three fields blank,
+    and a window of 0 beside a blank field or a quantity of 0. A full setting with window 0 is not unset.
+    Raises UnreadableReply for an invalid value beside a window of 0.
     """
     if _is_blank(row):
         return True
@@ -111,7 +111,7 @@ def _is_unset(row: Mapping[str, object]) -> bool:
 
 
 def _is_blank(row: Mapping[str, object]) -> bool:
-    """Tell whether all three fields of the setting are missing, null or empty."""
+    """Return whether all three fields of the setting are missing, null or empty."""
     return len(_blank_fields(row)) == len(Field)
 
 

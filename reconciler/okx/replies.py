@@ -1,11 +1,11 @@
 """Replies of OKX's API v5, read strictly into values. Pure.
 
-This file decides what counts as an answer of OKX's: its own JSON envelope, exactly readable, and
-nothing else. It judges by ``code``, not by HTTP status, because the documented statuses are not what
-is sent; only an acceptance must also come with a successful status. Whatever cannot be read for
-certain is NO_ANSWER, never a guess: a page of a proxy's proves nothing about what the exchange did.
-OKX wraps some refusals: code 1 or 2, and the real code in the ``sCode`` of the one row [seen]. A row
-with an ``sCode`` other than 0 is never an acknowledgement, whatever the envelope's code.
+This file decides what counts as an answer from OKX: only its own JSON envelope, exactly readable. The
+``code`` decides, not the HTTP status, because the documented statuses are not the sent ones; only an
+acceptance must also have a successful status. Whatever cannot be read with certainty is NO_ANSWER, never a
+guess: the page of a proxy proves nothing about the exchange. OKX wraps some refusals: code 1 or 2, and the
+real code in the ``sCode`` of the one row [seen]. A row with an ``sCode`` other than 0 is never an
+acknowledgement, whatever the envelope's code.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ LIVE_REPLY_LIMIT_BYTES = 4 * 1024 * 1024
 """Bound on the list of all families: about 150 bytes a row, 10,000 families, and room for more fields."""
 
 MAX_ROWS_SHOWN = 3
-"""How many rows of a reply that makes no sense its message describes."""
+"""How many rows of an invalid reply its message describes."""
 
 MAX_HEADER_RETRY_AFTER_S = 60.0
-"""Bound on what a Retry-After header may ask for: an outage's end is noticed within a minute."""
+"""Bound on the wait of a Retry-After header: the end of an outage is noticed within a minute."""
 
 WRAPPER_CODES = frozenset({"1", "2"})
-"""Codes of an envelope that say only that all, or some, rows failed; see their sCode [seen]."""
+"""Codes of an envelope that mean only that all, or some, rows failed; see their sCode [seen]."""
 
 T = TypeVar("T")
 
@@ -71,9 +71,9 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What a row of an envelope says of its own request: ``code`` is its sCode, "0" a success.
+    """The result of a row of an envelope: ``code`` is its sCode, "0" a success.
 
-    If sCode is no code of OKX's, ``code`` describes its value.
+    If sCode is not a code of OKX, ``code`` describes its value.
     """
 
     code: str
@@ -84,8 +84,8 @@ class RowResult:
 def parse_set(status: int, body: bytes, scrub: Scrub, family: Family, setting: Setting) -> Reply:
     """Return the classified reply to setting ``family`` to ``setting``.
 
-    An acceptance carries the rows it echoes. If an answer does not show the result of the request, its
-    message says what the answer contains.
+    An acceptance has the rows that it echoes. If an answer does not show the result of the request, its
+    message describes the content of the answer.
     """
     envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
@@ -108,11 +108,11 @@ def parse_live(
     took_s: float = 0.0,
     asked: Family | None = None,
 ) -> LiveRead | Reply:
-    """Return every family Get MMP Config lists, or the reply that says why there is no list.
+    """Return every family in the reply to Get MMP Config, or the reply that explains why there is no list.
 
-    ``begun_at`` is the instant before the request's first byte, ``took_s`` how long it took. ``asked`` is
-    the one family it was about, whose rows alone count then; None: all. A row without a usable
-    instFamily, or with one that is no family's name, takes nothing away from the others.
+    ``begun_at`` is the instant before the request's first byte, ``took_s`` its duration. ``asked`` is the
+    one requested family, and then only its rows count; None: all. A row without a usable instFamily, or
+    with one that is not a family name, does not affect the others.
     """
 
     def read(data: tuple[object, ...]) -> LiveRead:
@@ -122,12 +122,12 @@ def parse_live(
 
 
 def parse_account(status: int, body: bytes, scrub: Scrub) -> AccountInfo | Reply:
-    """Return what account/config says of the key, or why it cannot be had."""
+    """Return the account/config reply about the key, or why there is none."""
     return _parse(status, body, scrub, lambda data: _account(only_row(data), scrub))
 
 
 def parse_time(status: int, body: bytes, scrub: Scrub) -> int | Reply:
-    """Return the exchange's clock in milliseconds since 1970 UTC, or why it cannot be had."""
+    """Return the exchange's clock in milliseconds since 1970 UTC, or why there is none."""
     return _parse(status, body, scrub, lambda data: _time_ms(only_row(data)))
 
 
@@ -142,7 +142,7 @@ def parse_reset(status: int, body: bytes, scrub: Scrub, family: Family) -> bool 
 
 
 def parse_underlyings(status: int, body: bytes, scrub: Scrub) -> tuple[str, ...] | Reply:
-    """Return the underlyings options are listed of, from a list inside the list of data [doc]."""
+    """Return the underlyings that have options, from a list inside the list of data [doc]."""
     return _parse(status, body, scrub, _underlyings)
 
 
@@ -154,7 +154,7 @@ def parse_families(status: int, body: bytes, scrub: Scrub) -> frozenset[Family] 
 
 
 def no_answer(code: str, message: str) -> Reply:
-    """Return the reply that stands for none: ``code`` is a word of ours."""
+    """Return the reply for a missing answer: ``code`` is a word of ours."""
     return Reply(ReplyClass.NO_ANSWER, code, message)
 
 
@@ -170,7 +170,7 @@ def parse_retry_after(text: str, epoch_s: float) -> float | None:
         return min(MAX_HEADER_RETRY_AFTER_S, float(seconds[: len("60") + 1] or 0))
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # no date, or one that no calendar has
+    except (ValueError, OverflowError):  # not a date, or a date outside the calendar
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return min(MAX_HEADER_RETRY_AFTER_S, max(0.0, moment.timestamp() - epoch_s))
@@ -185,9 +185,9 @@ def _parse(
     family: Family | None = None,
     is_list: bool = False,
 ) -> T | Reply:
-    """Parse the answer to a read with ``read``, or return the reply that it amounts to.
+    """Parse the answer to a read with ``read``, or return the reply that follows.
 
-    ``is_list``: the rows are of families, and a refusal in a row that names its family is about it alone.
+    ``is_list``: the rows are of families, and a refusal in a row that names its family is about that only.
     """
     envelope = _accepted(status, body, scrub, family)
     if isinstance(envelope, Reply):
@@ -208,12 +208,12 @@ def _data(envelope: Envelope, scrub: Scrub, read: Callable[[tuple[object, ...]],
 
 
 def _accepted(status: int, body: bytes, scrub: Scrub, family: Family | None) -> Envelope | Reply:
-    """Return the envelope of code 0 under a successful status, else the reply it amounts to.
+    """Return the envelope of code 0 under a successful status, else the reply that follows.
 
-    ``family`` is the one the request was about; None: it was about none in particular.
+    ``family`` is the one in the request; None: the request had none.
     """
     if 300 <= status < 400:
-        # Whatever it says: OKX's API has no redirects, so this is someone between us and it.
+        # Whatever the content: OKX's API has no redirects, so a third party sent this.
         return no_answer("redirect", f"HTTP {status}: a redirect, which is never followed")
     try:
         envelope = read_envelope(body)
@@ -222,7 +222,7 @@ def _accepted(status: int, body: bytes, scrub: Scrub, family: Family | None) -> 
     if envelope.code != ACCEPTED_CODE:
         return _refused(envelope, scrub, family)
     if not 200 <= status < 300:
-        # Two statements that contradict each other; believing either could be wrong.
+        # Two statements that contradict each other; either could be wrong.
         return no_answer("bad-status", f"HTTP {status} with code 0 contradict each other")
     return envelope
 
@@ -243,7 +243,7 @@ def _refused(envelope: Envelope, scrub: Scrub, family: Family | None) -> Reply:
 def _only_refusal(envelope: Envelope, family: Family | None) -> RowResult | None:
     """Return the refusal in the only row, if its code is in the table; None without one.
 
-    A row of another family than the requested one says nothing about the request.
+    A row of another family than the requested one is no evidence about the request.
     """
     rows = envelope.data or ()
     refused = _refusals(envelope)
@@ -254,9 +254,9 @@ def _only_refusal(envelope: Envelope, family: Family | None) -> RowResult | None
 
 
 def _by_row(row: RowResult, envelope: Envelope, scrub: Scrub) -> Reply:
-    """Return the reply that a row's code amounts to.
+    """Return the reply that follows from a row's code.
 
-    The envelope is named as the wrapper only where the code says that the request had arrived.
+    The envelope is named as the wrapper only if the code shows that the request had arrived.
     """
     reply_class = lookup(row.code).reply_class
     wrapper = None if reply_class is ReplyClass.AMBIGUOUS else envelope.code
@@ -274,12 +274,12 @@ def _not_acknowledged(envelope: Envelope, scrub: Scrub) -> Reply:
 
 
 def _is_known(code: str) -> bool:
-    """Tell whether a code other than 0 is in the table; a sub-code is known by the part before ``_``."""
+    """Return whether a code other than 0 is in the table; the part before ``_`` identifies a sub-code."""
     return code.partition("_")[0] in TABLE
 
 
 def _results(envelope: Envelope) -> tuple[RowResult, ...]:
-    """Return what the rows with an sCode say."""
+    """Return the results of the rows with an sCode."""
     return tuple(
         _row_result(row) for row in envelope.data or () if isinstance(row, dict) and "sCode" in row
     )
@@ -297,7 +297,7 @@ def _row_result(row: Mapping[str, object]) -> RowResult:
 
 
 def _words(envelope: Envelope) -> str:
-    """Return what an envelope says: its message, or the codes and messages of it and of its rows.
+    """Return the text of an envelope: its message, or its codes and messages and those of its rows.
 
     The codes come first, because a long message is cut.
     """
@@ -313,7 +313,7 @@ def _words(envelope: Envelope) -> str:
 
 
 def _data_words(data: tuple[object, ...] | None) -> str:
-    """Describe the data of an acceptance, as far as a message has room for it."""
+    """Describe the data of an acceptance, as far as a message has room."""
     if data is None:
         return "it has no list of data"
     if not data:
@@ -333,7 +333,7 @@ def _echo_words(row: object) -> str:
 
 
 def read_envelope(body: bytes) -> Envelope:
-    """Return OKX's envelope, or raise Unreadable: not JSON, ambiguous JSON, or not the envelope's shape."""
+    """Return OKX's envelope; raise UnreadableReply for no or ambiguous JSON, or another shape."""
     value = strict_json(body)
     if not isinstance(value, dict):
         raise UnreadableReply("no JSON object")
@@ -341,7 +341,7 @@ def read_envelope(body: bytes) -> Envelope:
     message = value.get("msg")
     data = value.get("data")
     if message is None and "msg" in value:
-        message = ""  # only ever shown: null is as good as an empty one
+        message = ""  # only displayed: null is as good as an empty one
     if not isinstance(message, str):
         raise UnreadableReply("no msg")
     return Envelope(code, message, tuple(data) if isinstance(data, list) else None)
@@ -357,7 +357,7 @@ def _echo(data: tuple[object, ...] | None) -> tuple[tuple[Family, Setting], ...]
 
 
 def _account(row: Mapping[str, object], scrub: Scrub) -> AccountInfo:
-    """Return what is needed of the account, and optional values that are only shown.
+    """Return the required data of the account, and optional values that are only displayed.
 
     Without a mode the account can be read, but not written.
     """
@@ -383,7 +383,7 @@ def _result(row: Mapping[str, object]) -> bool:
 
 
 def _underlyings(data: tuple[object, ...]) -> tuple[str, ...]:
-    """Return the names in the one inner list; they are checked, because they go into an address."""
+    """Return the names in the one inner list; they are checked, because an address will contain them."""
     names = data[0] if len(data) == 1 else None
     if not isinstance(names, list):
         raise UnreadableReply("no list of underlyings")

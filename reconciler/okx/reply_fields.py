@@ -1,6 +1,6 @@
 """Reads single values of a row of a reply: a code, a setting, a number, a text, a family.
 
-What makes no sense raises Unreadable, which says the field and its value.
+An invalid value raises UnreadableReply, which names the field and its value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from reconciler.core.model import MAX_INTERVAL_DIGITS, Family, Field, Quantity, 
 from reconciler.okx.strict_json import Number, UnreadableReply
 
 Scrub = Callable[[str], str]
-"""Makes a message of the exchange's fit for output: no secrets, one line, bounded."""
+"""Makes a message of the exchange fit for output: no secrets, one line, bounded."""
 
 MAX_DIGITS = 40
 """Bound on the digits of a live number written out; twice what a configuration file may hold."""
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?", re.ASCI
 
 
 def read_code(value: object) -> str:
-    """Return a reply's code; it was once seen as a JSON number."""
+    """Return a reply's code; a JSON number was observed once."""
     if isinstance(value, Number):
         value = value.text
     if not isinstance(value, str) or not CODE.fullmatch(value):
@@ -46,7 +46,7 @@ def row_code(value: object) -> str:
 
 
 def read_setting(row: Mapping[str, object]) -> Setting:
-    """Return the setting of a row; raise Unreadable where a field makes no sense."""
+    """Return the setting of a row; raise UnreadableReply for an invalid field."""
     return Setting(
         interval_ms(row, Field.TIME_INTERVAL),
         interval_ms(row, Field.FROZEN_INTERVAL),
@@ -63,7 +63,7 @@ def interval_ms(row: Mapping[str, object], field: Field) -> int:
 
 
 def reply_quantity(row: Mapping[str, object], field: Field) -> Quantity:
-    """Return a quantity of contracts; raise Unreadable where it is not a plain number."""
+    """Return a quantity of contracts; raise UnreadableReply if it is not a plain number."""
     return Quantity(_plain(row, field))
 
 
@@ -80,8 +80,8 @@ def _plain(row: Mapping[str, object], field: Field) -> str:
 def plain_decimal(text: str) -> str | None:
     """Return a decimal number of the same value without an exponent or leading zeros.
 
-    None for what is no number of that kind, or has no plain form of at most MAX_DIGITS. No digit is
-    rounded away, and no number is built that is any longer.
+    None if it is not such a number, or has no plain form of at most MAX_DIGITS. No digit is rounded away,
+    and no longer number is built.
     """
     match = _NUMBER.fullmatch(text)
     if match is None:
@@ -99,7 +99,7 @@ def plain_decimal(text: str) -> str | None:
 
 
 def _with_point(digits: str, point: int) -> str | None:
-    """Return ``digits`` with the decimal point after the first ``point`` of them, zeros put where needed.
+    """Return ``digits`` with the decimal point after the first ``point`` of them, and zeros where needed.
 
     None where that takes more than MAX_DIGITS.
     """
@@ -124,7 +124,7 @@ def matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str]) ->
 
 
 def if_matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str]) -> str:
-    """Return a value that is only ever shown; "" where there is none that can be."""
+    """Return a value that is only displayed; "" if there is none or it cannot be displayed."""
     try:
         return matching(row, field, pattern)
     except UnreadableReply:
@@ -132,7 +132,7 @@ def if_matching(row: Mapping[str, object], field: str, pattern: re.Pattern[str])
 
 
 def read_text(row: Mapping[str, object], field: str) -> str:
-    """Return a text field of bounded length; raise Unreadable where there is none."""
+    """Return a text field of bounded length; raise UnreadableReply where there is none."""
     value = row.get(field)
     if not isinstance(value, str) or len(value) > MAX_FIELD_CHARS:
         raise UnreadableReply(f"{field} is {shown_value(value)}")
@@ -140,13 +140,13 @@ def read_text(row: Mapping[str, object], field: str) -> str:
 
 
 def if_text(row: Mapping[str, object], field: str) -> str:
-    """Return a text that is only ever shown; "" where there is none."""
+    """Return a text that is only displayed; "" where there is none."""
     value = row.get(field)
     return value if isinstance(value, str) else ""
 
 
 def read_family(row: Mapping[str, object]) -> Family:
-    """Return the family that a row names; raise Unreadable where it names none."""
+    """Return the family that a row names; raise UnreadableReply where it names none."""
     value = row.get("instFamily")
     try:
         return parse_family(value if isinstance(value, str) else "")
@@ -155,21 +155,21 @@ def read_family(row: Mapping[str, object]) -> Family:
 
 
 def read_row(value: object) -> Mapping[str, object]:
-    """Return a value as a row; raise Unreadable where it is no JSON object."""
+    """Return a value as a row; raise UnreadableReply if it is not a JSON object."""
     if not isinstance(value, dict):
         raise UnreadableReply("a row is no JSON object")
     return value
 
 
 def only_row(data: tuple[object, ...]) -> Mapping[str, object]:
-    """Return the one row of a list; raise Unreadable where there is not exactly one."""
+    """Return the one row of a list; raise UnreadableReply where there is not exactly one."""
     if len(data) != 1:
         raise UnreadableReply(f"{len(data)} rows where one was expected")
     return read_row(data[0])
 
 
 def shown_value(value: object) -> str:
-    """Return a value of the exchange's for a message: its kind, and its text while that is short."""
+    """Return a value of the exchange for a message: its type, and its text if that is short."""
     if isinstance(value, str):
         return ascii(value) if len(value) <= MAX_DIGITS else f"a text of {len(value)} characters"
     if isinstance(value, Number):

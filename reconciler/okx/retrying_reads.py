@@ -1,4 +1,4 @@
-"""Reads of commands that run once: repeated for a short while when the exchange does not answer.
+"""Reads of commands that run once: repeated for a short time if the exchange does not answer.
 
 A single refused, lost or unreadable reply must not fail a plan or an import. :mod:`reconciler.core.retry`
 decides when a read is repeated. Only reads go through here: this file never repeats a request that changes
@@ -40,7 +40,7 @@ class RetryingReads:
         self._deadline = float("inf") if timeout_s is None else clock.now() + timeout_s
 
     async def account(self) -> AccountInfo | Reply:
-        """Ask who the key belongs to and what it may do."""
+        """Query the owner and the permissions of the key."""
         return await self.retry(self._exchange.account)
 
     async def read_live(self) -> LiveRead | Reply:

@@ -1,4 +1,4 @@
-"""Reads the JSON of a reply strictly: two readers of it must not be able to disagree."""
+"""Reads the JSON of a reply strictly, so that two readers cannot disagree about a reply."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?+|([\[{])|([\]}])', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A JSON number as it was written, so that no digit of it is lost."""
+    """A JSON number as it was written, so that no digit is lost."""
 
     text: str
 
 
 class UnreadableReply(ValueError):
-    """A value of a reply makes no sense; the text says which, in our words."""
+    """A value of a reply is invalid; the text names it, in our words."""
 
 
 def strict_json(body: bytes) -> Any:
-    """Return the one JSON value in ``body``, or raise Unreadable.
+    """Return the one JSON value in ``body``, or raise UnreadableReply.
 
-    UTF-8 only, no duplicate keys, no NaN or Infinity, at most MAX_DEPTH deep: two readers of a reply
-    we act on must not be able to disagree about it. Numbers come as Number, however long they are.
+    UTF-8 only, no duplicate keys, no NaN or Infinity, at most MAX_JSON_DEPTH deep: two readers of a reply
+    that we act on must not be able to disagree. Numbers are returned as Number, however long they are.
     """
     try:
         text = body.decode("utf-8")

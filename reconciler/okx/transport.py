@@ -1,10 +1,10 @@
 """One connection, one HTTP request, one reply: the only file that knows aiohttp.
 
-This file decides when bytes may have left: until ``send`` hands the request to aiohttp nothing has
-been written, after that anything may have been. It never retries, never follows a redirect, asks no
-proxy, keeps no cookie, reads no more than it was told to, and never lets an exception of aiohttp out:
-they carry the request's headers, so failures are remade here into words of our own. There is no way
-to switch TLS verification off.
+This file decides when bytes may have been sent: until ``send`` hands the request to aiohttp nothing has
+been written, after that anything may have been. It never retries, never follows a redirect, uses no
+proxy, stores no cookie, and reads no more than its limit. No exception of aiohttp leaves it: these contain
+the request's headers, so each failure becomes a value with our own text. There is no way to switch TLS
+verification off.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import cast
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
-from yarl import URL  # aiohttp's own URL type; given as one, a target is sent as it stands
+from yarl import URL  # aiohttp's own URL type; such a target is sent unchanged
 
 TOTAL_TIMEOUT_S = 10.0
-"""Bound on connecting, and again on a request with its whole reply: longer than OKX ever takes to
-answer, and short beside the time an unanswered request costs its slot anyway."""
+"""Bound on connecting, and again on a request with its complete reply: longer than OKX ever takes to
+answer, and short beside the time that an unanswered request blocks its slot anyway."""
 
 MAX_HEADERS_BYTES = 256 * 1024
 """Bound on the status line and all headers of a reply together. OKX's are about 2 KiB; gateways add
@@ -38,17 +38,17 @@ _PLAIN_ENCODINGS = frozenset({"", "identity", "none", "utf-8"})
 
 _CHUNK_BYTES = 16 * 1024
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-"""aiohttp's own timers are off: it rounds long ones up to whole seconds. Ours is asyncio.timeout."""
+"""aiohttp's own timers are off: it rounds long ones up to full seconds. Ours is asyncio.timeout."""
 
 _TURNS_TO_NOTICE_A_CLOSE = 2
-"""Turns of the event loop: one polls the socket, the next runs what the poll found."""
+"""Iterations of the event loop: one polls the socket, the next handles the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """A complete HTTP reply: its status and its body as it came.
+    """A complete HTTP reply: its status and its body as received.
 
-    ``retry_after`` is the header of that name as it came, "" without one.
+    ``retry_after`` is the header of that name as received, "" without one.
     """
 
     status: int
@@ -60,8 +60,8 @@ class RawReply:
 class TransportFailure:
     """No reply. ``sent`` is False only if not one byte of the request was written.
 
-    ``code`` is a stable word, ``message`` our own text, without anything of the request's.
-    ``retry_after`` is that of a reply which was not read to its end.
+    ``code`` is a stable word, ``message`` our own text, without content of the request. ``retry_after`` is
+    that of a reply which was not read to its end.
     """
 
     sent: bool
@@ -71,7 +71,7 @@ class TransportFailure:
 
 
 class SingleUseConnection:
-    """An open connection for one request. ``open`` makes it, ``send`` uses it up."""
+    """An open connection for one request. ``open`` creates it, ``send`` uses it up."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url = url
@@ -106,7 +106,7 @@ class SingleUseConnection:
         return connection
 
     async def lost(self) -> TransportFailure | None:
-        """Tell whether the other side has already closed the connection, or spoken out of turn."""
+        """Return a failure if the other side has already closed the connection or sent data, else None."""
         for _ in range(_TURNS_TO_NOTICE_A_CLOSE):
             await asyncio.sleep(0)
         return None if self._connector.usable else _CLOSED_EARLY
@@ -114,9 +114,9 @@ class SingleUseConnection:
     async def send(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], *, limit_bytes: int
     ) -> RawReply | TransportFailure:
-        """Write one request and return its whole reply, of at most ``limit_bytes``; then close.
+        """Write one request and return its complete reply, of at most ``limit_bytes``; then close.
 
-        ``target`` and ``body`` go out byte for byte. Being cancelled closes the connection too.
+        ``target`` and ``body`` are sent byte for byte. Cancellation closes the connection too.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -124,7 +124,7 @@ class SingleUseConnection:
         except TimeoutError:
             return TransportFailure(True, "timeout", f"no whole reply within {self._timeout_s:g} s")
         except Exception as error:
-            # Whatever aiohttp raises ends here: its exceptions hold the request's headers.
+            # No exception of aiohttp leaves this block, because it contains the request's headers.
             return self._broken(error)
         finally:
             await self.close()
@@ -162,11 +162,11 @@ class SingleUseConnection:
 
 
 class _HeadersTooLarge(Exception):
-    """The headers of a reply are beyond the bound, and have not ended yet."""
+    """The headers of a reply exceed the bound, and have not ended yet."""
 
 
 class _BoundedHandler(ResponseHandler):
-    """aiohttp's reader of a connection, with a bound on the headers of a reply in all."""
+    """aiohttp's reader of a connection, with a bound on the total headers of a reply."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -185,29 +185,29 @@ class _BoundedHandler(ResponseHandler):
 
 
 class _PreparedConnector(aiohttp.TCPConnector):
-    """A connector that connects when told to and gives that one connection out once.
+    """A connector that connects only in ``prepare`` and hands out that one connection once.
 
-    aiohttp asks its connector for a connection whenever it wants one, for a retry too; from this
-    one it gets the prepared connection or none, so a second transmission cannot happen silently.
+    aiohttp asks its connector for a connection whenever it wants one, also for a retry. This one returns
+    the prepared connection or none, so a second transmission cannot happen silently.
     """
 
     def __init__(self) -> None:
         super().__init__(force_close=True, limit=1, use_dns_cache=False)
-        handler = cast("type[ResponseHandler]", _BoundedHandler)  # a partial of it would be another type
+        handler = cast("type[ResponseHandler]", _BoundedHandler)  # a partial would have another type
         self._factory = functools.partial(handler, loop=asyncio.get_running_loop())
         self._prepared: ResponseHandler | None = None
         self.handed_out = False
 
     @property
     def usable(self) -> bool:
-        """Whether the prepared connection is open and has had nothing to say yet."""
-        # should_close is also set by bytes that came unasked: they would pass for our reply.
+        """Whether the prepared connection is open and has received nothing yet."""
+        # should_close is also set by unexpected bytes: they would be taken for our reply.
         return (
             self._prepared is not None and self._prepared.is_connected() and not self._prepared.should_close
         )
 
     async def prepare(self, url: URL) -> None:
-        """Connect, TLS included, and keep the connection."""
+        """Connect, TLS included, and store the connection."""
         request = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop())
         self._prepared = await super()._create_connection(request, [], _NO_TIMEOUT)
 
@@ -240,13 +240,13 @@ def _headers_bytes(response: aiohttp.ClientResponse) -> int:
 
 
 def _is_plain(response: aiohttp.ClientResponse) -> bool:
-    """Tell whether the body is as the exchange wrote it, by every Content-Encoding of the reply."""
+    """Return whether the body is as the exchange wrote it, by every Content-Encoding of the reply."""
     encodings = ",".join(response.headers.getall("Content-Encoding", ())).split(",")
     return {encoding.strip().lower() for encoding in encodings} <= _PLAIN_ENCODINGS
 
 
 def _is_too_large(error: BaseException | None) -> bool:
-    """Tell whether an exception of aiohttp's, or what caused it, is about the size of the headers."""
+    """Return whether an exception of aiohttp, or its cause, is about the size of the headers."""
     while error is not None:
         if isinstance(error, (_HeadersTooLarge, LineTooLong)):
             return True
@@ -255,7 +255,7 @@ def _is_too_large(error: BaseException | None) -> bool:
 
 
 async def _read_bounded(content: aiohttp.StreamReader, limit_bytes: int) -> bytes | None:
-    """Return the whole body, or None as soon as it is larger than ``limit_bytes``."""
+    """Return the complete body, or None as soon as it is larger than ``limit_bytes``."""
     body = bytearray()
     async for chunk in content.iter_chunked(_CHUNK_BYTES):
         body += chunk

@@ -1,8 +1,8 @@
-"""Requests as OKX's API v5 wants them: hosts, paths, bodies and signatures. Pure.
+"""Requests in the form of OKX's API v5: hosts, paths, bodies and signatures. Pure.
 
-This file decides which addresses a key may be sent to, who is taken to be at the other end, and the
-exact bytes of every request; what is signed here is what is sent. It never opens a connection, reads
-a clock or an environment variable. Replies are read in ``replies.py``.
+This file decides which addresses a key may be sent to, which exchange is assumed at an address, and the
+exact bytes of every request; the signed bytes are the sent ones. It never opens a connection, reads a clock
+or an environment variable. Replies are read in ``replies.py``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _HINT = f"Give an address such as {DEFAULT_BASE_URL}."
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """Where requests go: ``url`` without a path, its ``host`` without the port, and who answers there."""
+    """Where requests go: ``url`` without a path, its ``host`` without the port, and the exchange kind."""
 
     url: str
     host: str
@@ -52,7 +52,7 @@ class BaseUrl:
 
     @property
     def is_simulator(self) -> bool:
-        """Whether the simulated exchange answers there."""
+        """Whether the simulated exchange is at this address."""
         return self.kind is ExchangeKind.SIMULATOR
 
 
@@ -67,7 +67,7 @@ class Request:
 
 @final
 class Headers(Mapping[str, str]):
-    """The headers of a signed request; they hold the key id and passphrase and print as names only."""
+    """The headers of a signed request; they contain the key id and passphrase and print as names only."""
 
     __slots__ = ("_items",)
 
@@ -114,22 +114,22 @@ def reset_mmp(family: Family) -> Request:
 
 
 def account_config() -> Request:
-    """Return the pre-flight: who the key belongs to and what it may do."""
+    """Return the pre-flight: the query of the key's owner and permissions."""
     return Request("GET", ACCOUNT_CONFIG_PATH)
 
 
 def public_time() -> Request:
-    """Return the question for the exchange's clock; it needs no key."""
+    """Return the query of the exchange's clock; it needs no key."""
     return Request("GET", PUBLIC_TIME_PATH)
 
 
 def public_underlyings() -> Request:
-    """Return the question for the underlyings options are listed of; it needs no key."""
+    """Return the query of the underlyings that have options; it needs no key."""
     return Request("GET", f"{PUBLIC_UNDERLYING_PATH}?instType=OPTION")
 
 
 def public_instruments(underlying: str) -> Request:
-    """Return the question for the options of one underlying, each naming its family; it needs no key."""
+    """Return the query of the options of one underlying, each naming its family; it needs no key."""
     return Request("GET", f"{PUBLIC_INSTRUMENTS_PATH}?instType=OPTION&uly={underlying}")
 
 
@@ -149,7 +149,7 @@ def signature(secret_key: str, timestamp: str, request: Request) -> str:
 def signed_headers(
     request: Request, credentials: Credentials, environment: Environment, timestamp: str
 ) -> Headers:
-    """Return all headers of ``request`` that are ours to set, signed at ``timestamp``."""
+    """Return all headers of ``request`` that we set, signed at ``timestamp``."""
     return Headers(
         {
             **public_headers(environment),
@@ -165,18 +165,18 @@ def signed_headers(
 def public_headers(environment: Environment) -> Headers:
     """Return the headers every request has, signed or not.
 
-    Identity encoding keeps the bound on a reply's size a bound on its contents.
+    Identity encoding makes the bound on a reply's size a bound on its contents.
     """
     demo = {DEMO_HEADER: "1"} if environment is Environment.DEMO else {}
     return Headers({"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **demo})
 
 
 def parse_base_url(text: str, allow_hosts: frozenset[str] = frozenset()) -> BaseUrl:
-    """Return the address to use, or raise UsageError saying what is wrong with it.
+    """Return the address to use; raises UsageError with what is wrong.
 
-    https wants a host OKX documents, or one of ``allow_hosts``; plain http a loopback address. A
-    loopback address is taken to be the simulated exchange with either scheme, so that its state can
-    never be mixed up with a real account's.
+    https requires a host OKX documents, or one of ``allow_hosts``; plain http a loopback address. A
+    loopback address is treated as the simulated exchange with either scheme, so that its state is never
+    confused with that of a real account.
     """
     parts, port = _split(text)
     host = parts.hostname or ""
@@ -195,7 +195,7 @@ def parse_base_url(text: str, allow_hosts: frozenset[str] = frozenset()) -> Base
 
 
 def _split(text: str) -> tuple[SplitResult, int | None]:
-    # urlsplit drops tabs and line breaks silently, so they are refused before it sees them.
+    # urlsplit drops tabs and line breaks silently, so they are refused before it parses them.
     if not text.isascii() or not all("!" <= char <= "~" for char in text):
         raise _refused("it has blanks, control characters or characters that are not ASCII", _HINT)
     try:
@@ -204,7 +204,7 @@ def _split(text: str) -> tuple[SplitResult, int | None]:
     except ValueError:
         raise _refused("its host or port cannot be read", _HINT) from None
     if "@" in text:
-        # Said without the text: what stands before an @ is usually a password.
+        # The message omits the text: the part before an @ is usually a password.
         raise _refused("it has a user name or password in it", "Leave out everything up to the @.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _refused("it does not start with https:// and a host", _HINT)

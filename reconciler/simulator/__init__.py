@@ -1,5 +1,5 @@
-"""The simulated exchange: our counterpart on loopback, stricter than OKX and never kinder.
+"""The simulated exchange on loopback: as strict as OKX or stricter.
 
-``rules`` holds the behaviour as a deterministic value machine that is given the time; ``server`` puts
-it behind real sockets. ``behaviours`` says of everything it does whether OKX documents it.
+``rules`` is deterministic: its methods receive the time. ``server`` serves it over real sockets.
+``behaviours`` states for each behaviour whether OKX documents it.
 """

@@ -12,7 +12,7 @@ PERMISSIONS = ("read_only", "trade", "withdraw")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One API key. ``ip`` holds the bound addresses; empty: bound to none."""
+    """One API key. ``ip`` is the bound addresses; empty: not bound to an address."""
 
     key_id: str
     secret: str = field(repr=False)
@@ -51,7 +51,7 @@ def fake_account(
     permissions: Iterable[str] = ("read_only", "trade"),
     ip: Iterable[str] = (),
 ) -> SimAccount:
-    """Return the simulator's account ``number`` (1 to 999), its key and uid plainly made up."""
+    """Return the simulator's account ``number`` (1 to 999); its key and uid are obviously fake."""
     key = ApiKey(
         key_id=f"simulator-key-{number}",
         secret=f"simulator-secret-{number}",

@@ -1,7 +1,7 @@
 """Everything the simulated exchange does, and the source of each behaviour.
 
-documented: OKX documents it. assumed: OKX does not document it; other clients saw it, or something had
-to be chosen and the program does not depend on it. unknown: it matters and is not documented; the option
+documented: OKX documents it. assumed: OKX does not document it; other clients observed it, or a choice was
+necessary and the program does not depend on it. unknown: it matters and is not documented; the option
 selects the other behaviour. ``docs/reference/simulator.md`` shows this table.
 """
 

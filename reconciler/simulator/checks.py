@@ -1,8 +1,8 @@
-"""Who may call, checked in the order OKX is taken to check; the first refusal is the answer.
+"""Checks who may call, in the order OKX is assumed to check; the first refusal is the answer.
 
-Documented: the codes, the 30 s, and that an unknown key is refused before its signature is looked
-at. Assumed: the rest of the order. The signature is computed here a second time, independently of
-the program's own: a counterpart that shared its signing would agree with its mistakes.
+Documented: the codes, the 30 s, and that an unknown key is refused before its signature is checked.
+Assumed: the rest of the order. The signature is computed here a second time, independently of the
+program's own: a simulator that shared its signing would share its mistakes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from reconciler.simulator.options import Options
 from reconciler.simulator.request_parsing import MMP_ENDPOINTS, WRITES, Endpoint
 
 VALIDITY_S = 30.0
-"""A timestamp may be this far from the exchange's own clock, either way [doc]."""
+"""The allowed difference of a timestamp from the exchange's own clock, either way [doc]."""
 
 ENVIRONMENT_BY_HEADER = {"": "live", "0": "live", "1": "demo"}
-"""What x-simulated-trading stands for; "1" is documented, any other value is taken for a mistake."""
+"""Meaning of x-simulated-trading; "1" is documented, any other value is treated as a mistake."""
 
 C = TypeVar("C")
 
@@ -35,7 +35,7 @@ _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\
 
 @dataclass(frozen=True, slots=True)
 class SignedCall:
-    """A private request whose key is known; ``utc`` is the exchange's idea of the time, in seconds."""
+    """A private request with a known key; ``utc`` is the exchange's time, in seconds."""
 
     request: SimRequest
     holder: KeyOwner
@@ -44,7 +44,7 @@ class SignedCall:
 
 @dataclass(frozen=True, slots=True)
 class AccountCall:
-    """What the account-side checks look at."""
+    """The input of the account-side checks."""
 
     endpoint: Endpoint
     holder: KeyOwner
@@ -52,7 +52,7 @@ class AccountCall:
 
 
 def authenticate(request: SimRequest, holder: KeyOwner | None, utc: float) -> ReplyEnvelope | None:
-    """Return the first refusal of the key, its headers or its signature; None when all is well."""
+    """Return the first refusal of the key, its headers or its signature; None without one."""
     if not request.header("OK-ACCESS-KEY"):
         return refuse("50103")
     if holder is None:
@@ -61,7 +61,7 @@ def authenticate(request: SimRequest, holder: KeyOwner | None, utc: float) -> Re
 
 
 def authorise(call: AccountCall) -> ReplyEnvelope | None:
-    """Return the first refusal for what the key or the account may not do; None when it may."""
+    """Return the first refusal of what the key or the account must not do; None without one."""
     return _first(AUTHORISATION, call)
 
 

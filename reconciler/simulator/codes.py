@@ -57,12 +57,12 @@ REFUSALS: dict[str, CodeRefusal] = {
     "51000": CodeRefusal(400, "Parameter {0} error"),
     "51001": CodeRefusal(200, "Instrument ID, Instrument ID code or Spread ID doesn't exist."),
     "51010": CodeRefusal(200, "You can't complete this request under your current account mode."),
-    # The code is [doc]; its wording here is ours.
+    # The code is [doc]; its text here is ours.
     "59509": CodeRefusal(200, "You don't have permission to reset MMP status."),
 }
 
 SCRIPTED = CodeRefusal(200, "Refused by script")
-"""What is said with a code that has no row: any code can be scripted."""
+"""The message of a code without a row: any code can be scripted."""
 
 
 def refuse(code: str, *params: str, status: int | None = None) -> ReplyEnvelope:

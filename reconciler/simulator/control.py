@@ -2,7 +2,7 @@
 
 It is not part of the OKX API; its paths begin with ``/_control/``. Control requests are never delayed,
 counted, recorded or refused by the rules. This file turns payloads into calls on the exchange and values
-into JSON; it knows no HTTP. The docstrings of COMMANDS are in ``docs/reference/simulator.md``.
+into JSON; it does not use HTTP. The docstrings of COMMANDS are in ``docs/reference/simulator.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Command = Callable[[SimulatedExchange, Payload, float], object]
 
 
 class ControlError(Exception):
-    """The control request is invalid; the message says why."""
+    """The control request is invalid; the message has the reason."""
 
 
 def control(exchange: SimulatedExchange, method: str, name: str, payload: Payload, now: float) -> object:
@@ -139,7 +139,7 @@ def _outage(exchange: SimulatedExchange, payload: Payload, now: float) -> object
 
 
 def _reset_counters(exchange: SimulatedExchange, payload: Payload, _now: float) -> object:
-    """Forget arrivals, history and violations. The rate limits keep their memory."""
+    """Remove arrivals, history and violations. The rate limits keep their state."""
     _only(payload)
     exchange.forget_records()
     return {}
@@ -229,7 +229,7 @@ def _only(payload: Payload, *names: str) -> dict[str, Any]:
 
 
 def _uid(exchange: SimulatedExchange, payload: Payload) -> str:
-    """Return the uid meant: the one named, or the first there is."""
+    """Return the uid: the named one, or the first that exists."""
     uids = [account.uid for account in exchange.accounts]
     uid = payload.get("uid", uids[0])
     if uid not in uids:
@@ -270,7 +270,7 @@ def _arrival(one: Arrival) -> object:
 
 
 def _account_row(account: SimAccount) -> object:
-    """Return the account with its keys' rights; secrets are left out even though they are fake."""
+    """Return the account with its keys' rights; secrets are left out although they are fake."""
     keys = [
         {"key_id": key.key_id, "permissions": sorted(key.permissions), "ip": list(key.ip)}
         for key in account.keys

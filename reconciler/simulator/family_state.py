@@ -1,7 +1,7 @@
-"""One family of one account: the settings it had, since when, and its freeze.
+"""One family of one account: its past and present settings, and its freeze.
 
-A read may lag behind the writes [unknown], so past settings are kept, with the instants from which
-they were in force. All instants are the exchange's, in seconds.
+A read may lag behind the writes [unknown], so past settings are stored with the instants from which they
+were in force. All instants are the exchange's, in seconds.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from reconciler.simulator.request_parsing import MmpSetting
 
 MAX_READ_DELAY_S = 3600.0
-"""Settings replaced longer ago than this are forgotten: no read lags that far."""
+"""Settings replaced longer ago than this are removed: no read lags that far."""
 
 
 class SimulatedFamily:
-    """The mutable state of one family; None means it was never configured, or that it was wiped."""
+    """The mutable state of one family; None means it was never configured, or that it was removed."""
 
     __slots__ = ("_frozen_until", "_states")
 

@@ -1,8 +1,8 @@
-"""Scripted faults: what goes wrong with a request, and whether it took effect all the same.
+"""Scripted faults: what goes wrong with a request, and whether the request takes effect.
 
 A fault is a value. It may apply to requests about one family only, and it may last. Without effect the
-rules never see the request, though it has arrived and counts against the rate. With effect they answer it
-and the fault changes what the caller sees.
+rules never receive the request, but it has arrived and counts against the rate. With effect the rules
+answer it and the fault changes what the caller receives.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reconciler.simulator.request_parsing import Endpoint, ParsedRequest
 
 
 class FaultKind(StrEnum):
-    """What the caller gets instead of the genuine reply."""
+    """What the caller receives instead of the genuine reply."""
 
     LOST = "lost"
     SLOW = "slow"
@@ -43,9 +43,9 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. ``effect``: the request is acted on; ``delay_s`` is any kind's.
+    """One fault. ``effect``: the request is executed; ``delay_s`` applies to any kind.
 
-    ``code`` is only CODE's and WRAPPED's, ``wrapper`` the envelope's code of WRAPPED.
+    ``code`` is for CODE and WRAPPED only; ``wrapper`` is the envelope's code of WRAPPED.
     """
 
     kind: FaultKind
@@ -69,7 +69,7 @@ class ScriptedFault:
 
 
 SLOW_S = 3.0
-"""How slow ``slow`` is unless told: longer than a round trip, shorter than any deadline."""
+"""The default delay of ``slow``: longer than a round trip, shorter than any deadline."""
 
 MAX_COUNT = 100_000
 MAX_DELAY_S = 3600.0
@@ -89,13 +89,13 @@ NAMED: dict[str, Fault] = {
 }
 
 NO_FAULT = Fault(FaultKind.SLOW, effect=True)
-"""The genuine reply, not late at all."""
+"""The genuine reply without a delay."""
 
 OUTAGE = Fault(FaultKind.LOST, effect=False)
-"""What happens to every request while the exchange is out."""
+"""What happens to every request during an outage of the exchange."""
 
 RETRY_AFTER_S = 3
-"""What a page of 429 or 503 asks for in its Retry-After header."""
+"""The Retry-After header of a page of 429 or 503."""
 
 _PAGES = {
     FaultKind.HTML_403: 403,
@@ -107,7 +107,7 @@ _LARGE = (("X-Policy", "x" * 100_000), *((f"X-Hop-{number}", "y") for number in 
 """Headers beyond the usual bounds of HTTP libraries: 8 KiB a line, 100 headers."""
 
 _ENDLESS = tuple((f"X-Policy-{number}", "x" * 50_000) for number in range(40))
-"""Headers of 2 MB: more than any client needs to take."""
+"""Headers of 2 MB: more than any client must accept."""
 
 ALWAYS = "always"
 SYNTAX = "[ENDPOINT/][FAMILY/]KIND[-applied|-unapplied][@SECONDS][:COUNT|:always]"
@@ -142,7 +142,7 @@ def parse_fault(text: str) -> ScriptedFault:
 
 
 class FaultScript:
-    """The faults still to come, in order, by endpoint."""
+    """The remaining faults, in order, by endpoint."""
 
     def __init__(self) -> None:
         self._queues: dict[Endpoint, list[ScriptedFault]] = {endpoint: [] for endpoint in Endpoint}
@@ -152,7 +152,7 @@ class FaultScript:
         self._queues[scripted.endpoint].append(scripted)
 
     def take(self, endpoint: Endpoint, family: str | None) -> Fault | None:
-        """Return the fault of a request to ``endpoint`` about ``family``; None: nothing goes wrong."""
+        """Return the fault of a request to ``endpoint`` about ``family``; None: no fault."""
         queue = self._queues[endpoint]
         for place, scripted in enumerate(queue):
             if scripted.family in (None, family):
@@ -161,7 +161,7 @@ class FaultScript:
         return None
 
     def clear(self) -> None:
-        """Forget all faults still to come."""
+        """Remove all remaining faults."""
         for queue in self._queues.values():
             queue.clear()
 
@@ -174,14 +174,14 @@ class FaultScript:
 
 
 def _after_one(scripted: ScriptedFault) -> list[ScriptedFault]:
-    """Return what is left of a fault after one request: nothing after the last."""
+    """Return the rest of a fault after one request: None after the last."""
     if scripted.count is None:
         return [scripted]
     return [replace(scripted, count=scripted.count - 1)] if scripted.count > 1 else []
 
 
 def apply_fault(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> SimOutcome:
-    """Return what the caller sees of ``genuine`` (None: the request was not acted on)."""
+    """Return what the caller receives for ``genuine`` (None: the request was not executed)."""
     return SimOutcome(_said(fault, genuine, ask), fault.delay_s, _headers(fault.kind))
 
 
@@ -222,7 +222,7 @@ def _said(
 
 
 def _wrong(envelope: ReplyEnvelope) -> ReplyEnvelope:
-    """Return an acceptance with other values than the true ones; refusals stay as they are."""
+    """Return an acceptance with wrong values; refusals stay unchanged."""
     if not envelope.data:
         return envelope
     return replace(envelope, data=tuple(_wrong_row(row) for row in envelope.data))
@@ -238,7 +238,7 @@ def _wrong_row(row: SimRow) -> SimRow:
 
 
 def _pretended(ask: ParsedRequest) -> ReplyEnvelope:
-    """Return the acceptance a request would have got, had it been acted on."""
+    """Return the acceptance that a request would have got if it had been executed."""
     if ask.refusal is not None or ask.setting is None:
         return ask.refusal or ReplyEnvelope("0")
     return ReplyEnvelope("0", data=({"instFamily": ask.family, **ask.setting.wire()},))

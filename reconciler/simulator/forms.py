@@ -1,7 +1,7 @@
 """Unusual forms of a family's row in a read [unknown], and of numbers in an echo.
 
-A form lasts until it is set to plain again. It is not documented that OKX ever sends such rows. They test
-that such a row affects only its own family.
+A form lasts until it is set to plain again. OKX does not document such rows. They test that such a row
+affects only its own family.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def rows_in(form: RowForm, row: SimRow, *, of_all: bool) -> tuple[SimRow, ...]:
 
 
 def numbers_in(form: RowForm, row: SimRow) -> SimRow:
-    """Return ``row`` with its numbers as the form writes them; in reads and echoes alike."""
+    """Return ``row`` with its numbers in the form's notation; the same in reads and echoes."""
     match form:
         case RowForm.JSON_NUMBERS:
             return {**row, **{name: _json_number(text) for name, text in _texts(row).items()}}

@@ -1,7 +1,7 @@
 """Rate limits, counted at the exchange: by arrival time and User ID (public endpoints: by address).
 
 The limits are OKX's [doc]; how they are counted is [unknown], so Set MMP can be counted three ways.
-The other endpoints always slide, which is the strictest reading of "n per w" that allows bursts.
+The other endpoints always use a sliding window, the strictest reading of "n per w" that allows bursts.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ LIMITS: dict[Endpoint, Limit] = {
 
 
 def over_limit(mode: RateMode, limit: Limit, counted: Sequence[float], at: float) -> bool:
-    """Tell whether one more arrival at ``at`` is too many, given the ``counted`` ones.
+    """Return whether one more arrival at ``at`` exceeds the limit, given the ``counted`` ones.
 
-    Arrivals exactly a window (no-burst: a spacing) apart do not disturb each other. Arrivals may be
-    looked at slightly out of order, hence the absolute differences.
+    Arrivals exactly a window (no-burst: a spacing) apart do not affect each other. Arrivals may be
+    checked slightly out of order, hence the absolute differences.
     """
     match mode:
         case RateMode.SLIDING:
@@ -53,7 +53,7 @@ def over_limit(mode: RateMode, limit: Limit, counted: Sequence[float], at: float
 
 
 class Rates:
-    """The memory behind the limits: which arrivals still count, by endpoint and budget."""
+    """The state behind the limits: which arrivals still count, by endpoint and budget."""
 
     def __init__(self) -> None:
         self._counted: dict[tuple[Endpoint, str], list[float]] = {}
@@ -61,7 +61,7 @@ class Rates:
     def arrive(
         self, endpoint: Endpoint, budget: str, at: float, *, mode: RateMode, count_refused: bool
     ) -> bool:
-        """Count one arrival and tell whether it is over the limit.
+        """Count one arrival and return whether it is over the limit.
 
         ``count_refused``: whether arrivals over the limit count against later ones [unknown].
         """

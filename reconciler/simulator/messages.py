@@ -1,7 +1,7 @@
-"""Requests and replies as values, and the one place where a reply becomes bytes.
+"""Requests and replies as values. Only this file turns a reply into bytes.
 
-What the exchange *says* is a union: an OKX envelope, an envelope cut short on the wire, a gateway's
-HTML page, or silence. The simulation suite matches on it; the server sends its rendering.
+A reply of the exchange is a union: an OKX envelope, an envelope that is cut off, a gateway's HTML page,
+or silence. The simulation suite matches on it; the server sends its rendering.
 """
 
 from __future__ import annotations
@@ -69,21 +69,21 @@ class ReplyEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class TruncatedReply:
-    """An envelope of which only the first half of the bytes gets through."""
+    """An envelope of which only the first half of the bytes arrives."""
 
     envelope: ReplyEnvelope
 
 
 @dataclass(frozen=True, slots=True)
 class HtmlPage:
-    """An HTML page of something in between: proves nothing about the exchange behind it."""
+    """An HTML page of a gateway or proxy: proves nothing about the exchange behind it."""
 
     status: int
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """The connection dies without a byte of reply."""
+    """The connection closes without a byte of reply."""
 
 
 ReplyBody = ReplyEnvelope | TruncatedReply | HtmlPage | Disconnect
@@ -91,7 +91,7 @@ ReplyBody = ReplyEnvelope | TruncatedReply | HtmlPage | Disconnect
 
 @dataclass(frozen=True, slots=True)
 class SimOutcome:
-    """What the caller sees, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
+    """What the caller receives, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
 
     said: ReplyBody
     delay_s: float = 0.0
@@ -102,7 +102,7 @@ class SimOutcome:
 class SimReply:
     """A reply ready for the wire.
 
-    ``drop``: close the connection without a byte. ``cut``: announce the whole body's length, send
+    ``drop``: close the connection without a byte. ``cut``: announce the length of the full body, send
     half of it and close. ``delay_s``: wait that long first.
     """
 

@@ -1,7 +1,7 @@
-"""What nobody documents about OKX, as choices: the simulated exchange can play either possibility.
+"""Behaviour that OKX does not document, as options: the simulated exchange can show either one.
 
-Every field is one open question; the defaults are the stricter answer where one is stricter. The
-table in ``behaviours`` names the field that plays each behaviour.
+Every field is one open question; the defaults are the stricter answer where one is stricter. The table in
+``behaviours`` names the field that selects each behaviour.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def changed_options(options: Options, changes: Mapping[str, object]) -> Options:
     known = {field.name for field in fields(Options)}
     if unknown := sorted(set(changes) - known):
         raise ValueError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    # Each value was just checked to be of its field's type, which a dict cannot say.
+    # The type of each value was just checked, which a dict cannot express.
     values: dict[str, Any] = {
         name: _like(getattr(options, name), value, name) for name, value in changes.items()
     }

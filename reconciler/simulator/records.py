@@ -1,7 +1,7 @@
-"""What the exchange has seen: arrivals, settings put in force, and what it holds against the caller.
+"""The records of the exchange: arrivals, settings put in force, and violations by the caller.
 
-The records are the exchange's own truth for tests and demonstrations; the rate that is *judged* here
-is the documented one, whatever way the limit itself is being counted.
+The records are the exact history for tests and demonstrations. The rate that is *judged* here is the
+documented one, no matter how the limit itself is counted.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from reconciler.simulator.messages import Disconnect, HtmlPage, ReplyBody, Reply
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 
 MAX_RECORDS = 100_000
-"""Older records are forgotten: two days of Set MMP at full rate are 34,560 of them."""
+"""Older records are removed: two days of Set MMP at full rate are 34,560 of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """One request that reached the exchange, at ``at`` on its clock.
 
-    ``verdict`` is what the caller was told: a code, ``html-502``, ``truncated`` or ``silence``.
-    ``applied``: it was acted on with success, whatever the caller was told. ``frozen``: its family was
-    frozen at that moment. ``setting`` is None where there is none or where it could not be read;
-    ``uid`` is empty for an unknown key.
+    ``verdict`` is the reply to the caller: a code, ``html-502``, ``truncated`` or ``silence``. ``applied``:
+    it was executed successfully, whatever the reply was. ``frozen``: its family was frozen at that moment.
+    ``setting`` is None where there is none or where it could not be read;
     """
 
     number: int
@@ -43,7 +42,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A setting put in force; ``cause`` is set, or control for a change behind the caller's back."""
+    """A setting put in force; ``cause`` is set, or control for a change without a request."""
 
     at: float
     uid: str
@@ -54,7 +53,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something a careful caller never does; ``kind`` is rate, frozen or malformed."""
+    """Something a correct caller never does; ``kind`` is rate, frozen or malformed."""
 
     kind: str
     uid: str
@@ -63,7 +62,7 @@ class Violation:
 
 
 def verdict_of(said: ReplyBody) -> str:
-    """Return what was said in one word."""
+    """Return the reply in one word."""
     match said:
         case ReplyEnvelope(code=code):
             return code
@@ -78,7 +77,7 @@ def verdict_of(said: ReplyBody) -> str:
 
 
 def find_violations(arrivals: Iterable[Arrival]) -> tuple[Violation, ...]:
-    """Return everything held against the callers, in order of time."""
+    """Return all violations by the callers, in order of time."""
     writes = sorted(
         (one for one in arrivals if one.endpoint is Endpoint.SET), key=attrgetter("uid", "at", "number")
     )

@@ -1,7 +1,7 @@
-"""What a request asks for: its endpoint, and its family and setting read as strictly as can be.
+"""Parses a request strictly: its endpoint, its family and its setting.
 
-Nothing is repaired here. A body with a field too many, a number instead of a string or a duplicate
-key is refused, so that a program that passes against the simulator is not relying on leniency.
+Nothing is repaired here. A body with an extra field, a number instead of a string or a duplicate key is
+refused, so that a program that passes against the simulator does not rely on leniency.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ MMP_ENDPOINTS = frozenset({Endpoint.SET, Endpoint.GET, Endpoint.RESET})
 SETTING_FIELDS = ("timeInterval", "frozenInterval", "qtyLimit")
 SET_FIELDS = ("instFamily", *SETTING_FIELDS)
 
-# Own patterns on purpose: a counterpart that shared the program's would share its mistakes.
+# Separate patterns on purpose: a simulator that shared the program's would share its mistakes.
 _INTERVAL = re.compile(r"0|[1-9][0-9]{0,9}")
 _QUANTITY = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _MAX_QUANTITY_CHARACTERS = 21
-"""20 digits and a point; no documented limit is known, the program promises no more."""
+"""20 digits and a point; no documented limit is known, and the program allows no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class MmpSetting:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A request understood, or the ``refusal`` that says why its content cannot be meant.
+    """A parsed request, or the ``refusal`` of its content.
 
-    ``underlying`` is only ever of a question for instruments.
+    ``underlying`` is set only for a query of instruments.
     """
 
     endpoint: Endpoint

@@ -1,10 +1,10 @@
 """The rules of the simulated exchange: no sockets, no threads, no clock.
 
-One mutable world; every method that needs the time is given ``now``: seconds since the epoch by a
-true clock that never goes back (the exchange's own idea of UTC is ``now + clock_skew_s``). The same
-calls in the same order give the same replies, so a seed is a history. :meth:`SimulatedExchange.handle`
-takes HTTP requests with every check; the methods named for endpoints skip the signature and nothing
-else.
+This is one mutable object. Every method that needs the time receives ``now``: seconds since the epoch by
+a true clock that never goes back (the exchange's own UTC is ``now + clock_skew_s``). The same calls in
+the same order give the same replies, so a seed determines the history.
+:meth:`SimulatedExchange.handle` takes HTTP requests with every check; the methods named after endpoints
+skip only the signature.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ UNCONFIGURED = MmpSetting("0", "0", "0")
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One request on its way through the rules. ``gate`` authenticates it."""
+    """One request while the rules process it. ``gate`` authenticates it."""
 
     ask: ParsedRequest
     holder: KeyOwner | None
@@ -67,7 +67,7 @@ class RequestContext:
 
 
 class SimulatedExchange:
-    """The world: accounts, families, their settings and freezes, and the record of what happened."""
+    """The exchange: accounts, families, their settings and freezes, and the record of what happened."""
 
     def __init__(
         self,
@@ -129,10 +129,10 @@ class SimulatedExchange:
         return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.ACCOUNT), now))
 
     def public_time(self, now: float, remote: str = "127.0.0.1") -> SimOutcome:
-        """Return the exchange's idea of the time; counted by address."""
+        """Return the exchange's time; counted by address."""
         return self._serve(RequestContext(ParsedRequest(Endpoint.TIME), None, lambda: None, now, remote))
 
-    # The world behind the API ----------------------------------------------------------------
+    # The state behind the API ----------------------------------------------------------------
 
     @property
     def accounts(self) -> tuple[SimAccount, ...]:
@@ -140,29 +140,29 @@ class SimulatedExchange:
         return tuple(self._accounts[uid] for uid in sorted(self._accounts))
 
     def put_account(self, account: SimAccount) -> None:
-        """Add an account, or replace the one of the same uid with all its keys."""
+        """Add an account, or replace the one with the same uid and all its keys."""
         self._accounts[account.uid] = account
         kept = {key: one for key, one in self._holders.items() if one.account.uid != account.uid}
         self._holders = kept | {key.key_id: KeyOwner(key, account) for key in account.keys}
 
     def seed_setting(self, uid: str, family: str, setting: MmpSetting) -> None:
-        """Have ``setting`` in force since ever: the state of the world before anything happened."""
+        """Put ``setting`` in force from the beginning: the state before the first event."""
         self.families.add(family)
         self._books[uid, family] = SimulatedFamily(setting)
 
     def drift(self, uid: str, family: str, setting: MmpSetting | None, now: float) -> None:
-        """Change a setting behind the caller's back; None wipes it, as demo resets do [doc]."""
+        """Change a setting without a request; None removes it, as demo resets do [doc]."""
         self._put_in_force(uid, family, setting, self._tick(now), "control")
 
     def freeze(self, uid: str, family: str, now: float, *, ms: int | None = None) -> None:
-        """Freeze a family for ``ms`` from ``now``; 0 is until reset, None what its setting says."""
+        """Freeze a family for ``ms`` from ``now``; 0 is until reset, None the interval of its setting."""
         book = self._book(uid, family)
         if ms is None:
             ms = int(book.in_force.frozen_interval) if book.in_force else 0
         book.freeze(self._tick(now) + ms / 1000 if ms else math.inf)
 
     def unfreeze(self, uid: str, family: str) -> None:
-        """End a freeze without a request, as time does."""
+        """End a freeze without a request, as at the end of its interval."""
         self._book(uid, family).unfreeze()
 
     def set_form(self, family: str, form: RowForm) -> None:
@@ -179,13 +179,13 @@ class SimulatedExchange:
         self.faults.add(scripted)
 
     def outage(self, until: float) -> None:
-        """Answer nothing at all before ``until``; what arrives then still counts as arrived."""
+        """Answer nothing before ``until``; requests until then still count as arrived."""
         self._outage_until = until
 
     # The record ------------------------------------------------------------------------------
 
     def arrivals(self) -> tuple[Arrival, ...]:
-        """Return every request that reached the exchange, in the order they were dealt with."""
+        """Return every request that reached the exchange, in the order of processing."""
         return tuple(self._arrivals)
 
     def history(self) -> tuple[InForce, ...]:
@@ -193,7 +193,7 @@ class SimulatedExchange:
         return tuple(self._in_force)
 
     def settings(self, uid: str) -> dict[str, MmpSetting]:
-        """Return what is truly in force, by family; never-configured families are missing."""
+        """Return what is really in force, by family; never-configured families are missing."""
         books = sorted((family, book) for (owner, family), book in self._books.items() if owner == uid)
         return {family: book.in_force for family, book in books if book.in_force is not None}
 
@@ -203,11 +203,11 @@ class SimulatedExchange:
         return book.frozen_until(now) if book else None
 
     def violations(self) -> tuple[Violation, ...]:
-        """Return what the record holds against the callers."""
+        """Return the violations in the record."""
         return find_violations(self._arrivals)
 
     def forget_records(self) -> None:
-        """Empty the record. The rate limits keep their memory: forgetting must not be kinder."""
+        """Clear the record. The rate limits keep their state: clearing must not relax them."""
         self._arrivals.clear()
         self._in_force.clear()
 
@@ -231,7 +231,7 @@ class SimulatedExchange:
         return OUTAGE if now < self._outage_until else self.faults.take(ask.endpoint, ask.family)
 
     def _answer(self, visit: RequestContext, *, over: bool, now: float) -> ReplyEnvelope:
-        """Return the rules' own answer, and act on what they accept."""
+        """Return the rules' own answer, and apply what they accept."""
         return self._refusal(visit, over=over) or self._act(visit, now)
 
     def _refusal(self, visit: RequestContext, *, over: bool) -> ReplyEnvelope | None:
@@ -398,12 +398,12 @@ class SimulatedExchange:
 
 
 def underlying_of(family: str) -> str:
-    """Return the underlying a family is of: ``BTC-USD_UM`` is of ``BTC-USD``, as far as was seen."""
+    """Return the underlying of a family: ``BTC-USD_UM`` is of ``BTC-USD``, as far as observed."""
     return family.partition("_")[0]
 
 
 def format_number(quantity: str, form: NumberForm) -> str:
-    """Return ``quantity`` in the form the exchange gives it back in."""
+    """Return ``quantity`` in the form in which the exchange returns it."""
     if form is NumberForm.AS_SENT:
         return quantity
     shortest = format(Decimal(quantity), "f")

@@ -1,8 +1,8 @@
 """The simulated exchange behind real sockets, on loopback only.
 
-This file decides when a request has arrived (its whole head has been read and the simulated way in
-is over), how late replies are, and how connections die. What is answered is decided by ``rules``. Its
-clock is the wall clock at the start carried on by the monotonic one, so it never goes back.
+This file decides when a request has arrived (its head was read completely and the simulated inbound delay
+is over), how late replies are, and how connections end. ``rules`` decides the answers. Its clock is the
+wall clock at the start, continued by the monotonic one, so it never goes back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reconciler.simulator.messages import JSON_HEADERS, SimReply, SimRequest
 from reconciler.simulator.rules import SimulatedExchange
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""The only addresses served: the control endpoint would let anyone change anything."""
+"""The only addresses served: the control endpoint allows any change to anyone who can connect."""
 
 MAX_BODY_BYTES = 64 * 1024
 SHUTDOWN_S = 0.5
@@ -31,11 +31,11 @@ SHUTDOWN_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The simulated way to the exchange.
+    """The simulated network to the exchange.
 
-    A round trip takes ``latency_s``, half of it each way, and each way up to ``jitter_s`` more, at
-    random from ``seed``. Arrivals are stamped after the way in, so jitter moves them together or
-    apart as a real network does.
+    A round trip takes ``latency_s``, half of it each way, and each way up to ``jitter_s`` more, at random
+    from ``seed``. Arrivals are stamped after the inbound delay, so jitter moves them together or apart as a
+    real network does.
     """
 
     latency_s: float = 0.0
@@ -44,7 +44,7 @@ class Network:
 
 
 class SimulatorServer:
-    """A running server; made and ended by :func:`running_simulator`."""
+    """A running server; :func:`running_simulator` starts and stops it."""
 
     def __init__(self, exchange: SimulatedExchange, network: Network, host: str, port: int) -> None:
         if host not in LOOPBACK:
@@ -61,7 +61,7 @@ class SimulatorServer:
 
     @property
     def url(self) -> str:
-        """The base URL to give to the program."""
+        """The base URL for the program."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -71,7 +71,7 @@ class SimulatorServer:
 
     async def start(self) -> None:
         """Listen; raises OSError when the port is taken."""
-        # handler_cancellation stays off: a caller that goes away does not undo what has arrived.
+        # handler_cancellation stays off: a caller that disconnects does not undo what has arrived.
         # auto_decompress stays off too: the signature is over the bytes as they were sent.
         server = web.Server(
             self._handle, access_log=None, handler_cancellation=False, auto_decompress=False
@@ -98,13 +98,13 @@ class SimulatorServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith(CONTROL_PREFIX):
             return await self._control(request)
-        # Read meanwhile: what was sent whole takes effect even if the caller has gone away since.
+        # Read concurrently: a complete request takes effect even if the caller has disconnected since.
         reading = asyncio.create_task(request.read())
         await self._travel()
         arrived = self.now()
         try:
             body = await reading
-        except (ConnectionError, web.HTTPException):  # the caller went away, or sent far too much
+        except (ConnectionError, web.HTTPException):  # the caller disconnected, or sent far too much
             return _killed(request)
         if len(body) > MAX_BODY_BYTES:
             return _killed(request)
@@ -114,7 +114,7 @@ class SimulatorServer:
         return await _send(request, reply)
 
     async def _travel(self) -> None:
-        """Take one way of the simulated network."""
+        """Wait for the simulated delay in one direction."""
         network = self._network
         await asyncio.sleep(network.latency_s / 2 + self._chance.uniform(0, network.jitter_s))
 
@@ -163,7 +163,7 @@ async def running_simulator(
 
 
 def _as_sim_request(request: web.BaseRequest, body: bytes) -> SimRequest:
-    """Return the request as it came: ``raw_path`` is the target before any decoding."""
+    """Return the request as it arrived: ``raw_path`` is the target before any decoding."""
     return SimRequest(
         request.method, request.raw_path, dict(request.headers), body, request.remote or "127.0.0.1"
     )
@@ -185,7 +185,7 @@ def _killed(request: web.BaseRequest) -> web.Response:
 
 
 async def _cut_short(request: web.BaseRequest, reply: SimReply) -> web.StreamResponse:
-    """Announce the whole body, send half of it and close."""
+    """Announce the full body, send half of it and close."""
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_length = len(reply.body)
     await response.prepare(request)
