@@ -59,7 +59,7 @@ MARKS = {
 
 ALWAYS_SHOWN = (TimelineMark.FAILED, TimelineMark.DIFFERS, TimelineMark.FROZEN)
 """Worst first: one second of such a mark decides its column. Otherwise a column shows the mark that
-lasted longest, and the newest column shows the current mark: a process that just started is then visible."""
+lasted longest, and the newest column shows the current mark, so a process that just started is visible."""
 
 MIDDLES = {
     TimelineMark.FAILED: 6,

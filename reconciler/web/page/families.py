@@ -283,7 +283,7 @@ def _paused(pause: Pause | None, wall: datetime) -> str:
 
 
 def _pause_words(pause: Pause, wall: datetime) -> str:
-    """Write until when a pause lasts, and why; the breaker's also ends when the file changes the setting."""
+    """Write until when a pause lasts, and why; the breaker's also ends when the file's setting changes."""
     until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
     if pause.by is PausedBy.BREAKER:
         until = f"the file changes its setting or {until}"

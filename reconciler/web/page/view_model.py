@@ -46,7 +46,7 @@ LEGEND = tuple(
 """The meaning of each mark of a timeline and the height of its line (None: no line), calmest first."""
 
 REMOTE_SHOWN = 12
-"""Accounts of other replicas that are all shown. With more, only unassigned ones are; the rest is folded."""
+"""Accounts of other replicas that are all shown. With more, only unassigned ones are; others are folded."""
 
 UNASSIGNED = "unassigned: a healthy replica will take it within seconds"
 """The text of an account whose owner is gone, or that is new."""
