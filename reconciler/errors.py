@@ -1,19 +1,19 @@
 """The error tree: expected failures that end a command, each with its exit status.
 
     MmpError                      1  runtime failure
-    ├── UsageError               64  the command line cannot be meant that way
-    ├── InvalidInput              4  config, policy, plan or revision does not hold
+    ├── UsageError               64  invalid command line
+    ├── InvalidInput              4  config, policy, plan or revision is invalid
     ├── AccountProblem            8  account, key or environment: writing is stopped
-    ├── StateLocked               7  another process holds the state
-    ├── PlanStale                 5  what was reviewed is no longer what would happen
-    ├── Refused                   3  policy, guard or --fail-on
+    ├── StateLocked               7  another process has locked the state
+    ├── PlanStale                 5  the plan no longer matches what was reviewed
+    ├── ChangeRefused             3  policy, guard or --fail-on
     ├── StateUnusable             1  the state is damaged, foreign, or in a bad place
     │   (StateAccountMismatch     8  it belongs to another account)
-    ├── StateUnavailable          1  the state cannot be used now: `run` tries again by itself
+    ├── StateUnavailable          1  the state cannot be used now: `run` retries by itself
     └── StateAccessDenied         1  a person must fix the access: a command that starts does not wait
 
 An error says what is wrong, whose fault it is and what to do next; its ``code`` is stable. Messages
-never contain secrets: errors of libraries are remade before they get here.
+never contain secrets: errors of libraries are translated before they get here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PRECEDENCE = (
     Exit.CHANGES,
     Exit.DONE,
 )
-"""Which status wins when nothing was settled and several hold."""
+"""Which status wins when nothing was settled and several apply."""
 
 
 class MmpError(Exception):
@@ -73,26 +73,26 @@ class MmpError(Exception):
         self.path = path
 
     def prefixed(self, place: str, *, path: str | None = None) -> Self:
-        """Return the same failure, with whose it is before its message; ``path`` if it has none yet."""
+        """Return the same failure with ``place`` before its message; ``path`` if it has none yet."""
         return type(self)(self.code, f"{place}: {self.message}", self.hint, path=self.path or path)
 
 
 class UsageError(MmpError):
-    """The command line cannot be meant that way."""
+    """Invalid command line."""
 
     exit_status = Exit.USAGE
 
 
 class InvalidInput(MmpError):
-    """A file, plan or revision given by the user does not hold."""
+    """A file, plan or revision given by the user is invalid."""
 
     exit_status = Exit.INVALID
 
 
 class AccountProblem(MmpError):
-    """The account, the key or the environment does not let us write.
+    """The account, the key or the environment does not allow writes.
 
-    ``wait_s``: it is over by itself after this many seconds; None: that is not known.
+    ``wait_s``: it ends by itself after this many seconds; None: that is not known.
     """
 
     exit_status = Exit.ACCOUNT
@@ -100,19 +100,19 @@ class AccountProblem(MmpError):
 
 
 class StateLocked(MmpError):
-    """Another process holds the state; the message names it."""
+    """Another process has locked the state; the message names it."""
 
     exit_status = Exit.LOCKED
 
 
 class PlanStale(MmpError):
-    """What was reviewed is no longer what would happen."""
+    """The plan no longer matches what was reviewed."""
 
     exit_status = Exit.STALE
 
 
 class ChangeRefused(MmpError):
-    """A policy, a guard or --fail-on refuses."""
+    """A policy, a guard or --fail-on refuses the change."""
 
     exit_status = Exit.REFUSED
 
@@ -124,7 +124,7 @@ class StateUnusable(MmpError):
 class StateUnavailable(MmpError):
     """The state cannot be reached or used at the moment: a lost connection, a failover, a full disk.
 
-    Nothing was sent that is not on record; what was being recorded may be on record or not.
+    Every request that was sent is on record; what was being recorded may be on record or not.
     """
 
 
@@ -138,7 +138,7 @@ class StateAccessDenied(MmpError):
 
 
 STATE_FAILURES = (StateUnavailable, StateAccessDenied)
-"""What a running `run` waits out."""
+"""The errors after which a running `run` retries."""
 
 
 class StateAccountMismatch(MmpError):
@@ -153,7 +153,7 @@ def overall_status(statuses: list[Exit]) -> Exit:
 
 
 def internal_error(bug: Exception) -> MmpError:
-    """Return the failure that a broken assumption is; the traceback is shown only on request."""
+    """Return the failure for a bug in this program; the traceback is shown only on request."""
     if os.environ.get("MMP_TRACEBACK"):
         import traceback
 

@@ -10,7 +10,7 @@ from reconciler.ports import AccountStore
 
 
 class RunningAccount(Protocol):
-    """An account that this process runs, as an observer sees it. Each name stands for one account."""
+    """An account that this process runs, as an observer sees it. Each name is of one account."""
 
     @property
     def name(self) -> str:
@@ -19,7 +19,7 @@ class RunningAccount(Protocol):
 
     @property
     def store(self) -> AccountStore:
-        """What the state has of the account; only the thread of the loops may use it."""
+        """What the state has on record of the account; only the event loop's thread may use it."""
         ...
 
     @property
@@ -40,17 +40,17 @@ class AccountObserver(Protocol):
         ...
 
     def account_acquired(self, account: RunningAccount, runtime: AccountRuntime) -> None:
-        """Take note that this process runs an account from now on."""
+        """Handle that this process runs an account from now on."""
         ...
 
     def account_released(self, account: RunningAccount) -> None:
-        """Take note that another process runs an account from now on."""
+        """Handle that another process runs an account from now on."""
         ...
 
     def on_event(
         self, account: RunningAccount | None, event: Event, runtime: AccountRuntime | None
     ) -> None:
-        """Take note of an event and the runtime of its account after it.
+        """Handle an event; ``runtime`` is the runtime of its account after it.
 
         ``account`` None: the event is the process's. ``runtime`` None: this process does not run the
         account.

@@ -1,7 +1,7 @@
-"""What passes and verbs need of the world: a state, an exchange, a clock. Nothing else.
+"""What passes and commands need from outside: a state, an exchange, a clock. Nothing else.
 
-Each port is small and named for the need; implementations live in ``store``, ``okx``, ``clock`` and
-the simulated world of the tests. Every method may raise :class:`reconciler.errors.MmpError` where
+Each port is small and named for its purpose; implementations are in ``store``, ``okx``, ``clock`` and
+the simulation in the tests. Every method may raise :class:`reconciler.errors.MmpError` where
 its docstring says so; whatever an exchange answers is a value, never an exception.
 """
 
@@ -68,7 +68,7 @@ NO_ACCEPTING: Mapping[Family, Accepting] = MappingProxyType({})
 
 
 class Clock(Protocol):
-    """Time as a pass needs it: one monotonic clock for decisions, the wall only for people."""
+    """Time as a pass needs it: one monotonic clock for decisions, the wall clock only for people."""
 
     def now(self) -> float:
         """Return seconds on the monotonic raw clock of this boot."""
@@ -86,12 +86,12 @@ class Clock(Protocol):
         ...
 
     async def sleep_until(self, until: float) -> None:
-        """Return at instant ``until``, or earlier when something changed; callers look again."""
+        """Return at instant ``until``, or earlier when something changed; callers check again."""
         ...
 
 
 class Connection(Protocol):
-    """An open connection to the exchange, good for one Set MMP request."""
+    """An open connection to the exchange, for one Set MMP request."""
 
     async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         """Write ``request`` once and return the classified reply; closes the connection.
@@ -109,7 +109,7 @@ class Exchange(Protocol):
     """The exchange as seen with one account's key. Replies that are not data are ``Reply`` values."""
 
     async def account(self) -> AccountInfo | Reply:
-        """Ask who the key belongs to and what it may do."""
+        """Ask which account the key belongs to and what it may do."""
         ...
 
     async def read_live(self) -> LiveRead | Reply:
@@ -126,13 +126,13 @@ class Exchange(Protocol):
 
 
 class TradingExchange(Exchange, Protocol):
-    """An exchange that can also write. A dry run is never given one."""
+    """An exchange that can also write. A dry run never has one."""
 
     def key_changed(self) -> bool:
-        """Tell whether the key is no longer the one ``account`` was last asked with.
+        """Tell whether the key is no longer the one that ``account`` used last.
 
-        Until then the old one is used, and nothing must be sent: the new one may be another account's.
-        ``account`` takes the new one, and raises AccountProblem where that cannot be read.
+        Until ``account`` is called, the old key is used and nothing must be sent: the new key may be of
+        another account. ``account`` takes the new key, and raises AccountProblem if that cannot be read.
         """
         ...
 
@@ -146,16 +146,17 @@ class TradingExchange(Exchange, Protocol):
 
 
 class Store(Protocol):
-    """The durable memory of one account in one environment, shared with other processes.
+    """The durable state of one account in one environment, shared with other processes.
 
-    All methods raise StateUnusable when the state is damaged. Rows of this boot come back as their
-    own instants; rows of another boot, host or unknown age as this process's first sight of them.
+    All methods raise StateUnusable when the state is damaged. Instants of rows of this boot are returned
+    on this process's clock; for rows of another boot, host or unknown age, it is when this process first
+    saw them.
     """
 
     def locked(self, purpose: str, *, timeout_s: float | None = None) -> AbstractAsyncContextManager[None]:
         """Hold the account's lock; raises StateLocked, naming the holder, after ``timeout_s``.
 
-        None: after the state's lock timeout.
+        ``timeout_s`` None: the state's lock timeout.
         """
         ...
 
@@ -163,19 +164,19 @@ class Store(Protocol):
         """Stamp or check the owner. Raises StateAccountMismatch for another uid or kind.
 
         Returns the host used before when it was another one (a warning), else None.
-        Must be called before ``grounds`` and ``reserve``.
+        Must be called before ``recorded_inputs`` and ``reserve``.
         """
         ...
 
     async def check_identity(self, uid: str) -> None:
         """Check the owner and change nothing. Raises StateAccountMismatch for another uid or kind.
 
-        After it ``grounds`` may be called, as after ``identify``.
+        After it ``recorded_inputs`` may be called, as after ``identify``.
         """
         ...
 
     async def record_in_force(self, families: Collection[Family]) -> None:
-        """Record, durably, that changes of the saved plan were found in force, with nothing to be sent."""
+        """Record, durably, that changes of the saved plan were already in force, so nothing is sent."""
         ...
 
     async def try_control(self, purpose: str) -> bool:
@@ -195,7 +196,7 @@ class Store(Protocol):
         ...
 
     async def recorded_inputs(self) -> RecordedInputs:
-        """Return what is known of every family on record (never Never), the pauses, and the ledger."""
+        """Return what is known of each family on record (never NeverApplied), the pauses and the ledger."""
         ...
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
@@ -219,12 +220,12 @@ class Store(Protocol):
     ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
         """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
 
-        ``by``: the last instant at which it may be; where the state took longer, locks of others included,
-        nothing is reserved, since what was decided on is too old. ``file``: where the setting comes from.
+        ``by``: the last instant for the reservation. If the state took longer, including locks of others,
+        nothing is reserved, since the decision is too old. ``file``: where the setting comes from.
         ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
         is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
-        ``accepting``: the desired setting that this request makes the accepted one, None: it changes
-        nothing in that. A change of a saved plan that was applied is not reserved again.
+        ``accepting``: the desired setting that this request makes the accepted one, None: it does not
+        change the accepted setting. A change of a saved plan that was applied is not reserved again.
         """
         ...
 
@@ -239,16 +240,16 @@ class Store(Protocol):
         message: str,
         tried: bool = True,
     ) -> None:
-        """Record what came of an attempt, durably.
+        """Record the result of an attempt, durably.
 
         ``limited``: the exchange refused it for its rate, which makes pacing more careful. ``tried``: it
         counts as a try of its family (:class:`~reconciler.core.retry.Tries`) unless it was applied.
         ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting the
         confirmed one, unless another value was confirmed while it was in flight. Attempts of the same
-        setting are then no doubt any more while it stays the confirmed one; any attempt is over for good if
+        setting then leave no doubt while it stays the confirmed one; any attempt has ended for good if
         it can last have arrived before this one was reserved. REJECTED and NOT_SENT leave the family as it
-        was: the setting that this attempt made the accepted one is that no longer, unless an earlier
-        request of it is open or it was proven in force. An attempt is settled once.
+        was: the setting that this attempt made the accepted one is no longer accepted, unless an earlier
+        request for it is open or it was proven in force. An attempt is settled once.
         """
         ...
 
@@ -263,11 +264,11 @@ class Store(Protocol):
         """Record settings a live read proved in force; returns the families recorded.
 
         A family with an open attempt reserved, or a proof recorded, after the read began is left out.
-        ``accepting``: the desired settings that become the accepted ones with it.
+        ``accepting``: the desired settings that become the accepted ones at the same time.
 
         Attempts of the same setting leave no doubt while it stays the confirmed one; any
-        attempt is over for good if the read shows all that took effect by its latest arrival
-        (:func:`~reconciler.core.evidence.shown_until`). Others still leave their family uncertain.
+        attempt has ended for good if the read shows all that took effect by its latest arrival
+        (:func:`~reconciler.core.evidence.reflects_until`). Others still leave their family uncertain.
         Raises StateLocked if the lock was taken and lost: another process may have written since the read.
         """
         ...
@@ -275,7 +276,7 @@ class Store(Protocol):
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded, durably.
 
-        Only those end of which the read shows all that took effect by their latest arrival; proofs stay.
+        Only those end whose effects by their latest arrival the read shows completely; proofs stay.
         Raises StateLocked as ``adopt`` does.
         """
         ...
@@ -290,25 +291,25 @@ class Store(Protocol):
     ) -> None:
         """Pause families until a time of day (None: until resumed), durably.
 
-        ``fought``: the families of which this is a fight's pause, with the setting fought over; the
-        others are paused by hand. A newer pause replaces an older one, whichever their kinds, but a
-        fight's never one by hand that is in force: that family is left as it is.
+        ``contested_setting``: the setting of each family that the heal breaker pauses; the others are
+        paused by hand. A newer pause replaces an older one of any kind, with one exception: the breaker
+        never replaces a pause by hand that is in force.
         """
         ...
 
     async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
-        """End the fight's pauses of these families that are about exactly these settings, durably.
+        """End the heal breaker's pauses of these families for exactly these settings, durably.
 
-        A pause that has taken its place meanwhile is left alone.
+        A pause that has replaced it meanwhile stays.
         """
         ...
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
-        """Keep for the history, durably, that a refusal was overridden by name, and why."""
+        """Record for the history, durably, that a refusal was overridden by name, and why."""
         ...
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
-        """Keep the latest live read for ``mmp status``, and for :meth:`last_rows`.
+        """Record the latest live read for ``mmp status``, and for :meth:`last_rows`.
 
         ``last_seen`` are the last rows of families that the read leaves out, and that are not known to
         be gone.
@@ -316,36 +317,36 @@ class Store(Protocol):
         ...
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
-        """Return the rows of the latest live read on record, for a process that has read none itself.
+        """Return the rows of the latest live read on record, for a process that has not read yet.
 
         Each counts as seen now, or as seen long ago if the family's proof was recorded later. They can only
-        prevent a write: if a list leaves a family out, its last setting seen must not be loosened.
+        prevent a write: if a list leaves a family out, the setting last seen must not be loosened.
         """
         ...
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
-        """Record that the account is watched now, and the state each desired family is in.
+        """Record that the account is observed now, and the state of each desired family.
 
-        For the strips of ``core.strips`` alone; cheap while nothing changes. A family that is not
-        among ``states`` any more turns to unmanaged.
+        Only the timeline uses it; cheap while nothing changes. A family that is no longer in ``states``
+        changes to unmanaged.
         """
         ...
 
 
 class AccountStore(Store, Protocol):
-    """All that the state keeps of one account: what a pass needs, and what verbs show and record."""
+    """All that the state has on record of one account: for passes and for commands."""
 
     def apply_plan(self, plan: str, changes: Mapping[Family, Setting]) -> None:
-        """Apply the saved plan with this id from now on: ``changes`` are the settings it leads to.
+        """Apply the saved plan with this id from now on: ``changes`` are the settings that it leads to.
 
         Requests and adoptions are recorded as changes of that plan. Each is recorded as applied together
-        with what proves it: the acknowledgement of the request, a proof of the same setting while the
-        request is open, whichever process records that, or the adoption.
+        with its proof: the acknowledgement of the request, a proof of the same setting while the
+        request is open (recorded by any process), or the adoption.
         """
         ...
 
     async def known(self) -> Mapping[Family, Known]:
-        """Return what is known of every family on record (never Never)."""
+        """Return what is known of every family on record (never NeverApplied)."""
         ...
 
     async def ledger(self) -> Ledger:
@@ -353,7 +354,7 @@ class AccountStore(Store, Protocol):
         ...
 
     async def pauses(self) -> tuple[Pause, ...]:
-        """Return the pauses in force by their time at this moment, by family."""
+        """Return the pauses whose time is not over at this moment, by family."""
         ...
 
     async def snapshot(self) -> StateSnapshot:
@@ -383,14 +384,14 @@ class AccountStore(Store, Protocol):
     async def record_policy(self, sha256: str, path: str, document: str) -> None:
         """Record, durably, that a policy is in force; ``document`` is the text of its file.
 
-        Writes only if another policy was recorded last, or this one was given up since.
+        Writes only if another policy was recorded last, or if this one was given up since.
         """
         ...
 
     async def give_up_policy(self, sha256: str, reason: str) -> bool:
         """Record, durably and once, that a person gives up the policy on record, and why.
 
-        False, and nothing is recorded, where another policy is on record, or none that counts.
+        Returns False and records nothing if another policy is on record, or none that counts.
         """
         ...
 
@@ -403,77 +404,78 @@ class AccountStore(Store, Protocol):
         ...
 
     async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
-        """Return the strip of each family from ``since`` (at most 24 h ago) to this moment."""
+        """Return the timeline of each family from ``since`` (at most 24 h ago) to this moment."""
         ...
 
     async def read_timeline(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
     ) -> Callable[[], Timeline]:
-        """Read what the strips from ``since`` to this moment are drawn from; return what draws them.
+        """Read the data of the timelines from ``since`` to this moment; return a function that builds them.
 
-        It is read piece by piece, with ``pause`` awaited between two, so that a request never waits for
-        the whole: 12,000 rows take 50 ms.
+        The data is read in parts, with ``pause`` awaited between two, so that a request never waits for
+        all of them: 12,000 rows take 50 ms.
 
-        Drawing is most of the work, touches nothing of the state, and may be done by any thread.
+        Building is most of the work, does not use the state, and may run in any thread.
         """
         ...
 
     async def lock_holder(self) -> LockHolder | None:
-        """Return who holds the account's lock now; None when nobody does, or nobody that can be named."""
+        """Return the holder of the account's lock; None when it is not locked, or by an unknown holder."""
         ...
 
     async def owner(self) -> Replica | None:
-        """Return the replica that keeps the account; None when none does, or none shares this state."""
+        """Return the replica that runs the account; None when none does, or the state has no leases."""
         ...
 
 
 class LeaseStore(Protocol):
-    """The leases of a state as one replica sees them: which accounts are its own.
+    """The leases of a state as one replica sees them: which accounts it owns.
 
-    Nothing here makes a request safe: who believes wrongly that it owns an account costs time, never
-    the rate. Methods raise StateUnavailable and StateUnusable, and may be in force all the same then.
+    Leases do not make a request safe: a replica that wrongly believes that it owns an account costs time,
+    but never breaks the rate limit. Methods raise StateUnavailable and StateUnusable, and may have taken
+    effect all the same.
     """
 
     async def heartbeat(
         self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
     ) -> LeaseTable:
-        """Say that this replica lives and what it has settings for; returns who lives and owns what.
+        """Report that this replica is alive and what it has settings for; return the lease table.
 
         ``claims``: what it writes for the accounts it owns; ``ability``: how well it can serve accounts.
-        It is believed alive for LEASE_TTL_S from some moment after the call on.
+        It counts as alive for LEASE_TTL_S from some moment after the call on.
         """
         ...
 
     async def take(self, accounts: Collection[LeaseName]) -> Mapping[LeaseName, ReplicaId | None]:
         """Become the owner of accounts; returns those it really became the owner of.
 
-        Only what is free or whose owner is not alive any more, and only while this replica is. Each
-        with the owner that fell silent; None: it was free.
+        It can take only accounts that are free or whose owner is dead, and only while it is alive itself.
+        Each is returned with its dead owner; None: it was free.
         """
         ...
 
     async def release(self, accounts: Collection[LeaseName]) -> None:
-        """Give accounts back; harmless for one that is not this replica's any more."""
+        """Release accounts; harmless for one that this replica no longer owns."""
         ...
 
     async def leave(self) -> None:
-        """Give everything back and be gone, and close; others need not wait for the silence to end."""
+        """Release all accounts, leave the group and close; others need not wait for leases to expire."""
         ...
 
 
 class StateBackend(Protocol):
-    """An open state, whichever engine keeps it; all accounts of one process share it."""
+    """An open state, of any engine; all accounts of one process share it."""
 
     def account(self, account: str, environment: Environment, kind: ExchangeKind) -> AccountStore:
-        """Return the store of one account; asks nothing of the engine."""
+        """Return the store of one account; makes no request to the engine."""
         ...
 
     async def moved(self) -> MmpError | None:
-        """Return that the state was moved, so that nothing is written to it; None: it was not."""
+        """Return an error if the state was moved, so that nothing is written to it; None: it was not."""
         ...
 
     def sharing(self, replica: Replica) -> LeaseStore | None:
-        """Return the leases as ``replica`` sees them; None where a state has none: all is its own."""
+        """Return the leases as ``replica`` sees them; None if a state has none: it runs all accounts."""
         ...
 
     async def check(self) -> StateCheck:
@@ -481,5 +483,5 @@ class StateBackend(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give back all locks and close; harmless when done before."""
+        """Release all locks and close; harmless when done before."""
         ...

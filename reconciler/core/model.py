@@ -1,7 +1,7 @@
-"""The values everything else speaks in: families, settings, what is desired, live and known.
+"""The values that all other modules use: families, settings, what is desired, live and known.
 
 This file decides when two settings are equal (decimal value, never text) and what the two zeroes
-mean. It never reads anything: values are parsed at the doors (``desired``, ``okx``, ``store``) and
+mean. It never reads anything: values are parsed at the edges (``config``, ``okx``, ``store``) and
 trusted from here on. All instants are seconds on this process's own monotonic clock.
 """
 
@@ -39,7 +39,7 @@ class Environment(StrEnum):
 
 
 class ExchangeKind(StrEnum):
-    """Who is at the other end: the exchange itself or the simulated one on loopback."""
+    """The kind of exchange: the real one, or the simulated one on loopback."""
 
     OKX = "okx"
     SIMULATOR = "simulator"
@@ -62,7 +62,7 @@ def parse_family(text: str) -> Family:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantity:
-    """A decimal number of contracts, kept as the text it was written in.
+    """A decimal number of contracts, stored as the text it was written in.
 
     Equality, order and hash go by value: ``100``, ``"100"`` and ``"100.0"`` are equal everywhere.
     """
@@ -117,7 +117,7 @@ def window_text(window: timedelta) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One family's whole MMP setting; a write always replaces all three fields.
+    """One family's complete MMP setting; a write always replaces all three fields.
 
     ``time_interval_ms`` 0 means MMP is disabled (no protection); ``frozen_interval_ms`` 0 means
     frozen until someone resets (the longest freeze). The two zeroes mean opposite things [doc].
@@ -164,7 +164,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class FilePosition:
-    """A place in a file, 1-based."""
+    """A position in a file, 1-based."""
 
     path: str
     line: int
@@ -173,7 +173,7 @@ class FilePosition:
 
 @dataclass(frozen=True, slots=True)
 class DesiredFamily:
-    """What the file wants of one family, and where it says so."""
+    """The desired setting of one family, and its position in the file."""
 
     setting: Setting
     source: FilePosition
@@ -181,7 +181,7 @@ class DesiredFamily:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One account's file, accepted whole. ``families`` is never empty.
+    """One account's valid settings file. ``families`` is never empty.
 
     ``expected_uid`` is None when the file does not name one. ``sha256`` is of the file's bytes.
     """
@@ -199,7 +199,7 @@ class Desired:
 class LiveRow:
     """One family as Get MMP Config showed it.
 
-    ``frozen_until`` is shown, never computed with: its unit is contradictory in OKX's docs.
+    ``frozen_until`` is only shown, never used in a calculation: its unit is contradictory in OKX's docs.
     """
 
     setting: Setting
@@ -217,11 +217,11 @@ class LiveRead:
     """One answer of Get MMP Config: of every configured family, or of the one ``asked`` about.
 
     ``begun_at`` is the instant before the first byte of the request, ``took_s`` the time until its
-    answer was complete. A family without a row is missing from ``rows``. ``unreadable`` holds rows that
+    answer was complete. A family without a row is missing from ``rows``. ``unreadable`` has the rows that
     name a family but whose values cannot be read, with what is wrong: such a family must not be
-    written. ``odd_names`` holds the instFamily of each row that is text but not a family's name, by its
+    written. ``odd_names`` has the instFamily of each row that is text but not a family's name, by its
     :func:`fold_name`: a family of that folded name must not be written either. ``nameless`` counts rows
-    without a usable instFamily: while there is one, no family's absence can be concluded.
+    without a usable instFamily: while there is one, no family counts as absent.
     """
 
     begun_at: float
@@ -252,7 +252,7 @@ class FileVersion:
 
 
 NO_FILE = FileVersion()
-"""Of a record that names no file."""
+"""The version in a record that names no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class OpenAttempt:
-    """An attempt whose effect is not known: pending, unanswered or answered with nonsense.
+    """An attempt whose effect is not known: pending, unanswered or with an unintelligible answer.
 
     Until ``effect_until`` (reservation + L) it may still take effect at the exchange. ``setting`` None:
     an attempt that may exist, of any value: the state lost its newest records. ``file`` is the
@@ -336,7 +336,7 @@ Known = NeverApplied | Confirmed | Uncertain
 
 
 class PausedBy(StrEnum):
-    """Who paused a family: a person, or the heal breaker because another writer keeps changing it."""
+    """What paused a family: a person, or the heal breaker because another writer keeps changing it."""
 
     MANUAL = "manual"
     BREAKER = "breaker"
@@ -344,10 +344,10 @@ class PausedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A paused family: not written, not even healed. ``until`` None: until it is resumed.
+    """A paused family: it is neither written nor healed. ``until`` None: until it is resumed.
 
-    ``fought``: set by the heal breaker, and holds only while this setting is the desired one;
-    None: paused by hand. Whether it holds for what is desired is :mod:`reconciler.core.pauses`'s.
+    ``contested``: set by the heal breaker, and active only while this setting is the desired one;
+    None: paused by hand. :mod:`reconciler.core.pauses` decides whether it applies to the desired setting.
     """
 
     family: Family
@@ -358,7 +358,7 @@ class Pause:
 
     @property
     def by(self) -> PausedBy:
-        """Who paused it."""
+        """What paused it."""
         return PausedBy.MANUAL if self.contested is None else PausedBy.BREAKER
 
     def holds(self, wall: datetime) -> bool:
@@ -368,7 +368,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class AccountInfo:
-    """What the account/config pre-flight says of the key in use.
+    """What the account/config pre-flight reports of the key in use.
 
     ``level`` is OKX's acctLv ("4" is portfolio margin); ``permissions`` a set of read_only, trade
     and withdraw; ``ip`` the bound addresses, empty when the key is bound to none.
@@ -384,7 +384,7 @@ class AccountInfo:
 
 @dataclass(frozen=True, slots=True)
 class RateBudget:
-    """What a pacing ledger is keyed by: two account names with one uid share it."""
+    """The key of a pacing ledger: two account names with one uid share it."""
 
     kind: ExchangeKind
     environment: Environment
@@ -392,5 +392,5 @@ class RateBudget:
 
 
 def format_setting(setting: Setting) -> str:
-    """Write a whole setting on one line."""
+    """Write a complete setting on one line."""
     return ", ".join(f"{field.value} {setting.field_text(field)}" for field in Field)

@@ -25,7 +25,7 @@ HEARTBEAT_S = 2.5
 
 LEASE_TTL_S = 8.0
 """How long after its last heartbeat a replica counts as alive, by the database's clock. Three heartbeats
-may be lost, and a death is still noticed within TTL + BEAT, 10.5 s."""
+may be lost, and a death is still noticed within LEASE_TTL_S + HEARTBEAT_S, 10.5 s."""
 
 
 @dataclass(frozen=True, slots=True)
