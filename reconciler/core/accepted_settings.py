@@ -17,10 +17,10 @@ History = tuple[Acceptance, ...]
 """The accepted settings of one family, oldest first."""
 
 MAX_WINDOW = timedelta(days=7)
-"""The longest time that a policy may look back for."""
+"""The longest time for which a policy may look back."""
 
 RETENTION = MAX_WINDOW + timedelta(days=1)
-"""For so long every accepted setting stays on record. A day more than is looked back for: clocks differ."""
+"""Every accepted setting stays on record for so long: a day more than MAX_WINDOW, since clocks differ."""
 
 MIN_RETAINED = 5
 """So many of a family stay on record whatever their age, for the history."""
@@ -33,7 +33,7 @@ def accepted(history: History, known: Known) -> Setting | None:
 
 
 def may_be_live(history: History, known: Known) -> tuple[Setting, ...]:
-    """Return the accepted settings that may be live without anyone outside this program having set them.
+    """Return the accepted settings that may be live although only this program wrote.
 
     The newest one; earlier ones, as long as nothing proved that a request of a later one took effect; and
     those of which a request has no definite answer, because it may take effect late.
@@ -61,7 +61,7 @@ def is_unproven(history: History, known: Known) -> bool:
 def is_sent_later(history: History, known: Known, setting: Setting) -> bool:
     """Tell whether a request of ``setting`` without a definite answer is newer than the accepted setting.
 
-    So it is after a definite rejection of a later request of the same value took its acceptance back.
+    This happens after a definite rejection of a later request of the same value withdrew its acceptance.
     """
     entries = history or _implied(known)
     return bool(entries) and any(
@@ -110,9 +110,9 @@ def needed(history: History, wall: datetime) -> frozenset[int]:
 
 
 def _implied(known: Known) -> History:
-    """Return what must have been accepted where only a proof and open attempts are on record.
+    """Return what must have been accepted if only a proof and open attempts are on record.
 
-    So it is with a published status, which names no more.
+    A published status has no more than these.
     """
     proof = last_proof(known)
     entries = [

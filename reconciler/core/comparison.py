@@ -1,4 +1,4 @@
-"""The comparison of one family: its target, what is on record of it, and what live shows.
+"""The comparison of one family: its target, its record, and what live shows.
 
 This file decides what is needed so that the target is in force and on record: a request, a record alone, a
 later read, or nothing. An attempt without a definite answer makes a family uncertain, and uncertain is
@@ -39,7 +39,7 @@ class NeedsRequest:
 
 @dataclass(frozen=True, slots=True)
 class NeedsAdoption:
-    """Live is as desired and only the record is behind."""
+    """Live is as desired and only the record is out of date."""
 
     reason: Reason
 
@@ -114,10 +114,10 @@ def _need_never_applied(after: Setting, seen: Evidence) -> Need:
 
 
 def _need_confirmed(after: Setting, known: Confirmed, seen: Evidence, reads: Reads) -> Need:
-    """Decide about a family without a doubt; one of another value begins where live left the proven one.
+    """Decide about a family without open attempts; a request starts from the setting that is in force.
 
-    What was proven by a read may have landed after that read began, and attempts of it may land yet: a
-    read that does not show all that ends in nothing being called in sync.
+    A setting proven by a read may have taken effect after that read began, and its attempts may still take
+    effect. After a read that does not show all of that, nothing counts as in sync.
     """
     applied = known.setting
     live = proven_setting(applied, seen)

@@ -18,7 +18,7 @@ from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, overall_status
 
 LARGE_OFFSET_S = 1.0
-"""From here on a local clock's offset is worth knowing; it is compensated."""
+"""A local clock's offset is reported from this size on; it is compensated."""
 
 MOST_NAMED = 5
 """Families named in one result; the rest are counted."""

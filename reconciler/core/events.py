@@ -115,7 +115,7 @@ class Planned:
 class Compared:
     """Desired, recorded and live settings were compared: everything that a plan was made from.
 
-    Emitted before every step, so observers see what the pass sees. ``whole``: live was read in this pass,
+    Emitted before every step: observers see what the pass sees. ``whole``: live was read in this pass,
     or is never read, and no family is in doubt; only such a plan is shown as fact.
     ``pauses`` are those in force for the desired settings. ``reads`` are the live reads.
     """
@@ -208,7 +208,7 @@ class RequestTooLate:
 
 @dataclass(frozen=True, slots=True)
 class RequestSettled:
-    """What came of a request is on record. ``round_trip_s`` is from reservation to reply.
+    """The result of a request is on record. ``round_trip_s`` is from reservation to reply.
 
     ``reason`` is why it was sent, for example because a live setting had drifted.
     """

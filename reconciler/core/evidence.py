@@ -205,11 +205,11 @@ class Reads:
     def with_record(self, known: Mapping[Family, Known], proved: Mapping[Family, int]) -> Reads:
         """Return these reads beside a newer record.
 
-        The pass itself ``proved`` some of it since the latest read, by these attempts. What another process
-        proved later takes their place on record.
+        The pass itself ``proved`` some families since the latest read, by these attempts. What another
+        process proved later replaces them on record.
 
-        A read begun after all of ``known`` was first seen is overtaken by none of it. So each time a read
-        has to be repeated, another process proved something meanwhile: twice in ten seconds at the most.
+        A read begun after all of ``known`` was first seen is not overtaken. So each time a read has to be
+        repeated, another process proved something meanwhile: twice in ten seconds at the most.
         """
         if self.latest is None:
             return self

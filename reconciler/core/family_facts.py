@@ -1,7 +1,7 @@
 """Everything that is known of one desired family when a plan is made: file, record and live.
 
 This file brings the sources together: which setting is accepted, which is in force, which may be, and
-whether the record came from a newer file. What follows from these facts is decided elsewhere.
+whether the record came from a newer file. Other modules decide what follows from these facts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from reconciler.core.plan import PlanConstraints, Reason
 
 @dataclass(frozen=True, slots=True)
 class FamilyFacts:
-    """One desired family, and all that is known of it.
+    """One desired family, and all its known facts.
 
     ``accepted`` is the setting that passed the guard last, None: none is on record. ``live`` is what is in
     force now as far as is known, None: nothing. ``found`` is the same, but where no read counts it is what
@@ -66,7 +66,7 @@ class FamilyFacts:
 
     @property
     def may_be_live(self) -> tuple[Setting, ...]:
-        """The accepted settings that may be live without anyone else having set them."""
+        """The accepted settings that may be live although no other writer set them."""
         return may_be_live(self.history, self.known)
 
 
@@ -160,7 +160,7 @@ def is_other_file(known: Known, rules: PlanConstraints, *, but: Setting | None =
 
 
 def may_be_in_force(before: Setting | None, known: Known, seen: Evidence) -> tuple[Setting | None, ...]:
-    """Return every setting that may be in force: one of None stands for none, or for any."""
+    """Return every setting that may be in force: None in it means no setting, or any."""
     shown = (seen.row.setting,) if isinstance(seen, NeedsSecondRead) and seen.row is not None else ()
     if not isinstance(known, Uncertain):
         return (before, *shown)

@@ -1,9 +1,9 @@
-"""Two files against each other: what changes for a reviewer, with no state and nothing live.
+"""The differences of two files, for a reviewer: without state and without live settings.
 
 This file decides which accounts are certainly the same one under another name, which families of two
 accepted files differ and which of those a policy refuses. Its plan is of the same shape as every other:
 before is what the older file wanted, and the times are of an apply that begins with an idle budget. A
-family only the older file has is no longer managed, which is never a reason to write it.
+family that only the older file has is no longer managed, which is never a reason to write it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Account = tuple[str, Environment]
 """What two files are matched by."""
 
 Pair = tuple[Desired | None, Desired]
-"""One account before and after: (None, new) has just come, (old, new) is in both, maybe renamed."""
+"""One account before and after: (None, new) is a new account, (old, new) is in both, maybe renamed."""
 
 Like = Callable[[Desired, Desired], bool]
-"""Tells whether an account that has gone and one that has come look like one that was renamed."""
+"""Tells whether a removed account and a new one look like one that was renamed."""
 
 
 def match_accounts(
@@ -70,11 +70,11 @@ def account_id(desired: Desired) -> Account:
 
 
 def compare(old: Desired | None, new: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
-    """Return what ``new`` changes of ``old``; None: the account has just come, all of it is new.
+    """Return what ``new`` changes of ``old``; None: the account is new, with all its families.
 
-    Each of ``policies`` is asked (None is the guard alone), and a change has to pass all of them. In
-    another environment than before the settings are compared all the same, and the protected families
-    of the one that is left are missed there.
+    Each of ``policies`` checks the change (None is the guard alone), and a change has to pass all of them.
+    If the environment changes, the settings are compared all the same, and the protected families of the
+    old environment count as removed.
     """
     before = old.families if old else {}
     changes = [
@@ -115,7 +115,7 @@ def is_share_judged(plan: Plan, policies: Sequence[Policy | None]) -> bool:
 def windows_not_asked(plan: Plan, policies: Sequence[Policy | None]) -> tuple[timedelta, ...]:
     """Return the times within which a policy limits steps in a row, shortest first.
 
-    What was accepted at their start is on record only, so they are not asked here. Empty where they could
+    What was accepted at their start is only on record, so these limits are not checked. Empty if they could
     refuse nothing: a tightening passes, and disabling has a rule of its own.
     """
     if all(change.direction in _NEVER_TOO_FAR for change in plan.changes):
@@ -128,7 +128,7 @@ _NEVER_TOO_FAR = frozenset({Direction.TIGHTEN, Direction.DISABLE})
 
 
 def removed_account_plan(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
-    """Return the plan of an account that is not there any more: none of its families is managed."""
+    """Return the plan of a removed account: its families are no longer managed."""
     nothing = replace(old, families={})
     refusals = {
         refusal

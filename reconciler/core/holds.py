@@ -1,4 +1,4 @@
-"""What keeps a change from being sent now: pauses, the review, freezes, rejections, and doubtful reads.
+"""What prevents a change from being sent now: pauses, the review, freezes, rejections, and doubtful reads.
 
 This file decides the first reason to hold a change. What the policy refuses is decided in ``policy``.
 """
@@ -31,7 +31,7 @@ from reconciler.core.retry import Rejection
 def hold_reason(
     facts: FamilyFacts, change: Change, rules: PlanConstraints, reads: Reads, now: float
 ) -> HoldReason | None:
-    """Return the first hold that applies: what people decided before what the moment decides."""
+    """Return the first hold that applies: decisions of people first, then temporary conditions."""
     if change.family in rules.paused:
         return HoldReason.PAUSED
     reviewed = rules.reviewed if rules.includes(change.family) else None

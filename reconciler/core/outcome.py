@@ -1,6 +1,6 @@
-"""What came of an apply, family by family, and which exit status that is.
+"""The result of an apply, family by family, and its exit status.
 
-Decided from what was settled and from the plan that was left. A family counts as settled when this
+Decided from what was settled and from the remaining plan. A family counts as settled when this
 run applied or adopted it; a family that was in sync all along is not a result.
 """
 
@@ -19,7 +19,7 @@ from reconciler.errors import Exit, overall_status
 
 
 class Outcome(StrEnum):
-    """What came of one family."""
+    """The result of one family."""
 
     APPLIED = "applied"
     ADOPTED = "adopted"
@@ -33,14 +33,14 @@ class Outcome(StrEnum):
 SETTLED = frozenset({Outcome.APPLIED, Outcome.ADOPTED})
 
 WAITING_HOLDS = frozenset({HoldReason.FROZEN, HoldReason.PAUSED})
-"""Holds that end by themselves or by hand; when there is nothing else, nothing went wrong."""
+"""Holds that end by themselves or by hand; if there is nothing else, nothing failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyResult:
-    """What came of one family. ``code`` is OKX's where it answered, else a word of ours.
+    """The result of one family. ``code`` is OKX's if it answered, else this program's.
 
-    ``partly``: some of its fields were settled, and what is held are the others. ``earlier``: the change
+    ``partly``: some of its fields were settled, and the others are held. ``earlier``: the change
     was settled by an earlier apply of the same plan file.
     """
 
@@ -72,11 +72,11 @@ def results(
 ) -> tuple[FamilyResult, ...]:
     """Return one result for every family touched or left, by name.
 
-    ``left`` is the plan at the end, ``refusals`` the exchange's words on parked families, ``ended``
-    why the pass ended, for families it did not come to. ``chosen`` are the families looked at: one
+    ``left`` is the plan at the end, ``refusals`` the exchange's replies on rejected families, ``ended``
+    why the pass ended, for families that it did not reach. ``chosen`` are the families in scope: one
     that was neither settled nor shown to be in sync is unknown, never left out. ``reviewed`` is what
-    an applied plan file lets through, None when there is none, and ``applied`` which of that were applied
-    before.
+    an applied plan file approves, None when there is none, and ``applied`` the changes of it that were
+    applied before.
     """
     remaining = {change.family: change for change in left.changes} if left else {}
     found = {
@@ -131,7 +131,7 @@ def _left_tighter(change: Change, left: Plan | None) -> str:
 
 
 def _in_sync(left: Plan | None) -> set[Family]:
-    """Return the families a plan says are as desired; one in doubt is not, nor is any without a plan."""
+    """Return the families a plan says are as desired; one in doubt is not, and without a plan none is."""
     return set(left.unchanged) - set(left.doubtful) if left else set()
 
 
@@ -149,7 +149,7 @@ def _unsettled(
 
 
 def _status_of(result: FamilyResult, waiting: set[Family], sent: bool) -> Exit:
-    """Return what one unsettled family comes to; "stale" promises that nothing at all was sent."""
+    """Return the status of one unsettled family; "stale" promises that nothing at all was sent."""
     if result.outcome is Outcome.HELD and result.family in waiting:
         return Exit.HELD
     if result.outcome is Outcome.STALE:

@@ -23,7 +23,7 @@ BURST = 2
 """Requests allowed in one window [doc]."""
 
 EPS_S = 0.055
-"""Slack on the window: 50 ms, and 500 ppm of it for two clocks that run at different speeds."""
+"""Slack on the window: 50 ms, and 500 ppm of the window for two clocks that run at different speeds."""
 
 GUARD_S = WINDOW_S + EPS_S
 """For how long after its latest possible arrival a request counts."""
@@ -38,7 +38,7 @@ SEND_DEADLINE_S = 2.0
 """How old a reservation may be when its first byte is written; checked right before the write."""
 
 SPACING_S = 5.0
-"""The even spacing after the exchange said 50011: others share the budget, or bursts are refused."""
+"""The even spacing after the exchange replied 50011: others share the budget, or bursts are refused."""
 
 BURST_AGAIN_AFTER = 20
 """Sends in a row without a 50011 after which bursts of two are tried again."""
@@ -111,7 +111,7 @@ def schedule(
 
 
 def still_counts(hi: float, now: float) -> bool:
-    """Tell whether a request with latest arrival ``hi`` can still bear on a slot at ``now`` or later."""
+    """Tell whether a request with latest arrival ``hi`` can still affect a slot at ``now`` or later."""
     return hi + GUARD_S > now
 
 

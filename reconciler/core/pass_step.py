@@ -1,8 +1,8 @@
-"""What a pass does next, given its plan: the whole order of a pass, as one pure function.
+"""What a pass does next, given its plan: the complete order of a pass, as one pure function.
 
-Read what must be known; record what needs no request; wait for what is not yet due; send one request;
-or be done. Sending is decided only on a fresh read, which would show a freeze or a change made outside
-mmp. A family whose live setting is in doubt delays no other family.
+It reads what must be known, records what needs no request, waits for what is not yet due, sends one
+request, or is done. Sending is decided only on a fresh read, which would show a freeze or a change made
+outside mmp. A family whose live setting is in doubt delays no other family.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The request to go next, from ``at`` on."""
+    """The next request, from ``at`` on."""
 
     change: Change
     at: float
@@ -144,7 +144,7 @@ def next_step(
 
 
 def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
-    """Return the request to go next: the earliest that may go, in the plan's order; None without one."""
+    """Return the next request: the earliest that may be sent, in the plan's order; None without one."""
     waiting = sum(change.not_before <= now for change in plan.requests)
     found: Next | None = None
     for change in plan.requests:
@@ -158,7 +158,7 @@ def next_request(plan: Plan, *, now: float, slots: Slots) -> Next | None:
 
 
 def _first_due(options: list[_Option], now: float) -> Step:
-    """Return the first of the options that is due, or the wait for the earliest; Settled without any."""
+    """Return the first of the options that is due, or the wait for the earliest; Done without any."""
     for option in options:
         if option.due <= now:
             return option.step
@@ -210,7 +210,7 @@ def _doubts(plan: Plan, reads: Reads, not_before: float) -> list[_Option]:
         return []
     alone = [*_family_reads(plan, reads, not_before)]
     if alone or not plan.doubtful:
-        return alone  # before another list, every missing family is asked about once
+        return alone  # before another list, every missing family is read once
     return [_Option(_repeat_at(reads, not_before), WaitReason.SECOND_READ, ReadLive(repeated=True))]
 
 

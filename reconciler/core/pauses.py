@@ -15,7 +15,7 @@ from reconciler.core.model import Desired, Family, Pause, PausedBy, Setting
 
 
 def active_pauses(pauses: Iterable[Pause], desired: Desired) -> tuple[Pause, ...]:
-    """Return those of ``pauses``, all in force by their time, that are so for what is desired."""
+    """Return those of ``pauses``, all in force by their time, that apply to what is desired."""
     return tuple(pause for pause in pauses if not _wants_another(pause, desired))
 
 
@@ -37,9 +37,9 @@ def obsolete_breaker_pauses(pauses: Sequence[Pause], desired: Desired) -> dict[F
 
 
 def replaces(pause: Pause, before: Pause | None, wall: datetime) -> bool:
-    """Tell whether a new pause takes the place of the one its family had, None: it had none.
+    """Tell whether a new pause replaces the one its family had, None: it had none.
 
-    A fight's does not where a pause by hand is in force at ``wall``; everything else does.
+    A breaker's pause does not replace a pause by hand that is in force at ``wall``; every other pause does.
     """
     if before is None or pause.by is PausedBy.MANUAL:
         return True

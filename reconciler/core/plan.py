@@ -74,26 +74,26 @@ class HoldReason(StrEnum):
 
 
 class Doubts(Enum):
-    """What becomes of families whose live setting another read has to tell."""
+    """What becomes of families whose live setting needs another read."""
 
     SEND_PROTECTION = auto()
-    """What only adds protection goes at once; the others are left out of the plan until they are read."""
+    """What only adds protection is sent at once; the others are left out of the plan until read."""
     LEAVE_OUT = auto()
     """All are left out: a plan for people shows what they will still find when it is applied."""
     HOLD = auto()
-    """What only adds protection goes, the others are held: there is no time left to read them again."""
+    """What only adds protection is sent, the others are held: there is no time left to read them again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanConstraints:
-    """What is looked at in this plan, and what holds a family back.
+    """The scope of this plan, and what holds a family back.
 
     ``rejected``: settings the exchange refused, by family; another desired value is tried at once.
     ``policy``: None is the guard alone. ``policy_unreadable``: its file cannot be read now, ``policy`` is
     the last valid one, and nothing is loosened or disabled. ``allowed``: refusals overridden by name.
-    ``only``: the families looked at, None for all that are desired. ``reviewed``: before and after of each
+    ``only``: the families in scope, None for all that are desired. ``reviewed``: before and after of each
     reviewed change, None when there was no review; any other change is stale. ``applied_before``: families
-    whose reviewed change was applied once: nothing of it is sent again. The policy checks all
+    whose reviewed change was applied once: it is not sent again. The policy checks all
     families of the file, also those that ``only`` leaves out. ``retries``: what was tried without success.
     ``file``: the version of the settings file, None for an explicit act, which may loosen what any other
     file tightened. ``controller``: the plan is a controller's, which restores the accepted setting while a
@@ -132,17 +132,17 @@ class Change:
 
     ``before`` is live where it was read, else last applied; None when neither is there. ``direction`` is
     None when before and after are equal. ``order`` counts requests from 1. ``known_at`` is set for an adopt
-    that has to wait: the instant from which a read will tell. ``eta_s`` is seconds from the plan's making
-    to the reservation (set) or the knowledge (adopt). ``protective``: the request only adds protection,
-    whatever may be in force; such requests go first. ``tries`` counts the tries of this value without a
-    definite success, ``is_open`` tells that an attempt of the family has no definite answer, ``not_before``
-    is the instant from which it may be tried again (-inf: at once). ``other_file``: the family's record
-    came from another, newer settings file, ``other_file_at`` at that time of day (None: not known).
-    ``measured_from`` is the setting from which the factor is measured where that is not ``before``: the
-    accepted one, or of an enable the last enabled one. ``desired`` is what the file says where ``after`` is
-    not: some fields stay tighter, as live has them. ``accepts`` is the setting that becomes the accepted
-    one with this request or record; None: it changes nothing in that. ``is_live``: live is as ``after``
-    already, and ``before`` is what was accepted.
+    that has to wait: a read from that instant on will show the result. ``eta_s`` is seconds from the making
+    of the plan to the reservation (set) or the knowledge (adopt). ``protective``: the request only adds
+    protection, whatever may be in force; such requests go first. ``tries`` counts the tries of this value
+    without a definite success, ``is_open`` tells that an attempt of the family has no definite answer,
+    ``not_before`` is the instant from which it may be tried again (-inf: at once). ``other_file``: the
+    family's record came from another, newer settings file, ``other_file_at`` at that time of day (None: not
+    known). ``measured_from`` is the setting from which the factor is measured where that is not ``before``:
+    the accepted one, or of an enable the last enabled one. ``desired`` is what the file says where
+    ``after`` is not: some fields stay tighter, as live has them. ``accepts`` is the setting that becomes
+    the accepted one with this request or record; None: it changes nothing in that. ``is_live``: live is as
+    ``after`` already, and ``before`` is what was accepted.
     """
 
     family: Family
@@ -240,11 +240,11 @@ class Plan:
 
     ``refusals`` are the policy's or guard's, each naming its family; while there is one, ``apply`` sends
     nothing. ``left_tighter`` are the reasons why fields stay tighter than desired, as live has them: they
-    hold up nothing else. ``overridden`` are those that only an override by name lets pass, and
+    hold up nothing else. ``overridden`` are those that pass only by an override by name, and
     ``without_overrides`` the changes if there were none, None if that is the same. ``doubtful`` names
     families for which another live read is needed before anything is concluded: they are neither among the
     changes nor unchanged. ``missing`` are families that the list leaves out, to be read on their own.
-    ``superseded`` are families whose open attempts are over, because live shows what none of them carries.
+    ``superseded`` are families whose open attempts are over: live shows a value that none of them carries.
     """
 
     account: str
@@ -396,5 +396,5 @@ def _timed(change: Change, slots: tuple[float, ...], now: float) -> Change:
 
 
 def format_change(change: Change) -> str:
-    """Write the changed fields as ``old → new``; the whole setting when nothing was there before."""
+    """Write the changed fields as ``old → new``; the complete setting when there was none before."""
     return format_setting(change.after) if change.before in (None, change.after) else change.field_words

@@ -1,10 +1,10 @@
-"""Making the plan: which setting each family is to have now, and what the policy is asked about that.
+"""Making the plan: which setting each family is to have now, and what the policy checks.
 
-Three ways are compared and kept apart: desired against accepted is a *change*, live against accepted is
+Three comparisons are made separately: desired against accepted is a *change*, live against accepted is
 *drift*, and a family with an attempt without a definite answer is *uncertain*. The policy judges a change
-from the accepted setting. Making a field as tight as accepted is judged by no rule, and while a change is
-refused the accepted setting is restored. Undoing what live has tighter is judged from live: what is refused
-there stays as live has it. Nothing here sends, reads or waits.
+from the accepted setting. Making a field as tight as accepted is checked by no rule, and while a change is
+refused the accepted setting is restored. Undoing what live has tighter is measured from live: a refused
+field stays as live has it. Nothing here sends, reads or waits.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class _Planner:
     def _judgement(
         self, proposals: list[ProposedChange], passed: Collection[ProposedChange] = ()
     ) -> PolicyResult:
-        """Ask the policy about changes. Only what this plan is about to do is refused, or overridden by
+        """Check changes against the policy. Only what this plan is about to do is refused, or overridden by
         name.
 
         What is left out or paused counts towards the limits: otherwise what is too much at once would pass
@@ -176,7 +176,7 @@ class _Planner:
         return PolicyResult(refusals, judgement.overridden)
 
     def _waits(self, family: Family) -> bool:
-        """Tell whether a pause keeps the change of a family from being made; it stops no adoption."""
+        """Tell whether a pause prevents the change of a family; it prevents no adoption."""
         facts = self.families[family]
         return family in self.rules.paused and facts.live != facts.desired
 
@@ -184,7 +184,7 @@ class _Planner:
         """Return how many families of the file were in force for 24 hours, as far as is on record."""
         wall, policy = self.rules.wall, self.rules.policy
         if policy is None or policy.loosening.max_share is None:
-            return 0  # nothing asks for it
+            return 0  # no rule uses it
         return sum(
             enabled_throughout(facts.history, wall, IN_FORCE_FOR) for facts in self.families.values()
         )
@@ -291,7 +291,7 @@ class _Planner:
     ) -> PolicyResult:
         """Return what is refused, or overridden by name, of the steps that undo what live has tighter.
 
-        ``passed`` are the changes of the file that the policy lets pass: they count towards its limits.
+        ``passed`` are the changes of the file that the policy allows: they count towards its limits.
         """
         returns = self._returns(targets)
         families = {one.family for one in returns}

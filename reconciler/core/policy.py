@@ -31,7 +31,7 @@ class RefusalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One override: this kind of refusal does not hold this family. Written ``KIND:FAMILY``."""
+    """One override: a refusal of this kind does not block this family. Written ``KIND:FAMILY``."""
 
     kind: RefusalKind
     family: Family
@@ -45,7 +45,7 @@ class Bound:
     """What one field may be: inclusive limits (ms or contracts), and its zero word.
 
     ``zero_allowed`` is about ``disabled`` (timeInterval) and ``until-reset`` (frozenInterval), to
-    which the limits do not apply. None: nothing is said, so a less specific bound decides, or none.
+    which the limits do not apply. None: no limit, so a less specific bound decides, or none.
     """
 
     minimum: Decimal | None = None
@@ -94,7 +94,7 @@ class Loosening:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy file, accepted whole.
+    """The content of a valid policy file.
 
     ``families`` and ``family_exposures`` are by family name or pattern (``ETH-*``).
     """
@@ -138,7 +138,7 @@ class ProposedChange:
     at the beginning of the time that ``loosening.per`` names; None: there is no such limit, or no such
     setting. ``is_return``: the change only goes back to what was accepted, so its steps were judged before.
     ``is_first``: a read showed no row and nothing was ever accepted, so there is no protection that the
-    guard of disabling could keep; ``before`` is the last row seen, if there was one.
+    guard of disabling could preserve; ``before`` is the last row seen, if there was one.
     """
 
     family: Family
@@ -166,7 +166,7 @@ class ProposedChange:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One rule that does not let a family pass.
+    """One rule that refuses the change of a family.
 
     ``rule`` names it as the policy file does (``loosening.maxFactor``); ``measured`` and ``limit``
     are what was compared, as people write it. ``field`` is None where the rule is not about one.
@@ -203,7 +203,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """What a policy says of a plan: what it refuses, and what it would have without the overrides.
+    """What a policy refuses of a plan, and what it would refuse without the overrides.
 
     An override that was not needed leaves no trace in ``overridden``. Both are sorted by family.
     """
@@ -270,7 +270,7 @@ def is_pattern(name: str) -> bool:
 
 
 def _matching(family: Family, named: Mapping[str, M]) -> list[M]:
-    """Return what the patterns that match ``family`` say."""
+    """Return the values of the patterns that match ``family``."""
     return [said for pattern, said in named.items() if is_pattern(pattern) and _fits(pattern, family)]
 
 

@@ -1,6 +1,6 @@
 """What a change of the policy file changes: the rules of each family, before and after.
 
-This file decides which rules differ in effect and whether each got looser, that is, lets more pass. The
+This file decides which rules differ in effect and whether each got looser, that is, allows more. The
 rules are compared as they apply, family by family, so that a pattern or a default counts where it counts,
 and also for a family that no rule names. It judges no settings.
 """
@@ -37,7 +37,7 @@ SHOWN_FAMILIES = 5
 """Names on the line of one rule; documents have them all."""
 
 ANY_OTHER = Family("")
-"""Stands for a family that neither a file nor the policy names."""
+"""Represents a family that neither a file nor the policy names."""
 
 
 class FileChange(StrEnum):
@@ -105,7 +105,7 @@ class PolicyChange:
 
     @property
     def looser(self) -> int:
-        """How many rules let more pass."""
+        """How many rules allow more."""
         return sum(rule.looser for rule in self.rules)
 
 

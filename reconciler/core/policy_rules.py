@@ -1,6 +1,6 @@
 """Which changes a policy refuses, by which rule, by how much, and which ``--allow`` would override it.
 
-A refusal never stops planning: it is a value that holds the family. A change that moves a field back
+A refusal never stops planning: it only holds its family. A change that moves a field back
 towards its bounds is never refused for them: a guard must not prevent more protection. Without a policy
 there is one guard: an enabled family is not disabled, nor changed so that it is as good as disabled. While
 the policy file cannot be read, nothing is loosened or disabled, and no override changes that.

@@ -1,4 +1,4 @@
-"""What can be wrong with a file the user wrote, as values: a place, a stable code, what to do next.
+"""What can be wrong with a file the user wrote, as values: a position, a stable code, what to do next.
 
 This file decides which codes exist and how severe each is. ``config`` decides whether a file has a problem,
 and ``render`` how one looks. A code never changes its meaning: pipelines match on it.
@@ -15,7 +15,7 @@ from typing import Any
 from unicodedata import category
 
 MAX_SHOWN = 60
-"""Characters of a user's value repeated in a message; a whole file as one value must not be."""
+"""Characters of a user's value repeated in a message: the value may be as long as the file."""
 
 MAX_PROBLEMS = 100
 """Problems collected of one file: more are not corrected at a time, and a file may have half a million."""
@@ -24,7 +24,7 @@ MAX_MESSAGE_CHARS = 400
 """Bound on a message and on a hint; those of a file that is merely wrong are far shorter."""
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
-"""How Python keeps the bytes of a file name that are no UTF-8; no document can hold them."""
+"""How Python represents bytes of a file name that are no UTF-8; no document can contain them."""
 
 
 class Severity(StrEnum):
@@ -99,7 +99,7 @@ WARNINGS = frozenset(
 class Problem:
     """One problem of one file. ``line`` and ``column`` are 1-based, columns count characters.
 
-    A problem without a place of its own is at 1:1. ``hint`` is what to do next, or empty.
+    A problem without a position is at 1:1. ``hint`` is what to do next, or empty.
     """
 
     code: Code
@@ -118,7 +118,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What is said of a code: one line, what it means, what to do about it."""
+    """The explanation of a code: a title, what it means, what to do about it."""
 
     title: str
     meaning: str
@@ -213,7 +213,7 @@ _BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 
 
 def json_text(document: Any, **options: Any) -> str:
-    """Return a document as JSON; what UTF-8 cannot hold stands in its strings as an escape to be read.
+    """Return a document as JSON; what UTF-8 cannot encode is written in its strings as a readable escape.
 
     ``options`` are those of ``json.dumps``.
     """

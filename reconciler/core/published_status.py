@@ -32,7 +32,7 @@ from reconciler.core.pauses import paused
 from reconciler.core.saved_plan import CLOCK_TOLERANCE, format_utc
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before every time that a policy looks back to."""
+"""Earlier than every time that a policy looks back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def too_old(snapshot: Snapshot, wall: datetime, max_age: timedelta) -> str | Non
 
 
 def known_from(snapshot: Snapshot, now: float) -> dict[Family, Known]:
-    """Return what the snapshot's record knows of each family it was asked to keep."""
+    """Return what the snapshot's record has of each desired family."""
     known = {family: _known(seen, now) for family, seen in snapshot.families.items()}
     return {family: each for family, each in known.items() if each is not None}
 

@@ -220,7 +220,7 @@ def _may_have(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> 
 
 
 def _may_have_again(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> bool:
-    """Tell whether an account that rests at a replica may be served by it earlier: no other one can.
+    """Tell whether a replica may serve a resting account earlier because no other replica can.
 
     That takes a read since the owner's began to fail. A refused key is no reason: a read says too little.
     """

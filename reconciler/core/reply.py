@@ -14,7 +14,7 @@ from reconciler.core.model import Family, Setting
 
 
 class ReplyClass(StrEnum):
-    """The classes of reply, authentic envelopes first, then what is no answer of OKX's."""
+    """The classes of reply, authentic envelopes first, then replies that are not from OKX."""
 
     ACCEPTED = "accepted"
     RATE_LIMITED = "rate-limited"
@@ -32,7 +32,7 @@ class ReplyClass(StrEnum):
 
 
 STOPPING = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT, ReplyClass.CLOCK, ReplyClass.OUR_BUG})
-"""Replies that nothing gets better by waiting for: somebody has to do something."""
+"""Replies after which waiting does not help: a person has to act."""
 
 READ_BACK = "Nothing to do: a request to set counts as sent, and mmp reads its effect; a read is repeated."
 """What to do about a reply after which nothing is known of the request."""
@@ -45,9 +45,9 @@ READ_AGAIN = "Nothing to do: a read changes nothing, and mmp repeats it after a 
 class Reply:
     """One classified reply, already free of secrets.
 
-    ``code`` is OKX's, or a word of ours where there is none (``timeout``, ``not-json``, …).
+    ``code`` is OKX's, or this program's if there is none (``timeout``, ``not-json``, …).
     ``echo`` is the accepted rows' settings by family; None unless the class is ACCEPTED and the
-    rows could be read. More than one row, or none, is kept as it came.
+    rows could be read. More than one row, or none, is left as received.
     """
 
     reply_class: ReplyClass

@@ -1,4 +1,4 @@
-"""When something that failed is tried again: an account as a whole, one read, or one family on its own.
+"""When something that failed is tried again: an account, one read, or one family on its own.
 
 An account backs off after failures in a row, and waits longer where the exchange asks for it. A read of a
 command that runs once is tried again for a short while only: a person or a pipeline waits for it.
@@ -22,7 +22,7 @@ MAX_BACK_OFF_S = 30.0
 """Back-off of an account doubles from the first to the longest: an outage's end is seen within 30 s."""
 
 LONG_BACK_OFF_S = 60.0
-"""After the exchange said that the account or the service is down for longer."""
+"""Back-off after the exchange replied that the account or the service is down for longer."""
 
 MAX_RETRY_AFTER_S = 60.0
 """The longest wait that a Retry-After header can ask for: without reads, drift and freezes are not seen."""

@@ -1,8 +1,8 @@
-"""A plan saved for review: what it lets through, and what makes it stale.
+"""A plan saved for review: which changes it approves, and what makes it stale.
 
 This file decides whether a saved plan may still be applied here and now, which changes were reviewed
-with it, and how a family that has moved since is told about. It never relaxes anything: what a saved
-plan does not name as a change is not made. Files and documents are read elsewhere.
+with it, and how a family that has changed since is reported. It never relaxes anything: what a saved plan
+does not name as a change is not made. Other modules read files and documents.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Reviewed = Mapping[Family, tuple[Setting | None, Setting]]
 class AppliedChange:
     """A change of a saved plan is on record as applied, ``at`` that time of day.
 
-    ``how``: by an acknowledged request of that plan, or because live was found as the plan wants it.
+    ``how``: by an acknowledged request of that plan, or because live was already as planned.
     """
 
     how: ProofKind
@@ -43,7 +43,7 @@ class AppliedChange:
 
     @property
     def sentence(self) -> str:
-        """What is reported of it."""
+        """What is reported of the change."""
         return f"already {self.how.value} at {format_utc(self.at)}"
 
 
@@ -51,7 +51,7 @@ AppliedChanges = Mapping[Family, AppliedChange]
 """The changes of one saved plan that are on record as applied, by family."""
 
 NONE_APPLIED: AppliedChanges = {}
-"""No change is."""
+"""No change is on record as applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +100,15 @@ def reviewed(plan: Plan, allowed: Set[Family] = frozenset()) -> Reviewed:
 
 
 def not_applied_yet(promised: Reviewed, applied: AppliedChanges) -> Reviewed:
-    """Return what a saved plan still lets through: each of its changes is applied at most once.
+    """Return what a saved plan still approves: each of its changes is applied at most once.
 
-    A family that has moved since its change was applied was changed by another writer, so it is stale.
+    A family that changed after its change was applied was changed by another writer, so it is stale.
     """
     return {family: change for family, change in promised.items() if family not in applied}
 
 
 def in_force_already(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> frozenset[Family]:
-    """Return the families that ``plan`` finds as the saved plan wants them, with no record of that yet."""
+    """Return the families that ``plan`` finds as planned by the saved plan, with no record of that yet."""
     in_sync = set(plan.unchanged) - set(plan.doubtful)
     return frozenset(in_sync & not_applied_yet(promised, applied).keys())
 
@@ -122,7 +122,7 @@ def in_sending_order(changes: Sequence[Change]) -> tuple[Change, ...]:
     """Return the changes of a plan file in sending order, numbered again from before and after.
 
     Whether the request of an uncertain family only adds protection depends on attempts that the file does
-    not name. It is taken to stand where the file has it, if there is an order in which it can stand there.
+    not name. Its place in the file is used, if there is an order with that place.
     """
     first, last = True, (False, "")
     found: list[Change] = []

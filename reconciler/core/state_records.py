@@ -130,7 +130,7 @@ class StateSnapshot:
     """All that is on record of one account, at one moment.
 
     ``kind``, ``uid`` and ``host`` are None until the account is identified, ``ledger`` likewise;
-    ``live`` is None while live was never read, and if the record of it is damaged: then ``damaged`` is 1.
+    ``live`` is None while live was never read, and if its record is damaged: then ``damaged`` is 1.
     The identity is given whatever exchange kind was asked for.
     """
 
@@ -160,7 +160,7 @@ class StateCheck:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds a lock: process id, host name, what for, and since when (ISO 8601 UTC)."""
+    """The holder of a lock: process id, host name, what for, and since when (ISO 8601 UTC)."""
 
     pid: int
     host: str

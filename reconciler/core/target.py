@@ -44,7 +44,7 @@ def target(
     """Return what is to be in force; None: nothing is sent, and the difference is only reported.
 
     ``wanted`` is the desired setting, or the accepted one while the change is not made. ``accepted`` are
-    the accepted settings that may be live without anyone else having set them. ``is_change``: the file
+    the accepted settings that may be live although no other writer set them. ``is_change``: the file
     changes the family now; without that, ``WARN`` leaves a difference as it is. The fields of a disabled
     setting are not compared with those of an enabled one: they protected nothing. Where live is enabled and
     that is not to be undone, it stays as it is.

@@ -1,11 +1,11 @@
 """Which accounts this replica cannot serve: it cannot read them live, or their key is refused here.
 
 A replica that is cut off from the exchange would otherwise run its accounts for ever beside a healthy one.
-What it cannot serve it reports with its heartbeat; ``sharing`` decides who should have it then. An account
-that is not run here cannot be known to be readable: it counts as readable until the contrary was seen. An
-account that was given up rests after that: it is taken again once a growing time is over and a trial read
-showed that it can be read, or earlier if its owner cannot read it. So an account that moved because of this
-comes back late, and later each time. A replica whose newest reads all failed takes nothing.
+It reports the accounts that it cannot serve with its heartbeat; ``replica_assignment`` decides which
+replica should have them then. An account that this replica does not run counts as readable until a read
+fails. An account that was given up rests after that: it is taken again once a growing time is over and a
+trial read showed that it can be read, or earlier if its owner cannot read it. So an account that moved
+because of this returns late, and later each time. A replica whose newest reads all failed takes nothing.
 """
 
 from __future__ import annotations

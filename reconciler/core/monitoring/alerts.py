@@ -26,7 +26,7 @@ LOCKED_AFTER_S = 60.0
 """A pipeline locks the state while it sends its requests. A longer lock needs attention."""
 
 STATE_LOST_AFTER_S = 60.0
-"""A failover takes seconds, and so does what keeps a file busy; a full disk stays full."""
+"""A failover takes seconds, and so does a busy file; a full disk stays full."""
 
 STANDBY_AFTER_S = 60.0
 """In a restart two processes overlap until the first one ends. After a longer time two were started."""
