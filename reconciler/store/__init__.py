@@ -1,1 +1,1 @@
-"""The durable memory: implementations of ``ports.Store`` and what they share."""
+"""The durable state: implementations of ``ports.StateBackend``, and their shared code."""

@@ -1,12 +1,12 @@
-"""Who may use the files of a state, and whose the files are that are made beside it.
+"""Who may use the files of a state, and who owns the files that are created beside it.
 
-The files are their owner's alone, except that a group may use them of which this process is a member too:
-Kubernetes gives a volume to the pod's ``fsGroup`` each time it mounts one. Root needs to be no member.
-Access of others is never accepted, because any user may then have written there.
+Only the owner may use the files, and a group of which this process is a member too: Kubernetes gives a
+volume to the pod's ``fsGroup`` at each mount. Root need not be a member. Access of others is never
+accepted, because any user may then have written there.
 
-Whatever is made beside a state belongs to the state's owner, who could not use it otherwise after root did
-once. Ownership is only set through the descriptor of a file that this process just created; a path that
-exists is never given away.
+Files that are created beside a state belong to the state's owner, who could not use them otherwise after
+root created them. Ownership is only set through the descriptor of a file that this process just created.
+The owner of an existing path is never changed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ ROOT = 0
 _GROUP = stat.S_IRWXG
 _GROUP_READS_AND_WRITES = stat.S_IRGRP | stat.S_IWGRP
 _OF_VOLUME = stat.S_ISGID | stat.S_IWGRP
-"""What the kubelet adds to the root of a volume for a group, beside its right to read."""
+"""The bits that the kubelet adds to the root of a volume for a group, besides its right to read."""
 
 _MAY_NOT_GIVE = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL})
-"""What is said where the right to give files away is missing, or the owner is of no known user."""
+"""Errors if the right to change ownership is missing, or the owner is no known user."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileOwner:
-    """Whose a file is: user, group, and the rights of both."""
+    """The owner of a file: user, group, and the rights of both."""
 
     uid: int
     gid: int
@@ -48,13 +48,13 @@ class FileOwner:
 
 
 def file_owner(state: str) -> FileOwner:
-    """Return whose the files beside ``state`` are to be: as the state's own. Raises OSError."""
+    """Return the owner for files beside ``state``: the owner of the state. Raises OSError."""
     info = os.stat(state)
     return FileOwner(info.st_uid, info.st_gid, FILE_MODE | (info.st_mode & _GROUP_READS_AND_WRITES))
 
 
 def owner_in(folder: str) -> FileOwner:
-    """Return whose a new state in ``folder`` is to be: this user's; if root makes it, the folder's owner's.
+    """Return the owner for a new state in ``folder``: this user, or for root the owner of the folder.
 
     Raises OSError.
     """
@@ -88,7 +88,7 @@ def own_groups() -> frozenset[int]:
 
 
 def shared_with(state: os.stat_result, folder: os.stat_result, groups: Collection[int]) -> int | None:
-    """Return the group that may use the files of a state beside its owner; None: no such group is accepted.
+    """Return the group that may use the files of a state besides its owner; None: no group is accepted.
 
     It is the group of the file and of its folder, one of ``groups``, and the folder is closed to others.
     """
@@ -127,7 +127,7 @@ def refuse_exposed(state: str, file: str, info: os.stat_result) -> None:
 
 
 def _hint(state: str, file: str, info: os.stat_result, folder: os.stat_result, group: int | None) -> str:
-    """Return what to do about a ``file`` that is exposed; what shuts out no member of ``group``."""
+    """Return what to do about an exposed ``file``, without denying access to members of ``group``."""
     if group is not None and not info.st_mode & stat.S_IRWXO:
         return (
             f"chgrp {group} {file}, as its owner; and chmod g+s {os.path.dirname(state)}, so that new files"
@@ -143,7 +143,7 @@ def _hint(state: str, file: str, info: os.stat_result, folder: os.stat_result, g
 
 
 def group_of(state: str) -> int | None:
-    """Return the group that may use the state beside its owner; None: the owner alone, or it is gone."""
+    """Return the group that may use the state besides its owner; None: only the owner, or it is missing."""
     try:
         info = os.stat(state)
     except OSError:
@@ -154,7 +154,7 @@ def group_of(state: str) -> int | None:
 def give(descriptor: int, owner: FileOwner, path: str) -> None:
     """Give a file that this process just created to ``owner``; ``path`` is the state it is made for.
 
-    A member of a group that shares the state stays the owner of what it makes. Raises StateUnusable,
+    A member of a group that shares the state still owns the files that it creates. Raises StateUnusable,
     OSError.
     """
     made = os.fstat(descriptor)
@@ -171,9 +171,9 @@ def give(descriptor: int, owner: FileOwner, path: str) -> None:
 
 
 def give_folder(folder: str, path: str) -> None:
-    """Give a folder that root just made to the owner of the folder it is in. Raises StateUnusable, OSError.
+    """Give a folder that root just made to the owner of its parent. Raises StateUnusable, OSError.
 
-    Only an empty folder of root's is given away: another one was put in its place.
+    Only an empty folder of root is given away: any other folder has replaced it.
     """
     parent = os.stat(os.path.dirname(folder))
     if os.geteuid() != ROOT or parent.st_uid == ROOT:
@@ -187,10 +187,10 @@ def give_folder(folder: str, path: str) -> None:
 
 
 def refuse_foreign(state: str, scratch: str) -> None:
-    """Raise StateUnusable unless the owner of ``state`` could use what is made beside it; before it is.
+    """Raise StateUnusable unless the owner of ``state`` could use files that are created beside it.
 
-    It is tried out with the file ``scratch``, which is removed again: SQLite gives its files to the owner
-    if root makes them, and to no other user. Raises OSError where no file can be made.
+    This is tested with the file ``scratch``, which is removed again: SQLite gives its files to the owner if
+    root creates them, and to no other user. Raises OSError where no file can be created.
     """
     owner = file_owner(state)
     if owner.uid == os.geteuid():
@@ -207,7 +207,7 @@ def refuse_foreign(state: str, scratch: str) -> None:
 
 
 def foreign(path: str, owner: FileOwner) -> StateUnusable:
-    """Return the error for a process that cannot make files as the state's owner."""
+    """Return the error for a process that cannot create files for the state's owner."""
     hint = f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown), for good"
     if owner.shares and os.geteuid() != ROOT:
         folder = os.path.dirname(path)

@@ -1,4 +1,4 @@
-"""The locks of one account: of a pass, and of the process that controls the account."""
+"""The locks of one account: for a pass, and for the process that controls the account."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class AccountLocks(AccountSession):
             await self._engine.locks.release(self._lock_name)
 
     async def lock_holder(self) -> LockHolder | None:
-        """Return who holds the account's lock now; None when nobody does."""
+        """Return the holder of the account's lock; None when it is free."""
         return await self._engine.locks.holder(self._lock_name)
 
     async def owner(self) -> Replica | None:
-        """Return the replica that keeps the account; None when none does."""
+        """Return the replica that owns the account; None when none does."""
         return await self._engine.owner(self._lock_name)
 
     async def try_control(self, purpose: str) -> bool:
@@ -49,13 +49,13 @@ class AccountLocks(AccountSession):
             return True
         locks, name, holder = self._engine.locks, self._controller_lock, self._holder(purpose)
         self._controls = await locks.take(name, holder) or (
-            # A process that checks who holds the lock holds it for a moment itself.
+            # A process that reads the holder of the lock has a shared lock for a moment.
             await locks.holder(name) is None and await locks.take(name, holder)
         )
         return self._controls
 
     async def release_control(self) -> None:
-        """Stop being the account's controller, and using the state for it on this machine."""
+        """Stop being the account's controller, and unregister the state for it on this machine."""
         if self._engine.registry is not None and self._budget is not None:
             self._engine.registry.release(self._budget, self._lock_name)
         if self._controls:
@@ -63,7 +63,7 @@ class AccountLocks(AccountSession):
             await self._engine.locks.release(self._controller_lock)
 
     async def controller(self) -> LockHolder | None:
-        """Return the account's controller; None when there is none, or none that can be named."""
+        """Return the account's controller; None when there is none, or it is unknown."""
         return None if self._engine.has_leases else await self._engine.locks.holder(self._controller_lock)
 
     async def _take_lock(self, purpose: str, timeout_s: float) -> None:

@@ -14,10 +14,10 @@ from reconciler.store.select_query import NOTHING
 
 
 class AccountPauses(AccountSession):
-    """Pauses by hand, and pauses by the heal breaker."""
+    """Manual pauses, and pauses by the heal breaker."""
 
     async def pauses(self) -> tuple[Pause, ...]:
-        """Return the pauses in force by their time at this moment, by family."""
+        """Return the pauses that have not expired at this moment, by family."""
         budget = await self._found()
         if budget is None:
             return ()
@@ -32,10 +32,10 @@ class AccountPauses(AccountSession):
         reason: str,
         contested_setting: Mapping[Family, Setting] | None = None,
     ) -> None:
-        """Pause families until a time of day (None: until resumed), as a fight's where ``fought`` says.
+        """Pause families until a time of day (None: until resumed).
 
-        A reservation claims the same User ID, so after this has returned, no request of these families is
-        reserved.
+        A family in ``contested_setting`` is paused by the heal breaker. A reservation claims the same
+        User ID, so after this has returned, no request of these families is reserved.
         """
         budget, wall = await self._used(), self._engine.clock.wall()
         async with self._writing(queries.pauses(budget), budget=budget) as (tables, rows):
@@ -46,7 +46,7 @@ class AccountPauses(AccountSession):
                     await tables.upsert(row_mapping.pause_row(pause, budget, self._account))
 
     async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
-        """End the fight's pauses of families that are about exactly these settings."""
+        """End the heal breaker's pauses of families that are about exactly these settings."""
         budget = self._identified()
         async with self._writing(queries.pauses(budget)) as (tables, rows):
             before = _by_family(rows)
@@ -63,10 +63,10 @@ class AccountPauses(AccountSession):
 
 
 def in_force(rows: Iterable[PauseRow], wall: datetime) -> tuple[Pause, ...]:
-    """Return the pauses in force by their time, by family."""
+    """Return the pauses that have not expired at ``wall``, by family."""
     return tuple(pause for _, pause in sorted(_by_family(rows).items()) if pause.holds(wall))
 
 
 def _by_family(rows: Iterable[PauseRow]) -> dict[Family, Pause]:
-    """Return the recorded pause of each family, whether or not its time is over."""
+    """Return the recorded pause of each family, expired or not."""
     return {Family(row.family): row_mapping.pause_of(row) for row in rows}

@@ -39,10 +39,10 @@ class AccountSession:
     # -- User ID --------------------------------------------------------------------------------
 
     async def identify(self, uid: str, host: str) -> str | None:
-        """Stamp or check the owner; returns the previous host when it was another one.
+        """Record or check the User ID; returns the previous host when it was another one.
 
-        A state opened for reading is checked and not stamped. Raises StateAccountMismatch for another uid
-        or kind.
+        In a state opened for reading it is only checked. Raises StateAccountMismatch for another uid or
+        kind.
         """
         if self._engine.read_only:
             found = await self._identity_read(uid)
@@ -58,7 +58,7 @@ class AccountSession:
         return found.host if found is not None and found.host != host else None
 
     async def check_identity(self, uid: str) -> None:
-        """Check the owner and change nothing; raises StateAccountMismatch for another uid or kind."""
+        """Check the User ID and change nothing; raises StateAccountMismatch for another uid or kind."""
         await self._identity_read(uid)
         self._budget = RateBudget(self._kind, self._environment, uid)
 
@@ -68,7 +68,7 @@ class AccountSession:
         return self._budget
 
     async def _used(self) -> RateBudget:
-        """Return whose account it is; raises MmpError if that was never recorded."""
+        """Return the budget of the account; raises MmpError if it was never recorded."""
         budget = await self._found()
         if budget is None:
             whose = f"account {self._account} ({self._environment.value})"
@@ -78,7 +78,7 @@ class AccountSession:
         return budget
 
     async def _found(self, *, any_kind: bool = True) -> RateBudget | None:
-        """Return whose account it is, as this process or the record says; None while neither does.
+        """Return the budget of the account, from this process or the state; None while neither has it.
 
         A record of another kind of exchange counts only with ``any_kind``.
         """
@@ -93,7 +93,7 @@ class AccountSession:
         return RateBudget(ExchangeKind(identity.kind), self._environment, identity.uid)
 
     async def _register(self, budget: RateBudget) -> None:
-        """Register the state on this machine, before it is written with for a User ID.
+        """Register the state on this machine, before it is used to write for a User ID.
 
         Raises AccountProblem while another state is in use for it, or a request of this machine may count
         that is not on record here; StateAccountMismatch for the wrong account.
@@ -116,7 +116,7 @@ class AccountSession:
         await registry.claim(*whose, engine.place, is_on_record, is_file=is_file)
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
-        """Return whose account it is, without writing to the state; raises StateAccountMismatch."""
+        """Return the recorded identity, without writing to the state; raises StateAccountMismatch."""
         return self._checked(await self._read(queries.identity(*self._key[:2])), uid)
 
     def _checked(self, found: IdentityRow | None, uid: str) -> IdentityRow | None:
@@ -148,7 +148,7 @@ class AccountSession:
             return await tables.select(query)
 
     async def _decide(self, query: SelectQuery[Result]) -> Result:
-        """Return the result of a query that decisions rest on; a loss that was found is recorded first."""
+        """Return the result of a query for a decision; a loss that was found is recorded first."""
         async with self._engine.reading(self._budget, query) as tables:
             if self._engine.read_only or not tables.lost:
                 return await tables.select(query)

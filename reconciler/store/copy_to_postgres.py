@@ -1,17 +1,17 @@
-"""Moving a SQLite state into a PostgreSQL state that has none of its rows yet.
+"""Copies a SQLite state into a PostgreSQL state that has none of its rows yet.
 
-All rows or none, in one transaction of the target. The source is retired first: in the transaction that
-reads its rows it gets a mark, and every transaction that would write to it reads that. So there is one
-record of requests at each moment, whatever is running. The mark is removed when the copy fails before its
-commit; after the commit it says that the copy is complete. A kill, or a commit without an answer, leaves it
-as it is. What arrived is then proven and not guessed: the transaction that brings the rows records the
-source's id in the target. The same copy, started again, completes what did not arrive, or finds that it
-did; and :func:`undo` removes the mark where it did not.
+One transaction of the target writes all rows or none. The source is retired first: the transaction that
+reads its rows sets a mark in it, and every writing transaction reads that mark. So there is one record of
+requests at each moment, whatever is running. The mark is removed when the copy fails before its commit;
+after the commit it says that the copy is complete. A kill, or a commit without an answer, does not change
+the mark. The transaction that writes the rows also records the source's id in the target, which proves
+whether the copy arrived. The same copy, started again, completes it or finds that it is complete.
+:func:`undo` removes the mark of a copy that did not arrive.
 
-Rows keep their stamps, so that what counts against the rate counts as it did; ids are given anew in the
-same order, for other accounts may be there already. What was written is read back, with its checks, before
-it is committed. Tables that grow go piece by piece, so that no answer is large and the server is never
-without a word for long.
+Rows do not change their instants, so the rate counts them as before. Ids are assigned again in the same
+order, because other accounts may have rows there. The rows are read back, with their checksums, before the
+commit. Growing tables are copied in chunks, so that no answer is large and the server is never idle for
+long.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ from reconciler.store.state_move import MoveTarget, move_target, state_moved
 from reconciler.store.table_access import Tables
 
 PURPOSE = "state copy"
-"""What the locks of the source are held for."""
+"""The purpose of the locks of the source."""
 
 PIECE = 1_000
-"""Rows that are numbered, written or read back at once: a fraction of a second's work for either side."""
+"""Rows that are numbered, written or read back at once: this takes either side a fraction of a second."""
 
 COPIED: Mapping[RowKind, str] = {kind: name for kind, name in TABLES.items() if kind is not StateRow}
-"""The tables whose rows are copied: each state has its own row of itself."""
+"""The tables whose rows are copied: all but the state's own row."""
 
 Rows = Mapping[type[Any], Sequence[Any]]
 """All rows of a state, by kind, in the order of COPIED."""
 
 
 async def copy_state(source: SqliteState, target: PostgresState) -> Mapping[str, int]:
-    """Copy all rows and retire the source; returns how many of each table.
+    """Copy all rows and retire the source; returns the number of rows of each table.
 
-    Raises StateLocked while a process works on the source, StateUnusable where the target has something of
-    these accounts or User IDs already, StateUnavailable where the source was moved before.
+    Raises StateLocked while a process works on the source, StateUnusable where the target already has rows
+    of these accounts or User IDs, StateUnavailable where the source was moved before.
     """
     async with _locked(source):
         into = MoveTarget(target.place, await _id_of(target))
@@ -95,11 +95,11 @@ async def copy_state(source: SqliteState, target: PostgresState) -> Mapping[str,
 
 
 async def undo(source: SqliteState, target: PostgresState) -> None:
-    """Let a source be used again whose copy was never completed; harmless where it was not retired.
+    """Make a source usable again whose copy was never completed; harmless where it was not retired.
 
-    A database that was made again has another id and the same address. Raises StateUnavailable where the
-    copy is complete, or the source was moved elsewhere. Raises StateUnusable where a copy was complete and
-    the database has other records of its accounts or User IDs now.
+    A database that was created again has another id and the same address. Raises StateUnavailable where the
+    copy is complete, or the source was moved to another state. Raises StateUnusable where a copy was
+    complete and the database has other records of its accounts or User IDs now.
     """
     async with _locked(source):
         into = MoveTarget(target.place, await _id_of(target))
@@ -120,7 +120,7 @@ async def undo(source: SqliteState, target: PostgresState) -> None:
 
 @asynccontextmanager
 async def _locked(source: SqliteState) -> AsyncIterator[None]:
-    """Hold the locks of all accounts of the source."""
+    """Take the locks of all accounts of the source, and release them at the end."""
     async with AsyncExitStack() as locks:
         async with source.reading(None) as tables:
             identities = await tables.select(queries.all_rows(IdentityRow))
@@ -166,14 +166,14 @@ def _has_copied(there: StateRow, source_id: str) -> bool:
 
 
 async def _put_back(source: SqliteState) -> None:
-    """Let the source be used again."""
+    """Remove the mark, so that the source can be used again."""
     async with source.moving() as tables:
         row = await tables.select(queries.select_state())
         await tables.upsert(row._replace(moved_to="", moved_to_id="", moved_wall=""))
 
 
 def _without_answer(error: BaseException) -> BaseException:
-    """Return the failure of a commit: whether the copy is complete is not known."""
+    """Return the error for a commit without an answer: it is unknown whether the copy is complete."""
     if isinstance(error, MmpError):
         error.hint = "run the same command again: it completes the copy, or says that it is complete"
     return error
@@ -188,7 +188,7 @@ async def _hand_over(target: PostgresState, into: MoveTarget, source_id: str, ro
 
 
 def _claims(rows: Rows) -> list[WriteScope]:
-    """Return claims of all budgets, of all accounts (their kind is no part of it), and of the state."""
+    """Return claims of all budgets, of all accounts (for all kinds of exchange), and of the state."""
     the_state = WriteScope((PURPOSE, "", ""))
     budgets = [WriteScope(the_state.key, budget) for budget in _budgets(rows)]
     return [
@@ -215,7 +215,7 @@ def _budgets(rows: Rows) -> list[RateBudget]:
 
 
 async def _refuse_taken(tables: Tables, rows: Rows, place: str) -> None:
-    """Raise StateUnusable if the target has anything of these accounts, or of their User IDs."""
+    """Raise StateUnusable if the target has any row of these accounts, or of their User IDs."""
     hint = "give each state that is copied accounts and User IDs of its own, or a database of its own"
     for account, environment in _accounts(rows):
         if await tables.select(queries.identity(account, environment)):
@@ -230,7 +230,7 @@ async def _refuse_taken(tables: Tables, rows: Rows, place: str) -> None:
 
 
 async def _renumbered(tables: Tables, rows: Rows) -> Rows:
-    """Return the rows with ids that the target gives, in the order they had."""
+    """Return the rows with new ids of the target, in the same order."""
     renumbered = {kind: await _numbered(tables, kind, some) for kind, some in rows.items()}
     old, new = ([row.id for row in some[AttemptRow]] for some in (rows, renumbered))
     proofs = [row._replace(attempt=_as_of(row.attempt, old, new)) for row in rows[AppliedRow]]
@@ -253,7 +253,7 @@ async def _numbered(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> Seq
 def _as_of(attempt: int, old: Sequence[int], new: Sequence[int]) -> int:
     """Return the new id of the newest attempt that is not after ``attempt``; 0 where there is none.
 
-    The attempt itself may have been dropped long ago; only the order is ever asked for.
+    The attempt itself may have been deleted long ago; only the order is ever used.
     """
     place = bisect_right(old, attempt)
     return new[place - 1] if place else 0
@@ -272,7 +272,7 @@ async def _write(tables: Tables, rows: Rows) -> None:
 
 
 async def _check(tables: Tables, rows: Rows, place: str) -> None:
-    """Raise StateUnusable unless all rows are there as they were meant."""
+    """Raise StateUnusable unless the target has all rows as they were written."""
     for kind, some in rows.items():
         if missing := await _missing(tables, kind, some):
             message = f"{missing} rows of {TABLES[kind]} did not arrive in the state {place} as they were"
@@ -280,7 +280,7 @@ async def _check(tables: Tables, rows: Rows, place: str) -> None:
 
 
 async def _missing(tables: Tables, kind: type[Any], rows: Sequence[Any]) -> int:
-    """Return how many rows are not there; a table that grows is read back in chunks."""
+    """Return how many rows are missing; a growing table is read back in chunks."""
     if not is_numbered(kind):
         return len({with_checksum(row) for row in rows} - set(await tables.select(queries.all_rows(kind))))
     missing = 0

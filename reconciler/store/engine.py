@@ -1,4 +1,4 @@
-"""What keeps the rows, as the logic of an account sees it: transactions, locks, a clock."""
+"""The interface of a database engine: transactions, locks, a clock."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from reconciler.store.select_query import NOTHING, SelectQuery
 from reconciler.store.table_access import Numbered, Tables
 
 KEEP_ATTEMPTS = 10_000
-"""Attempts kept per User ID once nothing depends on them: about 14 hours of sending at full rate."""
+"""Attempts retained per User ID when nothing depends on them: about 14 hours of sending at full rate."""
 
 KEEP_STATE_CHANGES = 50_000
-"""Turns kept of an account beside each family's last: five changes a day of the largest file."""
+"""State changes retained per account besides each family's last: five changes a day of the largest file."""
 
 
 class Locks(Protocol):
     """The locks of one state, by name, as one process sees them."""
 
     poll_s: float
-    """Between two looks at a lock that another holds."""
+    """Seconds between two checks of a lock that another process has."""
 
     async def take(self, name: str, holder: LockHolder) -> bool:
-        """Take the lock and say who holds it, or return False at once when another does.
+        """Take the lock and record its holder, or return False at once when another process has it.
 
-        Raises StoreMisuse when this process holds it already.
+        Raises StoreMisuse when this process has it already.
         """
         ...
 
     async def release(self, name: str) -> None:
-        """Give the lock back; harmless when it is not held."""
+        """Release the lock; harmless when this process does not have it."""
         ...
 
     async def holder(self, name: str) -> LockHolder | None:
-        """Return who holds the lock; None when nobody does, or nobody that can be named."""
+        """Return the holder of the lock; None when it is free, or its holder is unknown."""
         ...
 
 
@@ -49,9 +49,9 @@ class Locks(Protocol):
 class WriteScope:
     """What a writing transaction is the only writer of: an account, and a budget where one is named.
 
-    ``held`` names a lock: if this process took it, it must still have it. ``ahead`` is what will be
-    asked first, and ``numbers`` the kinds of rows that an id will be wanted for: an engine that is far away
-    finds out when it claims. Asking something else, or later, is as right and takes longer.
+    ``held`` names a lock: if this process took it, it must still have it. ``ahead`` is the first query,
+    and ``numbers`` the kinds of rows that need a new id: a remote engine runs both when it claims. Other or
+    later queries are correct too, and slower.
     """
 
     key: AccountKey
@@ -62,11 +62,11 @@ class WriteScope:
 
 
 class Engine(Protocol):
-    """An open state of some engine, which all accounts of a process share.
+    """An open state of an engine, which all accounts of a process share.
 
-    ``read_only``: opened for reading. All that is kept is bounded by the ``keep_…`` numbers.
-    ``has_leases``: replicas share the accounts out, so no account has a controller lock. ``registry``:
-    where the state is registered on this machine before it is written with; None: nowhere."""
+    ``read_only``: opened for reading. The ``keep_…`` numbers limit what is retained. ``has_leases``:
+    accounts are assigned to replicas by leases, so no account has a controller lock. ``registry``: where
+    the state is registered on this machine before it is used for writing; None: nowhere."""
 
     place: str
     clock: Clock
@@ -85,23 +85,22 @@ class Engine(Protocol):
         ...
 
     async def owner(self, name: str, /) -> Replica | None:
-        """Return the living replica that keeps the account with this lock; None when none does."""
+        """Return the live replica that owns the account with this lock; None when none does."""
         ...
 
     def reading(
         self, budget: RateBudget | None, /, query: SelectQuery[Any] | None = None
     ) -> AbstractAsyncContextManager[Tables]:
-        """Give one consistent view of all rows; ``budget`` is whose requests it is about, if anybody's.
+        """Yield one consistent view of all rows; ``budget``: the one whose requests are read, if any.
 
-        Where ``only`` says what will be asked, nothing else may be. Raises StateUnusable,
-        StateUnavailable.
+        If ``only`` names the query, no other query may run. Raises StateUnusable, StateUnavailable.
         """
         ...
 
     def writing(self, claim: WriteScope, /) -> AbstractAsyncContextManager[Tables]:
-        """Give the view of the only writer of what is claimed; durable at the end.
+        """Yield the view of the only writer of what is claimed; durable at the end.
 
-        What is read in it is what the last writer wrote. Raises StateUnusable, StateUnavailable, and
-        StateLocked where the lock was lost.
+        Reads return what the last writer wrote. Raises StateUnusable, StateUnavailable, and StateLocked
+        where the lock was lost.
         """
         ...

@@ -1,8 +1,8 @@
-"""One pass at a time: who holds an account's lock, and taking it without waiting.
+"""One pass at a time: the lock of an account, taken without waiting, and its holder.
 
-The lock keeps passes from getting in each other's way; the rate is safe without it, in the rows. A
-lock file carries its holder as JSON, so that who waits can name them, and is never deleted: removing
-it would let two processes hold two files of one name. The kernel ends a dead process's lock.
+The lock prevents passes from disturbing each other. The rate is safe without it, because the rows protect
+it. A lock file contains its holder as JSON, so that a waiting process can name the holder. It is never
+deleted, because then two processes could lock two files of one name. The kernel ends a dead process's lock.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from reconciler.store import sqlite_file
 from reconciler.store.engine import Locks
 
 LOCK_POLL_S = 0.05
-"""Between two looks at a held lock: short against a pass, rare enough to cost nothing."""
+"""Seconds between two checks of a taken lock: short compared with a pass, and cheap."""
 
 MAX_HOLDER_BYTES = 4096
-"""Far more than a holder takes; bounds what is read of a file that is not ours."""
+"""Far more than a holder needs; limits how much is read of a foreign file."""
 
 
 class StoreMisuse(Exception):
-    """A caller broke the store's rules: a bug of ours, never of the user."""
+    """A caller broke the rules of the store: a bug of mmp, never an error of the user."""
 
 
 class ProcessLocks(Locks, Protocol):
-    """Locks that end with the process at the latest, and can be given back without waiting."""
+    """Locks that end with the process at the latest, and can be released without waiting."""
 
     def close(self) -> None:
         """Give back every lock held."""
@@ -39,7 +39,7 @@ class ProcessLocks(Locks, Protocol):
 
 
 class FileLocks:
-    """Locks as ``flock`` on files beside the state, ``<state>.<name>.lock``, of its owner."""
+    """Locks with ``flock`` on files beside the state, ``<state>.<name>.lock``, that its owner owns."""
 
     poll_s = LOCK_POLL_S
 
@@ -63,7 +63,7 @@ class FileLocks:
         return True
 
     async def release(self, name: str) -> None:
-        """Give the lock back by closing its file."""
+        """Release the lock by closing its file."""
         self._release(name)
 
     def _release(self, name: str) -> None:
@@ -73,7 +73,7 @@ class FileLocks:
             os.close(descriptor)
 
     async def holder(self, name: str) -> LockHolder | None:
-        """Return who holds the lock, as its file says; changes nothing."""
+        """Return the holder of the lock, as its file says; changes nothing."""
         try:
             descriptor = os.open(self._path(name), os.O_RDONLY | _LOCK_FLAGS)
         except OSError:
@@ -93,7 +93,7 @@ class FileLocks:
 
 
 class MemoryLocks:
-    """Locks of simulated processes: one table shared by all of them, each being one owner."""
+    """Locks of simulated processes, which share one table; each process is one owner."""
 
     poll_s = LOCK_POLL_S
 
@@ -110,7 +110,7 @@ class MemoryLocks:
         return held is None
 
     async def release(self, name: str) -> None:
-        """Give the lock back, if it is this process's."""
+        """Release the lock, if it is this process's."""
         self._release(name)
 
     def _release(self, name: str) -> None:
@@ -147,7 +147,7 @@ def _try_lock(state: str, path: str) -> int | None:
 
 
 def _open_lock(state: str, path: str) -> int:
-    """Open the lock file, which is made where there is none."""
+    """Open the lock file; it is created if there is none."""
     try:
         return os.open(path, os.O_RDWR | _LOCK_FLAGS)
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def _open_lock(state: str, path: str) -> int:
 
 
 def _write_holder(descriptor: int, holder: LockHolder | None) -> None:
-    """Write who holds the lock. On a full disk the lock is held all the same, and names no holder."""
+    """Write the holder of the lock. On a full disk the lock is valid too, but names no holder."""
     text = b"" if holder is None else json.dumps(asdict(holder)).encode("ascii")
     with suppress(OSError):
         os.ftruncate(descriptor, 0)

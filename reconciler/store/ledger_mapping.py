@@ -24,7 +24,7 @@ class RateHistory:
     """The attempts of one budget that affect its next slot.
 
     ``counting``: sent or maybe sent, not yet retired. ``losses``: those that count for the rate.
-    ``limited``: the newest attempt that was refused for its rate, None without one; ``sends_since``: the
+    ``limited``: the newest attempt that was rejected for its rate, None without one; ``sends_since``: the
     sends after it, up to BURST_AGAIN_AFTER. ``empty``: nothing that was or may have been sent is on record.
     """
 
@@ -86,7 +86,7 @@ def _gone(history: RateHistory, empty_since: float | None, row_clock: RowClock) 
 
 
 def retired(history: RateHistory, row_clock: RowClock) -> list[AttemptRow]:
-    """Return the rows that bear on no slot at ``ages.now`` or later, marked so."""
+    """Return the rows that affect no slot at ``row_clock.now`` or later, marked so."""
     return [
         row._replace(retired=1)
         for row in history.counting
@@ -106,5 +106,5 @@ def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
 
 
 def losses_not_counting(history: RateHistory, row_clock: RowClock) -> list[int]:
-    """Return the ids of the losses that affect no slot any more."""
+    """Return the ids of the losses that no longer affect a slot."""
     return [loss.id for loss in history.losses if not still_counts(row_clock.hi(loss), row_clock.now)]

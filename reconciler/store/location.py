@@ -1,4 +1,4 @@
-"""Where a state is: a SQLite file or a PostgreSQL database, told apart by the form of ``--state``."""
+"""Where a state is: a SQLite file or a PostgreSQL database. The form of ``--state`` decides which."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from reconciler.store.postgres_url import SCHEME, check_address
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """The address of a state in PostgreSQL; it may hold a password, so it is never shown.
+    """The address of a state in PostgreSQL; it may contain a password, so it is never shown.
 
-    Raises UsageError unless each of its pieces can be told from a password.
+    Raises UsageError if any part could belong to a password.
     """
 
     text: str = field(repr=False)
@@ -28,7 +28,7 @@ class PostgresUrl:
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """The path of a state file, and the types of file systems it may be on beside the usual local ones."""
+    """The path of a state file, and the types of file systems allowed besides the usual local ones."""
 
     path: Path
     allow_filesystems: frozenset[str] = frozenset()
@@ -39,4 +39,4 @@ class StateFile:
 
 
 StateLocation = StateFile | PostgresUrl
-"""Where a state is kept: the form of ``--state`` says which engine keeps it."""
+"""Where a state is stored."""

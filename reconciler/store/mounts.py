@@ -1,4 +1,4 @@
-"""What the mount table says of the place of a state: its file system, and what is mounted by itself.
+"""Reads the mount table for a state: its file system, and which of its files are mount points.
 
 The decisions are functions of the text of /proc/self/mountinfo (proc(5)). Where the system has no such
 file (it is not Linux), nothing is known and nothing is refused.
@@ -15,7 +15,7 @@ from reconciler.errors import StateAccessDenied, StateUnusable
 
 LOCAL_FILE_SYSTEMS = frozenset(
     {
-        # On disks. Those without hard links or owners (vfat, exfat) could not hold a state.
+        # On disks. A state cannot be on those without hard links or owners (vfat, exfat).
         "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "nilfs2",
         "reiserfs", "ubifs",
         # In memory.
@@ -33,11 +33,11 @@ SHARED_FILE_SYSTEMS = frozenset(
         "9p", "afs", "ceph", "cifs", "coda", "davfs", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
         # Cluster file systems.
         "beegfs", "gfs2", "glusterfs", "gpfs", "lustre", "ocfs2", "orangefs", "panfs", "pvfs2",
-        # The same by way of FUSE, and object stores dressed as files.
+        # The same through FUSE, and object stores mounted as files.
         "fuse.blobfuse", "fuse.ceph", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs",
         "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.mount-s3", "fuse.rclone", "fuse.s3fs",
         "fuse.s3ql", "fuse.seaweedfs", "fuse.smbnetfs", "fuse.sshfs",
-        # Folders that a virtual machine shares with its host.
+        # Folders shared between a virtual machine and its host.
         "fakeowner", "fuse.grpcfuse", "fuse.osxfs", "fuse.vmhgfs-fuse", "prl_fs", "vboxsf",
         "virtiofs", "vmhgfs",
     }
@@ -58,8 +58,8 @@ class _Mount(NamedTuple):
 def refuse_unfit(path: str, mountinfo: str, allow_filesystems: Collection[str] = ()) -> None:
     """Raise StateUnusable if a state at ``path`` (absolute, links resolved) may not be used there.
 
-    Raises StateAccessDenied where it is mounted by itself. ``allow_filesystems`` are types of file systems
-    that are accepted beside the usual local ones."""
+    Raises StateAccessDenied if it is a mount point itself. ``allow_filesystems`` are types of file systems
+    that are accepted besides the usual local ones."""
     refuse_mounted(path, mountinfo)
     refuse_file_system(path, file_system_of(path, mountinfo), allow_filesystems)
 
@@ -68,7 +68,7 @@ def refuse_mounted(path: str, mountinfo: str) -> None:
     """Raise StateAccessDenied if the state, its write-ahead log or one of its locks is itself a mount
     point.
 
-    Such a file has another name elsewhere, and there it has another log and other locks.
+    Such a file has another path too, with another log and other locks.
     """
     for mount in _mounts(mountinfo):
         if _belongs_to(path, mount.point):
@@ -115,7 +115,7 @@ def file_system_of(path: str, mountinfo: str) -> str | None:
 
 
 def read_mountinfo() -> str:
-    """Return the mounts of this process; empty where the system does not tell (not Linux)."""
+    """Return the mounts of this process; empty where the system has no mount table (not Linux)."""
     try:
         return Path(MOUNTINFO).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

@@ -29,7 +29,7 @@ class Policies(AccountSession):
     """Policies and overrides."""
 
     async def policy_on_record(self) -> PolicyRecord | None:
-        """Return the policy that was recorded last; None where none was, or a person gave it up."""
+        """Return the policy that was recorded last; None where none was, or it was given up."""
         budget = await self._found(any_kind=False)
         if budget is None:
             return None
@@ -78,7 +78,7 @@ class Policies(AccountSession):
         await tables.prune_policies(budget, KEEP_POLICIES)
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
-        """Keep for the history that a refusal was overridden by name, and why."""
+        """Record for the history that a refusal was overridden by name, and why."""
         budget, wall = self._identified(), wall_text(self._engine.clock.wall())
         async with self._engine.writing(WriteScope(self._key, numbers=(OverrideRow,))) as tables:
             number = await tables.next_id(OverrideRow)

@@ -1,8 +1,8 @@
-"""The form of an address ``postgresql://…``, checked before anything is made of it or shown.
+"""The form of an address ``postgresql://…``, checked before it is used or shown.
 
-libpq takes a password with an unescaped ``/``, ``?`` or ``@`` apart: a piece of it becomes the port, the
-database or the host, which errors and results name. So an address passes only if each piece can be nothing
-else. This file knows no password and imports no library of PostgreSQL.
+libpq splits a password with an unescaped ``/``, ``?`` or ``@``: a part becomes the port, the database or
+the host, which errors and results name. So an address is valid only if no part can belong to a password.
+This file imports no library of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _ADDRESS = re.compile(
 )
 
 _MAY_BE_ONE = re.compile(
-    # the scheme, however it is mistyped
+    # the scheme, also if mistyped
     r"[\s'\"]*(?:[a-z]+:)?p(?:ost)?g(?:res(?:ql)?)?(?:\+[a-z0-9]+)?\s*:"
-    r"|.*@"  # user:password@host, or a password@host that a shell left of it
+    r"|.*@"  # user:password@host, or a password@host that remains after shell expansion
     r"|[^/]+:[^/]+\Z"  # user:password
-    # the other form that libpq takes
+    # the other form that libpq accepts
     r"|(?:.*\s)?(?:host|hostaddr|port|dbname|user|pass(?:word|wd)?|service)\s*=",
     re.IGNORECASE | re.DOTALL,
 )
@@ -41,11 +41,11 @@ def check_address(text: str) -> None:
 
 
 def bad_address() -> UsageError:
-    """Return the failure of an address that cannot be read. It quotes nothing: there may be a password."""
+    """Return the error for an invalid address. It quotes nothing, because a password may be in it."""
     message = "the address given to --state is not one that PostgreSQL understands; it is not shown here"
     return UsageError("bad-postgres-address", message, POSTGRES_URL_HINT)
 
 
 def may_be_an_address(text: str) -> bool:
-    """Tell whether ``text`` may be meant as an address: then no file is made of it, no error shows it."""
+    """Tell whether ``text`` may be meant as an address: then it is no file name, and no error shows it."""
     return _MAY_BE_ONE.match(text) is not None

@@ -42,7 +42,7 @@ class Proofs(AcceptanceSteps, SavedPlanChanges):
     """What is in force of the families of one account's User ID."""
 
     async def known(self) -> Mapping[Family, Known]:
-        """Return what is known of every family on record (never Never)."""
+        """Return what is known of every family on record (none is NeverApplied)."""
         budget = await self._found(any_kind=False)
         if budget is None:
             return {}
@@ -114,7 +114,7 @@ class Proofs(AcceptanceSteps, SavedPlanChanges):
             await tables.delete(LossRow, row_mapping.losses_resolved_by(of_families, since, row_clock))
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
-        """Keep the latest live read, and the last rows of families that it leaves out."""
+        """Record the latest live read, and the last rows of families that it leaves out."""
         wall = wall_text(self._engine.clock.wall())
         async with self._engine.writing(WriteScope(self._key)) as tables:
             await tables.upsert(LiveReadRow("", *self._key, live_document(read, last_seen), wall))

@@ -161,7 +161,7 @@ def known(budget: RateBudget) -> SelectQuery[KnownRows]:
 
 
 def all_accepted(budget: RateBudget) -> SelectQuery[list[AcceptedRow]]:
-    """Select the settings that passed the policy guard, of all families, in the order they did."""
+    """Select the settings that passed the policy guard, of all families, in the order of acceptance."""
     return _of_user(AcceptedRow, budget, " ORDER BY id")
 
 
@@ -310,7 +310,7 @@ def overrides(budget: RateBudget) -> SelectQuery[list[OverrideRow]]:
 
 
 def pauses(budget: RateBudget) -> SelectQuery[list[PauseRow]]:
-    """Select the pauses, whether or not their time is over."""
+    """Select the pauses, expired or not."""
     return _of_user(PauseRow, budget)
 
 
@@ -341,8 +341,8 @@ def newest_number(budget: RateBudget) -> SelectQuery[int]:
 def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
     """Select the attempts that affect the next slot of the budget.
 
-    That is: those that still count, the newest one that was refused for its rate, and the number of sends
-    since, up to BURST_AGAIN_AFTER. A send was sent or may have been.
+    That is: those that still count, the newest one that was rejected for its rate, and the number of later
+    sends, up to BURST_AGAIN_AFTER. A send is a request that was sent or may have been.
     """
     key = budget_key(budget)
     counting = select_rows(AttemptRow, f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0", key)

@@ -1,4 +1,4 @@
-"""From rows to the records that people are shown: attempts, proofs, overrides, policies, live reads."""
+"""Converts rows to records for people: attempts, proofs, overrides, policies, live reads."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def live_record(row: LiveReadRow) -> LiveRecord:
 
 
 def observed_period_of(row: ObservedPeriodRow) -> ObservedPeriod:
-    """Return the watch a row keeps."""
+    """Return the observed period of a row."""
     return ObservedPeriod(datetime.fromisoformat(row.from_wall), datetime.fromisoformat(row.until_wall))
 
 
 def state_change_of(row: StateChangeRow) -> StateChange:
-    """Return the turn a row keeps."""
+    """Return the state change of a row."""
     return StateChange(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))

@@ -92,7 +92,7 @@ class StateRegistry:
         *,
         is_file: bool,
     ) -> None:
-        """Register a state for a User ID before it is written with, or refuse that.
+        """Register a state for a User ID before it is used for writing, or refuse that.
 
         From then on it is in use until :meth:`release` of every ``user`` in this process, or its end.
         Raises AccountProblem while another state is in use for this User ID, and while the newest request
@@ -103,7 +103,7 @@ class StateRegistry:
         ours = RegisteredState(state_id, place, is_file, self.boot)
         with self._carrying_on():
             while (behind := await self._claimed(budget, user, ours)) is not None:
-                # The state may be far away: the entry is not locked while it is asked.
+                # The state may be remote: the entry is not locked during the query.
                 at = behind.reserved_at
                 if at is None or not await is_on_record(behind.boot, at):
                     raise _behind(budget, behind, ours, counts_for_s(behind, self.boot, self.clock.now()))
@@ -185,7 +185,7 @@ class StateRegistry:
         return register(ours, registered, seen, self.clock.now())
 
     def _hold(self, entry: _Entry, ours: RegisteredState) -> None:
-        """Keep the state's file locked; the folder may have been removed and made again since."""
+        """Lock the state's file, until release; the folder may have been removed and created again."""
         descriptor, before = entry.open(entry.holders(ours)), self._held.get(entry.budget)
         if before is not None and os.path.sameopenfile(before, descriptor):
             os.close(descriptor)
@@ -197,7 +197,7 @@ class StateRegistry:
 
     @asynccontextmanager
     async def _entry(self, budget: RateBudget) -> AsyncIterator[_Entry]:
-        """Give the locked entry of a User ID."""
+        """Yield the locked entry of a User ID."""
         folder = _open_folder(self.folder)
         try:
             entry = _Entry(folder, budget, self._report)
@@ -242,7 +242,7 @@ class _Entry:
         os.close(self._descriptor)
 
     async def lock(self) -> None:
-        """Become the only one who reads or changes the entry. Raises OSError."""
+        """Lock the entry against other readers and writers. Raises OSError."""
         for _ in range(LOCK_TRIES):
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -253,7 +253,7 @@ class _Entry:
         raise OSError(f"{self._name} is locked by another process")
 
     def open(self, name: str) -> int:
-        """Open a file of the folder, making it if there is none. Raises OSError where it is not trusted."""
+        """Open or create a file of the folder. Raises OSError where it is not trusted."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         try:
@@ -326,7 +326,7 @@ def _check_trust(descriptor: int, name: str, is_kind: Callable[[int], bool]) -> 
 
 
 def _file_id(registered: RegisteredState) -> str:
-    """Return what names a state whatever its path: its file, or its database."""
+    """Return an identifier of a state that does not depend on its path: of its file, or its database."""
     if not registered.is_file:
         return registered.id
     with suppress(OSError):
@@ -336,7 +336,7 @@ def _file_id(registered: RegisteredState) -> str:
 
 
 def _is_same(ours: RegisteredState, registered: RegisteredState) -> bool:
-    """Tell whether two names are of one state: one file, or one database, which has many addresses."""
+    """Tell whether two names are of one state: one file, or one database, which may have many addresses."""
     if not ours.is_file or not registered.is_file:
         return ours.is_file == registered.is_file and ours.id == registered.id
     try:

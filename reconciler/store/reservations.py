@@ -63,9 +63,9 @@ class Reservations(Proofs):
         keep_free: int = 0,
         accepting: Accepting | None = None,
     ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
-        """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or say why not.
+        """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or return why not.
 
-        Where its COMMIT fails, it may be on record: nothing is sent on it, and it counts for the rate.
+        If its COMMIT fails, it may be on record: no request is sent for it, and it counts for the rate.
         """
         budget, family = self._identified(), request.family
         await self._register(budget)
@@ -114,7 +114,7 @@ class Reservations(Proofs):
         message: str,
         tried: bool = True,
     ) -> None:
-        """Record what came of an attempt, durably; each is settled once, by whoever reserved it."""
+        """Record the result of an attempt, durably. The process that reserved it settles it, once."""
         budget = self._identified()
         reserved = self._reserved.get(attempt)
         family = None if reserved is None or status not in _ABOUT_FAMILY else reserved.family
@@ -226,12 +226,12 @@ class Reservations(Proofs):
             plan=self._plan,
         )
         await tables.insert(row)
-        for old in earlier[:-1]:  # the last one has the count, should this one never be sent
+        for old in earlier[:-1]:  # the last one has the count, in case this one is never sent
             await tables.update_attempt(old._replace(tries=0))
         return row
 
     async def _prune(self, tables: Tables, budget: RateBudget, attempt: int) -> None:
-        """Drop old attempts that nothing depends on, now and then."""
+        """Delete old attempts that nothing depends on, once in a while."""
         keep = self._engine.keep_attempts
         if attempt % max(1, keep // PRUNE_STEPS) == 0:
             await tables.prune_attempts(budget, keep)

@@ -1,9 +1,9 @@
-"""How old a row is, on this process's own clock, never under-stated by what cannot be known.
+"""The instants of rows on this process's own clock. Unknown ages only make a row seem younger.
 
-A row stamped by this boot, not in the future, keeps its own instant. A row of another boot, another
-host or a clock that makes no sense ages from this process's first sight of it: whatever it records
-had happened by then. Wall clocks, the database's too, never count. Forgetting a first sight is always
-safe: the row only seems younger.
+A row of this boot, not in the future, has its own instant. A row of another boot, another host or an
+impossible clock value ages from this process's first sight of it: what it records had happened by then.
+Wall clocks, also the database's, never count. It is always safe to forget a first sight, because the row
+only seems younger.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from reconciler.core.pacing import latest_arrival, still_counts
 from reconciler.store.rows import TABLES, AppliedRow, AttemptRow, LossRow
 
 MAX_SIGHTS = 100_000
-"""First sights kept: ten times the families of the largest file; the oldest are forgotten."""
+"""Maximum number of first sights: ten times the families of the largest file; the oldest are dropped."""
 
 
 class BootInstant(NamedTuple):
-    """An instant as a row records it: seconds on the monotonic clock of one boot."""
+    """An instant in a row: seconds on the monotonic clock of one boot."""
 
     boot: str
     instant: float
 
 
 class FirstSeen:
-    """What one process remembers of when it first saw rows that are not of its own boot.
+    """When one process first saw rows that are not of its own boot.
 
-    And its own reservations whose COMMIT failed or whose record was lost, as long as they count: they may
+    Also its own reservations whose COMMIT failed or whose record was lost, as long as they count: they may
     be on record or not.
     """
 
@@ -49,13 +49,13 @@ class FirstSeen:
         return self.first((what, stamp), now)
 
     def empty_since(self, budget: RateBudget, now: float) -> float:
-        """Return since when this process knows that ``budget`` has no request on record."""
+        """Return the instant since which this process knows that ``budget`` has no request on record."""
         return self.first(budget, now)
 
     def not_empty(self, budget: RateBudget, *, sent: bool) -> None:
-        """Note that ``budget`` has a request on record: if it has none later, that is news again.
+        """Note that ``budget`` has a request on record: if it has none later, a new ``empty_since`` begins.
 
-        ``sent``: at least one was sent, so it can be on record no more only if the record was lost.
+        ``sent``: at least one was sent, so it can only be missing later if the record was lost.
         """
         self._seen.pop(budget, None)
         if sent:
@@ -72,7 +72,7 @@ class FirstSeen:
         return self._seen.setdefault(what, now)
 
     def remember_uncommitted(self, row: AttemptRow, now: float) -> None:
-        """Remember a reservation that may not be on record, and forget those that count no more."""
+        """Remember a reservation that may not be on record, and forget those that no longer count."""
         row_clock, same = RowClock(self, now), (row.id, row.boot, row.reserved_at)
         others = (one for one in self.uncommitted if (one.id, one.boot, one.reserved_at) != same)
         counting = (one for one in others if still_counts(row_clock.hi(one), now))

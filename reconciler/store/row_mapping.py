@@ -1,11 +1,10 @@
-"""What the rows of the state mean: rows to core values, and which doubts a proof ends.
+"""What the rows of the state mean: rows to core values, and which open attempts a proof resolves.
 
-A family is in doubt while an attempt of it is *open*: pending, unanswered, or acknowledged in an order
-nobody can know. An open attempt is *quiet* while it cannot matter: it carries the confirmed value and
-was on record when that was proven, so wherever it lands it changes nothing. It is kept all the same,
-because once another value is written its late arrival would undo that. Only time ends an open attempt
-for good: a write reserved after its L, or a read that shows all of it. Pure, and the same for every
-engine.
+A family is uncertain while one of its attempts is *open*: pending, unanswered, or acknowledged in an
+unknown order. An open attempt is *quiet* while it cannot matter: it carries the confirmed value and was on
+record when that was proven, so its arrival changes nothing. It stays on record, because its late arrival
+would undo another value that is written later. Only time resolves an open attempt: a write reserved after
+its L, or a read that shows all its effect. Pure, and the same for every engine.
 """
 
 from __future__ import annotations
@@ -55,13 +54,13 @@ def known_from_rows(
     losses: Iterable[LossRow],
     row_clock: RowClock,
 ) -> dict[Family, Known]:
-    """Return what is known of every family that a row names (never Never).
+    """Return what is known of every family that a row names (none is NeverApplied).
 
     ``open_attempts`` are the unresolved ones of the same User ID, in the order of their ids.
     """
     proofs = {Family(row.family): row for row in applied}
     unresolved: dict[Family, list[OpenAttempt]] = {}
-    # Aged even when quiet: a first sight taken only once it matters would start its L anew.
+    # Aged even when quiet: a first sight that is taken only when it matters would restart its L.
     for row in open_attempts:
         unresolved.setdefault(Family(row.family), []).append(_open_attempt(row, row_clock))
     for loss in losses:
@@ -74,7 +73,7 @@ def known_from_rows(
 
 
 def accepted_from_rows(rows: Iterable[AcceptedRow]) -> dict[Family, History]:
-    """Return what was accepted of each family, oldest first; ``rows`` are in the order of their ids."""
+    """Return the accepted settings of each family, oldest first; ``rows`` are in the order of their ids."""
     found: dict[Family, list[Acceptance]] = {}
     for row in rows:
         found.setdefault(Family(row.family), []).append(_acceptance(row))
@@ -103,7 +102,7 @@ def is_only_request_of(
 def retries_from_rows(
     tries: Iterable[AttemptRow], acknowledged: AttemptRow | None, row_clock: RowClock
 ) -> RetryRecord:
-    """Return what is on record of failed attempts.
+    """Return the recorded failed attempts.
 
     ``tries``: the attempts that count as such, in the order of their ids; a family's newest has the count.
     ``acknowledged``: the newest acknowledged attempt of the same User ID, None without one. Ids are in the
@@ -134,12 +133,12 @@ def tries_after(earlier: Sequence[AttemptRow], setting: Setting) -> int:
 
 
 def tries_resolved_by(tries: Iterable[AttemptRow], adopted: Mapping[Family, Setting]) -> list[AttemptRow]:
-    """Return the attempts that count as tries of a setting now known to be in force, marked as over."""
+    """Return the attempts that count as tries of a setting now known to be in force, marked as ended."""
     return [row._replace(tries=0) for row in tries if adopted.get(Family(row.family)) == setting_of(row)]
 
 
 def merged(changed: Iterable[AttemptRow]) -> list[AttemptRow]:
-    """Return one row of each attempt: an attempt is over if either of its copies is over."""
+    """Return one row of each attempt: an attempt has ended if either of its copies has."""
     rows: dict[int, AttemptRow] = {}
     for row in changed:
         other = rows.setdefault(row.id, row)
@@ -163,8 +162,8 @@ def changed_since(
 def proves_in_force(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
     """Tell whether the acknowledgement of ``attempt`` proves what is in force now.
 
-    It does not when later proof already ended the attempt, nor when another value was proven while
-    it was in flight: which of the two the exchange took last nobody knows.
+    It does not if a later proof already resolved the attempt, or if another value was proven while it was
+    in flight: then it is unknown which of the two the exchange applied last.
     """
     if attempt.resolved:
         return False
@@ -172,17 +171,17 @@ def proves_in_force(attempt: AttemptRow, prior: AppliedRow | None) -> bool:
 
 
 def resolved_by(open_attempts: Iterable[AttemptRow], since: float, row_clock: RowClock) -> list[AttemptRow]:
-    """Return the open attempts that a proof of what was in force ``since`` then ends, marked resolved.
+    """Return the open attempts that a proof of what was in force at ``since`` resolves, marked so.
 
-    For a write that is its reservation, for a read the instant until which it shows all that took
-    effect. An attempt whose L was over by then was overtaken by the proof, wherever it landed; any
-    other may land yet, or has, and the proof does not show it.
+    For a write, ``since`` is its reservation; for a read, the instant until which it shows all that took
+    effect. If the L of an attempt ended before ``since``, the proof supersedes it. Any other attempt may
+    still take effect, or did so without the proof showing it.
     """
     return [row._replace(resolved=1) for row in open_attempts if row_clock.effect_until(row) <= since]
 
 
 def losses_resolved_by(losses: Iterable[LossRow], since: float, row_clock: RowClock) -> list[int]:
-    """Return the ids of the losses that a proof of what was in force ``since`` ends, as an attempt."""
+    """Return the ids of the losses that such a proof resolves: see :func:`resolved_by`."""
     return [row.id for row in losses if row_clock.effect_until(row) <= since]
 
 
@@ -194,10 +193,10 @@ def loss_rows(
     row_clock: RowClock,
     wall: datetime,
 ) -> list[LossRow]:
-    """Return the rows that record a loss of the newest commits of a server, ids still to be given.
+    """Return the rows that record a loss of the newest commits of a server; they get their ids later.
 
-    Whatever was reserved in them was reserved by now. One row is about the rate, and one about each of the
-    recorded ``families``. ``newest``: the newest attempt of the User ID that is on record.
+    All lost reservations are older than now. One row is about the rate, and one about each of the recorded
+    ``families``. ``newest``: the newest recorded attempt of the User ID.
     """
     return [
         LossRow(
@@ -220,22 +219,22 @@ def loss_for(
 ) -> LossRow | None:
     """Return the loss of a family without a record; None if the L of every lost request was over ``since``.
 
-    Only losses about the rate are looked at: the lost records may have been the family's.
+    Only losses about the rate are considered: the lost records may have been the family's.
     """
     landing = [row for row in losses if row.family is None and row_clock.effect_until(row) > since]
     if not landing:
         return None
-    # The instant of the loss, not of now; aged anew under its own id it only seems younger.
+    # The instant of the loss, not of now. It gets its own id and first sight, so it only seems younger.
     return max(landing, key=lambda row: row.id)._replace(account=account, family=family)
 
 
 def plan_changes_of(
     attempts: Iterable[AttemptRow], in_force: Mapping[Family, Setting]
 ) -> dict[Family, set[str]]:
-    """Return the saved plans of which these attempts brought about what is proven in force, by family.
+    """Return, by family, the saved plans whose attempts caused the setting that is proven in force.
 
-    An attempt without an answer counts when its setting is proven, whoever proved it: the request, or
-    another one of the same setting, took effect.
+    An attempt without an answer counts when its setting is proven by any process: the request, or another
+    one of the same setting, took effect.
     """
     plans: dict[Family, set[str]] = {}
     for row in attempts:
@@ -254,7 +253,7 @@ def applied_changes(rows: Iterable[PlanChangeRow]) -> dict[Family, AppliedChange
 
 
 def pause_of(row: PauseRow) -> Pause:
-    """Return the pause a row keeps; inverse of :func:`pause_row`."""
+    """Return the pause that a row records; inverse of :func:`pause_row`."""
     until = datetime.fromisoformat(row.until_wall) if row.until_wall else None
     return Pause(
         Family(row.family),
@@ -266,7 +265,7 @@ def pause_of(row: PauseRow) -> Pause:
 
 
 def pause_row(pause: Pause, budget: RateBudget, account: str) -> PauseRow:
-    """Return the row that keeps a pause."""
+    """Return the row that records a pause."""
     contested_setting = pause.contested
     return PauseRow(
         checksum="",

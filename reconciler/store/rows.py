@@ -1,8 +1,8 @@
-"""The rows of the state, as every engine keeps them, and the check that each row carries.
+"""The rows of the state, the same for every engine, and the checksum of each row.
 
-Rows are tuples because they come from and go to the engine as tuples, and the check covers them as
-such: a row is believed only if its check fits. Nothing here decides what a row means (``facts`` does)
-and nothing here touches an engine.
+Rows are tuples because engines read and write tuples, and the checksum covers a tuple: a row is valid only
+if its checksum fits. Nothing here decides what a row means (``row_mapping`` does), and nothing here uses
+an engine.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 from reconciler.core.model import FileVersion, Quantity, RateBudget, Setting
 
 MAX_ROW_TEXT = 500
-"""Longest code, message or purpose kept of what others said; the rest says nothing more."""
+"""Longest code, message or purpose of other programs that is recorded, in characters."""
 
 MAX_DOCUMENT = 1 << 20
 """Longest text of a policy file that is recorded, in characters: a longer file is never valid."""
 
 CHECK_DIGITS = 16
-"""64 bits: a torn or edited row passes by chance once in 10^19."""
+"""64 bits: a torn or edited row passes by chance once in 10^19 cases."""
 
 FITTING_KEPT = 4096
-"""Rows of which it is remembered that they fit: a few megabytes, and more than most states decide by."""
+"""Rows whose verification is cached: a few megabytes, and more than the deciding rows of most states."""
 
 
 class StateRow(NamedTuple):
-    """The state itself, in one row: its id, where its rows were copied to, and whose rows it has.
+    """The state itself, in one row: its id, where its rows were copied to, and which states' rows it has.
 
-    ``state_id`` is random and made with the state. ``moved_to`` is the place of the copy, without a
+    ``state_id`` is random and created with the state. ``moved_to`` is the place of the copy, without a
     password, and ``moved_to_id`` its id: both are "" while this state is in use. ``moved_wall`` is when
     the copy was found to be complete; "" until then. ``copied_from`` has the ids of the states whose rows
     were copied into this one, with a space between them.
@@ -48,7 +48,7 @@ class StateRow(NamedTuple):
 
 
 class IdentityRow(NamedTuple):
-    """Who an (account, environment) belongs to, and the host it was last used with."""
+    """The User ID of an (account, environment), and the host it was last used with."""
 
     checksum: str
     account: str
@@ -60,13 +60,13 @@ class IdentityRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """One request: its reservation in the pacing ledger, and the record of what came of it.
+    """One request: its reservation in the pacing ledger, and the record of its result.
 
-    ``account`` is the name it was sent under, for people: what counts is the User ID.
-    ``boot`` and ``reserved_at`` are the stamp of the reservation, seconds on that boot's monotonic
+    ``account`` is the name it was sent under, for people: the User ID decides.
+    ``boot`` and ``reserved_at`` are the instant of the reservation, seconds on that boot's monotonic
     clock; ``answered_boot`` and ``answered_at`` that of a definite answer, None without one.
-    ``limited``: the exchange refused it for its rate. ``retired``: it affects no slot any more.
-    ``resolved``: it no longer leaves its family in doubt. ``tries``: the consecutive attempts at this
+    ``limited``: the exchange rejected it for its rate. ``retired``: it affects no slot any more.
+    ``resolved``: it no longer makes its family uncertain. ``tries``: the consecutive attempts at this
     setting without a definite success, up to this one; 0 where it does not count, or not any more.
     ``file_sha256`` and ``file_number``: the version of the settings file it came from. ``plan``: the id of
     the saved plan that it is a change of, "" without one. Flags are 0 or 1, walls ISO 8601 UTC.
@@ -108,7 +108,7 @@ class LossRow(NamedTuple):
     ``family`` None: the lost requests count for the rate as reserved at the instant of ``boot`` and
     ``reserved_at``, when the loss was found. Else they may have written this family, with any value.
     ``attempt`` is the newest attempt that was on record then. ``account`` is the name under which the loss
-    was found, for people. The row is deleted once it cannot matter any more.
+    was found, for people. The row is deleted when it can no longer matter.
     """
 
     checksum: str
@@ -194,8 +194,8 @@ class PlanChangeRow(NamedTuple):
 class PolicyRow(NamedTuple):
     """A policy that was in force, or given up; the newest counts.
 
-    ``document`` is the text of its file. ``given_up`` is the reason a person gave for going on without it,
-    None while it counts. ``account`` is the name it was used under, for people.
+    ``document`` is the text of its file. ``given_up`` is a person's reason to continue without it, None
+    while it counts. ``account`` is the name it was used under, for people.
     """
 
     checksum: str
@@ -278,7 +278,7 @@ class OverrideRow(NamedTuple):
 
 
 class ObservedPeriodRow(NamedTuple):
-    """A time in which an account was watched; it grows while the looks are not too far apart."""
+    """A period in which an account was observed; it grows while the observations are close enough."""
 
     checksum: str
     id: int
@@ -362,7 +362,7 @@ KEYS: Mapping[RowKind, tuple[str, ...]] = {
 
 
 class ColumnType(Enum):
-    """The type of a column; each engine has its own words for it."""
+    """The type of a column; each engine has its own names for it."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -412,7 +412,7 @@ def new_state_id() -> str:
 
 
 def new_state(state_id: str) -> StateRow:
-    """Return the row of a state that was just made."""
+    """Return the row of a new state."""
     return with_checksum(StateRow("", state_id, "", "", "", ""))
 
 
@@ -422,33 +422,33 @@ def fields(kind: RowKind) -> tuple[str, ...]:
 
 
 class RowDamaged(Exception):
-    """A row is not as it was written, or not there any more; the text says which."""
+    """A row is not as it was written, or is missing; the text says which."""
 
 
 def check_row(row: AnyRow) -> str:
-    """Return the check of a row: 16 hex digits over its table's name and all its other columns.
+    """Return the checksum of a row: 16 hex digits over its table's name and all its other columns.
 
-    The encoding is the ASCII literal of a tuple of text, numbers and None, which is the same in every
-    version of Python, whatever it holds for printable, and three times as fast as JSON.
+    The encoding is the ASCII literal of a tuple of text, numbers and None. It is the same in every version
+    of Python, whichever characters that version calls printable, and three times as fast as JSON.
     """
     sentence = ascii((TABLES[type(row)], *row[1:]))
     return sha256(sentence.encode("ascii")).hexdigest()[:CHECK_DIGITS]
 
 
 def with_checksum(row: Row) -> Row:
-    """Return ``row`` with the check that fits it."""
+    """Return ``row`` with its checksum."""
     return cast("Row", row._replace(checksum=check_row(row)))
 
 
 def check_checksum(row: Row) -> Row:
-    """Return ``row``, or raise RowDamaged if its check does not fit."""
+    """Return ``row``, or raise RowDamaged if its checksum does not fit."""
     if not _fits(row):
         raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)} does not fit its check")
     return row
 
 
 def combined(sum_of_rows: str, checksum: str) -> str:
-    """Return the sum of some rows' checksums with one more, or with one of them taken out again.
+    """Return the sum of some rows' checksums with one more, or with one of them removed again.
 
     Neither the order nor the grouping matters: an exclusive or of their 16 hex digits.
     """
@@ -461,20 +461,20 @@ NO_ROWS_SUM = "0" * CHECK_DIGITS
 
 @lru_cache(maxsize=FITTING_KEPT, typed=True)
 def _fits(row: AnyRow) -> bool:
-    """Tell whether a row fits its check: the same rows are read again and again.
+    """Tell whether a row fits its checksum. Cached, because the same rows are read repeatedly.
 
-    1 and 1.0 are the same here and not to the check, but the columns of every engine hold one of the two.
+    The cache does not distinguish 1 and 1.0, the checksum does; but a column contains one of the two only.
     """
     return row[0] == check_row(row)
 
 
 def setting_of(row: AttemptRow | AppliedRow | AcceptedRow) -> Setting:
-    """Return the setting a row carries; the quantity keeps the text it was sent in."""
+    """Return the setting of a row; the quantity has the text in which it was sent."""
     return Setting(row.time_interval_ms, row.frozen_interval_ms, Quantity(row.qty_limit))
 
 
 def file_of(row: AttemptRow | AppliedRow | AcceptedRow) -> FileVersion:
-    """Return the version of the settings file a row names."""
+    """Return the version of the settings file that a row names."""
     return FileVersion(row.file_sha256, row.file_number)
 
 
@@ -484,12 +484,12 @@ def wall_text(wall: datetime) -> str:
 
 
 def sanitized(text: str) -> str:
-    """Return text of others in a form every engine can hold: bounded, no NUL, no lone surrogate."""
+    """Return foreign text in a form that every engine can store: bounded, no NUL, no lone surrogate."""
     return storable(text[:MAX_ROW_TEXT])
 
 
 def storable(text: str) -> str:
-    """Return text without what no engine can store: NUL and lone surrogates."""
+    """Return text without the characters that no engine can store: NUL and lone surrogates."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 

@@ -42,7 +42,7 @@ class SavedPlanChanges(AccountSession):
         in_force: Mapping[Family, Setting],
         how: ProofKind,
     ) -> None:
-        """Record the changes of saved plans that what is in force applies: of requests, or adopted."""
+        """Record the changes of saved plans that are now in force, by a request or by adoption."""
         plans = row_mapping.plan_changes_of(attempts, in_force)
         if how is ProofKind.ADOPTED:
             for family, setting in in_force.items():

@@ -1,9 +1,9 @@
-"""The state in SQLite: opening it, and its transactions; what is done in them is ``account``'s.
+"""The state in SQLite: opening it, and its transactions. ``account_store`` defines what they do.
 
 A write is one BEGIN IMMEDIATE … COMMIT with ``synchronous=FULL``, so it is on disk when the transaction
-is over, and those of all processes are in one order. A file that another process keeps busy is waited for
-without blocking the event loop. After any other failure the connection is closed, and the file is opened
-anew, with every check, before anything else is read or written. SQLite's own errors never leave this file.
+ends, and the writes of all processes are in one order. While another process uses the file, a transaction
+waits without blocking the event loop. After any other failure the connection is closed, and the file is
+opened again, with every check, before the next read or write. SQLite's own errors never leave this file.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ from reconciler.store.table_access import Tables
 from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
 
 BUSY_POLLS_S = (0.001, 0.005, 0.02, 0.05)
-"""Between two tries to begin a transaction; the last repeats. Nothing blocks meanwhile: other accounts
-and probes continue."""
+"""Seconds between two tries to begin a transaction; the last repeats. Nothing blocks meanwhile: other
+accounts and probes continue."""
 
 REOPEN_AFTER_S = 1.0
-"""Between two tries to open a file that failed more than once in a row: each checks it as a whole, and
-all accounts of a process ask for it."""
+"""Seconds between two tries to open a file that failed more than once in a row: each try checks all of the
+file, and all accounts of a process request it."""
 
 OPEN_POLL_S = 0.5
-"""Between two tries to open a file, each of which checks it as a whole."""
+"""Seconds between two tries to open a file: each try checks all of the file."""
 
 
 SIMULATED_ID = "0" * 32
-"""The id of a state without a file: simulations have no chance of their own."""
+"""The id of a state without a file: simulations are deterministic."""
 
 _WRITE = ("BEGIN IMMEDIATE",)
 _READ = ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
-"""What begins a transaction. SQLite takes the view of a reading one with the first question only, and that
-is where a busy file shows."""
+"""The statements that begin a transaction. SQLite takes the snapshot of a reading one at the first query
+only, so a busy file shows there."""
 
 
 def open_state(
@@ -90,10 +90,10 @@ def open_state(
     busy_wait_s: float = BUSY_WAIT_S,
     registry: StateRegistry | None = None,
 ) -> SqliteState:
-    """Open the state file for writing, making it if there is none.
+    """Open the state file for writing; it is created if there is none.
 
     ``boot`` names this boot of this host, and must differ wherever the clock does. ``allow_filesystems``
-    are types of file systems that are accepted beside the usual local ones. Symbolic links are followed,
+    are types of file systems that are accepted besides the usual local ones. Symbolic links are followed,
     so that the lock files of all names of one state are the same. ``busy_wait_s``: how long to block while
     another process keeps the file busy. Raises StateUnusable, StateUnavailable.
     """
@@ -134,9 +134,9 @@ async def open_waiting(
     allow_filesystems: Collection[str] = (),
     registry: StateRegistry | None = None,
 ) -> SqliteState:
-    """Open the state as ``open_state`` does, waiting for one that is busy up to the lock timeout.
+    """Open the state as ``open_state`` does, but wait up to the lock timeout while it is busy.
 
-    It waits at least as long as a transaction does, and nothing is blocked meanwhile. Raises StateUnusable,
+    It waits at least as long as a transaction does, and blocks nothing meanwhile. Raises StateUnusable,
     StateUnavailable.
     """
     deadline = clock.now() + max(lock_timeout_s, BUSY_WAIT_S)
@@ -168,9 +168,9 @@ def open_existing(
 ) -> SqliteState | None:
     """Return the state as it is at this moment, for reading; None when there is no file.
 
-    The rows are copied into memory: the file, its directory and whoever is writing are left alone.
-    Whatever reserves or records is refused as misuse; ``identify`` checks but stamps the copy only.
-    ``verify_rows=False`` is for ``SqliteState.check``, which reports damaged rows instead of refusing them.
+    The rows are copied into memory, which does not affect the file, its directory or a writing process.
+    Reservations and records raise StoreMisuse; ``identify`` checks and writes nothing to the file.
+    ``verify_rows=False`` is for ``SqliteState.check``, which reports damaged rows and does not refuse them.
     Raises StateUnusable, StateUnavailable.
     """
     real = os.path.realpath(path)
@@ -216,7 +216,7 @@ class MemoryDisk:
         keep_state_changes: int = KEEP_STATE_CHANGES,
         max_gap_s: float = MAX_GAP_S,
     ) -> SqliteState:
-        """Open the state as one more process; closing it gives back its locks, as a death does."""
+        """Open the state as one more process; closing it releases its locks, as a process exit does."""
         return SqliteState(
             self._db,
             place=IN_MEMORY,
@@ -231,12 +231,12 @@ class MemoryDisk:
         )
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete all rows."""
         self._db.close()
 
 
 class SqliteState:
-    """``ports.State``, seen by one process; all accounts share it. Made by ``open_state`` and its kin."""
+    """``ports.StateBackend``, as one process sees it; all accounts share it. ``open_state`` makes one."""
 
     has_leases = False
 
@@ -258,9 +258,9 @@ class SqliteState:
         reopen: Callable[[], sqlite3.Connection] | None = None,
         is_shared: bool = False,
     ) -> None:
-        """Take an open connection. ``reopen``: returns a new one after a failure; None: this one stays.
+        """Use an open connection. ``reopen``: returns a new one after a failure; None: this one stays.
 
-        ``is_shared``: the connection is used by others, too, and is not closed here.
+        ``is_shared``: others use the connection too, so it is not closed here.
         """
         self.place = place
         self.clock = clock
@@ -285,7 +285,7 @@ class SqliteState:
         """Why the connection is closed and has to be opened again; None: it is open."""
 
     def account(self, account: str, environment: Environment, kind: ExchangeKind) -> SqlAccountStore:
-        """Return the store of one account; those of one state share connection and first sights."""
+        """Return the store of one account; those of one state share a connection and ``FirstSeen``."""
         return SqlAccountStore(self, account, environment, kind)
 
     async def moved(self) -> MmpError | None:
@@ -295,7 +295,7 @@ class SqliteState:
         return None if moved is None else state_moved(self.place, moved)
 
     def sharing(self, replica: Replica) -> None:
-        """Return None: a file is of one host, and every process keeps all its accounts."""
+        """Return None: a file belongs to one host, and each process runs all its configured accounts."""
 
     async def check(self) -> StateCheck:
         """Verify every row, and that none is missing."""
@@ -308,14 +308,14 @@ class SqliteState:
         return found
 
     async def owner(self, name: str, /) -> None:
-        """Return None: nobody owns an account."""
+        """Return None: there are no leases."""
 
     async def close(self) -> None:
-        """Give back all locks and close; harmless when done before."""
+        """Release all locks and close; harmless when done before."""
         self.close_now()
 
     def close_now(self) -> None:
-        """Close at once, as a death does; closing a file never waits for anybody."""
+        """Close at once, as the end of a process does; closing a file never waits."""
         self.locks.close()
         if self.registry is not None:
             self.registry.close()
@@ -325,16 +325,16 @@ class SqliteState:
     def reading(
         self, _: RateBudget | None, /, query: SelectQuery[Any] | None = None
     ) -> AbstractAsyncContextManager[Tables]:
-        """Give one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
-        del query  # nothing here is far away
+        """Yield one consistent view of all rows. Raises StateUnusable, StateUnavailable."""
+        del query  # only a remote engine needs it
         return self._transaction(_READ)
 
     def writing(self, _: WriteScope, /) -> AbstractAsyncContextManager[Tables]:
-        """Give the view of the only writer of the whole file; durable at the end.
+        """Yield the view of the only writer of the file; durable at the end.
 
-        A lock that was taken is held until it is given back, so there is none to be lost. Raises
-        StateUnusable and StateUnavailable: what was written may be on record all the same then. Nothing is
-        written to a state that was moved, or brought up to date by a newer version.
+        A file lock cannot be lost before it is released. Raises StateUnusable and StateUnavailable: the
+        writes may be on record then. Nothing is written to a state that was moved, or that a newer version
+        has migrated.
         """
         if self.read_only:
             raise StoreMisuse(f"the state {self.place} was opened for reading")
@@ -348,18 +348,18 @@ class SqliteState:
             moved = move_target(await tables.select(queries.select_state()))
             if moved is not None:
                 if self.registry is not None:
-                    self.registry.close()  # it is no record of requests any more
+                    self.registry.close()  # it no longer records requests
                 raise state_moved(self.place, moved)
             yield tables
 
     def moving(self) -> AbstractAsyncContextManager[Tables]:
-        """Give the view of the only writer, also of a state that was moved: to move it, or to undo that."""
+        """Yield the view of the only writer, also of a moved state: to move it, or to undo that."""
         return self._transaction(_WRITE)
 
     @asynccontextmanager
     async def _transaction(self, begin: tuple[str, ...]) -> AsyncIterator[Tables]:
         await self._begin(begin)
-        # Nothing waits inside: one connection serves all, so another transaction must not begin here.
+        # No await inside: all tasks share one connection, so no other transaction may begin meanwhile.
         try:
             self._still_there()
             yield self._tables
@@ -371,7 +371,7 @@ class SqliteState:
             self._failures = 0
 
     async def _begin(self, begin: tuple[str, ...]) -> None:
-        """Begin a transaction; waits while other processes keep the file busy."""
+        """Begin a transaction; waits while other processes use the file."""
         deadline: float | None = None
         polls_s = chain(BUSY_POLLS_S, repeat(BUSY_POLLS_S[-1]))
         while (busy := self._try_to_begin(begin)) is not None:
@@ -382,7 +382,7 @@ class SqliteState:
             await self.clock.sleep_until(min(deadline, now + next(polls_s)))
 
     def _try_to_begin(self, begin: tuple[str, ...]) -> sqlite3.DatabaseError | None:
-        """Begin a transaction; returns what SQLite says where another process has the file."""
+        """Begin a transaction; returns SQLite's error if another process uses the file."""
         if self._failed is not None:
             self._open_again(self._failed)
         try:
@@ -391,16 +391,16 @@ class SqliteState:
         except sqlite3.DatabaseError as error:
             if primary_code(error) not in BUSY_CODES:
                 self._undo(error)
-            with suppress(sqlite3.DatabaseError):  # what is left of it is found by the next try
+            with suppress(sqlite3.DatabaseError):  # the next try finds a transaction that is still open
                 self._db.rollback()
             return error
         return None
 
     def _undo(self, error: BaseException) -> None:
-        """Leave a transaction that failed, and raise what it means; returns where the state did not fail.
+        """Leave a failed transaction and raise the translated error; returns if the state did not fail.
 
-        After a failed write, sync or COMMIT nothing that the connection knows of the file can be relied on,
-        so it is closed.
+        After a failed write, sync or COMMIT the connection's view of the file is unreliable, so the
+        connection is closed.
         """
         failed = error if isinstance(error, sqlite3.DatabaseError) else None
         try:
@@ -415,7 +415,7 @@ class SqliteState:
             raise problem from None
 
     def _open_again(self, before: MmpError) -> None:
-        """Open the file again after a failure; while one follows another, a second after the last."""
+        """Open the file again after a failure; after repeated failures, at most once per second."""
         assert self._reopen is not None, "else the connection is never closed"
         if self._failures > 1 and self.clock.now() < self._failed_at + REOPEN_AFTER_S:
             raise before.with_traceback(None)
@@ -448,7 +448,7 @@ class _Statements:
         self._db.executemany(query, many)
 
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
-        """Return the ids the table's next rows get."""
+        """Return the ids of the table's next rows."""
         found = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name=?", (table,)).fetchone()
         first = 1 if found is None else int(found[0]) + 1
         return range(first, first + count)

@@ -17,7 +17,7 @@ IN_MEMORY = ":memory:"
 
 
 def open_checked(path: str, busy_wait_s: float) -> sqlite3.Connection:
-    """Open an existing file with every check; afterwards no statement blocks because it is busy."""
+    """Open an existing file with every check; afterwards no statement blocks on a busy file."""
     sqlite_file.inspect(path)
     sqlite_file.refuse_foreign_file(path)
     with translated_errors(path):
@@ -41,7 +41,7 @@ def refuse_damaged_log(path: str) -> None:
 
 
 def connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:
-    """Open an existing file; SQLite must never make one. ``busy_wait_s``: how long a statement blocks."""
+    """Open an existing file; SQLite must never create one. ``busy_wait_s``: how long a statement blocks."""
     db = sqlite3.connect(
         f"file:{quote(path)}?mode={mode}",
         uri=True,
@@ -59,12 +59,12 @@ def in_memory() -> sqlite3.Connection:
 def with_functions(db: sqlite3.Connection) -> sqlite3.Connection:
     """Give a connection the function that the triggers of the tables call."""
     db.create_function(sqlite_schema.COMBINE, 2, combined, deterministic=True)
-    db.execute("PRAGMA trusted_schema = ON")  # else a hardened SQLite lets no trigger call it
+    db.execute("PRAGMA trusted_schema = ON")  # else no trigger may call it in a hardened SQLite
     return db
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    """Make every commit durable, and find out now rather than later if there can be none."""
+    """Make every commit durable, and fail now if no commit is possible."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")
@@ -75,11 +75,11 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 
 def validate_file(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> None:
-    """Raise StateUnusable unless the database is whole, known, as this program makes it, and lacks nothing.
+    """Raise StateUnusable unless the database is intact, of a known version, and complete.
 
-    One read transaction, so that another process's migration is seen whole or not at all. The whole
-    check, not the quick one: that does not hold indexes against rows, and a request that an index has
-    lost would not be paced by (13 ms for 10,000 attempts).
+    One read transaction, so that it reads another process's migration completely or not at all. It uses
+    ``integrity_check``: ``quick_check`` does not compare indexes with rows, and pacing would ignore a
+    request that is missing in an index (13 ms for 10,000 attempts).
     """
     db.execute("BEGIN")
     version = sqlite_schema.version_of(db)
@@ -98,10 +98,10 @@ def validate_file(db: sqlite3.Connection, path: str, *, verify_rows: bool) -> No
 
 
 def read_image(path: str) -> bytes:
-    """Return the bytes of the database at one moment, without leaving anything beside it.
+    """Return the bytes of the database at one moment, without leaving a file beside it.
 
-    Without a write-ahead log nobody has the file open and it says everything; if it changed under
-    our eyes all the same, or there is a log, SQLite puts the two together.
+    Without a write-ahead log no process has the file open, and it is complete. If it changed during the
+    read all the same, or there is a log, SQLite combines the two.
     """
     before = _mark(path)
     if before is not None:
@@ -118,7 +118,7 @@ def read_image(path: str) -> bytes:
 
 
 def _mark(path: str) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None when it has a write-ahead log."""
+    """Return values that change when the file does; None when it has a write-ahead log."""
     if os.path.exists(path + "-wal"):
         return None
     info = os.stat(path)

@@ -1,7 +1,7 @@
 """The errors of SQLite and of the system, translated into errors of mmp, which say what to do.
 
-SQLite's own errors never leave this package: what may pass is StateUnavailable, what a person must fix is
-StateAccessDenied, and what is damaged is StateUnusable.
+SQLite's own errors never leave this package. A temporary error is StateUnavailable, an error that a person
+must fix is StateAccessDenied, and damage is StateUnusable.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUSY = "state-busy"
 
 BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _NOT_OPENED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
-"""What SQLite says also when a file beside the state cannot be made, for lack of space or descriptors."""
+"""SQLite's message also if it cannot create a file beside the state, for lack of space or descriptors."""
 
 NOT_TEXT = "a text in it is not UTF-8"
 
@@ -35,7 +35,7 @@ def newer(path: str) -> StateAccessDenied:
 
 
 def not_intact(path: str, verdict: str) -> MmpError:
-    """Return the error for what the integrity check found; a page that could not be read is no damage."""
+    """Return the error for a failed integrity check; a page that could not be read is no damage."""
     unread = re.search(r"unable to get the page\. error code=(\d+)", verdict)
     if unread is not None and int(unread[1]) & 0xFF != sqlite3.SQLITE_CORRUPT:
         return sqlite_file.disk_failed(path, verdict)
@@ -44,7 +44,7 @@ def not_intact(path: str, verdict: str) -> MmpError:
 
 @contextmanager
 def translated_errors(path: str) -> Iterator[None]:
-    """Turn what SQLite, a row's check or the system says inside into an error of ours."""
+    """Translate an error of SQLite, a row's check or the system inside into an error of mmp."""
     try:
         yield
     except (sqlite3.DatabaseError, RowDamaged, UnicodeDecodeError, OSError) as error:
@@ -52,7 +52,7 @@ def translated_errors(path: str) -> Iterator[None]:
 
 
 def state_error(path: str, error: BaseException) -> MmpError | None:
-    """Return what SQLite, a row's check or the system says as an error of ours; None for any other."""
+    """Return an error of SQLite, a row's check or the system as an error of mmp; None for any other."""
     match error:
         case RowDamaged():
             return sqlite_file.damaged(path, str(error))
@@ -83,12 +83,12 @@ _ONLY_BY_DAMAGE = frozenset(
         sqlite3.SQLITE_FORMAT,
     }
 )
-"""What SQLite answers to a statement that is right, on tables that are as they were made: something in the
-file is not. (A length that is damaged asks for more memory than there is.)"""
+"""SQLite's codes for a correct statement on correct tables, if something in the file is damaged. (A damaged
+length requests more memory than there is.)"""
 
 
 def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
-    """Return ``error`` as an error of ours: what may pass by itself, and what a person has to see to."""
+    """Return ``error`` as an error of mmp: a temporary one, or one that a person must fix."""
     code = primary_code(error)
     if code in BUSY_CODES:
         message = f"another process kept the state {path} busy for {BUSY_WAIT_S:g} s"
@@ -103,7 +103,7 @@ def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
         case code if code in _ONLY_BY_DAMAGE:
             return sqlite_file.damaged(path, str(error))
         case 0 if isinstance(error, sqlite3.OperationalError):
-            # The module's own error, and it has one only: of text that it cannot decode.
+            # The module has one error of its own: for text that it cannot decode.
             return sqlite_file.damaged(path, NOT_TEXT)
         case sqlite3.SQLITE_IOERR:
             return sqlite_file.disk_failed(path, str(error))

@@ -1,9 +1,9 @@
-"""The state as a file: how it comes into being, and every reason not to believe or use one.
+"""The state file: how it is created, and every check that a file must pass before it is used.
 
-A state file comes into being whole: written aside, synced, then linked to its name, so that a kill at
-any moment leaves none or a good one. An existing file that is empty, cut off, foreign, open to others or
-linked to another name is refused with what to do. It is never recreated, repaired or tightened
-silently: whatever happened to it, its owner has to know.
+A state file is created atomically: written under a temporary name, synced, then linked to its name. So a
+kill at any moment leaves no file or a complete one. An existing file that is empty, truncated, foreign,
+open to others or has a second name is refused, with a hint what to do. It is never recreated or repaired,
+and its permissions are never changed, without a message: its owner must know what happened.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ WRITE_THERE = (
 )
 
 NEEDED_BYTES = 64 * 1024
-"""At least as much as SQLite writes to begin: 32 KiB of shared memory, and the first pages of a log."""
+"""At least as many bytes as SQLite writes first: 32 KiB of shared memory, and the first pages of a log."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EBUSY, errno.ESTALE})
-"""What a system says that lacks something for a while: descriptors, memory, a mount."""
+"""Errors of a temporary lack of descriptors, memory or a mount."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 
 
 def create_state(path: str, image: bytes) -> None:
-    """Bring the state ``path`` into being with ``image`` in it, unless it already exists.
+    """Create the state ``path`` with the content ``image``, unless it already exists.
 
-    The directory is made with mode 0700 if need be. Raises OSError, StateUnusable.
+    The directory is created with mode 0700 if necessary. Raises OSError, StateUnusable.
     """
     directory = os.path.dirname(path)
     _make_directory(directory, path)
@@ -54,17 +54,17 @@ def create_state(path: str, image: bytes) -> None:
 
 
 def create_beside(state: str, path: str) -> None:
-    """Bring the empty file ``path`` of ``state`` into being, unless it already exists.
+    """Create the empty file ``path`` of ``state``, unless it already exists.
 
-    It is of the state's owner, or is not made. Raises OSError, StateUnusable.
+    It belongs to the state's owner, or is not created. Raises OSError, StateUnusable.
     """
     create_atomically(path, b"", access.file_owner(state), state=state)
 
 
 def create_atomically(path: str, image: bytes, owner: access.FileOwner, *, state: str) -> None:
-    """Bring the file ``path`` into being durably, whole and of its owner, unless it already exists.
+    """Create the file ``path`` of ``owner`` durably and atomically, unless it already exists.
 
-    Losing a race to another process is no error. Raises OSError, StateUnusable.
+    It is no error if another process creates it first. Raises OSError, StateUnusable.
     """
     aside = _aside(path)
     try:
@@ -78,7 +78,7 @@ def create_atomically(path: str, image: bytes, owner: access.FileOwner, *, state
 
 
 def refuse_foreign_file(path: str) -> None:
-    """Raise StateUnusable unless the owner of the state could use what is made beside it."""
+    """Raise StateUnusable unless the owner of the state could use files that are created beside it."""
     try:
         access.refuse_foreign(path, _aside(path))
     except OSError as error:
@@ -86,17 +86,17 @@ def refuse_foreign_file(path: str) -> None:
 
 
 def remove_leftovers(path: str) -> None:
-    """Remove what a kill while ``path`` was made left: a second name of the same file, beside it.
+    """Remove what a kill during the creation of ``path`` left: a second name of the same file, beside it.
 
     Raises OSError.
     """
     for leftover in _leftovers(path):
-        with contextlib.suppress(FileNotFoundError):  # the process that made it has removed it
+        with contextlib.suppress(FileNotFoundError):  # its creator has removed it
             os.unlink(leftover)
 
 
 def inspect(path: str) -> None:
-    """Raise StateUnusable unless ``path`` looks like a whole state of this program, closed to others.
+    """Raise StateUnusable unless ``path`` looks like a complete state of this program, closed to others.
 
     Raises StateAccessDenied if it has another name, or cannot be read. Reads the header only and changes
     nothing, not even of a foreign database.
@@ -128,10 +128,9 @@ def inspect(path: str) -> None:
 
 
 def refuse_unfit_lock(state: str, path: str, descriptor: int) -> None:
-    """Raise StateUnusable, or StateAccessDenied, unless the open file ``path`` is fit to be a lock of
-    ``state``.
+    """Raise StateUnusable, or StateAccessDenied, unless the open file ``path`` can be a lock of ``state``.
 
-    Its holder is written into it, so it must not be a file that was put there to be overwritten. Raises
+    The holder is written into it, so it must not be another file that would be overwritten. Raises
     OSError.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -149,9 +148,9 @@ def refuse_unfit_lock(state: str, path: str, descriptor: int) -> None:
 def watch(path: str) -> Callable[[], None]:
     """Return a check that raises StateUnusable once ``path`` is another file.
 
-    A process that went on with a removed or replaced file would pace by a ledger of its own. What may pass
-    raises StateUnavailable: the file has another name for a while, as backups by hard links give it, or it
-    is missing because its folder is, which may be unmounted.
+    A process that continued with a removed or replaced file would have a separate rate ledger. Temporary
+    conditions raise StateUnavailable: the file has a second name, as backups by hard links create, or its
+    folder is missing too, for example unmounted.
     """
     folder = os.path.dirname(path)
     opened, opened_folder = _identity(_stat(path)), _identity(_stat(folder))
@@ -171,7 +170,7 @@ def watch(path: str) -> Callable[[], None]:
 
 
 def linked(state: str, file: str) -> StateAccessDenied:
-    """Return the error for a ``file`` of ``state`` that can be reached by another name as well."""
+    """Return the error for a ``file`` of ``state`` that has another name too."""
     return StateAccessDenied(
         "state-linked",
         f"{file} is a link, or has another hard link: under its other name the state {state} has another"
@@ -182,17 +181,17 @@ def linked(state: str, file: str) -> StateAccessDenied:
 
 
 def damaged(path: str, what: str) -> StateUnusable:
-    """Return the error for a state that cannot be believed; ``what`` says where it is broken."""
+    """Return the error for a damaged state; ``what`` says where it is damaged."""
     return StateUnusable("state-damaged", f"the state {path} is damaged: {what}", START_ANEW)
 
 
 def truncated_error(path: str, size: int) -> StateUnusable:
-    """Return the error for a state file of ``size`` bytes that was cut off."""
+    """Return the error for a truncated state file of ``size`` bytes."""
     return StateUnusable("state-truncated", f"the state {path} is cut off at {size} bytes", START_ANEW)
 
 
 def broken(path: str, what: str) -> StateUnusable:
-    """Return the error for a file SQLite calls malformed: cut off, if its header says so."""
+    """Return the error for a file that SQLite calls malformed: truncated, if its header says so."""
     header, info = _look(path)
     page_size = int.from_bytes(header[16:18], "big") or 1
     page_bytes = 65536 if page_size == 1 else page_size
@@ -202,19 +201,19 @@ def broken(path: str, what: str) -> StateUnusable:
 
 
 def missing(path: str) -> StateUnusable:
-    """Return the error for a command that only reads a state that is not there."""
+    """Return the error for a command that only reads, where there is no state."""
     hint = "mmp apply and mmp run make it; if there should be one already, correct --state"
     return StateUnusable("state-missing", f"there is no state {path}", hint)
 
 
 def unwritable(path: str, error: OSError) -> StateUnavailable | StateAccessDenied:
-    """Return the error for a place that cannot be written to: full, failing, or not ours to write."""
+    """Return the error for a path that cannot be written: no space, a failing disk, or no permission."""
     message = f"cannot write the state {path}: {error.strerror}"
     return _passing(path, error) or StateAccessDenied("state-unwritable", message, WRITE_THERE)
 
 
 def unreadable(path: str, error: OSError) -> StateUnavailable | StateAccessDenied:
-    """Return the error for a place that cannot be read: failing, or not ours to read."""
+    """Return the error for a path that cannot be read: a failing disk, or no permission."""
     hint = "run mmp as the user who owns the state, or give this user the right to read it"
     denied = StateAccessDenied("state-unreadable", f"cannot read the state {path}: {error.strerror}", hint)
     return _passing(path, error) or denied
@@ -227,16 +226,16 @@ def disk_full(path: str) -> StateUnavailable:
 
 
 def disk_failed(path: str, said: str) -> StateUnavailable:
-    """Return the error for a disk that does not read or write; ``said`` is what the system says."""
+    """Return the error for a disk that fails to read or write; ``said`` is the message of the system."""
     hint = "see whether the disk is in order; what was recorded before is safe"
     return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {said}", hint)
 
 
 def failure_beside(path: str) -> StateUnavailable | None:
-    """Return why no file can be made beside a state for now; None where one can, or rights are missing.
+    """Return why no file can be created beside a state now; None where one can, or rights are missing.
 
-    SQLite says that a file cannot be opened, and not why. So this is tried with a file that is gone
-    afterwards: only that counts a quota, what is reserved for root, inodes and open files.
+    SQLite reports that a file cannot be opened, and not why. So this tries it with a temporary file: no
+    other check covers a quota, space reserved for root, inodes and open files.
     """
     from tempfile import TemporaryFile
 
@@ -252,7 +251,7 @@ def _make_directory(directory: str, path: str, mode: int = access.DIRECTORY_MODE
     if os.path.isdir(directory):
         return
     parent = os.path.dirname(directory)
-    _make_directory(parent, path, 0o777)  # as the umask says: what is secret is in the innermost
+    _make_directory(parent, path, 0o777)  # less the umask: only the innermost has secrets
     try:
         os.mkdir(directory, mode)
     except FileExistsError:
@@ -282,7 +281,7 @@ def _sync_directory(directory: str) -> None:
 
 
 def _look(path: str) -> tuple[bytes, os.stat_result]:
-    """Return the first 100 bytes of ``path`` (none if it is not a file), and what it is."""
+    """Return the first 100 bytes of ``path`` (none if it is not a file), and its stat result."""
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
@@ -294,12 +293,12 @@ def _look(path: str) -> tuple[bytes, os.stat_result]:
 
 
 def _refuse_links(path: str) -> None:
-    """Raise StateAccessDenied if the state or its write-ahead log can be reached by another name.
+    """Raise StateAccessDenied if the state or its write-ahead log has another name.
 
-    A leftover of the state's making does not count. Symbolic links to the state were resolved by the
-    caller; the write-ahead log is never behind one.
+    A leftover of the state's creation does not count. The caller has resolved symbolic links to the state;
+    the write-ahead log is never behind one.
     """
-    names = 1 + len(_leftovers(path))  # counted first: its maker may remove a leftover meanwhile
+    names = 1 + len(_leftovers(path))  # counted first: its creator may remove a leftover meanwhile
     info = _stat(path)
     if info is not None and info.st_nlink > names:
         raise linked(path, path)
@@ -309,7 +308,7 @@ def _refuse_links(path: str) -> None:
 
 
 def _companions(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield those files that there are of the two that SQLite makes beside a state."""
+    """Yield the existing ones of the two files that SQLite creates beside a state."""
     for companion in (f"{path}-wal", f"{path}-shm"):
         info = _stat(companion)
         if info is not None:
@@ -317,7 +316,7 @@ def _companions(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _passing(path: str, error: OSError) -> StateUnavailable | None:
-    """Return the error for what may pass by itself; None for what a person has to change."""
+    """Return the error for a temporary condition; None for one that a person must fix."""
     said = error.strerror or str(error)
     if error.errno in _FULL:
         return disk_full(path)
@@ -330,9 +329,9 @@ def _passing(path: str, error: OSError) -> StateUnavailable | None:
 
 
 def _found(place: str, path: str) -> os.stat_result | None:
-    """Return what is at ``place``, None where nothing is.
+    """Return the stat result of ``place``, None where nothing is there.
 
-    Raises StateUnavailable, about the state ``path``, where that cannot be asked.
+    Raises StateUnavailable, about the state ``path``, where stat fails for a while.
     """
     try:
         return os.lstat(place)
@@ -343,7 +342,7 @@ def _found(place: str, path: str) -> os.stat_result | None:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """Return what is at ``path``, not what a symbolic link there leads to; None if it cannot be seen."""
+    """Return the stat result of ``path`` without following a symbolic link; None if stat fails."""
     try:
         return os.lstat(path)
     except OSError:
@@ -355,13 +354,13 @@ def _identity(info: os.stat_result | None) -> tuple[int, int] | None:
 
 
 def _aside(path: str) -> str:
-    """Return a new name beside ``path`` for making it."""
+    """Return a new temporary name beside ``path`` for its creation."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{secrets.token_hex(8)}.new")
 
 
 def _leftovers(path: str) -> list[str]:
-    """Return the names beside ``path`` that its making gave to the same file, as a kill leaves them."""
+    """Return the temporary names of the file ``path`` that a kill during its creation left beside it."""
     info = _stat(path)
     if info is None or info.st_nlink == 1:
         return []

@@ -1,8 +1,8 @@
-"""The tables of the SQLite state and how they came to be, one migration after the other.
+"""The tables of the SQLite state, and their migrations in order.
 
-``user_version`` counts the migrations a file has had. A migration is never edited once released: a
-file is believed only if its tables read exactly as the migrations of its version make them. Columns
-are in the order of the row types in ``rows``; later ones are appended.
+``user_version`` counts the migrations of a file. A migration is never edited once released: a file is valid
+only if the SQL of its tables is exactly that of the migrations of its version. Columns are in the order of
+the row types in ``rows``; later ones are appended.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from reconciler.store.rows import (
 )
 
 APPLICATION_ID = 0x4D4D5053
-"""The four bytes ``MMPS`` in the file's header: this program's state and nobody else's."""
+"""The four bytes ``MMPS`` in the file's header: they mark a state of this program."""
 
 DECIDING: Mapping[str, str] = {
     "identity": "true",
-    # What counts against the rate, is without a definite answer, was a try without success or was limited.
+    # Attempts that count for the rate, have no definite answer, were tries without success or were limited.
     "attempts": "{row}retired = 0 OR {row}resolved = 0 OR {row}tries > 0 OR {row}limited = 1",
     "losses": "true",
     "applied": "true",
@@ -42,14 +42,14 @@ DECIDING: Mapping[str, str] = {
 the like. All of them name a User ID (kind, environment, uid) and have a checksum."""
 
 COMBINE = "mmp_combine"
-"""The SQL function that takes the checksum of one more row into a sum, or out of it again. Only connections
-of this program have it, so SQLite refuses what another program writes to a deciding table."""
+"""The SQL function that adds the checksum of a row to a sum, or removes it again. Only connections of this
+program have it, so SQLite refuses writes of another program to a deciding table."""
 
 Migration = tuple[str, ...]
 
 
 def _sum_triggers(table: str, decides: str) -> Iterator[str]:
-    """Return what keeps count and sum of a table's deciding rows, whatever is written to it."""
+    """Yield the triggers that update the count and sum of a table's deciding rows at every write."""
     add = (
         "INSERT INTO row_sums (kind, environment, uid, number, sum)"
         " SELECT NEW.kind, NEW.environment, NEW.uid, 1, NEW.checksum"
@@ -91,8 +91,8 @@ def _create_table(kind: RowKind) -> str:
 
 _FIRST: Migration = (
     *map(_create_table, TABLES),
-    # How many rows of a User ID decide, and their checksums combined: a row that is gone, or that no query
-    # finds any more because its key is damaged, is missed when the file is opened.
+    # The number of deciding rows of a User ID, and their combined checksums. They show, when the file is
+    # opened, that a row is missing, or that no query finds it because its key is damaged.
     """CREATE TABLE row_sums (
         kind TEXT NOT NULL,
         environment TEXT NOT NULL,
@@ -129,7 +129,7 @@ def version_of(db: sqlite3.Connection) -> int:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring the open database to the newest version, in one transaction; nothing if it is there."""
+    """Migrate the open database to the newest version, in one transaction; nothing if it is up to date."""
     if version_of(db) == len(MIGRATIONS):
         return
     db.execute("BEGIN IMMEDIATE")
@@ -145,7 +145,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
 @lru_cache(maxsize=1)
 def expected_schema(version: int) -> dict[str, str]:
-    """Return the tables, indexes and triggers, name to SQL, that the first ``version`` migrations make."""
+    """Return the tables, indexes and triggers, name to SQL, after the first ``version`` migrations."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     for statement in (s for migration in MIGRATIONS[:version] for s in migration):
         db.execute(statement)
@@ -161,7 +161,7 @@ def actual_schema(db: sqlite3.Connection) -> dict[str, str]:
 
 
 def new_image(state_id: str) -> bytes:
-    """Return the bytes of a new state file: all tables, the row of itself, write-ahead logging."""
+    """Return the bytes of a new state file: all tables, the row of the state, write-ahead logging."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.deserialize(_tables_image())
     db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", new_state(state_id))

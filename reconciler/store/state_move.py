@@ -1,4 +1,4 @@
-"""A state whose rows were copied to another one: nothing is written to it any more."""
+"""A state whose rows were copied to another state: it is no longer written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.store.rows import StateRow
 
 @dataclass(frozen=True, slots=True)
 class MoveTarget:
-    """Where the rows of a state are copied to: the place, its id, and when that was complete.
+    """Where the rows of a state are copied to: the place, its id, and when the copy was complete.
 
     ``at`` is None while it is not known to be complete.
     """
@@ -31,7 +31,7 @@ def move_target(row: StateRow) -> MoveTarget | None:
 
 
 def state_moved(place: str, moved: MoveTarget) -> StateUnavailable:
-    """Return the failure of whatever writes to a state that was moved, or whose copy did not end yet."""
+    """Return the error for a write to a state that was moved, or whose copy is not complete yet."""
     if moved.at is None:
         message = (
             f"a copy of the state {place} to {moved.place} is under way or was interrupted: nothing is"

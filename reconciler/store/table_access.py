@@ -41,7 +41,7 @@ CHUNK = 10_000
 
 
 class Transaction(Protocol):
-    """One open transaction of an engine: of one consistent view of all rows, or of the only writer."""
+    """One open transaction of an engine: a consistent view of all rows, or the only writer."""
 
     async def fetch(self, statement: Statement) -> Sequence[tuple[Any, ...]]:
         """Return the rows of one SELECT."""
@@ -134,13 +134,13 @@ class Tables:
             await self._transaction.run_each(query, [(one,) for one in numbers])
 
     async def prune_plan_changes(self, budget: RateBudget, before: str) -> None:
-        """Forget changes of saved plans that were applied before a time of day."""
+        """Delete changes of saved plans that were applied before a time of day."""
         await self._transaction.run(
             f"DELETE FROM plan_changes WHERE {_OF_USER} AND at_wall < ?", (*budget_key(budget), before)
         )
 
     async def prune_policies(self, budget: RateBudget, keep: int) -> None:
-        """Drop policies on record, except the newest ``keep`` of the User ID."""
+        """Delete policies, except the newest ``keep`` of the User ID."""
         key = budget_key(budget)
         await self._transaction.run(
             f"DELETE FROM policies WHERE {_OF_USER}"
@@ -149,7 +149,7 @@ class Tables:
         )
 
     async def prune_files(self, budget: RateBudget, up_to: int) -> None:
-        """Forget content of settings files that was accepted as number ``up_to`` or before."""
+        """Delete content of settings files that was accepted as number ``up_to`` or before."""
         await self._transaction.run(
             f"DELETE FROM files WHERE {_OF_USER} AND number <= ?", (*budget_key(budget), up_to)
         )
@@ -177,7 +177,7 @@ class Tables:
         )
 
     async def prune_attempts(self, budget: RateBudget, keep: int) -> None:
-        """Drop attempts that nothing depends on, except the newest ``keep`` of the budget."""
+        """Delete attempts that nothing depends on, except the newest ``keep`` of the budget."""
         key = budget_key(budget)
         await self._transaction.run(
             f"DELETE FROM attempts WHERE {_OF_USER} AND retired=1 AND resolved=1 AND tries=0"

@@ -34,7 +34,7 @@ class AccountTimeline(AccountSession):
         self._period: int | None = None
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
-        """Record that the account is watched, and which families are in another state than before."""
+        """Record that the account is observed, and which families are in another state than before."""
         newest_period, last = (
             queries.newest_observed_period(self._key),
             queries.last_state_changes(self._key),
@@ -58,14 +58,14 @@ class AccountTimeline(AccountSession):
         self._period = period
 
     async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
-        """Return the strip of each family from ``since`` to this moment."""
+        """Return the segments of each family from ``since`` to this moment."""
         draw = await self.read_timeline(since)
         return draw().spans
 
     async def read_timeline(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
     ) -> Callable[[], Timeline]:
-        """Read what strips are drawn from, and return what draws them, in whatever thread."""
+        """Read the rows of the timeline; returns a function that builds it from them in any thread."""
         changes = queries.state_changes_after(self._key, "", 0, CHANGES_AT_ONCE)
         query = select_query.together(queries.observed_periods(self._key), changes)
         (periods, damaged), newest = await self._read(query)
@@ -97,7 +97,7 @@ class AccountTimeline(AccountSession):
     async def _observed_at(
         self, tables: Tables, wall: datetime
     ) -> tuple[datetime, ObservedPeriodRow | None]:
-        """Return the time a look at ``wall`` counts as, and the newest watch; forget what is later."""
+        """Return the time of an observation at ``wall``, and the newest period; deletes later rows."""
         newest = await tables.select(queries.newest_observed_period(self._key))
         at = monotonic_wall(
             None if newest is None else record_mapping.observed_period_of(newest).until,
@@ -111,9 +111,9 @@ class AccountTimeline(AccountSession):
     async def _record_observation(
         self, tables: Tables, newest: ObservedPeriodRow | None, at: datetime
     ) -> int:
-        """Record that this process looked at ``at``; returns the number of the watch that is part of.
+        """Record an observation of this process at ``at``; returns the id of its observed period.
 
-        A watch of another process is never gone on with, of one before this one neither.
+        A period of another process, or of an earlier run of this one, is never extended.
         """
         ours = newest is not None and newest.id == self._period
         if (
@@ -128,7 +128,7 @@ class AccountTimeline(AccountSession):
         return number
 
     async def _delete_after(self, tables: Tables, at: datetime) -> ObservedPeriodRow | None:
-        """Forget what was recorded later than ``at``; returns the newest presence that is left."""
+        """Delete what was recorded later than ``at``; returns the newest observed period that remains."""
         await tables.delete_after(self._key, wall_text(at))
         newest = await tables.select(queries.newest_observed_period(self._key))
         if newest is None or record_mapping.observed_period_of(newest).until <= at:

@@ -1,9 +1,9 @@
-"""Whether the rows of a state file that decide are all there, each as it was written.
+"""Whether a state file has all rows that decide, each as it was written.
 
 Every row has a checksum, which is verified when the row is read. That does not show a row that no query
-finds any more: one whose key was damaged, or that is gone. So the number of deciding rows of each User ID
-is on record too, and their checksums combined (``schema.DECIDING``; triggers keep both up to date), and
-both are compared when a file is opened. History and timeline are verified when they are read.
+finds any more: one whose key was damaged, or that is missing. So the number of deciding rows of each User
+ID and their combined checksum are recorded too (``sqlite_schema.DECIDING``; triggers update both), and both
+are compared when a file is opened. History and timeline are verified when they are read.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def fetch_all(db: sqlite3.Connection, query: str, values: Sequence[SqlValue] = (
     except sqlite3.OperationalError as error:
         if hasattr(error, "sqlite_errorcode"):
             raise
-        # The library itself says so of text that it cannot decode, and gives no row at all.
+        # The library raises this for text that it cannot decode, and returns no row at all.
         db.text_factory = _decoded
         try:
             return db.execute(query, values).fetchall()
@@ -129,7 +129,7 @@ def _compare(found: dict[UserId, tuple[int, str]], recorded: dict[UserId, tuple[
 
 
 def _verify_ids(db: sqlite3.Connection) -> None:
-    """Raise RowDamaged if the next row of a table would get an id that was given already."""
+    """Raise RowDamaged if the next row of a table would get an id that was already used."""
     given = dict(db.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
     for kind, table in TABLES.items():
         if is_numbered(kind):

@@ -2,8 +2,8 @@
 
 SQLite reads the log up to the first frame whose checksum is wrong and takes the rest for what a power cut
 left of the last transaction. But each transaction is on disk before the next one is written. So where two
-or more complete ones follow a wrong frame, no power cut did that: the file is damaged, and without this
-check they would be gone without a message. A single one may be left of a power cut or a failed commit.
+or more complete ones follow a wrong frame, a power cut is not the cause: the file is damaged, and without
+this check they would be lost without a message. A single one may remain after a power cut or failed commit.
 
 The format is of https://www.sqlite.org/fileformat2.html, section 4.
 """

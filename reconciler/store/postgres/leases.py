@@ -1,4 +1,4 @@
-"""Which replica owns which account: a row per replica and heartbeat, and a row per lease and generation.
+"""Which replica owns which account: one row per replica (its heartbeat), one per lease (its generation).
 
 Times are the database's. They decide about leases only, never about the rate. A replica that sends a
 heartbeat locks its own row first and then reads the leases. A replica that takes over from a dead one locks
