@@ -8,7 +8,7 @@ from reconciler.process_signals import SIGNALS
 def main() -> None:
     """Run the command line and exit with its status."""
     SIGNALS.install(sys.argv[1] if len(sys.argv) > 1 else "")
-    from reconciler.cli.main import main as command_line  # late: it takes ten times as long to import
+    from reconciler.cli.main import main as command_line  # late: its import takes ten times as long
 
     SIGNALS.let_interrupts_raise()
     command_line()

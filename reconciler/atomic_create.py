@@ -1,4 +1,4 @@
-"""Files that come into being whole and replace nothing."""
+"""Creates files atomically; an existing file is never replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.core.problems import escape_unprintable
 from reconciler.errors import InvalidInput, MmpError
 
 STDOUT = "-"
-"""The path that means: to stdout instead."""
+"""The path that means stdout."""
 
 _HINTS = {
     errno.ENOENT: "make the folder first",
@@ -24,15 +24,15 @@ _HINTS = {
 
 
 def fail_if_exists(path: str) -> None:
-    """Raise InvalidInput if there is something at ``path`` already."""
+    """Raise InvalidInput if ``path`` exists already."""
     if path != STDOUT and os.path.lexists(path):
         raise _exists(path)
 
 
 def write_new(path: str, text: str) -> None:
-    """Write ``text`` to a new file: written aside, synced, then linked to its name.
+    """Write ``text`` to a new file: write a temporary file, sync it, then link it to ``path``.
 
-    Raises InvalidInput if there is something already, MmpError where it cannot be written.
+    Raises InvalidInput if ``path`` exists already, MmpError if it cannot be written.
     """
     fail_if_exists(path)
     aside = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.new")
@@ -45,12 +45,12 @@ def write_new(path: str, text: str) -> None:
         message = f"{escape_unprintable(path)} cannot be written: {error.strerror}"
         raise MmpError("file-unwritable", message, write_hint(error), path=path) from None
     finally:
-        with suppress(OSError):  # where nothing can be written, nothing can be removed either
+        with suppress(OSError):  # the file may not exist, or the folder may be read-only
             os.unlink(aside)
 
 
 def write_hint(error: OSError) -> str:
-    """Return what to do where a file could not be written."""
+    """Return what to do when a file could not be written."""
     return _HINTS.get(error.errno or 0, "check the folder, and that you may write to it")
 
 

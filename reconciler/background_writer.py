@@ -1,10 +1,10 @@
 """Writes text to a descriptor in a thread of its own, so that no reader, disk or terminal delays the work.
 
-``write`` adds to a queue and returns at once; only the thread waits in ``write(2)``. With a bound, what
-finds the queue full is dropped and counted, and one line says so where it is missing. A write that fails
-drops what it was to write. The descriptor is shared with other processes, so it is never made
-non-blocking; if another process did that, the thread tries again. The thread is a daemon that holds no
-lock while it writes: a process ends although its last write never returns.
+``write`` adds to a queue and returns at once; only the thread waits in ``write(2)``. If the queue has a
+bound and is full, new text is dropped and counted, and one line in its place reports the number. A write
+that fails drops its text. Other processes share the descriptor, so it is never made non-blocking; if
+another process did that, the thread tries again. The thread is a daemon and holds no lock while it writes,
+so a process can end although its last write never returns.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from contextlib import suppress
 from typing import TextIO
 
 MAX_LOG_BYTES = 1024 * 1024
-"""The most log that waits: about 3,000 lines, more than the start of a hundred accounts writes. As much
-again may be with the thread, so a log that is not read takes at most twice this memory."""
+"""The most log that the queue holds: about 3,000 lines, more than the start of a hundred accounts writes.
+The thread may hold as much again, so a log that is not read takes at most twice this memory."""
 
 DRAIN_TIMEOUT_S = 1.0
-"""How long the end of a process, or its result on stdout, waits for what is queued. A reader that reads at
-all takes a full queue in less; a supervisor that waits 10 s before it kills does not wait."""
+"""How long the end of a process, or its result on stdout, waits for queued text. Any working reader reads a
+full queue in less time, and a supervisor kills a process after 10 s."""
 
 WRITE_AGAIN_S = 0.05
-"""Between two tries at a descriptor that another process made non-blocking, while it is full."""
+"""The time between two writes to a full descriptor that another process made non-blocking."""
 
 
 class BackgroundWriter:
     """A queue in front of a descriptor, and the thread that writes it.
 
-    ``max_bytes`` bounds the queue; None: no bound, for text that is itself bounded and that a person
+    ``max_bytes`` bounds the queue; None: no bound, for text that is bounded itself and that a person
     waits for. ``describe_dropped`` returns the line for a number of dropped lines; it is called in the
     thread. ``error`` is the newest failure of a write.
     """
@@ -46,9 +46,9 @@ class BackgroundWriter:
         self.describe_dropped = describe_dropped
         self.error: OSError | None = None
         self.dropped_lines = 0
-        """Lines that were dropped so far, in all."""
+        """The number of lines dropped so far."""
         self._max_bytes = max_bytes
-        # A finalizer may print while this very thread holds the lock: it is one that may be taken twice.
+        # Reentrant: a finalizer may print while the same thread has the lock.
         self._changed = threading.Condition(threading.RLock())
         self._waiting = bytearray()
         self._full = False
@@ -58,13 +58,13 @@ class BackgroundWriter:
         self._gave_up_at: int | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
-        # Of the thread alone.
+        # Used only by the thread.
         self._unreported = 0
         self._within_line = False
 
     def write(self, data: bytes) -> None:
         """Queue ``data``, or drop and count it where it would exceed the bound. Never waits."""
-        if self._closed:  # without the lock: the interpreter may have stopped the thread while it held it
+        if self._closed:  # without the lock: the interpreter may have stopped the thread that had it
             self._write_if_possible(data)
             return
         with self._changed:
@@ -75,9 +75,9 @@ class BackgroundWriter:
                 self._changed.notify_all()
 
     def drain(self, timeout_s: float | None) -> bool:
-        """Wait until nothing is left to write; tells whether it is so. None: for as long as it takes.
+        """Wait until all text is written; returns whether it is. None: without a limit.
 
-        After a wait that was in vain another one waits only once something was written.
+        After a wait that timed out, the next one waits only if something was written since.
         """
         with self._changed:
             in_vain = timeout_s is not None and self._gave_up_at == self._batches
@@ -86,14 +86,14 @@ class BackgroundWriter:
             return self._is_idle()
 
     def close(self, timeout_s: float | None) -> None:
-        """Drain. What is written later goes out at once, or not at all where it would have to wait."""
+        """Drain. Later text is written at once, or dropped if the write would have to wait."""
         self.drain(timeout_s)
         self._closed = True
 
     def _is_full(self, more: int) -> bool:
-        """Tell whether ``more`` bytes do not fit; into an empty queue everything does, a long plan too.
+        """Tell whether ``more`` bytes do not fit. An empty queue takes any text, also a long plan.
 
-        Once full, until the thread takes what is queued: so what is missing is missing in one place.
+        A full queue stays full until the thread takes its text, so that all dropped lines are in one place.
         """
         queued, most = len(self._waiting), self._max_bytes
         if queued and most is not None and queued + more > most:
@@ -109,7 +109,7 @@ class BackgroundWriter:
         self.dropped_lines += lines
 
     def _has_thread(self) -> bool:
-        """Tell whether there is a thread, which the first text starts; False where no more may be had."""
+        """Tell whether there is a thread; the first text starts it. False if no thread can be started."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="background writer", daemon=True)
             with suppress(RuntimeError):
@@ -118,7 +118,7 @@ class BackgroundWriter:
         return self._thread is not None
 
     def _write_if_possible(self, data: bytes) -> None:
-        """Write without waiting: a pipe that is ready takes PIPE_BUF bytes at once, as poll(2) means it."""
+        """Write without waiting: a pipe that poll(2) reports as ready takes PIPE_BUF bytes at once."""
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
         with suppress(OSError):
@@ -128,8 +128,8 @@ class BackgroundWriter:
     # ---- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # Signals are for the main thread to wake up from. And SIGTTOU, of a terminal with ``stty tostop``,
-        # would stop the whole process where it runs in the background.
+        # Signals must wake the main thread. And SIGTTOU, from a terminal with ``stty tostop``, would stop
+        # a process that runs in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             with self._changed:
@@ -150,7 +150,7 @@ class BackgroundWriter:
                 self._changed.notify_all()
 
     def _emit(self, data: bytes) -> None:
-        """Write ``data``, after the line about what was dropped before it; what fails is dropped."""
+        """Write ``data`` after the line about dropped lines; text that cannot be written is dropped."""
         notice = self._notice()
         left = self._written(notice + data)
         if len(left) <= len(data):
@@ -168,12 +168,12 @@ class BackgroundWriter:
             return b""
         try:
             line = describe(self._unreported)
-        except Exception:  # what renders the log has a fault, and still nothing is missing in silence
+        except Exception:  # rendering failed: the dropped lines are reported all the same
             line = f"{self._unreported} lines dropped"
         return b"\n" * self._within_line + line.encode("utf-8", "backslashreplace") + b"\n"
 
     def _written(self, data: bytes) -> bytes:
-        """Write ``data``; returns what could not be written."""
+        """Write ``data``; returns the part that could not be written."""
         left = memoryview(data)
         while left:
             try:
@@ -190,20 +190,20 @@ class BackgroundWriter:
 
 
 class BackgroundText(io.TextIOBase):
-    """A text stream over a :class:`BackgroundWriter`, to stand for ``sys.stderr``."""
+    """A text stream over a :class:`BackgroundWriter`, used as ``sys.stderr``."""
 
     def __init__(self, writer: BackgroundWriter, stands_for: TextIO) -> None:
         self.writer = writer
-        self._stands_for = stands_for  # which would close the descriptor when nothing refers to it
+        self._stands_for = stands_for  # referenced, because its finalizer would close the descriptor
 
     @property
     def encoding(self) -> str:  # type: ignore[override] # typeshed has a variable
-        """The encoding, that of the stream this stands for."""
+        """The encoding of the stream that this replaces."""
         return self._stands_for.encoding
 
     @property
     def errors(self) -> str:  # type: ignore[override] # typeshed has a variable
-        """What is done about characters that the encoding lacks, as Python's own stderr does it."""
+        """How characters outside the encoding are written, as by Python's own stderr."""
         return "backslashreplace"
 
     def write(self, text: str) -> int:
@@ -212,10 +212,10 @@ class BackgroundText(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: the thread writes it, and no caller waits."""
+        """Do nothing: the thread writes the text, and no caller waits."""
 
     def writable(self) -> bool:
-        """Tell that this can be written to."""
+        """Return True: this stream can be written to."""
         return True
 
     def isatty(self) -> bool:

@@ -1,8 +1,7 @@
-"""The real clock: raw monotonic time for decisions, the wall for people, and pauses that can be cut short.
+"""The real clock: raw monotonic time for decisions, wall time for people, and sleeps that can be woken.
 
-This file decides which clock is meant by "now" and what identifies one run of it. Raw monotonic time
-is not slewed by NTP, so an elapsed time is never over-estimated by a correction. The wall clock is
-never used to decide anything.
+This file decides which clock "now" means, and what identifies one boot of it. NTP does not slew raw
+monotonic time, so a correction never makes an elapsed time too long. No decision uses the wall clock.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 LONGEST_NAP_S = 60.0
-"""Bound on one sleep of a pause: the event loop's clock and ours run at slightly different speeds."""
+"""The longest single sleep: the event loop's clock runs at a slightly different speed than this one."""
 
 _CLOCK = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
@@ -30,11 +29,11 @@ _OFFSETS = re.compile(r"\S+ -?[0-9]+ [0-9]+(?: \S+ -?[0-9]+ [0-9]+)*")
 """Clock, seconds and nanoseconds, for each clock that is shifted."""
 
 INITIAL_NAMESPACE = "time:[4026531834]"
-"""Where the machine booted: not shifted (PROC_TIME_INIT_INO in Linux's include/uapi/linux/nsfs.h)."""
+"""The time namespace of the boot, without a shift (PROC_TIME_INIT_INO in include/uapi/linux/nsfs.h)."""
 
 
 class SystemClock:
-    """The clock of this machine, as the port ``Clock`` wants it."""
+    """The clock of this machine; implements the port ``Clock``."""
 
     def __init__(self) -> None:
         self._wakers: set[asyncio.Event] = set()
@@ -49,7 +48,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def suspended_s(self) -> float:
-        """Return for how many seconds this machine has been suspended; 0.0 if that is not known.
+        """Return for how many seconds this machine has been suspended; 0.0 if that is unknown.
 
         Boot time advances during a suspension, monotonic time does not. NTP slews both alike. The raw
         clock of ``now`` is not slewed, so it cannot be used here.
@@ -59,7 +58,7 @@ class SystemClock:
         return time.clock_gettime(_BOOT_CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
     async def sleep_until(self, until: float) -> None:
-        """Return once ``now() >= until``, never earlier unless nudged; yields at least once."""
+        """Return when ``now() >= until``, earlier only if woken; yields at least once."""
         waker = self._new_waker()
         try:
             await asyncio.sleep(0)
@@ -70,7 +69,7 @@ class SystemClock:
             self._wakers.discard(waker)
 
     def wake(self) -> None:
-        """End every pause that is under way, or the next one if there is none; call it in the loop."""
+        """End every sleep in progress, or the next one if there is none; call it in the loop."""
         self._woken = not self._wakers
         for waker in self._wakers:
             waker.set()
@@ -86,12 +85,12 @@ class SystemClock:
 
 @cache
 def boot_identity() -> str:
-    """Return what tells one run of this machine's monotonic clock from any other.
+    """Return an identity of this machine's monotonic clock, which differs for every boot.
 
-    The boot id, and by how much our time namespace shifts the clock. Not the namespace's inode: the
-    kernel gives the inode of one that is gone to the next, whose clock may be hours ahead. Where it
-    cannot be told which clock is ours: a random name of this process, so that rows of any other
-    process age from their first sight, which is always safe.
+    It is the boot id, and the shift of the clock in this time namespace. It is not the namespace's inode:
+    the kernel reuses the inode of an ended namespace, and the next one's clock may be hours ahead. If the
+    clock of this process is unknown, it is a random name of this process: the rows of any other process
+    then age from the time they were first seen, which is always safe.
     """
     try:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
@@ -104,9 +103,9 @@ def boot_identity() -> str:
 def _clock_shift() -> str:
     """Return the offsets of this process's time namespace; "" where the kernel has no such namespaces.
 
-    Offsets are fixed from the first process in a namespace on (time_namespaces(7)), and the file
-    tells those of the namespace our children will be in: they are ours only if that is the same one.
-    Raises OSError or ValueError where ours cannot be told.
+    Offsets are fixed from the first process in a namespace on (time_namespaces(7)). The file has the
+    offsets of the namespace of child processes: they apply here only if it is the same namespace.
+    Raises OSError or ValueError if the offsets of this process are unknown.
     """
     try:
         ours = os.readlink(_TIME_NAMESPACE)

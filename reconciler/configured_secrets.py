@@ -1,7 +1,7 @@
-"""The secrets that this process was given, wherever they are: to be masked in what is quoted of files.
+"""Collects the secrets of this process from all their sources, to mask them in quotes from files.
 
-A settings file may hold a key by mistake, and a path may lead to a key file. This file only collects the
-values. It decides nothing about keys, and says nothing of what it could not read.
+A settings file may contain a key by mistake, and a path may lead to a key file. This file only collects the
+values. It decides nothing about keys, and does not report what it could not read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from urllib.parse import unquote
 from reconciler.regular_file import read_with_status
 
 MAX_CHARS = 4096
-"""Bound on what is taken for a secret; keys have tens of characters."""
+"""The most characters of a secret; keys have tens of characters."""
 
 _NAMES = ("_API_KEY", "_SECRET_KEY", "_PASSPHRASE", "PGPASSWORD")
-"""How variables with secrets end, whatever the prefix of a key is."""
+"""How the names of variables with secrets end, for any prefix of a key."""
 
 MIN_TOKEN_CHARS = 16
-"""Bound on the parts of a webhook's address that count as a secret of their own; shorter ones are words."""
+"""The least length of a part of a webhook's address that counts as a secret; shorter parts are words."""
 
 _PASSWORD = re.compile(r"://[^/?@]*?:(.+)@|[?&](?:ssl)?password=([^&]+)")
 _WEBHOOK = re.compile(r"https?://[^/?#\s]*[/?#]+([^\s]+)", re.IGNORECASE)
@@ -49,7 +49,7 @@ def configured_secrets(
 
 
 def _of_webhook(address: str) -> Iterator[str]:
-    """Yield the address from its scheme on, and each long part of it after the host; not the host alone."""
+    """Yield the address, and each long part after the host; never the host alone."""
     found = _WEBHOOK.match(address)
     if found is not None:
         yield address

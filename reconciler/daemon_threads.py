@@ -1,9 +1,9 @@
-"""Threads for what an event loop hands away, above all name lookups, which nobody waits for at the end.
+"""A daemon thread executor for an event loop, above all for name lookups: no thread is joined at the end.
 
-A lookup cannot be interrupted, and a resolver that does not answer keeps it for half a minute. The threads
-asyncio uses by itself are joined when the loop ends, and once more when the interpreter does: a process
-told to stop would be killed by its supervisor before. Here are daemons that go down with the process.
-Nothing may run in them that has to come to its end.
+A lookup cannot be interrupted, and takes half a minute if the resolver does not answer. Asyncio's own
+threads are joined when the loop ends, and again when the interpreter ends: a supervisor would kill a
+stopped process before. The threads here are daemons that end with the process. Work that has to complete
+must not run here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_THREADS = 32
-"""Threads at most, as many as asyncio's own would be at most: more lookups wait for a free one."""
+"""The most threads, the same limit as asyncio's own: more lookups wait for a free thread."""
 
 
 def use_daemon_executor(loop: asyncio.AbstractEventLoop) -> None:
@@ -29,7 +29,7 @@ def use_daemon_executor(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """An executor whose threads nobody joins; a thread pool by name only, since asyncio takes no other."""
+    """An executor whose threads are never joined. It is a pool only because asyncio requires one."""
 
     def __init__(self, at_once: int = MAX_THREADS) -> None:
         super().__init__(at_once)
@@ -41,9 +41,9 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
         self._unfinished = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run ``fn`` in a thread that is free, or a new one, or the next to be free.
+        """Run ``fn`` in a free thread, or a new one, or the next that is free.
 
-        Raises OSError where there is no thread and none can be had now; then ``fn`` is not kept.
+        Raises OSError if there is no thread and none can be started; then ``fn`` is not queued.
         """
         future = Future[T]()
 
@@ -65,7 +65,7 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take nothing more; threads end when they are free. Waits for none of them, whatever is asked."""
+        """Accept no more work; threads end when they are free. Never waits, also with ``wait``."""
         del wait, cancel_futures
         with self._lock:
             self._ended = True
@@ -73,12 +73,12 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
                 self._work.put(None)
 
     def _begin_thread(self) -> None:
-        """Begin one thread more; where none can be had, those that there are do the work."""
+        """Start one more thread; if that fails, the existing threads do the work."""
         try:
             threading.Thread(target=self._run, name="daemon", daemon=True).start()
         except (RuntimeError, MemoryError) as error:
             if self._begun == 0:
-                # What the system said, which threading makes a RuntimeError of: like any other shortage.
+                # The system's error, which threading turned into a RuntimeError: a shortage like any other.
                 raise OSError(errno.EAGAIN, "no thread can be started") from error
         else:
             self._begun += 1

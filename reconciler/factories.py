@@ -1,4 +1,4 @@
-"""Opens the state and builds the clients of the exchange, and decides nothing else."""
+"""Opens the state and builds the clients of the exchange. It decides nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_POSTGRES = UsageError(
     "this installation cannot keep a state in PostgreSQL",
     "install mmp-reconciler[postgres]",
 )
-"""What is told of a ``postgresql://`` address where the extra that it takes is missing."""
+"""The error for a ``postgresql://`` address when the extra for PostgreSQL is not installed."""
 
 
 def reading_client(
@@ -53,9 +53,9 @@ def trading_client(
 
 
 def retrying_reads(exchange: Exchange, clock: Clock, *, timeout_s: float | None = None) -> RetryingReads:
-    """Return the reads of ``exchange``, each repeated for a while when it fails, with a log line each.
+    """Return the reads of ``exchange``; a failed read is retried for a while, with a log line each time.
 
-    No try begins more than ``timeout_s`` from now; None: each read is repeated for about 30 s.
+    No try starts later than ``timeout_s`` from now; None: each read is retried for about 30 s.
     """
     from reconciler.okx.retrying_reads import RetryingReads
 
@@ -73,9 +73,9 @@ def _log_retry(reply: Reply) -> None:
 async def open_state(
     place: StateLocation, clock: Clock, lock_timeout_s: float, *, max_gap_s: float = MAX_GAP_S
 ) -> AsyncIterator[StateBackend]:
-    """Open the state for writing, bringing it into being when there is none; closed in the end.
+    """Open the state for writing, and create it if there is none; it is closed at the end.
 
-    ``max_gap_s``: how far apart two looks of one watch may be (``run``).
+    ``max_gap_s``: the longest time between two observations of one observed period (``run``).
     """
     state = await _open_state(place, clock, lock_timeout_s, max_gap_s)
     try:
@@ -88,7 +88,7 @@ async def open_state(
 async def open_state_readonly(
     place: StateLocation, clock: Clock, *, verify_rows: bool = True
 ) -> AsyncIterator[StateBackend | None]:
-    """Open the state for reading only; None when there is none.
+    """Open the state read-only; None when there is none.
 
     ``verify_rows=False`` also opens a state with damaged rows, for the check that reports them.
     """
@@ -134,7 +134,7 @@ async def _open_state(
 
 
 def _state_registry(clock: Clock, boot: str) -> StateRegistry:
-    """Return the registry of the states that this user writes with on this machine."""
+    """Return the registry of the states that this user writes to on this machine."""
     from reconciler import logs
     from reconciler.store.registry import StateRegistry, runtime_folder
 
@@ -163,7 +163,7 @@ async def _open_existing(place: StateLocation, clock: Clock, *, verify_rows: boo
 
 
 async def check_state_writable(text: str) -> None:
-    """Raise MmpError unless a state could be kept at this address; what is tried is undone."""
+    """Raise MmpError unless a state can be written at this address; the trial write is undone."""
     postgres()
     from reconciler.store.postgres import write_check
 
@@ -171,7 +171,7 @@ async def check_state_writable(text: str) -> None:
 
 
 def postgres() -> ModuleType:
-    """Return the PostgreSQL engine; raises UsageError where the extra that it takes is not installed."""
+    """Return the PostgreSQL engine; raises UsageError if the extra for it is not installed."""
     try:
         from reconciler.store.postgres import state
     except ModuleNotFoundError as missing:
@@ -180,6 +180,6 @@ def postgres() -> ModuleType:
         raise NO_POSTGRES from None
     from reconciler import logs
 
-    # Of a statement that could not be cancelled it would say so on stderr, in words of its own.
+    # psycopg would write its own message to stderr when a statement could not be cancelled.
     logs.silence_logger("psycopg")
     return state

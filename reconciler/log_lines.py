@@ -1,4 +1,4 @@
-"""Events as log lines: their level, message and values. Nothing is written here."""
+"""Translates events into log lines: level, message and values. This file writes nothing."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _account_line(event: AccountEvent) -> LogLine:
 
 
 def _exchange_line(event: ReadEvent) -> LogLine:
-    """Return an event of reading from the exchange as a log line."""
+    """Return an event of a read from the exchange as a log line."""
     match event:
         case LiveReadDone(read):
             frozen = sorted(family for family, row in read.rows.items() if row.frozen)

@@ -1,4 +1,4 @@
-"""Log lines on stderr: translations of events, by structlog. Nothing is decided or measured here."""
+"""Writes events as log lines on stderr, with structlog. This file decides and measures nothing."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ LINES_DROPPED = "lines dropped: stderr could not be written"
 
 @contextmanager
 def _without(package: str) -> Iterator[None]:
-    """Let imports within the block find ``package`` missing, unless it is there already."""
+    """Make imports within the block find ``package`` missing, unless it is loaded already."""
     if package in sys.modules:
         yield
         return
-    sys.modules[package] = None  # type: ignore[assignment] # how Python says that an import shall fail
+    sys.modules[package] = None  # type: ignore[assignment] # with None an import fails
     try:
         yield
     finally:
         del sys.modules[package]
 
 
-# structlog would load it for tracebacks, of which none is ever logged: 3 MB and as long as itself.
+# structlog would load it for tracebacks, which are never logged: 3 MB, and as slow as structlog itself.
 with _without("rich"):
     import structlog
 
 
 def configure_logging(*, log_format: str | None, level: str, color: bool) -> None:
-    """Set up structlog: console lines on a terminal, JSON lines elsewhere, unless told."""
+    """Set up structlog. ``log_format`` None: console lines on a terminal, else JSON lines."""
     as_json = log_format == "json" if log_format else not sys.stderr.isatty()
     renderer: Any = (
         structlog.processors.JSONRenderer(serializer=json_text)
@@ -74,7 +74,7 @@ def configure_logging(*, log_format: str | None, level: str, color: bool) -> Non
 
 
 def _describe_dropped(processors: Sequence[Processor], lines: int) -> str:
-    """Return the line that stands for lines that could not be written."""
+    """Return the line that reports how many lines were dropped."""
     values: Any = {"event": LINES_DROPPED, "lines": lines}
     for process in processors:
         values = process(None, "warning", values)
@@ -87,7 +87,7 @@ def dropped_lines() -> int:
 
 
 def silence_logger(library: str) -> None:
-    """Let a library that tells by what it raises write no line of its own between those of the log."""
+    """Stop a library from writing lines of its own between the log lines; its errors are raised anyway."""
     logger = logging.getLogger(library)
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
@@ -99,18 +99,18 @@ def log(level: str, event: str, **values: object) -> None:
 
 
 def log_json(level: str, event: str, **values: object) -> None:
-    """Write one JSON line that was asked for, even before, or without, logging being set up."""
+    """Write one JSON line, also where logging is not set up."""
     if not structlog.is_configured():
         configure_logging(log_format="json", level="info", color=False)
     log(level, event, **values)
 
 
 HintFor = Callable[[ExchangeFailed | RequestSettled], str]
-"""Returns what to do about what was answered, one sentence, "" when there is nothing."""
+"""Returns what to do about a reply of the exchange: one sentence, "" for nothing."""
 
 
 def no_hint(event: ExchangeFailed | RequestSettled) -> str:
-    """Return no advice, whatever was answered."""
+    """Return no hint for any reply."""
     del event
     return ""
 
@@ -120,7 +120,7 @@ def observer(
 ) -> Observe:
     """Return an observer that logs every event of one account; failures carry ``advice`` as hint.
 
-    Without an account the lines are about none.
+    Without an account the lines name no account.
     """
     logger = structlog.get_logger()
     if account:
@@ -156,9 +156,9 @@ def observer(
 
 
 def shielded(observe: Observe) -> Observe:
-    """Return an observer whose failure stops nothing: protection must not depend on the log.
+    """Return an observer that does not raise: protection must not depend on the log.
 
-    The failure is written to stderr, if that is possible.
+    A failure is written to stderr, if that is possible.
     """
 
     def observed(event: Event) -> None:
@@ -173,7 +173,7 @@ def shielded(observe: Observe) -> Observe:
 
 
 def _further(event: Event) -> list[LogLine]:
-    """Return the lines of an event that takes more than one: a file has several problems."""
+    """Return the further lines of an event that needs more than one: a file may have several problems."""
     if not isinstance(event, ConfigRejected | PolicyRejected):
         return []
     lines = (to_log_line(replace(event, problems=(each,))) for each in event.problems[1:])
@@ -181,9 +181,9 @@ def _further(event: Event) -> list[LogLine]:
 
 
 def _news(plan: Plan, announced: set[str]) -> list[Change]:
-    """Return the changes of ``plan`` that were not announced yet, and remember the ones it has.
+    """Return the changes of ``plan`` that were not logged yet, and remember all its changes.
 
-    After every request there is a new plan with one change less: that is no news.
+    After every request there is a new plan with one change less; this is not logged again.
     """
     marks = {
         f"{change.family} {change.action} {change.before} {change.after} {change.because}": change
@@ -196,7 +196,7 @@ def _news(plan: Plan, announced: set[str]) -> list[Change]:
 
 
 def _point_out(logger: Any, change: Change) -> None:
-    """Log what a person has to know of a change: that it is held, or that it is drift."""
+    """Log a change that is held, or that is drift."""
     values = {"family": change.family, "change": format_change(change)}
     if change.because is not None:
         logger.warning("held", **values, reason=hold_words(change))

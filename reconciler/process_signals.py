@@ -1,10 +1,10 @@
-"""What a signal does to this process, from its first moment to its last; imported before all else.
+"""Handles the signals of this process from its start to its end; imported before all else.
 
-Before an event loop receives signals, nothing is in flight: the process ends at once, with the status
-that being stopped has for the command. While the loop runs, it receives them. After it, only the result is
-left to be written, and its reader has some seconds. The handlers are set once and stay. So a signal never
-has its default action, which kills a process in the middle of things and which the kernel withholds from
-process 1 of a container.
+Before an event loop receives signals, nothing is in flight: the process ends at once, with the exit
+status that the command has for a stop. While the loop runs, it receives the signals. After the loop only
+the result remains to be written, and its reader has some seconds. The handlers are set once and stay. So a
+signal never has its default action, which kills a process during its work, and which the kernel does not
+apply to process 1 of a container.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from __future__ import annotations
 import os
 import signal
 
-TYPE_CHECKING = False  # as type checkers know it, without the time that importing ``typing`` takes
+TYPE_CHECKING = False  # type checkers know the name; importing ``typing`` takes time
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
 RESULT_WAIT_S = 3.0
-"""How long the result may take after a signal: far longer than it takes to make and to read that of 10,000
-families, and within the 10 s after which a supervisor kills."""
+"""How long the result may take after a signal. The result of 10,000 families is made and read in far less
+time, and a supervisor kills only after 10 s."""
 
 _STATUSES: Mapping[signal.Signals, int | None] = {
     signal.SIGTERM: 143,
@@ -31,7 +31,7 @@ _STATUSES_OF_RUN: Mapping[signal.Signals, int | None] = {
     signal.SIGINT: 0,
     signal.SIGHUP: None,
 }
-"""The status of a process that a signal ended; None: it ends nothing. ``run`` ends by being stopped."""
+"""The exit status after a signal; None: the signal ends nothing. A stop is the normal end of ``run``."""
 
 
 class ProcessSignals:
@@ -47,9 +47,9 @@ class ProcessSignals:
         self._received: signal.Signals | None = None
 
     def install(self, command: str) -> None:
-        """Take the signals from now on; ``command`` is the verb of the command line.
+        """Set the handlers; ``command`` is the verb of the command line.
 
-        What the caller ignores, as sh does with SIGINT for a job in the background, stays ignored.
+        A signal that the caller ignores, as sh does with SIGINT for a background job, stays ignored.
         """
         self._statuses = _STATUSES_OF_RUN if command == "run" else _STATUSES
         self._installed = True
@@ -58,7 +58,7 @@ class ProcessSignals:
                 signal.signal(number, self._handle)
 
     def let_interrupts_raise(self) -> None:
-        """Let SIGINT raise KeyboardInterrupt, which tells what was interrupted; ``run`` just ends."""
+        """Let SIGINT raise KeyboardInterrupt, which shows what was interrupted; ``run`` only ends."""
         if self._statuses is _STATUSES and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -67,7 +67,7 @@ class ProcessSignals:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
-        # Wakes the loop from its wait: the handler runs in this thread, and only between two steps of it.
+        # This wakes the loop: the handler runs in this thread, and only between two of its steps.
         loop.add_reader(reading, os.read, reading, 4096)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         self._loop = loop
@@ -84,12 +84,12 @@ class ProcessSignals:
             self.receive(number, receiver)
 
     def limit_result_wait(self) -> None:
-        """Limit how long the result waits, if there was a signal; call it after the loop."""
+        """Limit the time to write the result, if there was a signal; call it after the loop."""
         if self._received is not None:
             self._end_later(self._received)
 
     def ignore(self) -> None:
-        """Let no signal change the status any more: all is written, and the interpreter goes down."""
+        """Let no signal change the exit status any more: all is written, and the interpreter ends."""
         if self._installed:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number in self._statuses:
@@ -109,7 +109,7 @@ class ProcessSignals:
             self._end_later(received)
 
     def _end_later(self, received: signal.Signals) -> None:
-        """End the process in some seconds, unless it ends by itself. A handler could not start a thread."""
+        """End the process in RESULT_WAIT_S, unless it ends before. A handler cannot start a thread."""
         if signal.getitimer(signal.ITIMER_REAL)[0] == 0.0:
             signal.signal(signal.SIGALRM, lambda *_: self._end(received))
             signal.setitimer(signal.ITIMER_REAL, RESULT_WAIT_S)

@@ -1,8 +1,8 @@
 """Opens files whose path the user gives: settings, policies, documents and secrets.
 
-To open a named pipe is to wait until another process writes to it, and a device may never end. So a file is
-opened without waiting, and anything but a regular file is refused. Symbolic links are followed, but no file
-of the kernel's own file systems is read: one shows a process's environment, another one never ends.
+Opening a named pipe waits until another process writes to it, and a device may never end. So a file is
+opened without waiting, and only a regular file is accepted. Symbolic links are followed. Files of the
+kernel's own file systems are not read: some show a process's environment, others never end.
 
 A command that runs once also takes ``-`` (standard input) and pipes, which are read once, to their end,
 within a deadline. ``run`` does not: it reads its files again and again.
@@ -23,7 +23,7 @@ STANDARD_INPUT = "-"
 """The path that means standard input."""
 
 PIPE_DEADLINE_S = 30.0
-"""For a pipe to be written to its end; what fills it may have to ask another machine first."""
+"""How long a pipe may take to its end; its writer may have to ask another machine first."""
 
 REGULAR_FILE_HINT = "name a regular file; to use what another program writes, save it to a file first"
 """What to do about NotRegularFile."""
@@ -42,16 +42,16 @@ _OF_THE_KERNEL = frozenset(
         0xCAFE4A11,  # bpf
     }
 )
-"""Types of file systems, as statfs(2) names them, whose files the kernel makes up while they are read."""
+"""Types of file systems, as in statfs(2), whose files the kernel generates while they are read."""
 
 _CHUNK_BYTES = 64 * 1024
 
 _STATFS_BYTES = 256
-"""More than the structure that fstatfs fills has on any machine; its first word is the type."""
+"""Larger than the structure that fstatfs fills on any machine; its first word is the type."""
 
 
 class NotRegularFile(OSError):
-    """What is at the path is no regular file of a disk: a named pipe, a socket, a device or the like."""
+    """The path is not a regular file on a disk: a named pipe, a socket, a device or the like."""
 
     def __init__(self, path: str, why: str = "it is not a regular file") -> None:
         super().__init__(errno.EINVAL, why, path)
@@ -59,13 +59,13 @@ class NotRegularFile(OSError):
 
 @dataclass(slots=True)
 class Pipes:
-    """What was read of standard input and pipes, by path: it is there only once."""
+    """The content of standard input and pipes, by path: it can be read only once."""
 
     accepted: bool = False
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def has(self, path: str) -> bool:
-        """Tell whether ``path`` is standard input or a pipe, and may be."""
+        """Tell whether ``path`` is standard input or a pipe, and these are accepted."""
         if not self.accepted:
             return False
         with suppress(OSError, ValueError):
@@ -73,7 +73,7 @@ class Pipes:
         return False
 
     def read(self, path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of it. Raises OSError, also after PIPE_DEADLINE_S."""
+        """Return at most ``limit`` bytes. Raises OSError, also after PIPE_DEADLINE_S."""
         if path not in self.contents:
             if path == STANDARD_INPUT:
                 self.contents[path] = _read_to_the_end(0, limit)
@@ -87,19 +87,19 @@ class Pipes:
 
 
 PIPES = Pipes()
-"""Those of this process."""
+"""The pipes of this process."""
 
 
 def accept_pipes(accepted: bool) -> None:
-    """Take standard input and pipes from now on, or do not; what was read of others before is forgotten."""
+    """Accept standard input and pipes from now on, or do not; earlier content is forgotten."""
     PIPES.accepted = accepted
     PIPES.contents.clear()
 
 
 def read_regular(path: str, limit: int) -> bytes:
-    """Return at most ``limit`` bytes of the file, without waiting; a pipe that may be read is waited for.
+    """Return at most ``limit`` bytes of the file, without waiting, except for an accepted pipe.
 
-    Raises NotRegularFile; another OSError where it cannot be read, ValueError where it is no path.
+    Raises NotRegularFile, another OSError if the file cannot be read, ValueError if it is not a path.
     """
     return PIPES.read(path, limit) if PIPES.has(path) else read_with_status(path, limit)[1]
 
@@ -127,10 +127,10 @@ def read_with_status(path: str, limit: int) -> tuple[os.stat_result, bytes]:
 
 
 def _is_of_the_kernel(descriptor: int) -> bool:
-    """Tell whether an open file is on a file system whose files the kernel makes up."""
+    """Tell whether an open file is on one of the kernel's own file systems."""
     if sys.platform != "linux":
         return False
-    import ctypes  # late: it is needed only where a file is read
+    import ctypes  # late: needed only when a file is read
 
     found = ctypes.create_string_buffer(_STATFS_BYTES)
     if ctypes.CDLL(None).fstatfs(descriptor, found) != 0:

@@ -1,7 +1,7 @@
-"""Where the published JSON Schemas are found: package data of a wheel, or the checkout's folder.
+"""Finds the published JSON Schemas: package data of a wheel, or the checkout's folder.
 
-The wheel carries the top-level ``schemas/`` as ``reconciler/schemas/``; in a checkout they lie beside
-the package. This file only finds and parses them; checking with one is ``config/schema_check.py``'s work.
+The wheel carries the top-level ``schemas/`` as ``reconciler/schemas/``; in a checkout they are beside
+the package. This file only finds and parses them; ``config/schema_check.py`` checks with them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def schema_text(name: str) -> str:
 
 @cache
 def load_schema(name: str) -> dict[str, Any]:
-    """Return the parsed schema called ``name``; shared between callers, not to be changed.
+    """Return the parsed schema called ``name``; callers share it and must not change it.
 
     Raises as :func:`schema_text` does.
     """

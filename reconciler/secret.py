@@ -1,4 +1,4 @@
-"""A string that no output ever shows: keys, passphrases, and addresses that let whoever has them in."""
+"""A string that no output ever shows: keys, passphrases, and addresses that give access."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import NoReturn, final
 MASK = "***"
 
 _ADDRESS = re.compile(r"[^\s'\"(]*(?:://|:[^\s'\"@]*@)[^\s'\")]*")
-"""What has the form of an address with a scheme, or of ``user:password@host`` without one."""
+"""Text in the form of an address with a scheme, or of ``user:password@host`` without one."""
 
 
 MIN_MASKED_CHARS = 6
-"""Shorter values are not looked for: they would be found everywhere, and OKX has none."""
+"""Shorter values are not masked: they occur in other text, and OKX has no secret that short."""
 
 _configured: list[str] = []
-"""What this process was given to keep; longest first, so that nothing is left of one within another."""
+"""The secrets of this process; longest first, so that a secret within another one leaves no rest."""
 
 
 def configure_masking(secrets: Iterable[str]) -> None:
-    """Look for these secrets from now on, instead of those before."""
+    """Mask these secrets from now on, instead of the earlier ones."""
     del _configured[:]
     remember(secrets)
 
 
 def remember(secrets: Iterable[str]) -> None:
-    """Look for these secrets as well."""
+    """Mask these secrets as well."""
     found = {secret for secret in secrets if len(secret) >= MIN_MASKED_CHARS} | {*_configured}
     _configured[:] = sorted(found, key=lambda secret: (-len(secret), secret))
 
 
 def has_secret(text: str) -> bool:
-    """Tell whether a configured secret is in ``text``, in whatever case, also with blanks within it."""
+    """Tell whether a configured secret is in ``text``, in any letter case, also with blanks within it."""
     secrets = tuple(_configured)
     if not secrets:
         return False
@@ -47,7 +47,7 @@ def masked(text: str) -> str:
 
 
 def blanked(text: str) -> str:
-    """Return ``text`` with each character of a configured secret as ``*``: places in it stay the same."""
+    """Return ``text`` with each character of a configured secret as ``*``: positions do not change."""
     return _replaced(text, lambda found: "*" * len(found[0])) if has_secret(text) else text
 
 
@@ -56,12 +56,12 @@ def _replaced(text: str, by: Callable[[re.Match[str]], str]) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """Return ``text`` with each address masked: it may be a webhook's, or hold a password."""
+    """Return ``text`` with each address masked: it may be a webhook, or contain a password."""
     return _ADDRESS.sub(MASK, text)
 
 
 def without_arguments(text: str, arguments: Iterable[str]) -> str:
-    """Return ``text`` with each argument of a command line masked that has an address."""
+    """Return ``text`` with each command line argument masked that contains an address."""
     for argument in arguments:
         value = argument.partition("=")[2] if argument.startswith("-") else argument
         if _ADDRESS.search(value):
@@ -82,7 +82,7 @@ class Secret:
         object.__setattr__(self, "_value", value)
 
     def reveal(self) -> str:
-        """Return the secret itself: for signing, for headers and for scrubbing, nothing else."""
+        """Return the secret itself: only for signing, for headers and for masking."""
         return self._value
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The policy of one account: its file as it is watched, and the one that the state has on record.
+"""The policy of one account: its watched file, and the policy on record in the state.
 
 The file counts as long as there is one. Without a file, the policy on record counts as missing: its rules
 apply, and nothing is loosened. ``--no-policy`` gives up that policy and no other.
@@ -26,7 +26,7 @@ class AccountPolicy:
         self._given_up = given_up
         self._recorded: str | None = None
         self._found: PolicyRecord | None = None
-        """The policy on record; None: there is none that counts."""
+        """The policy on record; None: no policy on record applies."""
         self._remembered: Policy | None = None
 
     @property
@@ -45,20 +45,20 @@ class AccountPolicy:
 
     @property
     def problem(self) -> Problem | None:
-        """What is wrong while the policy is missing."""
+        """The problem to report while the policy is missing; None: it is not missing."""
         if (record := self.missing) is None:
             return None
         return missing_problem(record, other=self._given_up, judged=self._remembered is not None)
 
     async def look_up(self) -> None:
-        """Read the policy on record where there is no file; while that is missing, on each call."""
+        """Read the policy on record if there is no policy file; on each call while the file is missing."""
         if self._file.policy is not None:
             return
         self._found = await self._store.policy_on_record()
         self._remembered = remembered(self._found)
 
     async def record(self) -> None:
-        """Record the policy that is in force now, or that it was given up; nothing where that is done."""
+        """Record the policy in force, or that it was given up, unless that is on record already."""
         file = self._file
         if file.policy is not None:
             if file.refused is None and self._recorded != file.policy.sha256:
@@ -83,7 +83,7 @@ class AccountPolicy:
 
 
 def remembered(record: PolicyRecord | None) -> Policy | None:
-    """Return the rules of a policy on record; None where they cannot be read by this version."""
+    """Return the rules of a policy on record; None if this version cannot read them."""
     return None if record is None else recorded_policy(record.sha256, record.path, record.document)
 
 
@@ -95,7 +95,7 @@ def missing_error(record: PolicyRecord, held: str = "") -> InvalidInput:
 
 
 def refuse_other(record: PolicyRecord | None, given_up: GivenUp | None) -> None:
-    """Raise Refused where ``--no-policy`` names another policy than the missing one."""
+    """Raise ChangeRefused if ``--no-policy`` names another policy than the missing one."""
     if record is None or given_up is None or given_up.names(record):
         return
     raise ChangeRefused(

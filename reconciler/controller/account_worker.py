@@ -1,4 +1,4 @@
-"""One account of a ``run``: its file, its policy, its key, its part of the state and the loop over them.
+"""One account of a ``run``: its file, its policy, its key, its part of the state, and its loop.
 
 Accounts are independent. A failure, even a bug, ends the loop of its own account only, and that loop is
 started again. Only a state file that cannot be relied on ends the process. In a state that replicas share,
@@ -67,9 +67,9 @@ class AccountWorker:
         self._message: str | None = None
         self._policy_message: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
-        """Whether it may send: where replicas share the accounts, another may have the lease."""
+        """Whether the account may send: where replicas share the accounts, another may have the lease."""
         self.look_before_sending: Callable[[], Awaitable[bool]] = unwatched
-        """Reads file and policy now; False: one of them has content that is not in force."""
+        """Reads file and policy now; returns False if one of them has content that is not in force."""
         self.task: asyncio.Task[None] | None = None
         """The task that runs the account; None while it does not run."""
         self._let_go = False
@@ -111,7 +111,7 @@ class AccountWorker:
         return self.owner in self._claims.denied
 
     async def read_on_trial(self) -> Reply | None:
-        """Read the account live once, without its loop; returns what is wrong, None if nothing is.
+        """Read the account live once, without its loop; returns the failure, None if it succeeded.
 
         Raises AccountProblem if the key cannot be used.
         """
@@ -150,7 +150,7 @@ class AccountWorker:
             failures += 1
 
     async def _once(self) -> None:
-        """Run the loop; while it waits only for the exchange's address to work again, it can be woken."""
+        """Run the loop, and wake it if it only waits for the exchange's address to work again."""
         loop = self._loop()
         with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
             await loop.run()
@@ -174,12 +174,12 @@ class AccountWorker:
         await self._rest(retry_at)
 
     def _observe(self, event: Event) -> None:
-        """Report what the loop did; a failure after it is reported again."""
+        """Report an event of the loop; a failure after it is reported again."""
         self._message = None
         self._tell(event)
 
     async def _rest(self, until: float) -> None:
-        """Wait, and report until when no event is expected."""
+        """Wait, and report the time until which no event is expected."""
         self._tell(LoopIdle(until))
         await self.clock.sleep_until(until)
 
@@ -218,7 +218,7 @@ class AccountWorker:
         return sure
 
     async def _look_up_policy(self, writing: bool) -> None:
-        """Ask the state for the policy where there is no file; record the one in force if ``writing``."""
+        """Read the policy on record if there is no file; record the one in force if ``writing``."""
         await self.rules.look_up()
         if writing:
             await self.rules.record()
@@ -232,7 +232,7 @@ class AccountWorker:
             self._tell(PolicyAccepted(before.path, None))
 
     def _policy_failure(self) -> PolicyRejected | None:
-        """Return what the state adds: the policy is missing, or an invalid file has rules on record."""
+        """Return the problem by the state: a missing policy, or an invalid file with rules on record."""
         refused, judged = self.policy.refused, self.rules.in_force.policy is not None
         if (missing := self.rules.problem) is not None:
             return PolicyRejected(missing.path, (missing,), in_force=judged)
@@ -241,7 +241,7 @@ class AccountWorker:
         return None
 
     def _client(self) -> OkxTradingClient:
-        """Return a client whose key is looked up again; one in variables cannot change."""
+        """Return a client that reads its key files again; a key in variables cannot change."""
         desired = self.desired
         load = partial(load_stable, desired.credentials_prefix, os.environ)
         in_files = credential_files(desired.credentials_prefix, os.environ)

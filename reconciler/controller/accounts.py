@@ -42,8 +42,8 @@ from reconciler.watch.key_files import KeyFiles
 from reconciler.watch.watcher import FileWatcher, WatchHandle
 
 START_EVERY_S = 0.02
-"""Between the first requests of two accounts that start together: hundreds at once would be too many
-for OKX's limits by IP, for the state and for this process; of a hundred the last starts after 2 s."""
+"""The time between the first requests of two accounts that start together. Hundreds at once would be too
+many for OKX's limits by IP, for the state and for this process; the last of a hundred starts after 2 s."""
 
 
 class Accounts:
@@ -78,7 +78,7 @@ class Accounts:
         self._by_lease: dict[LeaseName, AccountWorker] = {}
         self._keys: dict[LeaseName, WatchHandle] = {}
         self._policy_reads: dict[str, asyncio.Task[None]] = {}
-        """What reads the policy of a new file, by the path of the file."""
+        """The tasks that read the policy of a new file, by the path of the file."""
         self._start_at = float("-inf")
         self._ownership = self._join()
 
@@ -112,7 +112,7 @@ class Accounts:
         self._wake(*self._workers.values())
 
     async def _until_stopped(self) -> None:
-        """Return once asked to stop; raises what a task failed with before."""
+        """Return when asked to stop; raises the failure of a task before that."""
         waits = [
             asyncio.create_task(self._stop.wait()),
             asyncio.create_task(self._tasks.wait_for_failure()),
@@ -136,7 +136,7 @@ class Accounts:
         return next((duplicate_account(reading, path) for path in paths), None)
 
     def on_config(self, file: WatchedFile, seen: ConfigRead | MissingConfig | Rejected) -> None:
-        """Take new content of a file, or what is wrong with it."""
+        """Handle new content of a file, or its problems."""
         match seen:
             case ConfigRead() if file.path not in self._workers:
                 self._add_with_policy(file)
@@ -154,7 +154,7 @@ class Accounts:
     # ---- policies ------------------------------------------------------------------------------------
 
     def _on_policy(self, policy: WatchedPolicy, seen: PolicyRead | Rejected) -> None:
-        """Log a change of a policy once, and show it at every account that has the policy."""
+        """Log a change of a policy once, and report it for every account that has the policy."""
         match seen:
             case PolicyRead(path, found):
                 event: Event = events.PolicyAccepted(path, found.sha256 if found else None)

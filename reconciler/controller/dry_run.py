@@ -48,9 +48,9 @@ async def plan_dry_run(
     assume_idle: bool = False,
     observe: Observe = lambda _: None,
 ) -> Plan | Reply:
-    """Return the plan as a dry run sees it: reads until nothing is doubtful, holds no sending client.
+    """Return the plan of a dry run: it reads until nothing is doubtful, and has no client that can send.
 
-    ``exchange`` None compares with last applied alone. A Reply means live could not be read. ``observe`` is
+    ``exchange`` None compares only with last applied. A Reply means live could not be read. ``observe`` is
     called with the rows that the plan leaves out.
     """
     reads, began_at = Reads(rows=last_rows), clock.now()
@@ -79,7 +79,7 @@ async def plan_dry_run(
 def _reading_step(
     plan: Plan, known: Mapping[Family, Known], reads: Reads, now: float
 ) -> ReadLive | ReadFamily | Wait | Done:
-    """Return the read that the plan still needs before it may be shown; Settled when it needs none."""
+    """Return the read that the plan needs before it may be shown; ``Done`` when it needs none."""
     if reads.latest is not None and not plan.doubtful:
         return Done()
     step = next_step(

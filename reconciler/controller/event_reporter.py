@@ -27,11 +27,11 @@ class EventReporter:
         self._log(worker)(event)
 
     def observe(self, event: Event, worker: AccountWorker | None) -> None:
-        """Report an event to the observers alone, where the log has it already."""
+        """Report an event only to the observers: the log has it already."""
         logs.shielded(lambda event: self._observers.on_event(worker, event))(event)
 
     def _log(self, worker: AccountWorker | None) -> Observe:
-        """Return what logs the events of one account, or of none: the same one each time."""
+        """Return the observer that logs the events of one account, or of the process; it is reused."""
         key = "" if worker is None else worker.file.path
         if key not in self._logs:
             owner = ("", "") if worker is None else worker.owner

@@ -1,4 +1,4 @@
-"""Asks the exchange whose key this is, and checks the state with the answer."""
+"""Asks the exchange for the account of the key, and checks the state against the answer."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ async def identify(
     observe: Observe,
     reviewed_uid: str | None = None,
 ) -> AccountInfo | Reply:
-    """Ask whose key this is and stamp or check the state with it, before any writing.
+    """Ask for the account of the key, and record it in the state or check it, before any write.
 
-    ``reviewed_uid`` is whom an applied plan file was made for, None when there is none.
+    ``reviewed_uid`` is the User ID that an applied plan file was made for, None without a plan file.
     Raises AccountProblem when the account must not be written to, StateAccountMismatch when the state
-    belongs to another. A Reply means that the exchange did not tell.
+    belongs to another account. A Reply means that the exchange did not answer.
     """
     info = await exchange.account()
     if isinstance(info, Reply):

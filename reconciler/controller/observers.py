@@ -1,4 +1,4 @@
-"""The observers of a ``run``: every event updates the runtime of its account and goes to each."""
+"""The observers of a ``run``: an event updates the runtime of its account, then goes to each observer."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ MAX_REPEATED_READS = 8
 """After so many reads in a row without a request ``run`` releases the lock, so others can take it."""
 
 KEEPS_LOCK_S = 1.5
-"""A patient pass keeps the lock for waits up to this length, such as the one for a second read."""
+"""With ``wait_in_pass`` a pass keeps the lock for waits up to this length, as for a second read."""
 
 
 class ReadingPass(PlanningPass):
@@ -75,8 +75,8 @@ class ReadingPass(PlanningPass):
         self.observe(AttemptsEnded(families))
 
     async def _read(self, step: ReadLive | ReadFamily) -> End | None:
-        """Read live; a list that fails is tried again after a back-off, one family's read at leisure."""
-        # Reads from here on began after the suspension. A read of one family needs the list it adds to.
+        """Read live. A failed list backs off; a failed read of one family is only reported."""
+        # Later reads start after the suspension. A read of one family needs the list that it adds to.
         if self._notice_suspension() and isinstance(step, ReadFamily):
             return None
         answer = await read_for(step, self.exchange)
@@ -110,17 +110,17 @@ class ReadingPass(PlanningPass):
         )
         if not self._keeps_lock(until, cause):
             if self.options.wait_in_pass and self.review is None:
-                await self._file_to_record()  # only a file that changes from here on is newer
+                await self._file_to_record()  # only a file that changes after this is newer
             return RequeueAt(until, cause)
         await self.clock.sleep_until(min(until, self.deadline))
         self._notice_suspension()
         return None
 
     def _keeps_lock(self, until: float, cause: WaitReason) -> bool:
-        """Tell whether a wait is spent with the lock.
+        """Tell whether a wait keeps the lock.
 
-        In ``run`` only a brief one for another read; in ``apply`` every one, unless only families are left
-        that were tried without success: those may fail for long, and ``run`` must be able to send an urgent
+        In ``run`` only a short wait for a second read does. In ``apply`` every wait does, unless all
+        remaining families failed before: they may fail for long, and ``run`` must be able to send an urgent
         change.
         """
         if self.options.wait_in_pass:
@@ -132,16 +132,16 @@ class ReadingPass(PlanningPass):
         return cause is WaitReason.SECOND_READ and reads < MAX_REPEATED_READS
 
     def _has_failed(self, change: Change) -> bool:
-        """Tell whether a request was tried without success, by this pass or by what is on record.
+        """Tell whether a request failed before, in this pass or on record.
 
-        A refusal for the rate does not count: only the pace delays the next try then.
+        A refusal by the rate limit does not count: then only the pacing delays the next try.
         """
         tries = self.retries.tries.get(change.family)
         recorded = tries is not None and tries.setting == change.after and not tries.limited
         return recorded or change.family in self.failed_here
 
     def _failed(self, doing: str, reply: Reply) -> End | None:
-        """Back off after a failure, or stop when the failure is about the account or the key."""
+        """Back off after a failure, or stop if the failure concerns the account or the key."""
         stop = terminal_action(reply)
         if stop is not None:
             self.observe(ExchangeFailed(doing, reply, None))

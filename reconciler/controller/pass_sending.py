@@ -1,4 +1,4 @@
-"""The part of a pass that sends one request: decide once more, reserve, send once, settle."""
+"""The part of a pass that sends one request: decide again, reserve, send once, settle."""
 
 from __future__ import annotations
 
@@ -48,26 +48,26 @@ from reconciler.core.retry import (
 )
 
 TOO_LATE_S = 10.0
-"""How late after it was due a request may still be reserved: a connection may take that long to open.
-Later (a suspended process, a state busy with others) it is decided on again, because its read says little
-by then. The reservation itself looks once more, when it has waited for all it has to wait for."""
+"""How late a request may still be reserved: a connection may take that long to open. Later (a suspended
+process, a busy state) the pass decides again, because its read is outdated. The reservation itself checks
+the time again, after all its waits."""
 
 RECHECK_S = 1.0
-"""How long a change that loosens waits where file or policy has content that is not in force: two equal
-looks a second apart decide on it."""
+"""How long a change that loosens waits while file or policy has content that is not in force: two equal
+reads one second apart decide on that content."""
 
 MAX_RECHECK_S = 15.0
-"""The longest of these waits, which double each time: the file may be written to for long."""
+"""The longest of these waits, which double each time: writing the file may take long."""
 
 
 class SendingPass(ReadingPass):
     """Sends the first request of the plan: never without a reservation on record, never twice on one."""
 
     async def _send(self, step: Send) -> End | None:
-        """Open, wait for the slot, decide once more, reserve, send once, settle; any doubt plans again."""
+        """Open, wait for the slot, decide again, reserve, send once, settle; in any doubt plan again."""
         connection = await self.exchange.open()
         if isinstance(connection, Reply):
-            # Whatever reads come to meanwhile, this back-off grows.
+            # This back-off grows, whether reads succeed meanwhile or not.
             self.memory.failures = max(self.memory.failures, self._count_unsent(step.change.family))
             return self._failed("connecting", connection)
         try:
@@ -84,14 +84,14 @@ class SendingPass(ReadingPass):
         return await self._settle(step.change, reserved, reply)
 
     async def _reserved(self, step: Send) -> tuple[SignedRequest, Reservation] | None:
-        """Wait for the slot, decide once more, and reserve; None: plan again."""
+        """Wait for the slot, decide again, and reserve; None: plan again."""
         await self.clock.sleep_until(step.at)
         sure = await self.options.recheck()
         if self._notice_suspension() or self._not_the_time(step):
             return None
         file = await self._file_to_record()
         if await self._record_overrides() and self._not_the_time(step):
-            return None  # the state took long over it
+            return None  # recording took long
         change = await self._still_next(step.change)
         if change is None or self._notice_suspension():
             return None
@@ -118,19 +118,19 @@ class SendingPass(ReadingPass):
             return None
         changed = self.desired() != self.wanted or self.options.policy() != policy
         if changed or self._notice_suspension():
-            await self._take_back(slot)  # it may have waited long for the state
+            await self._take_back(slot)  # the reservation may have waited long for the state
             return None
         return request, slot
 
     def _wait_for_files(self, change: Change) -> None:
-        """Let a change that loosens wait, longer each time: file or policy has content not in force yet."""
+        """Delay a change that loosens, longer each time: file or policy has content not in force yet."""
         wait_s = min(MAX_RECHECK_S, RECHECK_S * 2**self.memory.unsure)
         self.memory.unsure = min(self.memory.unsure + 1, 10)
         self.memory.wait_until[change.family, change.after] = self.clock.now() + wait_s
         self.observe(FilesStillWritten(change.family, wait_s))
 
     async def _take_back(self, slot: Reservation) -> None:
-        """Put on record that nothing was sent on a reservation."""
+        """Record that nothing was sent for a reservation."""
         why = "file or policy changed, or the machine was suspended, before it was sent"
         status = AttemptStatus.NOT_SENT
         await self.store.settle(
@@ -138,7 +138,7 @@ class SendingPass(ReadingPass):
         )
 
     async def _still_next(self, change: Change) -> Change | None:
-        """Return the request if file, policy and state still ask for it first; no read is asked for."""
+        """Return the request if it is still first by file, policy and state, else None; no live read."""
         plan, slots = await self._plan_again()
         following = next_request(plan, now=self.clock.now(), slots=slots)
         if following is None:
@@ -148,7 +148,7 @@ class SendingPass(ReadingPass):
         return now if same else None
 
     def _not_the_time(self, step: Send) -> bool:
-        """Tell whether to decide again instead of sending: too early, too late, stopped, another key."""
+        """Tell whether to decide again instead of sending: too early, too late, stopped, or a new key."""
         early = self.clock.now() < step.at
         return early or self._is_late(step) or self.stopping() or self.exchange.key_changed()
 
@@ -160,9 +160,9 @@ class SendingPass(ReadingPass):
         return late_s > TOO_LATE_S
 
     async def _record_overrides(self) -> bool:
-        """Put on record, before anything is sent on their strength, the overrides this plan needed.
+        """Record the overrides that this plan needed, before a request that depends on them is sent.
 
-        Each field and value is recorded. Tells whether there was something to be recorded.
+        Each field and value is recorded. Returns whether anything was recorded.
         """
         assert self.plan is not None
         changes = {change.family: change.field_words for change in self.plan.changes}
@@ -195,7 +195,7 @@ class SendingPass(ReadingPass):
             self.memory.clock_synced = False
         took = self.clock.now() - slot.reserved_at
         if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
-            self.proved[change.family] = slot.attempt  # a later one may prove what was long overtaken
+            self.proved[change.family] = slot.attempt  # a later reply may prove an outdated setting
         self.observe(
             RequestSettled(
                 slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason
@@ -235,9 +235,9 @@ class SendingPass(ReadingPass):
         return None
 
     def _family_failed(self, change: Change, reply: Reply) -> End | None:
-        """Back off the failing family; only when two families fail in a row, the account backs off.
+        """Back off the failing family; when two families fail in a row, the account backs off.
 
-        What could not be sent is no attempt on record, so how long it waits is counted here.
+        A request that could not be sent is no attempt on record, so its back-off is counted here.
         """
         before, self.memory.failed_family = self.memory.failed_family, change.family
         if reply.reply_class is not ReplyClass.RATE_LIMITED:
@@ -253,13 +253,13 @@ class SendingPass(ReadingPass):
         return None
 
     def _count_unsent(self, family: Family) -> int:
-        """Count one more request of a family that could not be sent; return how many there were before."""
+        """Count one more request of a family that could not be sent; return the count before."""
         before = self.memory.unsent.get(family, 0)
         self.memory.unsent[family] = before + 1
         return before
 
     def _reject(self, change: Change, reply: Reply, *, only_if_looser: bool) -> None:
-        """Remember that the exchange refused a setting, and when it may be tried again."""
+        """Remember that the exchange rejected a setting, and when it may be tried again."""
         before = self.memory.rejected.get(change.family)
         again = before is not None and before.rejection.setting == change.after
         times = before.times + 1 if before is not None and again else 1
@@ -269,7 +269,7 @@ class SendingPass(ReadingPass):
         self.observe(SettingRejected(change.family, change.after, reply, retry_at))
 
     async def _sync_clock(self, reply: Reply) -> End | None:
-        """Measure the clock again, once; a second refusal of our timestamp stops the writing."""
+        """Measure the clock again, once; a second refusal of the timestamp stops the account."""
         if self.memory.clock_synced:
             return Stopped(ReplyHandling.STOP_ACCOUNT, reply)
         failed = await self.exchange.sync_clock()

@@ -1,7 +1,7 @@
-"""One pass: read both sides, decide, act one durable step at a time, and plan again after each.
+"""One pass: read live and recorded settings, decide, take one durable step, and plan again.
 
-No rule is here. What to do next is :func:`reconciler.core.pass_step.next_step`; when a request may go is
-the store's ledger under ``core.pacing``; what a reply means is ``core.reply``.
+This file has no rules. :func:`reconciler.core.pass_step.next_step` decides what to do next, the store's
+ledger with ``core.pacing`` decides when a request may be sent, and ``core.reply`` interprets replies.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Store, TradingExchange
 
 LOCK_TRY_S = 1.0
-"""How long one try to take the lock again lasts; between tries a stop and the deadline are noticed."""
+"""How long one try to take the lock again lasts. Between tries the stop and the deadline are checked."""
 
 
 async def reconcile(
@@ -71,12 +71,13 @@ async def reconcile(
     review: Review | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> PassResult:
-    """Make live as desired, as far as it can be done now, holding the account's lock.
+    """Make live as desired, as far as possible now, under the account's lock.
 
-    ``desired`` is asked before every step, so a newer file replaces what is queued. A patient pass that has
-    only retries left releases the lock while it waits, takes it again and plans anew from the state. The
-    store must know the account's User ID (see :func:`identify`). Raises StateUnusable, and StateLocked if
-    the lock was not had at the beginning or was lost.
+    ``desired`` is called before every step, so a newer file replaces queued changes. With ``wait_in_pass``,
+    a pass that has only retries left releases the lock while it waits, takes it again and plans again from
+    the state. The store must know the account's User ID (see
+    :func:`reconciler.controller.identify.identify`). Raises StateUnusable, and StateLocked if the lock
+    could not be taken at the start or was lost.
     """
     async with store.locked(options.purpose):
         running = _Pass(
@@ -118,10 +119,9 @@ class _Pass(SendingPass):
                 return self._result(end)
 
     async def resume(self, later: RequeueAt) -> PassResult:
-        """Wait without the lock, take it again, and continue until the pass ends or has to wait once more.
+        """Wait without the lock, take it again, and continue until the pass ends or has to wait again.
 
-        A lock that another process holds is waited for until the deadline: what was done so far has to be
-        reported.
+        If another process holds the lock, wait until the deadline: the results so far have to be reported.
         """
         self.released, self.proved = True, {}
         await self.clock.sleep_until(min(later.until, self.deadline))
@@ -195,9 +195,9 @@ class _Pass(SendingPass):
                 assert_never(step)
 
     async def _records_in_force(self, plan: Plan) -> bool:
-        """Record which changes of the saved plan are in force already; True: plan again.
+        """Record the changes of the saved plan that are in force already; True: plan again.
 
-        None of them is sent by a later apply of the same plan.
+        A later apply of the same plan sends none of them.
         """
         if not self.options.from_saved_plan or not self._has_whole_picture(plan):
             return False

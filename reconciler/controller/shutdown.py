@@ -1,4 +1,4 @@
-"""Stopping by signal: the request in flight is always settled, everything else is cancelled."""
+"""Graceful shutdown by signal: the request in flight is always settled, all else is cancelled."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _STATUS = {
 
 
 class GracefulShutdown:
-    """Whether, and by which signal, this process was asked to stop; knows what is in flight."""
+    """Whether, and by which signal, this process was asked to stop; tracks requests in flight."""
 
     def __init__(self) -> None:
         self.status: Exit | None = None
         self.clock = SystemClock()
-        """A clock whose pauses end when this process is asked to stop."""
+        """A clock whose sleeps end when this process is asked to stop."""
         self._asked = asyncio.Event()
         self._clocks = [self.clock]
         self._in_flight: set[tuple[str, int]] = set()
 
     def install(self) -> None:
-        """Take the signals that end this command as a request to stop; no name lookup holds it up."""
+        """Treat the signals that end this command as a request to stop; no name lookup delays it."""
         loop = asyncio.get_running_loop()
         use_daemon_executor(loop)
         for number in _STATUS:
@@ -53,7 +53,7 @@ class GracefulShutdown:
         SIGNALS.deliver_to(loop)
 
     def new_clock(self) -> SystemClock:
-        """Return one more clock whose pauses end when this process is asked to stop."""
+        """Return one more clock whose sleeps end when this process is asked to stop."""
         self._clocks.append(SystemClock())
         return self._clocks[-1]
 
@@ -66,11 +66,11 @@ class GracefulShutdown:
         return self._asked.is_set()
 
     def in_flight(self, whose: str) -> bool:
-        """Tell whether a request of an account is on its way."""
+        """Tell whether a request of an account is in flight."""
         return any(name == whose for name, _ in self._in_flight)
 
     def track(self, whose: str, event: Event) -> None:
-        """Keep count of what is in flight, from the events of an account; ``whose`` names it.
+        """Track the requests in flight, from the events of the account that ``whose`` names.
 
         A request whose result could not be recorded has no further event: its pass ended with the failure.
         """

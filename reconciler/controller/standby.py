@@ -22,7 +22,7 @@ from reconciler.ports import Clock, Exchange, Store
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was compared: the reads so far, and the plan they make with what is on record."""
+    """The result of a comparison: the reads so far, and their plan with the recorded inputs."""
 
     reads: Reads
     plan: Plan
@@ -31,10 +31,11 @@ class Comparison:
 async def check_account(
     desired: Desired, *, store: Store, exchange: Exchange, observe: Observe
 ) -> AccountInfo | Reply:
-    """Ask whose key this is and check the state against it, writing nothing.
+    """Ask for the account of the key and check the state against it, without a write.
 
     Raises AccountProblem and StateAccountMismatch as :func:`reconciler.controller.identify.identify` does.
-    A Reply means that the exchange did not answer."""
+    A Reply means that the exchange did not answer.
+    """
     info = await exchange.account()
     if isinstance(info, Reply):
         return info
@@ -60,7 +61,7 @@ async def read_and_compare(
 ) -> Comparison | Reply:
     """Read live once more, after ``reads``, and compare. A Reply means that live could not be read.
 
-    One family that the list leaves out is then read alone.
+    One family that is missing in the list is then read alone.
     """
     if options.live:
         read = await exchange.read_live()

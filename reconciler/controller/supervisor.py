@@ -42,7 +42,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Run until asked to stop. Raises MmpError where the state or the keys cannot be used at all."""
-        # First of all: from here on a signal is a request to stop, and what was started ends in order.
+        # First: after this a signal is a request to stop, and everything that was started ends in order.
         self._stop.install()
         for desired in self._desired:
             load_credentials(desired.credentials_prefix, os.environ)

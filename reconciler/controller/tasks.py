@@ -28,7 +28,7 @@ class Tasks:
         await self._failed.wait()
 
     def raise_failure(self) -> None:
-        """Raise what the first failed task raised; return if none failed."""
+        """Raise the failure of the first failed task; return if none failed."""
         if self._failure is not None:
             raise self._failure
 

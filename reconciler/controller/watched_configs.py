@@ -1,4 +1,4 @@
-"""The settings files of a ``run``: which files there are, and what is read from each.
+"""The settings files of a ``run``: which files exist, and the content of each.
 
 A path without a file is watched until a file appears. A file that disappears ends nothing: its last valid
 content stays in use.
@@ -40,7 +40,7 @@ class ConfigUser(Protocol):
         ...
 
     def on_config(self, file: WatchedFile, seen: ConfigRead | MissingConfig | Rejected) -> None:
-        """Take new content of a file, or what is wrong with it."""
+        """Handle new content of a file, or its problems."""
         ...
 
 
@@ -57,7 +57,7 @@ class WatchedConfigs:
     def add_path(self, path: str) -> None:
         """Watch a file or folder of the command line for settings files."""
         place = WatchedPath(path)
-        with suppress(OSError):  # what could not be listed now is listed soon
+        with suppress(OSError):  # a folder that cannot be listed now is listed soon
             if not place.read():
                 self._report(ConfigMissing((path,)))
         self._watcher.add(place, lambda seen: self._on_paths(place, seen), place.follows)
@@ -92,14 +92,14 @@ class WatchedConfigs:
             self._report(ConfigMissing((place.path,)))
 
     def _remove(self, path: str) -> None:
-        """Stop to watch a file that is gone and never was valid."""
+        """Stop watching a file that was removed and never was valid."""
         del self._files[path]
         self._watcher.remove(self._handles.pop(path))
         self._report(RejectedConfigRemoved(path))
 
 
 def _is_no_file(path: str) -> bool:
-    """Tell whether there is nothing at a path, or a folder by now: a link to nowhere may become one."""
+    """Tell whether a path does not exist or is a folder now, as a link without a target may become one."""
     return not os.path.lexists(path) or os.path.isdir(path)
 
 

@@ -1,4 +1,4 @@
-"""The policies of a ``run``: accounts whose files are in one folder share one, ``--policy`` is for all."""
+"""The policies of a ``run``: accounts in one folder share a policy, ``--policy`` is for all accounts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.watch.config_files import PolicyRead, Rejected, WatchedPolicy
 from reconciler.watch.watcher import FileWatcher, Watchable, WatchHandle
 
 OnPolicy = Callable[[WatchedPolicy, PolicyRead | Rejected], None]
-"""Takes new content of a policy, or what is wrong with it."""
+"""Handles new content of a policy, or its problems."""
 
 
 def initial_policies(
@@ -29,7 +29,7 @@ def initial_policies(
 
 
 class WatchedPolicies:
-    """The policies that are watched. ``on_policy`` gets what each has at the start, and every change."""
+    """The watched policies. ``on_policy`` gets the content of each at the start, and every change."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class WatchedPolicies:
         self._handles: dict[WatchedPolicy, WatchHandle] = {}
 
     def watch(self) -> None:
-        """Watch the policies there are at the start."""
+        """Watch the policies that exist at the start."""
         for policy in self._policies.values():
             self._watch(policy)
 

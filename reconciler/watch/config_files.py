@@ -1,10 +1,10 @@
 """Files that may change while they are in force: desired settings and the policy beside them.
 
 Decides when new content replaces the last valid one. It must be valid, and settings must be for the same
-account. It must also be complete: its writer closed the file, or, without a sign of the writer, it was
-read twice the same. Invalid content is reported once, and the last valid version stays in use; going back
-to that version is reported, too. A file or a policy that was deleted counts as invalid, and it must be
-missing more than once. The result also says whether the policy can be read now: while it cannot, nothing is
+account. It must also be complete: its writer closed the file, or, without an event of the writer, two
+reads were the same. Invalid content is reported once, and the last valid version stays in use; a return
+to that version is reported, too. A deleted file or policy counts as invalid, and it must be missing in
+more than one read. The result also says whether the policy can be read now: while it cannot, nothing is
 loosened.
 """
 
@@ -42,21 +42,21 @@ from reconciler.watch.symlinks import DirEntry, WatchPath, resolve_path, union
 from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 
 ANY_NAME = "*"
-"""Stands for whatever is in a folder; no file of settings is called so."""
+"""Stands for any name in a folder; no settings file has this name."""
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRead:
-    """New content is in force, or what is in force is back after something that did not hold."""
+    """New content is in force, or the content in force is back after invalid content."""
 
     desired: Desired
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRead:
-    """New content of the policy is in force, or what is in force is back; None: there is none."""
+    """New content of the policy is in force, or the policy in force is back; None: there is none."""
 
     path: str
     policy: Policy | None
@@ -64,9 +64,9 @@ class PolicyRead:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """New content does not hold; ``problems`` say where it is wrong.
+    """New content is invalid; ``problems`` say where.
 
-    ``in_force`` False: there is nothing that could stay in force instead, and never was.
+    ``in_force`` False: there never was a valid version that could stay in force.
     """
 
     path: str
@@ -76,20 +76,20 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class MissingConfig:
-    """There is a link to the file and no file yet: nothing was ever in force, so it is waited for."""
+    """There is a link to the file and no file yet, and nothing was ever in force: wait for the file."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Nothing is decided: look again."""
+    """Nothing is decided: read again."""
 
 
 class WatchedFile:
-    """One account's file; ``desired`` is always the last good content, None before the first.
+    """One account's file; ``desired`` is always the last valid content, None before the first.
 
-    ``refuse`` may have something against content that holds by itself, before the first is in force.
+    ``refuse`` may return a problem of valid content, while no content is in force yet.
     """
 
     def __init__(
@@ -101,20 +101,20 @@ class WatchedFile:
         self.path = path
         self.desired = desired
         self.refused: Rejected | None = None
-        """What newer content was refused for; None: none is."""
+        """Why newer content was rejected; None: none was."""
         self._refuse = refuse
         self._awaited = False
         self._looks = _Candidate()
         self._read = _Remembered(read_config)
 
     def route(self) -> WatchPath:
-        """Return the way to the file as it is now."""
+        """Return the watch path of the file as it is now."""
         return resolve_path(self.path)
 
     def read(self) -> Reading:
-        """Read the file; content that was read before is not taken apart again.
+        """Read the file; the same content as before is not parsed again.
 
-        Raises the OSError that says nothing about the file: too many are open, or its disk failed.
+        Raises an OSError that says nothing about the file: too many open files, or a failed disk.
         """
         content = read_content(self.path, OnDisk(), unreadable_unless_shortage)
         return failed_reading(content) if isinstance(content, Problem) else self._read(content, self.path)
@@ -142,7 +142,7 @@ class WatchedFile:
                 return self._taken(reading)
 
     def _missed(self) -> MissingConfig | None:
-        """Forget what was seen of a file that was never good: it is gone, or a link leads nowhere."""
+        """Forget the reads of a file that was never valid: it was removed, or its link has no target."""
         before, self._awaited = self._awaited, os.path.lexists(self.path)
         self._looks, self.refused = _Candidate(), None
         return MissingConfig(self.path) if self._awaited and not before else None
@@ -156,7 +156,7 @@ class WatchedFile:
         return ConfigRead(reading.desired)
 
     def _wrong(self, reading: Reading) -> tuple[Problem, ...]:
-        """Return why what was read must not be in force; nothing where it may."""
+        """Return why the content must not be in force; empty if it may."""
         if reading.desired is None:
             return reading.problems
         wrong = self._refuse(reading) if self.desired is None else _moved(self.desired, reading.desired)
@@ -167,8 +167,8 @@ class WatchedPolicy:
     """One config's policy. ``policy`` is always the last valid one, None: there never was one.
 
     ``found`` is what was read at the start, None: there was no policy. ``named`` is the file of
-    ``--policy``, None: the one beside ``config_path``, if any. Once a policy was seen, valid or not, a
-    file that is invalid or deleted is a policy that cannot be read. Only before any policy was seen, a
+    ``--policy``, None: the one beside ``config_path``, if any. Once a policy was seen, valid or not, an
+    invalid or deleted file counts as a policy that cannot be read. Only before any policy was seen, a
     missing file means that there is no policy.
     """
 
@@ -177,7 +177,7 @@ class WatchedPolicy:
         self.document = ""
         """The text of the file that ``policy`` comes from."""
         self.refused: Rejected | None = None
-        """What a newer policy was refused for; None: none is."""
+        """Why a newer policy was rejected; None: none was."""
         self._seen = False
         self._path = ""
         self._config_path = config_path
@@ -194,14 +194,14 @@ class WatchedPolicy:
         return PolicyInForce(self.policy, unreadable=self.refused is not None)
 
     def route(self) -> WatchPath:
-        """Return the way to the policy, or to where one would be found."""
+        """Return the watch path of the policy, or of the places where one would be found."""
         if self._named is not None:
             return resolve_path(self._named)
         folder = os.path.dirname(self._config_path)
         return union(resolve_path(os.path.join(folder, name)) for name in sorted(POLICY_NAMES))
 
     def read(self) -> PolicyReading | None:
-        """Read the policy; None: there is none. Raises the OSError that says nothing about it."""
+        """Read the policy; None: there is none. Raises an OSError that says nothing about the policy."""
         load = partial(load_policy, read=self._read, failure=unreadable_unless_shortage)
         return policy_for(self._config_path, self._named, load, unreadable_unless_shortage)
 
@@ -247,31 +247,31 @@ class WatchedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class FilesFound:
-    """The files of settings a place leads to; ``whole``: its one file was said to be whole just now."""
+    """The settings files of a watched path; ``whole``: it is one file that was just completed."""
 
     paths: tuple[str, ...]
     whole: bool
 
 
 class WatchedPath:
-    """A file or folder named on the command line: which files of settings it leads to."""
+    """A file or folder named on the command line, and the settings files there."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._found: tuple[str, ...] = ()
 
     def route(self) -> WatchPath:
-        """Return the way to the file, or to whatever is in the folder."""
+        """Return the watch path of the file, or of any name in the folder."""
         return resolve_path(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
 
     def follows(self, spot: DirEntry) -> bool:
-        """Tell whether something happened to a file of settings in the folder."""
+        """Tell whether ``spot`` is a settings file in the folder."""
         return is_config_name(spot.name) and spot.directory == file_id(self.path)
 
     def read(self) -> tuple[str, ...]:
-        """Return the paths of the files of settings that are there now.
+        """Return the paths of the settings files that exist now.
 
-        Raises the OSError that says nothing about that.
+        Raises an OSError that says nothing about these files.
         """
         files = OnDisk()
         try:
@@ -285,7 +285,7 @@ class WatchedPath:
         return tuple(os.path.join(self.path, name) for name in sorted(filter(is_config_name, names)))
 
     def decide(self, paths: tuple[str, ...], trust: ReadConfidence, now: float) -> FilesFound | None:
-        """Return what is there now; None where that is as before."""
+        """Return the files that exist now; None if they are the same as before."""
         del now
         before, self._found = self._found, paths
         return (
@@ -301,7 +301,7 @@ def same_file(one: str, other: str) -> bool:
 
 
 class _LookResult(Enum):
-    """What a look comes to."""
+    """The result of one read."""
 
     SAME = auto()
     UNSURE = auto()
@@ -311,15 +311,15 @@ class _LookResult(Enum):
 
 @dataclass(slots=True)
 class _Candidate:
-    """What was seen of a file that is not in force: new content, or content that does not hold."""
+    """The content of a file that is not in force: new content, or invalid content."""
 
     candidate: str | None = None
     since: float = 0.0
     refused: str | None = None
-    """What was decided on and is not in force."""
+    """Content that was rejected."""
 
     def decide(self, mark: str, in_force: str | None, trust: ReadConfidence, now: float) -> _LookResult:
-        """Tell what to do about ``mark``, the content that was read; ``in_force`` None: nothing is."""
+        """Decide about ``mark``, the identity of the content read; ``in_force`` None: none is in force."""
         if mark == in_force and (trust is not ReadConfidence.WRITING or self.refused is None):
             was_refused, self.candidate, self.refused = self.refused is not None, None, None
             return _LookResult.BACK if was_refused else _LookResult.SAME
@@ -344,11 +344,11 @@ class _Candidate:
 
 
 _PARSING = threading.Lock()
-"""One file is parsed at a time: more threads than that would share the interpreter with the event loop."""
+"""One file is parsed at a time: more parsing threads would delay the event loop."""
 
 
 class _Remembered(Generic[R]):
-    """Reads content, and remembers the last reading: a file that did not change costs a hash only."""
+    """Parses content, and remembers the last result: an unchanged file costs only a hash."""
 
     def __init__(self, read: Callable[[bytes, str], R]) -> None:
         self._read = read
@@ -364,9 +364,9 @@ class _Remembered(Generic[R]):
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Keep the collector of cycles off: while it goes through all objects, no other thread runs.
+    """Turn off the garbage collector of cycles: while it runs, no other thread runs.
 
-    Parsing makes no cycles, and so many objects that the collector would begin again and again.
+    Parsing makes no cycles, but so many objects that the collector would start again and again.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -378,18 +378,18 @@ def _without_collector() -> Iterator[None]:
 
 
 def _is_policy_name(path: str) -> bool:
-    """Tell whether a path ends in a name under which a policy is looked for."""
+    """Tell whether the last name of a path is a name for a policy file."""
     return os.path.basename(path) in POLICY_NAMES
 
 
 def _unreadable(problems: tuple[Problem, ...]) -> Code | None:
-    """Return why a file could not be read at all; None where something was read."""
+    """Return why a file could not be read at all; None if it was read."""
     codes = (Code.FILE_MISSING, Code.FILE_UNREADABLE)
     return next((found.code for found in problems if found.code in codes), None)
 
 
 def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -> str:
-    """Return what tells this content from any other: its hash, or the hash of what is wrong with it."""
+    """Return an identity of this content: its hash, or the hash of its text and problems."""
     if accepted is not None:
         return accepted.sha256
     message = reading.text + "".join(f"{found.code}{found.message}" for found in reading.problems)
@@ -397,7 +397,7 @@ def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -
 
 
 def _moved(was: Desired, now: Desired) -> Problem | None:
-    """Return the problem of a file that is for something else than the running account."""
+    """Return the problem of a file that now names another account, environment or key; None if none."""
     running = (was.account, was.environment, was.credentials_prefix)
     if running == (now.account, now.environment, now.credentials_prefix):
         return None
