@@ -1,4 +1,4 @@
-"""Colour as a decoration that may be missing: every meaning also has a symbol and a word."""
+"""Colour as optional decoration: every meaning also has a symbol and a word."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Tone(StrEnum):
-    """What a piece of text is about; a terminal may show it as a colour."""
+    """The meaning of a piece of text; a terminal may show it as a colour."""
 
     GOOD = "32"
     BAD = "31"
@@ -21,7 +21,7 @@ Paint = Callable[[str, Tone], str]
 
 
 def plain(text: str, tone: Tone) -> str:
-    """Return ``text`` as it is."""
+    """Return ``text`` unchanged."""
     del tone
     return text
 

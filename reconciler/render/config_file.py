@@ -1,7 +1,7 @@
-"""Files of desired settings written for people: the commented starter, and what is live as a file.
+"""Settings files written for people: the commented starter, and the live settings as a file.
 
-This file decides how such a file reads: which values go under defaults, and what each line's comment
-says. It holds no setting back and invents none; what the format cannot hold is left out and named.
+This file decides which values go under defaults, and the text of each line's comment. It writes every live
+setting and no other; a setting that the format cannot express is left out and named.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from reconciler.core.problems import escape_unprintable
 from reconciler.render.values import field_value
 
 DEFAULT_PREFIX = "OKX_"
-"""The prefix a file need not mention."""
+"""The default prefix: a file does not need to contain it."""
 
 _COMMENT_COLUMN = 36
-"""Where comments begin, as long as the line is not longer."""
+"""The column where comments begin, unless the line is longer."""
 
 _FIELD_COMMENTS = {
     Field.TIME_INTERVAL: "the window over which fills are counted",
@@ -40,7 +40,7 @@ _FIELD_COMMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What the file calls its account, and where the keys are looked up."""
+    """The account's name in the file, and where its keys are read from."""
 
     account: str
     environment: Environment
@@ -52,9 +52,9 @@ NO_NAME = "a row without a name"
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What of a live read goes into a file, and what does not, with the reason.
+    """The settings of a live read that go into a file, and those left out, with the reason.
 
-    ``left_out`` is by the name of the row; rows without a usable name share the key ``NO_NAME``.
+    The key of ``left_out`` is the row's name; rows without a usable name share the key ``NO_NAME``.
     """
 
     settings: Mapping[Family, Setting]
@@ -62,7 +62,7 @@ class Imported:
 
 
 def imported(read: LiveRead) -> Imported:
-    """Split a live read into what a file can say and what it cannot."""
+    """Split a live read into what a file can express and what it cannot."""
     left_out: dict[str, str] = dict(read.unreadable.items())
     for name in read.odd_names.values():
         left_out[escape_unprintable(name)] = _why_odd(name)
@@ -78,7 +78,7 @@ def imported(read: LiveRead) -> Imported:
 
 
 def import_text(found: Imported, naming: Naming, info: AccountInfo, *, host: str, wall: datetime) -> str:
-    """Return a minimal file that says what is live: what families share is under defaults."""
+    """Return a minimal file with the live settings: values that families share are under defaults."""
     common = common_values(found.settings)
     lines = [
         f"# What was live at {host} on {wall:%Y-%m-%d %H:%M} UTC, written by mmp import.",
@@ -94,7 +94,7 @@ def import_text(found: Imported, naming: Naming, info: AccountInfo, *, host: str
 
 
 def starter_text(naming: Naming) -> str:
-    """Return the commented starter file; it holds as it stands, for families most desks have."""
+    """Return the commented starter file; it is valid unchanged, for families most desks have."""
     lines = [
         "# Desired Market Maker Protection settings of one account. Check it with: mmp validate",
         "# A family that is not in this file is left alone: never written, never disabled.",
@@ -115,9 +115,9 @@ def starter_text(naming: Naming) -> str:
 
 
 def common_values(settings: Mapping[Family, Setting]) -> dict[Field, str]:
-    """Return, per field, the value most families have, where at least two have it.
+    """Return, per field, the most frequent value, if at least two families have it.
 
-    Of values that are equally frequent the first in alphabetical order: the same input, the same file.
+    Of equally frequent values, the first in alphabetical order: the same input gives the same file.
     """
     found: dict[Field, str] = {}
     for name in Field:
@@ -129,7 +129,7 @@ def common_values(settings: Mapping[Family, Setting]) -> dict[Field, str]:
 
 
 def describe_setting(setting: Setting) -> str:
-    """Say in one phrase what a setting does."""
+    """Describe a setting in one phrase."""
     if setting.disabled:
         return "protection is switched off"
     window, limit = field_value(setting, Field.TIME_INTERVAL), field_value(setting, Field.QTY_LIMIT)
@@ -149,7 +149,7 @@ def _why_odd(name: str) -> str:
 
 
 def _unsayable(row: LiveRow) -> str:
-    """Return why a file cannot say a row's setting; empty when it can."""
+    """Return why a file cannot express a row's setting; empty if it can."""
     digits = row.setting.qty_limit.canonical.replace(".", "")
     if len(digits) > MAX_QUANTITY_DIGITS:
         return f"its qtyLimit has more than {MAX_QUANTITY_DIGITS} digits"
@@ -178,13 +178,13 @@ def _family_line(family: Family, setting: Setting, common: Mapping[Field, str]) 
         for name in Field
         if (value := field_value(setting, name)) != common.get(name)
     ]
-    # Quoted where YAML could take the beginning of a key for a number.
+    # Quoted if YAML could read the beginning of the key as a number.
     key = f'"{family}"' if family[0].isdigit() else family
     return _line(f"  {key}: {{{', '.join(own)}}}", describe_setting(setting))
 
 
 def _text(name: str) -> str:
-    """Return an account's name as YAML text: in quotes, unless no YAML could take it for a number."""
+    """Return an account's name as YAML text: in quotes, unless no YAML version can read it as a number."""
     return name if name.isascii() and name[0].isalpha() and name not in _TRUTHS else f'"{name}"'
 
 

@@ -1,4 +1,4 @@
-"""Findings of the doctor as people and pipelines read them: a line each, with what to do."""
+"""The doctor's check results as text for people and pipelines: one line each, with what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.render.values import count
 
 
 def doctor_text(checkup: DoctorReport, *, paint: Paint = plain) -> str:
-    """Return one line per finding, what to do under it, and a summary; ends in a newline."""
+    """Return one line per check result, the hint under it, and a summary; ends in a newline."""
     banner = paint("SIMULATOR ", Tone.WARN) if checkup.simulator else ""
     whose = f"{checkup.account} ({checkup.environment})" if checkup.account else "unknown account"
     host, path = escape_unprintable(checkup.host), escape_unprintable(checkup.path)

@@ -323,7 +323,7 @@ ERRORS: dict[str, Explanation] = {
         "Run mmp reset again: it first reads whether the family is still frozen.",
     ),
     **STATE_ERRORS,
-    # What is no answer of OKX's
+    # Failures without an answer from OKX
     "timeout": Explanation("No complete reply in time", "No complete reply within 10 s.", READ_BACK),
     "broken": Explanation("The connection broke", "The HTTP reply is not complete.", READ_BACK),
     "not-okx": Explanation("Not a reply from OKX", "The reply is not in OKX's JSON format.", _WITHIN),
@@ -372,4 +372,4 @@ ERRORS: dict[str, Explanation] = {
         "Check --base-url, this machine's certificates, and whether a proxy opens TLS.",
     ),
 }
-"""Every error code of the program's own, save the problems of files."""
+"""Every error code of the program itself, except the problems of files."""

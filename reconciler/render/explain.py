@@ -1,4 +1,4 @@
-"""Explanations as people and programs read them: of a term, and of a family's effective values."""
+"""Explanations for people and programs: of a term, and of a family's effective values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reconciler.render.values import field_value
 def family_term(
     family: Family, desired: Desired, places: dict[Field, tuple[FilePosition, bool]], policy: Policy | None
 ) -> FamilyTerm:
-    """Put together what is known of ``family``; ``places`` is (source, own or not) by field."""
+    """Return the explanation of ``family``; ``places`` is (source, own or not) by field."""
     owner = (family, desired.account, desired.environment.value, desired.path)
     wanted = desired.families.get(family)
     if wanted is None:
@@ -41,7 +41,7 @@ def family_term(
 
 
 def bound_words(name: Field, bound: Bound | None) -> str:
-    """Write what a policy lets one field be; empty when it says nothing."""
+    """Write the values that a policy allows for one field; empty if it has no bound."""
     if bound is None:
         return ""
     least, most = bound.minimum, bound.maximum
@@ -53,7 +53,7 @@ def bound_words(name: Field, bound: Bound | None) -> str:
 
 
 def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
-    """Return each term's name and title, its meaning, its facts, and what to do."""
+    """Return each term's name and title, meaning, facts, and what to do."""
     blocks = []
     for term in terms:
         message = term.explanation

@@ -1,4 +1,4 @@
-"""What the program's own words mean: fields, the words of plans and results, exit statuses.
+"""The meaning of the program's terms: fields, the words of plans and results, exit statuses.
 
 The texts behind ``mmp explain``, beside the errors (``error_catalogue``), the problems of files
 (``core.problem_catalogue``) and OKX's codes (``okx.codes``). Tests check that every code and word is here.
@@ -155,7 +155,7 @@ WORDS: dict[str, Explanation] = {
     "protected": Explanation(
         "Protected", "The policy protects the family: it may not be removed, disabled or paused."
     ),
-    # Rules of the policy, as refusals name them
+    # Rules of the policy, by their names in refusals
     **{
         f"bounds.{field}.{limit}": Explanation(
             "A limit of the policy",
@@ -260,7 +260,7 @@ REPLY_CLASSES: dict[ReplyClass, str] = {
     ReplyClass.NO_ANSWER: "No answer from OKX. A request to set counts as sent.",
     ReplyClass.NOT_SENT: "Nothing was sent.",
 }
-"""What may be concluded from a reply of each class."""
+"""What a reply of each class proves."""
 
 _AGAIN = "Run it again."
 

@@ -1,8 +1,8 @@
-"""Whose settings are compared with whose: what a reviewer must not take for a change like any other.
+"""Warnings about which accounts are compared: a reviewer must not mistake them for ordinary changes.
 
-An account that is called otherwise than before looks new in every family, and nothing new is looser;
-so does one of which nothing is on record; and one whose User ID or keys change may be another account
-altogether, with not one setting changed. These sentences say so above every rendering of a plan.
+A renamed account looks new in every family, and a new setting never counts as looser. The same is true of
+an account without recorded state. An account whose User ID or keys change may be a different account, even
+if no setting changes. These sentences appear above every rendering of a plan.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from reconciler.documents.plan import EXPECTED_UID, DiffBase, IdentityChange, Pl
 from reconciler.render.values import families
 
 Quote = Callable[[str], str]
-"""Makes text from outside harmless where it will stand."""
+"""Escapes text from outside for the output format."""
 
 SHOWN_ACCOUNTS = 5
-"""Names in one sentence; documents have all of them."""
+"""Maximum names in one sentence; documents have all names."""
 
 
 def account_sentences(plan: Plan, context: PlanContext, quote: Quote) -> tuple[str, ...]:
-    """Return what has to be said of the account before its changes; nothing when all is as usual."""
+    """Return the warnings about the account, to show before its changes; empty if there are none."""
     if context.old is not None:
         return tuple(_since(plan, context.old, quote))
     return (_unrecorded(plan, quote),) if is_unrecorded(plan) else ()
 
 
 def is_renamed(plan: Plan, context: PlanContext) -> bool:
-    """Tell whether two files are compared in which the account is called, lives or is known otherwise."""
+    """Tell whether the account's name, environment or identity differs between two compared files."""
     old = context.old
     if old is None:
         return False
@@ -36,12 +36,12 @@ def is_renamed(plan: Plan, context: PlanContext) -> bool:
 
 
 def is_removed(plan: Plan) -> bool:
-    """Tell whether the newer of two files has nothing of the account any more: a file is never empty."""
+    """Tell whether the newer of two files no longer has the account: a file is never empty."""
     return plan.basis is Basis.FILE and not plan.changes and not plan.unchanged
 
 
 def is_unrecorded(plan: Plan) -> bool:
-    """Tell whether a plan that did not read live found nothing on record to compare with."""
+    """Tell whether a plan without a live read found no recorded state to compare with."""
     reasons = {change.reason for change in plan.changes}
     return plan.basis is Basis.LAST_APPLIED and not plan.unchanged and reasons == {Reason.NEW}
 

@@ -1,8 +1,8 @@
-"""Markdown that says what it is given: text that cannot become markup, and documents that fit.
+"""Escapes text for Markdown, and fits documents into a size limit.
 
-This file decides how text from outside is written (as a code span: there GitHub and GitLab link no
-mention, no issue and no address either) and which rows are left out when a document would get too long.
-What is left out is always counted.
+This file decides how text from outside is written: as a code span, in which GitHub and GitLab link no
+mention, issue or address. It also decides which rows are left out when a document would be too long. Rows
+that are left out are always counted.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from reconciler.core.problems import escape_unprintable
 from reconciler.render.values import families
 
 MAX_CELL_TEXT = 200
-"""Characters of one text from outside: a path may be 4,096 bytes long, and the summary has to fit."""
+"""Maximum characters of one text from outside: a path may have 4,096 bytes, and the summary has to fit."""
 
 NOTE_BYTES = 120
-"""Kept free in every block for the sentence that counts what was left out."""
+"""Bytes reserved in every block for the sentence that counts the rows left out."""
 
 
 RowRank = tuple[int, bool, int, Fraction, str, str, str]
-"""Which rows stay longest, over all blocks: the smallest."""
+"""The order in which rows are left out, over all blocks: the highest rank first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class TruncatableBlock:
-    """A block that may be cut: what begins it, its rows (one a family, by rank), and what ends it.
+    """A block that may be cut: its beginning, its rows (one a family, by rank), and its end.
 
-    ``close`` comes before the sentence on what was left out, ``end`` after it.
+    ``close`` comes before the sentence that counts the rows left out, ``end`` after it.
     """
 
     begin: str
@@ -48,7 +48,7 @@ class TruncatableBlock:
 
     @property
     def min_bytes(self) -> int:
-        """The bytes it takes without any row."""
+        """The size of the block without rows, in bytes."""
         return NOTE_BYTES + size(self.begin + self.close + self.end)
 
     def text(self, kept: int) -> str:
@@ -60,37 +60,37 @@ class TruncatableBlock:
 
 
 Piece = str | TruncatableBlock
-"""Text that has to stay whole, or a block that may be cut."""
+"""Text that must not be cut, or a block that may be cut."""
 
 
 def code(text: str) -> str:
-    """Return ``text`` as a code span of one line, whatever is in it. Not for a table: see :func:`cell`."""
+    """Return any ``text`` as a code span of one line. Not for a table: see :func:`cell`."""
     shown = _cut(escape_unprintable(text)) or "(empty)"
     fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
-    # One space on each side is taken away again, unless there is nothing else.
+    # Markdown removes one space on each side, unless there is nothing else.
     pad = " " if shown.strip(" ") and (shown[0] in " `" or shown[-1] in " `") else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
 
 
 def cell(text: str) -> str:
-    """Return ``text`` as a code span inside a table, where a bar would end the cell: it is spelled out."""
+    """Return ``text`` as a code span inside a table; a bar would end the cell, so it is escaped."""
     return code(escape_unprintable(text).replace("|", "\\x7c"))
 
 
 def fenced(text: str) -> str:
-    """Return ``text`` for a line inside a fenced block, which no backtick of it can end."""
+    """Return ``text`` for a line inside a fenced block; its backticks cannot end the block."""
     return escape_unprintable(text).replace("`", "\\x60")
 
 
 def min_size(pieces: Sequence[Piece]) -> int:
-    """Return the bytes ``pieces`` take with every row left out."""
+    """Return the size of ``pieces`` without any rows, in bytes."""
     return sum(size(piece) if isinstance(piece, str) else piece.min_bytes for piece in pieces)
 
 
 def fit(pieces: Sequence[Piece], limit: int) -> str:
     """Return the document of ``pieces`` in at most ``limit`` bytes.
 
-    Rows that do not fit are left out from the highest rank down, over all blocks. ``least(pieces)`` must
+    Rows that do not fit are left out from the highest rank down, over all blocks. ``min_size(pieces)`` must
     not be above ``limit``.
     """
     room = limit - min_size(pieces)
@@ -109,7 +109,7 @@ def fit(pieces: Sequence[Piece], limit: int) -> str:
 
 
 def size(text: str) -> int:
-    """Return the bytes of ``text``."""
+    """Return the size of ``text`` in bytes."""
     return len(text.encode())
 
 

@@ -1,4 +1,4 @@
-"""Plans as GitLab's widget for infrastructure reports shows them: three counts, nothing else."""
+"""Plans for GitLab's infrastructure report widget: three counts, nothing else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from reconciler.core.plan import Action, Change, Plan, Reason
 
 
 def plans_gitlab(plans: Sequence[Plan]) -> dict[str, int]:
-    """Return the changes of ``plans`` counted: ``create`` is new or enabled, ``delete`` is disabled.
+    """Return the counts of changes in ``plans``: ``create`` is new or enabled, ``delete`` is disabled.
 
-    ``update`` is every other one. Counted are requests, and adoptions that change what is accepted; what is
-    held, only recorded or not managed is not counted. A family that must not be taken out of the file, and
-    is, counts as ``delete``: no change stands for it.
+    ``update`` is every other change. Requests count, and adoptions that change the accepted setting.
+    Changes that are held, only recorded or unmanaged do not count. A family whose removal from the file is
+    refused counts as ``delete``: the plan has no change for it.
     """
     changes = (change for plan in plans for change in plan.changes)
     kinds = [_kind(one) for one in changes if one.action is not Action.HOLD and one.is_changed]
@@ -23,7 +23,7 @@ def plans_gitlab(plans: Sequence[Plan]) -> dict[str, int]:
 
 
 def _refused_alone(plan: Plan) -> set[Family]:
-    """Return the families that are refused without a change of theirs to hold."""
+    """Return the families that are refused and have no change in the plan."""
     return {refusal.family for refusal in plan.refusals} - {change.family for change in plan.changes}
 
 

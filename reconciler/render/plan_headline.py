@@ -1,8 +1,8 @@
-"""What a reviewer reads first of a comparison that is not about a setting: whose account, which policy.
+"""Headlines about changes that are not settings: the account's identity and the policy.
 
-A changed User ID, other keys, an account that could not be compared and a policy that lets more pass can
-each be all that changes. So they stand in the headline of every rendering, and no rendering that has one
-says that there are no changes, or that nothing gets looser.
+A changed User ID, other keys, an account that could not be compared, or a looser policy can each be the
+only change. So the headline of every rendering names them, and a rendering that has one never says that
+there are no changes, or that nothing gets looser.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.render.policy_refusals import SHA_SHOWN
 from reconciler.render.values import EITHER_POLICY, count
 
 SHARE_UNPROVEN = "maxShare is judged over the families that the older file enables: this base is not proven"
-"""What a comparison of two files says of a share: only a record proves what was in force for 24 hours."""
+"""The text about a share when two files are compared: only a record proves what was in force for 24 h."""
 
 
 def is_not_compared(context: PlanContext) -> bool:
@@ -27,7 +27,7 @@ def is_not_compared(context: PlanContext) -> bool:
 
 
 def changes_identity(plan: Plan, context: PlanContext) -> bool:
-    """Tell whether it is, or may be, another account that is written to than before."""
+    """Tell whether the plan writes, or may write, to a different account than before."""
     old = context.old
     if old is None:
         return False
@@ -41,12 +41,12 @@ def changes_policy(context: PlanContext) -> bool:
 
 
 def headlines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
-    """Return a short sentence for each thing that changes beside the settings of one account."""
+    """Return a short sentence for each change that is not a setting, for one account."""
     return tuple(_headlines(context, quote))
 
 
 def headlines_of_all(pages: Sequence[tuple[Plan, PlanContext]]) -> tuple[str, ...]:
-    """Return a sentence for each thing that changes beside settings, counted over several accounts."""
+    """Return a sentence for each change that is not a setting, counted over several accounts."""
     contexts = [context for _, context in pages]
     counted = {
         "Not compared": sum(map(is_not_compared, contexts)),
@@ -60,7 +60,7 @@ def headlines_of_all(pages: Sequence[tuple[Plan, PlanContext]]) -> tuple[str, ..
 
 
 def policy_sentence(change: PolicyChange, quote: Quote) -> str:
-    """Return what became of the policy file, without a full stop."""
+    """Return what changed about the policy file, without a full stop."""
     old, new = quote(change.old_name or ""), quote(change.new_name or "")
     match change.file:
         case FileChange.ADDED:
@@ -83,7 +83,7 @@ def policy_sentence(change: PolicyChange, quote: Quote) -> str:
 
 
 def policy_lines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
-    """Return the sentences about a missing policy, or about what changes between those of two files."""
+    """Return the sentences about a missing policy, or about the changes between two policies."""
     old = context.old
     if old is None:
         return (f"{missing}.",) if (missing := missing_sentence(context, quote)) else ()
@@ -95,7 +95,7 @@ def policy_lines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
 
 
 def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
-    """Return the sentences about what only a record answers: a share, and limits of steps in a row."""
+    """Return the sentences about what only a record proves: a share, and limits of consecutive steps."""
     olds = [context.old for context in contexts if context.old]
     windows = sorted({window for old in olds for window in old.per_not_asked})
     message = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
@@ -109,7 +109,7 @@ def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
 
 
 def missing_sentence(context: PlanContext, quote: Quote) -> str:
-    """Return that the policy file is missing, without a full stop; empty where it is not."""
+    """Return that the policy file is missing, without a full stop; empty if it is not missing."""
     policy = context.policy
     if policy is None or not policy.missing:
         return ""
@@ -140,6 +140,6 @@ def _change(context: PlanContext) -> PolicyChange | None:
 
 
 def _rules(context: PlanContext) -> tuple[int, int]:
-    """Return how many rules get looser and how many tighter."""
+    """Return how many rules get looser, and how many get tighter."""
     change = _change(context)
     return (change.looser, len(change.rules) - change.looser) if change else (0, 0)

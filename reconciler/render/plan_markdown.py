@@ -1,8 +1,8 @@
 """Plans as one comment on a merge request: the verdict first, then the changes, the worst first.
 
 The first line is a hidden marker, so that a pipeline finds its comment again and updates it in place.
-The comment is always shorter than the platforms allow: the least bad rows are left out and counted, over
-all accounts, never the verdict and never the foot. The same inputs give the same bytes.
+The comment is always shorter than the platforms allow: the least risky rows of all accounts are left out
+and counted, never the verdict or the footer. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ from reconciler.render.values import (
 )
 
 MAX_COMMENT_BYTES = 59_999
-"""Fewer than 60,000: GitHub takes 65,536 characters, and a pipeline may want to add a line."""
+"""Fewer than 60,000: GitHub accepts 65,536 characters, and a pipeline may add a line."""
 
 MAX_ACCOUNT = 63
-"""Characters of an account's name, as the file format has it."""
+"""Maximum characters of an account's name in the file format."""
 
 Page = tuple[Plan, PlanContext]
-"""One account's plan and where it belongs."""
+"""One account's plan and its context."""
 
 _COLUMNS = "| Factor | Per trip | Per second | Per minute | Direction |"
 _TABLE = f"| Family | Old → new {_COLUMNS} Why and when |\n|---|---|---|---|---|---|---|---|\n"
@@ -112,7 +112,7 @@ _COMPARED = {
 
 _POLICY_LAYER, _WORST_LAYER, _CHANGE_LAYER, _HELD_LAYER = 0, 1, 2, 2
 _UNMANAGED_LAYER, _DIFF_LAYER, _GONE_LAYER = 3, 4, 5
-"""Which rows stay longest, over all accounts: the smallest layer, and within a layer the worst."""
+"""Rows are left out from the highest layer down, over all accounts; in a layer the worst stay longest."""
 
 
 def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
@@ -132,7 +132,7 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
 
 
 def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int]) -> str:
-    """Join what fits of ``sections``; where even their summaries do not, the quietest are left out."""
+    """Join the ``sections`` that fit; if even their summaries do not, leave out those of least concern."""
     end = (
         "\n… and {} more accounts, left out to fit a comment; the counts at the top are of all accounts.\n"
     )
@@ -151,7 +151,7 @@ _GREAT, _SOME, _NONE = range(3)
 
 
 def _concern(plan: Plan, context: PlanContext) -> int:
-    """Return how much a plan asks for a reviewer: less protection or a refusal, any change, or nothing."""
+    """Return a plan's concern for a reviewer: less protection or a refusal, any change, or nothing."""
     less = any(change.direction in LESS_SAFE or raises(change) for change in plan.changes)
     if plan.refusals or less or changes_identity(plan, context):
         return _GREAT
@@ -160,7 +160,7 @@ def _concern(plan: Plan, context: PlanContext) -> int:
 
 
 def _weight(plan: Plan, context: PlanContext) -> int:
-    """Return how long a page is kept where not all of them fit: what is said of an account stays."""
+    """Return a page's weight if not all pages fit: pages with warnings about an account stay longest."""
     return min(_concern(plan, context), _SOME if account_sentences(plan, context, code) else _NONE)
 
 
@@ -224,9 +224,9 @@ def _is_uncompared(page: Page) -> bool:
 
 
 def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> str:
-    """Return what a reviewer has to know first of the settings; empty where something else says it.
+    """Return the headline about the settings; empty if another headline says it.
 
-    ``only_settings``: something else changes as well. ``compared``: every account was.
+    ``only_settings``: something else changes as well. ``compared``: every account was compared.
     """
     less = _counted(plans, LESS_SAFE)
     changes = [(plan, change) for plan in plans for change in plan.changes]
@@ -260,7 +260,7 @@ def _counted(plans: Sequence[Plan], directions: frozenset[Direction]) -> str:
 
 
 def _others(plans: Sequence[Plan]) -> dict[str, int]:
-    """Count the changes that are held, and what is no change of a setting, by the words for it."""
+    """Count the held changes, and what changes no setting, by the words for each."""
     changes = [change for plan in plans for change in plan.changes]
     unmanaged = "no longer managed" if plans[0].basis is Basis.FILE else "not managed"
     return {
@@ -276,7 +276,7 @@ def _others(plans: Sequence[Plan]) -> dict[str, int]:
 
 
 def _policy_rules(plan: Plan, context: PlanContext) -> tuple[TableRow, ...]:
-    """Return the rules that differ, in their order; over all accounts the first stay longest."""
+    """Return the rules that differ, in their order; over all accounts, the first stay longest."""
     change = context.old.policy_change if context.old else None
     return tuple(
         TableRow(
@@ -298,7 +298,7 @@ def _warnings(plan: Plan, context: PlanContext) -> str:
 
 
 def _needs_record(pages: Sequence[Page]) -> str:
-    """Return once, for all accounts, what only a record answers."""
+    """Return once, for all accounts, the sentences about what only a record proves."""
     return _quoted(record_sentences(context for _, context in pages))
 
 
@@ -310,7 +310,7 @@ def _quoted(sentences: Iterable[str]) -> str:
 
 
 def _worst(plans: Sequence[Plan]) -> list[Piece]:
-    """Return the worst rows over all accounts, in one table before the sections; nothing without a risk."""
+    """Return the worst rows over all accounts, in one table before the sections; empty without a risk."""
     rows = tuple(
         TableRow(_ranked(_WORST_LAYER, plan, change), f"| {_name_in_cell(plan)} {_cells(change)}\n")
         for plan, change in shown_first(plans)
@@ -342,7 +342,7 @@ def _cells(change: Change) -> str:
 
 
 def _moves(change: Change) -> str:
-    """Write each changed field as ``old → new``; the whole setting where nothing was there before."""
+    """Write each changed field as ``old → new``; all fields of the setting if there was none before."""
     before, after = change.before, change.after
     if before is None or not change.fields:
         return format_setting(after)
@@ -379,7 +379,7 @@ def _why(plan: Plan, change: Change) -> str:
 
 
 def _held(plan: Plan, path: str) -> tuple[TableRow, ...]:
-    """Return what is held and by what, a family a row, the worst first; a refusal with its command."""
+    """Return the held changes with reasons, one family a row, worst first; a refusal has its command."""
     rules: dict[Family, list[str]] = {}
     for one in plan.refusals:
         rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
@@ -401,7 +401,7 @@ def _held(plan: Plan, path: str) -> tuple[TableRow, ...]:
 
 
 def _stays_tighter(plan: Plan, path: str) -> tuple[TableRow, ...]:
-    """Return which fields stay as live has them, a family a row, and the command that undoes that."""
+    """Return the fields that stay as they are live, one family a row, and the command that undoes this."""
     commands = tighter_commands(plan, path)
     changes = {change.family: change for change in plan.changes}
     rows = (
@@ -430,7 +430,7 @@ def _unmanaged(plan: Plan) -> TruncatableBlock:
 
 
 def _diff(plan: Plan) -> Iterator[TableRow]:
-    """Yield what changes as lines with − and +, a family a row, the worst first; then what has gone."""
+    """Yield the changes as lines with − and +, one family a row, the worst first; then removed families."""
     for _, change in worst_first([plan]):
         if text := _lines_of(change):
             yield TableRow(_ranked(_DIFF_LAYER, plan, change), text)
@@ -441,7 +441,7 @@ def _diff(plan: Plan) -> Iterator[TableRow]:
 
 
 def _lines_of(change: Change) -> str:
-    """Write one change as lines with − and +; empty where no field differs."""
+    """Write one change as lines with − and +; empty if no field differs."""
     before, after = change.before, change.after
     if before is None:
         return f"+{fenced(change.family)}:\n" + "".join(_lines("+", after, change.fields))
@@ -482,7 +482,7 @@ def _compared(plan: Plan, context: PlanContext) -> str:
 
 
 def _takes(plan: Plan) -> str:
-    """Say how long the requests take; two files know no history, so theirs begin with a free budget."""
+    """Write how long the requests take; two files have no history, so theirs start with a full budget."""
     requests, waiting = count(len(plan.requests), "request"), format_duration(plan.eta_s)
     if waiting == "now":
         return f"{requests}, no waiting" if plan.requests else requests

@@ -1,9 +1,8 @@
 """Plans and results as text, one family a line: old, new, why.
 
-Every line carries a symbol and a word beside any colour, families stand under each other, and the worst
-change is the first. Nothing is cut and nothing is hidden; values come from the same plan the JSON document
-is made of. What came from outside (paths, the exchange's messages) is escaped: it must never reach the
-terminal raw.
+Every line has a symbol and a word beside any colour, families are aligned in a column, and the worst change
+is first. Nothing is cut or hidden; values come from the same plan as the JSON document. Text from outside
+(paths, the exchange's messages) is escaped: it must never reach the terminal raw.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ _UNMANAGED = {
 
 
 def plans_text(pages: Sequence[tuple[Plan, PlanContext]], *, simulator: bool, paint: Paint = plain) -> str:
-    """Return the plans of one account or more; of several the worst changes of all come first."""
+    """Return the plans of one or more accounts; with several, the worst changes of all come first."""
     if len(pages) == 1:
         return plan_text(*pages[0], simulator=simulator, paint=paint)
     needs_record = "".join(
@@ -98,8 +97,8 @@ def results_text(
 ) -> str:
     """Return one line per result and a summary, ending in a newline.
 
-    ``finished`` False: the apply did not come to its end, so no results do not mean that all is
-    well. ``place`` names the account where it has to be said; empty where it is plain.
+    ``finished`` False: the apply did not complete, so an empty result does not mean success. ``place``
+    names the account if it must be shown; empty if it is clear.
     """
     width = max((len(result.family) for result in outcomes), default=0)
     lines = [_result_line(result, width, paint) for result in outcomes]
@@ -108,9 +107,9 @@ def results_text(
 
 
 def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
-    """Return the one sentence that says what a plan comes to.
+    """Return the one sentence that sums up a plan.
 
-    ``only_settings``: something else changes too, so no sentence may claim anything about all changes.
+    ``only_settings``: something else changes too, so no sentence may make a claim about all changes.
     """
     summary = plan_summary(plan)
     if not plan.changes:
@@ -127,7 +126,7 @@ def plan_sentence(plan: Plan, *, only_settings: bool = False) -> str:
 
 
 def _without_changes(plan: Plan, nothing: str) -> str:
-    """Say what a plan comes to that sends, records and holds nothing; a refusal is not nothing."""
+    """Sum up a plan that sends, records and holds nothing; a refusal still counts."""
     dropped, unchanged = len(plan.unmanaged) if plan.basis is Basis.FILE else 0, len(plan.unchanged)
     text = ["Refused: nothing would be sent." if plan.refusals else f"{nothing}."]
     if dropped:
@@ -187,7 +186,7 @@ def _plan_lines(
 
 
 def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
-    """Return the worst changes over all accounts as one block; nothing where nothing has a risk."""
+    """Return the worst changes over all accounts as one block; empty if no change has a risk."""
     rows = [(f"{plan.account} ({plan.environment.value})", change) for plan, change in shown_first(plans)]
     if not rows:
         return
@@ -213,7 +212,7 @@ def _basis(plan: Plan, context: PlanContext) -> str:
 def _refused_by_policy(
     plan: Plan, context: PlanContext, commands: Mapping[Family, str], paint: Paint
 ) -> Iterator[str]:
-    """Name each rule with its numbers and the command to override it; the guard's are with the change."""
+    """Name each rule with its numbers and the override command; the guard's rules are with the change."""
     refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
     if not refusals:
         return
@@ -226,14 +225,14 @@ def _refused_by_policy(
         by_family.setdefault(refusal.family, []).append(refusal)
     for family, those in by_family.items():
         for refusal in those:
-            # Of a saved plan the numbers are whatever its file says.
+            # The numbers of a saved plan come from its file.
             yield f"  {family:<{width}}  {escape_unprintable(refusal.sentence)}"
         if commands[family]:
             yield f"  {'':<{width}}  if that is meant: {escape_unprintable(commands[family])}"
 
 
 def _left_tighter(plan: Plan, context: PlanContext, paint: Paint) -> Iterator[str]:
-    """Name each family of which fields stay as live has them, and the command that undoes that."""
+    """Name each family with fields that stay as they are live, and the command that undoes this."""
     lines, commands = tighter_lines(plan), tighter_commands(plan, context.path)
     if not lines:
         return
@@ -313,7 +312,7 @@ _RESULT_LOOK = {
 
 
 def _results_heading(place: str, simulator: bool, paint: Paint) -> list[str]:
-    """Say whose results these are, where that is not plain."""
+    """Name the account of the results, if it is not clear."""
     words = [paint("SIMULATOR", Tone.WARN)] if simulator else []
     words += [paint(place, Tone.STRONG)] if place else []
     return [" ".join(words)] if words else []

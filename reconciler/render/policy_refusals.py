@@ -1,8 +1,8 @@
-"""The texts about refusals in every rendering of a plan: who refuses, and the command that overrides it.
+"""The texts about refusals in every rendering of a plan: the policy that refuses, and the override command.
 
-A refusal in a plan file was judged by the policy of that day, so it is shown with the hash of that policy
-and never as final: ``apply`` judges again. A command that overrides names the families it is about and the
-digest of what was seen, so that it sends nothing else and nothing for another family.
+A refusal in a plan file comes from the policy at that time, so it is shown with the hash of that policy and
+never as final: ``apply`` evaluates again. An override command names its families and the digest of the plan
+as shown, so that it sends nothing else and nothing for another family.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import Quote
 
 DEFAULT_CONFIG = "mmp.yaml"
-"""The file that commands read where none is named."""
+"""The file that commands read by default."""
 
 DIGEST_HINT = "DIGEST is what mmp plan prints with the same --family."
-"""Printed once where commands are printed and live is unknown."""
+"""Printed once if commands are printed and live is unknown."""
 
 SHA_SHOWN = 12
-"""Digits of a sha256 that people compare; the documents hold all of them."""
+"""Digits of a sha256 that people compare; the documents have all digits."""
 
 
 def refused_by(context: PlanContext, quote: Quote) -> str:
-    """Return the words that come before the refusals of a plan, without a colon."""
+    """Return the heading of the refusals of a plan, without a colon."""
     policy = context.policy
     if context.kept is None:
         if context.old and context.old.policy_change:
@@ -42,7 +42,7 @@ def refused_by(context: PlanContext, quote: Quote) -> str:
 
 
 def left_tighter_by(context: PlanContext, quote: Quote) -> str:
-    """Return the words that come before what stays tighter than the file says, without a colon."""
+    """Return the heading of the fields that stay tighter than in the file, without a colon."""
     policy = quote(context.policy.path) if context.policy else "the guard"
     if context.kept is not None:
         return f"Stays tighter, as the plan file says of {policy}; mmp apply judges again"
@@ -50,10 +50,10 @@ def left_tighter_by(context: PlanContext, quote: Quote) -> str:
 
 
 def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
-    """Return the command that sends what is refused of ``families``, and only that.
+    """Return the command that sends the refused changes of ``families``, and only these.
 
     A refusal of a family that is not in the file blocks every loosening, so it is overridden as well.
-    Two files have no digest that ``apply`` knows: see ``DIGEST_HINT``.
+    A comparison of two files has no digest that ``apply`` knows: see ``DIGEST_HINT``.
     """
     changed = {change.family for change in plan.changes}
     named = sorted(changed.intersection(families))
@@ -62,9 +62,9 @@ def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
 
 
 def override_commands(plan: Plan, path: str) -> dict[Family, str]:
-    """Return the command of :func:`override_command` for each refused family, looking at the plan once.
+    """Return the command of :func:`override_command` for each refused family, in one pass over the plan.
 
-    Empty for a family that nothing overrides.
+    Empty for a family whose refusal cannot be overridden.
     """
     changes = {change.family: change for change in plan.changes}
     gone = [one for one in plan.refusals if one.family not in changes]
@@ -78,7 +78,7 @@ def override_commands(plan: Plan, path: str) -> dict[Family, str]:
             found[family] = ""
             continue
         if family not in changes:
-            found[family] = of_gone  # no change can be named, so one command is for all of them
+            found[family] = of_gone  # no change can be named, so all share one command
             continue
         refusals = sorted([*own, *gone], key=lambda one: one.family)
         narrow = replace(plan, changes=(changes[family],), refusals=tuple(refusals))
@@ -87,9 +87,10 @@ def override_commands(plan: Plan, path: str) -> dict[Family, str]:
 
 
 def tighter_commands(plan: Plan, path: str) -> dict[Family, str]:
-    """Return the command that undoes what live has tighter, for each family where that is refused.
+    """Return, for each family whose loosening to the file is refused, the command that sends it anyway.
 
-    None where nothing overrides the refusal, while the policy cannot be read or is missing.
+    A family has no entry if its refusal cannot be overridden, or while the policy cannot be read or is
+    missing.
 
     A refusal of a family that is not in the file blocks every loosening, so it is overridden as well.
     """
@@ -106,7 +107,7 @@ def tighter_commands(plan: Plan, path: str) -> dict[Family, str]:
 
 
 def tighter_lines(plan: Plan) -> dict[Family, list[str]]:
-    """Return for each family which fields stay tighter than the file says, and each rule that refuses."""
+    """Return for each family the fields that stay tighter than in the file, and each rule that refuses."""
     changes = {change.family: change for change in plan.changes}
     lines: dict[Family, list[str]] = {}
     for one in plan.left_tighter:
@@ -117,7 +118,7 @@ def tighter_lines(plan: Plan) -> dict[Family, list[str]]:
 
 
 def protection_command(plan: Plan, path: str) -> str:
-    """Return the command that sends what adds protection, beside refusals; empty where nothing does."""
+    """Return the command that sends only what adds protection, beside refusals; empty if nothing does."""
     named = sorted(change.family for change in plan.protection)
     return _command(plan, named, path, "") if named else ""
 

@@ -1,8 +1,8 @@
-"""Problems as people and pipelines read them: text with excerpts, JSON, GitHub annotations.
+"""Problems for people and pipelines: text with excerpts, JSON, GitHub annotations.
 
-This file decides only how a problem looks. Whatever came from the user's file or its name is shown
-with control characters escaped: an escape sequence in a file must never reach the terminal. Order
-and bytes depend on nothing but the arguments.
+This file decides only how a problem looks. Text from the user's file or its name is shown with control
+characters escaped: an escape sequence in a file must never reach the terminal. Order and bytes depend only
+on the arguments.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, esca
 from reconciler.render.color import Paint, Tone, plain
 
 EXCERPT_CELLS = 100
-"""Terminal cells of an excerpt; a longer line is cut around its caret."""
+"""Maximum terminal cells of an excerpt; a longer line is cut around its caret."""
 
 BEFORE_CARET_CELLS = 60
-"""How much of a cut line is kept before the caret: context reads from the left."""
+"""How much of a cut line is shown before the caret: context reads from the left."""
 
 MAX_LOOKED_AT = EXCERPT_CELLS
-"""Characters looked at on either side of a caret: one line can be the whole MiB."""
+"""Characters read on either side of a caret: one line can be 1 MiB long."""
 
 MAX_EXCERPT_CHARS = 200
-"""Characters of an excerpt: those that take no cell count, too."""
+"""Maximum characters of an excerpt, including characters of zero width."""
 
 MAX_ANNOTATIONS = 10
 """GitHub shows ten errors and ten warnings of a step and silently drops the rest."""
 
 _WORD = r"(?:[^\s,:{}\[\]]|:(?=[^\s,{}\[\]]))+"
 _TOKEN = re.compile(
-    r'"(?:[^"\\]|\\.)*"'  # a quoted value is one piece, blanks included
+    r'"(?:[^"\\]|\\.)*"'  # a quoted value is one token, including blanks
     r"|'(?:[^']|'')*'"
-    r"|[&*!][^\s,{}\[\]]*"  # an anchor, alias or tag, without the value it is on
+    r"|[&*!][^\s,{}\[\]]*"  # an anchor, alias or tag, without its value
     rf"|{_WORD}(?: (?!#){_WORD})*"  # plain words; 1:30 is one, but the colon of a key is not in it
 )
 
 
 class Excerptable(Protocol):
-    """A file as it was read: its problems, and its text for excerpts ("" if there is none)."""
+    """A file as read: its problems, and its text for excerpts ("" if there is none)."""
 
     @property
     def path(self) -> str:
-        """The file, as it was named."""
+        """The path of the file, as given."""
         ...
 
     @property
@@ -76,7 +76,7 @@ def problems_text(readings: Sequence[Excerptable], *, paint: Paint = plain) -> s
 
 
 def summary(readings: Sequence[Excerptable]) -> str:
-    """Return one line that counts: ``2 errors, 1 warning in mmp.yaml``, ``no problems in 3 files``."""
+    """Return one line of counts: ``2 errors, 1 warning in mmp.yaml``, ``no problems in 3 files``."""
     problems = [each for reading in readings for each in reading.problems]
     counted = ", ".join(filter(None, (_count(problems, severity) for severity in Severity)))
     where = escape_unprintable(readings[0].path) if len(readings) == 1 else f"{len(readings)} files"
@@ -128,7 +128,7 @@ def _token_end(line: str, start: int) -> int:
 
 
 def _cells_of(text: str) -> list[str]:
-    """Return what is shown for each character of ``text``."""
+    """Return the displayed form of each character of ``text``."""
     return [escape_unprintable(character) for character in text]
 
 
@@ -196,7 +196,7 @@ def _annotation(problem: Problem) -> str:
 
 
 def _data(text: str) -> str:
-    """Escape a message as GitHub's runner reads it; what no terminal should see is spelled out."""
+    """Escape a message for GitHub's runner; unprintable characters are escaped, too."""
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return escape_unprintable(escaped)
 

@@ -1,7 +1,7 @@
-"""Worst first: the order in which people see changes, and the words for the risk of each.
+"""The order in which people see changes, worst first, and the words for the risk of each change.
 
-This file decides which rows come first in text and Markdown, so that what is cut for size or scrolled
-past is what matters least. Documents for machines keep the order in which requests are sent.
+This file decides which rows come first in text and Markdown, so that rows that are cut for size or scrolled
+past matter least. Documents for machines list changes in the order in which requests are sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_SHOWN = 10
 """Rows of the table that precedes the sections of several accounts."""
 
 REMEMBERED = 20_000
-"""Results that are not computed again: ordering and showing the same change ask for them many times."""
+"""Size of the result caches: ordering and showing use the results of one change many times."""
 
 NOT_KNOWN = "not known"
 
@@ -41,9 +41,9 @@ _UNITS = {
 
 
 def rank(plan: Plan, family: Family, change: Change | None) -> Rank:
-    """Return how bad a change is: refused, off or unlimited, not known, then by factor; then by name.
+    """Return the rank of a change: refused, off or unlimited, unknown, then by factor; then by name.
 
-    ``change`` None: the family is not in the file any more.
+    ``change`` None: the family is no longer in the file.
     """
     refused = change is None or change.because in _REFUSED
     kind, number = _OFF, Fraction(0)
@@ -93,7 +93,7 @@ def is_uncompared(plan: Plan, change: Change) -> bool:
 
 
 def factor_of(change: Change) -> str:
-    """Write the factor of a change; empty where nothing rises."""
+    """Write the factor of a change; empty if nothing rises."""
     if change.direction is Direction.DISABLE:
         return "off"
     found = _factor(change)
@@ -108,7 +108,7 @@ def factor_of(change: Change) -> str:
 
 
 def figure_moves(change: Change) -> dict[Figure, str]:
-    """Write each figure before → after; once where it does not change or there is no before."""
+    """Write each figure as before → after; only once if it does not change or there is no before."""
     after = _figures(change.after)
     if change.before is None:
         return dict(after)

@@ -1,4 +1,4 @@
-"""What the error codes of the state mean, in a file and in PostgreSQL, and what to do about them."""
+"""The meaning of the state's error codes, in a file and in PostgreSQL, and what to do about them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The status and history of an account: documents and text of the same values.
 
-Text is read at 3 a.m.: one sentence first, then a line per family with whatever is not as it should
-be. What came from outside (paths, hosts, the exchange's messages) is escaped.
+Text is read at 3 a.m.: one sentence first, then one line per family with everything that is wrong. Text
+from outside (paths, hosts, the exchange's messages) is escaped.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def pauses_text(
     in_flight: Sequence[AttemptRecord] = (),
     paint: Paint = plain,
 ) -> str:
-    """Return one line per pause in force at ``now``, or one that says that there is none.
+    """Return one line per pause in force at ``now``, or one line if there is none.
 
-    Each request of a paused family that is ``in_flight``, or has no definite answer, is named.
+    Each request of a paused family is named that is ``in_flight`` or has no definite answer.
     """
     message = f"{families(len(pauses))} paused" if pauses else "no family is paused"
     width = max((len(pause.family) for pause in pauses), default=0)
@@ -99,7 +99,7 @@ def history_text(
     named = [one.family for one in lines] + [one.family for one in adopted]
     width = max(map(len, (*named, *(one.family for one in overrides))), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
-    # Policies and overrides come before the requests they let pass; written newest first, after them.
+    # Policies and overrides come before the requests that they allow, so after them in newest-first order.
     message_lines = [(line.reserved_at, 2, _history_line(line, width, paint)) for line in lines]
     message_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
     message_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
@@ -114,9 +114,9 @@ def _damaged_line(damaged: int, paint: Paint) -> list[str]:
 
 
 def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = plain) -> str:
-    """Return one line per damaged record of a state, how many records there are, and the pauses at ``now``.
+    """Return one line per damaged record of a state, the number of records, and the pauses at ``now``.
 
-    Where something is damaged, the pauses are what people have to make again in a new state.
+    If records are damaged, people must set these pauses again in a new state.
     """
     lines = [paint(f"! {escape_unprintable(sentence)}", Tone.BAD) for sentence in found.damaged]
     rows = count(sum(found.rows.values()), "record")
@@ -132,7 +132,7 @@ def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = p
 
 
 def frozen_words(live: LiveRow) -> str:
-    """Write how long a frozen family stays so, as the exchange tells it."""
+    """Write how long a frozen family stays frozen, according to the exchange."""
     if live.setting.until_reset:
         return "frozen until a manual reset"
     message = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
@@ -162,7 +162,7 @@ def _place(status: Status, paint: Paint) -> str:
 
 
 def _controller(status: Status) -> str:
-    """Say which process keeps the account as its file says, if any."""
+    """Write which process controls the account, if any."""
     if status.owner is not None:
         return f"run by {escape_unprintable(str(status.owner))}"
     if status.controller is not None:
@@ -199,7 +199,7 @@ def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
 
 
 def _other_words(family: FamilyStatus) -> str:
-    """Say where applied and live differ from desired, the differing fields only."""
+    """Write where applied and live differ from desired, only the differing fields."""
     applied, live = family.applied, family.live.setting if family.live else None
     if applied == live != family.desired and live is not None:
         return f" · applied and live {_difference(live, family.desired)}"
@@ -219,7 +219,7 @@ def _difference(setting: Setting, desired: Setting) -> str:
 
 
 def _pending_words(family: FamilyStatus) -> str:
-    """Say what a plan made now would do about the family, and when."""
+    """Write what a plan made now would do about the family, and when."""
     change = family.change
     if change is None:
         return ""
@@ -288,7 +288,7 @@ def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:
 
 
 def _what_came_of_it(line: HistoryLine) -> list[str]:
-    """Return the words of the exchange, and whether it is still unknown what is in force."""
+    """Return the exchange's message, and whether the setting in force is still unknown."""
     said = escape_unprintable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
     doubt = "not known what is in force" if line.open and line.outcome in ("pending", "unknown") else ""
     return ["; ".join(filter(None, (said, doubt)))] if said or doubt else []

@@ -1,18 +1,18 @@
-"""How values are written for people: intervals in their largest whole unit, times in words."""
+"""Formats values for people: intervals in the largest unit that divides them, times in words."""
 
 from __future__ import annotations
 
 from reconciler.core.model import Field, Setting
 
 HEAD_WORD_CELLS = 9
-"""As wide as the widest words a line begins with: unmanaged, uncertain."""
+"""The width of the widest first words of a line: unmanaged, uncertain."""
 
 
 LIVE_IS_SO = "live is already as the file says: recorded, no request"
-"""What a plan says of an adoption."""
+"""The text of an adoption in a plan."""
 
 EITHER_POLICY = "What the policy of either side refuses is held."
-"""What a comparison of two revisions says when the guard is changed by what it guards."""
+"""The text of a comparison of two revisions that change the policy together with the settings."""
 
 
 def field_value(setting: Setting, field: Field) -> str:
@@ -41,7 +41,7 @@ def format_due(seconds: float) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """Write how old something is: ``8 s old``; whatever is younger than a second is 1 s old."""
+    """Write an age: ``8 s old``; an age below one second is written as 1 s."""
     return f"{format_duration(max(1.0, seconds))} old"
 
 
@@ -62,5 +62,5 @@ def families(number: int) -> str:
 
 
 def pad_label(symbol: str, word: str) -> str:
-    """Write what a line begins with, padded so that what follows stands in one column."""
+    """Write the beginning of a line, padded so that the rest is aligned in one column."""
     return f"{symbol} {word:<{HEAD_WORD_CELLS}}  "
