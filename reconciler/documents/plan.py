@@ -86,7 +86,7 @@ class SavedInfo:
 
     @property
     def words(self) -> str:
-        """When the plan was saved, by which program, and until when it may be applied."""
+        """When the plan was saved, by which version of mmp, and until when it may be applied."""
         until = format_utc(self.expires_at)
         return f"saved {format_utc(self.made_at)} by mmp {self.version}, may be applied until {until}"
 

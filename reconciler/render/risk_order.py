@@ -17,7 +17,7 @@ from reconciler.core.plan import Basis, Change, HoldReason, Plan
 from reconciler.core.policy import factor_words
 
 Rank = tuple[bool, int, Fraction, str, str, str]
-"""Smaller is worse: not refused, kind, minus the factor, account, environment, family."""
+"""Smaller is worse. The parts are: not refused, kind, minus the factor, account, environment, family."""
 
 Ranked = tuple[Plan, Change]
 

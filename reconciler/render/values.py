@@ -12,7 +12,7 @@ LIVE_IS_SO = "live is already as the file says: recorded, no request"
 """The text of an adoption in a plan."""
 
 EITHER_POLICY = "What the policy of either side refuses is held."
-"""The text of a comparison of two revisions that change the policy together with the settings."""
+"""The text of a comparison of two revisions whose policies differ."""
 
 
 def field_value(setting: Setting, field: Field) -> str:

@@ -57,7 +57,7 @@ class Gauge:
 
 
 def labels_of(runtime: AccountRuntime) -> Labels:
-    """Return the values of the ACCOUNT labels of a watched account."""
+    """Return the values of the ACCOUNT labels of an account."""
     return runtime.desired.account, runtime.desired.environment.value
 
 

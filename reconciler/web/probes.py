@@ -2,7 +2,7 @@
 
 A probe reports only what a supervisor needs. ``/livez``: whether a restart would help. ``/readyz``: whether
 this process does its work. ``/startupz``: whether protection was in force once. No probe checks the
-exchange: restarting the sidecar does not end an outage. Decided from values.
+exchange: a restart does not end its outage. Decided from values.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-// Keeps the page fresh: fetches it and swaps <main>, without losing focus, place, selection or what is
-// unfolded. It pauses while nobody looks, and says so plainly when the program does not answer.
+// Refreshes the page: fetches it and replaces <main>, without losing focus, scroll position, selection or
+// unfolded parts. It pauses while the page is hidden, and shows a message when the program does not answer.
 "use strict";
 (() => {
   const EVERY_MS = 2000, PATIENCE_MS = 4000, LATE_MS = 6000;
