@@ -150,7 +150,7 @@ class AccountWorker:
             failures += 1
 
     async def _once(self) -> None:
-        """Run the loop, and wake it if it only waits for the exchange's address to work again."""
+        """Run the loop; a recovery of the exchange's address ends a wait for it."""
         loop = self._loop()
         with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
             await loop.run()

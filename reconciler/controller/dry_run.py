@@ -33,7 +33,7 @@ from reconciler.ports import Clock, Exchange
 
 REVIEW_WAIT_S = 10.0
 """How long the plan shown for a review waits for doubtful families; then they are named as held. A read
-lags by 5 s at the most, so what is still in doubt then will not be known soon."""
+lags by 5 s at most, so a family that is doubtful after that will not be known soon."""
 
 
 async def plan_dry_run(

@@ -225,7 +225,10 @@ class ReplicaMember:
         readings: Mapping[LeaseName, ReadState],
         begun_at: float,
     ) -> None:
-        """Stop the accounts assigned to other replicas, and release the leases once they have stopped."""
+        """Stop the accounts assigned to other replicas, and release the leases once they have stopped.
+
+        A stopped account that stays with this replica starts again.
+        """
         leaving = decided.release if begun_at >= self._give_from else ()
         unable = serving_ability(self._experience, readings, {}, (), begun_at).unable
         ending = sorted(self._owned.intersection(leaving))

@@ -257,7 +257,7 @@ class Loop:
         return self.claim_families(self._identified.uid)
 
     async def _identify(self, memory: InMemoryState, *, writing: bool = True) -> float | None:
-        """Ask whose key this is; None when it may be used, else when to ask again."""
+        """Ask for the account of the key; returns None if it may be used, else when to ask again."""
         desired = self.desired()
         try:
             answer = await self._ask_whose_key(desired, writing=writing)

@@ -75,7 +75,7 @@ class ReadingPass(PlanningPass):
         self.observe(AttemptsEnded(families))
 
     async def _read(self, step: ReadLive | ReadFamily) -> End | None:
-        """Read live. A failed list backs off; a failed read of one family is only reported."""
+        """Read live. A failed list backs off; a failed read of one family is reported and retried later."""
         # Later reads start after the suspension. A read of one family needs the list that it adds to.
         if self._notice_suspension() and isinstance(step, ReadFamily):
             return None

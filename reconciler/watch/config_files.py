@@ -122,7 +122,7 @@ class WatchedFile:
     def decide(
         self, reading: Reading, trust: ReadConfidence, now: float
     ) -> ConfigRead | MissingConfig | Rejected | Undecided | None:
-        """Decide about what was read; None when there is nothing new to say."""
+        """Decide what the content means; None if nothing changed."""
         unreadable = _unreadable(reading.problems)
         if self.desired is None and unreadable is Code.FILE_MISSING:
             return self._missed()
@@ -208,7 +208,7 @@ class WatchedPolicy:
     def decide(
         self, found: PolicyReading | None, trust: ReadConfidence, now: float
     ) -> PolicyRead | Rejected | Undecided | None:
-        """Decide about what was read; None when there is nothing new to say."""
+        """Decide what the content means; None if nothing changed."""
         reading = found or self._gone()
         unreadable = _unreadable(reading.problems) is not None
         trust = min(trust, ReadConfidence.NEEDS_TWO_READS) if unreadable else trust

@@ -80,7 +80,7 @@ class InotifyDirectories:
             self._inotify = None
 
     def set_directories(self, directories: Iterable[str]) -> None:
-        """Watch exactly these directories; a directory made anew at the same path is another one."""
+        """Watch exactly these directories; a new directory at the same path is watched as a new one."""
         if self._inotify is None:
             return
         self.error, self.missed = None, False

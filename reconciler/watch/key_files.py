@@ -24,7 +24,7 @@ class KeyFiles:
         return union(resolve_path(path) for path in credential_files(self._prefix, os.environ))
 
     def read(self) -> Credentials | str:
-        """Return the key as it is now, or what is wrong with it."""
+        """Return the key as it is now, or the message of its problem."""
         remember(configured_secrets(os.environ))
         try:
             return load_credentials(self._prefix, os.environ)

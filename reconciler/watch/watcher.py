@@ -165,11 +165,11 @@ class FileWatcher:
             await asyncio.wait(tasks)
 
     async def aside(self, read: Callable[[], Content]) -> Content:
-        """Return what ``read`` reads, in a thread."""
+        """Run ``read`` in a thread and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
     async def retried_aside(self, read: Callable[[], Content]) -> Content:
-        """Return what ``read`` reads, in a thread; wait while threads, memory or the like are short."""
+        """Run ``read`` in a thread; retry while threads, memory or the like are short."""
         while True:
             try:
                 return await self.aside(read)
