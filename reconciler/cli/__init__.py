@@ -1,1 +1,1 @@
-"""The verbs of ``mmp``: the only place that wires doors, core and edges together."""
+"""The verbs of ``mmp``: the only place that connects the other packages."""

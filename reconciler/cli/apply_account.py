@@ -156,7 +156,7 @@ def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
     policy = run.policy
     if policy.refused is None:
         if run.only is not None and not left.changes:
-            return None  # every refused change is gone from the file, and delayed nothing here
+            return None  # every refused change is gone from the file, and delayed no request
         return policy_refusal(left, policy.policy, run.desired.path, "some changes were not sent")
     wrong = policy.refused.problems[0]
     held = _refused_families(left)

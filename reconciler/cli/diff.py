@@ -98,7 +98,7 @@ class DiffSide(Protocol):
         ...
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of each YAML file in the folder where the policy is looked for."""
+        """Yield name and content of each YAML file in the folder that is searched for the policy."""
         ...
 
     @property
@@ -115,7 +115,7 @@ class DiffSide(Protocol):
         ...
 
     def place(self, path: str) -> str:
-        """Return where a file is within what was named, without the revision."""
+        """Return the path of a file within the named path, without the revision."""
         ...
 
 
@@ -125,7 +125,7 @@ YAML_ENDINGS = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class AccountPolicies:
-    """What the changes of one account have to pass, and the policies from which that comes."""
+    """What the changes of one account have to pass, and the policies that require it."""
 
     asked: tuple[Policy | None, ...]
     old: Policy | None
@@ -329,7 +329,7 @@ class _OnDisk:
         return policy_for(self._policy_place(desired), None)
 
     def _policy_place(self, desired: Desired | None) -> str:
-        """Return a path in the folder where the policy is looked for."""
+        """Return a path in the folder that is searched for the policy."""
         if desired is not None:
             return desired.path
         return self.name if self.is_one_file else os.path.join(self.name, "")
@@ -353,7 +353,7 @@ class _InGit:
         return True
 
     def folders(self) -> set[str]:
-        """Return the folders, from the top, in which policies are looked for."""
+        """Return the folders, from the top, that are searched for policies."""
         return {self.revision.folder_of(self.revision.display_path(path)) for path in self.paths}
 
     def beside(self, desired: Desired | None) -> Iterator[tuple[str, bytes]]:

@@ -127,7 +127,7 @@ def _address(source: str) -> SplitResult:
 
 
 def _has_password(source: str) -> bool:
-    """Tell whether a source has the form ``user:password@host``, also after ``//``.
+    """Return whether a source has the form ``user:password@host``, also after ``//``.
 
     A path of this form begins with ``./``.
     """
@@ -145,7 +145,7 @@ def _fetch(source: str, named: str) -> bytes:
     """Return the reply of an address, of bounded size and within TIMEOUT_S.
 
     The library bounds only each single read: with a byte now and then, or with endless ``100 Continue``, a
-    server could block it for ever. So a thread reads, and is abandoned after the timeout.
+    server could block it forever. So a thread reads, and is abandoned after the timeout.
     """
     from reconciler.daemon_threads import DaemonThreadExecutor
 

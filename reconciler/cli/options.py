@@ -198,7 +198,7 @@ def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
 def state_location(
     state: str | None, config: tuple[str, ...], allow_filesystems: Sequence[str] = ()
 ) -> StateLocation:
-    """Return where the state is: as given, else ``.mmp/state.db`` beside (or in) the first config."""
+    """Return the state location: as given, else ``.mmp/state.db`` beside (or in) the first config."""
     allowed = frozenset(allow_filesystems)
     if state is not None:
         return _named_place(state, allowed)

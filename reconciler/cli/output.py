@@ -76,7 +76,7 @@ class Output:
             sys.stderr.write(text + "\n")
 
     def problem(self, problem: Problem) -> None:
-        """Write what is wrong with a file to stderr, as one line."""
+        """Write a problem of a file to stderr, as one line."""
         place, message = (
             f"{escape_unprintable(problem.path)}:{problem.line}",
             escape_unprintable(masked(problem.message)),
@@ -138,7 +138,7 @@ def _log_line(level: str, event: str, **values: object) -> None:
 
 
 def stdout_error(error: Exception) -> MmpError:
-    """Return the failure of a result that could not be written; stdout is given up."""
+    """Return the failure of a result that could not be written; nothing more is written to stdout."""
     silence_stdout()
     why = (isinstance(error, OSError) and error.strerror) or "it is closed"
     return MmpError(
@@ -179,7 +179,7 @@ def take_stderr(*, waits_for_reader: bool) -> BackgroundText | None:
 
 
 def wait_for_stderr() -> None:
-    """Wait, for a bounded time, until what was written to stderr is out."""
+    """Wait, for a bounded time, until all text for stderr is written."""
     if isinstance(sys.stderr, BackgroundText):
         sys.stderr.writer.drain(DRAIN_TIMEOUT_S)
 

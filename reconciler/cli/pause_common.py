@@ -1,4 +1,4 @@
-"""Pausing and resuming: which families are meant, and what is in force afterwards.
+"""Pausing and resuming: the families concerned, and the pauses in force afterwards.
 
 A pause is stored in the state, by the User ID that the account was used with, and ends by itself. Nothing
 here asks the exchange or needs a key, so an account that was never used with this state cannot be paused.
@@ -49,7 +49,7 @@ MAX_NAMES = 8
 
 @dataclass(frozen=True, slots=True)
 class PauseTarget:
-    """What a command line is about: the accounts, the state, and globs of families."""
+    """The subject of a command line: the accounts, the state, and globs of families."""
 
     desired: tuple[Desired, ...]
     state: StateLocation

@@ -63,7 +63,7 @@ fail_on_option = combine(
 def show_plans(
     plans: Sequence[Plan], contexts: Sequence[PlanContext], out: Output, *, simulator: bool = False
 ) -> None:
-    """Write the plans, at least one, in the format that was asked for."""
+    """Write the plans, at least one, in the requested format."""
     pages = list(zip(plans, contexts, strict=True))
     if out.format in ("json", "gitlab"):
         _tell_of_accounts(pages, out)

@@ -114,7 +114,7 @@ def accounts_under(
 
 
 def print_problems(readings: Sequence[Excerptable], out: Output) -> None:
-    """Write every problem: to stderr for people, to stdout as a document when one was asked for."""
+    """Write every problem: to stderr for people, to stdout as a document when one was requested."""
     import sys
 
     from reconciler.documents.problems import problems_document

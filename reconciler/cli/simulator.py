@@ -282,7 +282,7 @@ def environment_variables(account: SimAccount, url: str) -> dict[str, str]:
 
 
 def announcement(account: SimAccount, url: str, output: str) -> str:
-    """Return what is printed once the simulator listens: shell commands, or one line of JSON."""
+    """Return the output once the simulator listens: shell commands, or one line of JSON."""
     variables = environment_variables(account, url)
     if output == "json":
         document = {

@@ -114,7 +114,7 @@ class Revision:
         return f"{self.name}:{path or '.'}"
 
     def parse_display_path(self, display_path: str) -> str:
-        """Return the path from the top of what is displayed as ``display_path``."""
+        """Return the path from the top that is displayed as ``display_path``."""
         return display_path.removeprefix(f"{self.name}:")
 
     def folder_of(self, display_path: str) -> str:

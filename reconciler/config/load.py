@@ -1,4 +1,4 @@
-"""Settings files: from the paths on the command line to what was read.
+"""Settings files: from the paths on the command line to their contents.
 
 This file decides which files of a folder are settings files. It also makes sure that there is only one
 file for each account and environment. It never writes.

@@ -96,7 +96,7 @@ class OkxClient:
         return await self._read_signed(lambda: self._live_once(family))
 
     async def listed_families(self) -> frozenset[Family] | Reply:
-        """Return every family that has options listed, asked underlying by underlying; needs no key."""
+        """Return every family with listed options, queried by underlying; needs no key."""
         answer = await self._ask_public(wire.public_underlyings(), REPLY_LIMIT_BYTES)
         if isinstance(answer, Reply):
             return answer

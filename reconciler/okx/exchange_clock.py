@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 2.0
 """How long others wait for a measurement in progress, which takes milliseconds, before the next one
-measures itself: one hanging connection must not delay every account. That is half a query a second at
-most."""
+measures itself: one hanging connection must not delay every account. The rate is at most 0.5 queries/s."""
 
 BRIEFLY_S = 1.0
 """How long a read waits for the measurement in the background once the last one is too old for writing. A

@@ -15,7 +15,7 @@ Scrub = Callable[[str], str]
 """Makes a message of the exchange fit for output: no secrets, one line, bounded."""
 
 MAX_DIGITS = 40
-"""Bound on the digits of a live number written out; twice what a configuration file may hold."""
+"""Bound on the digits of a live number without exponent; twice what a configuration file may hold."""
 
 MAX_EXPONENT_DIGITS = 4
 """Bound on the digits of an exponent: any longer one makes a number of more than MAX_DIGITS, or 0."""

@@ -56,7 +56,7 @@ class RetryingReads:
         return await self.retry(self._exchange.sync_clock)
 
     async def retry(self, ask: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
-        """Return the answer to ``ask``, or the last failure once it is not repeated any more."""
+        """Return the answer to ``ask``, or the last failure when no further try follows."""
         begun_at = self._clock.now()
         for failures in count():
             answer = await ask()
