@@ -21,7 +21,7 @@ QUIET_S = 2.5
 
 
 def swap_to_arrival(folder: Path) -> list[float]:
-    """Return the seconds from each swap to the arrival of the request it leads to, shortest first."""
+    """Return the seconds from each swap to the arrival of the request that it causes, shortest first."""
     with simulator("--accounts", str(ACCOUNTS), families=configured("BTC-USD"), latency="0ms") as exchange:
         desk = Desk(folder / "desk", exchange.variables)
         for number in range(1, ACCOUNTS + 1):

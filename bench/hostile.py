@@ -187,7 +187,7 @@ def _probe_s(port: int) -> float:
 
 
 async def _serve(folder: Path) -> None:
-    """Print the port; then, for each number on standard input, send so often and print how late it was."""
+    """Print the port; then, for each number N on standard input, send N times and print the lateness."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as stack:
         far_end = stack.enter_context(_far_end())

@@ -76,7 +76,7 @@ def many_accounts(folder: Path) -> Many:
         replica = desks.start("--interval", "30s")
         began = time.monotonic()
         while desks.different():
-            time.sleep(2.0)  # the simulated exchange has enough to do
+            time.sleep(2.0)  # avoid load on the simulated exchange
         cpu_s, took = _cpu_s(replica.pid), time.monotonic() - began
         arrivals = sorted(at for times in desks.arrivals().values() for at in times)
         return Many(

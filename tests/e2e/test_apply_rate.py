@@ -61,7 +61,7 @@ def test_n_families_take_n_requests_in_order_and_close_to_the_least_time(
 
     idle = desk.mmp("apply")
     assert (idle.status, len(jittery.arrivals())) == (0, len(DESIRED)), "a second apply sends nothing"
-    # To begin and to end takes what it takes with nothing to do, twice that on a machine that got busier.
+    # Start and end take as long as an apply without changes; twice that on a machine that got busier.
     assert first.seconds <= least_s(len(DESIRED)) * 1.03 + 2 * start_up_s(idle, first, jittery)
     assert jittery.live()["ZZZ-USD"] == "1000/0/5"
 

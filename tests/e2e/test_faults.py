@@ -84,7 +84,7 @@ def test_an_unread_success_is_unknown_as_long_as_live_cannot_be_read(
 
 
 def reverted_meanwhile(desk: Desk, exchange: Exchange) -> None:
-    """Adopt A, lose sight of an apply of B by killing it in flight, and put the file back to A."""
+    """Adopt A, kill an apply of B in flight so that its result is unknown, and restore the file to A."""
     exchange.change("BTC-USD", LIVE)
     desk.wants({"BTC-USD": "5s/2s/100"})
     assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "adopted"}

@@ -67,7 +67,7 @@ def refusals(document: Any) -> dict[str, tuple[str, str | None]]:
     return {one["family"]: (one["rule"], one["allow"]) for one in document["refusals"]}
 
 
-# ---- what is shown ---------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------
 
 
 def test_a_plan_refuses_to_loosen_and_says_what_is_missing(lost: Desk) -> None:

@@ -487,7 +487,7 @@ def test_a_pause_names_a_request_that_may_still_take_effect(
 
 
 def test_a_pause_finds_a_renamed_account_by_the_user_id_of_its_file(desk: Desk, exchange: Exchange) -> None:
-    """While run still runs under the old name, and only if it is certain which account is meant."""
+    """While run still uses the old name, and only if the account is unambiguous."""
     desk.wants(BTC, account="old")
     running = desk.start("run", "--assume-idle", "--interval", "1s")
     running.wait_for_log("request applied")

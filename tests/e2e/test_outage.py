@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 DOWN_S, LIMITED_S = 60.0, 30.0
 LOOK_EVERY_S = 0.5
 LATER_S = 15.0
-"""How much later than it showed everything may be in sync."""
+"""How much later than predicted everything may be in sync."""
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def probed(sidecar: Sidecar) -> Iterator[list[int]]:
 
 
 def due_in_s(document: dict[str, Any]) -> float:
-    """Return when all is right by the document: the next try, if one is waited for, and the ETA then."""
+    """Return when all is in sync by the document: the next try, if one is waited for, and the ETA then."""
     outage = document["watch"]["outage"]
     wait_s = 0.0
     if outage is not None and outage["retry_at"] is not None:

@@ -302,7 +302,7 @@ def in_force(exchange: Exchange, family: str, setting: str) -> None:
 
 
 def accepted(desk: Desk) -> None:
-    """Make what is live the accepted setting: at its first contact ``run`` makes no field looser."""
+    """Make the live setting the accepted one: at its first contact ``run`` makes no field looser."""
     desk.wants(dict.fromkeys(TWO, "5s/2s/100"))
     assert desk.mmp(*APPLY).status == 0
 
@@ -400,7 +400,7 @@ def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
 
 
 def test_bounds_that_match_no_family_of_the_folder_are_warned_of(desk: Desk) -> None:
-    """Those of another account's family are not, though that account is not named."""
+    """A bound for a family of another account gets no warning, although that account is not named."""
     desk.wants({"BTC-USD": "5s/2s/100"})
     desk.wants({"ETH-USD": "5s/2s/100"}, name="other.yaml", account="other")
     under(
@@ -420,7 +420,7 @@ SHARE = "version: 1\nloosening: {maxShare: 50%}\n"
 
 
 def test_a_share_is_of_the_families_that_were_in_force_for_a_day(desk: Desk, exchange: Exchange) -> None:
-    """None was, as far as is on record, so every loosening is too much and every tightening passes."""
+    """No setting is recorded as accepted, so every loosening is too much and every tightening passes."""
     under(desk, SHARE)
     desk.wants({"BTC-USD": "5s/2s/101", "ETH-USD": "5s/2s/101"})
     ended = desk.mmp(*APPLY)

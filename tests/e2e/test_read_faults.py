@@ -17,7 +17,7 @@ COMMANDS = {
     "reset": ("reset", "BTC-USD", "--yes"),
     "apply": ("apply", "--yes"),
 }
-"""Every command that runs once and asks the exchange; each asks whose key it is, and reads live."""
+"""Every command that runs once and queries the exchange; each checks the key's owner, and reads live."""
 
 
 def retries(ended: Ended) -> int:

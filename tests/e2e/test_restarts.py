@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SEED = 6
 STREAM_S = 30.0
 FEWEST_STARTS = 6
-"""The stream lasts longer where the machine is so slow that there were fewer by then."""
+"""The stream lasts longer where a slow machine had fewer starts by then."""
 EVERY_S = 0.7
 KILLS_BETWEEN_S = (1.0, 6.0)
 SETTLED_WITHIN_S = 60.0
@@ -84,7 +84,7 @@ def stream(life: Life) -> None:
 
 
 def strip(desk: Desk) -> tuple[Segment, ...]:
-    """Return what is on record of the last hour of BTC-USD; empty before the first look."""
+    """Return the recorded timeline of BTC-USD of the last hour; empty before the first look."""
     clock = SystemClock()
     state = open_existing(str(desk.state), clock=clock, boot=boot_identity())
     assert state is not None

@@ -89,7 +89,7 @@ def test_when_everything_has_moved_nothing_is_sent(planned: Desk, exchange: Exch
 
 
 def test_what_has_moved_beside_a_refusal_is_told_with_it(planned: Desk, exchange: Exchange) -> None:
-    """The status is the stale plan's by precedence, though without the refusal the rest would be sent."""
+    """By precedence the status is that of the stale plan. Without the refusal the rest would be sent."""
     exchange.change("ETH-USD", "5000/2000/300")
     (planned.folder / "mmp-policy.yaml").write_text(
         "version: 1\nbounds: {default: {qtyLimit: {min: 99}}}\n"

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT at any moment, from the first one on: a documented status, nothing left in flight."""
+"""SIGTERM and SIGINT at any moment, from the start on: a documented status, nothing left in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output that is not read, or cannot be written: requests are sent, statuses stay, SIGTERM is obeyed."""
+"""Output that is not read, or cannot be written: requests are sent, statuses stay, SIGTERM still works."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN = ("run", "--assume-idle", "--interval", "1s", "--log-level", "debug")
 APPLY = ("apply", "--yes", "--assume-idle", "--log-level", "debug")
 
 ENDS_WITHIN_S = 2.5
-"""Of SIGTERM: a second for a log that is not read, and a busy machine."""
+"""For the end after SIGTERM: a second for a log that is not read, and a busy machine."""
 
 RESULT_ENDS_WITHIN_S = 5.5
 """After SIGTERM if the result is not read: three seconds for that, one for the log, and a busy machine."""

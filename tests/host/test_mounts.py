@@ -1,4 +1,4 @@
-"""A state file that is bound to a second place, in a mount namespace of its own, as containers do it."""
+"""A state file bind-mounted to a second path, in a mount namespace of its own, as in containers."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ PLACES = {"read-only": READ_ONLY, "full": FULL}
 
 
 def run(folder: Path, script: str, *mmp: str, environment: dict[str, str] | None = None) -> Ended:
-    """Run ``mmp`` in the folder ``here``, of which ``script`` makes something that cannot be written to."""
+    """Run ``mmp`` in the folder ``here``; ``script`` makes it unwritable first."""
     (folder / "here").mkdir(exist_ok=True)
     command: Sequence[str] = [
         *UNSHARE, "sh", "-ec", f'{script}; cd here; exec "$@"', "sh", MMP, *mmp, "--output", "json"

@@ -68,7 +68,7 @@ def mmp(folder: Path, *arguments: str) -> None:
     subprocess.run([MMP, *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
 
 
-# -- root used it once ----------------------------------------------------------------------------
+# -- after a use by root --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

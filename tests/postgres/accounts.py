@@ -50,7 +50,7 @@ class Desk:
         await self.store.settle(attempt, status, definite=definite, limited=False, code="0", message="")
 
     async def adopt(self, quantity: str, family: Family = BTC) -> None:
-        """Adopt what a read that begins now shows."""
+        """Adopt the result of a read that starts now."""
         await self.store.adopt({family: setting(quantity)}, read_begun_at=self.clock.time)
 
     async def known(self, family: Family = BTC) -> Known:

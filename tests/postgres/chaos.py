@@ -24,7 +24,7 @@ from tests.support.postgres import Server
 REPLICAS = 3
 
 STOPPED_S = 20.0
-"""How long a stopped replica stays so: far beyond what makes others take over."""
+"""How long a replica stays stopped: far longer than until others take over."""
 
 LOOK_EVERY_S = 0.25
 
@@ -40,7 +40,7 @@ TURNS = ("kill", "stop", "cut", "cut", "restart", "", "", "")
 
 @dataclass(slots=True)
 class Orphans:
-    """How long accounts were without a replica that is well, by a clock that stands while no server is."""
+    """How long accounts had no healthy replica, by a clock that stops while the server is down."""
 
     since: dict[str, float] = field(default_factory=dict)
     workers: dict[str, int] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Chaos:
         self.pipelines: list[Ended] = []
         self._turns: list[str] = []
         self._away_s = 0.0
-        """How long the server was away until now."""
+        """The total time that the server was down."""
         self._over = threading.Event()
         self._serving = threading.Event()
         self._threads = [threading.Thread(target=work) for work in (self._watch, self._pipe)]
@@ -195,7 +195,7 @@ class Chaos:
     def _watch(self) -> None:
         """Record repeatedly which replica runs each account, by the database."""
         while not self._over.wait(LOOK_EVERY_S):
-            # Before asking: what was answered was answered by a server that had not gone away since.
+            # Read before the query: a server that answers was not down since then.
             now = time.monotonic() - self._away_s
             kept = self._kept()
             if kept is None:

@@ -26,7 +26,7 @@ def uid(account: str) -> str:
 
 @dataclass(slots=True)
 class Fleet:
-    """``number`` accounts, a file and a key each; every process of the desk is given all of them."""
+    """``number`` accounts, with a file and a key each; every process of the desk gets all of them."""
 
     desk: Desk
     exchange: Exchange
@@ -131,7 +131,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Give a fleet of ``number`` accounts whose files want 100 contracts of each of ``families``.
 
-    ``port`` is of what stands before the server; None: nothing does.
+    ``port`` belongs to the proxy before the server; None: there is none.
     """
     keys = {
         f"A{each}_{name}": f"simulator-{word}-{each}"

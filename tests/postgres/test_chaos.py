@@ -27,7 +27,7 @@ AT_REST_S = 90.0
 """After the last disturbance: a takeover, what may have arrived unseen (45 s), and the pace."""
 
 LONG_S = 60.0
-"""In so many seconds every kind of disturbance happens, and what dies is taken over from."""
+"""In so many seconds every kind of disturbance happens, and each dead replica is replaced."""
 
 KINDS = {"kill", "stop", "cut", "restart"}
 

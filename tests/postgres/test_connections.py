@@ -227,7 +227,7 @@ def test_a_transaction_that_failed_unnoticed_is_not_taken_for_committed() -> Non
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch, limit: str, to_ms: int) -> None:
-    """Make one of the limits that every transaction begins with shorter."""
+    """Shorten one of the limits that every transaction begins with."""
     words = connections._LIMITS.split(";")
     said = [f" SET LOCAL {limit} = {to_ms}" if limit in word else word for word in words]
     assert said != words
@@ -281,7 +281,7 @@ def test_a_server_that_says_nothing_at_all_is_given_up_on(monkeypatch: pytest.Mo
     play(scenario)
 
 
-# -- nothing in the session --------------------------------------------------------------------------
+# -- no session state --------------------------------------------------------------------------------
 
 
 def test_a_transaction_leaves_nothing_behind_in_its_session() -> None:
@@ -317,7 +317,7 @@ def test_every_transaction_waits_for_the_disk_and_sees_what_the_last_holder_wrot
 
 
 def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
-    """Under other account names, so that nothing but the budget's row keeps them apart."""
+    """Under other account names, so that only the row of the budget separates them."""
 
     async def scenario(url: str) -> None:
         for _ in range(3):
@@ -347,7 +347,7 @@ def test_a_first_request_of_a_user_id_is_counted_by_another_that_is_its_first_to
 def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The reads are of the message that waits, and still see what was committed only while it waited."""
+    """The reads are in the message that waits, and still see what was committed while it waited."""
     said: list[list[str]] = []
 
     async def scenario(url: str) -> None:

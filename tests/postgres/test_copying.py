@@ -35,7 +35,7 @@ from tests.support.postgres import shared
 
 @pytest.fixture(autouse=True)
 def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the registry of this machine out of it: the states are of OKX."""
+    """Remove this machine's registry of states from the test: the states are of OKX."""
     monkeypatch.setattr(registry, "ROOTS_FOLDER", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
@@ -332,7 +332,7 @@ def test_nothing_is_written_to_a_file_that_was_moved_and_it_can_be_read(tmp_path
 def test_what_is_written_while_a_copy_is_under_way_is_refused_or_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pause takes no lock: it is on record before the rows are read, or it is refused."""
+    """A pause takes no lock: it is recorded before the rows are read, or it is refused."""
     real = copy_to_postgres._write
 
     async def interrupted(tables: Any, rows: copy_to_postgres.Rows) -> None:
@@ -409,7 +409,7 @@ def test_a_copy_that_was_killed_is_completed_by_the_same_copy(
 def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complete_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way_back: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
-    """The empty database was used all the same: its records are not those of the file."""
+    """The empty database was used in the meantime: its records are not those of the file."""
 
     async def scenario(url: str, source: SqliteState) -> None:
         there = source.account("main", Environment.LIVE, ExchangeKind.OKX)

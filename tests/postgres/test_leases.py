@@ -28,7 +28,7 @@ def replica(url: str, name: str) -> Leases:
 
 
 def fall_silent(name: str, seconds_ago: float = 0.0) -> None:
-    """Let a replica's sign of life have ended then, or end later where negative; no test waits for that."""
+    """Set when a replica's lease expired; negative: it expires later. So no test has to wait for that."""
     ask(f"UPDATE mmp.replicas SET expires_at = now() - interval '{seconds_ago} s' WHERE id = '{name}'")
 
 
@@ -127,7 +127,7 @@ def test_the_row_of_a_dead_one_goes_once_its_accounts_are_anothers() -> None:
 
 @pytest.mark.parametrize("ahead_s", [2 * LEASE_TTL_S + 1, 3600.0, 86_400.0])
 def test_a_row_that_expires_too_far_ahead_is_a_dead_ones(ahead_s: float) -> None:
-    """The database's clock was set back by that much at its death: it is taken over as any other."""
+    """The database's clock was set back by that much at the replica's death: it is taken over anyway."""
 
     async def scenario(url: str) -> None:
         async with desk(url) as state:
@@ -296,7 +296,7 @@ async def _act(random: Random, one: Leases) -> frozenset[str]:
 
 
 def test_who_is_just_saying_that_it_lives_is_not_taken_from() -> None:
-    """Its row is locked and still expired for everybody else: taken over now, both would own it."""
+    """Its row is locked and looks expired to the other replica: taken over now, both would own it."""
 
     async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")

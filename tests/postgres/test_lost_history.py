@@ -220,7 +220,7 @@ async def _fail_back(primary: Server, names: list[str]) -> None:
 
 
 async def _on_the_newer(desks: AsyncExitStack, url: str, first: str) -> tuple[Desk, int]:
-    """Send two requests on the newer server, the last unanswered; give who is asked later, and that one."""
+    """Send two requests on the newer server, the last unanswered; give the later process, and that one."""
     one = await desks.enter_async_context(desk(url, at=1200.0))
     await one.store.ledger()
     one.clock.time = 1300.0
@@ -394,6 +394,6 @@ async def again(ask: Callable[[], Coroutine[object, object, T]]) -> T:
 
 
 def either(one: Server, other: Server, name: str) -> str:
-    """Return the address of whichever of two servers takes writes."""
+    """Return the address of the one of two servers that takes writes."""
     hosts = f"host={one.directory},{other.directory}&port={one.port},{other.port}"
     return f"postgresql://desk@/{name}?{hosts}&target_session_attrs=read-write"

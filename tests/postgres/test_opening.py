@@ -1,4 +1,4 @@
-"""Opening a state in PostgreSQL: who makes it, what is refused, and what never shows."""
+"""Opening a state in PostgreSQL: creation, errors, and what output never shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.postgres import PASSWORD, ROLE, server, shared, until
 
 @pytest.fixture
 def empty() -> Iterator[str]:
-    """The name of a database without a schema of ours."""
+    """The name of a database without a schema of mmp."""
     with shared().database() as name:
         yield name
 
@@ -54,7 +54,7 @@ def refusal(url: str, door: object = opened) -> MmpError:
     return refused.value
 
 
-# -- coming into being -------------------------------------------------------------------------------
+# -- creation ----------------------------------------------------------------------------------------
 
 
 def test_whoever_writes_makes_the_schema_and_whoever_reads_makes_nothing(empty: str) -> None:
@@ -88,7 +88,7 @@ def test_a_failed_migration_leaves_nothing(empty: str, monkeypatch: pytest.Monke
     asyncio.run(opened(shared().url(empty)))
 
 
-# -- what is refused ---------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 
 def contents(database: str) -> list[tuple[object, ...]]:
-    """Return what a trace would show in: the schema's relations, and rows that would be written."""
+    """Return what would show a trace: the schema's relations, and rows that would be written."""
     return shared().ask(
         "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
         " WHERE nspname = 'mmp' UNION ALL SELECT nspname::text FROM pg_namespace ORDER BY 1",

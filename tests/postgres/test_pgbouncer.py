@@ -95,7 +95,7 @@ def test_of_many_processes_of_one_user_id_two_get_a_slot() -> None:
     asyncio.run(scenario())
 
 
-# -- troubles ----------------------------------------------------------------------------------------
+# -- faults ------------------------------------------------------------------------------------------
 
 
 def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on() -> None:
@@ -159,7 +159,7 @@ def test_what_it_or_the_server_refuses_is_told_as_refused(
 
 
 async def reserved_in_the_end(one: Desk) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
-    """Ask until the state answers: PgBouncer believes for a moment that its server is still away."""
+    """Query until the state answers: PgBouncer assumes for a moment that its server is still down."""
     for _ in range(20):
         with suppress(StateUnavailable):
             return await one.reserve()

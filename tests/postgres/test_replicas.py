@@ -221,7 +221,7 @@ def test_a_damaged_row_of_one_account_holds_that_account_and_ends_nobody(
 
 CANNOT = "lease released: this replica cannot serve the account"
 MOVED_S = 45.0
-"""20 s of failed reads, the sign of the other one, and what both take to let go and to take."""
+"""20 s of failed reads, the heartbeat of the other one, and the time to release and to take leases."""
 
 
 def with_env(six: Fleet, env: dict[str, str]) -> Sidecar:

@@ -19,7 +19,7 @@ BACK_S = 20.0
 """A loop in back-off tries again as soon as the replica can renew its heartbeat."""
 
 COUNTED_S = 60.0
-"""What may be missing on record counts for 45 s."""
+"""A possibly missing record counts for 45 s."""
 
 DENIED, MISSING = "state-unwritable", "state-tables-missing"
 
@@ -105,7 +105,7 @@ def test_a_schema_that_is_made_anew_is_a_ledger_whose_history_is_unknown(
     two.wants("desk-001", {BTC: 60})
     two.wait_until_right(15.0)
     postgres.ask("DROP SCHEMA mmp CASCADE", two.database)
-    # It makes the schema anew. It cannot know what `one` sent, so it may not assume that nothing was.
+    # It recreates the schema. It cannot know what `one` sent, so it may not assume that nothing was sent.
     other = two.listening(assume_idle=False)
     two.wants("desk-001", {BTC: 50})
     other.wait_for("/readyz", 20.0)

@@ -361,7 +361,7 @@ class Auditor:
         self._world.verify(guard_checkers.one_controller, process.name, others)
 
     def compared(self, process: Process, event: Compared) -> None:
-        """Check that a plan delays nothing that may be tried again.
+        """Check that a plan delays no setting that may be tried again.
 
         Only within one boot of a machine: the ages of records of other boots cannot be compared.
         """

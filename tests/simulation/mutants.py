@@ -124,7 +124,7 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """How a mutant was caught: the first seed that did; ``violation`` None when none did.
+    """How a mutant was caught: the first seed that caught it; ``violation`` None when none did.
 
     ``slip``: how the mutant itself is broken, so that nothing was shown about the rule.
     """
@@ -723,12 +723,12 @@ _real_overrides = reconcile._Pass._record_overrides
 
 
 async def _overrides_take_no_time(self: Any) -> bool:
-    """Record overrides, however long it takes, and send on what was decided before."""
+    """Record overrides, however long it takes, and send by the earlier decision."""
     await _real_overrides(self)
     return False
 
 
-# -- one slow or failing thing ---------------------------------------------------------------------
+# -- one slow or failing call ----------------------------------------------------------------------
 
 
 def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
@@ -840,7 +840,7 @@ def _goes_at_once(change: Change, *_: object) -> bool:
 
 
 def _protects_by_the_read(change: Change, case: Any, reads: Reads) -> bool:
-    """Ask the newest read alone whether a change only adds protection."""
+    """Ask only the newest read whether a change only adds protection."""
     seen = case.seen
     if (
         change.action is not plan.Action.SET
@@ -946,7 +946,7 @@ MUTANTS = (
         "other values settled before L",
         (
             Patch(comparison, "_need_uncertain", _no_effect_window),
-            Patch(proofs, "reflects_until", lambda begun_at: FOREVER),  # the state believes no plan in this
+            Patch(proofs, "reflects_until", lambda begun_at: FOREVER),  # the state checks this, too
         ),
         first_seed=1_290,
     ),

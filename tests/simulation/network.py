@@ -1,4 +1,4 @@
-"""What lies between the processes and the exchange: latency, losses, late arrivals, garbled replies."""
+"""The network between the processes and the exchange: latency, losses, late arrivals, garbled replies."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _REFUSED = {"sCode": "51000", "sMsg": "Parameter qtyLimit error"}
 
 
 def _said_by(fate: Fate, attempt: Attempt) -> ReplyBody | None:
-    """Return the reply that a fate puts in the place of the exchange's; None: there is none."""
+    """Return the reply that a fate puts in place of the exchange's; None: no reply."""
     row = {"instFamily": str(attempt.family), **attempt.setting.wire()}
     other = {**row, "instFamily": "XRP-USD"}
     match fate:
@@ -93,7 +93,7 @@ class Network:
         return usual if round_trip_s is None else round_trip_s / 2 * process.rng.uniform(1.0, 1.1)
 
     def draw_fate(self, process: Process, family: Family) -> Fate:
-        """Return what becomes of the next request, which is for ``family``."""
+        """Return the fate of the next request, which is for ``family``."""
         lasting = self._world.scenario.extras.lasting
         if lasting is not None and lasting.family == family and (lasting.for_ever or not self._world.calm):
             return lasting.fate
@@ -147,7 +147,7 @@ class Network:
         return ANSWER_WITHIN_S
 
     def _said_instead(self, process: Process, fate: Fate) -> Reply:
-        """Return what the client makes of no reply; a late request may have been given up by a gateway."""
+        """Return the client's result without a reply; a gateway may have dropped a late request."""
         if fate is Fate.LATE and process.rng.random() < 0.5:
             return reply_of(process.rng.choice((HtmlPage(504), ReplyEnvelope("50004", "timeout", None))))
         return TIMEOUT

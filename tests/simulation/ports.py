@@ -1,6 +1,6 @@
 """The ports of one simulated process: its clock, its view of the state, and its way to the exchange.
 
-Every call may be the last one, before it does anything or after it did; every call may take long.
+Every call may be the last one, before or after its effect. Every call may take long.
 """
 
 from __future__ import annotations
@@ -361,7 +361,7 @@ class WatchedStore:
 
 
 class SimulatedClient:
-    """The exchange as one process sees it: questions and answers over a network that fails."""
+    """The exchange as one process sees it: requests and replies over a network that fails."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -449,9 +449,9 @@ class SimulatedClient:
         return read_list(self._process, said.data or (), begun_at=begun_local, asked=family)
 
     async def _ask(self, name: str, answer: Callable[[], T | Reply]) -> T | Reply:
-        """Ask over the network: out, answered when it arrives, and back, unless it fails.
+        """Send a read over the network: out, answered when it arrives, and back, unless it fails.
 
-        A question refused for its timestamp is asked again by the client itself, its clock set right.
+        The client itself repeats a read refused for its timestamp, after it corrects its clock offset.
         """
         process, world = self._process, self._world
         process.call(name)

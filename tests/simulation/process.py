@@ -174,7 +174,7 @@ class Process:
         self.follows = ReadFollower()
 
     def begins_read(self, begun_local: float) -> None:
-        """Check that there is a reason for one more read, where the last one was only just read."""
+        """Check that there is a reason for one more read, where the last one just ended."""
         self.world.auditor.begins_read(self, begun_local)
         if Check.READ_REASONS in CHECKS:
             reason = self.follows.reason(self, begun_local)
@@ -221,13 +221,13 @@ class Process:
         self.world.should_have_stopped(self, self.world.scheduler.now)
 
     def wake(self) -> None:
-        """End the pause the process is in, or the next one."""
+        """End the present sleep of the process, or the next one."""
         self.woken = not self.idle
         if self.idle and not self.dead:
             self.task.wake()
 
     def kill(self) -> None:
-        """End the process where it stands."""
+        """End the process at its present await."""
         if not self.dead:
             self._die()
             self.task.kill()
@@ -283,7 +283,7 @@ class Process:
             raise Killed
 
     def observe(self, event: Event) -> None:
-        """Take an event as the command line would, and check what it claims."""
+        """Receive an event as the command line would, and check its claims."""
         if self.dead:
             raise Killed
         self.world.auditor.heard(self, event)
@@ -347,7 +347,7 @@ class Process:
             self.world.trace(self, "apply ended: %s", result.end)
 
     async def _planned_before(self, desired: Desired) -> Reviewed:
-        """Return what a plan made just now would do: what is applied then is this, and nothing else."""
+        """Return what a plan made now would do: the apply then sends this, and nothing else."""
         plans: list[Plan] = []
         await reconcile(
             lambda: desired,

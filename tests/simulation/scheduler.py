@@ -1,7 +1,8 @@
-"""Virtual time: a heap of things to do, and coroutines that only ever await this world.
+"""Virtual time: a heap of actions, and coroutines that await only this world.
 
-No asyncio: the production code awaits its ports and nothing else, so a task is a coroutine that is
-sent a value when what it waits for has happened. Equal instants keep the order they were asked for.
+There is no asyncio: the production code awaits only its ports. So a task is a coroutine that receives a
+value when the event it waits for has happened. Actions at equal instants run in the order of their
+scheduling.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def suspend() -> Generator[None, Any, Any]:
 
 
 class Scheduler:
-    """The only clock that is true, and what happens on it. ``now`` is in seconds from 0."""
+    """The only exact clock, and its scheduled actions. ``now`` is in seconds from 0."""
 
     def __init__(self) -> None:
         self.now = 0.0

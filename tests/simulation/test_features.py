@@ -1,4 +1,4 @@
-"""Histories with a feature are histories: one a seed, and the usual ones stay what they were."""
+"""Histories with a feature are reproducible: one per seed, and histories without one do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Histories of both worlds, the seeds of past failures, and that a seed is one history for ever."""
+"""Histories of both worlds, the seeds of past failures, and that a seed always gives the same history."""
 
 from __future__ import annotations
 

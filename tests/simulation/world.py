@@ -57,7 +57,8 @@ from tests.simulation.state_backend import Keeping, PostgresKeeping, SqliteKeepi
 
 CONVERGES_WITHIN_S = 60.0 + 60.0 + 40.0 + 10.0 + 30.0 + 30.0
 """Stopped and retried, backed off at the longest, an unknown effect and a read that shows it, unknown
-history, an interval, a lock: all of these in a row. The requests themselves come on top."""
+history, an interval, a lock: all of these in a row. The requests themselves come on top.
+"""
 
 REFUSED_AGAIN_S = 600.0
 """How long a setting that the exchange refused is not sent, while no other is desired."""
@@ -66,8 +67,9 @@ PER_REQUEST_S = 10.06
 """The slowest pace there is for one request: the other slot of each window taken by something else."""
 
 POSTGRES_CONVERGES_WITHIN_S = CONVERGES_WITHIN_S + 9.0 + 30.0 + 45.06 + 40.0
-"""The lease of a dead holder, backed off from a state that was away, and a failover: its two requests
-count, and then its doubts are to be proven."""
+"""The lease of a dead holder, a back-off from a state that was down, and a failover: its two requests
+count, and then its uncertain families are to be proven.
+"""
 
 FILE_HEALS_WITHIN_S = 30.0 + 45.06 + 40.0
 """Backed off from a file that could not be used; two reservations count whose COMMIT failed, or what they
@@ -83,7 +85,7 @@ LISTEN_TO_ONE_IN = 8
 """Formatting every message takes longer than creating it: done in one history in eight."""
 
 PAUSED_AT_ONCE = 0.1
-"""How often, where people pause families, one does so just before a reservation."""
+"""How often, where people pause families, a person does so just before a reservation."""
 
 PAUSES = ("pauses",)
 KNOWN = "applied", "attempts", "identity"
@@ -95,7 +97,7 @@ FOREIGN_FAMILY = "ADA-USD"
 
 
 def at_once(asked: Coroutine[Any, Any, T]) -> T:
-    """Return what the state answers; it never waits for anything."""
+    """Return the state's answer; it never waits for anything."""
     try:
         asked.send(None)
     except StopIteration as done:
@@ -243,7 +245,7 @@ class World:
     # -- the run ---------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Let everything happen until all is in sync, or a promise is broken."""
+        """Run everything until all is in sync, or a promise is broken."""
         bound = CONVERGES_WITHIN_S if self.scenario.database is None else POSTGRES_CONVERGES_WITHIN_S
         bound += 4 * len(self.scenario.families) * PER_REQUEST_S + self._slowness_s()
         bound += FILE_HEALS_WITHIN_S if self.scenario.extras.file is not None else 0.0

@@ -1,7 +1,7 @@
-"""A real headless Chromium: where it is, what is left out without one, and how a test looks through it.
+"""A real headless Chromium: where it is, what is left out without one, and how tests use it.
 
 Chromium is the system's own (Debian's ``chromium``); nothing is downloaded. The event loop runs only
-while something is asked of the browser, so that other tests may run loops of their own.
+during calls to the browser, so that other tests may run loops of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The document that a schema checks, made of a whole file."""
+"""The document that a schema checks, built from the entire file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from reconciler.core.problems import Collected
 
 
 def whole_document(root: Node, form: Format) -> Any:
-    """Return the document of a file without leaving out what needs no schema; None if it has none."""
+    """Return the full document of a file, with the parts that need no schema; None if it has none."""
     document = NodeReader(root, form, "file.yaml", Collected()).read(root, ())
     return None if document is ABSENT else document

@@ -30,14 +30,14 @@ from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, sett
 ACCOUNTS = (("main", UID), ("other", "77"))
 START = 1000.0
 END = START + 5000.0
-"""When the state is opened again: all slots are free, and nothing that is open has ended."""
+"""When the state is opened again: all slots are free, and no open attempt has ended."""
 
 Content = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What people are shown of one account besides: each part may lack records if it says so."""
+    """The other records of one account that people see: each part may lack records if it reports that."""
 
     log: AttemptLog
     snapshot: StateSnapshot
@@ -45,7 +45,7 @@ class Shown:
     timeline: Timeline
 
     def agrees_with(self, good: Shown) -> bool:
-        """Tell whether everything is as it was recorded, but for what is counted as damaged."""
+        """Tell whether everything is as recorded, except what is reported as damaged."""
         attempts = set(good.log.attempts) if self.log.damaged else good.log.attempts
         live_lost = self.snapshot.damaged == 1 and self.snapshot.live is None
         whole = replace(self.snapshot, live=good.snapshot.live, damaged=0) if live_lost else self.snapshot
@@ -58,7 +58,7 @@ class Shown:
 
 
 def build(path: Path) -> None:
-    """Make a state at ``path``; all of it is in the one file in the end."""
+    """Create a state at ``path``; in the end one file contains all of it."""
     clock = ScriptedClock(START)
     state = open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
     for name, uid in ACCOUNTS:
@@ -105,7 +105,7 @@ async def _fill(store: SqlAccountStore, uid: str, clock: ScriptedClock) -> None:
 
 
 async def read(state: SqliteState) -> tuple[Content, dict[str, Shown]]:
-    """Return what is decided by, and what people are shown besides."""
+    """Return the inputs of decisions, and the other records that people see."""
     decisions: Content = {}
     shown: dict[str, Shown] = {}
     for name, uid in ACCOUNTS:
@@ -193,19 +193,19 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
-# -- what became of it ----------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a process made of one mutation; ``fault`` is "" unless it was silent or an internal error."""
+    """The result of one mutation; ``fault`` is "" unless it was silent or an internal error."""
 
     refused: str = ""
     fault: str = ""
 
 
 def outcome_of(seed: int, good: bytes, folder: Path) -> Outcome:
-    """Damage the state ``good`` as the seed says, in ``folder``, and open it as processes would."""
+    """Damage the state ``good`` by the seed, in ``folder``, and open it as processes would."""
     chance = random.Random(seed)
     image = bytearray(good)
     chance.choice(MUTATIONS)(image, chance)
@@ -225,7 +225,7 @@ _EXPECTED: dict[int, tuple[Content, dict[str, Shown]]] = {}
 
 
 def expected(good: bytes, folder: Path) -> tuple[Content, dict[str, Shown]]:
-    """Return what the good state has on record."""
+    """Return the records of the undamaged state."""
     if hash(good) not in _EXPECTED:
         path = folder / "good.db"
         _write(path, good)

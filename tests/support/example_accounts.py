@@ -70,7 +70,7 @@ TIGHTER, LOOSER, MIXED, OFF = "5000/2000/40", "5000/2000/900", "5000/9000/900", 
 UNTIL_RESET = "1000/0/500"
 
 Shape = tuple[Known | None, LiveRow | None]
-"""What is on record of a family, and its live row (None: there is none)."""
+"""The records of a family, and its live row (None: there is none)."""
 
 SHAPES: dict[str, Shape] = {
     "in sync": (confirmed(FILE), LiveRow(setting(FILE))),
@@ -99,7 +99,7 @@ SHAPES: dict[str, Shape] = {
         LiveRow(setting(FILE)),
     ),
 }
-"""Every way a family can be, by a name of its own; the file wants ``FILE`` of each."""
+"""Every state of a family, by a name of its own; the file wants ``FILE`` of each."""
 
 
 def rejection(message: str = "qtyLimit must be greater than 0") -> Reply:
@@ -228,7 +228,7 @@ DAYS: dict[str, tuple[Segment, ...]] = {
 def latest_of(
     *accounts: AccountRuntime, days: Sequence[str] = ("calm", "eventful", "young")
 ) -> LatestState:
-    """Return the board of ``accounts``; the days of their families take turns."""
+    """Return the state of ``accounts``; their families get the timelines of ``days`` in rotation."""
     shared_state = LatestState(version="0.1.0", began_at=WALL - timedelta(hours=26))
     for one in accounts:
         families = list(one.desired.families)
@@ -440,7 +440,7 @@ REPLICAS = (
     Replica("2", "mmp-7c9d5b6f4-q4k2n", 7),
     Replica("3", "trading-host-with-a-name-as-long-as-the-system-lets-it-be-" + "x" * 6, 4_194_304),
 )
-"""Who shares the accounts out; this process is the first."""
+"""The replicas that share the accounts; this process is the first."""
 
 
 def shared(
@@ -448,7 +448,7 @@ def shared(
 ) -> LatestState:
     """Return the state of one of three replicas: accounts run here, by the other replicas, and by none.
 
-    ``trouble``: why the state has not been reached for longer than leases last.
+    ``failing``: why the state has not been reached for longer than leases last.
     """
     number = mine + theirs + free
     names = [f"desk-{place:03}" for place in range(1, number + 1)]

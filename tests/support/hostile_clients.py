@@ -86,7 +86,7 @@ def send_endless_bytes(port: int) -> None:
 
 
 def upgrade_and_send(port: int) -> None:
-    """Ask for another protocol, and send bytes of it without an end."""
+    """Request another protocol, and send bytes of it without an end."""
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"
     _send_forever(port, HEAD + upgrade, b"x" * 65_536)
 

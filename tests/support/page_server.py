@@ -31,7 +31,7 @@ class Site:
 
 @contextmanager
 def site(shared_state: LatestState) -> Iterator[Site]:
-    """Serve the page of ``board`` on a port of the loopback address until the end of the block."""
+    """Serve the page of ``shared_state`` on a port of the loopback address until the end of the block."""
     shown = Site(shared_state)
     server = _Server(("127.0.0.1", 0), _Handler)
     server.shown = shown

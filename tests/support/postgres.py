@@ -45,7 +45,7 @@ HOSTILE: Mapping[str, str] = {
     "DateStyle": "'German, DMY'",
     "client_min_messages": "error",
 }
-"""Defaults of a server that a program must not rely on being otherwise."""
+"""The least safe defaults of a server: a program must not rely on better ones."""
 
 QUICK: Mapping[str, str] = {
     "fsync": "off",
@@ -110,7 +110,7 @@ class Server:
             if self.running:
                 self.ask(f"DROP DATABASE {name} WITH (FORCE)")
 
-    # -- what can happen to it -----------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
@@ -263,7 +263,7 @@ def directory(user: str | None) -> Iterator[Path]:
 
 
 def _unprivileged_user() -> str | None:
-    """Return whom to run the server as: PostgreSQL refuses root. None: as we are."""
+    """Return the user to run the server as: PostgreSQL refuses root. None: the current user."""
     if os.geteuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -271,7 +271,7 @@ def _unprivileged_user() -> str | None:
 
 
 def as_user(user: str | None) -> dict[str, Any]:
-    """Return what makes ``Popen`` run a program as ``user``; None: as we are."""
+    """Return what makes ``Popen`` run a program as ``user``; None: as the current user."""
     return {} if user is None else {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": ()}
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 
 def as_user(uid: int, work: Callable[[], object], *, gid: int, groups: Sequence[int] = ()) -> None:
-    """Do ``work`` in a child process that is this user for good; it has to end without an exception."""
+    """Do ``work`` in a child process that stays this user; it has to end without an exception."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a worker's other thread only waits for news
+        warnings.simplefilter("ignore", DeprecationWarning)  # a worker's other thread only waits
         child = os.fork()
     if child == 0:
         status = 1
