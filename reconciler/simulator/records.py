@@ -26,7 +26,7 @@ class Arrival:
 
     ``verdict`` is the reply to the caller: a code, ``html-502``, ``truncated`` or ``silence``. ``applied``:
     it was executed successfully, whatever the reply was. ``frozen``: its family was frozen at that moment.
-    ``setting`` is None where there is none or where it could not be read;
+    ``setting`` is None if it is missing or could not be read; ``uid`` is empty for an unknown key.
     """
 
     number: int
