@@ -34,7 +34,7 @@ class AcceptanceSteps(AccountSession):
             )
 
     async def _accept(self, tables: Tables, sha256: str, number: int) -> FileVersion:
-        """Give content of the settings file the next number."""
+        """Assign the next number to content of the settings file."""
         budget, wall = self._identified(), wall_text(self._engine.clock.wall())
         row = FileRow("", *budget_key(budget), sanitized(sha256), number, self._account, wall)
         await tables.upsert(row)
@@ -87,7 +87,7 @@ class AcceptanceSteps(AccountSession):
         newest: Mapping[str, int],
         file: FileVersion,
     ) -> tuple[list[AcceptedRow], list[AcceptedRow]]:
-        """Return the rows of settings that become accepted without a request, and all of before."""
+        """Return the rows of settings that become accepted without a request, and all earlier rows."""
         families = [family for family in adopted if family in accepting]
         if not families:
             return [], []
@@ -103,7 +103,7 @@ class AcceptanceSteps(AccountSession):
     async def _accept_setting(
         self, tables: Tables, rows: list[AcceptedRow], earlier: list[AcceptedRow]
     ) -> None:
-        """Record accepted settings, and drop older ones that nothing depends on any more."""
+        """Record accepted settings, and delete older ones that nothing depends on."""
         await tables.insert_all(rows)
         wall = self._engine.clock.wall()
         of: dict[str, list[AcceptedRow]] = {row.family: [] for row in rows}

@@ -152,7 +152,7 @@ def group_of(state: str) -> int | None:
 
 
 def give(descriptor: int, owner: FileOwner, path: str) -> None:
-    """Give a file that this process just created to ``owner``; ``path`` is the state it is made for.
+    """Give a file that this process just created to ``owner``; ``path`` is the state that it belongs to.
 
     A member of a group that shares the state still owns the files that it creates. Raises StateUnusable,
     OSError.
@@ -171,7 +171,7 @@ def give(descriptor: int, owner: FileOwner, path: str) -> None:
 
 
 def give_folder(folder: str, path: str) -> None:
-    """Give a folder that root just made to the owner of its parent. Raises StateUnusable, OSError.
+    """Give a folder that root just created to the owner of its parent. Raises StateUnusable, OSError.
 
     Only an empty folder of root is given away: any other folder has replaced it.
     """

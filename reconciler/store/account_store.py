@@ -1,7 +1,7 @@
 """The store of one account: all durable steps, each in one transaction, for every engine.
 
-This class has the steps in their order and no rule: the age of rows is ``row_clock``'s, their meaning is
-``row_mapping``'s, pacing is the core's, SQL is in ``queries`` and ``table_access``. A write is durable when
+This class has the order of the steps and no rules. ``row_clock`` computes the age of rows, ``row_mapping``
+their meaning, and the core the pacing; SQL is in ``queries`` and ``table_access``. A write is durable when
 its method returns.
 """
 

@@ -34,7 +34,7 @@ class ProcessLocks(Locks, Protocol):
     """Locks that end with the process at the latest, and can be released without waiting."""
 
     def close(self) -> None:
-        """Give back every lock held."""
+        """Release every lock of this process."""
         ...
 
 
@@ -84,7 +84,7 @@ class FileLocks:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Give back every lock held."""
+        """Release every lock of this process."""
         for name in tuple(self._held):
             self._release(name)
 
@@ -118,11 +118,11 @@ class MemoryLocks:
             del self._table[name]
 
     async def holder(self, name: str) -> LockHolder | None:
-        """Return who holds the lock."""
+        """Return the holder of the lock."""
         return self._table[name][1] if name in self._table else None
 
     def close(self) -> None:
-        """Give back every lock held."""
+        """Release every lock of this process."""
         for name in tuple(self._table):
             self._release(name)
 

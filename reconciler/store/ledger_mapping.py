@@ -37,9 +37,9 @@ class RateHistory:
 
 
 def with_uncommitted(history: RateHistory, uncommitted: Iterable[AttemptRow]) -> RateHistory:
-    """Return the history with reservations of this process added whose COMMIT failed.
+    """Return the history with the reservations of this process added whose COMMIT failed.
 
-    Each may be on record or not, and another reading may show what this one does not: it counts.
+    Each may be on record or not, and a later read may show one that this read does not: it counts.
     """
     key = budget_key(history.budget)
     missing = tuple(
@@ -70,15 +70,15 @@ def _empty_since(history: RateHistory, row_clock: RowClock) -> float | None:
     if history.empty:
         return row_clock.first_seen.empty_since(history.budget, row_clock.now)
     was_sent = [row.status != AttemptStatus.PENDING.value for row in history.counting]
-    was_sent += [False] * len(history.losses)  # a lost request was perhaps never made
+    was_sent += [False] * len(history.losses)  # a lost request was perhaps never sent
     row_clock.first_seen.not_empty(history.budget, sent=not was_sent or any(was_sent))
     return None
 
 
 def _gone(history: RateHistory, empty_since: float | None, row_clock: RowClock) -> list[tuple[int, float]]:
-    """Return what counts for requests that this process saw on record, where none is on record any more.
+    """Return what counts for requests that this process saw on record, where none is on record now.
 
-    Such a history is not unknown: two requests may have been reserved just before they were gone.
+    Such a history is not unknown: two requests may have been reserved just before they were lost.
     """
     if empty_since is None or not row_clock.first_seen.saw_requests(history.budget):
         return []
@@ -95,7 +95,7 @@ def retired(history: RateHistory, row_clock: RowClock) -> list[AttemptRow]:
 
 
 def same_attempt(row: AttemptRow, reserved: AttemptRow) -> bool:
-    """Tell whether a row is of the attempt reserved so; after a loss its id may be another's."""
+    """Tell whether a row is the ``reserved`` attempt; after a loss another attempt may have its id."""
     return (row.boot, row.reserved_at, row.account, row.family, row.signed_at) == (
         reserved.boot,
         reserved.reserved_at,

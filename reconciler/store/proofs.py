@@ -59,9 +59,10 @@ class Proofs(AcceptanceSteps, SavedPlanChanges):
     ) -> frozenset[Family]:
         """Record settings a live read proved in force; returns the families recorded.
 
-        Attempts that may still land stay open: of another value, they leave the family uncertain. What was
-        attempted or proven since the read began is left alone: the read may not show it. If the lock was
-        lost, another process may have written since the read: nothing is adopted, raises StateLocked.
+        Attempts that may still take effect stay open; with another value, they make the family uncertain.
+        Families attempted or proven since the read began are not changed: the read may not show that. If
+        the lock was lost, another process may have written since the read: nothing is adopted, raises
+        StateLocked.
         """
         budget = self._identified()
         query = select_query.together(
@@ -188,7 +189,7 @@ class Proofs(AcceptanceSteps, SavedPlanChanges):
         *,
         at: float,
     ) -> AppliedRow:
-        """Return the row that says: ``setting`` was in force at ``at``, ``newest`` the last attempt."""
+        """Return the row of a proof: ``setting`` was in force at ``at``, ``newest`` is the last attempt."""
         return AppliedRow(
             "",
             *budget_key(self._identified()),

@@ -166,7 +166,7 @@ def all_accepted(budget: RateBudget) -> SelectQuery[list[AcceptedRow]]:
 
 
 def accepted_of(budget: RateBudget, family: str) -> SelectQuery[list[AcceptedRow]]:
-    """Select those of one family, in the order they passed the guard."""
+    """Select the accepted settings of one family, in the order of acceptance."""
     return _of_family(AcceptedRow, budget, family, " ORDER BY id")
 
 
@@ -176,7 +176,7 @@ def plan_changes(budget: RateBudget, plan: str) -> SelectQuery[list[PlanChangeRo
 
 
 def plan_change(budget: RateBudget, plan: str, family: str) -> SelectQuery[PlanChangeRow | None]:
-    """Select that of one family; None while it is not applied."""
+    """Select the applied change of one family; None while it is not applied."""
     values = (*budget_key(budget), plan, family)
     return select_row(PlanChangeRow, f" WHERE {_OF_USER} AND plan=? AND family=?", values)
 
@@ -210,7 +210,7 @@ def all_tries(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
 
 
 def tries_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
-    """Select those of one family, in the order of their ids."""
+    """Select such attempts of one family, in the order of their ids."""
     rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
     return select_rows(AttemptRow, rest, (*budget_key(budget), family))
 
@@ -241,7 +241,7 @@ def newest_attempt(budget: RateBudget, family: str) -> SelectQuery[int]:
 
 
 def newest_attempts(budget: RateBudget) -> SelectQuery[dict[str, int]]:
-    """Select that of each family that has one."""
+    """Select the id of the newest attempt of each family that has one."""
     key = budget_key(budget)
     text = (
         "SELECT family, max(id) FROM"
@@ -325,9 +325,9 @@ def file(budget: RateBudget, sha256: str) -> SelectQuery[FileRow | None]:
 
 
 def newest_number(budget: RateBudget) -> SelectQuery[int]:
-    """Select the highest number of a settings file: of the accepted files and of the records made from one.
+    """Select the highest number of a settings file: of the accepted files and of the records that name one.
 
-    A failover may lose the acceptance of a file and leave, or be followed by, a record made from it.
+    A failover may lose the acceptance of a file, while a record that names it remains or is written later.
     """
     key = budget_key(budget)
     text = (

@@ -94,7 +94,7 @@ def seen_rows(
 ) -> dict[Family, SeenRow]:
     """Return the rows of recorded reads, the newest last: as seen now, or long ago if proven later.
 
-    Times of day are enough for that: if they are wrong, a family is held, or is not, and no more.
+    Times of day are enough for that: a wrong one only affects whether a family is held.
     """
     proven = {row.family: row.at_wall for row in applied}
     found: dict[Family, SeenRow] = {}

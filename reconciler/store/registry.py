@@ -1,6 +1,6 @@
 """The registry of this machine: which state was used last for each User ID of the exchange.
 
-It is a folder of small files in the runtime directory of the user, which lives as long as the boot. The
+It is a folder of small files in the runtime directory of the user, which exists until the next boot. The
 entry of a User ID is one file: its reader or writer has locked it. Beside it each state has a file
 that is locked by every process that may write with that state. ``core.registered_state`` decides.
 
@@ -36,7 +36,7 @@ ROOTS_FOLDER = "/run"
 REGISTRY_FOLDER = "mmp"
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what is in it has to be this user's alone
-"""Where there is no runtime directory, such as for a service without a login: it lives as long as the boot
+"""Used if there is no runtime directory, as for a service without a login: it exists until the next boot
 and is the same in every session of the user."""
 
 MAX_ENTRY_BYTES = 8192
@@ -302,7 +302,7 @@ class _Entry:
 
 
 def _open_folder(path: str) -> int:
-    """Open the folder of the registry, made if there is none. Raises OSError where it is not trusted."""
+    """Open or create the folder of the registry. Raises OSError where it is not trusted."""
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -106,7 +106,7 @@ def retries_from_rows(
 
     ``tries``: the attempts that count as such, in the order of their ids; a family's newest has the count.
     ``acknowledged``: the newest acknowledged attempt of the same User ID, None without one. Ids are in the
-    order of the reservations, so no clock is needed to tell which was later.
+    order of the reservations, so no clock is needed to find which was later.
     """
     number, at = (
         (0, None) if acknowledged is None else (acknowledged.id, row_clock.reserved_at(acknowledged))

@@ -228,7 +228,7 @@ class FileRow(NamedTuple):
 
 
 class LiveReadRow(NamedTuple):
-    """The last live read of an account, for people: one JSON document and the wall time of it."""
+    """The last live read of an account, for people: one JSON document and its wall time."""
 
     checksum: str
     account: str
@@ -322,7 +322,7 @@ AnyRow = (
 Row = TypeVar("Row", bound=AnyRow)
 
 RowKind = type[tuple[Any, ...]]
-"""One of the classes above, where typing cannot say so."""
+"""One of the classes above, where the type checker cannot know which."""
 
 TABLES: Mapping[RowKind, str] = {
     StateRow: "state",

@@ -1,8 +1,8 @@
 """A query as a value: the text of its SELECTs, and the function that makes the typed result of their rows.
 
 A query is a value, so that a step can name it before its transaction begins: a remote engine then answers
-it in the same round trip. The query also makes the result, so that it is named once. Every row is checked
-against its checksum here.
+it in the same round trip. The query also creates the result, so a caller names it once. Every row is
+checked against its checksum here.
 """
 
 from __future__ import annotations

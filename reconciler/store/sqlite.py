@@ -359,7 +359,8 @@ class SqliteState:
     @asynccontextmanager
     async def _transaction(self, begin: tuple[str, ...]) -> AsyncIterator[Tables]:
         await self._begin(begin)
-        # No await inside: all tasks share one connection, so no other transaction may begin meanwhile.
+        # Nothing inside suspends the task: all tasks share one connection, and another transaction must not
+        # begin on it meanwhile.
         try:
             self._still_there()
             yield self._tables
@@ -391,7 +392,7 @@ class SqliteState:
         except sqlite3.DatabaseError as error:
             if primary_code(error) not in BUSY_CODES:
                 self._undo(error)
-            with suppress(sqlite3.DatabaseError):  # the next try finds a transaction that is still open
+            with suppress(sqlite3.DatabaseError):  # the next try finds a transaction that is left open
                 self._db.rollback()
             return error
         return None

@@ -37,7 +37,7 @@ Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | Observ
 """Rows with an id."""
 
 CHUNK = 10_000
-"""Rows that are read at once when a whole table is verified: a fraction of a server's time limit."""
+"""Rows that are read at once when a table is verified: a fraction of a server's time limit."""
 
 
 class Transaction(Protocol):
@@ -208,7 +208,7 @@ class Tables:
     async def prune_timeline(self, key: AccountKey, before: str, gone: str, keep: int) -> None:
         """Delete what no timeline from ``before`` on shows any more, and state changes beyond ``keep``.
 
-        The state of each family at that time stays, unless it is ``gone`` and the family's last.
+        The state of each family at that time remains, unless it is ``gone`` and the family's last.
         """
         old, run = (*key, before), self._transaction.run
         delete = f"DELETE FROM state_changes WHERE {_OF_ACCOUNT}"

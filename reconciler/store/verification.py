@@ -61,7 +61,7 @@ newest, and this one is among the later attempts, which are verified."""
 
 
 def fetch_all(db: sqlite3.Connection, query: str, values: Sequence[SqlValue] = ()) -> list[tuple[Any, ...]]:
-    """Return the rows of a query; text that is not UTF-8 any more comes in a form that fits no checksum."""
+    """Return the rows of a query; damaged UTF-8 text is returned in a form that fits no checksum."""
     try:
         return db.execute(query, values).fetchall()
     except sqlite3.OperationalError as error:

@@ -99,7 +99,7 @@ class LeaseLocks:
                     await transaction.run(_RELEASE, (name, generation))
 
     async def holder(self, name: str) -> LockHolder | None:
-        """Return who holds the lock."""
+        """Return the holder of the lock."""
         async with self._connections.transaction(Mode.READ) as transaction:
             found = await transaction.row(_HOLDER, (name,))
         return _parse(found[0]) if found else None

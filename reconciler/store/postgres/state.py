@@ -178,7 +178,7 @@ class PostgresState:
         return SqlAccountStore(self, account, environment, kind)
 
     async def moved(self) -> None:
-        """Do nothing: rows are never copied from a database to another state."""
+        """Return None: rows are never copied from a database to another state."""
 
     def sharing(self, replica: Replica) -> Leases:
         """Return the leases as ``replica`` sees them, on a separate connection."""
