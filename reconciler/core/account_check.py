@@ -17,7 +17,7 @@ def why_unusable(
     """Return why this account must not be used for ``desired``; None when it may.
 
     Reading needs the right account only; writing needs portfolio margin and the Trade permission.
-    ``reviewed_uid`` is whom an applied plan file was made for, None when there is none.
+    ``reviewed_uid`` is the User ID that an applied plan file was made for, None when there is none.
     """
     if desired.expected_uid is not None and info.uid != desired.expected_uid:
         return AccountProblem(

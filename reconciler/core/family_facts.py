@@ -134,13 +134,13 @@ def measured_from(facts: FamilyFacts, before: Setting | None, after: Setting) ->
 
 
 def change_reason(facts: FamilyFacts, reason: Reason) -> Reason:
-    """Return ``reason``, or NEW where nothing was ever known of the family."""
+    """Return ``reason``, or NEW if nothing was ever known of the family."""
     is_first = facts.accepted is None and facts.live is None
     return Reason.NEW if is_first and isinstance(facts.known, NeverApplied) else reason
 
 
 def _superseded(known: Uncertain, seen: Evidence, reads: Reads) -> bool:
-    """Tell whether a family's open attempts are over: live shows what none of them carries, for good.
+    """Tell whether a family's open attempts are over for good: live shows a value that none carries.
 
     Then the last proof counts again, and a third value is drift.
     """

@@ -44,7 +44,7 @@ def hold_reason(
     if _rejected(change, rules.rejected.get(change.family), now):
         return HoldReason.REJECTED
     if facts.other_file and not rules.controller:
-        return HoldReason.DRIFT_POLICY  # what a newer file set while this apply waited
+        return HoldReason.DRIFT_POLICY  # a newer file set it while this apply waited
     return None
 
 

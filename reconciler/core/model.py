@@ -100,7 +100,7 @@ class Quantity:
 
 
 def interval_text(milliseconds: int) -> str:
-    """Write an interval as the file format would: ``5s``, ``1500ms``, ``2m``. Zero is ``0``."""
+    """Format an interval as in a settings file: ``5s``, ``1500ms``, ``2m``. Zero is ``0``."""
     for unit, size in _UNITS_MS:
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
@@ -108,7 +108,7 @@ def interval_text(milliseconds: int) -> str:
 
 
 def window_text(window: timedelta) -> str:
-    """Write a time of whole minutes as a policy file would: ``90m``, ``24h``, ``7d``."""
+    """Format a time of full minutes as in a policy file: ``90m``, ``24h``, ``7d``."""
     minutes = window // timedelta(minutes=1)
     if minutes % _DAY_MINUTES == 0 and minutes > _DAY_MINUTES:
         return f"{minutes // _DAY_MINUTES}d"

@@ -46,7 +46,7 @@ BURST_AGAIN_AFTER = 20
 
 @dataclass(frozen=True, slots=True)
 class CountedRequest:
-    """One request of the ledger that may still count: ``hi`` is its latest possible arrival."""
+    """One request of the ledger that may still count, and its latest possible arrival."""
 
     attempt: int
     latest_arrival: float
@@ -58,7 +58,7 @@ class Ledger:
 
     ``sent``: requests that may still count (older ones may be left out), any order.
     ``sends_since_limited``: sends after the newest 50011, None if there was none that matters.
-    ``limited_hi``: latest arrival of that 50011's request, None likewise.
+    ``limited_latest_arrival``: latest arrival of that 50011's request, None likewise.
     ``empty_since``: None as soon as any request of this budget is on record, else the instant this
     process first saw that there was none: history is unknown and one window is waited out.
     """
@@ -116,7 +116,7 @@ def still_counts(hi: float, now: float) -> bool:
 
 
 def latest_arrival(reserved_at: float, answered_at: float | None) -> float:
-    """Return ``hi``: the definite answer's instant, else reservation + L."""
+    """Return the latest arrival of a request: the definite answer's instant, else reservation + L."""
     return reserved_at + LATEST_ARRIVAL_S if answered_at is None else answered_at
 
 

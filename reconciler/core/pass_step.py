@@ -33,7 +33,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class EndAttempts:
-    """Record that the open attempts of these families are over: live shows what none of them carries."""
+    """Record that the open attempts of these families are over: live shows a value that none carries."""
 
     families: tuple[Family, ...]
 
@@ -169,7 +169,7 @@ def _first_due(options: list[_Option], now: float) -> Step:
 def _sending(
     following: Next, known: Mapping[Family, Known], reads: Reads, now: float, not_before: float, live: bool
 ) -> _Option:
-    """Return the way to a request: wait for its slot, read live once more, send."""
+    """Return the steps to a request: wait for its slot, read live once more, send."""
     change = following.change
     due = max(following.at - LEAD_S, change.not_before, not_before)
     if now < due:

@@ -285,15 +285,16 @@ class Plan:
 
     @property
     def stays_tighter(self) -> frozenset[Family]:
-        """The families of which fields stay tighter than the file says, because undoing that is refused."""
+        """The families with fields that stay tighter than the file says: undoing that is refused."""
         return frozenset(refusal.family for refusal in self.left_tighter)
 
     @property
     def digest(self) -> str:
         """``sha256:…`` over account, environment, and each family's action, before and after.
 
-        And over what its factor is measured from, where that is not before. It is that of the plan without
-        any override: what was reviewed has the same digest whether or not a refusal is then overridden.
+        It also covers what the factor is measured from, if that is not before. It is the digest of the plan
+        without any override: what was reviewed has the same digest whether or not a refusal is then
+        overridden.
         """
         changes = self.changes if self.without_overrides is None else self.without_overrides
         return digest(self.account, self.environment, changes)
@@ -308,7 +309,7 @@ class Plan:
 def first_records(changes: Iterable[Change]) -> dict[Family, Setting]:
     """Return the settings that are recorded as live has them, of families with nothing on record.
 
-    No rule judges them, because nothing changes; which bounds they break is only reported.
+    No rule applies to them, because nothing changes; which bounds they break is only reported.
     """
     return {
         change.family: change.after

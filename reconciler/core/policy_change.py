@@ -41,7 +41,7 @@ ANY_OTHER = Family("")
 
 
 class FileChange(StrEnum):
-    """What became of the policy file itself."""
+    """How the policy file itself changed."""
 
     ADDED = "added"
     DELETED = "deleted"
@@ -174,7 +174,7 @@ def _rule_changes(old: Policy, new: Policy, families: Collection[Family]) -> tup
 
 
 def _silent(old: Policy, new: Policy) -> frozenset[str]:
-    """Return the rules that refuse nothing on one side, so that another rule says all that changes.
+    """Return the rules that refuse nothing on one side, so that another rule shows the complete change.
 
     The floor says what counts as disabling, and where disabling is allowed it refuses nothing. What is
     unknown is refused only where the factor of a change is limited.

@@ -258,7 +258,7 @@ def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bo
 
 
 def _too_far(proposal: ProposedChange, factors: Factors, loosening: Loosening) -> Iterator[Refusal]:
-    """Refuse a change whose factor is above the limit, measured from whatever may be in force.
+    """Refuse a change whose factor is above the limit, measured from each setting that may be in force.
 
     With ``per`` it is measured from the beginning of that time, too. What is no looser than that passes.
     """

@@ -155,7 +155,7 @@ class Collected:
         return self._has_more and len(self._errors) == MAX_PROBLEMS
 
     def add(self, found: Problem) -> None:
-        """Take one more; what is beyond the bound is only known to be there."""
+        """Add a problem; of those beyond the bound only their existence is recorded."""
         kind = self._errors if found.is_error else self._warnings
         if found.code is Code.MORE_PROBLEMS or (len(kind) == MAX_PROBLEMS and found not in kind):
             self._has_more = True
@@ -163,7 +163,7 @@ class Collected:
             kind[found] = None
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return what was found, from top to bottom; the last one says so where there are more."""
+        """Return the problems, from top to bottom; if there are more, the last one says so."""
         kept = [*self._errors, *self._warnings][:MAX_PROBLEMS]
         kept.sort(key=lambda each: (each.line, each.column, each.code, each.message))
         if not self._has_more and len(self._errors) + len(self._warnings) <= MAX_PROBLEMS:

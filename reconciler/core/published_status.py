@@ -73,7 +73,7 @@ class Snapshot:
 
 
 def too_old(snapshot: Snapshot, wall: datetime, max_age: timedelta) -> str | None:
-    """Return why the snapshot says nothing about now; None when it does."""
+    """Return why the snapshot cannot be used now; None when it can."""
     if snapshot.live_at is None or snapshot.host is None:
         return "it holds no live read"
     if snapshot.live_at > wall + CLOCK_TOLERANCE:
@@ -121,12 +121,12 @@ def _known(seen: PublishedFamily, now: float) -> Known | None:
 
     A read counts if it began after the last proof or attempt. A missing live value may mean either
     that there is no row or that no read counts; both mean that what was applied last is in force, as
-    far as is known, which is what a proof of just now says.
+    far as is known. A proof of just now has the same meaning.
     """
     at = float("-inf") if seen.live is not None else now
     proof = Confirmed(seen.applied, at) if seen.applied is not None else None
     if not seen.uncertain:
         return proof
-    # What was attempted is not published. That it was the value desired then is nearly always so.
+    # The attempted value is not published. It is nearly always the value desired then.
     attempt = OpenAttempt(1, seen.wanted, reserved_at=at, effect_until=float("inf"))
     return Uncertain(proof, (attempt,))

@@ -85,7 +85,7 @@ class ReplyHandling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplyVerdict:
-    """A reply, judged. ``definite``: the reply proves the request had arrived by then (bounds ``hi``)."""
+    """The meaning of a reply. ``proves_arrival``: the request had arrived by then."""
 
     status: AttemptStatus
     proves_arrival: bool

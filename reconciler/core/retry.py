@@ -40,8 +40,8 @@ LOOSENING_RETRY_S = (10.0, 45.0, 90.0, 120.0, 240.0, 480.0, 600.0)
 REJECTED_RETRY_S = 600.0
 REJECTED_RETRIES = 6
 REJECTED_SLOW_RETRY_S = 3600.0
-"""A setting that the exchange refused is tried again every 10 minutes for an hour, then every hour: what
-made it invalid may have passed, and each try costs a slot."""
+"""A setting that the exchange refused is tried again every 10 minutes for an hour, then every hour: the
+cause may have passed, and each try costs a slot."""
 
 
 def back_off_s(failures: int) -> float:
@@ -111,7 +111,7 @@ class RetryRecord:
 
     tries: Mapping[Family, Tries] = field(default_factory=dict)
     wait_until: Mapping[tuple[Family, Setting], float] = field(default_factory=dict)
-    """Until when this process has a setting of a family wait: because the exchange asked for it
+    """Until when a setting of a family waits in this process: because the exchange asked for it
     (Retry-After), or because its request could not be sent."""
 
     def count(self, family: Family, setting: Setting) -> int:

@@ -17,8 +17,8 @@ from reconciler.core.plan import Action, Change, HoldReason, Plan, Reason, in_or
 from reconciler.core.state_records import ProofKind
 
 MAX_EXPIRY = timedelta(days=30)
-"""The longest time for which a plan may be applied: a review older than a month is no review of what is
-live today."""
+"""The longest time for which a plan may be applied: after a month, live may differ from what was
+reviewed."""
 
 APPLIED_CHANGES_RETENTION = MAX_EXPIRY + timedelta(days=1)
 """How long it is recorded that a change of a saved plan was applied: longer than that plan may be applied.
@@ -56,7 +56,7 @@ NONE_APPLIED: AppliedChanges = {}
 
 @dataclass(frozen=True, slots=True)
 class PlanTarget:
-    """What a plan is for. A plan of one place says nothing about any other.
+    """What a plan is for. A plan for one target says nothing about another.
 
     ``host`` is the exchange's, ``simulator`` who answers there, ``sha256`` of the config's bytes.
     """

@@ -1,6 +1,6 @@
 """The target: the setting that is sent for a family, field by field.
 
-This file decides what ``run`` makes of a difference between live and desired. A field that live shows as it
+This file decides how ``run`` handles a difference of live and desired. A field that live shows as it
 was accepted becomes as desired; one that was changed outside of this program becomes the tighter of live
 and desired. So no field gets looser than live unless live was accepted there, and that step was reviewed
 with the file. It does not decide whether the target may be sent.

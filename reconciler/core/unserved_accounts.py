@@ -18,18 +18,18 @@ from reconciler.core.reply import ReplyClass
 from reconciler.core.retry import MAX_BACK_OFF_S
 
 UNREAD_S = 20.0
-"""An account whose reads have failed for so long is not served. One timeout is no reason to move it."""
+"""An account whose reads fail for so long is not served. One timeout is no reason to move it."""
 
 TRY_AGAIN_S = (60.0, 120.0, 240.0, 480.0, 960.0, 1800.0)
-"""How long an account that was given up is not taken again; the next one where that fails soon after."""
+"""For how long an account that was given up is not taken again; if it soon fails again, the next value."""
 
 RECOVERING_S = MAX_BACK_OFF_S + 5.0
-"""After an outage of all accounts nothing is taken for so long: the exchange may have been away for every
-replica, and the others notice its return when their own back-off ends."""
+"""After an outage of all accounts nothing is taken for so long: the exchange may have failed for every
+replica, and the others notice its recovery when their own back-off ends."""
 
 CALM_S = 3600.0
 """After so long without being given up again the first wait is the shortest once more. Longer than the
-longest waits of two replicas, so that no account goes to and fro between them for ever."""
+longest waits of two replicas, so that no account moves back and forth between them for ever."""
 
 TRY_EVERY_S = 30.0
 """How often an account that rests is read here on trial."""
@@ -38,15 +38,15 @@ TRY_SOON_S = 10.0
 """The same while its owner cannot read it."""
 
 REFUSED = frozenset({ReplyClass.ACCOUNT, ReplyClass.ENVIRONMENT})
-"""Replies about the key or from where it is used, which may be others at another replica."""
+"""Replies about the key or the address it is used from, which may differ at another replica."""
 
 SAME_EVERYWHERE = ("state-", "claimed-twice")
-"""Codes of what is no better at another replica: it is about the state, or about the settings files."""
+"""Codes of errors that another replica would have too: of the state, or of the settings files."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadState:
-    """How the live reads of an account go in this process; instants in seconds.
+    """Whether the live reads of an account succeed in this process; instants in seconds.
 
     ``failing_since``: the first failure since the newest success; None: it succeeded, or there was none.
     ``read_at``: the newest success. ``refused``: its key is refused, or cannot be used here.
@@ -59,7 +59,7 @@ class ReadState:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """When an account that does not run here was last read on trial, and how that went."""
+    """When an account that does not run here was last read on trial, and the result."""
 
     at: float
     succeeded: bool
@@ -79,7 +79,7 @@ class Released:
 
     @property
     def until(self) -> float:
-        """From when on it may be tried again."""
+        """The instant from which it may be tried again."""
         return self.at + TRY_AGAIN_S[min(self.times, len(TRY_AGAIN_S)) - 1]
 
     def counts(self, now: float) -> bool:
