@@ -35,7 +35,7 @@ BTC = Family("BTC-USD")
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    """An exchange where BTC-USD is configured, far enough away for a kill to meet a request under way."""
+    """An exchange with BTC-USD configured and long latency, so that kills can meet requests in flight."""
     with simulator(families=configured("BTC-USD"), latency="150ms") as running:
         yield running
 

@@ -184,7 +184,7 @@ class Truth:
         )
 
     def take_back_acceptance(self, attempt: Attempt) -> None:
-        """Forget an accepted setting all of whose requests failed for certain."""
+        """Forget an accepted setting if all of its requests certainly failed."""
         accepted = self.accepted.get(attempt.family, [])
         first = accepted[-1][1] if accepted else None
         if first is None:

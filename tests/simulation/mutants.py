@@ -236,7 +236,7 @@ def _slot_not_checked_again(ledger: Ledger, now: float, **_: Any) -> float:
 
 
 class _RowClockOfAccount(RowClock):
-    """The ages of rows, and whose ledger is to be made of them."""
+    """The ages of rows, and the account whose ledger is built from them."""
 
     def __init__(self, first_seen: FirstSeen, now: float, account: str) -> None:
         super().__init__(first_seen, now)
@@ -776,7 +776,7 @@ def _unsent_is_nothing(self: Any, change: Change, reply: Reply) -> Any:
 
 
 def _unsent_holds_the_account(self: Any, change: Change, reply: Reply) -> Any:
-    """Let the account wait for a family whose request could not be sent, and the family 1 s longer."""
+    """Make the account wait for a family whose request could not be sent, and the family 1 s longer."""
     if reply.reply_class is not ReplyClass.NOT_SENT:
         return _real_family_failed(self, change, reply)
     self.memory.failures = max(self.memory.failures, self._count_unsent(change.family))

@@ -68,13 +68,13 @@ class SimulatedState(PostgresState):
         self.locks = self.leases
 
     def close_now(self) -> None:
-        """Die: connections break, and the pass lock stays until its lease ends."""
+        """End as killed: connections break, and the pass lock stays until its lease ends."""
         self.leases.stop_renewing()
         self.connections.drop()
 
 
 class SimulatedLeases(LeaseLocks):
-    """The real locks; what renews them is a task of this world instead of asyncio's."""
+    """The real locks; a task of this world renews them instead of asyncio's."""
 
     def __init__(self, process: Process, connections: SimulatedConnections) -> None:
         super().__init__(connections)  # type: ignore[arg-type]  # all that the locks use of the real ones
@@ -135,7 +135,7 @@ class SimulatedConnections:
         self.drop()
 
     def drop(self) -> None:
-        """Break all connections at once, as a death does."""
+        """Break all connections at once, as a kill does."""
         for transaction in self.open:
             transaction.give_up()
 

@@ -148,7 +148,7 @@ class Process:
         return self.message
 
     def file_accepted(self, sha256: str, *, changed: bool) -> None:
-        """Note that the program put a file on record, which it may have seen change."""
+        """Record that the program put a file on record; the process may have seen the file change."""
         saw_it_change = self.role is Role.APPLY or bool(self._files_seen - {sha256})
         self._files_seen.add(sha256)
         self.file_number = self.world.truth.files.accept(sha256, changed=changed and saw_it_change)
@@ -166,11 +166,11 @@ class Process:
         self.reads_of_pass, self.in_pass = 0, True
 
     def ended_pass(self) -> None:
-        """Note that a pass ended: what is read now is not for it."""
+        """Record that a pass ended: later reads do not belong to it."""
         self.in_pass = False
 
     def pauses_between_reads(self) -> None:
-        """Note that it waits, or does something else than read."""
+        """Record that it waits, or does something other than read."""
         self.follows = ReadFollower()
 
     def begins_read(self, begun_local: float) -> None:
@@ -215,7 +215,7 @@ class Process:
             self.task.cancel()
 
     def request_stop(self) -> None:
-        """Ask the process to end, as SIGTERM does, and see that it does."""
+        """Ask the process to end, as SIGTERM does, and check that it ends."""
         self.stop_requested = True
         self.wake()
         self.world.should_have_stopped(self, self.world.scheduler.now)

@@ -114,7 +114,7 @@ class Feature(StrEnum):
     SUSPENSION = "suspension"
     """Machines are suspended: their monotonic clocks stop, true time does not."""
     ODD_LISTS = "odd-lists"
-    """Get MMP Config leaves rows out, or lists odd ones."""
+    """Get MMP Config omits rows, or lists odd ones."""
     RAISING_OBSERVERS = "raising-observers"
     CANCELLATION = "cancellation"
     """Processes are cancelled at an await instead of killed."""
@@ -123,7 +123,7 @@ class Feature(StrEnum):
     DRIFT_IN_DOUBT = "drift-in-doubt"
     """Many requests are not answered, and live is changed from outside meanwhile."""
     TABLES_MADE_ANEW = "tables-made-anew"
-    """The schema is dropped and made anew while processes run; in PostgreSQL worlds only."""
+    """The schema is dropped and recreated while processes run; in PostgreSQL worlds only."""
 
 
 HUNTED_ONLY = {Feature.DRIFT_IN_DOUBT, Feature.TABLES_MADE_ANEW}
@@ -227,7 +227,7 @@ NO_FAILURES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
 
 @dataclass(frozen=True, slots=True)
 class LastingFate:
-    """The fate of every request of one family: until the troubles end, or always."""
+    """The fate of every request of one family: until the faults end, or always."""
 
     family: Family
     fate: Fate
@@ -279,7 +279,7 @@ class Extras:
     cancel_chance: float = 0.0
     file: FileTroubles | None = None
     tables_made_anew_after_s: float | None = None
-    """How long after the last process opened the state its tables are made anew; None: never."""
+    """How long after the last process opened the state its tables are recreated; None: never."""
 
 
 NO_EXTRAS = Extras()
@@ -347,7 +347,7 @@ def draw_usual(seed: int, kind: WorldKind = WorldKind.SQLITE) -> Scenario:
 
 
 def _in_postgres(scenario: Scenario) -> Scenario:
-    """Return a scenario as it is with the state in PostgreSQL: hosts, replicas, a server's troubles."""
+    """Return a scenario changed for a state in PostgreSQL: hosts, replicas, faults of a server."""
     rng = Random(f"postgres {scenario.seed}")
     several = len(scenario.families) > 1
     accounts = 2 if several and rng.random() < 0.45 else 1

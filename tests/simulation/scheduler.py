@@ -20,7 +20,7 @@ class Killed(BaseException):
 
 @types.coroutine
 def suspend() -> Generator[None, Any, Any]:
-    """Give way until the task is resumed; returns the value it is resumed with."""
+    """Suspend until the task is resumed; returns the value it is resumed with."""
     return (yield)
 
 
@@ -53,7 +53,7 @@ class Scheduler:
 
 
 class Machine(Protocol):
-    """What a task runs on: while it is suspended, nothing of the task happens."""
+    """The machine of a task: while it is suspended, the task does not run."""
 
     suspended_until: float
 

@@ -236,7 +236,7 @@ class PostgresKeeping:
         self._world.trace(None, "the tables are made anew")
 
     def _fell_back(self, record: Recollection) -> None:
-        """Note that the state is what it was earlier."""
+        """Record that the state is what it was earlier."""
         world = self._world
         world.truth.fall_back(record)
         world.history_lost_at = world.scheduler.now

@@ -418,7 +418,7 @@ class World:
         self.scheduler.after(self.rng.uniform(0.05, longest), self._start, process.slot)
 
     def should_have_stopped(self, process: Process, asked_at: float) -> None:
-        """Check that a process that was asked to stop did, delays that were none of its own aside."""
+        """Check that a process ended after a request to stop, apart from delays that others caused."""
         if process.dead:
             return
         due = asked_at + checkers.STOPS_WITHIN_S + process.held_up_so_far_s()

@@ -22,7 +22,7 @@ PICTURES: dict[str, dict[str, Any]] = {
     "status-page-dark.png": {**WIDE, "color_scheme": "dark"},
     "status-page-narrow.png": {**NARROW, "color_scheme": "light"},
 }
-"""The top of the page each, as much as stays below ``MAX_BYTES``: a checkout carries them for ever."""
+"""Each shows the top of the page, within ``MAX_BYTES``: a checkout contains the pictures permanently."""
 
 
 def main() -> None:
