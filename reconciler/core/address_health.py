@@ -39,7 +39,7 @@ class WaitForProbe:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The request must not connect now: ``reply`` stands for its result, nothing was sent."""
+    """The request must not connect now: ``reply`` is used as its result, nothing was sent."""
 
     reply: Reply
 
@@ -94,6 +94,6 @@ WORKS = AddressHealth()
 
 
 def not_tried(failure: Reply) -> Reply:
-    """Return the result of a request that was not sent because another one's ``failure`` stands for it."""
+    """Return the result of a request that was not sent: it is the ``failure`` of another request."""
     message = f"not tried, because the address failed for another request: {failure.message}"
     return Reply(ReplyClass.NOT_SENT, failure.code, message)

@@ -24,7 +24,7 @@ class Direction(StrEnum):
 
 
 LESS_SAFE = frozenset({Direction.LOOSEN, Direction.MIXED, Direction.DISABLE})
-"""Directions that leave the desk less protected in at least one respect."""
+"""Directions that leave the account less protected in at least one respect."""
 
 
 def direction(before: Setting | None, after: Setting) -> Direction | None:

@@ -95,7 +95,7 @@ class _Planner:
         }
 
     def plan(self) -> Plan:
-        """Return the plan: judge, find targets, judge what they undo, then what is done of each family."""
+        """Return the plan: check changes, find targets, check what they undo, decide about each family."""
         rules, reads = self.rules, self.reads
         steps = self._steps()
         changed = self._judgement(steps)

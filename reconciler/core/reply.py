@@ -71,7 +71,7 @@ class AttemptStatus(StrEnum):
 
 
 class ReplyHandling(StrEnum):
-    """What the pass does after a verdict."""
+    """What the pass does after a reply."""
 
     PROCEED = "proceed"
     BACK_OFF = "back-off"
@@ -85,7 +85,7 @@ class ReplyHandling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplyVerdict:
-    """The meaning of a reply. ``proves_arrival``: the request had arrived by then."""
+    """The meaning of a reply. ``proves_arrival``: the reply bounds the request's latest arrival."""
 
     status: AttemptStatus
     proves_arrival: bool
