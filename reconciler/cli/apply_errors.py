@@ -75,7 +75,7 @@ def reason_missing(plan: Plan) -> UsageError:
     text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.overridden)
     return UsageError(
         "no-reason",
-        f"nothing was sent, because --allow is needed here and nobody said why: {text}",
+        f"nothing was sent, because --allow needs a --reason: {text}",
         'add --reason "…" with text that people can read; it is kept in the history',
     )
 

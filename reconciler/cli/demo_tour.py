@@ -84,7 +84,7 @@ STEPS = (
     ),
     TourStep("A second plan: no changes", ("plan", "--detailed-exitcode"), says=("No changes",)),
     TourStep(
-        "Drift: someone loosened BTC-USD behind our back, and the plan shows it",
+        "Drift: another program loosened BTC-USD, and the plan shows it",
         ("plan", "--detailed-exitcode"),
         control=(
             (

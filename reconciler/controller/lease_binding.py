@@ -193,6 +193,6 @@ class AccountOwnership:
             if key != lease_name(account, Environment(environment), self.kind):
                 continue  # at the other kind of exchange
             worker = leases.replicas.get(leases.owners.get(key, ""))
-            where = str(worker) if worker else "nobody at this moment"
+            where = str(worker) if worker else "no replica at this moment"
             rivals[account, Environment(environment)] = (claimed, where)
         return RecordedClaims(self._sent, rivals)

@@ -51,7 +51,7 @@ from reconciler.ports import Clock, Store, TradingExchange
 SUSPENSION_S = 0.1
 """From this difference on a machine counts as suspended. Without a suspension it is far smaller."""
 
-CONTESTED_SETTING = "put back 3 times within 10 minutes, and changed again by somebody else"
+CONTESTED_SETTING = "restored 3 times within 10 minutes, and changed again by another writer"
 """Why the heal breaker paused a family, for people."""
 
 

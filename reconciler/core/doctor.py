@@ -202,7 +202,7 @@ def group_access(gid: int) -> CheckResult:
 def lock_held(holder: str | None) -> CheckResult:
     """Report the holder of the account's lock; ``holder`` None: it is not locked."""
     if holder is None:
-        return ok("lock", "nobody holds the state")
+        return ok("lock", "no process has locked the state")
     return advice("lock", f"held by {holder}", "wait until it is done; apply waits for --lock-timeout")
 
 

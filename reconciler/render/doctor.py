@@ -46,4 +46,4 @@ def _summary(findings: Sequence[CheckResult]) -> str:
         )
         return f"Nothing stands in the way{text}."
     more = f", {number[CheckStatus.SKIPPED]} not checked" if number[CheckStatus.SKIPPED] else ""
-    return f"{count(number[CheckStatus.FAILED], 'problem')} to be put right{more}."
+    return f"{count(number[CheckStatus.FAILED], 'problem')} to fix{more}."

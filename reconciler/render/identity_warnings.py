@@ -78,7 +78,7 @@ def _since(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
         yield (
             f"environment changed {quote(old.environment)} → {environment}: another exchange world with "
             f"settings of its own; what is in force in {quote(old.environment)} stays as it is, and "
-            "nobody watches it any more"
+            "mmp no longer watches it"
         )
     yield from (_known_otherwise(each, quote) for each in old.identity)
 

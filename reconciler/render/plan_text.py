@@ -51,7 +51,7 @@ _LOOK: dict[Direction, tuple[str, Tone]] = {
 _REASONS = {
     Reason.NEW: "new",
     Reason.CHANGED: "changed",
-    Reason.DRIFTED: "drifted: was changed behind our back",
+    Reason.DRIFTED: "drifted: changed outside mmp",
     Reason.UNCERTAIN: "uncertain: an earlier request has no definite answer",
 }
 

@@ -285,7 +285,7 @@ class SimulatedExchange:
             case Endpoint.GET:
                 return ReplyEnvelope("0", data=self._rows(visit.uid, ask.family, now))
             case Endpoint.ACCOUNT:
-                assert visit.holder is not None, "the gate lets nobody else in"
+                assert visit.holder is not None, "the gate admits only known keys"
                 return ReplyEnvelope("0", data=(_account_row(visit.holder),))
             case Endpoint.TIME:
                 return ReplyEnvelope("0", data=({"ts": self._milliseconds(visit.at)},))

@@ -71,8 +71,8 @@ def startup_checks(shared_state: LatestState, *, now: float) -> tuple[ProbeCheck
     shared = () if replica is None else (_shared_out(shared_state, replica, now),)
     accounts = shared_state.accounts()
     some = accounts or unloaded or (replica is not None and _known(replica))
-    nobody = () if some else (ProbeCheck("settings", False, "none is in force yet"),)
-    return (*unloaded, *nobody, *shared, *(_protected(watched.runtime) for watched in accounts))
+    none = () if some else (ProbeCheck("settings", False, "none is in force yet"),)
+    return (*unloaded, *none, *shared, *(_protected(watched.runtime) for watched in accounts))
 
 
 def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:

@@ -199,14 +199,14 @@ def test_every_finding_is_a_line_with_what_to_do_under_it() -> None:
     assert lines[0] == "main (live) at openapi.okx.com · mmp.yaml"
     assert [line[2] for line in lines if line[:3].strip() and line.startswith("  ")] == ["✓", "!", "✗", "-"]
     assert sum("→" in line for line in lines) == 2
-    assert lines[-1] == "1 problem to be put right, 1 not checked."
+    assert lines[-1] == "1 problem to fix, 1 not checked."
     assert all(line.isprintable() for line in lines)
 
 
 def test_the_summary_says_whether_anything_is_in_the_way() -> None:
     assert doctor_text(checkup(FINDINGS[0])).endswith("\nNothing stands in the way.\n")
     assert doctor_text(checkup(FINDINGS[1])).endswith("Nothing stands in the way; 1 thing worth knowing.\n")
-    assert doctor_text(checkup(FINDINGS[2])).endswith("1 problem to be put right.\n")
+    assert doctor_text(checkup(FINDINGS[2])).endswith("1 problem to fix.\n")
     nobody = replace(checkup(FINDINGS[3]), account=None, simulator=True)
     assert doctor_text(nobody).startswith("SIMULATOR unknown account at openapi.okx.com")
 

@@ -133,7 +133,7 @@ def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozense
     """Return what is on record of accounts of one User ID that want the same, each with its number."""
     return RecordedClaims(
         rivals={
-            (name, Environment.LIVE): (AccountClaim("1", families, number), "nobody at this moment")
+            (name, Environment.LIVE): (AccountClaim("1", families, number), "no replica at this moment")
             for name, number in accounts
         }
     )

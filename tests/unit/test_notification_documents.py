@@ -134,7 +134,7 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     ),
     (
         replace(CALM, pauses=(Pause(BTC, CONTESTED_SETTING, WALL, None, A),)),
-        "BTC-USD: put back 3 times within 10 minutes, and changed again by somebody else; not written "
+        "BTC-USD: restored 3 times within 10 minutes, and changed again by another writer; not written "
         "until the file changes or the family is resumed. → Find out who changes it, then: mmp resume "
         "--family BTC-USD",
         "BTC-USD is as the file says again.",

@@ -382,7 +382,7 @@ def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
     assert account(runtime(shapes)).frozen_text == "One needs a person."
     both = all_of("frozen until reset", (BTC, ETH))
     assert account(runtime(both)).frozen_text == "2 need a person."
-    assert of("frozen").frozen_text == "Nobody has to do anything."
+    assert of("frozen").frozen_text == "No action is needed."
     assert of("in sync").frozen_text == "Nothing is frozen, as read from the exchange 4 s ago."
 
 

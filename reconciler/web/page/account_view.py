@@ -302,7 +302,7 @@ def _frozen_words(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
     if not frozen:
         return f"Nothing is frozen{_as_of(status)}."
     if not needs:
-        return "Nobody has to do anything."
+        return "No action is needed."
     return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
 
 
