@@ -63,7 +63,7 @@ RETIRED_WORDS = re.compile(
 )
 """Words and phrases that stood for a more exact one."""
 
-PLAIN = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/", "schemas/")
+PLAIN = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/", "schemas/", "reconciler/")
 """Where no retired word is: a file, or everything in a folder."""
 
 
