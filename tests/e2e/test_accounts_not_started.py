@@ -68,7 +68,7 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
         assert (status, "settings: accounts/b.yaml:" in body) == (503, True)
         assert sidecar.ask("/livez")[0] == 200
         page = sidecar.ask("/")[1]
-        assert "Not known: 1 settings file does not hold." in page.replace('<span class="word">', "")
+        assert "Not known: 1 invalid settings file." in page.replace('<span class="word">', "")
         assert "accounts/b.yaml" in page
         (refused,) = sidecar.status()["refused"]
         assert (refused["path"], refused["accepted_at"]) == ("accounts/b.yaml", None)
@@ -76,7 +76,7 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
         assert sidecar.metric("mmp_config_rejected_timestamp_seconds", account="") > 0
 
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        assert message(hook, "config-rejected", "resolved")["text"].endswith("holds and is in force.")
+        assert message(hook, "config-rejected", "resolved")["text"].endswith("is valid and in force.")
         sidecar.wait_for("/readyz", 5.0)
         document = sidecar.status()
         assert [one["account"] for one in document["statuses"]] == ["main", "second"]

@@ -197,7 +197,7 @@ def test_a_file_that_is_missing_at_the_start_is_waited_for(
     file = desk.folder / place if place.endswith(".yaml") else desk.folder / place / "main.yaml"
     desk.config.unlink(missing_ok=True)
     sidecar = desk.start(*RUN, "-c", place, "--state", str(desk.state))
-    waiting = sidecar.wait_for_log("waiting for a file")
+    waiting = sidecar.wait_for_log("waiting for a settings file")
     assert waiting["paths"] == [place]
     file.parent.mkdir(exist_ok=True)
     put_in_place(file, desired_text({"BTC-USD": "5s/2s/90"}))
