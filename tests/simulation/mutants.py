@@ -401,7 +401,7 @@ _real_rules = reconcile._Pass._rules
 
 def _no_policy_in_run(self: Any, now: float) -> PlanConstraints:
     rules = _real_rules(self, now)
-    return rules if self.options.patient else replace(rules, policy=None)
+    return rules if self.options.wait_in_pass else replace(rules, policy=None)
 
 
 # -- the pass --------------------------------------------------------------------------------------
@@ -531,7 +531,7 @@ _really_keeps_lock = reconcile._Pass._keeps_lock
 
 
 def _kept_while_waiting(self: Any, until: float, cause: Any) -> bool:
-    return self.options.patient or _really_keeps_lock(self, until, cause)
+    return self.options.wait_in_pass or _really_keeps_lock(self, until, cause)
 
 
 _real_run = loop.Loop.run
