@@ -70,7 +70,7 @@ class TourStep:
 
 
 STEPS = (
-    TourStep("The file holds: checked offline, without keys", ("validate",), says=("no problems",)),
+    TourStep("The file is valid: checked offline, without keys", ("validate",), says=("no problems",)),
     TourStep(
         "What would happen, and when (nothing is sent)",
         ("plan",),
