@@ -143,9 +143,9 @@ class Server:
         self.start()
 
     def kill_connections(self, database: str) -> int:
-        """Terminate every connection to ``database``; returns how many there were."""
+        """Terminate every connection to ``database`` and wait until they ended; returns their number."""
         [(ended,)] = self.ask(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
             f" WHERE datname = '{database}' AND pid <> pg_backend_pid()"
         )
         return int(ended)

@@ -16,7 +16,7 @@ STATUS = {
     "AccountProblem": 8,
     "StateLocked": 7,
     "PlanStale": 5,
-    "RefusedByPolicyOrReview": 3,
+    "ChangeRefused": 3,
     "StateUnusable": 1,
     "StateUnavailable": 1,
     "StateAccessDenied": 1,

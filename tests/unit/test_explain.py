@@ -41,7 +41,7 @@ SAYS_A_CODE = {
     "AccountProblem",
     "StateLocked",
     "PlanStale",
-    "RefusedByPolicyOrReview",
+    "ChangeRefused",
     "StateUnusable",
     "StateAccessDenied",
     "StateUnavailable",
