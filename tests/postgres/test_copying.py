@@ -134,7 +134,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             await other.applied()
             there.apply_plan("a" * 32, {})
             before, slot = await seen(there), await there.reserve(signed("6", ETH), assume_idle=True)
-            counts = await copy_state(source, other.state)
+            counts = dict(await copy_state(source, other.state))
             assert counts.pop("losses") == 0, "only a server loses requests in a failover"
             assert all(counts.values()), counts
             here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
