@@ -1,6 +1,6 @@
 """``plan --against``: a published status, from a file or an address, in place of a live read.
 
-This file decides where a status may be fetched from, how much of it is read, how long a fetch waits, and
+This file decides where a status may be fetched from, how many bytes are read, how long a fetch waits, and
 that it is of the right account. No key is ever sent there: the request contains nothing of ours.
 """
 

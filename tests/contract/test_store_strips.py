@@ -20,7 +20,7 @@ from tests.contract.stores import BTC, ETH, NOON, PLACES, Place, ScriptedClock
 
 DAY_S = 24 * 3600.0
 
-Told = dict[Family, list[tuple[str | None, float, float]]]
+Timelines = dict[Family, list[tuple[str | None, float, float]]]
 
 
 @pytest.fixture(params=sorted(PLACES))
@@ -49,7 +49,7 @@ def look(store: AccountStore, clock: ScriptedClock, seconds: float, **states: st
     asyncio.run(store.record_states({Family(f"{name}-USD"): state for name, state in states.items()}))
 
 
-def message(store: AccountStore, since: float = 0.0) -> Told:
+def read_timelines(store: AccountStore, since: float = 0.0) -> Timelines:
     made = asyncio.run(store.timeline(at(since)))
     return {
         family: [
@@ -61,9 +61,9 @@ def message(store: AccountStore, since: float = 0.0) -> Told:
 
 
 def test_nothing_is_told_before_anybody_looked(store: AccountStore, clock: ScriptedClock) -> None:
-    assert message(store) == {}
+    assert read_timelines(store) == {}
     look(store, clock, 0.0)
-    assert message(store) == {}
+    assert read_timelines(store) == {}
 
 
 def test_states_are_told_from_the_look_that_found_them(store: AccountStore, clock: ScriptedClock) -> None:
@@ -71,11 +71,11 @@ def test_states_are_told_from_the_look_that_found_them(store: AccountStore, cloc
     look(store, clock, 40, BTC=FamilyState.IN_SYNC, ETH=FamilyState.IN_SYNC)
     look(store, clock, 70, BTC=FamilyState.IN_SYNC, ETH=FamilyState.FROZEN)
     clock.time = 100
-    assert message(store) == {
+    assert read_timelines(store) == {
         BTC: [(None, 0, 10), ("pending", 10, 40), ("in-sync", 40, 100)],
         ETH: [(None, 0, 10), ("in-sync", 10, 70), ("frozen", 70, 100)],
     }
-    assert message(store, 50)[BTC] == [("in-sync", 50, 100)]
+    assert read_timelines(store, 50)[BTC] == [("in-sync", 50, 100)]
 
 
 def test_what_lies_between_two_processes_nobody_watched(
@@ -85,30 +85,30 @@ def test_what_lies_between_two_processes_nobody_watched(
         look(store, clock, seconds, BTC="in-sync")
     other = place.open(clock)
     clock.time = 35
-    assert message(other) == {BTC: [("in-sync", 0, 30), (None, 30, 35)]}
+    assert read_timelines(other) == {BTC: [("in-sync", 0, 30), (None, 30, 35)]}
     for seconds in (40, 70):
         look(other, clock, seconds, BTC="in-sync")
     clock.time = 75
-    assert message(other) == {BTC: [("in-sync", 0, 30), (None, 30, 40), ("in-sync", 40, 75)]}
-    assert message(store)[BTC][-1] == (None, 70, 75)
+    assert read_timelines(other) == {BTC: [("in-sync", 0, 30), (None, 30, 40), ("in-sync", 40, 75)]}
+    assert read_timelines(store)[BTC][-1] == (None, 70, 75)
     look(store, clock, 80, BTC="in-sync")
-    assert message(store)[BTC][2:] == [("in-sync", 40, 70), (None, 70, 80)]
+    assert read_timelines(store)[BTC][2:] == [("in-sync", 40, 70), (None, 70, 80)]
     look(store, clock, 81, BTC="in-sync")
-    assert message(store)[BTC][3:] == [(None, 70, 80), ("in-sync", 80, 81)]
+    assert read_timelines(store)[BTC][3:] == [(None, 70, 80), ("in-sync", 80, 81)]
 
 
 def test_looks_too_far_apart_leave_a_hole(store: AccountStore, clock: ScriptedClock) -> None:
     for seconds in (0, 90, 180.001, 300):
         look(store, clock, seconds, BTC="in-sync")
     clock.time = 310
-    assert message(store) == {BTC: [("in-sync", 0, 90), (None, 90, 300), ("in-sync", 300, 310)]}
+    assert read_timelines(store) == {BTC: [("in-sync", 0, 90), (None, 90, 300), ("in-sync", 300, 310)]}
 
 
 def test_how_far_apart_looks_may_be_is_the_opener_s_to_say(place: Place, clock: ScriptedClock) -> None:
     store = place.open(clock, max_gap_s=5.0)
     for seconds in (0, 5, 11):
         look(store, clock, seconds, BTC="in-sync")
-    assert message(store) == {BTC: [("in-sync", 0, 5), (None, 5, 11)]}
+    assert read_timelines(store) == {BTC: [("in-sync", 0, 5), (None, 5, 11)]}
 
 
 def test_a_family_not_desired_any_more_turns_to_unmanaged_and_may_come_back(
@@ -118,7 +118,7 @@ def test_a_family_not_desired_any_more_turns_to_unmanaged_and_may_come_back(
     look(store, clock, 30, ETH="held")
     look(store, clock, 60, BTC="pending", ETH="held")
     clock.time = 90
-    assert message(store) == {
+    assert read_timelines(store) == {
         BTC: [("in-sync", 0, 30), (UNMANAGED, 30, 60), ("pending", 60, 90)],
         ETH: [("held", 0, 90)],
     }
@@ -134,9 +134,9 @@ def test_strips_are_of_one_account_environment_and_kind(
         place.open(clock, environment=Environment.DEMO),
         place.open(clock, kind=ExchangeKind.SIMULATOR),
     ):
-        assert message(other) == {}
+        assert read_timelines(other) == {}
         asyncio.run(other.record_states({ETH: "held"}))
-    assert list(message(store)) == [BTC]
+    assert list(read_timelines(store)) == [BTC]
 
 
 # -- odd clocks -----------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_a_small_step_back_of_the_clock_stands_still(store: AccountStore, clock:
     look(store, clock, 100, BTC="in-sync")
     look(store, clock, 40, BTC="drifted")
     look(store, clock, 130, BTC="drifted")
-    assert message(store, 90) == {BTC: [(None, 90, 100), ("drifted", 100, 130)]}
+    assert read_timelines(store, 90) == {BTC: [(None, 90, 100), ("drifted", 100, 130)]}
 
 
 def test_after_a_big_step_back_what_lies_in_the_future_is_forgotten(
@@ -157,24 +157,24 @@ def test_after_a_big_step_back_what_lies_in_the_future_is_forgotten(
     look(store, clock, 3600, BTC="frozen", ETH="held")
     look(store, clock, 100, BTC="in-sync")
     look(store, clock, 130, BTC="in-sync")
-    assert message(store) == {BTC: [("in-sync", 0, 60), (None, 60, 100), ("in-sync", 100, 130)]}
+    assert read_timelines(store) == {BTC: [("in-sync", 0, 60), (None, 60, 100), ("in-sync", 100, 130)]}
 
 
 def test_a_step_back_into_a_watch_ends_it_there(store: AccountStore, clock: ScriptedClock) -> None:
     for seconds in range(0, 600, 30):
         look(store, clock, seconds, BTC="in-sync" if seconds < 300 else "drifted")
     look(store, clock, 200, BTC="in-sync")
-    assert message(store) == {BTC: [("in-sync", 0, 200)]}
+    assert read_timelines(store) == {BTC: [("in-sync", 0, 200)]}
     clock.time = 500
-    assert message(store) == {BTC: [("in-sync", 0, 200), (None, 200, 500)]}
+    assert read_timelines(store) == {BTC: [("in-sync", 0, 200), (None, 200, 500)]}
 
 
 def test_a_clock_before_everything_starts_anew(store: AccountStore, clock: ScriptedClock) -> None:
     look(store, clock, 1000, BTC="in-sync")
     look(store, clock, -1e6, BTC="drifted")
-    assert message(store, -1e6 - 5) == {}
+    assert read_timelines(store, -1e6 - 5) == {}
     look(store, clock, -1e6 + 30, BTC="drifted")
-    assert message(store, -1e6) == {BTC: [("drifted", -1e6, -1e6 + 30)]}
+    assert read_timelines(store, -1e6) == {BTC: [("drifted", -1e6, -1e6 + 30)]}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -187,7 +187,7 @@ def test_whatever_the_clock_does_strips_are_whole(
         states = {family: rng.choice("abc") for family in (BTC, ETH) if rng.random() < 0.8}
         asyncio.run(store.record_states(states))
         clock.time += 90
-        timelines, since = message(store, clock.time - DAY_S), clock.time - DAY_S
+        timelines, since = read_timelines(store, clock.time - DAY_S), clock.time - DAY_S
         for spans in timelines.values():
             assert (spans[0][1], spans[-1][2]) == (since, clock.time)
             assert all(one[2] == two[1] and one[0] != two[0] for one, two in pairwise(spans))
@@ -250,7 +250,7 @@ def test_a_state_from_long_ago_is_still_known_after_a_turn(
     asyncio.run(look_on())
     look(store, clock, last + 30, BTC="drifted")
     clock.time = last + 60
-    assert message(store, last - DAY_S) == {
+    assert read_timelines(store, last - DAY_S) == {
         BTC: [("in-sync", last - DAY_S, last + 30), ("drifted", last + 30, last + 60)]
     }
 
@@ -260,7 +260,7 @@ def test_turns_are_bounded_and_every_family_keeps_its_last(place: Place, clock: 
     look(store, clock, 0, ETH="held", BTC="a")
     for number in range(1, 101):
         look(store, clock, float(number), ETH="held", BTC="ab"[number % 2])
-    timelines = message(store)
+    timelines = read_timelines(store)
     assert timelines[ETH] == [("held", 0, 100)]
     assert [span[0] for span in timelines[BTC]] == [None, *("ab"[number % 2] for number in range(91, 100))]
 
@@ -269,5 +269,5 @@ def test_what_is_older_than_a_strip_is_dropped(store: AccountStore, clock: Scrip
     for hour in range(100):
         look(store, clock, hour * 3600.0, BTC="ab"[hour % 2])
         look(store, clock, hour * 3600.0 + 60, BTC="ab"[hour % 2])
-    oldest = min(span[1] for span in message(store)[BTC] if span[0] is not None)
+    oldest = min(span[1] for span in read_timelines(store)[BTC] if span[0] is not None)
     assert oldest == pytest.approx(99 * 3600 - 25 * 3600, abs=3600)

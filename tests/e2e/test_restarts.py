@@ -115,7 +115,7 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
     assert sent == sorted(sent), "never an older value after a newer one"
     assert all(gap > 10.0 for gap in gaps(exchange.arrivals()))
     message = Counter((one["kind"], one["status"]) for one in hook.documents())
-    assert max(message.values()) <= life.starts, "each may tell once more what it cannot know was told"
+    assert max(message.values()) <= life.starts, "each start may send again what it cannot know was sent"
     assert ("protected", "firing") in message
     holds_together(strip(desk), began, life.starts)
 

@@ -262,9 +262,11 @@ def test_a_pause_is_shown_with_its_reason_and_goes_when_it_is_over(desk: Desk, e
     sidecar.wait_for("/startupz", 15.0)
     assert desk.mmp("pause", "--family", "BTC-USD", "--for", "1h", "--reason", "by hand").status == 0
     eventually(
-        lambda: sidecar.metric("mmp_paused_families", by="manual") == 1, 10.0, "the pause to be told"
+        lambda: sidecar.metric("mmp_paused_families", by="manual") == 1, 10.0, "the pause to be exported"
     )
     assert [one["reason"] for one in sidecar.status()["pauses"]] == ["by hand"]
     assert desk.mmp("resume", "--family", "BTC-USD").status == 0
-    eventually(lambda: sidecar.metric("mmp_paused_families", by="manual") == 0, 10.0, "its end to be told")
+    eventually(
+        lambda: sidecar.metric("mmp_paused_families", by="manual") == 0, 10.0, "its end to be exported"
+    )
     ends_well(sidecar)

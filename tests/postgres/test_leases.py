@@ -228,7 +228,7 @@ def test_a_claim_outlives_its_owner_and_keeps_its_number_until_it_is_another() -
         before = (await two.heartbeat(ABC, {"c.live.okx": c})).same_uid_accounts
         await one.leave()
         assert (await two.heartbeat(ABC, {"c.live.okx": c})).same_uid_accounts == before, (
-            "it is nobody's for a moment"
+            "it is unassigned for a moment"
         )
         await two.take(["a.live.okx"])
         both = {"a.live.okx": a, "c.live.okx": c}

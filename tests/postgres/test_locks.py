@@ -43,7 +43,7 @@ def test_a_lock_whose_holder_went_silent_is_taken_over_and_the_loser_sends_nothi
             async with one.store.locked("run"):
                 assert isinstance(await one.reserve(), Reservation)
                 go_silent()
-                assert isinstance(await one.reserve(), Reservation), "nobody else has it yet"
+                assert isinstance(await one.reserve(), Reservation), "no other process has it yet"
                 one.clock.time += 1000.0
                 async with two.store.locked("apply"):
                     with pytest.raises(StateLocked) as refused:

@@ -185,7 +185,7 @@ def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: F
     def message() -> set[str]:
         return set(lines())
 
-    eventually(lambda: message() == {"desk-007", "desk-008"}, 60.0, "both to be told of")
+    eventually(lambda: message() == {"desk-007", "desk-008"}, 60.0, "both to be notified")
     time.sleep(10.0)  # accounts still move, and the conflict may be with another one then
     said = len(lines())
     time.sleep(8.0)

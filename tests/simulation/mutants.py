@@ -1111,9 +1111,7 @@ MUTANTS = (
         Patch(pass_step, "next_request", _first_in_order),
         Patch(pass_sending, "next_request", _first_in_order),
     ),
-    Mutant(
-        "a success ends nobody's back-off", (Patch(row_mapping, "retries_from_rows", _successes_forgotten),)
-    ),
+    Mutant("a success ends no back-off", (Patch(row_mapping, "retries_from_rows", _successes_forgotten),)),
     _of_feature(
         "the account backs off with a family",
         Feature.LASTING_FATE,

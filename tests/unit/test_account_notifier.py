@@ -124,7 +124,7 @@ def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
     assert listener.words() == [PROTECTED, drifted, ("out-of-sync", "resolved", "BTC-USD")]
     message_at, first = listener.message[1]
     ((sent_at, _, _),) = here.exchange.sent
-    assert message_at <= sent_at, "told of before it is put back, which may have to wait for a slot"
+    assert message_at <= sent_at, "notified before it is restored, which may have to wait for a slot"
     assert (first["severity"], first["details"]["code"]) == ("critical", "drifted")
     assert first["details"]["protection"] == "exposed"
     assert listener.message[2][1]["details"]["protection"] == "protected"
@@ -213,7 +213,7 @@ def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World]
     assert message[0] == ("key-problem", "firing", None)
     assert message[-1] == ("key-problem", "resolved", None)
     assert 1500.0 <= listener.at("key-problem", "resolved")[-1] <= 1570.0
-    assert len(message) <= 3, "another code is other news; nothing is told twice"
+    assert len(message) <= 3, "another code is another notification; none is sent twice"
 
 
 def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
@@ -266,7 +266,7 @@ def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
     (began,), (over,) = listener.at("contested", "firing"), listener.at("contested", "resolved")
     assert began < 1050.0 + 4 * 20.0
     assert 2000.0 < over < 2002.0
-    assert len(listener.at("out-of-sync", "firing")) == 1, "the other heals are counted, not told"
+    assert len(listener.at("out-of-sync", "firing")) == 1, "the other heals are counted, not sent"
 
 
 # ---- one policy over many accounts ---------------------------------------------------------------

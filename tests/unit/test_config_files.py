@@ -303,7 +303,7 @@ def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -
     (tmp_path / "mmp.yaml").unlink()
     assert looked(file, *[ReadConfidence.NEEDS_TWO_READS] * 3) == [None] * 3
     (tmp_path / "mmp.yaml").write_text(BROKEN)
-    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected), "back again: told again"
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected), "back again: reported again"
 
 
 def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_pa
     target.unlink()
     assert looked(file, *ReadConfidence) == awaited, "awaited again"
     link.unlink()
-    assert looked(file, *ReadConfidence) == [None] * 3, "nobody asks for it any more"
+    assert looked(file, *ReadConfidence) == [None] * 3, "nothing asks for it any more"
     link.symlink_to(target)
     assert looked(file, *ReadConfidence) == awaited
     target.write_text(FIRST)

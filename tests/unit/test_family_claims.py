@@ -34,7 +34,7 @@ def test_the_first_to_claim_a_family_of_an_account_has_it(other: Desired, uid: s
     problem = claims.claim_families(uid, other)
     assert (problem is not None) == refused
     assert (("b", other.environment) in claims.denied) == refused
-    assert claims.claim_families("1", file("a", BTC)) is None, "whoever came first stays"
+    assert claims.claim_families("1", file("a", BTC)) is None, "the first to claim keeps the family"
     assert problem is None or (problem.code, "b.yaml" in problem.message) == ("claimed-twice", True)
 
 
@@ -150,7 +150,7 @@ def test_whoever_asks_first_here_the_one_that_claimed_first_keeps_its_families(f
 
 
 def test_an_account_is_no_rival_of_its_own() -> None:
-    """Just taken over: by what was last heard it is nobody's."""
+    """Just taken over: in the newest lease table it is unassigned."""
     claims = FamilyClaims(recorded=on_record(("a", 4)))
     assert claims.claim_families("1", file("a", BTC)) is None
     claims.recorded = on_record(("a", 4), ("b", 7))

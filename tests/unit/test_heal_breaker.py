@@ -55,7 +55,9 @@ def test_it_bites_after_three_heals_of_this_setting_within_ten_minutes_and_never
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param(drifted(rules=PlanConstraints(drift=DriftPolicy.WARN)), id="drift that is only told"),
+        pytest.param(
+            drifted(rules=PlanConstraints(drift=DriftPolicy.WARN)), id="drift that is only reported"
+        ),
         pytest.param(drifted(rules=PlanConstraints(paused=frozenset({BTC}))), id="paused"),
         pytest.param(plan_of({BTC: A}, {BTC: confirmed("5000/2000/400")}), id="a changed file"),
         pytest.param(plan_of({BTC: A}), id="never applied"),

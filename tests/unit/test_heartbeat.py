@@ -36,7 +36,7 @@ class HungError(Exception):
 
 
 class Pulse:
-    """The runtime of a world's loop, and whether it was alive whenever somebody looked."""
+    """The runtime of a world's loop, and whether it was alive at every check."""
 
     def __init__(self, here: World) -> None:
         self._clock = here.clock

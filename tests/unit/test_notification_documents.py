@@ -49,7 +49,7 @@ def advice(reply: Reply) -> str:
 
 
 def documents(before: AccountRuntime, runtime: AccountRuntime) -> list[Document]:
-    """Return what is told when ``before`` becomes ``runtime``, ten minutes of patience later."""
+    """Return what is sent when ``before`` becomes ``runtime``, ten minutes of patience later."""
     scenarios, _ = advance({}, active_alerts(before), now=NOW, wall=WALL)
     scenarios, _ = advance(scenarios, active_alerts(before), now=NOW + 600, wall=WALL)
     scenarios, at_once = advance(scenarios, active_alerts(runtime), now=NOW + 600, wall=WALL)

@@ -1,4 +1,4 @@
-"""When people are told: every short course of events is enumerated and held to what people may rely on."""
+"""When notifications are sent: every short course of events is checked against the promises."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def courses(conditions: Sequence[Alert | None], length: int) -> Iterator[Course]
 
 
 def beginnings(course: Course) -> int:
-    """Count how often something that may be told began: another condition, as old as its patience."""
+    """Count how often something that may be notified began: another condition, as old as its patience."""
     count, begun_at, counted, before = 0, 0.0, False, None
     for at, holds in course:
         if holds is not before:
@@ -170,7 +170,7 @@ def beginnings(course: Course) -> int:
 
 
 def complaint(course: Course, message: list[tuple[float, Notification]]) -> str | None:
-    """Return which promise to the people who are told is broken; None when none is.
+    """Return which promise to the receivers is broken; None when none is.
 
     One thing is believed at a time: what becomes of another kind is over before that begins. The same
     kind may begin once more as something else: worse, or for another reason.
@@ -180,14 +180,14 @@ def complaint(course: Course, message: list[tuple[float, Notification]]) -> str 
     for at, notice in _overs_first(message):
         code = notice.alert.code
         if notice.count < 1:
-            return "something that never happened is told"
+            return "something that never happened is sent"
         if believed is not None and believed.kind is not notice.kind:
             return f"{believed.kind} is not over when {notice.kind} {notice.status}"
         if notice.status is Transition.FIRING and believed is not None and believed.code == code:
-            return f"{code} is told twice"
+            return f"{code} is sent twice"
         if notice.status is Transition.FIRING or believed is None:
             if at < last_begun.get(code, float("-inf")) + FLAP_SUPPRESS_S:
-                return f"{code} is told again too soon"
+                return f"{code} is sent again too soon"
             last_begun[code] = at
         believed = notice.alert if notice.status is Transition.FIRING else None
     if believed != course[-1][1]:
@@ -198,7 +198,7 @@ def complaint(course: Course, message: list[tuple[float, Notification]]) -> str 
 
 
 def _overs_first(message: list[tuple[float, Notification]]) -> list[tuple[float, Notification]]:
-    """Return what was told by time; of one moment, what is over first: it was, before the other began."""
+    """Return what was sent by time; of one moment, what is over first: it was, before the other began."""
     return sorted(message, key=lambda one: (one[0], one[1].status is Transition.FIRING))
 
 

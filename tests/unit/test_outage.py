@@ -1,7 +1,7 @@
 """An exchange that goes away, then refuses for its rate, then is back: what is shown meanwhile holds.
 
 For 60 s the exchange is down, for 30 s it answers 50011, then it is up. Time is virtual; loop, store,
-runtime, probes and the status document are the real ones. Twice a second somebody looks.
+runtime, probes and the status document are the real ones. Twice a second they are read.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ from tests.unit.builders import (
 )
 
 TIME, FREEZE, QTY = Field.TIME_INTERVAL, Field.FROZEN_INTERVAL, Field.QTY_LIMIT
-NOBODY: frozenset[Override] = frozenset()
+NO_OVERRIDES: frozenset[Override] = frozenset()
 WALL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -95,7 +95,7 @@ def proposal(family: Family, before: str | None, after: str) -> ProposedChange:
 def judged(
     changes: Mapping[Family, tuple[str | None, str]],
     under: Policy | None,
-    allowed: frozenset[Override] = NOBODY,
+    allowed: frozenset[Override] = NO_OVERRIDES,
     *,
     unchanged: int = 0,
 ) -> PolicyResult:
@@ -456,7 +456,9 @@ def test_only_families_that_change_are_refused_for_their_bounds() -> None:
     under = policy(default=LIMITS)
     assert [one.family for one in check_file(wanted, under)] == [BTC, ETH]
     change = proposal(BTC, "5000/2000/100", "5000/2000/5000")
-    assert [one.family for one in evaluate([change], wanted, under, NOBODY, in_force=2).refusals] == [BTC]
+    assert [one.family for one in evaluate([change], wanted, under, NO_OVERRIDES, in_force=2).refusals] == [
+        BTC
+    ]
 
 
 @pytest.mark.parametrize(
@@ -591,7 +593,7 @@ def test_a_protected_family_has_to_be_in_the_file_whether_or_not_anything_change
         RefusalKind.PROTECTED,
         "not in the file",
     )
-    assert evaluate([], wanted, under, NOBODY, in_force=1).refusals == (refusal,)
+    assert evaluate([], wanted, under, NO_OVERRIDES, in_force=1).refusals == (refusal,)
 
 
 @pytest.mark.parametrize("before", ["5000/2000/100", "0/2000/50", None])
@@ -1064,7 +1066,7 @@ def test_every_change_of_a_small_world_is_judged_as_the_oracle_does() -> None:
         wanted = desired({BTC: setting(after)})
         change = proposal(BTC, before, after)
         for under in POLICIES:
-            judgement = evaluate([change], wanted, under, NOBODY, in_force=1)
+            judgement = evaluate([change], wanted, under, NO_OVERRIDES, in_force=1)
             message = {(one.kind.value, one.rule) for one in judgement.refusals}
             assert message == oracle(before, after, under), (before, after, under)
             count += 1

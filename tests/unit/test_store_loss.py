@@ -207,7 +207,7 @@ def test_a_request_whose_record_was_lost_counts_for_whoever_sent_it(
 
 
 def test_requests_that_are_gone_from_the_record_count_for_whoever_saw_them(world: World) -> None:
-    """To assume that nobody sent anything is no way to forget what was seen."""
+    """To assume that nothing was sent is no way to forget what was seen."""
     world.applied("1")
     world.applied("2")
     world.clock.time = 1002.0

@@ -125,7 +125,7 @@ def test_a_retry_after_is_honoured_within_a_bound(header: str, wait_s: float) ->
 
 
 @dataclass
-class Told:
+class LogLines:
     """What the notifier logged, and how long it waited: waiting takes no time here."""
 
     lines: list[tuple[str, str, Mapping[str, object]]] = field(default_factory=list)
@@ -142,8 +142,8 @@ class Told:
 
 
 @contextmanager
-def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[WebhookSender, Told]]:
-    message = Told()
+def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[WebhookSender, LogLines]]:
+    message = LogLines()
     notifier = WebhookSender(
         [parse_target(target) for target in targets], message.say, timeout_s=timeout_s, sleep=message.sleep
     )
@@ -315,7 +315,7 @@ def test_stopping_delivers_what_waits() -> None:
 
 def test_stopping_gives_each_one_more_try_and_no_more() -> None:
     with webhook(Reply(500)) as hook:
-        message = Told()
+        message = LogLines()
         notifier = WebhookSender([parse_target(hook.url())], message.say)
         notifier.start()
         notifier.post(notice(1))
