@@ -56,11 +56,7 @@ def durable_steps(folder: Path, *, rounds: int) -> Ratio:
     bare = _bare(folder / "bare.db")
     with asyncio.Runner() as runner:
         runner.run(store.identify("1", "localhost"))
-        ratio = compare(
-            lambda: runner.run(_steps(store)),
-            lambda: _commits(bare),
-            rounds=rounds,
-        )
+        ratio = compare(lambda: runner.run(_steps(store)), lambda: _commits(bare), rounds=rounds)
     bare.close()
     state.close_now()
     return Ratio(ratio.ours_s / BATCH, ratio.theirs_s / BATCH)

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from reconciler.store.registry import StateRegistry
 
 NO_POSTGRES = UsageError(
-    "no-postgres",
-    "this installation cannot keep a state in PostgreSQL",
-    "install mmp-reconciler[postgres]",
+    "no-postgres", "this installation cannot keep a state in PostgreSQL", "install mmp-reconciler[postgres]"
 )
 """The error for a ``postgresql://`` address when the extra for PostgreSQL is not installed."""
 

@@ -159,11 +159,7 @@ def _account_line(event: AccountEvent) -> LogLine:
                 return "info", "lease taken over from a dead replica", {"from": before}
             return "info", "lease acquired", {}
         case LeaseEnded(unable=True):
-            return (
-                "warning",
-                "lease released: this replica cannot serve the account",
-                {},
-            )
+            return ("warning", "lease released: this replica cannot serve the account", {})
         case LeaseEnded(lost):
             left = (
                 "lease lost: another replica took it over" if lost else "lease released to another replica"
@@ -221,11 +217,7 @@ def _request_line(event: RequestEvent) -> LogLine:
                 "families": sorted(settings),
                 "breaks": [f"{one.family}: {one.sentence}" for one in unfit],
             }
-            return (
-                "warning",
-                "adopted with nothing on record: the policy would refuse it",
-                values,
-            )
+            return ("warning", "adopted with nothing on record: the policy would refuse it", values)
         case RequestReserved(attempt, family, setting, _):
             return "debug", "request reserved", _request(attempt, family, format_setting(setting))
         case FilesStillWritten(family, wait_s):

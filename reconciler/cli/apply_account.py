@@ -23,16 +23,8 @@ from reconciler.core.model import Desired, Family
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Override
 from reconciler.core.problems import escape_unprintable
-from reconciler.core.saved_plan import (
-    Reviewed,
-    SavedPlan,
-    families_in_scope,
-    reviewed,
-)
-from reconciler.errors import (
-    InvalidInput,
-    MmpError,
-)
+from reconciler.core.saved_plan import Reviewed, SavedPlan, families_in_scope, reviewed
+from reconciler.errors import InvalidInput, MmpError
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.hints import exchange_error, timed_out
 from reconciler.okx.retrying_reads import RetryingReads

@@ -6,17 +6,8 @@ from collections.abc import Sequence
 
 from reconciler.core.plan import HoldReason, Plan
 from reconciler.core.policy import GUARD_RULE, Policy
-from reconciler.core.saved_plan import (
-    AppliedChanges,
-    Reviewed,
-    describe_moved,
-)
-from reconciler.errors import (
-    ChangeRefused,
-    MmpError,
-    PlanStale,
-    UsageError,
-)
+from reconciler.core.saved_plan import AppliedChanges, Reviewed, describe_moved
+from reconciler.errors import ChangeRefused, MmpError, PlanStale, UsageError
 from reconciler.render.policy_refusals import override_command, protection_command
 from reconciler.render.values import count
 

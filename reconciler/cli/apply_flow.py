@@ -36,11 +36,7 @@ from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.identify import identify
-from reconciler.controller.pass_values import (
-    Approval,
-    Completed,
-    PassOptions,
-)
+from reconciler.controller.pass_values import Approval, Completed, PassOptions
 from reconciler.controller.reconcile import reconcile
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core import events
@@ -52,17 +48,9 @@ from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, PlanConstraints, digest
 from reconciler.core.problems import has_visible_text
 from reconciler.core.reply import Reply
-from reconciler.core.saved_plan import (
-    Reviewed,
-    reviewed,
-)
+from reconciler.core.saved_plan import Reviewed, reviewed
 from reconciler.documents.plan import PlanContext, apply_document, one_or_list
-from reconciler.errors import (
-    PRECEDENCE,
-    Exit,
-    MmpError,
-    UsageError,
-)
+from reconciler.errors import PRECEDENCE, Exit, MmpError, UsageError
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.hints import exchange_error
@@ -391,9 +379,7 @@ class ApplyCommand:
 
     def _observer(self, run: AccountApply) -> Observe:
         return logs.observer(
-            run.desired.account,
-            run.desired.environment.value,
-            simulator=self.order.base.is_simulator,
+            run.desired.account, run.desired.environment.value, simulator=self.order.base.is_simulator
         )
 
     def _watching(self, run: AccountApply, observe: Observe) -> Observe:

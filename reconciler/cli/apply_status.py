@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from reconciler.cli.apply_account import AccountApply
 from reconciler.core.outcome import FamilyResult, results, results_exit_status
-from reconciler.core.saved_plan import (
-    Reviewed,
-)
-from reconciler.errors import (
-    Exit,
-    overall_status,
-)
+from reconciler.core.saved_plan import Reviewed
+from reconciler.errors import Exit, overall_status
 
 
 def apply_exit_status(run: AccountApply, outcomes: tuple[FamilyResult, ...]) -> Exit:

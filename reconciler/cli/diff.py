@@ -444,12 +444,7 @@ def _context(
         names = tuple(f"{one.account} ({one.environment.value})" for one in candidates)
         return replace(context, old=DiffBase(named, policy, guard.change, None, None, not_compared=names))
     old = DiffBase(
-        was.path,
-        policy,
-        guard.change,
-        was.account,
-        was.environment.value,
-        identity_changes(was, desired),
+        was.path, policy, guard.change, was.account, was.environment.value, identity_changes(was, desired)
     )
     return replace(context, old=old)
 

@@ -17,12 +17,7 @@ from reconciler.core.problems import escape_unprintable
 @naming_options(Environment.DEMO)
 @output_option("text", "json")
 def init(
-    file: str,
-    account: str,
-    environment: str,
-    output_format: str,
-    color: str,
-    **_logging: str | None,
+    file: str, account: str, environment: str, output_format: str, color: str, **_logging: str | None
 ) -> None:
     """Write a commented starter FILE (default mmp.yaml) that is valid; '-' is stdout.
 

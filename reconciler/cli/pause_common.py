@@ -165,11 +165,7 @@ def _matching(families: Iterable[Family], globs: tuple[str, ...]) -> list[Family
 
 def _refuse_none(meant: PauseTarget, some: bool) -> None:
     if not some:
-        raise UsageError(
-            "no-family",
-            f"no desired family matches {', '.join(meant.globs)}",
-            NO_FAMILY_HINT,
-        )
+        raise UsageError("no-family", f"no desired family matches {', '.join(meant.globs)}", NO_FAMILY_HINT)
 
 
 async def _missing_policy(store: AccountStore) -> Policy | None:

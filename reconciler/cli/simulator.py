@@ -152,11 +152,7 @@ def _family_spec(part: str) -> FamilySpec:
     "--latency", type=Duration(), default=0.0, metavar="DURATION", help="Round trip of the network."
 )
 @click.option(
-    "--jitter",
-    type=Duration(),
-    default=0.0,
-    metavar="DURATION",
-    help="Longest random delay each way.",
+    "--jitter", type=Duration(), default=0.0, metavar="DURATION", help="Longest random delay each way."
 )
 @click.option("--seed", type=int, default=0, help="Seed of the jitter.")
 @click.option(

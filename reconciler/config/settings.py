@@ -14,12 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.config.messages import (
-    field_ambiguity,
-    field_not_single,
-    missing_fields,
-    schema_message,
-)
+from reconciler.config.messages import field_ambiguity, field_not_single, missing_fields, schema_message
 from reconciler.config.reader import (
     ABSENT,
     NO_READERS,

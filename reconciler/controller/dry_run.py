@@ -6,29 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.controller.live_reads import odd_rows, read_for, with_answer
-from reconciler.core.events import (
-    Observe,
-)
+from reconciler.core.events import Observe
 from reconciler.core.evidence import Reads, SeenRow
-from reconciler.core.model import (
-    Desired,
-    Family,
-    Known,
-)
+from reconciler.core.model import Desired, Family, Known
 from reconciler.core.pacing import Ledger
-from reconciler.core.pass_step import (
-    Done,
-    ReadFamily,
-    ReadLive,
-    Slots,
-    Wait,
-    next_step,
-)
+from reconciler.core.pass_step import Done, ReadFamily, ReadLive, Slots, Wait, next_step
 from reconciler.core.plan import Doubts, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.reply import (
-    Reply,
-)
+from reconciler.core.reply import Reply
 from reconciler.ports import Clock, Exchange
 
 REVIEW_WAIT_S = 10.0

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from reconciler.core import account_check as accounts
-from reconciler.core.events import (
-    Identified,
-    KeyMayWithdraw,
-    Observe,
-)
-from reconciler.core.model import (
-    AccountInfo,
-    Desired,
-)
-from reconciler.core.reply import (
-    Reply,
-)
+from reconciler.core.events import Identified, KeyMayWithdraw, Observe
+from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.reply import Reply
 from reconciler.ports import Exchange, Store
 
 

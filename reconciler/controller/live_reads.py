@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from reconciler.core.events import (
-    OddRowsSeen,
-)
+from reconciler.core.events import OddRowsSeen
 from reconciler.core.evidence import Reads
-from reconciler.core.model import (
-    LiveRead,
-)
-from reconciler.core.pass_step import (
-    ReadFamily,
-    ReadLive,
-)
-from reconciler.core.reply import (
-    Reply,
-)
+from reconciler.core.model import LiveRead
+from reconciler.core.pass_step import ReadFamily, ReadLive
+from reconciler.core.reply import Reply
 from reconciler.ports import Exchange
 
 

@@ -6,18 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.controller.dry_run import REVIEW_WAIT_S
-from reconciler.controller.pass_values import (
-    InMemoryState,
-    PassOptions,
-    Review,
-)
+from reconciler.controller.pass_values import InMemoryState, PassOptions, Review
 from reconciler.core.accepted_settings import History
-from reconciler.core.events import (
-    Compared,
-    HealBreakerTripped,
-    Observe,
-    Planned,
-)
+from reconciler.core.events import Compared, HealBreakerTripped, Observe, Planned
 from reconciler.core.evidence import Reads, evidence_of, last_proof, open_attempts
 from reconciler.core.heal_breaker import ContestedFamily, forget, tripped
 from reconciler.core.model import (
@@ -33,19 +24,12 @@ from reconciler.core.model import (
 )
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import Ledger, earliest_slot
-from reconciler.core.pass_step import (
-    Slots,
-)
+from reconciler.core.pass_step import Slots
 from reconciler.core.pauses import active_pauses, obsolete_breaker_pauses
 from reconciler.core.plan import Change, Doubts, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
-from reconciler.core.reply import (
-    Reply,
-)
-from reconciler.core.retry import (
-    NO_TRIES,
-    RetryRecord,
-)
+from reconciler.core.reply import Reply
+from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.ports import Clock, Store, TradingExchange
 
 SUSPENSION_S = 0.1

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from reconciler.controller.live_reads import odd_rows, read_for, with_answer
 from reconciler.controller.pass_planning import PlanningPass
-from reconciler.controller.pass_values import (
-    End,
-    RequeueAt,
-    Stopped,
-)
+from reconciler.controller.pass_values import End, RequeueAt, Stopped
 from reconciler.core.events import (
     READING_FAMILY,
     READING_LIVE,
@@ -20,25 +16,13 @@ from reconciler.core.events import (
     Waiting,
     WaitReason,
 )
-from reconciler.core.model import (
-    Family,
-    LiveRead,
-    Setting,
-)
+from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.outcome import Outcome
-from reconciler.core.pass_step import (
-    ReadFamily,
-    ReadLive,
-)
+from reconciler.core.pass_step import ReadFamily, ReadLive
 from reconciler.core.plan import Change, first_records
 from reconciler.core.policy_rules import unfit
-from reconciler.core.reply import (
-    Reply,
-    terminal_action,
-)
-from reconciler.core.retry import (
-    retry_after_s,
-)
+from reconciler.core.reply import Reply, terminal_action
+from reconciler.core.retry import retry_after_s
 
 MAX_REPEATED_READS = 8
 """After so many reads in a row without a request ``run`` releases the lock, so others can take it."""

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from reconciler.controller.pass_reading import ReadingPass
-from reconciler.controller.pass_values import (
-    End,
-    RejectedSetting,
-    Stopped,
-)
+from reconciler.controller.pass_values import End, RejectedSetting, Stopped
 from reconciler.core.events import (
     ClockSynced,
     FilesStillWritten,
@@ -20,16 +16,10 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import newest_file
 from reconciler.core.heal_breaker import record_heal
-from reconciler.core.model import (
-    Family,
-    NeverApplied,
-)
+from reconciler.core.model import Family, NeverApplied
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S
-from reconciler.core.pass_step import (
-    Send,
-    next_request,
-)
+from reconciler.core.pass_step import Send, next_request
 from reconciler.core.plan import Change, Reason
 from reconciler.core.reply import (
     STOPPING,
@@ -41,11 +31,7 @@ from reconciler.core.reply import (
     interpret_reply,
 )
 from reconciler.core.requests import Reservation, SignedRequest
-from reconciler.core.retry import (
-    Rejection,
-    back_off_s,
-    rejected_again_after_s,
-)
+from reconciler.core.retry import Rejection, back_off_s, rejected_again_after_s
 
 TOO_LATE_S = 10.0
 """How late a request may still be reserved: a connection may take that long to open. Later (a suspended

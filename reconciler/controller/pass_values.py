@@ -5,32 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.events import (
-    OddRowsSeen,
-    WaitReason,
-)
+from reconciler.core.events import OddRowsSeen, WaitReason
 from reconciler.core.evidence import Reads
 from reconciler.core.heal_breaker import Heals
-from reconciler.core.model import (
-    Family,
-    Field,
-    FileVersion,
-    Setting,
-)
+from reconciler.core.model import Family, Field, FileVersion, Setting
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Override, PolicyInForce
-from reconciler.core.reply import (
-    Reply,
-    ReplyHandling,
-)
-from reconciler.core.retry import (
-    Rejection,
-)
-from reconciler.core.saved_plan import (
-    AppliedChanges,
-    Reviewed,
-)
+from reconciler.core.reply import Reply, ReplyHandling
+from reconciler.core.retry import Rejection
+from reconciler.core.saved_plan import AppliedChanges, Reviewed
 from reconciler.core.target import DriftPolicy
 
 

@@ -26,32 +26,13 @@ from reconciler.controller.pass_values import (
     Stopped,
     TimedOut,
 )
-from reconciler.core.events import (
-    Observe,
-    StateLockTimedOut,
-    WaitReason,
-)
-from reconciler.core.model import (
-    Desired,
-    Family,
-    Uncertain,
-)
+from reconciler.core.events import Observe, StateLockTimedOut, WaitReason
+from reconciler.core.model import Desired, Family, Uncertain
 from reconciler.core.monitoring.status import family_states
 from reconciler.core.outcome import Outcome
-from reconciler.core.pass_step import (
-    Adopt,
-    Done,
-    EndAttempts,
-    ReadFamily,
-    ReadLive,
-    Send,
-    Wait,
-    next_step,
-)
+from reconciler.core.pass_step import Adopt, Done, EndAttempts, ReadFamily, ReadLive, Send, Wait, next_step
 from reconciler.core.plan import Plan
-from reconciler.core.saved_plan import (
-    in_force_already,
-)
+from reconciler.core.saved_plan import in_force_already
 from reconciler.errors import StateLocked
 from reconciler.ports import Clock, Store, TradingExchange
 

@@ -9,14 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from reconciler.clock import SystemClock
-from reconciler.core.events import (
-    Event,
-    LoopFailed,
-    LoopIdle,
-    RequestReserved,
-    RequestSettled,
-    StateFailed,
-)
+from reconciler.core.events import Event, LoopFailed, LoopIdle, RequestReserved, RequestSettled, StateFailed
 from reconciler.daemon_threads import use_daemon_executor
 from reconciler.errors import Exit
 from reconciler.process_signals import SIGNALS
@@ -26,11 +19,7 @@ T = TypeVar("T")
 GRACE_S = 0.5
 """How long a stopped task may take to end by itself before a wait or a read of it is cancelled."""
 
-_STATUS = {
-    signal.SIGINT: Exit.INTERRUPTED,
-    signal.SIGTERM: Exit.TERMINATED,
-    signal.SIGHUP: Exit.HANGUP,
-}
+_STATUS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.HANGUP}
 
 
 class GracefulShutdown:

@@ -110,10 +110,7 @@ def _rejected(change: Change, rejection: Rejection | None, now: float) -> bool:
 
 
 def _as_reviewed(
-    change: Change,
-    seen: Evidence,
-    reads: Reads,
-    reviewed: Mapping[Family, tuple[Setting | None, Setting]],
+    change: Change, seen: Evidence, reads: Reads, reviewed: Mapping[Family, tuple[Setting | None, Setting]]
 ) -> bool:
     """Tell whether a change is one that was reviewed.
 

@@ -54,11 +54,7 @@ IN_FORCE_FOR = timedelta(hours=24)
 
 
 def make_plan(
-    desired: Desired,
-    known: Mapping[Family, Known],
-    reads: Reads,
-    rules: PlanConstraints,
-    now: float,
+    desired: Desired, known: Mapping[Family, Known], reads: Reads, rules: PlanConstraints, now: float
 ) -> Plan:
     """Compare desired, accepted and live, and return the plan as of ``now``.
 
@@ -347,12 +343,7 @@ class _Planner:
         return left_tighter(after, facts.found, facts.accepted if beside else None)
 
     def _change(
-        self,
-        family: Family,
-        after: Setting | None,
-        *,
-        refused: frozenset[Family],
-        stays: frozenset[Family],
+        self, family: Family, after: Setting | None, *, refused: frozenset[Family], stays: frozenset[Family]
     ) -> Change | None:
         facts, is_refused = self.families[family], family in refused
         aim = self._aim(facts, refused=is_refused)

@@ -149,10 +149,7 @@ def rebalance(shares: OwnershipView) -> Rebalance:
     target = balance(shares)
     mine = {account for account, owner in shares.owners.items() if owner == shares.me}
     meant = {account for account, owner in target.items() if owner == shares.me}
-    return Rebalance(
-        take=tuple(sorted(meant - shares.owners.keys())),
-        release=tuple(sorted(mine - meant)),
-    )
+    return Rebalance(take=tuple(sorted(meant - shares.owners.keys())), release=tuple(sorted(mine - meant)))
 
 
 def balance(shares: OwnershipView) -> dict[LeaseName, ReplicaId]:

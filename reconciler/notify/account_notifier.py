@@ -36,15 +36,7 @@ from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
 
-TRIGGERS = (
-    Planned,
-    LoopIdle,
-    LoopFailed,
-    ConfigAccepted,
-    ConfigRejected,
-    PolicyAccepted,
-    PolicyRejected,
-)
+TRIGGERS = (Planned, LoopIdle, LoopFailed, ConfigAccepted, ConfigRejected, PolicyAccepted, PolicyRejected)
 """Events that can change an alert: a plan with new content, the end of an action, a file."""
 
 

@@ -50,9 +50,7 @@ ERRORS: dict[str, Explanation] = {
         "Add --yes if the plan is approved.",
     ),
     "declined": Explanation(
-        "Declined",
-        "The answer to the question on the terminal was no. Nothing was sent.",
-        "Run it again.",
+        "Declined", "The answer to the question on the terminal was no. Nothing was sent.", "Run it again."
     ),
     "allow-unseen": Explanation(
         "An override without a reviewed plan",
@@ -298,9 +296,7 @@ ERRORS: dict[str, Explanation] = {
         "Run it again to continue.",
     ),
     "interrupted": Explanation(
-        "Interrupted (SIGINT)",
-        "Ctrl-C or a cancelled pipeline ended the command early.",
-        "Run it again.",
+        "Interrupted (SIGINT)", "Ctrl-C or a cancelled pipeline ended the command early.", "Run it again."
     ),
     "output-lost": Explanation(
         "The result could not be written",

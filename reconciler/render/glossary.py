@@ -88,8 +88,7 @@ WORDS: dict[str, Explanation] = {
     "mixed": Explanation("Mixed", "One field protects more and another less."),
     "loosen": Explanation("Loosen", "At least one field protects less, none more."),
     "disable": Explanation(
-        "Disable",
-        "Protection is switched off (timeInterval 0). The policy or an override must allow it.",
+        "Disable", "Protection is switched off (timeInterval 0). The policy or an override must allow it."
     ),
     # Why a family is held
     "frozen": Explanation(
@@ -128,9 +127,7 @@ WORDS: dict[str, Explanation] = {
         "Run mmp plan to read again, and look at the family at OKX. Ask OKX support about the row.",
     ),
     "stale": Explanation(
-        "Stale",
-        "The change is not the reviewed one, so it was skipped.",
-        "Make a new plan and review it.",
+        "Stale", "The change is not the reviewed one, so it was skipped.", "Make a new plan and review it."
     ),
     # Outcomes
     "applied": Explanation("Applied", "The exchange acknowledged exactly what was sent."),

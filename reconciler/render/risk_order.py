@@ -33,11 +33,7 @@ _REFUSED = frozenset({HoldReason.POLICY, HoldReason.GUARD})
 
 _OFF, _UNKNOWN, _NUMBER = range(3)
 
-_UNITS = {
-    Figure.PER_TRIP: "per trip",
-    Figure.PER_SECOND: "per second",
-    Figure.PER_MINUTE: "per minute",
-}
+_UNITS = {Figure.PER_TRIP: "per trip", Figure.PER_SECOND: "per second", Figure.PER_MINUTE: "per minute"}
 
 
 def rank(plan: Plan, family: Family, change: Change | None) -> Rank:

@@ -144,11 +144,7 @@ class SimulatorServer:
 
 @asynccontextmanager
 async def running_simulator(
-    exchange: SimulatedExchange,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    network: Network = Network(),
+    exchange: SimulatedExchange, *, host: str = "127.0.0.1", port: int = 0, network: Network = Network()
 ) -> AsyncIterator[str]:
     """Serve ``exchange`` on loopback and yield its base URL; port 0 takes a free one.
 

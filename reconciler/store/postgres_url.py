@@ -19,9 +19,7 @@ POSTGRES_URL_HINT = (
 )
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^\[\]:,/?@]*)(?::[0-9]{0,5})?"
-_ADDRESS = re.compile(
-    rf"{SCHEME}://(?:[^/?@]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?@]*)?(?:\?[^?@]*)?",
-)
+_ADDRESS = re.compile(rf"{SCHEME}://(?:[^/?@]*@)?{_HOST}(?:,{_HOST})*(?:/[^/?@]*)?(?:\?[^?@]*)?")
 
 _MAY_BE_ONE = re.compile(
     # the scheme, also if mistyped

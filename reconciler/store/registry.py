@@ -22,13 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from urllib.parse import quote
 
 from reconciler.core.model import ExchangeKind, RateBudget
-from reconciler.core.registered_state import (
-    RegisteredState,
-    Registration,
-    Sighting,
-    counts_for_s,
-    register,
-)
+from reconciler.core.registered_state import RegisteredState, Registration, Sighting, counts_for_s, register
 from reconciler.errors import AccountProblem
 from reconciler.ports import Clock
 

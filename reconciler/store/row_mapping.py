@@ -29,9 +29,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.retry import RetryRecord, Tries
 from reconciler.core.saved_plan import AppliedChange
-from reconciler.core.state_records import (
-    ProofKind,
-)
+from reconciler.core.state_records import ProofKind
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     AcceptedRow,

@@ -11,11 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    suppress,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
@@ -159,12 +155,7 @@ async def open_waiting(
 
 
 def open_existing(
-    path: str,
-    *,
-    clock: Clock,
-    boot: str,
-    allow_filesystems: Collection[str] = (),
-    verify_rows: bool = True,
+    path: str, *, clock: Clock, boot: str, allow_filesystems: Collection[str] = (), verify_rows: bool = True
 ) -> SqliteState | None:
     """Return the state as it is at this moment, for reading; None when there is no file.
 

@@ -43,10 +43,7 @@ def refuse_damaged_log(path: str) -> None:
 def connect(path: str, mode: str, busy_wait_s: float) -> sqlite3.Connection:
     """Open an existing file; SQLite must never create one. ``busy_wait_s``: how long a statement blocks."""
     db = sqlite3.connect(
-        f"file:{quote(path)}?mode={mode}",
-        uri=True,
-        timeout=busy_wait_s,
-        isolation_level=None,
+        f"file:{quote(path)}?mode={mode}", uri=True, timeout=busy_wait_s, isolation_level=None
     )
     return with_functions(db)
 

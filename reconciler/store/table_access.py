@@ -215,8 +215,7 @@ class Tables:
         last = f"SELECT max(id) FROM state_changes WHERE {_OF_ACCOUNT}"
         await run(f"DELETE FROM observed_periods WHERE {_OF_ACCOUNT} AND until_wall < ?", old)
         await run(
-            f"{delete} AND at_wall < ? AND id NOT IN ({last} AND at_wall < ? GROUP BY family)",
-            (*old, *old),
+            f"{delete} AND at_wall < ? AND id NOT IN ({last} AND at_wall < ? GROUP BY family)", (*old, *old)
         )
         await run(
             f"{delete} AND at_wall < ? AND state=? AND id IN ({last} GROUP BY family)", (*old, gone, *key)

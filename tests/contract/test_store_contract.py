@@ -34,18 +34,7 @@ from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwh
 from reconciler.errors import Exit, StateAccountMismatch, StateLocked
 from reconciler.ports import AccountStore
 from reconciler.store.file_locks import StoreMisuse
-from tests.contract.stores import (
-    BTC,
-    ETH,
-    HOST,
-    PLACES,
-    UID,
-    Place,
-    ScriptedClock,
-    bare,
-    setting,
-    signed,
-)
+from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, bare, setting, signed
 
 L = LATEST_ARRIVAL_S
 SHOWN_S = L + READ_LAG_S

@@ -202,11 +202,9 @@ class Tale:
             self.settle(slot.attempt, outcome)
 
     def settle(self, attempt: int, outcome: str) -> None:
-        status = {
-            "+": AttemptStatus.APPLIED,
-            "?": AttemptStatus.UNKNOWN,
-            "-": AttemptStatus.REJECTED,
-        }[outcome]
+        status = {"+": AttemptStatus.APPLIED, "?": AttemptStatus.UNKNOWN, "-": AttemptStatus.REJECTED}[
+            outcome
+        ]
         definite = status is not AttemptStatus.UNKNOWN
         self.run(self.store.settle(attempt, status, definite=definite, limited=False, code="", message=""))
         if status is AttemptStatus.APPLIED:

@@ -103,10 +103,7 @@ def reading(fd: int) -> tuple[threading.Thread, bytearray]:
 
 
 def ends(
-    running: Running,
-    status: int,
-    number: signal.Signals = signal.SIGTERM,
-    within_s: float = ENDS_WITHIN_S,
+    running: Running, status: int, number: signal.Signals = signal.SIGTERM, within_s: float = ENDS_WITHIN_S
 ) -> None:
     began = time.monotonic()
     running.signal(number)

@@ -31,11 +31,7 @@ def process_one(running: Running) -> int:
 @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3, 1.0])
 @pytest.mark.parametrize(
     ("command", "status"),
-    [
-        (("run", "--assume-idle"), 0),
-        (("apply", "--yes"), 143),
-        (("plan",), 143),
-    ],
+    [(("run", "--assume-idle"), 0), (("apply", "--yes"), 143), (("plan",), 143)],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_process_one_ends_when_it_is_told_to(

@@ -276,10 +276,7 @@ async def _take_over_later(primary: Server, name: str) -> None:
 
 
 MADE_ANEW = {
-    "the schema made anew": (
-        "DROP SCHEMA mmp CASCADE",
-        "MIGRATIONS",
-    ),
+    "the schema made anew": ("DROP SCHEMA mmp CASCADE", "MIGRATIONS"),
     "the rows of User IDs gone": ("DELETE FROM mmp.budgets", ""),
     "a table restored": (
         "ALTER TABLE mmp.budgets RENAME TO before",

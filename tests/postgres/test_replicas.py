@@ -242,9 +242,7 @@ def with_env(six: Fleet, env: dict[str, str]) -> Sidecar:
     return Sidecar(process, process.wait_for_log("listening")["url"])
 
 
-def test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_the_healthy_one(
-    six: Fleet,
-) -> None:
+def test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_the_healthy_one(six: Fleet) -> None:
     port = int(six.exchange.url.rsplit(":", 1)[1])
     with relay(port) as way:
         one, two = with_env(six, {"MMP_BASE_URL": f"http://127.0.0.1:{way.port}"}), six.listening()

@@ -312,11 +312,7 @@ class Auditor:
         if before is not None and again:
             may_at_once = before.limited or self._succeeded_at > before.last_at
             verify(
-                guard_checkers.tried_again_in_time,
-                family,
-                before.count,
-                now - before.last_at,
-                may_at_once,
+                guard_checkers.tried_again_in_time, family, before.count, now - before.last_at, may_at_once
             )
             last = None if self._last_sent is None else now - self._last_sent.reserved_at
             if not before.limited:  # that was a definite reply

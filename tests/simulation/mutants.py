@@ -933,10 +933,7 @@ MUTANTS = (
     Mutant("one ledger per account name", _BY_ACCOUNT),
     Mutant(
         "wall clock",
-        (
-            Patch(Host, "monotonic", _wall_as_monotonic),
-            Patch(Host, "true_time", _wall_to_true_time),
-        ),
+        (Patch(Host, "monotonic", _wall_as_monotonic), Patch(Host, "true_time", _wall_to_true_time)),
     ),
     Mutant("pending attempts unknown", (Patch(queries, "all_open", _open_without_pending),)),
     Mutant(
@@ -1020,10 +1017,7 @@ MUTANTS = (
     Mutant("an old read is fresh enough", (Patch(pass_step, "_is_fresh", lambda *_: True),)),
     Mutant(
         "reads count whenever they began",
-        (
-            Patch(evidence, "valid_after", lambda known: NEVER),
-            Patch(evidence, "_settled", lambda *_: True),
-        ),
+        (Patch(evidence, "valid_after", lambda known: NEVER), Patch(evidence, "_settled", lambda *_: True)),
     ),
     Mutant("one doubtful read is enough", (Patch(evidence, "_one_read_is_enough", lambda *_: True),)),
     Mutant("no pause after a failure", (Patch(retry, "back_off_s", lambda failures: 0.0),)),
@@ -1133,14 +1127,10 @@ MUTANTS = (
         first_seed=6_150,
     ),
     _of_feature(
-        "protection off is no row",
-        Feature.ODD_LISTS,
-        Patch(live_rows, "_is_unset", _off_is_unset),
+        "protection off is no row", Feature.ODD_LISTS, Patch(live_rows, "_is_unset", _off_is_unset)
     ),
     _of_feature(
-        "codes about a contract stop the account",
-        Feature.LASTING_FATE,
-        Patch(codes, "TABLE", _CONTRACT),
+        "codes about a contract stop the account", Feature.LASTING_FATE, Patch(codes, "TABLE", _CONTRACT)
     ),
     Mutant(
         "a doubtful family holds all",
@@ -1166,9 +1156,7 @@ MUTANTS = (
         Patch(pass_sending, "interpret_reply", _without_wrapper),
     ),
     _of_feature(
-        "a row's sCode is not looked at",
-        Feature.ODD_REPLIES,
-        Patch(replies, "_refusals", lambda _: ()),
+        "a row's sCode is not looked at", Feature.ODD_REPLIES, Patch(replies, "_refusals", lambda _: ())
     ),
     _of_feature(
         "rejected for ever",
@@ -1253,9 +1241,7 @@ MUTANTS = (
         first_seed=7_070,
     ),
     _of_feature(
-        "two controllers",
-        Feature.LAGGING_FILES,
-        Patch(SqlAccountStore, "try_control", _everybody_controls),
+        "two controllers", Feature.LAGGING_FILES, Patch(SqlAccountStore, "try_control", _everybody_controls)
     ),
     _of_feature(
         "proofs of an account name",
@@ -1289,9 +1275,7 @@ MUTANTS = (
         Patch(sqlite_errors, "sqlite_error", _busy_is_unusable),
     ),
     _of_feature(
-        "a full disk ends the loop",
-        Feature.FILE_FAILURE,
-        Patch(sqlite_file, "disk_full", _unusable),
+        "a full disk ends the loop", Feature.FILE_FAILURE, Patch(sqlite_file, "disk_full", _unusable)
     ),
     _of_feature(
         "a connection is used on after a failure",

@@ -137,11 +137,7 @@ class History:
 
 
 def play(
-    seed: int,
-    kind: WorldKind = WorldKind.SQLITE,
-    *,
-    tracing: bool = False,
-    feature: Feature | None = None,
+    seed: int, kind: WorldKind = WorldKind.SQLITE, *, tracing: bool = False, feature: Feature | None = None
 ) -> History:
     """Play the history of ``seed`` to its end or to the first broken promise.
 

@@ -85,12 +85,7 @@ async def _fill(store: SqlAccountStore, uid: str, clock: ScriptedClock) -> None:
         assert isinstance(slot, Reservation)
         status = AttemptStatus.APPLIED if number % 3 else AttemptStatus.REJECTED
         await store.settle(
-            slot.attempt,
-            status,
-            definite=True,
-            limited=number == 30,
-            code="0",
-            message="x" * (number % 40),
+            slot.attempt, status, definite=True, limited=number == 30, code="0", message="x" * (number % 40)
         )
         await store.record_states({BTC: ("in-sync", "drifted")[number % 2], ETH: "in-sync"})
         clock.time += 12

@@ -35,11 +35,7 @@ from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, read, ro
 from tests.unit.report_samples import LEDGERS, WALL, XAU
 from tests.unit.runtime_builders import runtime_of
 
-WANTED = {
-    BTC: setting("5000/2000/400"),
-    ETH: setting("1000/0/500"),
-    SOL: setting("0/2000/10"),
-}
+WANTED = {BTC: setting("5000/2000/400"), ETH: setting("1000/0/500"), SOL: setting("0/2000/10")}
 KNOWN: dict[Family, Known] = {BTC: confirmed("5000/2000/100"), ETH: confirmed("1000/0/500")}
 ROWS = {
     BTC: row("5000/2000/100"),
@@ -59,10 +55,7 @@ def plan() -> Plan:
 def notice() -> Document:
     """Return the notification about a setting of BTC-USD that was loosened outside mmp."""
     wanted = {BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")}
-    known = {
-        BTC: confirmed("5000/2000/100", at=NOW - 60),
-        ETH: confirmed("1000/0/500", at=NOW - 60),
-    }
+    known = {BTC: confirmed("5000/2000/100", at=NOW - 60), ETH: confirmed("1000/0/500", at=NOW - 60)}
     calm = runtime_of(wanted, known, {BTC: row("5000/2000/100"), ETH: row("1000/0/500")})
     drifted = runtime_of(wanted, known, {BTC: row("5000/2000/400"), ETH: row("1000/0/500")})
     scenarios, _ = advance({}, active_alerts(calm), now=NOW, wall=WALL)

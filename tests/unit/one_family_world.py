@@ -398,12 +398,7 @@ def _while_doubtful(about: Facts, answer: Answer) -> Answer:
     if (
         about.seen == "doubt"
         and case.sight.now is None
-        and case.sight.how
-        in (
-            "calm",
-            "early",
-            "asked-before",
-        )
+        and case.sight.how in ("calm", "early", "asked-before")
     ):
         return Answer("doubtful")  # it is read alone first
     may_be: set[Value | None] = {about.proof}

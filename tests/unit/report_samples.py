@@ -18,18 +18,7 @@ from reconciler.core.plan import Basis, Plan, PlanConstraints, in_order, with_sc
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Policy
 from reconciler.core.reply import Reply, ReplyClass
-from tests.unit.builders import (
-    BTC,
-    ETH,
-    NOW,
-    SOL,
-    confirmed,
-    desired,
-    plan_of,
-    row,
-    setting,
-    unresolved,
-)
+from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, plan_of, row, setting, unresolved
 from tests.unit.one_family_world import (
     DESIRED,
     SETTINGS,

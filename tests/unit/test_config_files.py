@@ -204,8 +204,7 @@ def test_a_corrected_file_is_accepted_after_a_refusal(file: File) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["account: desk-2\n", "credentials: {prefix: OKX_DESK2_}\n", "environment: demo\n"],
+    "line", ["account: desk-2\n", "credentials: {prefix: OKX_DESK2_}\n", "environment: demo\n"]
 )
 def test_a_file_of_another_account_is_refused_and_told_once(file: File, line: str) -> None:
     other = line + SECOND.replace(

@@ -270,14 +270,8 @@ HINTS = [
     ("bounds: {default: {qtyLimit: {max: '1,000'}}}", "did you mean 1000?"),
     ("bounds: {default: {qtyLimit: []}}", "write it as qtyLimit: {max: 1000}"),
     ("bounds: {default: {timeInterval: {min: 5 s}}}", "did you mean 5s?"),
-    (
-        "bounds: {default: {timeInterval: {min: none}}}",
-        "to forbid disabled, write disabled: deny",
-    ),
-    (
-        "bounds: {default: {frozenInterval: {max: 0}}}",
-        "to forbid until-reset, write until-reset: deny",
-    ),
+    ("bounds: {default: {timeInterval: {min: none}}}", "to forbid disabled, write disabled: deny"),
+    ("bounds: {default: {frozenInterval: {max: 0}}}", "to forbid until-reset, write until-reset: deny"),
     (
         "bounds: {default: {timeInterval: {min: quick}}}",
         "write whole milliseconds (5000) or a number and a unit (500ms, 5s, 2m, 1h)",

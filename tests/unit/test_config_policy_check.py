@@ -50,10 +50,7 @@ def bounds(inner: str) -> str:
         (bounds("timeInterval: {min: 6s}"), [("policy-bounds", 4, 17)] * 2),
         ("protected: [BTC-USD, XAU-USD]", [("policy-protected", 6, 1)]),
         ("protected: [SOL-USD_UM]", [("policy-protected", 11, 30)]),
-        (
-            bounds("qtyLimit: {min: 50, max: 100}"),
-            [("policy-bounds", 10, 15), ("policy-bounds", 11, 50)],
-        ),
+        (bounds("qtyLimit: {min: 50, max: 100}"), [("policy-bounds", 10, 15), ("policy-bounds", 11, 50)]),
     ],
 )
 def test_each_refusal_is_at_the_value_it_is_about(policy: str, places: list[tuple[str, int, int]]) -> None:

@@ -178,9 +178,7 @@ def test_a_secret_prints_as_stars_in_every_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "leak",
-    [pickle.dumps, copy.copy, copy.deepcopy, vars],
-    ids=["pickle", "copy", "deepcopy", "vars"],
+    "leak", [pickle.dumps, copy.copy, copy.deepcopy, vars], ids=["pickle", "copy", "deepcopy", "vars"]
 )
 def test_a_secret_does_not_leave_by_the_back_door(leak: Callable[[object], object]) -> None:
     with pytest.raises(TypeError) as caught:
@@ -230,12 +228,7 @@ def test_a_long_message_is_cut_after_scrubbing() -> None:
 
 @pytest.mark.parametrize(
     ("readings", "taken", "asked"),
-    [
-        ("aa", "a", 2),
-        ("abb", "b", 3),
-        ("aba", "a", KEY_READS),
-        ("abc", "c", KEY_READS),
-    ],
+    [("aa", "a", 2), ("abb", "b", 3), ("aba", "a", KEY_READS), ("abc", "c", KEY_READS)],
 )
 def test_a_key_is_read_until_two_readings_agree_but_not_for_ever(
     readings: str, taken: str, asked: int, monkeypatch: pytest.MonkeyPatch

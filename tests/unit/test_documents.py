@@ -261,8 +261,7 @@ def _message_alike(document: Document) -> Document:
 
 
 @pytest.mark.parametrize(
-    ("kind", "least"),
-    [pytest.param("plan", 4000, marks=pytest.mark.slow), ("apply", 200), ("status", 500)],
+    ("kind", "least"), [pytest.param("plan", 4000, marks=pytest.mark.slow), ("apply", 200), ("status", 500)]
 )
 def test_a_schema_refuses_a_document_with_one_thing_wrong(kind: str, least: int) -> None:
     count, valid = 0, validator(kind).is_valid

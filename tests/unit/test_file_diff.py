@@ -167,10 +167,7 @@ def test_an_account_that_was_renamed_is_known_by_its_file_its_user_or_its_famili
     assert set(map(id, dropped)) == {id(one) for one in (OLD_ONE, OLD_TWO) if one is not was}
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("a", "bc"), ("ab", "c"), ("ab", "cd")],
-)
+@pytest.mark.parametrize(("old", "new"), [("a", "bc"), ("ab", "c"), ("ab", "cd")])
 @pytest.mark.parametrize("uid", [None, "111"])
 def test_where_more_than_one_account_could_be_meant_none_is(old: str, new: str, uid: str | None) -> None:
     """Taking the first one could show a loosening of one account as a tightening of another."""

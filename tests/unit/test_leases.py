@@ -334,10 +334,7 @@ class Process:
     # -- ports.Sharing ---------------------------------------------------------------------------
 
     async def heartbeat(
-        self,
-        keeps: frozenset[LeaseName],
-        claims: Mapping[LeaseName, AccountClaim],
-        ability: Ability = ABLE,
+        self, keeps: frozenset[LeaseName], claims: Mapping[LeaseName, AccountClaim], ability: Ability = ABLE
     ) -> LeaseTable:
         del claims
         await self._reach()

@@ -156,11 +156,7 @@ class Process:
 
     async def identified(self) -> None:
         await identify(
-            self.desired,
-            store=self.store,
-            exchange=self.here.exchange,
-            host=HOST,
-            observe=self.observe,
+            self.desired, store=self.store, exchange=self.here.exchange, host=HOST, observe=self.observe
         )
 
     async def apply(

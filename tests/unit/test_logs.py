@@ -129,11 +129,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         RequestReserved(7, BTC, A, 1000.0),
         "debug",
         "request reserved",
-        {
-            "attempt": 7,
-            "family": "BTC-USD",
-            "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100",
-        },
+        {"attempt": 7, "family": "BTC-USD", "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100"},
     ),
     *(
         (
@@ -237,12 +233,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "standing by: another process controls the account, nothing is written from here",
         {"controller": "pid 7 on desk-1 (run, since 2026-03-01T02:00:00Z)"},
     ),
-    (
-        ControlTaken(),
-        "warning",
-        "this process controls the account now: the controller has ended",
-        {},
-    ),
+    (ControlTaken(), "warning", "this process controls the account now: the controller has ended", {}),
     (KeyReplaced(), "info", "key replaced: asking the exchange for its account", {}),
     (
         LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
@@ -250,12 +241,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         "account loop failed: will restart",
         {"code": "credentials-missing", "reason": "OKX_API_KEY is not set", "hint": "set it"},
     ),
-    (
-        ConfigMissing(("mmp.yaml",)),
-        "info",
-        "waiting for a settings file",
-        {"paths": ["mmp.yaml"]},
-    ),
+    (ConfigMissing(("mmp.yaml",)), "info", "waiting for a settings file", {"paths": ["mmp.yaml"]}),
     (ConfigAccepted("mmp.yaml", "ab"), "info", "config accepted", {"path": "mmp.yaml", "sha256": "ab"}),
     (PolicyAccepted("p.yaml", None), "info", "policy accepted", {"path": "p.yaml", "sha256": None}),
     (

@@ -15,13 +15,7 @@ RECORD = PolicyRecord(SHA, "mmp-policy.yaml", "version: 1\n", None, datetime(202
 
 
 @pytest.mark.parametrize(
-    ("text", "digits"),
-    [
-        (SHA, SHA),
-        (SHA[:12], SHA[:12]),
-        (SHA.upper(), SHA),
-        (f"sha256:{SHA}", SHA),
-    ],
+    ("text", "digits"), [(SHA, SHA), (SHA[:12], SHA[:12]), (SHA.upper(), SHA), (f"sha256:{SHA}", SHA)]
 )
 def test_a_policy_is_named_by_its_hash_or_the_first_digits(text: str, digits: str) -> None:
     assert parse_sha256(text) == digits

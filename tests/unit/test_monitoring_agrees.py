@@ -16,13 +16,7 @@ from typing import NoReturn
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.core.events import (
-    ConfigAccepted,
-    ConfigRejected,
-    Event,
-    LoopFailed,
-    PolicyRejected,
-)
+from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LoopFailed, PolicyRejected
 from reconciler.core.model import Field, LiveRow
 from reconciler.core.monitoring.protection import Protection
 from reconciler.core.monitoring.runtime import apply_event, initial
@@ -254,20 +248,8 @@ SITUATIONS: list[tuple[str, Happens, float, Protection, bool]] = [
     ("file emptied", file_is(Code.EMPTY_FILE), 60, Protection.PROTECTED, True),
     ("file removed", file_is(Code.FILE_MISSING), 60, Protection.PROTECTED, True),
     ("two files with one account", another_file, 60, Protection.PROTECTED, False),
-    (
-        "policy holds a looser value",
-        policy_wants(AT_MOST, "400"),
-        60,
-        Protection.TIGHTER,
-        True,
-    ),
-    (
-        "policy holds a tighter value",
-        policy_wants(AT_LEAST, "7"),
-        60,
-        Protection.EXPOSED,
-        True,
-    ),
+    ("policy holds a looser value", policy_wants(AT_MOST, "400"), 60, Protection.TIGHTER, True),
+    ("policy holds a tighter value", policy_wants(AT_LEAST, "7"), 60, Protection.EXPOSED, True),
     ("a request is not answered", is_unanswered, 15, Protection.UNKNOWN, True),
     ("no key", has_no_key, 20, Protection.PROTECTED, False),
     ("no key for an hour", has_no_key, HOUR_S, Protection.UNKNOWN, False),

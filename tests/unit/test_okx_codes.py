@@ -46,8 +46,7 @@ def test_an_unknown_code_is_ambiguous(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reply_class"),
-    [("51000_1001", ReplyClass.WRONG_SETTINGS), ("99999_1", ReplyClass.AMBIGUOUS)],
+    ("code", "reply_class"), [("51000_1001", ReplyClass.WRONG_SETTINGS), ("99999_1", ReplyClass.AMBIGUOUS)]
 )
 def test_a_sub_code_is_classed_by_its_code(code: str, reply_class: ReplyClass) -> None:
     assert lookup(code).reply_class is reply_class

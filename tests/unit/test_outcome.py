@@ -204,11 +204,7 @@ def test_without_a_plan_only_what_was_settled_is_told() -> None:
         (left(), {}, {BTC: Outcome.UNKNOWN, ETH: Outcome.UNKNOWN}),
         (replace(left(), unchanged=(BTC, ETH)), {}, {}),
         (replace(left(), unchanged=(BTC, ETH), doubtful=(ETH,)), {}, {ETH: Outcome.UNKNOWN}),
-        (
-            replace(left(change(BTC)), unchanged=(ETH,)),
-            {},
-            {BTC: Outcome.SKIPPED},
-        ),
+        (replace(left(change(BTC)), unchanged=(ETH,)), {}, {BTC: Outcome.SKIPPED}),
     ],
 )
 def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(

@@ -173,11 +173,7 @@ def test_no_two_signs_look_the_same_without_colour(table: dict[object, labels.St
     [
         ("drifted mixed", "frozenInterval 9s → 2s, qtyLimit 900 → 100", "900 per 5s, freeze 9s"),
         ("drifted off", "timeInterval disabled → 5s", "disabled"),
-        (
-            "never applied",
-            "nothing → timeInterval 5s, frozenInterval 2s, qtyLimit 100",
-            "nothing",
-        ),
+        ("never applied", "nothing → timeInterval 5s, frozenInterval 2s, qtyLimit 100", "nothing"),
         ("uncertain", "last known qtyLimit 40 → 100", "last known 40 per 5s, freeze 2s"),
         (
             "uncertain from the start",
@@ -431,11 +427,7 @@ def test_each_hold_says_why_and_what_to_do() -> None:
         "Find out who changes it, then run:",
         "mmp resume --family BTC-USD",
     )
-    assert held(of("frozen and drifted")) == (
-        "Frozen by the exchange: written once that is over.",
-        "",
-        "",
-    )
+    assert held(of("frozen and drifted")) == ("Frozen by the exchange: written once that is over.", "", "")
 
 
 def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:

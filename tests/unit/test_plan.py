@@ -162,9 +162,7 @@ def test_nothing_of_a_reviewed_change_that_was_applied_is_sent_again(world: Worl
     for case in islice(world(wanted), 0, None, 211):
         for before in SETTINGS.values():
             rules = replace(
-                rules_of(case),
-                reviewed={BTC: (before, SETTINGS[wanted])},
-                applied_before=frozenset({BTC}),
+                rules_of(case), reviewed={BTC: (before, SETTINGS[wanted])}, applied_before=frozenset({BTC})
             )
             plan = plan_of(
                 {BTC: SETTINGS[wanted]},
@@ -832,10 +830,7 @@ def test_an_explicit_act_that_waited_does_not_record_what_a_newer_file_has_tight
     ],
 )
 def test_only_what_was_reviewed_is_judged_and_sent(
-    begun_at: float,
-    reviewed: dict[Family, tuple[Setting | None, Setting]],
-    live: str,
-    judged: bool | None,
+    begun_at: float, reviewed: dict[Family, tuple[Setting | None, Setting]], live: str, judged: bool | None
 ) -> None:
     """None: stale only if the read counts. Without one that counts the value alone is compared."""
     known: dict[Family, Known] = {BTC: confirmed("5000/2000/100")}

@@ -53,16 +53,8 @@ def lines(old: Policy | None, new: Policy | None) -> list[str]:
         # The longer the window is, the more steps in a row count together.
         (loosening("2", 24), loosening("2", 7 * 24), "loosening.per 24h → 7d: tighter"),
         (loosening("2", 36), loosening("2", 1.5), "loosening.per 36h → 90m: looser"),
-        (
-            loosening("2"),
-            loosening("2", unknown_allowed=True),
-            "loosening.unknown deny → allow: looser",
-        ),
-        (
-            loosening("2", unknown_allowed=True),
-            loosening("2"),
-            "loosening.unknown allow → deny: tighter",
-        ),
+        (loosening("2"), loosening("2", unknown_allowed=True), "loosening.unknown deny → allow: looser"),
+        (loosening("2", unknown_allowed=True), loosening("2"), "loosening.unknown allow → deny: tighter"),
         # Without a factor the unknown is not refused: the rule of the factor says what changes.
         (EMPTY, loosening("2", unknown_allowed=True), "loosening.maxFactor none → 2: tighter"),
         (loosening("2", unknown_allowed=True), None, "loosening.maxFactor 2 → none: looser"),
@@ -111,25 +103,13 @@ def lines(old: Policy | None, new: Policy | None) -> list[str]:
             replace(EMPTY, family_exposures={"ETH-*": {Figure.PER_TRIP: Decimal("1.5")}}),
             "bounds.exposure.perTrip.max none → 1.5: tighter for ETH-USD, ETH-*",
         ),
-        (
-            EMPTY,
-            replace(EMPTY, floor=Floor(time_interval_ms=1)),
-            "floor.timeInterval 100ms → 1ms: looser",
-        ),
+        (EMPTY, replace(EMPTY, floor=Floor(time_interval_ms=1)), "floor.timeInterval 100ms → 1ms: looser"),
         # Without a policy the guard has the floor that a policy has which names none.
         (replace(EMPTY, floor=Floor(1000)), None, "floor.timeInterval 1s → 100ms: looser"),
         (replace(EMPTY, floor=Floor(factor=Decimal(50))), EMPTY, "floor.factor 50 → 1000: looser"),
         # Where disabling is allowed, the floor holds nothing: the rule of disabling says what changes.
-        (
-            replace(EMPTY, floor=Floor(1)),
-            policy(disable_allowed=True),
-            "disable deny → allow: looser",
-        ),
-        (
-            policy(disable_allowed=True),
-            replace(EMPTY, floor=Floor(1)),
-            "disable allow → deny: tighter",
-        ),
+        (replace(EMPTY, floor=Floor(1)), policy(disable_allowed=True), "disable deny → allow: looser"),
+        (policy(disable_allowed=True), replace(EMPTY, floor=Floor(1)), "disable allow → deny: tighter"),
     ],
 )
 def test_a_rule_is_compared_as_it_applies(old: Policy | None, new: Policy | None, message: str) -> None:

@@ -254,9 +254,7 @@ def target_is_accepted(patch: Patch) -> None:
 def heal_accepts_the_file(patch: Patch) -> None:
     real = FamilyDecision._write
     patch.setattr(
-        FamilyDecision,
-        "_write",
-        lambda self, *args: replace(real(self, *args), accepts=self.facts.desired),
+        FamilyDecision, "_write", lambda self, *args: replace(real(self, *args), accepts=self.facts.desired)
     )
 
 

@@ -38,12 +38,7 @@ TEXT = {
 }
 """B is looser than A, C mixed against it, D disabled, R as A but frozen until reset."""
 
-LOOSER_THAN = {
-    "A": {"B", "C", "D"},
-    "B": {"D"},
-    "D": set(),
-    "R": {"A", "B", "C", "D"},
-}
+LOOSER_THAN = {"A": {"B", "C", "D"}, "B": {"D"}, "D": set(), "R": {"A", "B", "C", "D"}}
 """By what is desired: what protects less than that in at least one respect."""
 
 WANTED = tuple(LOOSER_THAN)

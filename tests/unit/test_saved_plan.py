@@ -78,9 +78,7 @@ from tests.unit.one_family_world import (
     rules_of,
     situations,
 )
-from tests.unit.one_family_world import (
-    reads_of as world_reads_of,
-)
+from tests.unit.one_family_world import reads_of as world_reads_of
 
 WALL = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 A, B, C = (setting(f"5000/2000/{quantity}") for quantity in (100, 200, 300))
@@ -315,10 +313,7 @@ PLACE = PlanTarget("main", Environment.LIVE, "openapi.okx.com", False, "0" * 64)
         (replace(PLACE, account="spare"), ("its account is main, not spare",)),
         (replace(PLACE, environment=Environment.DEMO), ("its environment is live, not demo",)),
         (replace(PLACE, host="eea.okx.com"), ("its host is openapi.okx.com, not eea.okx.com",)),
-        (
-            replace(PLACE, simulator=True),
-            ("its host is openapi.okx.com, not openapi.okx.com (simulator)",),
-        ),
+        (replace(PLACE, simulator=True), ("its host is openapi.okx.com, not openapi.okx.com (simulator)",)),
         (replace(PLACE, sha256="1" * 64), ("the config has changed since (another sha256)",)),
     ],
 )

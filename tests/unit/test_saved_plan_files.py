@@ -145,10 +145,7 @@ def read_back(document: Document) -> Any:
     return read_saved(read_document(json.dumps(document).encode(), "plan.json", "plan"), "plan.json")
 
 
-SAMPLE = plan_of(
-    {BTC: setting("5000/2000/400")},
-    {BTC: confirmed("5000/2000/100")},
-)
+SAMPLE = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")})
 
 
 @pytest.mark.slow
@@ -300,11 +297,7 @@ def test_another_layout_of_the_same_document_is_no_edit() -> None:
 
 @pytest.mark.parametrize(
     ("change", "fits"),
-    [
-        ({"host": None}, False),
-        ({"basis": "file"}, False),
-        ({"basis": "last-applied"}, True),
-    ],
+    [({"host": None}, False), ({"basis": "file"}, False), ({"basis": "last-applied"}, True)],
 )
 def test_what_two_files_differ_in_is_no_plan_to_be_saved(change: Document, fits: bool) -> None:
     validator = Draft202012Validator(load_schema("plan"))

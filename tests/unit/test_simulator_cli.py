@@ -158,11 +158,7 @@ def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start the command as a process; it is ended whatever happens."""
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # the command must flush by itself
     with subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as running:
         try:
             yield running

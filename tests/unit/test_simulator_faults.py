@@ -244,10 +244,7 @@ def test_cleared_faults_do_not_come() -> None:
             ScriptedFault(Endpoint.SET, Fault(FaultKind.CODE, False, 0.0, "50004"), None, "BTC-USD"),
         ),
         ("SOL-USD_UM/slow", ScriptedFault(Endpoint.SET, Fault(FaultKind.SLOW, True, 3.0), 1, "SOL-USD_UM")),
-        (
-            "wrapped-51000",
-            ScriptedFault(Endpoint.SET, Fault(FaultKind.WRAPPED, False, 0.0, "51000", "1")),
-        ),
+        ("wrapped-51000", ScriptedFault(Endpoint.SET, Fault(FaultKind.WRAPPED, False, 0.0, "51000", "1"))),
         (
             "get/wrapped2-50011-applied:2",
             ScriptedFault(Endpoint.GET, Fault(FaultKind.WRAPPED, True, 0.0, "50011", "2"), 2),

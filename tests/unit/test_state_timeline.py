@@ -59,11 +59,7 @@ def _message(span: Segment) -> tuple[str | None, float, float]:
 
 
 TIMELINES = {
-    "one state, watched all along": (
-        [watch(0, 100)],
-        [turn(0, "in-sync")],
-        [("in-sync", 10, 100)],
-    ),
+    "one state, watched all along": ([watch(0, 100)], [turn(0, "in-sync")], [("in-sync", 10, 100)]),
     "a turn cuts": (
         [watch(0, 100)],
         [turn(0, "in-sync"), turn(40, "drifted"), turn(50, "in-sync")],
@@ -89,16 +85,8 @@ TIMELINES = {
         [turn(0, "in-sync"), turn(70, "frozen")],
         [("in-sync", 10, 30), (None, 30, 70), ("frozen", 70, 100)],
     ),
-    "a look not overdue yet": (
-        [watch(0, 90)],
-        [turn(0, "in-sync")],
-        [("in-sync", 10, 100)],
-    ),
-    "a look overdue": (
-        [watch(0, 89)],
-        [turn(0, "in-sync")],
-        [("in-sync", 10, 89), (None, 89, 100)],
-    ),
+    "a look not overdue yet": ([watch(0, 90)], [turn(0, "in-sync")], [("in-sync", 10, 100)]),
+    "a look overdue": ([watch(0, 89)], [turn(0, "in-sync")], [("in-sync", 10, 89), (None, 89, 100)]),
     "not desired any more": (
         [watch(0, 100)],
         [turn(0, "held"), turn(20, UNMANAGED)],

@@ -318,10 +318,7 @@ REFUSALS: list[tuple[str, Callable[[Path], object]]] = [
 @pytest.mark.parametrize("opener", [opened, read])
 @pytest.mark.parametrize(("code", "spoil"), REFUSALS)
 def test_a_file_that_cannot_be_believed_is_refused_and_left_as_it_is(
-    made: Path,
-    code: str,
-    spoil: Callable[[Path], object],
-    opener: Callable[[Path], SqliteState | None],
+    made: Path, code: str, spoil: Callable[[Path], object], opener: Callable[[Path], SqliteState | None]
 ) -> None:
     spoil(made)
     before = made.read_bytes() if made.is_file() else None

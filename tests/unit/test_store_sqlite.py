@@ -162,11 +162,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
         host=HOST,
         known={
             BTC: Confirmed(
-                setting("100"),
-                START,
-                1,
-                acknowledged=True,
-                recorded_at=NOON + timedelta(seconds=START),
+                setting("100"), START, 1, acknowledged=True, recorded_at=NOON + timedelta(seconds=START)
             ),
             ETH: Uncertain(None, (doubt,)),
         },

@@ -457,9 +457,7 @@ async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twic
 
 
 @in_loop
-async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_counts(
-    tmp_path: Path,
-) -> None:
+async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_counts(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")

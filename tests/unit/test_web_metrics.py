@@ -184,11 +184,7 @@ def test_counters_begin_at_zero() -> None:
         ([(0, replace(WAIT, cause=WaitReason.BACK_OFF)), (4, RequestReserved(7, BTC, A, NOW + 4))], 0.0),
         ([(0, RequestReserved(7, BTC, A, NOW))], 0.0),
         (
-            [
-                (0, WAIT),
-                (4, RequestReserved(7, BTC, A, NOW + 4)),
-                (9, RequestReserved(8, BTC, A, NOW + 9)),
-            ],
+            [(0, WAIT), (4, RequestReserved(7, BTC, A, NOW + 4)), (9, RequestReserved(8, BTC, A, NOW + 9))],
             4.0,
         ),
     ],

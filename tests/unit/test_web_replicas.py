@@ -192,11 +192,7 @@ def test_a_status_has_the_accounts_kept_here_and_who_keeps_the_others() -> None:
     assert [one["account"] for one in document["statuses"]] == ["main"]
     assert document["statuses"][0]["owner"] == {"host": "pod-1", "pid": 7, "replica": "1"}
     assert document["other_accounts"] == [
-        {
-            "account": "desk",
-            "environment": "live",
-            "owner": {"host": "pod-2", "pid": 8, "replica": "2"},
-        },
+        {"account": "desk", "environment": "live", "owner": {"host": "pod-2", "pid": 8, "replica": "2"}},
         {"account": "new", "environment": "live", "owner": None},
     ]
 

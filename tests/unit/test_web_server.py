@@ -410,16 +410,7 @@ def test_many_new_connections_do_not_close_the_one_that_waits_for_its_answer(ser
             assert all_of(waiting).endswith(b"at last\n")
 
 
-HOSTILE_KINDS = (
-    "half-open",
-    "requests",
-    "junk",
-    "aborts",
-    "headers",
-    "chunks",
-    "bytes-after",
-    "upgrade",
-)
+HOSTILE_KINDS = ("half-open", "requests", "junk", "aborts", "headers", "chunks", "bytes-after", "upgrade")
 
 
 @pytest.mark.parametrize("kind", HOSTILE_KINDS)

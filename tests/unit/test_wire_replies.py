@@ -231,10 +231,7 @@ WORDS = "code 1 with sCode 51000: All operations failed; Parameter error"
             wrapped(result(instFamily="BTC-USD")),
             Reply(ReplyClass.WRONG_SETTINGS, "51000", WORDS, wrapper="1"),
         ),
-        (
-            wrapped(result(instFamily=None)),
-            Reply(ReplyClass.WRONG_SETTINGS, "51000", WORDS, wrapper="1"),
-        ),
+        (wrapped(result(instFamily=None)), Reply(ReplyClass.WRONG_SETTINGS, "51000", WORDS, wrapper="1")),
         (
             wrapped(result("50011", None), code="2"),
             Reply(

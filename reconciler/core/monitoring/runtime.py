@@ -199,13 +199,7 @@ class AccountRuntime:
 
 
 def initial(
-    desired: Desired,
-    *,
-    host: str,
-    simulator: bool,
-    live: bool,
-    now: float,
-    policy: FileState | None = None,
+    desired: Desired, *, host: str, simulator: bool, live: bool, now: float, policy: FileState | None = None
 ) -> AccountRuntime:
     """Return the runtime of a loop that has just started, under ``policy`` (None: there is none)."""
     return AccountRuntime(desired, host, simulator, live, last_step_at=now, next_step_by=now, policy=policy)
@@ -314,12 +308,7 @@ def reading_of(runtime: AccountRuntime) -> ReadState:
 
 
 def refused(
-    file: FileState | None,
-    path: str,
-    problems: tuple[Problem, ...],
-    wall: datetime,
-    *,
-    in_force: bool,
+    file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime, *, in_force: bool
 ) -> FileState:
     """Return a file whose newer content was rejected; ``file`` None: none was ever in force.
 

@@ -136,9 +136,7 @@ def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
     return tuple(sorted(lines, key=lambda line: line.text != UNASSIGNED))
 
 
-def _folded_remote(
-    lines: tuple[RemoteLine, ...],
-) -> tuple[tuple[RemoteLine, ...], tuple[RemoteLine, ...]]:
+def _folded_remote(lines: tuple[RemoteLine, ...]) -> tuple[tuple[RemoteLine, ...], tuple[RemoteLine, ...]]:
     """Return the accounts of other replicas that are always shown, and the folded ones."""
     if len(lines) <= REMOTE_SHOWN:
         return lines, ()
