@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.controller.live_reads import odd_rows, read_for, with_answer
-from reconciler.core.events import Observe
+from reconciler.core.events import Observe, OddRowsSeen
 from reconciler.core.evidence import Reads, SeenRow
-from reconciler.core.model import Desired, Family, Known
+from reconciler.core.model import Desired, Family, Known, LiveRead
 from reconciler.core.pacing import Ledger
 from reconciler.core.pass_step import Done, ReadFamily, ReadLive, Slots, Wait, next_step
 from reconciler.core.plan import Doubts, Plan, PlanConstraints, with_schedule
@@ -84,3 +83,28 @@ def _reading_step(
 async def _pause_fully(clock: Clock, until: float) -> None:
     while clock.now() < until:
         await clock.sleep_until(until)
+
+
+async def read_for(step: ReadLive | ReadFamily, exchange: Exchange) -> LiveRead | Reply:
+    """Return the exchange's answer to the read that ``step`` asks for."""
+    if isinstance(step, ReadFamily):
+        return await exchange.read_family(step.family)
+    return await exchange.read_live()
+
+
+def with_answer(reads: Reads, step: ReadLive | ReadFamily, answer: LiveRead | Reply, now: float) -> Reads:
+    """Return the reads with one more answer, or with the failure of one family's read."""
+    match step, answer:
+        case ReadFamily(family), LiveRead():
+            return reads.with_family(family, answer)
+        case ReadFamily(family), _:
+            return reads.without_answer(family, now)
+        case ReadLive(repeated), LiveRead():
+            return reads.push(answer, repeated=repeated)
+        case _:
+            return reads
+
+
+def odd_rows(read: LiveRead) -> OddRowsSeen:
+    """Return the rows of a read that the plan leaves out."""
+    return OddRowsSeen(tuple(sorted(read.odd_names.values())), read.nameless)

@@ -1,21 +1,26 @@
-"""The values of a pass: its options, what it remembers, and how it ends."""
+"""The values of a pass: its options, its memory, how it ends, and its context while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.events import OddRowsSeen, WaitReason
+from reconciler.core.accepted_settings import History
+from reconciler.core.events import Observe, OddRowsSeen, WaitReason
 from reconciler.core.evidence import Reads
 from reconciler.core.heal_breaker import Heals
-from reconciler.core.model import Family, Field, FileVersion, Setting
+from reconciler.core.model import Accepting, Desired, Family, Field, FileVersion, Known, Pause, Setting
 from reconciler.core.outcome import Outcome
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Change, Plan
 from reconciler.core.policy import Override, PolicyInForce
 from reconciler.core.reply import Reply, ReplyHandling
-from reconciler.core.retry import Rejection
+from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
 from reconciler.core.saved_plan import AppliedChanges, Reviewed
 from reconciler.core.target import DriftPolicy
+from reconciler.ports import Clock, Store, TradingExchange
+
+SUSPENSION_S = 0.1
+"""From this difference on a machine counts as suspended. Without a suspension it is far smaller."""
 
 
 async def unwatched() -> bool:
@@ -166,3 +171,83 @@ class Approval:
 
 Review = Callable[[Plan], Approval | None]
 """Called with the first complete plan. Returns None to decline it."""
+
+
+@dataclass
+class PassContext:
+    """One pass while it runs. All its state may be lost at any moment.
+
+    ``desired`` and ``stopping`` are called before every step. ``wanted`` is the newest file, ``plan`` the
+    newest plan, and ``known``, ``accepted``, ``retries`` and ``pauses`` are the state's records for it.
+    ``obsolete_pauses`` are the heal breaker's, for a setting that the file no longer has.
+    ``reviewed`` are the changes that a review allows, ``digest`` is that of the reviewed plan.
+    ``released``: the lock was released in this pass, so others may have written. ``applied_here`` has what
+    this pass sent last, as acknowledged; ``failed_here`` the families that failed in it, except by the rate
+    limit; ``proved`` the proving attempts acknowledged since the latest read; ``family_reads`` the number
+    of reads of one family alone. ``failing`` is the last failure that did not end the pass.
+    """
+
+    desired: Callable[[], Desired]
+    store: Store
+    exchange: TradingExchange
+    clock: Clock
+    observe: Observe
+    options: PassOptions
+    memory: InMemoryState
+    review: Review | None
+    stopping: Callable[[], bool]
+    plan: Plan | None = None
+    known: Mapping[Family, Known] = field(default_factory=dict)
+    accepted: Mapping[Family, History] = field(default_factory=dict)
+    retries: RetryRecord = NO_TRIES
+    pauses: tuple[Pause, ...] = ()
+    obsolete_pauses: Mapping[Family, Setting] = field(default_factory=dict)
+    digest: str = ""
+    released: bool = False
+    applied_here: dict[Family, Setting] = field(default_factory=dict)
+    failed_here: set[Family] = field(default_factory=set)
+    proved: dict[Family, int] = field(default_factory=dict)
+    family_reads: int = 0
+    failing: Reply | None = None
+
+    def __post_init__(self) -> None:
+        self.wanted = self.desired()
+        self.reads = self.memory.reads.forgotten()
+        self.reviewed = self.options.reviewed
+        self.began_at = self.clock.now()
+        self.deadline = self.began_at + self.options.timeout_s
+        self.suspended_s = self.clock.suspended_s()
+
+    def is_complete(self, plan: Plan) -> bool:
+        """Tell whether a plan leaves no family in doubt and compares with live settings."""
+        return not plan.doubtful and (self.reads.latest is not None or not self.options.live)
+
+    def take_reads(self, reads: Reads) -> None:
+        """Use these reads from now on, also in the next pass."""
+        self.reads = self.memory.reads = reads
+
+    def forget_reads(self) -> None:
+        """Forget the reads: only a new one shows live settings."""
+        self.take_reads(self.reads.forgotten())
+
+    def notice_suspension(self) -> bool:
+        """Forget the reads from before a suspension of the machine; returns whether there was one."""
+        before, self.suspended_s = self.suspended_s, self.clock.suspended_s()
+        if self.suspended_s - before <= SUSPENSION_S:
+            return False
+        self.forget_reads()
+        return True
+
+    async def file_to_record(self) -> FileVersion:
+        """Return the version of the file to record; an explicit act makes it the newest."""
+        if self.memory.file is None:
+            self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
+        return self.memory.file
+
+    def accepting(self, change: Change) -> Accepting | None:
+        """Return what this request or record makes the accepted setting; None: nothing."""
+        if change.accepts is None or self.plan is None:
+            return None
+        named = (str(one.override) for one in self.plan.overridden if one.family == change.family)
+        digest = self.digest or self.plan.digest
+        return Accepting(change.accepts, digest, ", ".join(dict.fromkeys(named)))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from reconciler.controller import loop, pass_planning, pass_sending, pass_values, reconcile
+from reconciler.controller import loop, pass_planning, pass_reading, pass_sending, pass_values, reconcile
 from reconciler.core import (
     comparison,
     evidence,
@@ -396,7 +396,7 @@ def _unconfirmed_is_no_drift(self: Any, facts: Any, **how: Any) -> Any:
     return _real_unconfirmed_target(self, replace(facts, seen=seen), **how)
 
 
-_real_rules = reconcile._Pass._rules
+_real_rules = pass_planning._rules
 
 
 def _no_policy_in_run(self: Any, now: float) -> PlanConstraints:
@@ -406,7 +406,7 @@ def _no_policy_in_run(self: Any, now: float) -> PlanConstraints:
 
 # -- the pass --------------------------------------------------------------------------------------
 
-_real_send = reconcile._Pass._send
+_real_send = pass_sending.send
 _real_reserve = SqlAccountStore.reserve
 
 
@@ -445,7 +445,7 @@ class _MarkingFirst:
         return getattr(self._store, name)
 
 
-_real_pass_settle = reconcile._Pass._settle
+_real_pass_settle = pass_sending._settle
 
 
 async def _settled_after_the_lock(self: Any, *text: Any) -> Any:
@@ -487,11 +487,10 @@ async def _send_what_was(self: Any, following: Any) -> Any:
     """Send what was in force before the change; that it is another change is not noticed."""
     change = following.change
     before = replace(change, after=change.before or change.after)
-    with mock.patch.object(self, "_still_next", _same):
-        return await _real_send(self, replace(following, change=before))
+    return await _real_send(self, replace(following, change=before))
 
 
-async def _same(change: Change) -> Change:
+async def _same(_: Any, change: Change) -> Change:
     return change
 
 
@@ -501,7 +500,7 @@ async def _decided_before(self: Any, change: Change) -> Change:
     return change
 
 
-_real_ask_for_review = reconcile._Pass._ask_for_review
+_real_ask_for_review = reconcile._ask_for_review
 
 
 def _answer_forgotten(self: Any, shown: Any) -> Any:
@@ -527,11 +526,11 @@ async def _unlocked(
     yield
 
 
-_really_keeps_lock = reconcile._Pass._keeps_lock
+_really_keeps_lock = pass_reading._keeps_lock
 
 
-def _kept_while_waiting(self: Any, until: float, cause: Any) -> bool:
-    return self.options.wait_in_pass or _really_keeps_lock(self, until, cause)
+def _kept_while_waiting(self: Any, *wait: Any) -> bool:
+    return self.options.wait_in_pass or _really_keeps_lock(self, *wait)
 
 
 _real_run = loop.Loop.run
@@ -719,7 +718,7 @@ async def _adopted_as_of_now(
     return await _real_adopt(self, settings, read_begun_at=self._engine.clock.now(), **more)
 
 
-_real_overrides = reconcile._Pass._record_overrides
+_real_overrides = pass_sending._record_overrides
 
 
 async def _overrides_take_no_time(self: Any) -> bool:
@@ -764,10 +763,10 @@ def _successes_forgotten(tries: Any, _acknowledged: int, row_clock: Any) -> Retr
 
 
 def _account_backs_off(self: Any, change: Change, reply: Reply) -> Any:
-    return self._failed(f"setting {change.family}", reply)
+    return pass_reading.back_off(self, f"setting {change.family}", reply)
 
 
-_real_family_failed = reconcile._Pass._family_failed
+_real_family_failed = pass_sending._family_failed
 
 
 def _unsent_is_nothing(self: Any, change: Change, reply: Reply) -> Any:
@@ -779,13 +778,13 @@ def _unsent_holds_the_account(self: Any, change: Change, reply: Reply) -> Any:
     """Make the account wait for a family whose request could not be sent, and the family 1 s longer."""
     if reply.reply_class is not ReplyClass.NOT_SENT:
         return _real_family_failed(self, change, reply)
-    self.memory.failures = max(self.memory.failures, self._count_unsent(change.family))
-    end = self._failed(f"setting {change.family}", reply)
+    self.memory.failures = max(self.memory.failures, pass_sending._count_unsent(self, change.family))
+    end = pass_reading.back_off(self, f"setting {change.family}", reply)
     self.memory.wait_until[change.family, change.after] = self.memory.not_before + 1.0
     return end
 
 
-_real_suspension = reconcile._Pass._notice_suspension
+_real_suspension = pass_values.PassContext.notice_suspension
 
 
 def _suspension_changes_no_step(self: Any) -> bool:
@@ -897,11 +896,11 @@ def _nothing() -> None:
 
 async def _synced_and_remembered(self: Any, reply: Reply) -> Any:
     """Measure the exchange's clock and continue with what was read before."""
-    with mock.patch.object(self, "_forget_reads", _nothing):
+    with mock.patch.object(self, "forget_reads", _nothing):
         return await _real_sync_clock(self, reply)
 
 
-_real_sync_clock = reconcile._Pass._sync_clock
+_real_sync_clock = pass_sending._sync_clock
 
 
 def _of_feature(name: str, feature: Feature, *patches: Patch, first_seed: int = 0) -> Mutant:
@@ -998,8 +997,8 @@ MUTANTS = (
             ),
         ),
     ),
-    Mutant("applied before the reply", (Patch(reconcile._Pass, "_send", _send_marking_first),)),
-    Mutant("sent again on one reservation", (Patch(reconcile._Pass, "_send", _send_again),)),
+    Mutant("applied before the reply", (Patch(reconcile, "send", _send_marking_first),)),
+    Mutant("sent again on one reservation", (Patch(reconcile, "send", _send_again),)),
     Mutant("lock not taken", (Patch(SqlAccountStore, "locked", _unlocked),)),
     Mutant("frozen ignored", (Patch(holds, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(planning, "may_be_enabled", lambda *_: False),)),
@@ -1022,8 +1021,11 @@ MUTANTS = (
     Mutant("one doubtful read is enough", (Patch(evidence, "_one_read_is_enough", lambda *_: True),)),
     Mutant("no pause after a failure", (Patch(retry, "back_off_s", lambda failures: 0.0),)),
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
-    Mutant("sends what was there before", (Patch(reconcile._Pass, "_send", _send_what_was),)),
-    Mutant("deaf to being stopped", (Patch(reconcile._Pass, "_called_off", _deaf),)),
+    Mutant(
+        "sends what was there before",
+        (Patch(reconcile, "send", _send_what_was), Patch(pass_sending, "_still_next", _same)),
+    ),
+    Mutant("deaf to being stopped", (Patch(reconcile, "_called_off", _deaf),)),
     Mutant("acknowledgement not recorded", (Patch(SqlAccountStore, "_acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(SqlAccountStore, "_record_attempt", _headers_on_record),)),
@@ -1050,7 +1052,7 @@ MUTANTS = (
     ),
     Mutant(
         "policy not asked in run",
-        (Patch(reconcile._Pass, "_rules", _no_policy_in_run),),
+        (Patch(pass_planning, "_rules", _no_policy_in_run),),
         feature=Feature.POLICIES,
     ),
     Mutant(
@@ -1071,7 +1073,7 @@ MUTANTS = (
     _of_feature(
         "measured from live", Feature.POLICIES, Patch(planning, "family_facts", _measured_from_live)
     ),
-    Mutant("lock released before settling", (Patch(reconcile._Pass, "_settle", _settled_after_the_lock),)),
+    Mutant("lock released before settling", (Patch(pass_sending, "_settle", _settled_after_the_lock),)),
     _of_feature(
         "a read is as old as its beginning",
         Feature.SLOW,
@@ -1086,7 +1088,7 @@ MUTANTS = (
     _of_feature(
         "an apply keeps the lock while it retries",
         Feature.LASTING_FATE,
-        Patch(reconcile._Pass, "_keeps_lock", _kept_while_waiting),
+        Patch(pass_reading, "_keeps_lock", _kept_while_waiting),
     ),
     _of_feature(
         "a retried loosening takes the last slot",
@@ -1109,16 +1111,16 @@ MUTANTS = (
     _of_feature(
         "the account backs off with a family",
         Feature.LASTING_FATE,
-        Patch(reconcile._Pass, "_family_failed", _account_backs_off),
+        Patch(pass_sending, "_family_failed", _account_backs_off),
     ),
     _of_feature(
         "no back-off of what was not sent",
         Feature.LASTING_FATE,
-        Patch(reconcile._Pass, "_family_failed", _unsent_is_nothing),
+        Patch(pass_sending, "_family_failed", _unsent_is_nothing),
     ),
     Mutant(
         "what was not sent holds the account",
-        (Patch(reconcile._Pass, "_family_failed", _unsent_holds_the_account),),
+        (Patch(pass_sending, "_family_failed", _unsent_holds_the_account),),
         first_seed=22_933,
     ),
     Mutant(
@@ -1162,7 +1164,7 @@ MUTANTS = (
         "rejected for ever",
         Feature.ODD_REPLIES,
         Patch(pass_sending, "rejected_again_after_s", lambda times: FOREVER),
-        Patch(reconcile._Pass, "_forget_rejections", lambda self: None),
+        Patch(pass_planning, "_forget_rejections", lambda self: None),
     ),
     _of_feature(
         "busy means rejected",
@@ -1178,7 +1180,7 @@ MUTANTS = (
     _of_feature(
         "decided once only",
         Feature.EDITS_WHILE_OPENING,
-        Patch(reconcile._Pass, "_still_next", _decided_before),
+        Patch(pass_sending, "_still_next", _decided_before),
         first_seed=2_700,
     ),
     _of_feature(
@@ -1187,14 +1189,12 @@ MUTANTS = (
         Patch(row_mapping, "pauses_request", lambda *_: False),
     ),
     _of_feature(
-        "an answer is no review",
-        Feature.REVIEWS,
-        Patch(reconcile._Pass, "_ask_for_review", _answer_forgotten),
+        "an answer is no review", Feature.REVIEWS, Patch(reconcile, "_ask_for_review", _answer_forgotten)
     ),
     _of_feature(
         "an unreadable policy is none",
         Feature.POLICIES,
-        Patch(reconcile._Pass, "_rules", _unreadable_is_none),
+        Patch(pass_planning, "_rules", _unreadable_is_none),
     ),
     Mutant(
         "anything goes at once after a proof",
@@ -1237,7 +1237,7 @@ MUTANTS = (
     _of_feature(
         "a restart is a change of the file",
         Feature.LAGGING_FILES,
-        Patch(reconcile._Pass, "_accept_file", _always_changed),
+        Patch(pass_planning, "_accept_file", _always_changed),
         first_seed=7_070,
     ),
     _of_feature(
@@ -1252,11 +1252,11 @@ MUTANTS = (
     _of_feature(
         "suspension not compared",
         Feature.SUSPENSION,
-        Patch(reconcile._Pass, "_notice_suspension", lambda self: False),
+        Patch(pass_values.PassContext, "notice_suspension", lambda self: False),
     ),
     Mutant(
         "reads outlive a clock error",
-        (Patch(reconcile._Pass, "_sync_clock", _synced_and_remembered),),
+        (Patch(pass_sending, "_sync_clock", _synced_and_remembered),),
         first_seed=1_165,
     ),
     _of_feature(
@@ -1330,7 +1330,7 @@ MUTANTS = (
     ),
     _of_postgres(
         "overrides take no time",
-        Patch(reconcile._Pass, "_record_overrides", _overrides_take_no_time),
+        Patch(pass_sending, "_record_overrides", _overrides_take_no_time),
         Patch(SqlAccountStore, "reserve", _reserve_whenever),
         first_seed=375,
     ),
@@ -1347,7 +1347,7 @@ MUTANTS = (
     _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
     _of_postgres(
         "one family read after a suspension",
-        Patch(reconcile._Pass, "_notice_suspension", _suspension_changes_no_step),
+        Patch(pass_values.PassContext, "notice_suspension", _suspension_changes_no_step),
         first_seed=3_965,
     ),
 )
