@@ -11,16 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reconciler.background_writer import BackgroundText
-from reconciler.core.events import (
-    ConfigRejected,
-    Event,
-    ExchangeFailed,
-    LiveReadDone,
-    Observe,
-    Planned,
-    PolicyRejected,
-    RequestSettled,
-)
+from reconciler.core import events
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Change, Plan, Reason, format_change
 from reconciler.core.problems import escape_unprintable, json_text
@@ -105,11 +96,11 @@ def log_json(level: str, event: str, **values: object) -> None:
     log(level, event, **values)
 
 
-HintFor = Callable[[ExchangeFailed | RequestSettled], str]
+HintFor = Callable[[events.ExchangeFailed | events.RequestSettled], str]
 """Returns what to do about a reply of the exchange: one sentence, "" for nothing."""
 
 
-def no_hint(event: ExchangeFailed | RequestSettled) -> str:
+def no_hint(event: events.ExchangeFailed | events.RequestSettled) -> str:
     """Return no hint for any reply."""
     del event
     return ""
@@ -117,7 +108,7 @@ def no_hint(event: ExchangeFailed | RequestSettled) -> str:
 
 def observer(
     account: str = "", environment: str = "", *, simulator: bool, advice: HintFor = no_hint
-) -> Observe:
+) -> events.Observe:
     """Return an observer that logs every event of one account; failures carry ``advice`` as hint.
 
     Without an account the lines name no account.
@@ -130,38 +121,38 @@ def observer(
     announced: set[str] = set()
     failing = False
 
-    def observe(event: Event) -> None:
+    def observe(event: events.Event) -> None:
         nonlocal failing
         line = to_log_line(event)
         if line is None:
             return
         level, message, values = line
-        if isinstance(event, Planned):
+        if isinstance(event, events.Planned):
             news = _news(event.plan, announced)
             level = level if news else "debug"
-        if isinstance(event, ExchangeFailed | RequestSettled) and (hint := advice(event)):
+        if isinstance(event, events.ExchangeFailed | events.RequestSettled) and (hint := advice(event)):
             values["hint"] = hint
         getattr(logger, level)(message, **values)
         for level, message, values in _further(event):
             getattr(logger, level)(message, **values)
-        if isinstance(event, Planned):
+        if isinstance(event, events.Planned):
             for change in news:
                 _point_out(logger, change)
-        if failing and isinstance(event, LiveReadDone):
+        if failing and isinstance(event, events.LiveReadDone):
             logger.info("the exchange answers again")
             failing = False
-        failing = failing or isinstance(event, ExchangeFailed)
+        failing = failing or isinstance(event, events.ExchangeFailed)
 
     return observe
 
 
-def shielded(observe: Observe) -> Observe:
+def shielded(observe: events.Observe) -> events.Observe:
     """Return an observer that does not raise: protection must not depend on the log.
 
     A failure is written to stderr, if that is possible.
     """
 
-    def observed(event: Event) -> None:
+    def observed(event: events.Event) -> None:
         try:
             observe(event)
         except Exception as error:
@@ -172,9 +163,9 @@ def shielded(observe: Observe) -> Observe:
     return observed
 
 
-def _further(event: Event) -> list[LogLine]:
+def _further(event: events.Event) -> list[LogLine]:
     """Return the further lines of an event that needs more than one: a file may have several problems."""
-    if not isinstance(event, ConfigRejected | PolicyRejected):
+    if not isinstance(event, events.ConfigRejected | events.PolicyRejected):
         return []
     lines = (to_log_line(replace(event, problems=(each,))) for each in event.problems[1:])
     return [line for line in lines if line is not None]

@@ -14,12 +14,13 @@ async def identify(
     *,
     store: Store,
     exchange: Exchange,
-    host: str,
+    host: str | None,
     observe: Observe,
     reviewed_uid: str | None = None,
 ) -> AccountInfo | Reply:
     """Ask for the account of the key, and record it in the state or check it, before any write.
 
+    ``host`` is where the exchange is reached, for the record; None: check the state and change nothing.
     ``reviewed_uid`` is the User ID that an applied plan file was made for, None without a plan file.
     Raises AccountProblem when the account must not be written to, StateAccountMismatch when the state
     belongs to another account. A Reply means that the exchange did not answer.
@@ -30,7 +31,11 @@ async def identify(
     problem = accounts.why_unusable(info, desired, writing=True, reviewed_uid=reviewed_uid)
     if problem is not None:
         raise problem
-    previous = await store.identify(info.uid, host)
+    previous = None
+    if host is None:
+        await store.check_identity(info.uid)
+    else:
+        previous = await store.identify(info.uid, host)
     observe(Identified(info.uid, previous))
     if accounts.may_withdraw(info):
         observe(KeyMayWithdraw(info.uid))

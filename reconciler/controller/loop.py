@@ -28,22 +28,10 @@ from reconciler.controller.pass_values import (
     TimedOut,
 )
 from reconciler.controller.reconcile import reconcile
-from reconciler.controller.standby import check_account, read_and_compare
-from reconciler.core.events import (
-    READING_LIVE,
-    ControlledElsewhere,
-    ControlTaken,
-    ExchangeFailed,
-    KeyReplaced,
-    LoopIdle,
-    LoopResumed,
-    Observe,
-    PassEnded,
-    StateFailed,
-    StateLockTimedOut,
-)
+from reconciler.controller.standby import read_and_compare
+from reconciler.core import events
 from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
-from reconciler.core.model import AccountInfo, Desired, Family
+from reconciler.core.model import Desired, Family
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass, terminal_action
 from reconciler.core.retry import back_off_s, retry_after_s
@@ -119,7 +107,7 @@ class Loop:
     store: Store
     exchange: TradingExchange
     clock: Clock
-    observe: Observe
+    observe: events.Observe
     host: str
     options: PassOptions
     interval_s: float = DEFAULT_INTERVAL_S
@@ -134,8 +122,9 @@ class Loop:
     max_start_delay_s: float = 60.0
     """How long a pass may wait for its permit and for the lock. A monitor does not count the loop as dead
     before that."""
+    _memory: InMemoryState = field(default_factory=InMemoryState)
     _identified: _Identified | None = None
-    _message: AccountProblem | StateAccountMismatch | None = None
+    _reported: AccountProblem | StateAccountMismatch | None = None
     _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
     _failure: Reply | None = None
     """The newest failure of a read or request; None: the last pass had none."""
@@ -155,56 +144,52 @@ class Loop:
             await self.store.release_control()
 
     async def _run(self) -> None:
-        memory = InMemoryState()
         while not self.stopping():
             try:
                 if not await self.store.try_control(self.options.purpose):
-                    wait_until = await self._stand_by(memory)
-                elif self._standby is not None:
-                    memory, wait_until = self._take_over(), None
+                    wait_until: float | None = await self._stand_by()
                 else:
-                    wait_until = await self._once(memory)
-                memory.state_failures = 0
+                    if self._standby is not None:
+                        self._take_over()
+                    wait_until = await self._once()
+                self._memory.state_failures = 0
             except STATE_FAILURES as problem:
-                wait_until = self._await_state(problem, memory)
+                wait_until = self._await_state(problem)
             if wait_until is not None and not self.stopping():
-                self.observe(LoopIdle(wait_until))
+                self.observe(events.LoopIdle(wait_until))
                 await self._record(wait_until)
                 await self.clock.sleep_until(wait_until)
                 self._woken = self.clock.now() < wait_until
-                self.observe(LoopResumed(self.clock.now()))
+                self.observe(events.LoopResumed(self.clock.now()))
 
     def address_recovered(self) -> bool:
         """End a back-off that is due to missing answers; returns whether there was one."""
         self._recovered = self._failure is not None and self._failure.reply_class in UNANSWERED
         return self._recovered
 
-    async def _stand_by(self, memory: InMemoryState) -> float:
+    async def _stand_by(self) -> float:
         """Read the account that another process controls, if a read is due; returns when to call again."""
         holder, now = await self.store.controller(), self.clock.now()
         if self._standby is None or holder not in (None, self._standby.holder):
             self._standby = _Standby(holder, now)
-            self.observe(ControlledElsewhere(holder))
+            self.observe(events.ControlledElsewhere(holder))
         if now >= self._standby.read_at or self._woken:
-            self._standby.read_at = await self._read_as_standby(self._standby, memory)
+            self._standby.read_at = await self._read_as_standby(self._standby)
         return min(self._standby.read_at, self.clock.now() + CONTROL_RETRY_S)
 
-    def _take_over(self) -> InMemoryState:
+    def _take_over(self) -> None:
         """Take control of the account, as a process that has just started."""
-        self._standby = self._identified = self._message = None
-        self.observe(ControlTaken())
-        return InMemoryState()
+        self._standby = self._identified = self._reported = None
+        self._memory = InMemoryState()
+        self.observe(events.ControlTaken())
 
-    async def _read_as_standby(self, standby: _Standby, memory: InMemoryState) -> float:
+    async def _read_as_standby(self, standby: _Standby) -> float:
         """Read live once and compare, writing nothing; returns when to read again."""
-        self._notice_key()
         if not self._is_identified():
-            again_at = await self._identify(memory, writing=False)
+            again_at = await self._identify(writing=False)
             if again_at is not None:
                 return again_at
-        self.observe(LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
-        await self._space_out()
-        await self.prepare(False)
+        await self._prepare(writing=False)
         async with self.pass_permit():
             compared = await read_and_compare(
                 self.desired(),
@@ -217,8 +202,8 @@ class Loop:
             )
         if isinstance(compared, Reply):
             standby.reads, standby.reads_done = standby.reads.forgotten(), 0
-            return self._no_answer(compared, memory, READING_LIVE)
-        memory.failures = 0
+            return self._no_answer(compared, events.READING_LIVE)
+        self._memory.failures = 0
         standby.reads, standby.reads_done = compared.reads, standby.reads_done + 1
         if (
             compared.plan.doubtful
@@ -229,79 +214,90 @@ class Loop:
         standby.reads, standby.reads_done = compared.reads.forgotten(), 0
         return self.clock.now() + self.interval_s
 
-    async def _once(self, memory: InMemoryState) -> float | None:
+    async def _once(self) -> float | None:
         """Do the next thing: identify the account, report why nothing may be written, or run a pass."""
         if self._recovered:
-            self._recovered, memory.not_before = False, float("-inf")
+            self._recovered, self._memory.not_before = False, float("-inf")
         if not self.may_start():
             self._seen = None
             return self.clock.now() + OWNED_RETRY_S
-        self._notice_key()
         if not self._is_identified():
-            return await self._identify(memory)
+            return await self._identify(writing=True)
         if (problem := self._refusal()) is not None:
-            return self._tell(problem, STOPPED_RETRY_S)
-        return await self._one_pass(memory)
-
-    def _notice_key(self) -> None:
-        if self._identified is not None and self.exchange.key_changed():
-            self.observe(KeyReplaced())
-            self._identified = None
+            return self._report_problem(problem, STOPPED_RETRY_S)
+        self._reported = None
+        await self._prepare(writing=True)
+        await self._accept_file_change()
+        async with self.pass_permit():
+            return await self._one_pass()
 
     def _is_identified(self) -> bool:
+        """Tell whether the account of the present key was checked against the present file."""
+        if self._identified is not None and self.exchange.key_changed():
+            self.observe(events.KeyReplaced())
+            self._identified = None
         expected = self.desired().expected_uid
         return self._identified is not None and self._identified.expected_uid == expected
+
+    async def _prepare(self, *, writing: bool) -> None:
+        """Wait until a pass or comparison may begin, and read what else it needs."""
+        self.observe(events.LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
+        await self._space_out()
+        await self.prepare(writing)
 
     def _refusal(self) -> AccountProblem | None:
         assert self._identified is not None
         return self.claim_families(self._identified.uid)
 
-    async def _identify(self, memory: InMemoryState, *, writing: bool = True) -> float | None:
+    async def _identify(self, *, writing: bool) -> float | None:
         """Ask for the account of the key; returns None if it may be used, else when to ask again."""
         desired = self.desired()
         try:
-            answer = await self._ask_whose_key(desired, writing=writing)
+            answer = await identify(
+                desired,
+                store=self.store,
+                exchange=self.exchange,
+                host=self.host if writing else None,
+                observe=self.observe,
+            )
         except (AccountProblem, StateAccountMismatch) as problem:
-            return self._tell(problem, KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S)
+            return self._report_problem(
+                problem, KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S
+            )
         if isinstance(answer, Reply):
-            return self._no_answer(answer, memory, ASKING)
-        memory.failures, self._message, self._failure = 0, None, None
+            return self._no_answer(answer, ASKING)
+        self._memory.failures, self._reported, self._failure = 0, None, None
         self._identified = _Identified(answer.uid, desired.expected_uid)
         return None
 
-    async def _ask_whose_key(self, desired: Desired, *, writing: bool) -> AccountInfo | Reply:
-        store, exchange, observe = self.store, self.exchange, self.observe
-        if not writing:
-            return await check_account(desired, store=store, exchange=exchange, observe=observe)
-        return await identify(desired, store=store, exchange=exchange, host=self.host, observe=observe)
+    def _stopped_retry_s(self) -> float:
+        """Return when a refused account is asked for again: soon if its key is being replaced."""
+        return KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S
 
-    def _no_answer(self, answer: Reply, memory: InMemoryState, doing: str) -> float:
+    def _no_answer(self, answer: Reply, doing: str) -> float:
         self._failure = answer
-        wait_s = retry_after_s(answer, memory.failures)
+        wait_s = retry_after_s(answer, self._memory.failures)
         if terminal_action(answer) is not None:
-            wait_s = KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S
-        memory.failures += 1
+            wait_s = self._stopped_retry_s()
+        self._memory.failures += 1
         retry_at = self.clock.now() + wait_s
-        self.observe(ExchangeFailed(doing, answer, retry_at))
-        self._seen = self._failing()
+        self.observe(events.ExchangeFailed(doing, answer, retry_at))
+        self._seen = dict.fromkeys(self.desired().families, FAILED)
         return retry_at
 
-    def _tell(self, problem: AccountProblem | StateAccountMismatch, wait_s: float) -> float:
+    def _report_problem(self, problem: AccountProblem | StateAccountMismatch, wait_s: float) -> float:
         """Report why nothing is written, once while the reason is the same; returns when to ask again.
 
         The event has no time of the next try: later tries are not reported, so it would soon be outdated.
         """
-        self._seen = self._failing()
-        if self._message is None or problem.args != self._message.args:
+        self._seen = dict.fromkeys(self.desired().families, FAILED)
+        if self._reported is None or problem.args != self._reported.args:
             text = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
             reply = Reply(ReplyClass.ACCOUNT, problem.code, text)
-            self.observe(ExchangeFailed(ASKING, reply, retry_at=None))
-            self._message = problem
+            self.observe(events.ExchangeFailed(ASKING, reply, retry_at=None))
+            self._reported = problem
         known_s = problem.wait_s if isinstance(problem, AccountProblem) else None
         return self.clock.now() + (wait_s if known_s is None else min(wait_s, known_s))
-
-    def _failing(self) -> Mapping[Family, str]:
-        return dict.fromkeys(self.desired().families, FAILED)
 
     async def _record(self, wait_until: float) -> None:
         """Record the family states for the 24-hour timeline, and report if the state cannot be used.
@@ -313,28 +309,19 @@ class Loop:
                 try:
                     await self.store.record_states(self._seen)
                 except STATE_FAILURES as problem:
-                    self.observe(StateFailed(problem.code, problem.message, wait_until))
+                    self.observe(events.StateFailed(problem.code, problem.message, wait_until))
 
-    async def _one_pass(self, memory: InMemoryState) -> float | None:
-        """Run one pass. Returns when the next is due, None: at once."""
-        self._message = None
-        self.observe(LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
-        await self._space_out()
-        await self.prepare(True)
-        await self._accept_file_change(memory)
-        async with self.pass_permit():
-            return await self._pass_in_turn(memory)
-
-    async def _accept_file_change(self, memory: InMemoryState) -> None:
+    async def _accept_file_change(self) -> None:
         """Put a change of the settings file on record before waiting for a permit or the lock.
 
         Another process's file must not become the newest in the meantime.
         """
-        sha256 = self.desired().sha256
+        sha256, memory = self.desired().sha256, self._memory
         if memory.file is not None and memory.file.sha256 != sha256:
             memory.file = await self.store.accept_file(sha256, changed=True)
 
-    async def _pass_in_turn(self, memory: InMemoryState) -> float | None:
+    async def _one_pass(self) -> float | None:
+        """Run one pass. Returns when the next is due, None: at once."""
         began_at = self.clock.now()
         try:
             result = await reconcile(
@@ -344,18 +331,18 @@ class Loop:
                 clock=self.clock,
                 observe=self.observe,
                 options=self.options,
-                memory=memory,
+                memory=self._memory,
                 stopping=lambda: self.stopping() or not self.may_start() or self._refusal() is not None,
             )
         except StateLocked as locked:
             self._seen = None
-            self.observe(StateLockTimedOut(locked.message))
+            self.observe(events.StateLockTimedOut(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
         except AccountProblem as problem:
             self._identified = None
-            return self._tell(problem, STOPPED_RETRY_S)
+            return self._report_problem(problem, STOPPED_RETRY_S)
         self._seen, self._failure = result.states, result.failing
-        self.observe(PassEnded(self.clock.now() - began_at, isinstance(result.end, Completed)))
+        self.observe(events.PassEnded(self.clock.now() - began_at, isinstance(result.end, Completed)))
         if isinstance(result.end, Stopped):
             self._identified = None
         return self._next_due(result)
@@ -368,12 +355,12 @@ class Loop:
                 await self.clock.sleep_until(earliest)
         self._begun.append(self.clock.now())
 
-    def _await_state(self, problem: MmpError, memory: InMemoryState) -> float:
+    def _await_state(self, problem: MmpError) -> float:
         """Report that the state cannot be used now; returns when to try again."""
-        retry_at = self.clock.now() + back_off_s(memory.state_failures)
-        memory.state_failures += 1
+        retry_at = self.clock.now() + back_off_s(self._memory.state_failures)
+        self._memory.state_failures += 1
         self._seen = None
-        self.observe(StateFailed(problem.code, problem.message, retry_at))
+        self.observe(events.StateFailed(problem.code, problem.message, retry_at))
         return retry_at
 
     def _next_due(self, result: PassResult) -> float | None:

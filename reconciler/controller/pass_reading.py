@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from reconciler.controller.dry_run import odd_rows, read_for, with_answer
 from reconciler.controller.pass_values import End, PassContext, RequeueAt, Stopped
-from reconciler.core.events import (
-    READING_FAMILY,
-    READING_LIVE,
-    Adopted,
-    AttemptsEnded,
-    ExchangeFailed,
-    LiveReadDone,
-    ReadFailed,
-    Waiting,
-    WaitReason,
-)
+from reconciler.core import events
 from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.outcome import Outcome
 from reconciler.core.pass_step import ReadFamily, ReadLive
@@ -42,7 +32,7 @@ async def adopt(ctx: PassContext, plan: Plan, settings: dict[Family, Setting]) -
         ctx.memory.done.setdefault(family, Outcome.ADOPTED)
     if adopted:
         first = first_records(one for one in changes if one.family in adopted)
-        ctx.observe(Adopted(adopted, unfit(first, ctx.options.policy().policy)))
+        ctx.observe(events.Adopted(adopted, unfit(first, ctx.options.policy().policy)))
     if len(adopted) < len(settings):
         ctx.forget_reads()  # another process wrote since: only a new read shows live
 
@@ -51,7 +41,7 @@ async def end_attempts(ctx: PassContext, families: tuple[Family, ...]) -> None:
     """End the unanswered requests of families, which the latest read shows to be over."""
     assert ctx.reads.latest is not None
     await ctx.store.end_attempts(families, read_begun_at=ctx.reads.latest.begun_at)
-    ctx.observe(AttemptsEnded(families))
+    ctx.observe(events.AttemptsEnded(families))
 
 
 async def read(ctx: PassContext, step: ReadLive | ReadFamily) -> End | None:
@@ -62,14 +52,14 @@ async def read(ctx: PassContext, step: ReadLive | ReadFamily) -> End | None:
     answer = await read_for(step, ctx.exchange)
     ctx.family_reads += isinstance(step, ReadFamily)
     if isinstance(answer, Reply) and isinstance(step, ReadLive):
-        return back_off(ctx, READING_LIVE, answer)
+        return back_off(ctx, events.READING_LIVE, answer)
     if isinstance(answer, Reply):
-        ctx.observe(ReadFailed(READING_FAMILY, answer))
+        ctx.observe(events.ReadFailed(events.READING_FAMILY, answer))
     ctx.take_reads(with_answer(ctx.reads, step, answer, ctx.clock.now()))
     if isinstance(step, ReadLive) and isinstance(answer, LiveRead):
         ctx.memory.failures, ctx.proved = 0, {}
         await ctx.store.record_live(answer, last_seen=ctx.reads.last_seen_of_missing())
-        ctx.observe(LiveReadDone(answer))
+        ctx.observe(events.LiveReadDone(answer))
         _report_odd_rows(ctx, answer)
     ctx.notice_suspension()
     return None
@@ -83,11 +73,11 @@ def _report_odd_rows(ctx: PassContext, read: LiveRead) -> None:
     ctx.memory.odd_rows = odd
 
 
-async def wait(ctx: PassContext, plan: Plan, until: float, cause: WaitReason) -> End | None:
+async def wait(ctx: PassContext, plan: Plan, until: float, cause: events.WaitReason) -> End | None:
     """Wait, or end the pass where the wait must not keep the lock."""
     first = plan.requests[0].family if plan.requests else None
     done_at = max(until, ctx.clock.now() + plan.eta_s)
-    ctx.observe(Waiting(until, cause, first, len(plan.requests), done_at))
+    ctx.observe(events.Waiting(until, cause, first, len(plan.requests), done_at))
     if not _keeps_lock(ctx, plan, until, cause):
         if ctx.options.wait_in_pass and ctx.review is None:
             await ctx.file_to_record()  # only a file that changes after this is newer
@@ -97,7 +87,7 @@ async def wait(ctx: PassContext, plan: Plan, until: float, cause: WaitReason) ->
     return None
 
 
-def _keeps_lock(ctx: PassContext, plan: Plan, until: float, cause: WaitReason) -> bool:
+def _keeps_lock(ctx: PassContext, plan: Plan, until: float, cause: events.WaitReason) -> bool:
     """Tell whether a wait keeps the lock.
 
     In ``run`` only a short wait for a second read does. In ``apply`` every wait does, unless all
@@ -109,7 +99,7 @@ def _keeps_lock(ctx: PassContext, plan: Plan, until: float, cause: WaitReason) -
         retries = ctx.review is None and bool(left) and all(_has_failed(ctx, one) for one in left)
         return not retries or min(until, ctx.deadline) <= ctx.clock.now() + KEEPS_LOCK_S
     reads = ctx.reads.repeated + ctx.family_reads
-    return cause is WaitReason.SECOND_READ and reads < MAX_REPEATED_READS
+    return cause is events.WaitReason.SECOND_READ and reads < MAX_REPEATED_READS
 
 
 def _has_failed(ctx: PassContext, change: Change) -> bool:
@@ -126,11 +116,11 @@ def back_off(ctx: PassContext, doing: str, reply: Reply) -> End | None:
     """Back off after a failure, or stop if the failure concerns the account or the key."""
     stop = terminal_action(reply)
     if stop is not None:
-        ctx.observe(ExchangeFailed(doing, reply, None))
+        ctx.observe(events.ExchangeFailed(doing, reply, None))
         return Stopped(stop, reply)
     ctx.failing = reply
     retry_at = ctx.clock.now() + retry_after_s(reply, ctx.memory.failures)
     ctx.memory.failures += 1
     ctx.memory.not_before = retry_at
-    ctx.observe(ExchangeFailed(doing, reply, retry_at))
-    return None if ctx.options.wait_in_pass else RequeueAt(retry_at, WaitReason.BACK_OFF)
+    ctx.observe(events.ExchangeFailed(doing, reply, retry_at))
+    return None if ctx.options.wait_in_pass else RequeueAt(retry_at, events.WaitReason.BACK_OFF)

@@ -7,14 +7,7 @@ from typing import assert_never
 from reconciler.controller.pass_planning import plan_again
 from reconciler.controller.pass_reading import back_off
 from reconciler.controller.pass_values import End, PassContext, RejectedSetting, Stopped
-from reconciler.core.events import (
-    ClockSynced,
-    FilesStillWritten,
-    RequestReserved,
-    RequestSettled,
-    RequestTooLate,
-    SettingRejected,
-)
+from reconciler.core import events
 from reconciler.core.evidence import newest_file
 from reconciler.core.heal_breaker import record_heal
 from reconciler.core.model import Family, NeverApplied
@@ -60,7 +53,7 @@ async def send(ctx: PassContext, step: Send) -> End | None:
             return None
         request, reserved = slot
         ctx.observe(
-            RequestReserved(reserved.attempt, request.family, request.setting, reserved.reserved_at)
+            events.RequestReserved(reserved.attempt, request.family, request.setting, reserved.reserved_at)
         )
         reply = await connection.send(request, deadline=reserved.reserved_at + SEND_DEADLINE_S)
     finally:
@@ -111,7 +104,7 @@ def _wait_for_files(ctx: PassContext, change: Change) -> None:
     wait_s = min(MAX_RECHECK_S, RECHECK_S * 2**ctx.memory.unsure)
     ctx.memory.unsure = min(ctx.memory.unsure + 1, 10)
     ctx.memory.wait_until[change.family, change.after] = ctx.clock.now() + wait_s
-    ctx.observe(FilesStillWritten(change.family, wait_s))
+    ctx.observe(events.FilesStillWritten(change.family, wait_s))
 
 
 async def _take_back(ctx: PassContext, slot: Reservation) -> None:
@@ -144,7 +137,7 @@ def _is_late(ctx: PassContext, step: Send) -> bool:
     """Tell whether it is too late for a request, and report it."""
     late_s = ctx.clock.now() - step.at
     if late_s > TOO_LATE_S:
-        ctx.observe(RequestTooLate(step.change.family, late_s))
+        ctx.observe(events.RequestTooLate(step.change.family, late_s))
     return late_s > TOO_LATE_S
 
 
@@ -187,7 +180,7 @@ async def _settle(ctx: PassContext, change: Change, slot: Reservation, reply: Re
     if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
         ctx.proved[change.family] = slot.attempt  # a later reply may prove an outdated setting
     ctx.observe(
-        RequestSettled(
+        events.RequestSettled(
             slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason
         )
     )
@@ -261,7 +254,7 @@ def _reject(ctx: PassContext, change: Change, reply: Reply, *, only_if_looser: b
     retry_at = ctx.clock.now() + rejected_again_after_s(times)
     rejection = Rejection(change.after, retry_at, only_if_looser)
     ctx.memory.rejected[change.family] = RejectedSetting(rejection, reply, times)
-    ctx.observe(SettingRejected(change.family, change.after, reply, retry_at))
+    ctx.observe(events.SettingRejected(change.family, change.after, reply, retry_at))
 
 
 async def _sync_clock(ctx: PassContext, reply: Reply) -> End | None:
@@ -273,5 +266,5 @@ async def _sync_clock(ctx: PassContext, reply: Reply) -> End | None:
         return back_off(ctx, "measuring the exchange's clock", failed)
     ctx.memory.clock_synced = True
     ctx.forget_reads()  # measuring may have taken long
-    ctx.observe(ClockSynced())
+    ctx.observe(events.ClockSynced())
     return None

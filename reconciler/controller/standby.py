@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.controller.pass_values import PassOptions
-from reconciler.core import account_check as accounts
-from reconciler.core.events import Compared, Identified, KeyMayWithdraw, LiveReadDone, Observe
+from reconciler.core.events import Compared, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
-from reconciler.core.model import AccountInfo, Desired
+from reconciler.core.model import Desired
 from reconciler.core.pauses import active_pauses
 from reconciler.core.plan import Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
@@ -26,27 +25,6 @@ class Comparison:
 
     reads: Reads
     plan: Plan
-
-
-async def check_account(
-    desired: Desired, *, store: Store, exchange: Exchange, observe: Observe
-) -> AccountInfo | Reply:
-    """Ask for the account of the key and check the state against it, without a write.
-
-    Raises AccountProblem and StateAccountMismatch as :func:`reconciler.controller.identify.identify` does.
-    A Reply means that the exchange did not answer.
-    """
-    info = await exchange.account()
-    if isinstance(info, Reply):
-        return info
-    problem = accounts.why_unusable(info, desired, writing=True, reviewed_uid=None)
-    if problem is not None:
-        raise problem
-    await store.check_identity(info.uid)
-    observe(Identified(info.uid, None))
-    if accounts.may_withdraw(info):
-        observe(KeyMayWithdraw(info.uid))
-    return info
 
 
 async def read_and_compare(

@@ -411,19 +411,31 @@ class AccountsConfigured:
     accounts: frozenset[LeaseName]
 
 
-Event = (
+AccountEvent = (
     Identified
     | KeyMayWithdraw
-    | LiveReadDone
+    | KeyReplaced
+    | StateLockTimedOut
+    | ControlledElsewhere
+    | ControlTaken
+    | LoopFailed
+    | PassEnded
+    | LeaseTaken
+    | LeaseEnded
+    | StateFailed
+)
+ReadEvent = (
+    LiveReadDone
     | ExchangeFailed
     | ReadFailed
-    | AttemptsEnded
     | OddRowsSeen
-    | Compared
-    | Planned
-    | PassEnded
-    | LoopIdle
-    | LoopResumed
+    | AttemptsEnded
+    | ClockSynced
+    | ClockUnmeasured
+    | ClockMeasured
+)
+RequestEvent = (
+    Planned
     | Waiting
     | Adopted
     | RequestReserved
@@ -432,26 +444,19 @@ Event = (
     | RequestSettled
     | SettingRejected
     | HealBreakerTripped
-    | ClockSynced
-    | ClockUnmeasured
-    | ClockMeasured
-    | StateLockTimedOut
-    | ControlledElsewhere
-    | ControlTaken
-    | KeyReplaced
-    | LoopFailed
-    | ConfigMissing
+)
+LoggedFileEvent = (
+    ConfigMissing
     | ConfigAccepted
+    | PolicyAccepted
     | ConfigRejected
     | RejectedConfigRemoved
-    | PolicyAccepted
     | PolicyRejected
     | WatchDegraded
-    | LeaseTaken
-    | LeaseEnded
-    | StateFailed
-    | ReplicaStatusChanged
-    | AccountsConfigured
 )
+SilentEvent = Compared | LoopIdle | LoopResumed | ReplicaStatusChanged | AccountsConfigured
+"""Events that only observers need."""
+
+Event = AccountEvent | ReadEvent | RequestEvent | LoggedFileEvent | SilentEvent
 
 Observe = Callable[[Event], None]
