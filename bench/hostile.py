@@ -29,7 +29,7 @@ from reconciler.cli.run import SWITCH_INTERVAL_S
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import open_state
 from reconciler.web.latest_state import LatestState
@@ -266,14 +266,15 @@ async def _sends(shared_state: LatestState, store: SqlAccountStore, port: int, n
 
 
 async def _send(store: SqlAccountStore, port: int) -> None:
-    slot = await store.reserve(REQUEST, assume_idle=True)
+    slot = await store.reserve(REQUEST, ReserveOptions(assume_idle=True))
     assert isinstance(slot, Reservation)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"x" * 300)
     await reader.read()
     writer.close()
     await store.settle(
-        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+        slot.attempt,
+        AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
     )
 
 

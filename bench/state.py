@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import open_state
 
@@ -64,10 +64,11 @@ def durable_steps(folder: Path, *, rounds: int) -> Ratio:
 
 async def _steps(store: SqlAccountStore) -> None:
     for _ in range(BATCH):
-        slot = await store.reserve(REQUEST, assume_idle=True)
+        slot = await store.reserve(REQUEST, ReserveOptions(assume_idle=True))
         assert isinstance(slot, Reservation)
         await store.settle(
-            slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+            slot.attempt,
+            AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
         )
 
 

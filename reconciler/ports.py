@@ -39,13 +39,12 @@ from reconciler.core.replica_assignment import (
     Replica,
     ReplicaId,
 )
-from reconciler.core.reply import AttemptStatus, Reply
+from reconciler.core.reply import Reply
 from reconciler.core.requests import (
-    AppliedMeanwhile,
-    NoSlotUntil,
-    PausedMeanwhile,
+    AttemptResult,
     RecordedInputs,
-    Reservation,
+    ReserveOptions,
+    ReserveResult,
     SignedRequest,
 )
 from reconciler.core.state_records import (
@@ -208,48 +207,23 @@ class Store(Protocol):
         """
         ...
 
-    async def reserve(
-        self,
-        request: SignedRequest,
-        *,
-        assume_idle: bool,
-        by: float = float("inf"),
-        file: FileVersion = NO_FILE,
-        keep_free: int = 0,
-        accepting: Accepting | None = None,
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
+    async def reserve(self, request: SignedRequest, options: ReserveOptions) -> ReserveResult:
         """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
 
-        ``by``: the last instant for the reservation. If the state took longer, including locks of others,
-        nothing is reserved, since the decision is too old. ``file``: where the setting comes from.
-        ``keep_free``: how many slots of the window must be left after this one. A pause of the family that
-        is in force by now, and of this setting if the breaker set it, is seen in the same transaction.
-        ``accepting``: the desired setting that this request makes the accepted one, None: it does not
-        change the accepted setting. A change of a saved plan that was applied is not reserved again.
+        A pause of the family that is in force by now, and of this setting if the breaker set it, is seen in
+        the same transaction. A change of a saved plan that was applied is not reserved again.
         """
         ...
 
-    async def settle(
-        self,
-        attempt: int,
-        status: AttemptStatus,
-        *,
-        definite: bool,
-        limited: bool,
-        code: str,
-        message: str,
-        tried: bool = True,
-    ) -> None:
+    async def settle(self, attempt: int, result: AttemptResult) -> None:
         """Record the result of an attempt, durably.
 
-        ``limited``: the exchange refused it for its rate, which makes pacing more careful. ``tried``: it
-        counts as a try of its family (:class:`~reconciler.core.retry.Tries`) unless it was applied.
-        ``definite`` bounds the attempt's arrival by this moment. APPLIED makes the attempt's setting the
-        confirmed one, unless another value was confirmed while it was in flight. Attempts of the same
-        setting then leave no doubt while it stays the confirmed one; any attempt has ended for good if
-        it can last have arrived before this one was reserved. REJECTED and NOT_SENT leave the family as it
-        was: the setting that this attempt made the accepted one is no longer accepted, unless an earlier
-        request for it is open or it was proven in force. An attempt is settled once.
+        APPLIED makes the attempt's setting the confirmed one, unless another value was confirmed while it
+        was in flight. Attempts of the same setting then leave no doubt while it stays the confirmed one;
+        any attempt has ended for good if it can last have arrived before this one was reserved. REJECTED
+        and NOT_SENT leave the family as it was: the setting that this attempt made the accepted one is no
+        longer accepted, unless an earlier request for it is open or it was proven in force. An attempt is
+        settled once.
         """
         ...
 

@@ -24,7 +24,7 @@ from reconciler.core.reply import (
     ReplyVerdict,
     interpret_reply,
 )
-from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.core.retry import Rejection, back_off_s, rejected_again_after_s
 
 TOO_LATE_S = 10.0
@@ -83,11 +83,13 @@ async def _reserved(ctx: PassContext, step: Send) -> tuple[SignedRequest, Reserv
         file = newest_file(ctx.known.get(change.family, NeverApplied()))  # the newest one stays recorded
     slot = await ctx.store.reserve(
         request,
-        assume_idle=ctx.options.assume_idle,
-        by=step.at + TOO_LATE_S,
-        file=file,
-        keep_free=step.keep_free,
-        accepting=ctx.accepting(change),
+        ReserveOptions(
+            assume_idle=ctx.options.assume_idle,
+            by=step.at + TOO_LATE_S,
+            file=file,
+            keep_free=step.keep_free,
+            accepting=ctx.accepting(change),
+        ),
     )
     if not isinstance(slot, Reservation):
         _is_late(ctx, step)
@@ -112,7 +114,8 @@ async def _take_back(ctx: PassContext, slot: Reservation) -> None:
     why = "file or policy changed, or the machine was suspended, before it was sent"
     status = AttemptStatus.NOT_SENT
     await ctx.store.settle(
-        slot.attempt, status, definite=False, limited=False, code="changed", message=why, tried=False
+        slot.attempt,
+        AttemptResult(status, definite=False, limited=False, code="changed", message=why, tried=False),
     )
 
 
@@ -164,12 +167,14 @@ async def _settle(ctx: PassContext, change: Change, slot: Reservation, reply: Re
     verdict = interpret_reply(change.family, change.after, reply)
     await ctx.store.settle(
         slot.attempt,
-        verdict.status,
-        definite=verdict.proves_arrival,
-        limited=reply.reply_class is ReplyClass.RATE_LIMITED,
-        code=reply.code,
-        message=reply.message,
-        tried=reply.reply_class not in STOPPING | {ReplyClass.NOT_SENT},
+        AttemptResult(
+            verdict.status,
+            definite=verdict.proves_arrival,
+            limited=reply.reply_class is ReplyClass.RATE_LIMITED,
+            code=reply.code,
+            message=reply.message,
+            tried=reply.reply_class not in STOPPING | {ReplyClass.NOT_SENT},
+        ),
     )
     ctx.memory.attempts[change.family] = ctx.memory.attempts.get(change.family, 0) + 1
     if reply.reply_class is not ReplyClass.NOT_SENT:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.accepted_settings import History
-from reconciler.core.model import Family, Known, Pause, Setting
+from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, Known, Pause, Setting
 from reconciler.core.pacing import Ledger
+from reconciler.core.reply import AttemptStatus
 from reconciler.core.retry import NO_TRIES, RetryRecord
 from reconciler.core.saved_plan import AppliedChanges
 
@@ -24,6 +25,24 @@ class SignedRequest:
     timestamp: str
     body: bytes
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveOptions:
+    """What a reservation depends on besides its request.
+
+    ``assume_idle``: a User ID without a history counts as one without requests. ``by``: the last instant
+    for the reservation. If the state took longer, including locks of others, nothing is reserved, since the
+    decision is too old. ``file``: where the setting comes from. ``keep_free``: how many slots of the window
+    must be left after this one. ``accepting``: the desired setting that this request makes the accepted
+    one, None: it does not change the accepted setting.
+    """
+
+    assume_idle: bool
+    by: float = float("inf")
+    file: FileVersion = NO_FILE
+    keep_free: int = 0
+    accepting: Accepting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,27 @@ class PausedMeanwhile:
 @dataclass(frozen=True, slots=True)
 class AppliedMeanwhile:
     """The change of the saved plan is on record as applied by now: nothing was reserved."""
+
+
+ReserveResult = Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile
+"""A reserved slot, or why nothing was reserved."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """The result of an attempt.
+
+    ``definite`` bounds the attempt's arrival by this moment. ``limited``: the exchange rejected it for its
+    rate, which makes pacing more careful. ``tried``: it counts as a try of its family
+    (:class:`~reconciler.core.retry.Tries`) unless it was applied.
+    """
+
+    status: AttemptStatus
+    definite: bool
+    limited: bool
+    code: str
+    message: str
+    tried: bool = True
 
 
 @dataclass(frozen=True, slots=True)

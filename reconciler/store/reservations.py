@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from reconciler.core.model import NO_FILE, Accepting, Environment, ExchangeKind, FileVersion, RateBudget
+from reconciler.core.model import Environment, ExchangeKind, FileVersion, RateBudget
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import (
     AppliedMeanwhile,
+    AttemptResult,
     NoSlotUntil,
     PausedMeanwhile,
     Reservation,
+    ReserveOptions,
+    ReserveResult,
     SignedRequest,
 )
 from reconciler.core.state_records import ProofKind
@@ -53,21 +56,12 @@ class Reservations(Proofs):
         history = self._with_uncommitted(await self._decide(queries.rate(budget)))
         return ledger_mapping.ledger_from_rows(history, self._row_clock())
 
-    async def reserve(
-        self,
-        request: SignedRequest,
-        *,
-        assume_idle: bool,
-        by: float = float("inf"),
-        file: FileVersion = NO_FILE,
-        keep_free: int = 0,
-        accepting: Accepting | None = None,
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
-        """Reserve a slot now, ``by`` an instant at the latest, in one transaction, or return why not.
+    async def reserve(self, request: SignedRequest, options: ReserveOptions) -> ReserveResult:
+        """Reserve a slot now, in one transaction, or return why not.
 
         If its COMMIT fails, it may be on record: no request is sent for it, and it counts for the rate.
         """
-        budget, family = self._identified(), request.family
+        budget, family, accepting = self._identified(), request.family, options.accepting
         await self._register(budget)
         query = select_query.together(
             queries.select_pause(budget, family),
@@ -85,13 +79,15 @@ class Reservations(Proofs):
                 return AppliedMeanwhile()
             row_clock = self._row_clock()
             ledger = ledger_mapping.ledger_from_rows(self._with_uncommitted(history), row_clock)
-            slot = earliest_slot(ledger, row_clock.now, assume_idle=assume_idle, keep_free=keep_free)
-            if slot > row_clock.now or row_clock.now > by:
+            slot = earliest_slot(
+                ledger, row_clock.now, assume_idle=options.assume_idle, keep_free=options.keep_free
+            )
+            if slot > row_clock.now or row_clock.now > options.by:
                 return NoSlotUntil(slot)
-            attempt = await self._record_attempt(tables, budget, request, file, tries, row_clock)
+            attempt = await self._record_attempt(tables, budget, request, options.file, tries, row_clock)
             if accepting is not None:
                 number = await tables.next_id(AcceptedRow)
-                new = self._accepted(number, family, accepting, ProofKind.APPLIED, attempt.id, file)
+                new = self._accepted(number, family, accepting, ProofKind.APPLIED, attempt.id, options.file)
                 await self._accept_setting(tables, [new], accepted)
             for row in ledger_mapping.retired(history, row_clock):
                 await tables.update_attempt(row)
@@ -103,41 +99,31 @@ class Reservations(Proofs):
             await self._engine.registry.reserved(budget, self._state_id, attempt.reserved_at)
         return Reservation(attempt.id, row_clock.now)
 
-    async def settle(
-        self,
-        attempt: int,
-        status: AttemptStatus,
-        *,
-        definite: bool,
-        limited: bool,
-        code: str,
-        message: str,
-        tried: bool = True,
-    ) -> None:
+    async def settle(self, attempt: int, result: AttemptResult) -> None:
         """Record the result of an attempt, durably. The process that reserved it settles it, once."""
         budget = self._identified()
-        reserved = self._reserved.get(attempt)
+        status, reserved = result.status, self._reserved.get(attempt)
         family = None if reserved is None or status not in _ABOUT_FAMILY else reserved.family
         async with self._writing(queries.attempt_and_family(budget, attempt, family)) as (tables, found):
-            pending = self._pending(found.attempt, attempt, definite=definite)
+            pending = self._pending(found.attempt, attempt, definite=result.definite)
             row_clock = self._row_clock()
             row = pending._replace(
                 status=status.value,
-                definite=int(definite),
-                limited=int(limited),
-                code=sanitized(code),
-                message=sanitized(message),
+                definite=int(result.definite),
+                limited=int(result.limited),
+                code=sanitized(result.code),
+                message=sanitized(result.message),
                 settled_wall=wall_text(self._engine.clock.wall()),
                 resolved=int(pending.resolved or status in _WITHOUT_EFFECT),
             )
-            if definite:
+            if result.definite:
                 # It arrived by now, perhaps only now: it counts again, even if its L was over.
                 row = row._replace(
                     answered_boot=row_clock.first_seen.boot, answered_at=row_clock.now, retired=0
                 )
             if status is AttemptStatus.NOT_SENT:
                 row = row._replace(retired=1)
-            if not tried:
+            if not result.tried:
                 row = row._replace(tries=0)
             if status in _ABOUT_FAMILY:
                 rows = found.family

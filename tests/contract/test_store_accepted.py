@@ -12,7 +12,7 @@ import pytest
 from reconciler.core.accepted_settings import MIN_RETAINED, RETENTION, History
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 
@@ -44,14 +44,18 @@ def send(
     clock.time += 100.0
     request = SignedRequest(family, setting(quantity), "", b"{}", {})
     accepting = None if accepts is None else Accepting(setting(accepts), "sha256:1", "loosen:BTC-USD")
-    slot = asyncio.run(store.reserve(request, assume_idle=True, file=FILE, accepting=accepting))
+    slot = asyncio.run(
+        store.reserve(request, ReserveOptions(assume_idle=True, file=FILE, accepting=accepting))
+    )
     assert isinstance(slot, Reservation)
     return slot.attempt
 
 
 def settle(store: AccountStore, attempt: int, status: AttemptStatus) -> None:
     definite = status is not AttemptStatus.UNKNOWN
-    asyncio.run(store.settle(attempt, status, definite=definite, limited=False, code="", message=""))
+    asyncio.run(
+        store.settle(attempt, AttemptResult(status, definite=definite, limited=False, code="", message=""))
+    )
 
 
 def adopt(store: AccountStore, clock: ScriptedClock, quantity: str, *, accepts: bool) -> None:

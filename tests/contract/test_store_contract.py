@@ -30,7 +30,7 @@ from reconciler.core.pacing import (
     Ledger,
 )
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions, ReserveResult
 from reconciler.errors import Exit, StateAccountMismatch, StateLocked
 from reconciler.ports import AccountStore
 from reconciler.store.file_locks import StoreMisuse
@@ -81,9 +81,11 @@ class Process:
 
     def reserve(
         self, quantity: str = "100", family: Family = BTC, *, assume_idle: bool = True, keep_free: int = 0
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
+    ) -> ReserveResult:
         request = signed(quantity, family)
-        return asyncio.run(self.store.reserve(request, assume_idle=assume_idle, keep_free=keep_free))
+        return asyncio.run(
+            self.store.reserve(request, ReserveOptions(assume_idle=assume_idle, keep_free=keep_free))
+        )
 
     def settle(self, attempt: int, status: AttemptStatus, *, at: float | None = None) -> None:
         """Settle as a verdict would: applied and rejected are definite."""
@@ -93,12 +95,14 @@ class Process:
         asyncio.run(
             self.store.settle(
                 attempt,
-                status,
-                definite=definite,
-                limited=False,
-                code="1",
-                message="so",
-                tried=status is not AttemptStatus.NOT_SENT,
+                AttemptResult(
+                    status,
+                    definite=definite,
+                    limited=False,
+                    code="1",
+                    message="so",
+                    tried=status is not AttemptStatus.NOT_SENT,
+                ),
             )
         )
 
@@ -116,7 +120,10 @@ class Process:
         attempt = self.send(at=at)
         asyncio.run(
             self.store.settle(
-                attempt, AttemptStatus.REJECTED, definite=True, limited=True, code="50011", message=""
+                attempt,
+                AttemptResult(
+                    AttemptStatus.REJECTED, definite=True, limited=True, code="50011", message=""
+                ),
             )
         )
         return attempt
@@ -190,7 +197,7 @@ def test_nothing_is_paced_before_the_uid_is_known(place: Place, clock: ScriptedC
     with pytest.raises(StoreMisuse):
         asyncio.run(store.ledger())
     with pytest.raises(StoreMisuse):
-        asyncio.run(store.reserve(signed(), assume_idle=True))
+        asyncio.run(store.reserve(signed(), ReserveOptions(assume_idle=True)))
 
 
 # -- pacing ------------------------------------------------------------------------------------
@@ -258,7 +265,7 @@ def test_a_reservation_that_comes_too_late_is_none(
     place: Place, clock: ScriptedClock, by: float, reserved: bool
 ) -> None:
     one = Process(place, clock)
-    slot = asyncio.run(one.store.reserve(signed(), assume_idle=True, by=by))
+    slot = asyncio.run(one.store.reserve(signed(), ReserveOptions(assume_idle=True, by=by)))
     assert isinstance(slot, Reservation) is reserved
     assert len(asyncio.run(one.store.ledger()).sent) == reserved
 
@@ -382,7 +389,7 @@ def test_old_attempts_are_dropped_once_nothing_depends_on_them(place: Place, clo
     lost = one.unknown("1", at=START)
     clock.time += 100
     for _ in range(6):
-        slot = asyncio.run(store.reserve(signed("2", ETH), assume_idle=False))
+        slot = asyncio.run(store.reserve(signed("2", ETH), ReserveOptions(assume_idle=False)))
         assert isinstance(slot, Reservation)
         one.settle(slot.attempt, AttemptStatus.APPLIED)
         clock.time += 20
@@ -390,7 +397,7 @@ def test_old_attempts_are_dropped_once_nothing_depends_on_them(place: Place, clo
     one.adopt("1", read_begun_at=clock.time)
     assert one.known() == Confirmed(setting("1"), clock.time, lost)
     for _ in range(5):
-        asyncio.run(store.reserve(signed("2", ETH), assume_idle=False))
+        asyncio.run(store.reserve(signed("2", ETH), ReserveOptions(assume_idle=False)))
         clock.time += 100
     one.adopt("9", read_begun_at=clock.time)
     assert one.known() == Confirmed(setting("9"), clock.time, 0)
@@ -401,7 +408,7 @@ def test_an_attempt_that_still_counts_is_never_dropped(place: Place, clock: Scri
     asyncio.run(store.identify(UID, HOST))
     one = Process(place, clock)
     for _ in range(2):
-        slot = asyncio.run(store.reserve(signed(), assume_idle=True))
+        slot = asyncio.run(store.reserve(signed(), ReserveOptions(assume_idle=True)))
         assert isinstance(slot, Reservation)
         one.settle(slot.attempt, AttemptStatus.APPLIED)
     assert one.reserve() == NoSlotUntil(START + GUARD_S)
@@ -618,7 +625,10 @@ def test_whatever_an_exchange_says_can_be_recorded(place: Place, clock: Scripted
         attempt = one.send()
         asyncio.run(
             one.store.settle(
-                attempt, AttemptStatus.UNKNOWN, definite=False, limited=False, code=text, message=text
+                attempt,
+                AttemptResult(
+                    AttemptStatus.UNKNOWN, definite=False, limited=False, code=text, message=text
+                ),
             )
         )
         assert isinstance(Process(place, clock).known(), Uncertain)

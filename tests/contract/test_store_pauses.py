@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion, Pause, PausedBy
-from reconciler.core.requests import PausedMeanwhile, Reservation
+from reconciler.core.requests import PausedMeanwhile, Reservation, ReserveOptions
 from reconciler.core.state_records import AcceptedRecord, OverrideRecord, ProofKind
 from reconciler.errors import Exit, MmpError
 from reconciler.ports import AccountStore
@@ -140,7 +140,7 @@ def test_no_request_of_a_paused_family_is_reserved(place: Place, clock: Scripted
     asyncio.run(opened(place, clock, account="renamed").pause([BTC], until=at(60), reason=""))
 
     def reserve(family: Family) -> object:
-        return asyncio.run(running.reserve(signed("100", family), assume_idle=True))
+        return asyncio.run(running.reserve(signed("100", family), ReserveOptions(assume_idle=True)))
 
     assert reserve(BTC) == PausedMeanwhile()
     assert asyncio.run(running.history(10)).attempts == []
@@ -158,7 +158,7 @@ def test_a_fight_s_pause_holds_back_requests_of_the_setting_fought_over_alone(
     running = opened(place, clock)
     asyncio.run(running.identify(UID, HOST))
     contested_family(running, BTC)
-    slot = asyncio.run(running.reserve(signed(wanted), assume_idle=True))
+    slot = asyncio.run(running.reserve(signed(wanted), ReserveOptions(assume_idle=True)))
     assert isinstance(slot, Reservation if reserved else PausedMeanwhile)
 
 
@@ -292,7 +292,9 @@ def test_accepted_settings_are_listed_newest_first_with_what_was_accepted_before
 def test_a_request_s_setting_is_listed_as_applied(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
     asyncio.run(store.identify(UID, HOST))
-    slot = asyncio.run(store.reserve(signed("5"), assume_idle=True, accepting=Accepting(setting("7"))))
+    slot = asyncio.run(
+        store.reserve(signed("5"), ReserveOptions(assume_idle=True, accepting=Accepting(setting("7"))))
+    )
     assert isinstance(slot, Reservation)
     (sentence,) = asyncio.run(store.accepted_log(10))
     assert (sentence.family, sentence.how, sentence.setting, sentence.before) == (

@@ -11,7 +11,13 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AppliedMeanwhile, Reservation, SignedRequest
+from reconciler.core.requests import (
+    AppliedMeanwhile,
+    AttemptResult,
+    Reservation,
+    ReserveOptions,
+    SignedRequest,
+)
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION, AppliedChange
 from reconciler.core.state_records import ProofKind
 from reconciler.ports import AccountStore
@@ -47,14 +53,16 @@ def send(store: AccountStore, clock: ScriptedClock, quantity: str = "400", famil
     """Reserve a request that is alone in its window; return its number."""
     clock.time += 100.0
     request = SignedRequest(family, setting(quantity), "", b"{}", {})
-    slot = asyncio.run(store.reserve(request, assume_idle=True))
+    slot = asyncio.run(store.reserve(request, ReserveOptions(assume_idle=True)))
     assert isinstance(slot, Reservation)
     return slot.attempt
 
 
 def settle(store: AccountStore, attempt: int, status: AttemptStatus) -> None:
     definite = status is not AttemptStatus.UNKNOWN
-    asyncio.run(store.settle(attempt, status, definite=definite, limited=False, code="", message=""))
+    asyncio.run(
+        store.settle(attempt, AttemptResult(status, definite=definite, limited=False, code="", message=""))
+    )
 
 
 def adopt(store: AccountStore, clock: ScriptedClock, quantity: str, family: Family = BTC) -> None:
@@ -78,7 +86,7 @@ def test_an_acknowledged_change_is_on_record_and_is_not_reserved_again(
     assert found == {BTC: AppliedChange(ProofKind.APPLIED, clock.wall())}
     clock.time += 100.0
     request = SignedRequest(BTC, setting("400"), "", b"{}", {})
-    assert asyncio.run(again.reserve(request, assume_idle=True)) == AppliedMeanwhile()
+    assert asyncio.run(again.reserve(request, ReserveOptions(assume_idle=True))) == AppliedMeanwhile()
     assert isinstance(send(again, clock, "9", ETH), int), "another family of the plan"
     assert isinstance(send(opened(place, clock, OTHER), clock), int), "another plan"
     assert isinstance(send(opened(place, clock, ""), clock), int), "no plan"

@@ -34,7 +34,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 
@@ -191,7 +191,7 @@ class Tale:
         self.pass_time(self.gap_s)
 
     def write(self, value: str, outcome: str) -> None:
-        slot = self.run(self.store.reserve(signed(VALUES[value]), assume_idle=True))
+        slot = self.run(self.store.reserve(signed(VALUES[value]), ReserveOptions(assume_idle=True)))
         if not isinstance(slot, Reservation):
             raise Unreachable
         self.oracle.begin(slot.attempt, value, self.true_time)
@@ -206,7 +206,11 @@ class Tale:
             outcome
         ]
         definite = status is not AttemptStatus.UNKNOWN
-        self.run(self.store.settle(attempt, status, definite=definite, limited=False, code="", message=""))
+        self.run(
+            self.store.settle(
+                attempt, AttemptResult(status, definite=definite, limited=False, code="", message="")
+            )
+        )
         if status is AttemptStatus.APPLIED:
             self.oracle.landed(attempt)
         elif status is AttemptStatus.REJECTED:

@@ -21,7 +21,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import NoSlotUntil, Reservation
+from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
 from reconciler.core.state_records import NameRecord
 from reconciler.store import acceptance
@@ -86,7 +86,7 @@ def test_a_proof_of_one_name_ends_the_doubts_of_the_other(place: Place, clock: S
 
 
 def reserve(one: Process, quantity: str, file: FileVersion) -> int:
-    slot = asyncio.run(one.store.reserve(signed(quantity), assume_idle=True, file=file))
+    slot = asyncio.run(one.store.reserve(signed(quantity), ReserveOptions(assume_idle=True, file=file)))
     assert isinstance(slot, Reservation)
     return slot.attempt
 
@@ -275,7 +275,7 @@ def test_an_attempt_counts_as_a_try_unless_it_was_applied_or_says_nothing_of_its
     attempt = one.send("1")
     if status is not None:
         settled = one.store.settle(
-            attempt, status, definite=True, limited=False, code="", message="", tried=tried
+            attempt, AttemptResult(status, definite=True, limited=False, code="", message="", tried=tried)
         )
         asyncio.run(settled)
     assert tries(one) == (Tries(setting("1"), 1, START) if counts else None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, ExchangeKind, Family, Known, NeverApplied
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, ReserveResult
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.postgres.state import PostgresState, open_state
 from tests.contract.stores import (
@@ -34,10 +34,8 @@ class Desk:
     store: SqlAccountStore
     clock: ScriptedClock
 
-    async def reserve(
-        self, quantity: str = "100", family: Family = BTC
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
-        return await self.store.reserve(signed(quantity, family), assume_idle=True)
+    async def reserve(self, quantity: str = "100", family: Family = BTC) -> ReserveResult:
+        return await self.store.reserve(signed(quantity, family), ReserveOptions(assume_idle=True))
 
     async def applied(self, quantity: str = "100", family: Family = BTC) -> int:
         slot = await self.reserve(quantity, family)
@@ -47,7 +45,9 @@ class Desk:
 
     async def settle(self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED) -> None:
         definite = status in (AttemptStatus.APPLIED, AttemptStatus.REJECTED)
-        await self.store.settle(attempt, status, definite=definite, limited=False, code="0", message="")
+        await self.store.settle(
+            attempt, AttemptResult(status, definite=definite, limited=False, code="0", message="")
+        )
 
     async def adopt(self, quantity: str, family: Family = BTC) -> None:
         """Adopt the result of a read that starts now."""

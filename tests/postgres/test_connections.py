@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.core.requests import NoSlotUntil, Reservation, ReserveResult
 from reconciler.errors import StateUnavailable
 from reconciler.store import queries
 from reconciler.store.engine import WriteScope
@@ -358,7 +358,7 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
                 waiting.append(asyncio.create_task(b.reserve()))
                 await until_one_waits_for_a_lock()
 
-            waiting: list[asyncio.Task[Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile]] = []
+            waiting: list[asyncio.Task[ReserveResult]] = []
             monkeypatch.setattr(a.store, "_prune", waited_for)  # the last before its COMMIT
             noted(monkeypatch, said)
             assert isinstance(await a.reserve(), Reservation)

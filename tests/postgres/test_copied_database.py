@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.errors import AccountProblem
 from reconciler.store.postgres.state import open_state
 from reconciler.store.registry import StateRegistry
@@ -24,10 +24,11 @@ async def _use(url: str, folder: Path, clock: ScriptedClock) -> None:
     try:
         store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         await store.identify(UID, HOST)
-        slot = await store.reserve(signed(), assume_idle=True)
+        slot = await store.reserve(signed(), ReserveOptions(assume_idle=True))
         assert isinstance(slot, Reservation)
         await store.settle(
-            slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+            slot.attempt,
+            AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
         )
     finally:
         await state.close()

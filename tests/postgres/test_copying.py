@@ -17,7 +17,7 @@ from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, 
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import NoSlotUntil, Reservation
+from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.store import copy_to_postgres, queries, registry
 from reconciler.store.account_store import SqlAccountStore
@@ -49,7 +49,9 @@ def sqlite(path: Path, at: float = 1000.0) -> SqliteState:
 
 async def settle(store: SqlAccountStore, attempt: int, status: AttemptStatus) -> None:
     definite = status is not AttemptStatus.UNKNOWN
-    await store.settle(attempt, status, definite=definite, limited=False, code="1", message="so")
+    await store.settle(
+        attempt, AttemptResult(status, definite=definite, limited=False, code="1", message="so")
+    )
 
 
 async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> None:
@@ -59,16 +61,16 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     assert isinstance(clock, ScriptedClock)
     await store.identify(uid, HOST)
     for quantity in ("1", "2", "3"):
-        slot = await store.reserve(signed(quantity), assume_idle=True)
+        slot = await store.reserve(signed(quantity), ReserveOptions(assume_idle=True))
         assert isinstance(slot, Reservation)
         await settle(store, slot.attempt, AttemptStatus.APPLIED)
         clock.time += 100
     state._db.execute("DELETE FROM attempts WHERE id = 1")
-    slot = await store.reserve(signed("4", ETH), assume_idle=True)
+    slot = await store.reserve(signed("4", ETH), ReserveOptions(assume_idle=True))
     assert isinstance(slot, Reservation)
     await settle(store, slot.attempt, AttemptStatus.UNKNOWN)
     accepting = Accepting(setting("5"), "sha256:1", "loosen:BTC-USD")
-    await store.reserve(signed("5"), assume_idle=True, accepting=accepting)
+    await store.reserve(signed("5"), ReserveOptions(assume_idle=True, accepting=accepting))
     sol = {Family("SOL-USD_UM"): setting("7")}
     accepted = {family: Accepting(one) for family, one in sol.items()}
     store.apply_plan("a" * 32, sol)
@@ -133,7 +135,10 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
         async with desk(url, at=source.clock.now(), account="somebody.else", uid="7") as other:
             await other.applied()
             there.apply_plan("a" * 32, {})
-            before, slot = await seen(there), await there.reserve(signed("6", ETH), assume_idle=True)
+            before, slot = (
+                await seen(there),
+                await there.reserve(signed("6", ETH), ReserveOptions(assume_idle=True)),
+            )
             counts = dict(await copy_state(source, other.state))
             assert counts.pop("losses") == 0, "only a server loses requests in a failover"
             assert all(counts.values()), counts
@@ -142,7 +147,7 @@ def test_everything_arrives_and_the_next_slot_is_the_same(
             here.apply_plan("a" * 32, {})
             assert await seen(here) == before
             assert isinstance(slot, NoSlotUntil)
-            assert await here.reserve(signed("6", ETH), assume_idle=True) == slot
+            assert await here.reserve(signed("6", ETH), ReserveOptions(assume_idle=True)) == slot
             assert len((await other.store.history(9)).attempts) == 1
 
     text(tmp_path, scenario)
@@ -156,7 +161,7 @@ def test_what_the_target_may_have_lost_of_a_user_id_still_counts_once_its_rows_a
             await copy_state(source, other.state)
             here = other.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
-            assert await here.reserve(signed("6", ETH), assume_idle=True) == NoSlotUntil(
+            assert await here.reserve(signed("6", ETH), ReserveOptions(assume_idle=True)) == NoSlotUntil(
                 5000.0 + L + GUARD_S
             )
 
@@ -198,7 +203,7 @@ async def _accept(one: Desk) -> None:
 
 
 async def _send(one: Desk) -> None:
-    await (await _renamed(one)).reserve(signed(), assume_idle=True)
+    await (await _renamed(one)).reserve(signed(), ReserveOptions(assume_idle=True))
 
 
 @pytest.mark.parametrize("before", [_identify, _pause, _override, _accept, _send])
@@ -296,7 +301,7 @@ async def is_usable(source: SqliteState) -> bool:
 
 
 WRITES: dict[str, Callable[[SqlAccountStore], Coroutine[Any, Any, object]]] = {
-    "reserve": lambda store: store.reserve(signed("6", ETH), assume_idle=True),
+    "reserve": lambda store: store.reserve(signed("6", ETH), ReserveOptions(assume_idle=True)),
     "pause": lambda store: store.pause([BTC], until=None, reason=""),
     "resume": lambda store: store.resume([BTC]),
     "record_live": lambda store: store.record_live(LiveRead(1.0, {})),
@@ -575,7 +580,9 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
             await copy_state(source, one.state)
             here = one.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)
-            assert isinstance(await here.reserve(signed("6", ETH), assume_idle=True), NoSlotUntil)
+            assert isinstance(
+                await here.reserve(signed("6", ETH), ReserveOptions(assume_idle=True)), NoSlotUntil
+            )
             assert not await is_usable(worker)
             with pytest.raises(StateUnavailable):
                 await worker.account("main", Environment.LIVE, ExchangeKind.OKX).record_live(

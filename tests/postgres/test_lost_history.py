@@ -13,7 +13,7 @@ import pytest
 from reconciler.core.evidence import READ_LAG_S
 from reconciler.core.model import Confirmed, Environment, ExchangeKind, Known, NeverApplied, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
-from reconciler.core.requests import NoSlotUntil, Reservation
+from reconciler.core.requests import NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import StateUnavailable
 from tests.contract.stores import BTC, ETH, HOST, UID, ready_database, setting, signed
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play
@@ -323,9 +323,11 @@ def test_they_count_as_lost_for_a_process_that_takes_over_a_user_id_that_it_neve
             due = NoSlotUntil(300.0 + L + GUARD_S)
             store = two.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await store.identify(UID, HOST)
-            assert await store.reserve(signed(), assume_idle=True) == due
+            assert await store.reserve(signed(), ReserveOptions(assume_idle=True)) == due
             two.clock.time = due.until
-            assert isinstance(await store.reserve(signed(), assume_idle=True), Reservation), "counted once"
+            assert isinstance(
+                await store.reserve(signed(), ReserveOptions(assume_idle=True)), Reservation
+            ), "counted once"
 
     with shared().database() as name:
         asyncio.run(scenario(shared().url(name), name))
@@ -339,7 +341,7 @@ def test_a_user_id_that_is_first_used_long_after_the_tables_were_made_anew_owes_
             one.clock.time = 1000.0 + L + GUARD_S
             store = one.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await store.identify(UID, HOST)
-            assert isinstance(await store.reserve(signed(), assume_idle=True), Reservation)
+            assert isinstance(await store.reserve(signed(), ReserveOptions(assume_idle=True)), Reservation)
 
     with shared().database() as name:
         asyncio.run(scenario(shared().url(name), name))
@@ -353,7 +355,9 @@ def test_a_process_that_begins_on_tables_made_anew_waits_a_window_unless_idlenes
             await one.applied("1")
             await make_anew("the schema made anew", url, name)
         async with desk(url, at=1000.0) as two:
-            assert await two.store.reserve(signed(), assume_idle=False) == NoSlotUntil(1000.0 + GUARD_S)
+            assert await two.store.reserve(signed(), ReserveOptions(assume_idle=False)) == NoSlotUntil(
+                1000.0 + GUARD_S
+            )
             assert isinstance(await two.reserve(), Reservation)
 
     with shared().database() as name:

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler import factories
 from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import Reservation, ReserveOptions
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
@@ -485,7 +485,7 @@ def test_a_state_opened_for_reading_checks_whose_it_is_and_writes_nothing() -> N
         assert len((await reader.ledger()).sent) == 1, "and records no loss"
         assert list(await reader.known()) == [BTC]
         with pytest.raises(StoreMisuse):
-            await reader.reserve(signed(), assume_idle=True)
+            await reader.reserve(signed(), ReserveOptions(assume_idle=True))
         with pytest.raises(MmpError) as refused:
             await reader.identify("7", HOST)
         assert refused.value.code == "state-foreign-uid"

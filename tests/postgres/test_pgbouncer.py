@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.core.requests import NoSlotUntil, Reservation, ReserveResult
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
 from reconciler.store import queries
 from reconciler.store.engine import WriteScope
@@ -158,7 +158,7 @@ def test_what_it_or_the_server_refuses_is_told_as_refused(
     assert said in problem.message
 
 
-async def reserved_in_the_end(one: Desk) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
+async def reserved_in_the_end(one: Desk) -> ReserveResult:
     """Query until the state answers: PgBouncer assumes for a moment that its server is still down."""
     for _ in range(20):
         with suppress(StateUnavailable):

@@ -38,10 +38,10 @@ from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, PlanConstraints
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandling, ReplyVerdict
 from reconciler.core.requests import (
-    AppliedMeanwhile,
-    NoSlotUntil,
-    PausedMeanwhile,
+    AttemptResult,
     Reservation,
+    ReserveOptions,
+    ReserveResult,
     SignedRequest,
 )
 from reconciler.core.retry import RetryRecord
@@ -415,8 +415,8 @@ async def _send_marking_first(self: Any, following: Any) -> Any:
         return await _real_send(self, following)
 
 
-async def _reserve_whenever(self: Any, request: Any, *, by: float, **how: Any) -> Any:
-    return await _real_reserve(self, request, **how)
+async def _reserve_whenever(self: Any, request: SignedRequest, options: ReserveOptions) -> Any:
+    return await _real_reserve(self, request, replace(options, by=FOREVER))
 
 
 class _MarkingFirst:
@@ -425,20 +425,16 @@ class _MarkingFirst:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    async def reserve(
-        self, request: Any, **how: Any
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
-        slot: Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile = await self._store.reserve(
-            request, **how
-        )
+    async def reserve(self, request: SignedRequest, options: ReserveOptions) -> ReserveResult:
+        slot: ReserveResult = await self._store.reserve(request, options)
         if isinstance(slot, Reservation):
             applied = AttemptStatus.APPLIED
             await self._store.settle(
-                slot.attempt, applied, definite=True, limited=False, code="0", message=""
+                slot.attempt, AttemptResult(applied, definite=True, limited=False, code="0", message="")
             )
         return slot
 
-    async def settle(self, attempt: int, status: AttemptStatus, **_: Any) -> None:
+    async def settle(self, attempt: int, result: AttemptResult) -> None:
         """Do nothing: the attempt was settled when it was reserved."""
 
     def __getattr__(self, name: str) -> Any:
@@ -610,7 +606,9 @@ def _row_clock_by_database(self: Any) -> RowClock:
     return _RowClockOfDatabase(engine.first_seen, engine.clock.now(), engine.connections.server)
 
 
-async def _reserved_if_unanswered(self: SqlAccountStore, request: SignedRequest, **how: Any) -> Any:
+async def _reserved_if_unanswered(
+    self: SqlAccountStore, request: SignedRequest, options: ReserveOptions
+) -> Any:
     """Treat a missing answer to COMMIT as success."""
     rows: list[AttemptRow] = []
 
@@ -620,7 +618,7 @@ async def _reserved_if_unanswered(self: SqlAccountStore, request: SignedRequest,
 
     with mock.patch.object(SqlAccountStore, "_record_attempt", noting):
         try:
-            return await _real_reserve(self, request, **how)
+            return await _real_reserve(self, request, options)
         except StateUnavailable:
             if not rows:
                 raise
@@ -646,12 +644,12 @@ def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
         raise problem
 
 
-async def _reserved_again(self: SqlAccountStore, request: SignedRequest, **how: Any) -> Any:
+async def _reserved_again(self: SqlAccountStore, request: SignedRequest, options: ReserveOptions) -> Any:
     """Treat a missing answer to COMMIT as failure."""
     for _ in range(3):
         with suppress(StateUnavailable):
-            return await _real_reserve(self, request, **how)
-    return await _real_reserve(self, request, **how)
+            return await _real_reserve(self, request, options)
+    return await _real_reserve(self, request, options)
 
 
 _real_claim = PostgresState._claim
@@ -685,17 +683,17 @@ async def _losses_left_to_others(self: Any, query: SelectQuery[Any]) -> Any:
 _real_settle = SqlAccountStore.settle
 
 
-async def _settled_again(self: SqlAccountStore, attempt: int, *text: Any, **more: Any) -> None:
+async def _settled_again(self: SqlAccountStore, attempt: int, result: AttemptResult) -> None:
     try:
-        await _real_settle(self, attempt, *text, **more)
+        await _real_settle(self, attempt, result)
     except StateUnavailable:
-        await _real_settle(self, attempt, *text, **more)
+        await _real_settle(self, attempt, result)
 
 
-async def _settled_by_the_holder(self: SqlAccountStore, *text: Any, **more: Any) -> None:
+async def _settled_by_the_holder(self: SqlAccountStore, attempt: int, result: AttemptResult) -> None:
     """Record the result of a request only while the lock is held."""
     with mock.patch.object(self, "_writing", partial(self._writing, held=self._lock_name)):
-        await _real_settle(self, *text, **more)
+        await _real_settle(self, attempt, result)
 
 
 _real_adopt = SqlAccountStore.adopt

@@ -26,13 +26,13 @@ from reconciler.core.model import (
     Pause,
     Setting,
 )
-from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.requests import (
-    AppliedMeanwhile,
-    NoSlotUntil,
-    PausedMeanwhile,
+    AttemptResult,
     RecordedInputs,
     Reservation,
+    ReserveOptions,
+    ReserveResult,
     SignedRequest,
 )
 from reconciler.core.retry import NO_TRIES
@@ -217,53 +217,32 @@ class WatchedStore:
         process.perhaps_die()
         return version
 
-    async def reserve(
-        self,
-        request: SignedRequest,
-        *,
-        assume_idle: bool,
-        by: float = float("inf"),
-        file: FileVersion = NO_FILE,
-        keep_free: int = 0,
-        accepting: Accepting | None = None,
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
+    async def reserve(self, request: SignedRequest, options: ReserveOptions) -> ReserveResult:
         process = self._process
         process.call("store.reserve")
         basis = Basis.of(process, request.family, self._last_known)
         await process.hold_up()
         if self._world.perhaps_pause(process, request.family):
             await process.held_up_for(BETWEEN_S)
-        accepts = None if accepting is None else accepting.setting
+        accepts = None if options.accepting is None else options.accepting.setting
         basis = replace(basis, asked_at=self._world.scheduler.now, accepting=accepts)
         process.pauses_between_reads()
-        slot = await self._store.reserve(
-            request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free, accepting=accepting
-        )
+        slot = await self._store.reserve(request, options)
         if isinstance(slot, Reservation):
             self._world.auditor.reserved(process, request, slot, basis).answered = True
         process.perhaps_die()
         await process.hold_up()
         return slot
 
-    async def settle(
-        self,
-        attempt: int,
-        status: AttemptStatus,
-        *,
-        definite: bool,
-        limited: bool,
-        code: str,
-        message: str,
-        tried: bool = True,
-    ) -> None:
+    async def settle(self, attempt: int, result: AttemptResult) -> None:
         process = self._process
         process.call("store.settle")
         await process.hold_up()
-        self._world.auditor.judged(process, definite=definite, tried=tried, code=code)
-        await self._store.settle(
-            attempt, status, definite=definite, limited=limited, code=code, message=message, tried=tried
+        self._world.auditor.judged(process, definite=result.definite, tried=result.tried, code=result.code)
+        await self._store.settle(attempt, result)
+        self._world.auditor.settled(
+            process, result.status, await self._store.known(), limited=result.limited
         )
-        self._world.auditor.settled(process, status, await self._store.known(), limited=limited)
         process.perhaps_die()
 
     async def adopt(
@@ -517,21 +496,6 @@ def set_reply_of(said: ReplyBody, family: Family, setting: Setting) -> Reply:
     if not isinstance(said, ReplyEnvelope) or said.data is None or said.code not in ROWS_COUNT:
         return reply_of(said)
     return read_set_reply(said, family, setting)
-
-
-def newer_arguments(file: FileVersion, keep_free: int = 0) -> dict[str, Any]:
-    """Return the additional arguments of a store call, where the program passes them."""
-    given = {"file": file} if file != NO_FILE else {}
-    return given | ({"keep_free": keep_free} if keep_free else {})
-
-
-def recorded_of(
-    settings: Mapping[Family, Setting], adopted: Collection[Family] | None
-) -> Mapping[Family, Setting]:
-    """Return the recorded part of ``settings``; a store that does not report it omits nothing."""
-    if adopted is None:
-        return settings
-    return {family: setting for family, setting in settings.items() if family in adopted}
 
 
 def _failed_read(process: Process) -> Reply:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import (
-    AppliedMeanwhile,
-    NoSlotUntil,
-    PausedMeanwhile,
+    AttemptResult,
     RecordedInputs,
     Reservation,
+    ReserveOptions,
+    ReserveResult,
     SignedRequest,
 )
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
@@ -414,21 +414,12 @@ class CommitWatchedStore(WatchedStore):
         finally:
             self._connections.note = None
 
-    async def reserve(
-        self,
-        request: SignedRequest,
-        *,
-        assume_idle: bool,
-        by: float = float("inf"),
-        file: FileVersion = NO_FILE,
-        keep_free: int = 0,
-        accepting: Accepting | None = None,
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
+    async def reserve(self, request: SignedRequest, options: ReserveOptions) -> ReserveResult:
         process, auditor = self._process, self._world.auditor
         process.call("store.reserve")
         process.pauses_between_reads()
         basis = Basis.of(process, request.family, self._last_known)
-        basis = replace(basis, accepting=None if accepting is None else accepting.setting)
+        basis = replace(basis, accepting=None if options.accepting is None else options.accepting.setting)
 
         def note(work: Work) -> None:
             row = work.reservation()
@@ -437,48 +428,28 @@ class CommitWatchedStore(WatchedStore):
                 auditor.reserved_in_postgres(process, request, slot, basis, taker)
 
         with self._noting(note), auditor.answer_awaited(process):
-            slot = await self._store.reserve(
-                request, assume_idle=assume_idle, by=by, file=file, keep_free=keep_free, accepting=accepting
-            )
+            slot = await self._store.reserve(request, options)
         process.perhaps_die()
         await process.hold_up()
         return slot
 
-    async def settle(
-        self,
-        attempt: int,
-        status: AttemptStatus,
-        *,
-        definite: bool,
-        limited: bool,
-        code: str,
-        message: str,
-        tried: bool = True,
-    ) -> None:
+    async def settle(self, attempt: int, result: AttemptResult) -> None:
         process, auditor = self._process, self._world.auditor
         process.call("store.settle")
         await process.hold_up()
         ours = auditor.unsettled.get(process.name)
-        auditor.judged(process, definite=definite, tried=tried, code=code)
+        auditor.judged(process, definite=result.definite, tried=result.tried, code=result.code)
 
         def note(work: Work) -> None:
             if ours is None:
                 return
-            proven = status is AttemptStatus.APPLIED and bool(work.proven())
+            proven = result.status is AttemptStatus.APPLIED and bool(work.proven())
             on_record = self._world.on_record(process.account)
-            auditor.recorded(process, ours, status, on_record, proven=proven, limited=limited)
+            auditor.recorded(process, ours, result.status, on_record, proven=proven, limited=result.limited)
 
         with self._noting(note), auditor.answer_awaited(process):
             try:
-                await self._store.settle(
-                    attempt,
-                    status,
-                    definite=definite,
-                    limited=limited,
-                    code=code,
-                    message=message,
-                    tried=tried,
-                )
+                await self._store.settle(attempt, result)
             except StateLocked:
                 self._world.verify(checkers.verdicts_are_recorded, process.name, attempt)
                 raise

@@ -20,7 +20,7 @@ from reconciler.core.evidence import SeenRow
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, LiveRead, LiveRow
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.core.state_records import AttemptLog, StateSnapshot
 from reconciler.errors import MmpError
 from reconciler.store.account_store import SqlAccountStore
@@ -80,16 +80,20 @@ async def _fill(store: SqlAccountStore, uid: str, clock: ScriptedClock) -> None:
         family = (BTC, ETH)[number % 2]
         accepting = Accepting(setting(str(number + 1)), "sha256:1", "")
         slot = await store.reserve(
-            signed(str(number + 1), family), assume_idle=True, file=version, accepting=accepting
+            signed(str(number + 1), family),
+            ReserveOptions(assume_idle=True, file=version, accepting=accepting),
         )
         assert isinstance(slot, Reservation)
         status = AttemptStatus.APPLIED if number % 3 else AttemptStatus.REJECTED
         await store.settle(
-            slot.attempt, status, definite=True, limited=number == 30, code="0", message="x" * (number % 40)
+            slot.attempt,
+            AttemptResult(
+                status, definite=True, limited=number == 30, code="0", message="x" * (number % 40)
+            ),
         )
         await store.record_states({BTC: ("in-sync", "drifted")[number % 2], ETH: "in-sync"})
         clock.time += 12
-    slot = await store.reserve(signed("9", ETH), assume_idle=True, file=version)
+    slot = await store.reserve(signed("9", ETH), ReserveOptions(assume_idle=True, file=version))
     assert isinstance(slot, Reservation)
     await store.pause([BTC], until=None, reason="by hand")
     await store.pause([ETH], until=None, reason="contested", contested_setting={ETH: setting("1")})
@@ -128,10 +132,11 @@ async def work(state: SqliteState) -> None:
         await store.accept_file("d" * 64, changed=True)
         await store.resume([BTC])
         accepting = Accepting(setting("77"), "sha256:1", "")
-        slot = await store.reserve(signed("77", BTC), assume_idle=True, accepting=accepting)
+        slot = await store.reserve(signed("77", BTC), ReserveOptions(assume_idle=True, accepting=accepting))
         assert isinstance(slot, Reservation)
         await store.settle(
-            slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+            slot.attempt,
+            AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
         )
         await store.record_live(LiveRead(END, {BTC: LiveRow(setting("77"))}))
         await store.record_states({BTC: "in-sync"})

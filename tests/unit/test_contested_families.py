@@ -19,7 +19,7 @@ from reconciler.core.events import Compared, HealBreakerTripped, RequestReserved
 from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnusable
 from tests.unit.builders import BTC, ETH, desired, setting
@@ -194,12 +194,12 @@ def test_a_breaker_that_cannot_write_it_down_ends_the_loop_and_not_silently(
 
 def unanswered(here: World, odd: Odd) -> None:
     """A request to set ETH-USD had no answer and may land yet."""
-    at_once(here.store.settle(written(here), AttemptStatus.UNKNOWN, **UNTOLD))
+    at_once(here.store.settle(written(here), AttemptResult(AttemptStatus.UNKNOWN, **UNTOLD)))
 
 
 def lagging(here: World, odd: Odd) -> None:
     """ETH-USD was set a moment ago, and live shows something tighter."""
-    at_once(here.store.settle(written(here), AttemptStatus.APPLIED, **UNTOLD))
+    at_once(here.store.settle(written(here), AttemptResult(AttemptStatus.APPLIED, **UNTOLD)))
     here.clock.pass_by(0.1)
     odd.live[ETH] = LiveRow(setting("5000/2000/50"))
 
@@ -226,7 +226,9 @@ UNTOLD: dict[str, Any] = {"definite": True, "limited": False, "code": "", "messa
 
 
 def written(here: World) -> int:
-    slot = at_once(here.store.reserve(SignedRequest(ETH, A, "", b"{}", {}), assume_idle=True))
+    slot = at_once(
+        here.store.reserve(SignedRequest(ETH, A, "", b"{}", {}), ReserveOptions(assume_idle=True))
+    )
     assert isinstance(slot, Reservation)
     return slot.attempt
 

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -29,7 +28,13 @@ from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.core.requests import (
+    AttemptResult,
+    Reservation,
+    ReserveOptions,
+    ReserveResult,
+    SignedRequest,
+)
 from reconciler.core.target import DriftPolicy
 from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH
@@ -48,8 +53,10 @@ def while_reserving(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], obje
     """Let one thing happen during each reservation: it is on record, and the pass does not know of it."""
     left, real = list(happens), SqlAccountStore.reserve
 
-    async def reserve(self: SqlAccountStore, request: SignedRequest, **how: Any) -> object:
-        slot = await real(self, request, **how)
+    async def reserve(
+        self: SqlAccountStore, request: SignedRequest, options: ReserveOptions
+    ) -> ReserveResult:
+        slot = await real(self, request, options)
         if left and isinstance(slot, Reservation):
             left.pop(0)()
         return slot
@@ -220,10 +227,14 @@ def applied_elsewhere(here: World, wanted: Setting, sha256: str) -> None:
     at_once(store.identify(INFO.uid, "openapi.okx.com"))
     file = at_once(store.accept_file(sha256 * 64, changed=True))
     request, accepting = SignedRequest(BTC, wanted, "", b"{}", {}), Accepting(wanted)
-    slot = at_once(store.reserve(request, assume_idle=True, file=file, accepting=accepting))
+    slot = at_once(store.reserve(request, ReserveOptions(assume_idle=True, file=file, accepting=accepting)))
     assert isinstance(slot, Reservation)
     status = AttemptStatus.APPLIED
-    at_once(store.settle(slot.attempt, status, definite=True, limited=False, code="0", message=""))
+    at_once(
+        store.settle(
+            slot.attempt, AttemptResult(status, definite=True, limited=False, code="0", message="")
+        )
+    )
     here.exchange.live[BTC] = LiveRow(wanted)
 
 

@@ -17,7 +17,7 @@ from reconciler.core.model import Environment, ExchangeKind, LiveRow
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation, SignedRequest
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World
@@ -41,7 +41,7 @@ def late_verdict(boot: str) -> World:
     here = World(desired({BTC: A}))
     at_once(here.store.identify(INFO.uid, "openapi.okx.com"))
     theirs = other(here, boot)
-    slot = at_once(theirs.reserve(SignedRequest(BTC, A, "", b"{}", {}), assume_idle=True))
+    slot = at_once(theirs.reserve(SignedRequest(BTC, A, "", b"{}", {}), ReserveOptions(assume_idle=True)))
     assert isinstance(slot, Reservation)
     here.exchange.live[BTC] = LiveRow(B)
     here.clock.at(WHILE_READING, lambda: acknowledged(theirs, slot))
@@ -50,7 +50,9 @@ def late_verdict(boot: str) -> World:
 
 def acknowledged(store: SqlAccountStore, slot: Reservation) -> None:
     text = AttemptStatus.APPLIED
-    at_once(store.settle(slot.attempt, text, definite=True, limited=False, code="0", message=""))
+    at_once(
+        store.settle(slot.attempt, AttemptResult(text, definite=True, limited=False, code="0", message=""))
+    )
 
 
 def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple[PassResult, InMemoryState]:

@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.registered_state import IN_USE_S
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import Reservation, ReserveOptions
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.store import registry as registries
 from reconciler.store.account_store import SqlAccountStore
@@ -72,7 +72,7 @@ def identify(store: SqlAccountStore, uid: str = UID) -> None:
 
 
 def reserve(store: SqlAccountStore) -> None:
-    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), Reservation)
+    assert isinstance(asyncio.run(store.reserve(signed(), ReserveOptions(assume_idle=True))), Reservation)
 
 
 async def unknown(_boot: str, _at: float) -> bool:

@@ -19,7 +19,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AppliedMeanwhile, NoSlotUntil, PausedMeanwhile, Reservation
+from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions, ReserveResult
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.store import queries
 from reconciler.store.account_store import SqlAccountStore
@@ -51,16 +51,14 @@ class World:
         asyncio.run(noticed())
         self.state._tables.lost = False
 
-    def reserve(
-        self, quantity: str = "1", family: Family = BTC
-    ) -> Reservation | NoSlotUntil | PausedMeanwhile | AppliedMeanwhile:
-        return asyncio.run(self.store.reserve(signed(quantity, family), assume_idle=True))
+    def reserve(self, quantity: str = "1", family: Family = BTC) -> ReserveResult:
+        return asyncio.run(self.store.reserve(signed(quantity, family), ReserveOptions(assume_idle=True)))
 
     def settle(
         self, attempt: int, status: AttemptStatus = AttemptStatus.APPLIED, *, definite: bool = True
     ) -> None:
         settling = self.store.settle(
-            attempt, status, definite=definite, limited=False, code="0", message=""
+            attempt, AttemptResult(status, definite=definite, limited=False, code="0", message="")
         )
         asyncio.run(settling)
 
@@ -153,7 +151,8 @@ def test_lost_requests_end_no_spacing_and_are_dropped_in_the_end(world: World) -
     assert isinstance(slot, Reservation)
     asyncio.run(
         world.store.settle(
-            slot.attempt, AttemptStatus.REJECTED, definite=True, limited=True, code="50011", message=""
+            slot.attempt,
+            AttemptResult(AttemptStatus.REJECTED, definite=True, limited=True, code="50011", message=""),
         )
     )
     for _ in range(15):
@@ -181,7 +180,7 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: W
         world.clock.time += 1.0
         other = world.state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(other.identify(UID, HOST))
-        assert asyncio.run(other.reserve(signed("2"), assume_idle=True)) == Reservation(
+        assert asyncio.run(other.reserve(signed("2"), ReserveOptions(assume_idle=True))) == Reservation(
             slot.attempt, world.clock.time
         )
     with pytest.raises(StateUnavailable) as refused:

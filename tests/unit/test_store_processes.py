@@ -21,7 +21,7 @@ import pytest
 from reconciler.core.model import Confirmed, Environment, ExchangeKind, Uncertain
 from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import NoSlotUntil, Reservation
+from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import StateLocked
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.sqlite import SqliteState, open_state
@@ -88,11 +88,12 @@ async def hammer(path: str, seconds: str) -> None:
     sys.stdin.readline()
     until = time.monotonic() + float(seconds)
     while time.monotonic() < until:
-        slot = await store.reserve(signed(), assume_idle=True)
+        slot = await store.reserve(signed(), ReserveOptions(assume_idle=True))
         if isinstance(slot, Reservation):
             print("reserved", slot.attempt, flush=True)
             await store.settle(
-                slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+                slot.attempt,
+                AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
             )
     state.close_now()
 
@@ -103,11 +104,12 @@ async def write_for_ever(path: str, start: str) -> None:
     store = await identified(opened(path, clock))
     for number in range(1, 1_000_000):
         clock.leap()
-        slot = await store.reserve(signed(str(number)), assume_idle=True)
+        slot = await store.reserve(signed(str(number)), ReserveOptions(assume_idle=True))
         assert isinstance(slot, Reservation)
         print("reserved", slot.attempt, number, flush=True)
         await store.settle(
-            slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+            slot.attempt,
+            AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
         )
         print("settled", slot.attempt, number, flush=True)
 
@@ -144,7 +146,7 @@ def test_processes_together_never_get_more_slots_than_one_would(tmp_path: Path) 
     assert len(reserved) == len(set(reserved)) == BURST
     state = opened(path, RealClock())
     store = asyncio.run(identified(state))
-    assert isinstance(asyncio.run(store.reserve(signed(), assume_idle=True)), NoSlotUntil)
+    assert isinstance(asyncio.run(store.reserve(signed(), ReserveOptions(assume_idle=True))), NoSlotUntil)
     state.close_now()
 
 

@@ -24,7 +24,7 @@ from reconciler.core.model import (
 from reconciler.core.pacing import LATEST_ARRIVAL_S, CountedRequest, Ledger
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import Reservation
+from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveRecord, ProofKind, StateSnapshot
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store import sqlite_schema
@@ -79,13 +79,16 @@ def copy_of(path: str, clock: ScriptedClock) -> SqlAccountStore:
 
 
 def write(store: SqlAccountStore, quantity: str, status: AttemptStatus, family: str = BTC) -> int:
-    slot = asyncio.run(store.reserve(signed(quantity, family), assume_idle=True))  # type: ignore[arg-type]  # a family is text
+    slot = asyncio.run(store.reserve(signed(quantity, family), ReserveOptions(assume_idle=True)))  # type: ignore[arg-type]  # a family is text
     assert isinstance(slot, Reservation)
     if status is not AttemptStatus.PENDING:
         definite = status in (AttemptStatus.APPLIED, AttemptStatus.REJECTED)
         asyncio.run(
             store.settle(
-                slot.attempt, status, definite=definite, limited=False, code="51000", message="too \x00odd"
+                slot.attempt,
+                AttemptResult(
+                    status, definite=definite, limited=False, code="51000", message="too \x00odd"
+                ),
             )
         )
     return slot.attempt
@@ -200,8 +203,10 @@ def test_a_copy_for_reading_is_never_written_to_nor_paced_by(
     assert asyncio.run(reader.ledger()) == asyncio.run(store.ledger())
     assert asyncio.run(reader.lock_holder()) is None
     for forbidden in (
-        reader.reserve(signed(), assume_idle=True),
-        reader.settle(2, AttemptStatus.UNKNOWN, definite=False, limited=False, code="", message=""),
+        reader.reserve(signed(), ReserveOptions(assume_idle=True)),
+        reader.settle(
+            2, AttemptResult(AttemptStatus.UNKNOWN, definite=False, limited=False, code="", message="")
+        ),
         reader.adopt({BTC: setting()}, read_begun_at=START),
         reader.record_live(LiveRead(START, {})),
         reader.pause([BTC], until=None, reason=""),
@@ -335,7 +340,9 @@ def fill_all(store: SqlAccountStore, clock: ScriptedClock) -> None:
     asyncio.run(store.record_override(BTC, refusal="disable", reason="agreed"))
     accepting = Accepting(setting("8"), "sha256:1", "")
     clock.time += 60
-    slot = asyncio.run(store.reserve(signed("8", BTC), assume_idle=True, accepting=accepting))
+    slot = asyncio.run(
+        store.reserve(signed("8", BTC), ReserveOptions(assume_idle=True, accepting=accepting))
+    )
     assert isinstance(slot, Reservation)
     store.apply_plan("plan-1", {BTC: setting("8")})
     asyncio.run(store.record_in_force([BTC]))
@@ -397,7 +404,10 @@ def test_a_step_that_meets_damage_changes_nothing(store: SqlAccountStore, clock:
     before = list(db.iterdump())
     with pytest.raises(StateUnusable):
         asyncio.run(
-            store.settle(attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="", message="")
+            store.settle(
+                attempt,
+                AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="", message=""),
+            )
         )
     assert list(db.iterdump()) == before
     assert not db.in_transaction
@@ -533,11 +543,13 @@ def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
 
     newer(len(sqlite_schema.MIGRATIONS) + 1)
     with pytest.raises(StateAccessDenied) as refused:
-        asyncio.run(store.reserve(signed("1"), assume_idle=True))
+        asyncio.run(store.reserve(signed("1"), ReserveOptions(assume_idle=True)))
     assert refused.value.code == "state-newer"
     assert asyncio.run(store.known()) == {}
     newer(len(sqlite_schema.MIGRATIONS))
-    assert isinstance(asyncio.run(store.reserve(signed("1"), assume_idle=True)), Reservation)
+    assert isinstance(
+        asyncio.run(store.reserve(signed("1"), ReserveOptions(assume_idle=True))), Reservation
+    )
 
 
 def test_one_more_column_in_every_table_changes_nothing(path: str, store: SqlAccountStore) -> None:
@@ -546,10 +558,11 @@ def test_one_more_column_in_every_table_changes_nothing(path: str, store: SqlAcc
         if not table.startswith("sqlite_"):
             other.execute(f"ALTER TABLE {table} ADD COLUMN more TEXT NOT NULL DEFAULT 'new'")
     other.close()
-    slot = asyncio.run(store.reserve(signed("1"), assume_idle=True))
+    slot = asyncio.run(store.reserve(signed("1"), ReserveOptions(assume_idle=True)))
     assert isinstance(slot, Reservation)
     sentence = store.settle(
-        slot.attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+        slot.attempt,
+        AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""),
     )
     asyncio.run(sentence)
     assert isinstance(asyncio.run(store.known())[BTC], Confirmed)

@@ -23,7 +23,7 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind, FileVersion, LiveRead, LiveRow
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, CountedRequest
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import NoSlotUntil, Reservation
+from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store import mounts, sqlite, sqlite_connection, sqlite_errors, sqlite_file
 from reconciler.store.account_store import SqlAccountStore
@@ -254,9 +254,9 @@ Step = Callable[[SqlAccountStore, int], Coroutine[Any, Any, object]]
 STEPS: dict[str, Step] = {
     "identify": lambda store, _: store.identify(UID, "another-host"),
     "accept_file": lambda store, _: store.accept_file("new", changed=True),
-    "reserve": lambda store, _: store.reserve(signed("9", ETH), assume_idle=True),
+    "reserve": lambda store, _: store.reserve(signed("9", ETH), ReserveOptions(assume_idle=True)),
     "settle": lambda store, attempt: store.settle(
-        attempt, AttemptStatus.APPLIED, definite=True, limited=False, code="0", message=""
+        attempt, AttemptResult(AttemptStatus.APPLIED, definite=True, limited=False, code="0", message="")
     ),
     "adopt": lambda store, _: store.adopt({ETH: setting("5")}, read_begun_at=START + 50),
     "end_attempts": lambda store, _: store.end_attempts([BTC], read_begun_at=START + 90),
@@ -301,7 +301,7 @@ def desk_in(folder: Path) -> Desk:
     path, clock = str(folder / "state.db"), ScriptedClock(START)
     state = opened(path, clock)
     store = account_of(state)
-    slot = asyncio.run(store.reserve(signed("1"), assume_idle=True))
+    slot = asyncio.run(store.reserve(signed("1"), ReserveOptions(assume_idle=True)))
     assert isinstance(slot, Reservation)
     clock.time = START + 60
     return Desk(path, clock, state, store, slot.attempt)
@@ -505,10 +505,12 @@ def test_a_reservation_whose_commit_failed_counts_for_the_rate(
     assert slot == NoSlotUntil(latest[0] + GUARD_S)
     another = desk.state.account("other", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(another.identify(UID, HOST))
-    assert asyncio.run(another.reserve(signed("9", ETH), assume_idle=True)) == slot
+    assert asyncio.run(another.reserve(signed("9", ETH), ReserveOptions(assume_idle=True))) == slot
     third = desk.state.account("third", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(third.identify("another user", HOST))
-    assert isinstance(asyncio.run(third.reserve(signed("9", ETH), assume_idle=True)), Reservation)
+    assert isinstance(
+        asyncio.run(third.reserve(signed("9", ETH), ReserveOptions(assume_idle=True))), Reservation
+    )
     desk.clock.time = latest[0] + GUARD_S
     assert isinstance(asyncio.run(STEPS["reserve"](desk.store, 0)), Reservation)
     desk.state.close_now()
