@@ -1,4 +1,4 @@
-"""The latest state as gauges: one row per metric, each a function from a ``GaugeInput`` to samples.
+"""The latest state as gauges: the help text of each gauge, and its values at one moment.
 
 An unknown value has no sample: 0 would be wrong, and an alert can use ``absent()``.
 """
@@ -6,298 +6,160 @@ An unknown value has no sample: 0 would be wrong, and an alert can use ``absent(
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, Sample
 
 from reconciler.core.model import PausedBy, Uncertain
 from reconciler.core.monitoring.protection import Protection, frozen_until_reset
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive
-from reconciler.core.monitoring.status import FamilyState, PacingStatus
-from reconciler.web.latest_state import AccountSnapshot
-from reconciler.web.status_api import AccountStatus, account_status
+from reconciler.core.monitoring.runtime import alive
+from reconciler.core.monitoring.status import FamilyState, Status
+from reconciler.web.latest_state import AccountSnapshot, LatestState
+from reconciler.web.status_api import account_status
 
-Labels = tuple[str, ...]
-Sample = tuple[Labels, float]
+DROPPED = "mmp_log_lines_dropped"
+"""The one counter here: the process counts it, not a loop."""
 
-ACCOUNT = ("account", "environment")
-
-REJECTED_AT = "mmp_config_rejected_timestamp_seconds"
-"""Also has a sample without account labels, for files that were never valid: their account is unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class GaugeInput:
-    """One account as of ``now`` and ``wall``."""
-
-    watched: AccountSnapshot
-    look: AccountStatus
-    now: float
-    wall: datetime
-
-    @property
-    def runtime(self) -> AccountRuntime:
-        """The runtime state of the account's loop."""
-        return self.watched.runtime
-
-    @property
-    def labels(self) -> Labels:
-        """The values of the ACCOUNT labels."""
-        return labels_of(self.runtime)
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """One metric: name, help, labels beside ACCOUNT, and the function that gives one account's samples."""
-
-    name: str
-    help: str
-    labels: Labels
-    samples: Callable[[GaugeInput], Iterable[Sample]]
-
-
-def labels_of(runtime: AccountRuntime) -> Labels:
-    """Return the values of the ACCOUNT labels of an account."""
-    return runtime.desired.account, runtime.desired.environment.value
-
-
-def gauge_input(watched: AccountSnapshot, *, now: float, wall: datetime) -> GaugeInput:
-    """Return the input of every gauge for one account."""
-    return GaugeInput(watched, account_status(watched, now=now, wall=wall), now, wall)
-
-
-def _one(value: float | None) -> list[Sample]:
-    return [] if value is None else [((), float(value))]
-
-
-def _once_compared(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
-    """Give no samples before the first comparison: until then the state was not read."""
-    return lambda seen: of(seen) if seen.runtime.compared is not None else []
-
-
-def _once_read(of: Callable[[GaugeInput], list[Sample]]) -> Callable[[GaugeInput], list[Sample]]:
-    """Give no samples before live was read and compared: only a read shows what the exchange has."""
-    return _once_compared(lambda seen: of(seen) if seen.runtime.read_at is not None else [])
-
-
-def _states(seen: GaugeInput) -> list[Sample]:
-    found = Counter(family.state for family in seen.look.status.families)
-    return [((state.value,), float(found[state])) for state in FamilyState]
-
-
-def _family_states(seen: GaugeInput) -> list[Sample]:
-    return [((family.family, family.state.value), 1.0) for family in seen.look.status.families]
-
-
-def _standing(seen: GaugeInput) -> list[Sample]:
-    return [((one.value,), float(one is seen.look.protection.protection)) for one in Protection]
-
-
-def _pending(seen: GaugeInput) -> list[Sample]:
-    changes = (family.change for family in seen.look.status.families)
-    return _one(sum(change is not None and change.order is not None for change in changes))
-
-
-def _frozen(seen: GaugeInput) -> list[Sample]:
-    return _one(sum(bool(family.live and family.live.frozen) for family in seen.look.status.families))
-
-
-def _until_reset(seen: GaugeInput) -> list[Sample]:
-    return _one(sum(frozen_until_reset(family) for family in seen.look.status.families))
-
-
-def _paused(seen: GaugeInput) -> list[Sample]:
-    found = Counter(pause.by for pause in seen.look.status.pauses)
-    return [((by.value,), float(found[by])) for by in PausedBy]
-
-
-def _unresolved(seen: GaugeInput) -> list[Sample]:
-    compared = seen.runtime.compared
-    if compared is None:
-        return []
-    known = (compared.known.get(family) for family in compared.desired.families)
-    return _one(sum(len(one.unresolved) for one in known if isinstance(one, Uncertain)))
-
-
-def _pacing(of: Callable[[PacingStatus], float]) -> Callable[[GaugeInput], list[Sample]]:
-    def samples(seen: GaugeInput) -> list[Sample]:
-        pacing = seen.look.status.pacing
-        return [] if pacing is None else _one(of(pacing))
-
-    return samples
-
-
-def _at(of: Callable[[GaugeInput], datetime | None]) -> Callable[[GaugeInput], list[Sample]]:
-    def samples(seen: GaugeInput) -> list[Sample]:
-        wall = of(seen)
-        return [] if wall is None else _one(wall.timestamp())
-
-    return samples
-
-
-def _in_sync_at(seen: GaugeInput) -> datetime | None:
-    return _wall(seen, seen.runtime.in_sync_at)
-
-
-def _wall(seen: GaugeInput, instant: float | None) -> datetime | None:
-    return None if instant is None else seen.wall + timedelta(seconds=instant - seen.now)
-
-
-def _accepted(file: FileState | None) -> datetime | None:
-    return file.accepted_at if file else None
-
-
-def _rejected(file: FileState | None) -> datetime | None:
-    return file.rejected_at if file else None
-
-
-def _flag(of: Callable[[GaugeInput], bool]) -> Callable[[GaugeInput], list[Sample]]:
-    return lambda seen: _one(of(seen))
-
-
-GAUGES = (
-    Gauge(
-        "mmp_families",
-        "Desired families by state: " + ", ".join(FamilyState) + ".",
-        ("state",),
-        _once_compared(_states),
+HELP = {
+    "mmp_build_info": "The program's version.",
+    "mmp_start_timestamp_seconds": "When the process began.",
+    DROPPED: "Log lines that could not be written.",
+    "mmp_replicas": "Healthy replicas that share the accounts; no sample without replicas.",
+    "mmp_leases": "Accounts that this replica runs; no sample without replicas.",
+    "mmp_unable_accounts": (
+        "Accounts that this replica cannot serve now: not read live for 20 s, or key refused here."
     ),
-    Gauge(
-        "mmp_family_state",
-        "1 for the state that a desired family is in; the other states have no sample.",
-        ("family", "state"),
-        _once_compared(_family_states),
+    "mmp_awaited_files": "Files or folders of settings that are not there yet.",
+    "mmp_refused_files": "Settings files without a valid version: no account runs from them.",
+    "mmp_families": f"Desired families by state: {', '.join(FamilyState)}.",
+    "mmp_family_state": "1 for the state that a desired family is in; the other states have no sample.",
+    "mmp_protection": (
+        f"1 for the protection of the account, else 0. Worst first: {', '.join(Protection)}."
     ),
-    Gauge(
-        "mmp_protection",
-        "1 for the protection of the account, else 0. Worst first: " + ", ".join(Protection) + ".",
-        ("protection",),
-        _standing,
+    "mmp_startup_complete": (
+        "1 once every family was as desired or tighter and none was uncertain; then always 1."
     ),
-    Gauge(
-        "mmp_startup_complete",
-        "1 once every family was as desired or tighter and none was uncertain; then always 1.",
-        (),
-        _flag(lambda seen: seen.runtime.started),
-    ),
-    Gauge(
-        "mmp_in_sync_timestamp_seconds",
-        "When every family was last proven as desired.",
-        (),
-        _at(_in_sync_at),
-    ),
-    Gauge("mmp_pending_requests", "Requests still to be sent.", (), _once_compared(_pending)),
-    Gauge(
-        "mmp_eta_seconds",
-        "Seconds until the last pending request can go out or the last outcome is known.",
-        (),
-        _once_compared(lambda seen: _one(seen.look.status.eta_s)),
-    ),
-    Gauge("mmp_frozen_families", "Families whose quotes the exchange has frozen.", (), _once_read(_frozen)),
-    Gauge(
-        "mmp_frozen_until_reset_families",
-        "Families frozen until a manual reset.",
-        (),
-        _once_read(_until_reset),
-    ),
-    Gauge(
-        "mmp_paused_families",
+    "mmp_in_sync_timestamp_seconds": "When every family was last proven as desired.",
+    "mmp_pending_requests": "Requests still to be sent.",
+    "mmp_eta_seconds": "Seconds until the last pending request can go out or the last outcome is known.",
+    "mmp_frozen_families": "Families whose quotes the exchange has frozen.",
+    "mmp_frozen_until_reset_families": "Families frozen until a manual reset.",
+    "mmp_paused_families": (
         f"Paused families: by {PausedBy.MANUAL}, or by {PausedBy.BREAKER} because another writer keeps "
-        "changing them.",
-        ("by",),
-        _once_compared(_paused),
+        "changing them."
     ),
-    Gauge("mmp_unresolved_attempts", "Requests whose outcome is not known now.", (), _unresolved),
-    Gauge(
-        "mmp_slots_counting",
-        "Requests that count against the next slot, 2 at the most.",
-        (),
-        _pacing(lambda pacing: pacing.counting),
-    ),
-    Gauge(
-        "mmp_next_slot_seconds",
-        "Seconds until the next slot.",
-        (),
-        _pacing(lambda pacing: pacing.next_slot_s),
-    ),
-    Gauge(
-        "mmp_slots_spaced",
-        "1 while requests are spaced evenly because the exchange answered 50011.",
-        (),
-        _pacing(lambda pacing: pacing.spaced),
-    ),
-    Gauge(
-        "mmp_config_accepted_timestamp_seconds",
-        "When the file in force was accepted.",
-        (),
-        _at(lambda seen: _accepted(seen.runtime.config)),
-    ),
-    Gauge(
-        REJECTED_AT,
+    "mmp_unresolved_attempts": "Requests whose outcome is not known now.",
+    "mmp_slots_counting": "Requests that count against the next slot, 2 at the most.",
+    "mmp_next_slot_seconds": "Seconds until the next slot.",
+    "mmp_slots_spaced": "1 while requests are spaced evenly because the exchange answered 50011.",
+    "mmp_config_accepted_timestamp_seconds": "When the file in force was accepted.",
+    "mmp_config_rejected_timestamp_seconds": (
         "When a newer file was rejected; no sample if none was. For files without a valid version: "
-        "one sample with empty labels.",
-        (),
-        _at(lambda seen: _rejected(seen.runtime.config)),
+        "one sample with empty labels."
     ),
-    Gauge(
-        "mmp_policy_accepted_timestamp_seconds",
-        "When the policy in force was accepted.",
-        (),
-        _at(lambda seen: _accepted(seen.runtime.policy)),
-    ),
-    Gauge(
-        "mmp_policy_rejected_timestamp_seconds",
-        "When a newer policy was rejected; no sample if none was.",
-        (),
-        _at(lambda seen: _rejected(seen.runtime.policy)),
-    ),
-    Gauge(
-        "mmp_live_read_timestamp_seconds",
-        "When live settings were last read.",
-        (),
-        _at(lambda seen: _wall(seen, seen.runtime.read_at)),
-    ),
-    Gauge(
-        "mmp_exchange_failing",
-        "1 while requests to the exchange fail.",
-        (),
-        _flag(lambda seen: seen.runtime.outage is not None),
-    ),
-    Gauge(
-        "mmp_key_problem",
+    "mmp_policy_accepted_timestamp_seconds": "When the policy in force was accepted.",
+    "mmp_policy_rejected_timestamp_seconds": "When a newer policy was rejected; no sample if none was.",
+    "mmp_live_read_timestamp_seconds": "When live settings were last read.",
+    "mmp_exchange_failing": "1 while requests to the exchange fail.",
+    "mmp_key_problem": (
         "1 while key, account, environment or clock is not accepted, or rows of the account in PostgreSQL "
-        "are damaged: nothing can be written.",
-        (),
-        _flag(lambda seen: seen.runtime.terminal_error is not None),
+        "are damaged: nothing can be written."
     ),
-    Gauge(
-        "mmp_clock_offset_seconds",
-        "How far the exchange's clock is ahead of this machine's; no sample until it was measured.",
-        (),
-        lambda seen: _one(seen.watched.clock_offset_s),
+    "mmp_clock_offset_seconds": (
+        "How far the exchange's clock is ahead of this machine's; no sample until it was measured."
     ),
-    Gauge(
-        "mmp_loop_heard_timestamp_seconds",
-        "When the account's loop last reported progress.",
-        (),
-        _at(lambda seen: _wall(seen, seen.runtime.last_step_at)),
-    ),
-    Gauge(
-        "mmp_loop_alive",
-        "1 while the account's loop reports progress in time.",
-        (),
-        _flag(lambda seen: alive(seen.runtime, seen.now)),
-    ),
-    Gauge(
-        "mmp_state_locked",
-        "1 while another process has locked the account's state.",
-        (),
-        _flag(lambda seen: bool(seen.runtime.locked_out)),
-    ),
-    Gauge(
-        "mmp_standby",
-        "1 while another process controls the account and this one writes nothing.",
-        (),
-        _flag(lambda seen: seen.runtime.controller is not None),
-    ),
-)
+    "mmp_loop_heard_timestamp_seconds": "When the account's loop last reported progress.",
+    "mmp_loop_alive": "1 while the account's loop reports progress in time.",
+    "mmp_state_locked": "1 while another process has locked the account's state.",
+    "mmp_standby": "1 while another process controls the account and this one writes nothing.",
+}
+"""Every metric that is read from the latest state, in the order of the response."""
+
+Value = tuple[str, float | datetime | None, Mapping[str, str]]
+"""A metric's name, its value (None: not known), and the labels of the value."""
+
+
+def gauges(latest: LatestState, *, now: float, wall: datetime) -> Collection[Metric]:
+    """Return every metric of HELP as of ``now`` (the process's clock) and ``wall`` (UTC)."""
+    metrics: dict[str, Metric] = {name: GaugeMetricFamily(name, text) for name, text in HELP.items()}
+    metrics[DROPPED] = CounterMetricFamily(DROPPED, HELP[DROPPED], latest.dropped_log_lines())
+    for name, value, labels in (*_process_values(latest), *_all_account_values(latest, now, wall)):
+        number = value.timestamp() if isinstance(value, datetime) else value
+        if number is not None:
+            metrics[name].samples.append(Sample(name, dict(labels), float(number)))
+    return metrics.values()
+
+
+def _process_values(latest: LatestState) -> Iterator[Value]:
+    yield "mmp_build_info", 1, {"version": latest.version}
+    yield "mmp_start_timestamp_seconds", latest.began_at, {}
+    yield "mmp_awaited_files", len(latest.unloaded.missing), {}
+    yield "mmp_refused_files", len(latest.unloaded.rejected), {}
+    if latest.replica is not None and latest.replica.leases is not None:
+        yield "mmp_replicas", len(latest.replica.leases.replicas), {}
+        yield "mmp_leases", len(latest.accounts()), {}
+        yield "mmp_unable_accounts", len(latest.replica.unable), {}
+
+
+def _all_account_values(latest: LatestState, now: float, wall: datetime) -> Iterator[Value]:
+    for watched in latest.accounts():
+        desired = watched.runtime.desired
+        labels = {"account": desired.account, "environment": desired.environment.value}
+        for name, value, more in _account_values(watched, now, wall):
+            yield name, value, {**labels, **more}
+    # For files that were never valid the account is unknown.
+    times = [file.rejected_at for file in latest.unloaded.rejected if file.rejected_at]
+    if times:
+        yield "mmp_config_rejected_timestamp_seconds", max(times), {"account": "", "environment": ""}
+
+
+def _account_values(watched: AccountSnapshot, now: float, wall: datetime) -> Iterator[Value]:
+    runtime, seen = watched.runtime, account_status(watched, now=now, wall=wall)
+
+    def at(instant: float | None) -> datetime | None:
+        return None if instant is None else wall + timedelta(seconds=instant - now)
+
+    for one in Protection:
+        yield "mmp_protection", one is seen.protection.protection, {"protection": one.value}
+    yield "mmp_startup_complete", runtime.started, {}
+    yield "mmp_in_sync_timestamp_seconds", at(runtime.in_sync_at), {}
+    for kind, file in (("config", runtime.config), ("policy", runtime.policy)):
+        yield f"mmp_{kind}_accepted_timestamp_seconds", file.accepted_at if file else None, {}
+        yield f"mmp_{kind}_rejected_timestamp_seconds", file.rejected_at if file else None, {}
+    yield "mmp_live_read_timestamp_seconds", at(runtime.read_at), {}
+    yield "mmp_exchange_failing", runtime.outage is not None, {}
+    yield "mmp_key_problem", runtime.terminal_error is not None, {}
+    yield "mmp_clock_offset_seconds", watched.clock_offset_s, {}
+    yield "mmp_loop_heard_timestamp_seconds", at(runtime.last_step_at), {}
+    yield "mmp_loop_alive", alive(runtime, now), {}
+    yield "mmp_state_locked", bool(runtime.locked_out), {}
+    yield "mmp_standby", runtime.controller is not None, {}
+    if runtime.compared is not None:  # until then the state was not read
+        known = (runtime.compared.known.get(family) for family in runtime.compared.desired.families)
+        unresolved = sum(len(one.unresolved) for one in known if isinstance(one, Uncertain))
+        yield "mmp_unresolved_attempts", unresolved, {}
+        yield from _status_values(seen.status, was_read=runtime.read_at is not None)
+
+
+def _status_values(status: Status, *, was_read: bool) -> Iterator[Value]:
+    """Yield the values of a compared account; only a live read shows what the exchange has frozen."""
+    states = Counter(family.state for family in status.families)
+    for state in FamilyState:
+        yield "mmp_families", states[state], {"state": state.value}
+    for family in status.families:
+        yield "mmp_family_state", 1, {"family": family.family, "state": family.state.value}
+    changes = [family.change for family in status.families if family.change]
+    yield "mmp_pending_requests", sum(change.order is not None for change in changes), {}
+    yield "mmp_eta_seconds", status.eta_s, {}
+    paused = Counter(pause.by for pause in status.pauses)
+    for by in PausedBy:
+        yield "mmp_paused_families", paused[by], {"by": by.value}
+    if status.pacing is not None:
+        yield "mmp_slots_counting", status.pacing.counting, {}
+        yield "mmp_next_slot_seconds", status.pacing.next_slot_s, {}
+        yield "mmp_slots_spaced", status.pacing.spaced, {}
+    if was_read:
+        lives = [family.live for family in status.families if family.live]
+        yield "mmp_frozen_families", sum(live.frozen for live in lives), {}
+        yield "mmp_frozen_until_reset_families", sum(map(frozen_until_reset, status.families)), {}

@@ -9,12 +9,12 @@ as a timestamp, never as an age: ``time() - timestamp`` is also right between tw
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from reconciler.core.events import (
@@ -33,7 +33,7 @@ from reconciler.core.events import (
 from reconciler.core.model import Family
 from reconciler.core.plan import Reason
 from reconciler.core.reply import AttemptStatus
-from reconciler.web.gauges import ACCOUNT, GAUGES, REJECTED_AT, Labels, Sample, gauge_input
+from reconciler.web.gauges import gauges
 from reconciler.web.latest_state import LatestState
 from reconciler.web.responses import Response
 
@@ -45,6 +45,32 @@ MAX_CODES = 100
 
 OTHER_CODE = "other"
 _CODE = re.compile(r"[a-z0-9_-]{1,32}")
+
+ACCOUNT = ("account", "environment")
+
+COUNTERS = {
+    "mmp_requests": "Set MMP requests by outcome (applied, rejected, unknown, not-sent) and reply code.",
+    "mmp_slots_used": "Slots reserved, each for one Set MMP request.",
+    "mmp_slot_wait_seconds": "Seconds that requests waited for a slot.",
+    "mmp_uncertain_attempts": "Requests that got no answer, or none that could be understood.",
+    "mmp_drift_found": "Families whose settings were changed outside mmp.",
+    "mmp_drift_healed": "Families restored after drift.",
+    "mmp_live_read_failures": "Live reads that failed, by reply code.",
+    "mmp_takeovers": (
+        "Times the lease of the account was taken over from a replica that stopped renewing it."
+    ),
+    "mmp_state_failures": "Times the state could not be used.",
+    "mmp_exchange_failures": "Other requests to the exchange that failed, by reply code.",
+}
+"""The help text of each counter."""
+
+COUNTER_LABELS = {
+    "mmp_requests": (*ACCOUNT, "outcome", "code"),
+    "mmp_live_read_failures": (*ACCOUNT, "code"),
+    "mmp_exchange_failures": (*ACCOUNT, "code"),
+    "mmp_state_failures": (),
+}
+"""The labels of a counter, if they are not those of an account."""
 
 PASS_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """A pass that only reads takes one or two round trips; a pass that sends also waits for its slot."""
@@ -60,86 +86,50 @@ class Metrics:
         # Not wanted: a second time series per counter, with when it was first counted.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has none
         self.registry = CollectorRegistry()
-        self._tallies: dict[Labels, _EventCounter] = {}
-        self._counters = _Counters(self.registry)
-        self.registry.register(_Gauges(shared_state, now, wall))
+        self._accounts: dict[tuple[str, ...], _EventCounter] = {}
+        self._counters = {
+            name: Counter(name, text, COUNTER_LABELS.get(name, ACCOUNT), registry=self.registry)
+            for name, text in COUNTERS.items()
+        }
+        self._passes = Histogram(
+            "mmp_pass_duration_seconds",
+            "Duration of passes, waiting within them included.",
+            ACCOUNT,
+            registry=self.registry,
+            buckets=PASS_BUCKETS_S,
+        )
+        self.registry.register(_Gauges(lambda: gauges(shared_state, now=now(), wall=wall())))
         ProcessCollector(registry=self.registry)
 
-    def observe(self, labels: Labels, event: Event) -> None:
+    def observe(self, labels: tuple[str, str], event: Event) -> None:
         """Count an event of the account with ``labels`` (its name and environment)."""
         self.observe_process(event)
-        if labels not in self._tallies:
-            self._tallies[labels] = _EventCounter(self._counters, labels)
-        self._tallies[labels].count(event, self._now())
+        if labels not in self._accounts:
+            self._accounts[labels] = _EventCounter(self._counters, self._passes, labels)
+        self._accounts[labels].count(event, self._now())
 
     def observe_process(self, event: Event) -> None:
         """Count an event of any account, or of none."""
         if isinstance(event, StateFailed):
-            self._counters.state_failures.inc()
+            self._counters["mmp_state_failures"].inc()
 
     def answer(self) -> Response:
         """Return all metrics as of now."""
         return Response(200, prometheus_client.generate_latest(self.registry), CONTENT_TYPE)
 
 
-class _Counters:
-    """Every counter and histogram."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, message: str, *labels: str) -> Counter:
-            return Counter(name, message, (*ACCOUNT, *labels), registry=registry)
-
-        self.requests = counter(
-            "mmp_requests",
-            "Set MMP requests by outcome (applied, rejected, unknown, not-sent) and reply code.",
-            "outcome",
-            "code",
-        )
-        self.slots = counter("mmp_slots_used", "Slots reserved, each for one Set MMP request.")
-        self.waited = counter("mmp_slot_wait_seconds", "Seconds that requests waited for a slot.")
-        self.uncertain = counter(
-            "mmp_uncertain_attempts", "Requests that got no answer, or none that could be understood."
-        )
-        self.drift_found = counter("mmp_drift_found", "Families whose settings were changed outside mmp.")
-        self.drift_healed = counter("mmp_drift_healed", "Families restored after drift.")
-        self.read_failures = counter(
-            "mmp_live_read_failures", "Live reads that failed, by reply code.", "code"
-        )
-        self.takeovers = counter(
-            "mmp_takeovers",
-            "Times the lease of the account was taken over from a replica that stopped renewing it.",
-        )
-        self.state_failures = Counter(
-            "mmp_state_failures", "Times the state could not be used.", registry=registry
-        )
-        self.failures = counter(
-            "mmp_exchange_failures", "Other requests to the exchange that failed, by reply code.", "code"
-        )
-        self.passes = Histogram(
-            "mmp_pass_duration_seconds",
-            "Duration of passes, waiting within them included.",
-            ACCOUNT,
-            registry=registry,
-            buckets=PASS_BUCKETS_S,
-        )
-
-
 class _EventCounter:
-    """Folds one account's events into the counters."""
+    """Folds one account's events into the counters, which begin at zero."""
 
-    def __init__(self, counters: _Counters, labels: Labels) -> None:
+    def __init__(self, counters: Mapping[str, Counter], passes: Histogram, labels: tuple[str, str]) -> None:
         self._labels = labels
         self._counters = counters
+        self._passes = passes.labels(*labels)
         self._codes: set[str] = set()
         self._drifted: frozenset[Family] = frozenset()
         self._waiting_since: float | None = None
-        self._slots = counters.slots.labels(*labels)
-        self._waited = counters.waited.labels(*labels)
-        self._uncertain = counters.uncertain.labels(*labels)
-        self._found = counters.drift_found.labels(*labels)
-        self._healed = counters.drift_healed.labels(*labels)
-        self._takeovers = counters.takeovers.labels(*labels)
-        self._passes = counters.passes.labels(*labels)
+        for name in COUNTERS.keys() - COUNTER_LABELS.keys():
+            self._add(name, 0)
 
     def count(self, event: Event, now: float) -> None:
         """Count one event that happened at ``now``."""
@@ -149,18 +139,24 @@ class _EventCounter:
             case Waiting(cause=WaitReason.SLOT):
                 self._waiting_since = now if self._waiting_since is None else self._waiting_since
             case RequestReserved(at=at):
-                self._reserve(at)
+                self._add("mmp_slots_used")
+                if self._waiting_since is not None:
+                    self._add("mmp_slot_wait_seconds", max(0.0, at - self._waiting_since))
+                self._waiting_since = None
             case RequestSettled():
                 self._settle(event)
             case ExchangeFailed(doing=doing):
-                counter = self._counters.read_failures if doing == READING_LIVE else self._counters.failures
-                counter.labels(*self._labels, self._code(event.reply.code)).inc()
+                kind = "live_read" if doing == READING_LIVE else "exchange"
+                self._add(f"mmp_{kind}_failures", 1, self._code(event.reply.code))
             case LeaseTaken(before=before) if before:
-                self._takeovers.inc()
+                self._add("mmp_takeovers")
             case PassEnded(took_s=took_s):
                 self._passes.observe(took_s)
             case _:
                 pass
+
+    def _add(self, name: str, amount: float = 1, *labels: str) -> None:
+        self._counters[name].labels(*self._labels, *labels).inc(amount)
 
     def _compare(self, event: Compared) -> None:
         """Count the families that have newly drifted; an uncertain comparison proves nothing new."""
@@ -168,22 +164,15 @@ class _EventCounter:
             self._waiting_since = None
         if event.whole:
             drifted = frozenset(one.family for one in event.plan.changes if one.reason is Reason.DRIFTED)
-            self._found.inc(len(drifted - self._drifted))
+            self._add("mmp_drift_found", len(drifted - self._drifted))
             self._drifted = drifted
 
-    def _reserve(self, at: float) -> None:
-        self._slots.inc()
-        if self._waiting_since is not None:
-            self._waited.inc(max(0.0, at - self._waiting_since))
-        self._waiting_since = None
-
     def _settle(self, event: RequestSettled) -> None:
-        code = self._code(event.reply.code)
-        self._counters.requests.labels(*self._labels, event.status.value, code).inc()
+        self._add("mmp_requests", 1, event.status.value, self._code(event.reply.code))
         if event.status is AttemptStatus.UNKNOWN:
-            self._uncertain.inc()
+            self._add("mmp_uncertain_attempts")
         if event.status is AttemptStatus.APPLIED and event.reason is Reason.DRIFTED:
-            self._healed.inc()
+            self._add("mmp_drift_healed")
 
     def _code(self, code: str) -> str:
         """Return a code as a label value: one of a bounded number, in a safe format."""
@@ -198,78 +187,13 @@ class _EventCounter:
 class _Gauges(Collector):
     """Collects the gauges from the latest state at each scrape."""
 
-    def __init__(
-        self, shared_state: LatestState, now: Callable[[], float], wall: Callable[[], datetime]
-    ) -> None:
-        self._latest = shared_state
-        self._now = now
-        self._wall = wall
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
 
     def collect(self) -> Iterable[Metric]:
         """Return every gauge of every account."""
-        now, wall = self._now(), self._wall()
-        seen = [gauge_input(watched, now=now, wall=wall) for watched in self._latest.accounts()]
-        began = self._latest.began_at.timestamp()
-        yield _family(
-            "mmp_build_info", "The program's version.", ("version",), [((self._latest.version,), 1.0)]
-        )
-        yield _family("mmp_start_timestamp_seconds", "When the process began.", (), [((), began)])
-        dropped = CounterMetricFamily("mmp_log_lines_dropped", "Log lines that could not be written.")
-        dropped.add_metric((), self._latest.dropped_log_lines())
-        yield dropped
-        yield from _shared(self._latest)
-        yield from _unloaded(self._latest)
-        for gauge in GAUGES:
-            samples = [(one.labels + more, value) for one in seen for more, value in gauge.samples(one)]
-            samples += _of_no_account(self._latest) if gauge.name == REJECTED_AT else []
-            yield _family(gauge.name, gauge.help, ACCOUNT + gauge.labels, samples)
+        return self._read()
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, or the registry would collect now; a test checks the names."""
         return ()
-
-
-def _shared(shared_state: LatestState) -> Iterable[Metric]:
-    """Return how replicas share the accounts; nothing if they do not, or before the leases were read."""
-    together = shared_state.replica
-    roster = None if together is None else together.leases
-    living = [] if roster is None else [len(roster.replicas)]
-    kept = [] if roster is None else [len(shared_state.accounts())]
-    unable = [] if together is None or roster is None else [len(together.unable)]
-    for name, message, numbers in (
-        ("mmp_replicas", "Healthy replicas that share the accounts; no sample without replicas.", living),
-        ("mmp_leases", "Accounts that this replica runs; no sample without replicas.", kept),
-        (
-            "mmp_unable_accounts",
-            "Accounts that this replica cannot serve now: not read live for 20 s, or key refused here.",
-            unable,
-        ),
-    ):
-        yield _family(name, message, (), [((), float(number)) for number in numbers])
-
-
-def _unloaded(shared_state: LatestState) -> Iterable[Metric]:
-    """Return the number of settings files from which no account runs."""
-    awaited, refused = len(shared_state.unloaded.missing), len(shared_state.unloaded.rejected)
-    for name, message, number in (
-        ("mmp_awaited_files", "Files or folders of settings that are not there yet.", awaited),
-        (
-            "mmp_refused_files",
-            "Settings files without a valid version: no account runs from them.",
-            refused,
-        ),
-    ):
-        yield _family(name, message, (), [((), float(number))])
-
-
-def _of_no_account(shared_state: LatestState) -> list[Sample]:
-    """Return when a file that was never valid was last rejected: a sample whose labels are empty."""
-    times = [file.rejected_at.timestamp() for file in shared_state.unloaded.rejected if file.rejected_at]
-    return [(("", ""), max(times))] if times else []
-
-
-def _family(name: str, message: str, labels: Labels, samples: Iterable[Sample]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, message, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
