@@ -31,13 +31,20 @@ class AccountStatus:
     protection: ProtectionResult
 
 
+def known_status(
+    watched: AccountSnapshot, *, now: float, wall: datetime
+) -> tuple[Status | None, ProtectionResult]:
+    """Return the status of an account, None before the first comparison, and its protection."""
+    runtime = watched.runtime
+    status = runtime_status(runtime, now=now, wall=wall)
+    return status, runtime_protection(runtime, status, now=now, interval_s=watched.interval_s)
+
+
 def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
     """Return the status of an account; before the first comparison, with nothing known."""
-    runtime = watched.runtime
-    known = runtime_status(runtime, now=now, wall=wall)
-    judged = runtime_protection(runtime, known, now=now, interval_s=watched.interval_s)
-    status = known or _nothing_known(runtime, wall)
-    return AccountStatus(replace(status, owner=watched.owner), judged)
+    known, protection = known_status(watched, now=now, wall=wall)
+    status = known or _nothing_known(watched.runtime, wall)
+    return AccountStatus(replace(status, owner=watched.owner), protection)
 
 
 def status_response(shared_state: LatestState, *, now: float, wall: datetime) -> Response:

@@ -15,7 +15,7 @@ from reconciler.core.monitoring.protection import WORST_FIRST, Protection
 from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, RecentError
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
-from reconciler.core.plan import HoldReason, PlanConstraints
+from reconciler.core.plan import HoldReason, PlanConstraints, Reason
 from reconciler.core.reply import READ_AGAIN, AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.state_records import LockHolder
@@ -156,6 +156,7 @@ def test_every_state_of_a_family_is_among_the_boards() -> None:
         (labels.ATTEMPTS, AttemptStatus),
         (labels.HOLDS, HoldReason),
         (labels.PAUSED, PausedBy),
+        (labels.REASONS, Reason),
     ],
 )
 def test_every_word_has_its_sign(table: dict[object, object], words: type[Enum]) -> None:
@@ -472,8 +473,7 @@ def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None
     settings, guard = view.files
     assert settings.accepted == "accepted 02:10:00 UTC (50 min ago)"
     assert settings.refused.startswith("A newer version is invalid since 02:55:00 UTC (5 min ago).")
-    assert settings.problems[1].place == "mmp.yaml:2:15"
-    assert len(settings.problems) == MAX_PROBLEMS_SHOWN
+    assert settings.problems == many[:MAX_PROBLEMS_SHOWN]
     assert settings.more == "and 5 more: mmp validate lists them"
     assert guard.accepted == "accepted 2025-12-02 03:00:00 UTC (90 days ago)"
     assert (account(one).no_policy, view.no_policy) == (True, False)
@@ -485,21 +485,20 @@ def test_the_last_problems_say_what_to_do() -> None:
         runtime({BTC: SHAPES["in sync"]}),
         errors=tuple(RecentError(WALL, code, "went wrong", family) for code, family in codes),
     )
-    ours, okx, none = account(one).errors
-    assert ours.advice.startswith("Nothing to do: a request to set counts as sent")
-    assert okx.advice == "mmp explain 51000 tells what it means and what to do."
-    assert none.advice == ""
-    assert (ours.about, okx.about) == (BTC, "whole account")
+    ours, okx, none = (hint for _, hint in account(one).errors)
+    assert ours.startswith("Nothing to do: a request to set counts as sent")
+    assert okx == "mmp explain 51000 tells what it means and what to do."
+    assert none == ""
     message = page_view(latest_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
-    assert message.accounts[0].errors[1].advice == "fix 51000"
+    assert message.accounts[0].errors[1] == (one.errors[1], "fix 51000")
 
 
 def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
     lost, cut = Reply(ReplyClass.NO_ANSWER, "timeout"), Reply(ReplyClass.NO_ANSWER, "not-okx")
     failed = (ExchangeFailed(READING_LIVE, lost, NOW + 1), ExchangeFailed(READING_LIVE, cut, NOW + 1))
-    cut_off, timeout = account(having(runtime({BTC: SHAPES["in sync"]}), *failed)).errors
-    assert timeout.advice == READ_AGAIN
-    assert cut_off.advice == ERRORS["not-okx"].remedy
+    (_, cut_off), (_, timeout) = account(having(runtime({BTC: SHAPES["in sync"]}), *failed)).errors
+    assert timeout == READ_AGAIN
+    assert cut_off == ERRORS["not-okx"].remedy
 
 
 def test_the_pace_is_told_in_words() -> None:

@@ -6,8 +6,9 @@ statement about the future names its conditions. Nothing here is markup.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.monitoring.protection import ProtectionResult
@@ -24,10 +25,11 @@ from reconciler.core.monitoring.runtime import (
 from reconciler.core.monitoring.status import Status
 from reconciler.core.plan import HoldReason
 from reconciler.core.problems import Problem
-from reconciler.core.reply import READ_AGAIN, READ_BACK, AttemptStatus, Reply
+from reconciler.core.reply import READ_AGAIN, READ_BACK, Reply
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.values import count, damaged_records, families, format_due
 from reconciler.web.latest_state import AccountSnapshot
+from reconciler.web.page import labels
 from reconciler.web.page.charts import PacingPicture, pacing_picture
 from reconciler.web.page.families import (
     DayLine,
@@ -38,17 +40,6 @@ from reconciler.web.page.families import (
     differing_lines,
     frozen_lines,
     pause_line,
-)
-from reconciler.web.page.labels import (
-    ATTEMPTS,
-    PROTECTIONS,
-    StatusLabel,
-    anchor,
-    clock,
-    moment_words,
-    names,
-    relative_time,
-    truncated,
 )
 
 MAX_PROBLEMS_SHOWN = 20
@@ -68,17 +59,8 @@ PageHintFor = Callable[[RecentError], str]
 class Headline:
     """The answer to "am I protected right now?"."""
 
-    sign: StatusLabel
+    sign: labels.StatusLabel
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceLine:
-    """One problem of a rejected file: where it is, what is wrong, what to do."""
-
-    place: str
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +75,7 @@ class FileView:
     sha256: str
     accepted: str
     refused: str
-    problems: tuple[PlaceLine, ...]
+    problems: tuple[Problem, ...]
     more: str
 
 
@@ -103,7 +85,7 @@ class RequestLine:
 
     at: str
     family: str
-    sign: StatusLabel
+    sign: labels.StatusLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +96,6 @@ class PacingView:
     minute: str
     requests: tuple[RequestLine, ...]
     picture: PacingPicture
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorLine:
-    """One of the last errors, and what to do about it."""
-
-    at: str
-    about: str
-    code: str
-    text: str
-    advice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +121,7 @@ class AccountView:
     days: tuple[DayLine, ...]
     calm_days: tuple[DayLine, ...]
     calm_text: str
-    errors: tuple[ErrorLine, ...]
+    errors: tuple[tuple[RecentError, str], ...]
 
 
 def hint_from_glossary(error: RecentError) -> str:
@@ -166,24 +137,23 @@ def account_view(
     status: Status | None,
     found: ProtectionResult,
     *,
-    now: float,
-    wall: datetime,
+    moment: PageTime,
     advise: PageHintFor,
 ) -> AccountView:
     """Return the content of the page for one account, from its ``status`` and ``found``."""
-    runtime = watched.runtime
-    moment = PageTime(now, wall, _delay(runtime, now, wall))
+    runtime, wall = watched.runtime, moment.wall
+    moment = replace(moment, delay=_delay(runtime, moment))
     account, environment = runtime.desired.account, runtime.desired.environment.value
     frozen = frozen_lines(status) if status else ()
     differing = differing_lines(status, runtime, moment) if status else ()
     days = day_lines(status, watched.timeline.spans, wall) if status else ()
     shown_days, folded = _folded(days)
     return AccountView(
-        anchor=anchor(account, environment),
-        name=truncated(f"{account} ({environment})"),
+        anchor=labels.anchor(account, environment),
+        name=labels.truncated(f"{account} ({environment})"),
         place=_place(watched),
         simulator=runtime.simulator,
-        headline=Headline(PROTECTIONS[found.protection], found.sentence),
+        headline=Headline(labels.PROTECTIONS[found.protection], found.sentence),
         notices=tuple(_notices(runtime, moment)),
         frozen=frozen,
         frozen_text=_frozen_words(status, frozen),
@@ -197,8 +167,8 @@ def account_view(
         days_text=_days_sentence(status, watched.timeline.damaged),
         days=shown_days,
         calm_days=folded,
-        calm_text=_calm_words(len(folded)),
-        errors=tuple(_error_line(error, wall, advise) for error in runtime.errors),
+        calm_text=f"{families(len(folded))} always in sync while watched" if folded else "",
+        errors=tuple((error, advise(error)) for error in runtime.errors),
     )
 
 
@@ -217,23 +187,19 @@ def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLi
     return tuple(eventful), tuple(day for day in days if day.calm)
 
 
-def _calm_words(number: int) -> str:
-    return f"{families(number)} always in sync while watched" if number else ""
-
-
 def _place(watched: AccountSnapshot) -> str:
     runtime = watched.runtime
-    kept = f", run by {truncated(str(watched.owner))}" if watched.owner else ""
-    who = f"User ID {truncated(runtime.uid)}" if runtime.uid else "User ID not known yet"
-    return f"{who} at {truncated(runtime.host)}{kept}"
+    kept = f", run by {labels.truncated(str(watched.owner))}" if watched.owner else ""
+    who = f"User ID {labels.truncated(runtime.uid)}" if runtime.uid else "User ID not known yet"
+    return f"{who} at {labels.truncated(runtime.host)}{kept}"
 
 
-def _delay(runtime: AccountRuntime, now: float, wall: datetime) -> str:
+def _delay(runtime: AccountRuntime, moment: PageTime) -> str:
     """Write what must happen before any request is sent; empty if nothing must."""
-    if not alive(runtime, now):
+    if not alive(runtime, moment.now):
         return "Not known: the program makes no progress."
     if runtime.outage is not None:
-        return f"After the exchange answers again{_next_try(runtime, PageTime(now, wall), '; next try ')}."
+        return f"After the exchange answers again{_next_try(runtime.outage, moment, '; next try ')}."
     if runtime.state_lost:
         return "After the state can be used again."
     if runtime.controller is not None:
@@ -243,33 +209,31 @@ def _delay(runtime: AccountRuntime, now: float, wall: datetime) -> str:
     return ""
 
 
-def _next_try(runtime: AccountRuntime, moment: PageTime, words: str) -> str:
-    outage = runtime.outage
-    if outage is None or outage.failed.retry_at is None:
-        return ""
-    return f"{words}{moment_words(moment.wall_of(outage.failed.retry_at), moment.wall)}"
+def _next_try(outage: Outage, moment: PageTime, words: str) -> str:
+    retry_at = outage.failed.retry_at
+    return "" if retry_at is None else f"{words}{moment.words(retry_at)}"
 
 
 def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
     """Return the notices that limit how far the rest of the page is valid."""
     output = []
     if not alive(runtime, moment.now):
-        heard = moment_words(moment.wall_of(runtime.last_step_at), moment.wall)
+        heard = moment.words(runtime.last_step_at)
         output.append(
             f"The program last made progress at {heard}. Restart it. Everything below is from that time."
         )
     if not is_current(runtime):
         output.append("A newer file is in force. Everything below is about the previous file.")
     if runtime.outage is not None:
-        output.append(_outage_words(runtime.outage, runtime, moment))
+        output.append(_outage_words(runtime.outage, moment))
     if runtime.terminal_error is not None:
         output.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
     if runtime.state_lost:
         output.append(state_unavailable_words(runtime.state_lost))
     if runtime.locked_out:
-        output.append(f"Waiting for another process: {truncated(runtime.locked_out)}")
+        output.append(f"Waiting for another process: {labels.truncated(runtime.locked_out)}")
     if runtime.controller is not None:
-        who = truncated(runtime.controller.who)
+        who = labels.truncated(runtime.controller.who)
         output.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not runtime.live:
         output.append(
@@ -280,19 +244,19 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
 
 def state_unavailable_words(why: str) -> str:
     """Write that the state cannot be used and why; empty if ``why`` is empty."""
-    return f"The state cannot be used now, so nothing is sent: {truncated(why)}" if why else ""
+    return f"The state cannot be used now, so nothing is sent: {labels.truncated(why)}" if why else ""
 
 
 def _reply_words(reply: Reply) -> str:
     code = f" [OKX {reply.code}]" if reply.code.isdigit() else ""
-    return f"{truncated(reply.message or reply.reply_class.value)}{code}"
+    return f"{labels.truncated(reply.message or reply.reply_class.value)}{code}"
 
 
-def _outage_words(outage: Outage, runtime: AccountRuntime, moment: PageTime) -> str:
+def _outage_words(outage: Outage, moment: PageTime) -> str:
     times = "once" if outage.failures == 1 else f"{outage.failures} times"
-    since = moment_words(outage.since_wall, moment.wall)
-    again = _next_try(runtime, moment, " Next try ") or " It is asked again within a minute"
-    return f"{truncated(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
+    since = labels.moment_words(outage.since_wall, moment.wall)
+    again = _next_try(outage, moment, " Next try ") or " It is asked again within a minute"
+    return f"{labels.truncated(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
 
 
 def _frozen_words(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
@@ -311,7 +275,7 @@ def _differing_words(status: Status | None, differing: Sequence[DifferingLine], 
         return "Not known yet."
     if not differing:
         doubtful = [one.family for one in status.families if one.doubtful]
-        read_again = f"Not known of {names(doubtful)}: it is read again."
+        read_again = f"Not known of {labels.names(doubtful)}: it is read again."
         return read_again if doubtful else f"Nothing differs{_as_of(status)}."
     held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
     output = f"{len(differing)} of {families(len(status.families))}."
@@ -324,7 +288,7 @@ def _as_of(status: Status) -> str:
     if status.live_at is None:
         return " from what was last applied"
     age = (status.asked_at - status.live_at).total_seconds()
-    return f", as read from the exchange {relative_time(-age)}" if age >= 1 else ", as read just now"
+    return f", as read from the exchange {labels.relative_time(-age)}" if age >= 1 else ", as read just now"
 
 
 def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str], ...]:
@@ -341,37 +305,39 @@ def _unmanaged(status: Status | None) -> str:
     if status is None or not status.unmanaged:
         return ""
     frozen = [family for family, row in status.unmanaged.items() if row.frozen]
-    output = f"Live, but not in the file and never changed: {names(list(status.unmanaged))}."
-    return f"{output} Frozen of these: {names(frozen)}." if frozen else output
+    output = f"Live, but not in the file and never changed: {labels.names(list(status.unmanaged))}."
+    return f"{output} Frozen of these: {labels.names(frozen)}." if frozen else output
 
 
 def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
-    desired = runtime.desired
-    files = [file_view("Settings", runtime.config, wall)] if runtime.config else []
-    files = files or [FileView("Settings", truncated(desired.path), desired.sha256[:12], "", "", (), "")]
-    return files + ([file_view(POLICY, runtime.policy, wall)] if runtime.policy else [])
+    desired, policy = runtime.desired, runtime.policy
+    settings = runtime.config or FileState(desired.path, desired.sha256, None)
+    return [file_view("Settings", settings, wall), *([file_view(POLICY, policy, wall)] if policy else [])]
 
 
 def file_view(name: str, file: FileState, wall: datetime) -> FileView:
     """Return the content of the page for one file, as of ``wall``."""
-    accepted = f"accepted {moment_words(file.accepted_at, wall)}" if file.accepted_at else ""
     more = len(file.problems) - MAX_PROBLEMS_SHOWN
     return FileView(
         name=name,
-        path=truncated(file.path),
+        path=labels.truncated(file.path),
         sha256=file.sha256[:12],
-        accepted=accepted,
-        refused=_policy_refused(file, wall) if name == POLICY else _refused(file, wall),
-        problems=tuple(_problem(problem) for problem in file.problems[:MAX_PROBLEMS_SHOWN]),
+        accepted=f"accepted {labels.moment_words(file.accepted_at, wall)}" if file.accepted_at else "",
+        refused=_rejected(name, file, file.rejected_at, wall) if file.rejected_at else "",
+        problems=file.problems[:MAX_PROBLEMS_SHOWN],
         more=f"and {more} more: mmp validate lists them" if more > 0 else "",
     )
 
 
-def _refused(file: FileState, wall: datetime) -> str:
-    """Write that a file was rejected and what is in force until it is corrected; "" if it was not."""
-    if file.rejected_at is None:
-        return ""
-    at = moment_words(file.rejected_at, wall)
+def _rejected(name: str, file: FileState, rejected_at: datetime, wall: datetime) -> str:
+    """Write that a file was rejected and when, and what applies until it is corrected."""
+    at = labels.moment_words(rejected_at, wall)
+    if name == POLICY:
+        checks = "Only the guard" if file.stops else "The policy above"
+        return (
+            f"Cannot be used since {at}. Changes that loosen or disable are held until this is corrected. "
+            f"{checks} checks other changes:"
+        )
     if file.stops:
         return f"Invalid since {at}. Nothing is written for it until this is corrected:"
     return (
@@ -379,46 +345,20 @@ def _refused(file: FileState, wall: datetime) -> str:
     )
 
 
-def _policy_refused(file: FileState, wall: datetime) -> str:
-    """Write that the policy cannot be used and what is held meanwhile; "" if it can be used."""
-    if file.rejected_at is None:
-        return ""
-    checks = "Only the guard" if file.stops else "The policy above"
-    at = moment_words(file.rejected_at, wall)
-    return (
-        f"Cannot be used since {at}. Changes that loosen or disable are held until this is corrected. "
-        f"{checks} checks other changes:"
-    )
-
-
-def _problem(problem: Problem) -> PlaceLine:
-    place = f"{truncated(problem.path)}:{problem.line}:{problem.column}"
-    return PlaceLine(place, truncated(problem.message), truncated(problem.hint))
-
-
 def _pacing(runtime: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
     recent = [request for request in runtime.requests if request.at > moment.now - SHOWN_S]
-    slot_s = status.pacing.next_slot_s if status and status.pacing else None
-    dots = [
-        (request.at - moment.now, request.status.value, _request_words(request, moment))
-        for request in recent
+    at = [labels.clock(moment.wall_of(one.at), moment.wall) for one in recent]
+    lines = [
+        RequestLine(time, one.family, labels.ATTEMPTS[one.status])
+        for time, one in zip(at, recent, strict=True)
     ]
-    return PacingView(
-        text=_pacing_words(status),
-        minute=_minute_words(recent),
-        requests=tuple(
-            RequestLine(
-                clock(moment.wall_of(request.at), moment.wall), request.family, ATTEMPTS[request.status]
-            )
-            for request in reversed(recent)
-        ),
-        picture=pacing_picture(dots, slot_s=slot_s),
-    )
-
-
-def _request_words(request: RecentRequest, moment: PageTime) -> str:
-    at = clock(moment.wall_of(request.at), moment.wall)
-    return f"{at} {request.family}: {ATTEMPTS[request.status].word}"
+    dots = [
+        (one.at - moment.now, one.status.value, f"{line.at} {line.family}: {line.sign.word}")
+        for one, line in zip(recent, lines, strict=True)
+    ]
+    slot_s = status.pacing.next_slot_s if status and status.pacing else None
+    picture = pacing_picture(dots, slot_s=slot_s)
+    return PacingView(_pacing_words(status), _minute_words(recent), tuple(reversed(lines)), picture)
 
 
 def _pacing_words(status: Status | None) -> str:
@@ -435,20 +375,7 @@ def _pacing_words(status: Status | None) -> str:
 def _minute_words(recent: Sequence[RecentRequest]) -> str:
     if not recent:
         return "No request in the last minute."
-    by_kind = {kind: sum(request.status is kind for request in recent) for kind in AttemptStatus}
-    output = ", ".join(
-        f"{number} {ATTEMPTS[kind].symbol} {ATTEMPTS[kind].word}"
-        for kind, number in by_kind.items()
-        if number
-    )
+    counts = Counter(labels.ATTEMPTS[request.status] for request in recent)
+    found = [(counts[label], label) for label in labels.ATTEMPTS.values() if counts[label]]
+    output = ", ".join(f"{number} {label.symbol} {label.word}" for number, label in found)
     return f"{count(len(recent), 'request')} in the last minute: {output}."
-
-
-def _error_line(error: RecentError, wall: datetime, advise: PageHintFor) -> ErrorLine:
-    return ErrorLine(
-        at=moment_words(error.at, wall),
-        about=error.family or "whole account",
-        code=truncated(error.code),
-        text=truncated(error.message),
-        advice=truncated(advise(error)),
-    )

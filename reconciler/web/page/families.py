@@ -12,33 +12,18 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from reconciler.core.change_direction import changed_fields, direction
-from reconciler.core.model import Family, Field, LiveRow, Pause, PausedBy, Setting, format_setting
+from reconciler.core.model import Family, Field, Pause, PausedBy, Setting, format_setting
 from reconciler.core.monitoring.protection import exposed_family, frozen_until_reset
 from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Change, HoldReason, Reason
-from reconciler.core.policy import Refusal
 from reconciler.core.problems import escape_unprintable
 from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
 from reconciler.render.values import field_value
+from reconciler.web.page import labels
 from reconciler.web.page.charts import Share, TimelineMark, TimelinePath, columns_for, paths, shares
-from reconciler.web.page.labels import (
-    AS_DESIRED,
-    HOLDS,
-    NEAR_OFF,
-    NO_PROTECTION,
-    NOT_KNOWN_LABEL,
-    PAUSED,
-    SAME_STRENGTH,
-    STATES,
-    STRENGTHS,
-    StatusLabel,
-    long_duration,
-    moment_words,
-    truncated,
-)
 
 STRETCH_WORDS = {
     TimelineMark.FAILED: "failed or not known",
@@ -72,7 +57,7 @@ class DifferingLine:
     """One family that differs: the direction, the fields, and when it will be in sync or why it is held."""
 
     family: str
-    sign: StatusLabel
+    sign: labels.StatusLabel
     values: str
     when: str
     why: str
@@ -87,7 +72,7 @@ class DayLine:
     """
 
     family: str
-    sign: StatusLabel
+    sign: labels.StatusLabel
     in_force: str
     columns: int
     strip: tuple[TimelinePath, ...]
@@ -106,6 +91,10 @@ class PageTime:
     now: float
     wall: datetime
     delay: str = ""
+
+    def words(self, instant: float) -> str:
+        """Write the time of day of an instant of the process's clock, and its distance."""
+        return labels.moment_words(self.wall_of(instant), self.wall)
 
     def wall_of(self, instant: float) -> datetime:
         """Return the time of day of an instant of the process's clock."""
@@ -136,24 +125,19 @@ def day_lines(
 
 def pause_line(pause: Pause, wall: datetime) -> str:
     """Write a pause for display beside the family's name: by whom, until when, and why."""
-    by = PAUSED[pause.by]
+    by = labels.PAUSED[pause.by]
     return f"{by[0].lower()}{by[1:]} {_pause_words(pause, wall)}"
 
 
-def reset_command(family: str, path: str) -> str:
-    """Return the command that ends the freeze of ``family``, which is in the settings file ``path``."""
-    return _command("reset", family, path)
-
-
-def protection_sign(family: FamilyStatus) -> StatusLabel:
+def protection_sign(family: FamilyStatus) -> labels.StatusLabel:
     """Return how the setting in force compares with the desired setting."""
     if family.state is FamilyState.UNCERTAIN:
-        return NOT_KNOWN_LABEL
+        return labels.NOT_KNOWN_LABEL
     in_force = _in_force(family)
     if in_force is None:
-        return NO_PROTECTION if exposed_family(family) else SAME_STRENGTH
+        return labels.NO_PROTECTION if exposed_family(family) else labels.SAME_STRENGTH
     way = direction(family.desired, in_force)
-    return AS_DESIRED if way is None else STRENGTHS[way]
+    return labels.AS_DESIRED if way is None else labels.STRENGTHS[way]
 
 
 def _urgency(family: FamilyStatus) -> tuple[int, Family]:
@@ -163,16 +147,12 @@ def _urgency(family: FamilyStatus) -> tuple[int, Family]:
 
 def _frozen(family: FamilyStatus, status: Status) -> FrozenLine:
     if frozen_until_reset(family):
-        command = reset_command(family.family, status.desired.path)
+        command = _command("reset", family.family, status.desired.path)
         advice = PageHint("Find out first why it froze. Then run:", command)
         return FrozenLine(family.family, True, "Frozen until a manual reset.", advice)
-    return FrozenLine(family.family, False, f"Frozen{_until(family.live)}. It ends by itself.", None)
-
-
-def _until(live: LiveRow | None) -> str:
-    return (
-        f" (the exchange says until {truncated(live.frozen_until)})" if live and live.frozen_until else ""
-    )
+    end = family.live.frozen_until if family.live else ""
+    until = f" (the exchange says until {labels.truncated(end)})" if end else ""
+    return FrozenLine(family.family, False, f"Frozen{until}. It ends by itself.", None)
 
 
 def _in_force(family: FamilyStatus) -> Setting | None:
@@ -190,13 +170,11 @@ def _differing(
 ) -> DifferingLine:
     change = family.change
     assert change is not None
-    sign = protection_sign(family)
+    when, why, advice = _when(change, moment), labels.REASONS[change.reason], None
     if change.because is not None:
-        why, advice = _held(change.because, family, status, runtime, moment)
-        return DifferingLine(family.family, sign, _values(family), "Not by itself.", why, advice)
-    return DifferingLine(
-        family.family, sign, _values(family), _when(change, moment), _reason(change.reason), None
-    )
+        when = "Not by itself."
+        why, advice = _held(change, change.because, status, runtime, moment)
+    return DifferingLine(family.family, protection_sign(family), _values(family), when, why, advice)
 
 
 def _values(family: FamilyStatus) -> str:
@@ -223,71 +201,53 @@ def _when(change: Change, moment: PageTime) -> str:
         return "Right already; recorded next, without a request."
     if change.eta_s is None:
         return "As soon as it is this family's turn."
-    by = moment_words(moment.wall + timedelta(seconds=change.eta_s), moment.wall)
+    by = labels.moment_words(moment.wall + timedelta(seconds=change.eta_s), moment.wall)
     if change.action is Action.ADOPT:
         return f"Known at {by}."
     return f"Sent again at {by}." if change.reason is Reason.UNCERTAIN else f"Right by {by}."
 
 
-def _reason(reason: Reason) -> str:
-    match reason:
-        case Reason.NEW:
-            return "Not set yet."
-        case Reason.CHANGED:
-            return "The file was changed."
-        case Reason.DRIFTED:
-            return "It was changed outside mmp: it is being restored."
-        case Reason.UNCERTAIN:
-            return "A request has no definite answer: what is in force is not known."
-        case _:
-            assert_never(reason)
-
-
 def _held(
-    because: HoldReason, family: FamilyStatus, status: Status, runtime: AccountRuntime, moment: PageTime
+    change: Change, because: HoldReason, status: Status, runtime: AccountRuntime, moment: PageTime
 ) -> tuple[str, PageHint | None]:
     """Return why a family is held, and what to do about it."""
-    name, path = family.family, status.desired.path
+    family, path = change.family, status.desired.path
     match because:
-        case HoldReason.FROZEN:
-            return HOLDS[because], None
         case HoldReason.PAUSED:
-            pause = next((one for one in status.pauses if one.family == name), None)
-            return _paused(pause, moment.wall), _resume(pause, name, path)
+            pause = next((one for one in status.pauses if one.family == family), None)
+            return _paused(pause, moment.wall), _resume(pause, family, path)
         case HoldReason.POLICY | HoldReason.GUARD:
-            assert family.change is not None
-            near_off = because is HoldReason.GUARD and not family.change.after.disabled
-            message = NEAR_OFF if near_off else HOLDS[because]
-            return _refused(name, message, _refusals(name, runtime), path)
+            near_off = because is HoldReason.GUARD and not change.after.disabled
+            message = labels.NEAR_OFF if near_off else labels.HOLDS[because]
+            return _refused(family, message, runtime, path)
         case HoldReason.DRIFT_POLICY:
-            assert family.change is not None
-            message = HOLDS[because]
-            if family.change.other_file:
-                message = f"Left as it is: {hold_words(family.change)}."
-            command = _command("apply", f"--family {name}", path)
+            message = (
+                f"Left as it is: {hold_words(change)}." if change.other_file else labels.HOLDS[because]
+            )
+            command = _command("apply", f"--family {family}", path)
             return message, PageHint("To restore the file's settings, run:", command)
         case HoldReason.REJECTED:
-            return _rejected(name, runtime, moment)
-        case HoldReason.STALE | HoldReason.UNREADABLE:
-            return HOLDS[because], None
+            return _rejected(family, runtime, moment)
+        case HoldReason.FROZEN | HoldReason.STALE | HoldReason.UNREADABLE:
+            return labels.HOLDS[because], None
         case _:
             assert_never(because)
 
 
 def _paused(pause: Pause | None, wall: datetime) -> str:
     if pause is None:
-        return HOLDS[HoldReason.PAUSED]
+        return labels.HOLDS[HoldReason.PAUSED]
     left = "Paused" if pause.by is PausedBy.MANUAL else "Left"
-    message = f"{PAUSED[pause.by]}: not written, not even restored."
+    message = f"{labels.PAUSED[pause.by]}: not written, not even restored."
     return f"{message} {left} {_pause_words(pause, wall)}."
 
 
 def _pause_words(pause: Pause, wall: datetime) -> str:
     """Write until when a pause lasts, and why; the breaker's also ends when the file's setting changes."""
-    until = "it is resumed" if pause.until is None else moment_words(pause.until, wall)
+    until = "it is resumed" if pause.until is None else labels.moment_words(pause.until, wall)
     if pause.by is PausedBy.BREAKER:
         until = f"the file changes its setting or {until}"
-    return f"until {until}: {truncated(pause.reason) or 'no reason given'}"
+    return f"until {until}: {labels.truncated(pause.reason) or 'no reason given'}"
 
 
 def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
@@ -296,35 +256,26 @@ def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
     return PageHint(message, _command("resume", f"--family {family}", path))
 
 
-def _refusals(family: Family, runtime: AccountRuntime) -> tuple[Refusal, ...]:
-    plan = runtime.compared.plan if runtime.compared else None
-    return tuple(refusal for refusal in plan.refusals if refusal.family == family) if plan else ()
-
-
 def _refused(
-    family: Family, message: str, refusals: Sequence[Refusal], path: str
+    family: Family, message: str, runtime: AccountRuntime, path: str
 ) -> tuple[str, PageHint | None]:
-    rules = "; ".join(truncated(refusal.sentence) for refusal in refusals)
+    plan = runtime.compared.plan if runtime.compared else None
+    refusals = [refusal for refusal in (plan.refusals if plan else ()) if refusal.family == family]
+    why = f"{message} {'; '.join(labels.truncated(refusal.sentence) for refusal in refusals)}".strip()
     if not all(refusal.overridable for refusal in refusals):
-        return f"{message} {rules}", PageHint("Correct the policy file; mmp validate says where.")
+        return why, PageHint("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)
     command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
-    advice = "Take the change back in the file. If it is meant, apply it by name:"
-    return f"{message} {rules}".strip(), PageHint(advice, command)
+    return why, PageHint("Take the change back in the file. If it is meant, apply it by name:", command)
 
 
 def _rejected(family: Family, runtime: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
-    rejected_setting = runtime.rejected.get(family)
-    said = (
-        truncated(f"[{rejected_setting.reply.code}] {rejected_setting.reply.message}".strip())
-        if rejected_setting
-        else ""
-    )
-    again = ""
-    if rejected_setting and rejected_setting.retry_at is not None:
-        again = f" Tried again at {moment_words(moment.wall_of(rejected_setting.retry_at), moment.wall)}."
-    advice = PageHint("Correct this family's entry in the file; the others go on.")
-    return f"{HOLDS[HoldReason.REJECTED]} {said}{again}".strip(), advice
+    why = labels.HOLDS[HoldReason.REJECTED]
+    if rejected := runtime.rejected.get(family):
+        why += f" {labels.truncated(f'[{rejected.reply.code}] {rejected.reply.message}'.strip())}"
+        if rejected.retry_at is not None:
+            why += f" Tried again at {moment.words(rejected.retry_at)}."
+    return why, PageHint("Correct this family's entry in the file; the others go on.")
 
 
 def _day(family: FamilyStatus, spans: Sequence[Segment], wall: datetime, columns: int) -> DayLine:
@@ -333,7 +284,7 @@ def _day(family: FamilyStatus, spans: Sequence[Segment], wall: datetime, columns
     last = "last known " if family.state is FamilyState.UNCERTAIN else ""
     return DayLine(
         family=family.family,
-        sign=STATES[family.state],
+        sign=labels.STATES[family.state],
         in_force=_nothing(family) if in_force is None else last + _brief(in_force),
         columns=columns,
         strip=paths(spans, wall, columns) if spans else (),
@@ -356,7 +307,7 @@ def _brief(setting: Setting) -> str:
 def _day_words(spent: Sequence[Share]) -> str:
     """Write the shares of the day: ``differed 12 min (2 times), in sync 23 h 48 min``."""
     return ", ".join(
-        f"{STRETCH_WORDS[stretch.mark]} {long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
+        f"{STRETCH_WORDS[stretch.mark]} {labels.long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
         for stretch in spent
     )
 

@@ -15,7 +15,7 @@ from reconciler.core.change_direction import Direction
 from reconciler.core.model import PausedBy
 from reconciler.core.monitoring.protection import Protection
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.plan import HoldReason
+from reconciler.core.plan import HoldReason, Reason
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
 from reconciler.render.values import format_duration
@@ -96,6 +96,14 @@ HOLDS: dict[HoldReason, str] = {
     HoldReason.STALE: "Not as reviewed any more: skipped.",
 }
 """Why a family is held."""
+
+REASONS: dict[Reason, str] = {
+    Reason.NEW: "Not set yet.",
+    Reason.CHANGED: "The file was changed.",
+    Reason.DRIFTED: "It was changed outside mmp: it is being restored.",
+    Reason.UNCERTAIN: "A request has no definite answer: what is in force is not known.",
+}
+"""Why a family differs that is not held."""
 
 NEAR_OFF = "It would be as good as switching protection off."
 """The guard's reason for a change that does not disable the family."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page.account_view import PageHintFor, hint_from_glossary
 from reconciler.web.page.charts import STRIP_HEIGHT
-from reconciler.web.page.view_model import page_view
+from reconciler.web.page.labels import clock, moment_words, truncated
+from reconciler.web.page.view_model import LEGEND, page_view
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -45,6 +46,7 @@ def page_html(
     return _template().render(
         page=page_view(shared_state, now=now, wall=wall, advise=advise),
         height=STRIP_HEIGHT,
+        legend=LEGEND,
         refresh_s=REFRESH_S,
     )
 
@@ -71,4 +73,5 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"truncated": truncated, "clock": clock, "moment": moment_words}
     return environment.get_template("template.html")

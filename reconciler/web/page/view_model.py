@@ -1,30 +1,21 @@
 """The status page as a value: every sentence, number and command, in page order.
 
-The wording is decided here, in ``account_view.py`` and in ``families.py``; the template only places it.
-Unknown values are never shown as good, and every statement about the future names its conditions. Nothing
-here is markup.
+The wording is decided here, in ``account_view.py`` and in ``families.py``; the template places it and
+writes the times. Unknown values are never shown as good, and every statement about the future names its
+conditions. Nothing here is markup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from reconciler.core.monitoring.protection import (
-    WORST_FIRST,
-    Protection,
-    ProtectionResult,
-    runtime_protection,
-    worst_of,
-)
-from reconciler.core.monitoring.runtime import runtime_status
-from reconciler.core.monitoring.status import Status
+from reconciler.core.monitoring.protection import WORST_FIRST, Protection, ProtectionResult, worst_of
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
-from reconciler.core.replica_assignment import Replica
 from reconciler.render.values import count
-from reconciler.web.latest_state import AccountSnapshot, LatestState
+from reconciler.web.latest_state import LatestState
 from reconciler.web.page.account_view import (
     AccountView,
     FileView,
@@ -36,8 +27,9 @@ from reconciler.web.page.account_view import (
     state_unavailable_words,
 )
 from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, TimelineMark
-from reconciler.web.page.families import STRETCH_WORDS
-from reconciler.web.page.labels import PROTECTIONS, clock, moment_words, names, truncated
+from reconciler.web.page.families import STRETCH_WORDS, PageTime
+from reconciler.web.page.labels import PROTECTIONS, names, truncated
+from reconciler.web.status_api import known_status
 
 LEGEND = tuple(
     (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
@@ -84,18 +76,17 @@ class PageView:
     remote_text: str
     simulated: str
     version: str
-    running: str
-    rendered: str
-    legend: tuple[tuple[str, int | None, str], ...]
+    began: datetime
+    wall: datetime
 
 
 def page_view(
     shared_state: LatestState, *, now: float, wall: datetime, advise: PageHintFor = hint_from_glossary
 ) -> PageView:
     """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
-    judged = [(watched, *_judged(watched, now, wall)) for watched in shared_state.accounts()]
+    judged = [(watched, *known_status(watched, now=now, wall=wall)) for watched in shared_state.accounts()]
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
-    accounts = tuple(account_view(*one, now=now, wall=wall, advise=advise) for one in judged)
+    accounts = tuple(account_view(*one, moment=PageTime(now, wall), advise=advise) for one in judged)
     remote = _remote_lines(shared_state)
     error = "" if accounts else state_unavailable_words(shared_state.error)
     headline = _overall([one[2] for one in judged], accounts, shared_state.unloaded, remote, error)
@@ -116,21 +107,18 @@ def page_view(
         remote_text=_replica_words(shared_state, now),
         simulated=names([one.name for one in accounts if one.simulator]),
         version=truncated(shared_state.version),
-        running=f"running since {moment_words(shared_state.began_at, wall)}",
-        rendered=clock(wall, wall),
-        legend=LEGEND,
+        began=shared_state.began_at,
+        wall=wall,
     )
-
-
-def _judged(watched: AccountSnapshot, now: float, wall: datetime) -> tuple[Status | None, ProtectionResult]:
-    status = runtime_status(watched.runtime, now=now, wall=wall)
-    return status, runtime_protection(watched.runtime, status, now=now, interval_s=watched.interval_s)
 
 
 def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
     """Return the accounts that are not run here; unassigned first."""
     lines = [
-        RemoteLine(truncated(f"{account} ({environment})"), _run_by(owner))
+        RemoteLine(
+            truncated(f"{account} ({environment})"),
+            f"run by {truncated(str(owner))}" if owner else UNASSIGNED,
+        )
         for account, environment, owner in shared_state.remote_accounts()
     ]
     return tuple(sorted(lines, key=lambda line: line.text != UNASSIGNED))
@@ -145,18 +133,9 @@ def _folded_remote(lines: tuple[RemoteLine, ...]) -> tuple[tuple[RemoteLine, ...
 
 
 def _more_words(more: tuple[RemoteLine, ...]) -> str:
-    if not more:
-        return ""
-    some_free = any(line.text == UNASSIGNED for line in more)
-    return (
-        count(len(more), "more account")
-        if some_free
-        else f"{count(len(more), 'account')} run by other replicas"
-    )
-
-
-def _run_by(owner: Replica | None) -> str:
-    return f"run by {truncated(str(owner))}" if owner else UNASSIGNED
+    if any(line.text == UNASSIGNED for line in more):
+        return count(len(more), "more account")
+    return f"{count(len(more), 'account')} run by other replicas" if more else ""
 
 
 def _replica_words(shared_state: LatestState, now: float) -> str:
@@ -184,30 +163,29 @@ def _overall(
     found: Sequence[ProtectionResult],
     accounts: Sequence[AccountView],
     unloaded: UnloadedFiles,
-    remote: Sequence[RemoteLine] = (),
-    error: str = "",
+    remote: Sequence[RemoteLine],
+    error: str,
 ) -> Headline:
-    if error:
-        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: the state cannot be reached.")
-    if unloaded != NONE and worst_of(found) is not Protection.EXPOSED:
-        return Headline(PROTECTIONS[Protection.UNKNOWN], f"Not known: {_unloaded_words(unloaded)}.")
-    if not accounts and remote:
-        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known here: this replica runs no account.")
-    if not accounts:
-        return Headline(PROTECTIONS[Protection.UNKNOWN], "Not known yet: no settings were accepted so far.")
-    if len(accounts) == 1:
-        return _of_one(accounts[0].headline, remote)
     worst = worst_of(found)
+    unknown = ""
+    if error:
+        unknown = "Not known yet: the state cannot be reached."
+    elif unloaded != NONE and worst is not Protection.EXPOSED:
+        unknown = f"Not known: {_unloaded_words(unloaded)}."
+    elif not accounts:
+        unknown = "Not known yet: no settings were accepted so far."
+        if remote:
+            unknown = "Not known here: this replica runs no account."
+    if unknown:
+        return Headline(PROTECTIONS[Protection.UNKNOWN], unknown)
+    if len(accounts) == 1:
+        headline = accounts[0].headline
+        # It does not cover the accounts that this replica does not run.
+        more = " This replica runs no other account." if remote else ""
+        return Headline(headline.sign, f"{headline.sentence}{more}")
     number = sum(one.protection is worst for one in found)
     here = RUN_HERE if remote else ""
     return Headline(PROTECTIONS[worst], _overall_words(worst, number, len(found), here))
-
-
-def _of_one(headline: Headline, remote: Sequence[RemoteLine]) -> Headline:
-    """Return the headline of one account; it does not cover accounts that this replica does not run."""
-    if not remote:
-        return headline
-    return replace(headline, sentence=f"{headline.sentence} This replica runs no other account.")
 
 
 def _unloaded_words(unloaded: UnloadedFiles) -> str:
