@@ -228,7 +228,7 @@ def _routes(shared_state: LatestState, store: SqlAccountStore) -> Mapping[str, R
     site = Endpoints(
         shared_state,
         Metrics(shared_state, now=now, wall=wall),
-        beats=LoopPing(loop).responds,
+        responds=LoopPing(loop).responds,
         now=now,
         wall=wall,
         ask_timeline=ask_timeline,

@@ -64,7 +64,7 @@ class HttpObserver:
         site = Endpoints(
             self._latest,
             self._metrics,
-            beats=ping.responds,
+            responds=ping.responds,
             now=self._clock.now,
             wall=self._clock.wall,
             advise=self._hint_for,

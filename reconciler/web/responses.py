@@ -70,3 +70,8 @@ def rejection_response(refusal: RequestRejection) -> Response:
 def json_response(status: int, document: Document) -> Response:
     """Return a document as the command line prints it."""
     return Response(status, f"{json_text(document, indent=2, allow_nan=False)}\n".encode(), JSON)
+
+
+def html_response(html: str) -> Response:
+    """Return a page."""
+    return Response(200, html.encode("utf-8", "backslashreplace"), HTML)

@@ -24,9 +24,9 @@ from reconciler.errors import MmpError
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.page.account_view import PageHintFor, hint_from_glossary
-from reconciler.web.page.render import Asset, assets, page_html
+from reconciler.web.page.render import assets, page_html
 from reconciler.web.probes import live_checks, probe_response, ready_checks, startup_checks
-from reconciler.web.responses import HTML, Query, Response, Route
+from reconciler.web.responses import Query, Response, Route, html_response
 from reconciler.web.status_api import status_response
 
 P = ParamSpec("P")
@@ -207,7 +207,7 @@ class Endpoints:
         shared_state: LatestState,
         metrics: Metrics,
         *,
-        beats: Responds,
+        responds: Responds,
         now: Callable[[], float],
         wall: Callable[[], datetime],
         advise: PageHintFor = hint_from_glossary,
@@ -216,14 +216,14 @@ class Endpoints:
         self._latest = shared_state
         self._ask_timelines = ask_timeline
         self._timelines_at = float("-inf")
-        self._beats = beats
+        self._responds = responds
         self._now = now
         self._started = False
         self._renderer = Renderer(shared_state, now)
         self._metrics = self._renderer.route(metrics.answer)
         self._status = self._renderer.route(lambda: status_response(shared_state, now=now(), wall=wall()))
         self._page = self._renderer.route(
-            lambda: page_response(page_html(shared_state, now=now(), wall=wall(), advise=advise)),
+            lambda: html_response(page_html(shared_state, now=now(), wall=wall(), advise=advise)),
             before=self._renew_timelines,
         )
 
@@ -237,17 +237,15 @@ class Endpoints:
             "/metrics": self._metrics,
             "/api/v1/status": self._status,
             "/": self._page,
-            **{path: asset_route(asset) for path, asset in assets().items()},
+            **{path: _fixed(asset) for path, asset in assets().items()},
         }
 
     async def _live(self, query: Query) -> Response:
-        answers = await self._beats()
-        checks = live_checks(self._latest, answers=answers, now=self._now())
+        checks = live_checks(self._latest, answers=await self._responds(), now=self._now())
         return probe_response(checks, verbose=query.verbose)
 
     async def _ready(self, query: Query) -> Response:
-        answers = await self._beats()
-        checks = ready_checks(self._latest, answers=answers, now=self._now())
+        checks = ready_checks(self._latest, answers=await self._responds(), now=self._now())
         return probe_response(checks, verbose=query.verbose)
 
     async def _renew_timelines(self) -> None:
@@ -274,16 +272,11 @@ def _draw(undrawn: Mapping[str, Callable[[], Timeline]]) -> Mapping[str, Timelin
     return {name: draw() for name, draw in undrawn.items()}
 
 
-def page_response(html: str) -> Response:
-    """Return the status page."""
-    return Response(200, html.encode("utf-8", "backslashreplace"), HTML)
-
-
-def asset_route(asset: Asset) -> Route:
-    """Return the route of a file the page loads."""
+def _fixed(response: Response) -> Route:
+    """Return a route whose response is always the same."""
 
     async def answer(query: Query) -> Response:
         del query
-        return Response(200, asset.content, asset.media_type)
+        return response
 
     return answer

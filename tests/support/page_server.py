@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         asset = assets().get(self.path)
         if asset is not None:
-            self._answer(200, asset.content, asset.media_type)
+            self._answer(200, asset.body, asset.content_type)
         elif self.path == "/":
             text = page_html(shown.shared_state, now=NOW, wall=WALL)
             self._answer(200, text.encode(), "text/html; charset=utf-8")

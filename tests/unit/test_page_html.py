@@ -138,7 +138,7 @@ def test_the_files_it_loads_are_there_under_the_paths_it_names() -> None:
         if name in ("src", "href") and value and value.startswith("assets/")
     }
     assert named == set(assets())
-    assert {asset.media_type for asset in assets().values()} == {
+    assert {asset.content_type for asset in assets().values()} == {
         "text/css; charset=utf-8",
         "text/javascript; charset=utf-8",
         "image/svg+xml; charset=utf-8",
@@ -146,10 +146,10 @@ def test_the_files_it_loads_are_there_under_the_paths_it_names() -> None:
 
 
 def test_the_script_is_short_and_asks_nobody_but_us() -> None:
-    script = assets()["/assets/refresh.js"].content.decode()
+    script = assets()["/assets/refresh.js"].body.decode()
     assert len(script.splitlines()) <= MAX_SCRIPT_LINES
     assert not re.search(r"https?:|innerHTML|eval|document\.write", script)
 
 
 def test_the_style_sheet_loads_nothing() -> None:
-    assert not re.search(r"url\(|@import|@font-face", assets()["/assets/style.css"].content.decode())
+    assert not re.search(r"url\(|@import|@font-face", assets()["/assets/style.css"].body.decode())

@@ -53,7 +53,7 @@ class State:
         return Endpoints(
             shown,
             Metrics(shown, now=lambda: self.now, wall=lambda: WALL),
-            beats=_beats,
+            responds=_beats,
             now=lambda: self.now,
             wall=lambda: WALL,
             ask_timeline=self.timelines,

@@ -213,7 +213,7 @@ async def beats() -> bool:
 
 def site(on: LatestState) -> Endpoints:
     metrics = Metrics(on, now=lambda: NOW, wall=lambda: WALL)
-    return Endpoints(on, metrics, beats=beats, now=lambda: NOW, wall=lambda: WALL)
+    return Endpoints(on, metrics, responds=beats, now=lambda: NOW, wall=lambda: WALL)
 
 
 def statuses(served: Endpoints, path: str) -> int:

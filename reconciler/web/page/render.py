@@ -7,7 +7,6 @@ content security policy allows neither inline script nor inline style; there is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from reconciler.web.page.account_view import PageHintFor, hint_from_glossary
 from reconciler.web.page.charts import STRIP_HEIGHT
 from reconciler.web.page.labels import clock, moment_words, truncated
 from reconciler.web.page.view_model import LEGEND, page_view
+from reconciler.web.responses import Response
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -26,14 +26,6 @@ ASSETS_FOLDER = Path(__file__).resolve().parent
 
 REFRESH_S = 10
 """How often the page reloads without JavaScript."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """One file the page loads: its bytes and their media type."""
-
-    content: bytes
-    media_type: str
 
 
 def page_html(
@@ -52,11 +44,13 @@ def page_html(
 
 
 @cache
-def assets() -> Mapping[str, Asset]:
-    """Return every file the page loads, by the path it is served at."""
+def assets() -> Mapping[str, Response]:
+    """Return the response for every file the page loads, by its path."""
     types = {"style.css": "text/css", "refresh.js": "text/javascript", "icon.svg": "image/svg+xml"}
     return {
-        f"/assets/{name}": Asset((ASSETS_FOLDER / name).read_bytes(), f"{media_type}; charset=utf-8")
+        f"/assets/{name}": Response(
+            200, (ASSETS_FOLDER / name).read_bytes(), f"{media_type}; charset=utf-8"
+        )
         for name, media_type in types.items()
     }
 
