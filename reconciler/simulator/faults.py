@@ -8,6 +8,7 @@ answer it and the fault changes what the caller receives.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
@@ -16,9 +17,9 @@ from reconciler.simulator.codes import refuse, wrap
 from reconciler.simulator.messages import (
     Disconnect,
     HtmlPage,
+    ReplyBody,
     ReplyEnvelope,
     SimOutcome,
-    SimRow,
     TruncatedReply,
 )
 from reconciler.simulator.request_parsing import Endpoint, ParsedRequest
@@ -31,21 +32,18 @@ class FaultKind(StrEnum):
     SLOW = "slow"
     CODE = "code"
     WRAPPED = "wrapped"
-    HTML_403 = "html-403"
-    HTML_429 = "html-429"
-    HTML_502 = "html-502"
-    HTML_503 = "html-503"
-    LARGE_HEADERS = "large-headers"
-    ENDLESS_HEADERS = "endless-headers"
+    PAGE = "page"
+    HEADERS = "headers"
     WRONG_ECHO = "wrong-echo"
     TRUNCATED = "truncated"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. ``effect``: the request is executed; ``delay_s`` applies to any kind.
+    """One fault. ``effect``: the request is executed; ``delay_s`` and ``headers`` apply to any kind.
 
-    ``code`` is for CODE and WRAPPED only; ``wrapper`` is the envelope's code of WRAPPED.
+    ``code`` is for CODE and WRAPPED only; ``wrapper`` is the envelope's code of WRAPPED. ``status`` is that
+    of a PAGE.
     """
 
     kind: FaultKind
@@ -53,6 +51,8 @@ class Fault:
     delay_s: float = 0.0
     code: str = ""
     wrapper: str = ""
+    status: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,25 @@ SLOW_S = 3.0
 MAX_COUNT = 100_000
 MAX_DELAY_S = 3600.0
 
+RETRY_AFTER = (("Retry-After", "3"),)
+"""A header of pages of 429 and 503."""
+
+_LARGE = (("X-Policy", "x" * 100_000), *((f"X-Hop-{number}", "y") for number in range(300)))
+"""Headers beyond the usual bounds of HTTP libraries: 8 KiB a line, 100 headers."""
+
+_ENDLESS = tuple((f"X-Policy-{number}", "x" * 50_000) for number in range(40))
+"""Headers of 2 MB: more than any client must accept."""
+
 NAMED: dict[str, Fault] = {
     "lost-before": Fault(FaultKind.LOST, effect=False),
     "lost-after": Fault(FaultKind.LOST, effect=True),
     "slow": Fault(FaultKind.SLOW, effect=True, delay_s=SLOW_S),
-    "html-403": Fault(FaultKind.HTML_403, effect=False),
-    "html-429": Fault(FaultKind.HTML_429, effect=False),
-    "html-502": Fault(FaultKind.HTML_502, effect=False),
-    "html-503": Fault(FaultKind.HTML_503, effect=False),
-    "large-headers": Fault(FaultKind.LARGE_HEADERS, effect=True),
-    "endless-headers": Fault(FaultKind.ENDLESS_HEADERS, effect=True),
+    "html-403": Fault(FaultKind.PAGE, effect=False, status=403),
+    "html-429": Fault(FaultKind.PAGE, effect=False, status=429, headers=RETRY_AFTER),
+    "html-502": Fault(FaultKind.PAGE, effect=False, status=502),
+    "html-503": Fault(FaultKind.PAGE, effect=False, status=503, headers=RETRY_AFTER),
+    "large-headers": Fault(FaultKind.HEADERS, effect=True, headers=_LARGE),
+    "endless-headers": Fault(FaultKind.HEADERS, effect=True, headers=_ENDLESS),
     "wrong-echo": Fault(FaultKind.WRONG_ECHO, effect=True),
     "truncated": Fault(FaultKind.TRUNCATED, effect=True),
 }
@@ -94,20 +103,11 @@ NO_FAULT = Fault(FaultKind.SLOW, effect=True)
 OUTAGE = Fault(FaultKind.LOST, effect=False)
 """What happens to every request during an outage of the exchange."""
 
-RETRY_AFTER_S = 3
-"""The Retry-After header of a page of 429 or 503."""
-
-_PAGES = {
-    FaultKind.HTML_403: 403,
-    FaultKind.HTML_429: 429,
-    FaultKind.HTML_502: 502,
-    FaultKind.HTML_503: 503,
+_WRONG: Mapping[str, Callable[[object], object]] = {
+    "qtyLimit": lambda quantity: f"9{quantity}",
+    "result": lambda _: False,
 }
-_LARGE = (("X-Policy", "x" * 100_000), *((f"X-Hop-{number}", "y") for number in range(300)))
-"""Headers beyond the usual bounds of HTTP libraries: 8 KiB a line, 100 headers."""
-
-_ENDLESS = tuple((f"X-Policy-{number}", "x" * 50_000) for number in range(40))
-"""Headers of 2 MB: more than any client must accept."""
+"""What a wrong echo has in place of a value."""
 
 ALWAYS = "always"
 SYNTAX = "[ENDPOINT/][FAMILY/]KIND[-applied|-unapplied][@SECONDS][:COUNT|:always]"
@@ -142,64 +142,43 @@ def parse_fault(text: str) -> ScriptedFault:
 
 
 class FaultScript:
-    """The remaining faults, in order, by endpoint."""
+    """The remaining faults, in order."""
 
     def __init__(self) -> None:
-        self._queues: dict[Endpoint, list[ScriptedFault]] = {endpoint: [] for endpoint in Endpoint}
+        self._queue: list[ScriptedFault] = []
 
     def add(self, scripted: ScriptedFault) -> None:
-        """Queue a fault behind those of its endpoint."""
-        self._queues[scripted.endpoint].append(scripted)
+        """Queue a fault behind the others."""
+        self._queue.append(scripted)
 
     def take(self, endpoint: Endpoint, family: str | None) -> Fault | None:
         """Return the fault of a request to ``endpoint`` about ``family``; None: no fault."""
-        queue = self._queues[endpoint]
-        for place, scripted in enumerate(queue):
-            if scripted.family in (None, family):
-                queue[place : place + 1] = _after_one(scripted)
+        for place, scripted in enumerate(self._queue):
+            if scripted.endpoint is endpoint and scripted.family in (None, family):
+                if scripted.count is not None:
+                    rest = replace(scripted, count=scripted.count - 1)
+                    self._queue[place : place + 1] = [rest] if rest.count else []
                 return scripted.fault
         return None
 
     def clear(self) -> None:
         """Remove all remaining faults."""
-        for queue in self._queues.values():
-            queue.clear()
+        self._queue.clear()
 
     def pending(self) -> dict[str, int]:
         """Return how many faults are queued, by endpoint; a lasting one counts once."""
-        return {
-            endpoint.value: sum(1 if one.count is None else one.count for one in queue)
-            for endpoint, queue in self._queues.items()
-        }
-
-
-def _after_one(scripted: ScriptedFault) -> list[ScriptedFault]:
-    """Return the rest of a fault after one request: None after the last."""
-    if scripted.count is None:
-        return [scripted]
-    return [replace(scripted, count=scripted.count - 1)] if scripted.count > 1 else []
+        pending = {endpoint.value: 0 for endpoint in Endpoint}
+        for scripted in self._queue:
+            pending[scripted.endpoint] += scripted.count or 1
+        return pending
 
 
 def apply_fault(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> SimOutcome:
     """Return what the caller receives for ``genuine`` (None: the request was not executed)."""
-    return SimOutcome(_said(fault, genuine, ask), fault.delay_s, _headers(fault.kind))
+    return SimOutcome(_reply(fault, genuine, ask), fault.delay_s, fault.headers)
 
 
-def _headers(kind: FaultKind) -> tuple[tuple[str, str], ...]:
-    match kind:
-        case FaultKind.LARGE_HEADERS:
-            return _LARGE
-        case FaultKind.ENDLESS_HEADERS:
-            return _ENDLESS
-        case FaultKind.HTML_429 | FaultKind.HTML_503:
-            return (("Retry-After", str(RETRY_AFTER_S)),)
-        case _:
-            return ()
-
-
-def _said(
-    fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest
-) -> ReplyEnvelope | TruncatedReply | HtmlPage | Disconnect:
+def _reply(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> ReplyBody:
     match fault.kind:
         case FaultKind.LOST:
             return Disconnect()
@@ -209,9 +188,9 @@ def _said(
             return refuse(fault.code, "(scripted)", "(scripted)")
         case FaultKind.WRAPPED:
             return wrap(fault.wrapper, fault.code, (genuine.data if genuine else None) or ({},))
-        case FaultKind.HTML_403 | FaultKind.HTML_429 | FaultKind.HTML_502 | FaultKind.HTML_503:
-            return HtmlPage(_PAGES[fault.kind])
-        case FaultKind.LARGE_HEADERS | FaultKind.ENDLESS_HEADERS:
+        case FaultKind.PAGE:
+            return HtmlPage(fault.status)
+        case FaultKind.HEADERS:
             return genuine or _pretended(ask)
         case FaultKind.WRONG_ECHO:
             return _wrong(genuine or _pretended(ask))
@@ -223,18 +202,11 @@ def _said(
 
 def _wrong(envelope: ReplyEnvelope) -> ReplyEnvelope:
     """Return an acceptance with wrong values; refusals stay unchanged."""
-    if not envelope.data:
-        return envelope
-    return replace(envelope, data=tuple(_wrong_row(row) for row in envelope.data))
-
-
-def _wrong_row(row: SimRow) -> SimRow:
-    changed = dict(row)
-    if "qtyLimit" in changed:
-        changed["qtyLimit"] = f"9{changed['qtyLimit']}"
-    if "result" in changed:
-        changed["result"] = False
-    return changed
+    rows = tuple(
+        {name: _WRONG[name](value) if name in _WRONG else value for name, value in row.items()}
+        for row in envelope.data or ()
+    )
+    return replace(envelope, data=rows or envelope.data)
 
 
 def _pretended(ask: ParsedRequest) -> ReplyEnvelope:

@@ -6,10 +6,9 @@ affects only its own family.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import assert_never
 
 from reconciler.simulator.messages import SimRow
 from reconciler.simulator.request_parsing import SETTING_FIELDS
@@ -34,43 +33,34 @@ class RowForm(StrEnum):
     NULLS = "nulls"
 
 
+_CHANGES: Mapping[RowForm, Callable[[str], SimRow]] = {
+    RowForm.LOWER_CASE: lambda name: {"instFamily": name.lower()},
+    RowForm.BLANKS: lambda name: {"instFamily": f" {name} "},
+    RowForm.FULL_WIDTH: lambda name: {"instFamily": "".join(chr(ord(char) + _FULL_WIDTH) for char in name)},
+    RowForm.NAMELESS: lambda _: {"instFamily": None},
+    RowForm.UNREADABLE: lambda _: {"qtyLimit": "n/a"},
+    RowForm.NULLS: lambda _: {"mmpFrozenUntil": None},
+}
+"""What a form changes in the row of the family with a name."""
+
+
 def rows_in(form: RowForm, row: SimRow, *, of_all: bool) -> tuple[SimRow, ...]:
     """Return what a read has in place of ``row``; ``of_all``: a list of all families, not of one."""
-    name = str(row["instFamily"])
-    match form:
-        case RowForm.PLAIN:
-            return (row,)
-        case RowForm.UNLISTED:
-            return () if of_all else (row,)
-        case RowForm.LOWER_CASE:
-            return ({**row, "instFamily": name.lower()},)
-        case RowForm.BLANKS:
-            return ({**row, "instFamily": f" {name} "},)
-        case RowForm.FULL_WIDTH:
-            return ({**row, "instFamily": "".join(chr(ord(char) + _FULL_WIDTH) for char in name)},)
-        case RowForm.NAMELESS:
-            return ({**row, "instFamily": None},)
-        case RowForm.TWICE:
-            return (row, row)
-        case RowForm.UNREADABLE:
-            return ({**row, "qtyLimit": "n/a"},)
-        case RowForm.JSON_NUMBERS | RowForm.EXPONENTS:
-            return (numbers_in(form, row),)
-        case RowForm.NULLS:
-            return ({**row, "mmpFrozenUntil": None},)
-        case _ as never:
-            assert_never(never)
+    if form is RowForm.UNLISTED:
+        return () if of_all else (row,)
+    if form is RowForm.TWICE:
+        return (row, row)
+    if form in _CHANGES:
+        return ({**row, **_CHANGES[form](str(row["instFamily"]))},)
+    return (numbers_in(form, row),)
 
 
 def numbers_in(form: RowForm, row: SimRow) -> SimRow:
     """Return ``row`` with its numbers in the form's notation; the same in reads and echoes."""
-    match form:
-        case RowForm.JSON_NUMBERS:
-            return {**row, **{name: _json_number(text) for name, text in _texts(row).items()}}
-        case RowForm.EXPONENTS:
-            return {**row, **{name: f"{Decimal(text):E}" for name, text in _texts(row).items()}}
-        case _:
-            return row
+    notation = _NOTATIONS.get(form)
+    return (
+        row if notation is None else {**row, **{name: notation(str(row[name])) for name in SETTING_FIELDS}}
+    )
 
 
 def _json_number(text: str) -> int | float:
@@ -78,5 +68,7 @@ def _json_number(text: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
-def _texts(row: SimRow) -> Mapping[str, str]:
-    return {name: str(row[name]) for name in SETTING_FIELDS}
+_NOTATIONS: Mapping[RowForm, Callable[[str], object]] = {
+    RowForm.JSON_NUMBERS: _json_number,
+    RowForm.EXPONENTS: lambda text: f"{Decimal(text):E}",
+}

@@ -6,7 +6,7 @@ The other endpoints always use a sliding window, the strictest reading of "n per
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -71,10 +71,5 @@ class Rates:
         over = over_limit(applied_mode, limit, counted, at)
         if count_refused or not over:
             insort(counted, at)
-            _forget_before(counted, counted[-1] - 2 * limit.window_s)
+            del counted[: bisect_left(counted, counted[-1] - 2 * limit.window_s)]
         return over
-
-
-def _forget_before(counted: list[float], horizon: float) -> None:
-    while counted[0] < horizon:
-        del counted[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import assert_never
 
@@ -121,21 +121,18 @@ HTML_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "text/html"}
 
 def render(outcome: SimOutcome) -> SimReply:
     """Return ``outcome`` as bytes for the wire."""
-    more = dict(outcome.headers)
     match outcome.said:
         case ReplyEnvelope() as envelope:
-            headers = {**JSON_HEADERS, **more}
-            return SimReply(envelope.status, headers, to_json(envelope), delay_s=outcome.delay_s)
+            reply = SimReply(envelope.status, JSON_HEADERS, to_json(envelope))
         case TruncatedReply(envelope):
-            body = to_json(envelope)
-            return SimReply(envelope.status, JSON_HEADERS, body, cut=True, delay_s=outcome.delay_s)
+            reply = SimReply(envelope.status, JSON_HEADERS, to_json(envelope), cut=True)
         case HtmlPage(status):
-            headers = {**HTML_HEADERS, **more}
-            return SimReply(status, headers, _page(status), delay_s=outcome.delay_s)
+            reply = SimReply(status, HTML_HEADERS, _page(status))
         case Disconnect():
-            return SimReply(0, SIMULATOR_HEADER, b"", drop=True, delay_s=outcome.delay_s)
+            reply = SimReply(0, SIMULATOR_HEADER, b"", drop=True)
         case _ as never:
             assert_never(never)
+    return replace(reply, headers={**reply.headers, **dict(outcome.headers)}, delay_s=outcome.delay_s)
 
 
 def to_json(envelope: ReplyEnvelope) -> bytes:

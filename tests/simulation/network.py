@@ -26,8 +26,8 @@ LATEST_LANDING_S = 34.95
 
 _EXCHANGE_FAULTS = {
     Fate.REPLY_LOST: Fault(FaultKind.LOST, effect=True),
-    Fate.PAGE: Fault(FaultKind.HTML_502, effect=False),
-    Fate.PAGE_AFTER: Fault(FaultKind.HTML_502, effect=True),
+    Fate.PAGE: Fault(FaultKind.PAGE, effect=False, status=502),
+    Fate.PAGE_AFTER: Fault(FaultKind.PAGE, effect=True, status=502),
     Fate.TRUNCATED: Fault(FaultKind.TRUNCATED, effect=True),
     Fate.WRONG_ECHO: Fault(FaultKind.WRONG_ECHO, effect=True),
     Fate.WRONG_ECHO_BEFORE: Fault(FaultKind.WRONG_ECHO, effect=False),

@@ -235,7 +235,7 @@ def test_cleared_faults_do_not_come() -> None:
         ("lost-after:3", ScriptedFault(Endpoint.SET, Fault(FaultKind.LOST, True), 3)),
         ("get/slow@12.5:2", ScriptedFault(Endpoint.GET, Fault(FaultKind.SLOW, True, 12.5), 2)),
         ("slow", ScriptedFault(Endpoint.SET, Fault(FaultKind.SLOW, True, 3.0))),
-        ("time/html-502", ScriptedFault(Endpoint.TIME, Fault(FaultKind.HTML_502, False))),
+        ("time/html-502", ScriptedFault(Endpoint.TIME, Fault(FaultKind.PAGE, False, status=502))),
         ("50004", ScriptedFault(Endpoint.SET, Fault(FaultKind.CODE, False, 0.0, "50004"))),
         ("50004-applied@1", ScriptedFault(Endpoint.SET, Fault(FaultKind.CODE, True, 1.0, "50004"))),
         ("truncated-unapplied", ScriptedFault(Endpoint.SET, Fault(FaultKind.TRUNCATED, False))),
