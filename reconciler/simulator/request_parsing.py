@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NoReturn, assert_never
+from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from reconciler.simulator.codes import refuse
@@ -41,11 +41,17 @@ ROUTES: dict[str, dict[str, Endpoint]] = {
 PUBLIC = frozenset({Endpoint.TIME, Endpoint.UNDERLYING, Endpoint.INSTRUMENTS})
 """Endpoints that need no key and are counted by address."""
 
+QUERY_FIELDS = {
+    Endpoint.GET: ("instFamily",),
+    Endpoint.UNDERLYING: ("instType",),
+    Endpoint.INSTRUMENTS: ("instType", "uly"),
+}
+"""What may be in the query; the other endpoints have none."""
+
 WRITES = frozenset({Endpoint.SET, Endpoint.RESET})
 MMP_ENDPOINTS = frozenset({Endpoint.SET, Endpoint.GET, Endpoint.RESET})
 
 SETTING_FIELDS = ("timeInterval", "frozenInterval", "qtyLimit")
-SET_FIELDS = ("instFamily", *SETTING_FIELDS)
 
 # Separate patterns on purpose: a simulator that shared the program's would share its mistakes.
 _INTERVAL = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -64,9 +70,8 @@ class MmpSetting:
 
     def wire(self) -> dict[str, str]:
         """Return the three strings by OKX's names."""
-        return dict(
-            zip(SETTING_FIELDS, (self.time_interval, self.frozen_interval, self.qty_limit), strict=True)
-        )
+        values = (self.time_interval, self.frozen_interval, self.qty_limit)
+        return dict(zip(SETTING_FIELDS, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,10 @@ class ParsedRequest:
     underlying: str | None = None
 
 
-class _Refused(Exception):
+class _Refused(ValueError):
     def __init__(self, code: str, *params: str) -> None:
-        super().__init__(code)
         self.envelope = refuse(code, *params)
+        super().__init__(self.envelope.message)
 
 
 def find_endpoint(method: str, path: str) -> Endpoint | ReplyEnvelope:
@@ -100,56 +105,34 @@ def find_endpoint(method: str, path: str) -> Endpoint | ReplyEnvelope:
 def parse(endpoint: Endpoint, request: SimRequest) -> ParsedRequest:
     """Return what ``request`` asks of ``endpoint``."""
     try:
-        match endpoint:
-            case Endpoint.SET:
-                _no_query(request)
-                return _set_from(_object(request.body))
-            case Endpoint.RESET:
-                _no_query(request)
-                return _reset_from(_object(request.body))
-            case Endpoint.GET:
-                return ParsedRequest(endpoint, family=_asked_family(request))
-            case Endpoint.ACCOUNT | Endpoint.TIME:
-                _no_query(request)
-                return ParsedRequest(endpoint)
-            case Endpoint.UNDERLYING:
-                _options_only(_query(request, "instType"))
-                return ParsedRequest(endpoint)
-            case Endpoint.INSTRUMENTS:
-                asked = _query(request, "instType", "uly")
-                _options_only(asked)
-                return ParsedRequest(endpoint, underlying=asked.get("uly"))
-            case _ as never:
-                assert_never(never)
+        query = _query(request, QUERY_FIELDS.get(endpoint, ()))
+        if endpoint is Endpoint.SET:
+            return _set_from(_object(request.body))
+        if endpoint is Endpoint.RESET:
+            return _reset_from(_object(request.body))
+        if endpoint in (Endpoint.UNDERLYING, Endpoint.INSTRUMENTS):
+            _check_options_only(query)
+        return ParsedRequest(endpoint, query.get("instFamily"), underlying=query.get("uly"))
     except _Refused as refused:
         return ParsedRequest(endpoint, refusal=refused.envelope)
 
 
 def set_request(family: str, setting: MmpSetting) -> ParsedRequest:
     """Return the Set MMP request for values that never were bytes; the same checks apply."""
-    return _asked_set({"instFamily": family, **setting.wire()})
-
-
-def setting_from(fields: Mapping[str, object]) -> MmpSetting:
-    """Return the setting in exactly the three wire fields; raises ValueError where Set would refuse."""
-    ask = _asked_set({"instFamily": "ANY-FAMILY", **fields})
-    if ask.setting is None:
-        raise ValueError(ask.refusal.message if ask.refusal else "no setting")
-    return ask.setting
-
-
-def _asked_set(fields: Mapping[str, object]) -> ParsedRequest:
     try:
-        return _set_from(fields)
+        return _set_from({"instFamily": family, **setting.wire()})
     except _Refused as refused:
         return ParsedRequest(Endpoint.SET, refusal=refused.envelope)
 
 
+def setting_from(fields: Mapping[str, object]) -> MmpSetting:
+    """Return the setting in exactly the three wire fields; raises ValueError where Set would refuse."""
+    return _setting(_texts(fields, required=SETTING_FIELDS))
+
+
 def _set_from(fields: Mapping[str, object]) -> ParsedRequest:
-    texts = _texts(fields, required=SET_FIELDS, optional=())
-    _check_values(texts)
-    setting = MmpSetting(texts["timeInterval"], texts["frozenInterval"], texts["qtyLimit"])
-    return ParsedRequest(Endpoint.SET, texts["instFamily"], setting)
+    texts = _texts(fields, required=("instFamily", *SETTING_FIELDS))
+    return ParsedRequest(Endpoint.SET, texts["instFamily"], _setting(texts))
 
 
 def _reset_from(fields: Mapping[str, object]) -> ParsedRequest:
@@ -160,7 +143,7 @@ def _reset_from(fields: Mapping[str, object]) -> ParsedRequest:
 
 
 def _texts(
-    fields: Mapping[str, object], *, required: tuple[str, ...], optional: tuple[str, ...]
+    fields: Mapping[str, object], *, required: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, str]:
     """Return the fields, all of them known, present, strings and not empty."""
     for name in required:
@@ -174,23 +157,21 @@ def _texts(
     return texts
 
 
-def _check_values(texts: Mapping[str, str]) -> None:
-    for name in ("timeInterval", "frozenInterval"):
-        if not _INTERVAL.fullmatch(texts[name]):
+def _setting(texts: Mapping[str, str]) -> MmpSetting:
+    time_interval, frozen_interval, quantity = (texts[name] for name in SETTING_FIELDS)
+    for name, interval in (("timeInterval", time_interval), ("frozenInterval", frozen_interval)):
+        if not _INTERVAL.fullmatch(interval):
             raise _Refused("51000", name)
-    quantity = texts["qtyLimit"]
-    if len(quantity) > _MAX_QUANTITY_CHARACTERS or not _QUANTITY.fullmatch(quantity):
+    is_zero = not quantity.strip("0.")
+    if is_zero or len(quantity) > _MAX_QUANTITY_CHARACTERS or not _QUANTITY.fullmatch(quantity):
         raise _Refused("51000", "qtyLimit")
-    if not quantity.strip("0."):
-        raise _Refused("51000", "qtyLimit")
+    return MmpSetting(time_interval, frozen_interval, quantity)
 
 
-def _asked_family(request: SimRequest) -> str | None:
-    return _query(request, "instFamily").get("instFamily")
-
-
-def _query(request: SimRequest, *allowed: str) -> dict[str, str]:
+def _query(request: SimRequest, allowed: tuple[str, ...]) -> dict[str, str]:
     """Return the query's values by name: allowed names only, each once and not empty."""
+    if request.query and not allowed:
+        raise _Refused("51000", request.query.partition("=")[0])
     values: dict[str, str] = {}
     for name, value in parse_qsl(request.query, keep_blank_values=True):
         if name not in allowed or name in values or not value:
@@ -199,16 +180,9 @@ def _query(request: SimRequest, *allowed: str) -> dict[str, str]:
     return values
 
 
-def _options_only(query: Mapping[str, str]) -> None:
-    if "instType" not in query:
-        raise _Refused("50014", "instType")
-    if query["instType"] != "OPTION":
-        raise _Refused("51000", "instType")
-
-
-def _no_query(request: SimRequest) -> None:
-    if request.query:
-        raise _Refused("51000", request.query.partition("=")[0])
+def _check_options_only(query: Mapping[str, str]) -> None:
+    if query.get("instType") != "OPTION":
+        raise _Refused("51000" if "instType" in query else "50014", "instType")
 
 
 def _object(body: bytes) -> Mapping[str, object]:
