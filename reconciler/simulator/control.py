@@ -16,12 +16,11 @@ from reconciler.simulator.accounts import PERMISSIONS, SimAccount
 from reconciler.simulator.faults import parse_fault
 from reconciler.simulator.forms import RowForm
 from reconciler.simulator.options import changed_options
-from reconciler.simulator.records import Arrival
-from reconciler.simulator.request_parsing import SETTING_FIELDS, MmpSetting, setting_from
+from reconciler.simulator.records import Arrival, InForce
+from reconciler.simulator.request_parsing import SETTING_FIELDS, setting_from
 from reconciler.simulator.rules import SimulatedExchange
 
 CONTROL_PREFIX = "/_control/"
-ACCOUNT_FIELDS = ("level", "mmp_privilege", "environment", "permissions", "ip", "passphrase")
 MAX_OUTAGE_S = 3600.0
 
 Payload = Mapping[str, Any]
@@ -51,7 +50,7 @@ def control(exchange: SimulatedExchange, method: str, name: str, payload: Payloa
 
 def _arrivals(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
     """Return every request that reached the exchange, with its time, verdict and effect."""
-    return [_arrival(one) for one in exchange.arrivals()]
+    return [_record(one) for one in exchange.arrivals()]
 
 
 def _settings(exchange: SimulatedExchange, _payload: Payload, now: float) -> object:
@@ -61,7 +60,7 @@ def _settings(exchange: SimulatedExchange, _payload: Payload, now: float) -> obj
 
 def _history(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
     """Return every setting that was ever in force, by a request or a control request."""
-    return [{**asdict(one), "setting": _wire(one.setting)} for one in exchange.history()]
+    return [_record(one) for one in exchange.history()]
 
 
 def _violations(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
@@ -100,7 +99,9 @@ def _change_settings(exchange: SimulatedExchange, payload: Payload, now: float) 
     """Set ``timeInterval``, ``frozenInterval`` and ``qtyLimit`` of ``family``, or ``"remove": true`` it."""
     fields = _only(payload, "uid", "family", "remove", *SETTING_FIELDS)
     uid, family = _uid(exchange, payload), _family(exchange, payload)
-    setting = None if fields.get("remove", False) is True else _setting(fields)
+    setting = None
+    if fields.get("remove") is not True:
+        setting = setting_from({name: fields[name] for name in SETTING_FIELDS})
     exchange.drift(uid, family, setting, now)
     return _settings(exchange, {}, now)
 
@@ -153,7 +154,7 @@ def _change_rules(exchange: SimulatedExchange, payload: Payload, now: float) -> 
 
 def _change_accounts(exchange: SimulatedExchange, payload: Payload, now: float) -> object:
     """Change ``level``, ``mmp_privilege``, ``environment``, ``permissions``, ``ip`` or ``passphrase``."""
-    fields = _only(payload, "uid", *ACCOUNT_FIELDS)
+    fields = _only(payload, "uid", *_ACCOUNT_READERS, *_KEY_READERS)
     account = next(one for one in exchange.accounts if one.uid == _uid(exchange, payload))
     exchange.put_account(_changed_account(account, fields))
     return _accounts(exchange, {}, now)
@@ -183,43 +184,40 @@ CONTROL_COMMANDS: dict[tuple[str, str], Command] = {
 def seconds_of(payload: Payload) -> float:
     """Return ``payload["seconds"]``, 0 to an hour; raises KeyError or ValueError."""
     seconds = payload["seconds"]
-    if (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, int | float)
-        or not 0 <= seconds <= MAX_OUTAGE_S
-    ):
+    if type(seconds) not in (int, float) or not 0 <= seconds <= MAX_OUTAGE_S:
         raise ValueError(f"seconds is a number from 0 to {MAX_OUTAGE_S:.0f}")
     return float(seconds)
 
 
 def _changed_account(account: SimAccount, fields: Mapping[str, Any]) -> SimAccount:
-    key_changes: dict[str, Any] = {}
-    if "permissions" in fields:
-        key_changes["permissions"] = frozenset(_texts(fields["permissions"], "permissions", PERMISSIONS))
-    if "ip" in fields:
-        key_changes["ip"] = tuple(_texts(fields["ip"], "ip", None))
-    if "passphrase" in fields:
-        key_changes["passphrase"] = _text(fields["passphrase"], "passphrase", None)
-    changes: dict[str, Any] = {"keys": tuple(replace(key, **key_changes) for key in account.keys)}
-    if "level" in fields:
-        changes["level"] = _text(fields["level"], "level", ("1", "2", "3", "4"))
-    if "environment" in fields:
-        changes["environment"] = _text(fields["environment"], "environment", ("live", "demo"))
-    if "mmp_privilege" in fields:
-        changes["mmp_privilege"] = fields["mmp_privilege"] is True
-    return replace(account, **changes)
+    of_key = {name: read(fields[name]) for name, read in _KEY_READERS.items() if name in fields}
+    changes = {name: read(fields[name]) for name, read in _ACCOUNT_READERS.items() if name in fields}
+    return replace(account, keys=tuple(replace(key, **of_key) for key in account.keys), **changes)
 
 
-def _texts(value: object, name: str, allowed: tuple[str, ...] | None) -> list[str]:
+def _texts(value: object, name: str, allowed: tuple[str, ...] = ()) -> list[str]:
     if not isinstance(value, list):
         raise ValueError(f"{name} is a list of strings")
     return [_text(one, name, allowed) for one in value]
 
 
-def _text(value: object, name: str, allowed: tuple[str, ...] | None) -> str:
-    if not isinstance(value, str) or (allowed is not None and value not in allowed):
+def _text(value: object, name: str, allowed: tuple[str, ...] = ()) -> str:
+    if not isinstance(value, str) or (allowed and value not in allowed):
         raise ValueError(f"{name}: one of {', '.join(allowed)}" if allowed else f"{name} is a string")
     return value
+
+
+_KEY_READERS: Mapping[str, Callable[[object], Any]] = {
+    "permissions": lambda value: frozenset(_texts(value, "permissions", PERMISSIONS)),
+    "ip": lambda value: tuple(_texts(value, "ip")),
+    "passphrase": lambda value: _text(value, "passphrase"),
+}
+_ACCOUNT_READERS: Mapping[str, Callable[[object], Any]] = {
+    "level": lambda value: _text(value, "level", ("1", "2", "3", "4")),
+    "mmp_privilege": lambda value: value is True,
+    "environment": lambda value: _text(value, "environment", ("live", "demo")),
+}
+"""How the fields of a change of accounts are read: those of each key, and those of the account."""
 
 
 def _only(payload: Payload, *names: str) -> dict[str, Any]:
@@ -244,10 +242,6 @@ def _family(exchange: SimulatedExchange, payload: Payload) -> str:
     return str(family)
 
 
-def _setting(fields: Mapping[str, Any]) -> MmpSetting:
-    return setting_from({name: fields[name] for name in SETTING_FIELDS})
-
-
 def _settings_of(exchange: SimulatedExchange, uid: str, now: float) -> object:
     return {
         family: {**setting.wire(), "frozen": _frozen(exchange.frozen_until(uid, family, now))}
@@ -261,12 +255,8 @@ def _frozen(until: float | None) -> object:
     return "until-reset" if until == math.inf else {"until": until}
 
 
-def _wire(setting: MmpSetting | None) -> dict[str, str] | None:
-    return setting.wire() if setting else None
-
-
-def _arrival(one: Arrival) -> object:
-    return {**asdict(one), "setting": _wire(one.setting)}
+def _record(one: Arrival | InForce) -> object:
+    return {**asdict(one), "setting": one.setting.wire() if one.setting else None}
 
 
 def _account_row(account: SimAccount) -> object:
@@ -275,11 +265,4 @@ def _account_row(account: SimAccount) -> object:
         {"key_id": key.key_id, "permissions": sorted(key.permissions), "ip": list(key.ip)}
         for key in account.keys
     ]
-    return {
-        "uid": account.uid,
-        "main_uid": account.main_uid,
-        "level": account.level,
-        "mmp_privilege": account.mmp_privilege,
-        "environment": account.environment,
-        "keys": keys,
-    }
+    return {**asdict(account), "keys": keys}
