@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import assert_never
 
 from reconciler.simulator.accounts import KeyOwner, SimAccount
-from reconciler.simulator.checks import AccountCall, authenticate, authorise
+from reconciler.simulator.checks import authenticate, authorise
 from reconciler.simulator.codes import refuse
 from reconciler.simulator.family_state import SimulatedFamily
-from reconciler.simulator.faults import NO_FAULT, OUTAGE, Fault, FaultScript, ScriptedFault, apply_fault
+from reconciler.simulator.faults import NO_FAULT, OUTAGE, FaultScript, ScriptedFault, apply_fault
 from reconciler.simulator.forms import RowForm, numbers_in, rows_in
 from reconciler.simulator.limits import Rates
 from reconciler.simulator.messages import ReplyEnvelope, SimOutcome, SimReply, SimRequest, SimRow, render
@@ -52,18 +52,18 @@ UNCONFIGURED = MmpSetting("0", "0", "0")
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One request while the rules process it. ``gate`` authenticates it."""
+    """One request while the rules process it. ``refusal`` is that of its authentication."""
 
     ask: ParsedRequest
-    holder: KeyOwner | None
-    gate: Callable[[], ReplyEnvelope | None]
+    owner: KeyOwner | None
+    refusal: ReplyEnvelope | None
     at: float
-    remote: str
+    remote: str = "127.0.0.1"
 
     @property
     def uid(self) -> str:
         """The caller's User ID, empty when the key is unknown."""
-        return self.holder.account.uid if self.holder else ""
+        return self.owner.account.uid if self.owner else ""
 
 
 class SimulatedExchange:
@@ -81,7 +81,7 @@ class SimulatedExchange:
         self.faults = FaultScript()
         self._forms: dict[str, RowForm] = {}
         self._accounts: dict[str, SimAccount] = {}
-        self._holders: dict[str, KeyOwner] = {}
+        self._owners: dict[str, KeyOwner] = {}
         self._books: dict[tuple[str, str], SimulatedFamily] = {}
         self._rates = Rates()
         self._arrivals: deque[Arrival] = deque(maxlen=MAX_RECORDS)
@@ -100,37 +100,31 @@ class SimulatedExchange:
         endpoint = find_endpoint(request.method, request.path)
         if isinstance(endpoint, ReplyEnvelope):
             return render(SimOutcome(endpoint))
-        holder = self._holders.get(request.header("OK-ACCESS-KEY"))
-        utc = now + self.options.clock_skew_s
-        is_public = endpoint in PUBLIC
-        visit = RequestContext(
-            ask=parse(endpoint, request),
-            holder=None if is_public else holder,
-            gate=lambda: None if is_public else authenticate(request, holder, utc),
-            at=now,
-            remote=request.remote,
-        )
-        return render(self._serve(visit))
+        ask, owner, refusal = parse(endpoint, request), None, None
+        if endpoint not in PUBLIC:
+            owner = self._owners.get(request.header("OK-ACCESS-KEY"))
+            refusal = authenticate(request, owner, now + self.options.clock_skew_s)
+        return render(self._serve(RequestContext(ask, owner, refusal, now, request.remote)))
 
     def set_mmp(self, key_id: str, family: str, setting: MmpSetting, now: float) -> SimOutcome:
         """Set MMP without the signature: the same limits, faults, checks and effects."""
-        return self._serve(self._unsigned(key_id, set_request(family, setting), now))
+        return self._serve_unsigned(key_id, set_request(family, setting), now)
 
     def get_mmp(self, key_id: str, now: float, family: str | None = None) -> SimOutcome:
         """Get MMP Config without the signature; every configured family, or the one named."""
-        return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.GET, family), now))
+        return self._serve_unsigned(key_id, ParsedRequest(Endpoint.GET, family), now)
 
     def reset_mmp(self, key_id: str, family: str, now: float) -> SimOutcome:
         """Reset MMP Status without the signature."""
-        return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.RESET, family), now))
+        return self._serve_unsigned(key_id, ParsedRequest(Endpoint.RESET, family), now)
 
     def account_config(self, key_id: str, now: float) -> SimOutcome:
         """Account configuration without the signature."""
-        return self._serve(self._unsigned(key_id, ParsedRequest(Endpoint.ACCOUNT), now))
+        return self._serve_unsigned(key_id, ParsedRequest(Endpoint.ACCOUNT), now)
 
     def public_time(self, now: float, remote: str = "127.0.0.1") -> SimOutcome:
         """Return the exchange's time; counted by address."""
-        return self._serve(RequestContext(ParsedRequest(Endpoint.TIME), None, lambda: None, now, remote))
+        return self._serve(RequestContext(ParsedRequest(Endpoint.TIME), None, None, now, remote))
 
     # The state behind the API ----------------------------------------------------------------
 
@@ -142,8 +136,8 @@ class SimulatedExchange:
     def put_account(self, account: SimAccount) -> None:
         """Add an account, or replace the one with the same uid and all its keys."""
         self._accounts[account.uid] = account
-        kept = {key: one for key, one in self._holders.items() if one.account.uid != account.uid}
-        self._holders = kept | {key.key_id: KeyOwner(key, account) for key in account.keys}
+        others = {key: one for key, one in self._owners.items() if one.account.uid != account.uid}
+        self._owners = others | {key.key_id: KeyOwner(key, account) for key in account.keys}
 
     def seed_setting(self, uid: str, family: str, setting: MmpSetting) -> None:
         """Put ``setting`` in force from the beginning: the state before the first event."""
@@ -213,82 +207,63 @@ class SimulatedExchange:
 
     # One request through the rules -----------------------------------------------------------
 
-    def _unsigned(self, key_id: str, ask: ParsedRequest, now: float) -> RequestContext:
-        holder = self._holders.get(key_id)
-        return RequestContext(ask, holder, lambda: None if holder else refuse("50119"), now, "127.0.0.1")
+    def _serve_unsigned(self, key_id: str, ask: ParsedRequest, now: float) -> SimOutcome:
+        owner = self._owners.get(key_id)
+        return self._serve(RequestContext(ask, owner, None if owner else refuse("50119"), now))
 
-    def _serve(self, visit: RequestContext) -> SimOutcome:
-        now = self._tick(visit.at)
-        frozen = self._is_frozen(visit, now)
-        over = self._counted(visit)
-        fault = self._fault(visit.ask, now)
-        genuine = self._answer(visit, over=over, now=now) if fault is None or fault.effect else None
-        outcome = apply_fault(fault or NO_FAULT, genuine, visit.ask)
-        self._record(visit, outcome, applied=genuine is not None and genuine.accepted, frozen=frozen)
+    def _serve(self, context: RequestContext) -> SimOutcome:
+        ask, now = context.ask, self._tick(context.at)
+        frozen = ask.family is not None and self.frozen_until(context.uid, ask.family, now) is not None
+        over = self._count(context)
+        fault = OUTAGE if now < self._outage_until else self.faults.take(ask.endpoint, ask.family)
+        genuine = None
+        if fault is None or fault.effect:
+            genuine = self._refusal(context, over=over) or self._act(context, now)
+        outcome = apply_fault(fault or NO_FAULT, genuine, ask)
+        self._record(context, outcome, applied=genuine is not None and genuine.accepted, frozen=frozen)
         return outcome
 
-    def _fault(self, ask: ParsedRequest, now: float) -> Fault | None:
-        return OUTAGE if now < self._outage_until else self.faults.take(ask.endpoint, ask.family)
-
-    def _answer(self, visit: RequestContext, *, over: bool, now: float) -> ReplyEnvelope:
-        """Return the rules' own answer, and apply what they accept."""
-        return self._refusal(visit, over=over) or self._act(visit, now)
-
-    def _refusal(self, visit: RequestContext, *, over: bool) -> ReplyEnvelope | None:
+    def _refusal(self, context: RequestContext, *, over: bool) -> ReplyEnvelope | None:
+        ask, owner = context.ask, context.owner
         return (
-            visit.gate()
-            or self._unauthorised(visit)
+            context.refusal
+            or (owner and authorise(ask.endpoint, owner, self.options))
             or (self._too_many() if over else None)
-            or visit.ask.refusal
-            or self._unknown_family(visit.ask)
+            or ask.refusal
+            or (refuse("51001") if ask.family is not None and ask.family not in self.families else None)
         )
-
-    def _unauthorised(self, visit: RequestContext) -> ReplyEnvelope | None:
-        if visit.holder is None:
-            return None
-        return authorise(AccountCall(visit.ask.endpoint, visit.holder, self.options))
 
     def _too_many(self) -> ReplyEnvelope:
         self._limited += 1
-        as_429 = {
-            LimitStatus.AS_200: False,
-            LimitStatus.AS_429: True,
-            LimitStatus.ALTERNATE: self._limited % 2 == 0,
-        }[self.options.limit_status]
+        as_429 = self.options.limit_status is LimitStatus.AS_429 or (
+            self.options.limit_status is LimitStatus.ALTERNATE and self._limited % 2 == 0
+        )
         return refuse("50011", status=429 if as_429 else 200)
 
-    def _unknown_family(self, ask: ParsedRequest) -> ReplyEnvelope | None:
-        return None if ask.family is None or ask.family in self.families else refuse("51001")
-
-    def _counted(self, visit: RequestContext) -> bool:
-        """Count the arrival against its budget; True when it is over the limit."""
-        is_public = visit.ask.endpoint in PUBLIC
-        budget = visit.remote if is_public else visit.uid
-        if not budget:  # an unknown key has no User ID whose budget could be used up
-            return False
-        return self._rates.arrive(
-            visit.ask.endpoint,
-            budget,
-            visit.at,
-            mode=self.options.rate,
-            count_refused=self.options.count_refused,
+    def _count(self, context: RequestContext) -> bool:
+        """Count the arrival against its budget; return whether it is over the limit."""
+        endpoint, options = context.ask.endpoint, self.options
+        budget = context.remote if endpoint in PUBLIC else context.uid
+        # An unknown key has no User ID whose budget could be used up.
+        return bool(budget) and self._rates.arrive(
+            endpoint, budget, context.at, mode=options.rate, count_refused=options.count_refused
         )
 
-    def _act(self, visit: RequestContext, now: float) -> ReplyEnvelope:
-        ask = visit.ask
+    def _act(self, context: RequestContext, now: float) -> ReplyEnvelope:
+        ask = context.ask
         match ask.endpoint:
             case Endpoint.SET:
-                return self._set(visit.uid, ask, now)
+                return self._set(context.uid, ask, now)
             case Endpoint.RESET:
-                self._book(visit.uid, ask.family or "").unfreeze()
+                self._book(context.uid, ask.family or "").unfreeze()
                 return ReplyEnvelope("0", data=({"result": True},))
             case Endpoint.GET:
-                return ReplyEnvelope("0", data=self._rows(visit.uid, ask.family, now))
+                return ReplyEnvelope("0", data=self._rows(context.uid, ask.family, now))
             case Endpoint.ACCOUNT:
-                assert visit.holder is not None, "the gate admits only known keys"
-                return ReplyEnvelope("0", data=(_account_row(visit.holder),))
+                assert context.owner is not None, "authentication admits only known keys"
+                return ReplyEnvelope("0", data=(_account_row(context.owner),))
             case Endpoint.TIME:
-                return ReplyEnvelope("0", data=({"ts": self._milliseconds(visit.at)},))
+                return ReplyEnvelope("0", data=({"ts": self._milliseconds(context.at)},))
             case Endpoint.UNDERLYING:
                 return ReplyEnvelope("0", names=tuple(sorted({*map(underlying_of, self.families)})))
             case Endpoint.INSTRUMENTS:
@@ -370,28 +345,14 @@ class SimulatedExchange:
         self._book(uid, family).change(setting, at)
         self._in_force.append(InForce(at, uid, family, setting, cause))
 
-    def _is_frozen(self, visit: RequestContext, now: float) -> bool:
-        return visit.ask.family is not None and (
-            self.frozen_until(visit.uid, visit.ask.family, now) is not None
-        )
-
-    def _record(self, visit: RequestContext, outcome: SimOutcome, *, applied: bool, frozen: bool) -> None:
+    def _record(self, context: RequestContext, outcome: SimOutcome, *, applied: bool, frozen: bool) -> None:
         self._number += 1
-        ask = visit.ask
-        verdict = verdict_of(outcome.said)
-        self._arrivals.append(
-            Arrival(
-                self._number,
-                visit.uid,
-                ask.endpoint,
-                visit.at,
-                ask.family,
-                ask.setting,
-                verdict,
-                applied,
-                frozen,
-            )
+        ask, verdict = context.ask, verdict_of(outcome.said)
+        setting, at = ask.setting, context.at
+        arrival = Arrival(
+            self._number, context.uid, ask.endpoint, at, ask.family, setting, verdict, applied, frozen
         )
+        self._arrivals.append(arrival)
 
     def _milliseconds(self, at: float) -> str:
         return str(round((at + self.options.clock_skew_s) * 1000))
@@ -412,8 +373,8 @@ def format_number(quantity: str, form: NumberForm) -> str:
     return shortest if form is NumberForm.SHORTEST or "." in shortest else f"{shortest}.0"
 
 
-def _account_row(holder: KeyOwner) -> SimRow:
-    account, key = holder.account, holder.key
+def _account_row(owner: KeyOwner) -> SimRow:
+    account, key = owner.account, owner.key
     return {
         "acctLv": account.level,
         "ip": ",".join(key.ip),
