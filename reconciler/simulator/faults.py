@@ -173,12 +173,12 @@ class FaultScript:
         return pending
 
 
-def apply_fault(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> SimOutcome:
+def apply_fault(fault: Fault, genuine: ReplyEnvelope | None, parsed: ParsedRequest) -> SimOutcome:
     """Return what the caller receives for ``genuine`` (None: the request was not executed)."""
-    return SimOutcome(_reply(fault, genuine, ask), fault.delay_s, fault.headers)
+    return SimOutcome(_reply(fault, genuine, parsed), fault.delay_s, fault.headers)
 
 
-def _reply(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> ReplyBody:
+def _reply(fault: Fault, genuine: ReplyEnvelope | None, parsed: ParsedRequest) -> ReplyBody:
     match fault.kind:
         case FaultKind.LOST:
             return Disconnect()
@@ -191,11 +191,11 @@ def _reply(fault: Fault, genuine: ReplyEnvelope | None, ask: ParsedRequest) -> R
         case FaultKind.PAGE:
             return HtmlPage(fault.status)
         case FaultKind.HEADERS:
-            return genuine or _pretended(ask)
+            return genuine or _acceptance_of(parsed)
         case FaultKind.WRONG_ECHO:
-            return _wrong(genuine or _pretended(ask))
+            return _wrong(genuine or _acceptance_of(parsed))
         case FaultKind.TRUNCATED:
-            return TruncatedReply(genuine or _pretended(ask))
+            return TruncatedReply(genuine or _acceptance_of(parsed))
         case _ as never:
             assert_never(never)
 
@@ -209,11 +209,11 @@ def _wrong(envelope: ReplyEnvelope) -> ReplyEnvelope:
     return replace(envelope, data=rows or envelope.data)
 
 
-def _pretended(ask: ParsedRequest) -> ReplyEnvelope:
+def _acceptance_of(parsed: ParsedRequest) -> ReplyEnvelope:
     """Return the acceptance that a request would have got if it had been executed."""
-    if ask.refusal is not None or ask.setting is None:
-        return ask.refusal or ReplyEnvelope("0")
-    return ReplyEnvelope("0", data=({"instFamily": ask.family, **ask.setting.wire()},))
+    if parsed.refusal is not None or parsed.setting is None:
+        return parsed.refusal or ReplyEnvelope("0")
+    return ReplyEnvelope("0", data=({"instFamily": parsed.family, **parsed.setting.wire()},))
 
 
 def _kind(name: str) -> Fault:

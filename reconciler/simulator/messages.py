@@ -93,7 +93,7 @@ ReplyBody = ReplyEnvelope | TruncatedReply | HtmlPage | Disconnect
 class SimOutcome:
     """What the caller receives, ``delay_s`` seconds late, with ``headers`` beside the usual ones."""
 
-    said: ReplyBody
+    reply: ReplyBody
     delay_s: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -121,7 +121,7 @@ HTML_HEADERS = {**SIMULATOR_HEADER, "Content-Type": "text/html"}
 
 def render(outcome: SimOutcome) -> SimReply:
     """Return ``outcome`` as bytes for the wire."""
-    match outcome.said:
+    match outcome.reply:
         case ReplyEnvelope() as envelope:
             reply = SimReply(envelope.status, JSON_HEADERS, to_json(envelope))
         case TruncatedReply(envelope):

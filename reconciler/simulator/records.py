@@ -61,9 +61,9 @@ class Violation:
     detail: str
 
 
-def verdict_of(said: ReplyBody) -> str:
+def verdict_of(reply: ReplyBody) -> str:
     """Return the reply in one word."""
-    match said:
+    match reply:
         case ReplyEnvelope(code=code):
             return code
         case TruncatedReply():
@@ -82,23 +82,23 @@ def find_violations(arrivals: Iterable[Arrival]) -> tuple[Violation, ...]:
         (one for one in arrivals if one.endpoint is Endpoint.SET), key=attrgetter("uid", "at", "number")
     )
     by_uid = [list(group) for uid, group in groupby(writes, key=attrgetter("uid")) if uid]
-    found = [one for group in by_uid for one in _too_fast(group)]
-    found += [_held(one, "frozen", "written while frozen") for one in writes if one.frozen]
-    found += [_held(one, "malformed", one.verdict) for one in writes if one.setting is None]
+    found = [one for group in by_uid for one in _rate_violations(group)]
+    found += [_violation(one, "frozen", "written while frozen") for one in writes if one.frozen]
+    found += [_violation(one, "malformed", one.verdict) for one in writes if one.setting is None]
     return tuple(sorted(found, key=attrgetter("at", "kind")))
 
 
-def _too_fast(writes: Sequence[Arrival]) -> list[Violation]:
+def _rate_violations(writes: Sequence[Arrival]) -> list[Violation]:
     """Return one violation for every write that makes three within a window."""
     limit = LIMITS[Endpoint.SET]
     pairs = zip(writes, writes[limit.count :], strict=False)
     return [
-        _held(last, "rate", f"{limit.count + 1} Set MMP within {last.at - first.at:.6f} s")
+        _violation(last, "rate", f"{limit.count + 1} Set MMP within {last.at - first.at:.6f} s")
         for first, last in pairs
         if last.at - first.at < limit.window_s
     ]
 
 
-def _held(arrival: Arrival, kind: str, detail: str) -> Violation:
+def _violation(arrival: Arrival, kind: str, detail: str) -> Violation:
     where = f" ({arrival.family})" if arrival.family else ""
     return Violation(kind, arrival.uid, arrival.at, f"arrival {arrival.number}: {detail}{where}")

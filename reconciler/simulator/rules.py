@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import itemgetter
 from typing import assert_never
 
 from reconciler.simulator.accounts import KeyOwner, SimAccount
@@ -54,7 +55,7 @@ UNCONFIGURED = MmpSetting("0", "0", "0")
 class RequestContext:
     """One request while the rules process it. ``refusal`` is that of its authentication."""
 
-    ask: ParsedRequest
+    parsed: ParsedRequest
     owner: KeyOwner | None
     refusal: ReplyEnvelope | None
     at: float
@@ -82,7 +83,7 @@ class SimulatedExchange:
         self._forms: dict[str, RowForm] = {}
         self._accounts: dict[str, SimAccount] = {}
         self._owners: dict[str, KeyOwner] = {}
-        self._books: dict[tuple[str, str], SimulatedFamily] = {}
+        self._family_states: dict[tuple[str, str], SimulatedFamily] = {}
         self._rates = Rates()
         self._arrivals: deque[Arrival] = deque(maxlen=MAX_RECORDS)
         self._in_force: deque[InForce] = deque(maxlen=MAX_RECORDS)
@@ -100,11 +101,11 @@ class SimulatedExchange:
         endpoint = find_endpoint(request.method, request.path)
         if isinstance(endpoint, ReplyEnvelope):
             return render(SimOutcome(endpoint))
-        ask, owner, refusal = parse(endpoint, request), None, None
+        parsed, owner, refusal = parse(endpoint, request), None, None
         if endpoint not in PUBLIC:
             owner = self._owners.get(request.header("OK-ACCESS-KEY"))
             refusal = authenticate(request, owner, now + self.options.clock_skew_s)
-        return render(self._serve(RequestContext(ask, owner, refusal, now, request.remote)))
+        return render(self._serve(RequestContext(parsed, owner, refusal, now, request.remote)))
 
     def set_mmp(self, key_id: str, family: str, setting: MmpSetting, now: float) -> SimOutcome:
         """Set MMP without the signature: the same limits, faults, checks and effects."""
@@ -142,7 +143,7 @@ class SimulatedExchange:
     def seed_setting(self, uid: str, family: str, setting: MmpSetting) -> None:
         """Put ``setting`` in force from the beginning: the state before the first event."""
         self.families.add(family)
-        self._books[uid, family] = SimulatedFamily(setting)
+        self._family_states[uid, family] = SimulatedFamily(setting)
 
     def drift(self, uid: str, family: str, setting: MmpSetting | None, now: float) -> None:
         """Change a setting without a request; None removes it, as demo resets do [doc]."""
@@ -150,14 +151,14 @@ class SimulatedExchange:
 
     def freeze(self, uid: str, family: str, now: float, *, ms: int | None = None) -> None:
         """Freeze a family for ``ms`` from ``now``; 0 is until reset, None the interval of its setting."""
-        book = self._book(uid, family)
+        state = self._family_state(uid, family)
         if ms is None:
-            ms = int(book.in_force.frozen_interval) if book.in_force else 0
-        book.freeze(self._tick(now) + ms / 1000 if ms else math.inf)
+            ms = int(state.in_force.frozen_interval) if state.in_force else 0
+        state.freeze(self._tick(now) + ms / 1000 if ms else math.inf)
 
     def unfreeze(self, uid: str, family: str) -> None:
         """End a freeze without a request, as at the end of its interval."""
-        self._book(uid, family).unfreeze()
+        self._family_state(uid, family).unfreeze()
 
     def set_form(self, family: str, form: RowForm) -> None:
         """Write the family's row in ``form`` from now on, for every account."""
@@ -188,13 +189,14 @@ class SimulatedExchange:
 
     def settings(self, uid: str) -> dict[str, MmpSetting]:
         """Return what is really in force, by family; never-configured families are missing."""
-        books = sorted((family, book) for (owner, family), book in self._books.items() if owner == uid)
-        return {family: book.in_force for family, book in books if book.in_force is not None}
+        owned = ((family, state) for (owner, family), state in self._family_states.items() if owner == uid)
+        in_force = ((family, state.in_force) for family, state in sorted(owned, key=itemgetter(0)))
+        return {family: setting for family, setting in in_force if setting is not None}
 
     def frozen_until(self, uid: str, family: str, now: float) -> float | None:
         """Return when the family's freeze ends (infinity: at a reset), None when it is not frozen."""
-        book = self._books.get((uid, family))
-        return book.frozen_until(now) if book else None
+        state = self._family_states.get((uid, family))
+        return state.frozen_until(now) if state else None
 
     def violations(self) -> tuple[Violation, ...]:
         """Return the violations in the record."""
@@ -207,30 +209,31 @@ class SimulatedExchange:
 
     # One request through the rules -----------------------------------------------------------
 
-    def _serve_unsigned(self, key_id: str, ask: ParsedRequest, now: float) -> SimOutcome:
+    def _serve_unsigned(self, key_id: str, parsed: ParsedRequest, now: float) -> SimOutcome:
         owner = self._owners.get(key_id)
-        return self._serve(RequestContext(ask, owner, None if owner else refuse("50119"), now))
+        return self._serve(RequestContext(parsed, owner, None if owner else refuse("50119"), now))
 
     def _serve(self, context: RequestContext) -> SimOutcome:
-        ask, now = context.ask, self._tick(context.at)
-        frozen = ask.family is not None and self.frozen_until(context.uid, ask.family, now) is not None
+        parsed, now = context.parsed, self._tick(context.at)
+        family, uid = parsed.family, context.uid
+        frozen = family is not None and self.frozen_until(uid, family, now) is not None
         over = self._count(context)
-        fault = OUTAGE if now < self._outage_until else self.faults.take(ask.endpoint, ask.family)
+        fault = OUTAGE if now < self._outage_until else self.faults.take(parsed.endpoint, family)
         genuine = None
         if fault is None or fault.effect:
-            genuine = self._refusal(context, over=over) or self._act(context, now)
-        outcome = apply_fault(fault or NO_FAULT, genuine, ask)
+            genuine = self._refusal(context, over=over) or self._execute(context, now)
+        outcome = apply_fault(fault or NO_FAULT, genuine, parsed)
         self._record(context, outcome, applied=genuine is not None and genuine.accepted, frozen=frozen)
         return outcome
 
     def _refusal(self, context: RequestContext, *, over: bool) -> ReplyEnvelope | None:
-        ask, owner = context.ask, context.owner
+        parsed, owner, family = context.parsed, context.owner, context.parsed.family
         return (
             context.refusal
-            or (owner and authorise(ask.endpoint, owner, self.options))
+            or (owner and authorise(parsed.endpoint, owner, self.options))
             or (self._too_many() if over else None)
-            or ask.refusal
-            or (refuse("51001") if ask.family is not None and ask.family not in self.families else None)
+            or parsed.refusal
+            or (refuse("51001") if family is not None and family not in self.families else None)
         )
 
     def _too_many(self) -> ReplyEnvelope:
@@ -242,23 +245,23 @@ class SimulatedExchange:
 
     def _count(self, context: RequestContext) -> bool:
         """Count the arrival against its budget; return whether it is over the limit."""
-        endpoint, options = context.ask.endpoint, self.options
+        endpoint, options = context.parsed.endpoint, self.options
         budget = context.remote if endpoint in PUBLIC else context.uid
         # An unknown key has no User ID whose budget could be used up.
         return bool(budget) and self._rates.arrive(
             endpoint, budget, context.at, mode=options.rate, count_refused=options.count_refused
         )
 
-    def _act(self, context: RequestContext, now: float) -> ReplyEnvelope:
-        ask = context.ask
-        match ask.endpoint:
+    def _execute(self, context: RequestContext, now: float) -> ReplyEnvelope:
+        parsed = context.parsed
+        match parsed.endpoint:
             case Endpoint.SET:
-                return self._set(context.uid, ask, now)
+                return self._set(context.uid, parsed, now)
             case Endpoint.RESET:
-                self._book(context.uid, ask.family or "").unfreeze()
+                self._family_state(context.uid, parsed.family or "").unfreeze()
                 return ReplyEnvelope("0", data=({"result": True},))
             case Endpoint.GET:
-                return ReplyEnvelope("0", data=self._rows(context.uid, ask.family, now))
+                return ReplyEnvelope("0", data=self._rows(context.uid, parsed.family, now))
             case Endpoint.ACCOUNT:
                 assert context.owner is not None, "authentication admits only known keys"
                 return ReplyEnvelope("0", data=(_account_row(context.owner),))
@@ -267,18 +270,18 @@ class SimulatedExchange:
             case Endpoint.UNDERLYING:
                 return ReplyEnvelope("0", names=tuple(sorted({*map(underlying_of, self.families)})))
             case Endpoint.INSTRUMENTS:
-                return ReplyEnvelope("0", data=self._instruments(ask.underlying))
+                return ReplyEnvelope("0", data=self._instruments(parsed.underlying))
             case _ as never:
                 assert_never(never)
 
-    def _set(self, uid: str, ask: ParsedRequest, now: float) -> ReplyEnvelope:
-        assert ask.family is not None, "a Set without refusal has both"
-        assert ask.setting is not None, "a Set without refusal has both"
-        self._put_in_force(uid, ask.family, ask.setting, now, "set")
+    def _set(self, uid: str, parsed: ParsedRequest, now: float) -> ReplyEnvelope:
+        assert parsed.family is not None, "a Set without refusal has both"
+        assert parsed.setting is not None, "a Set without refusal has both"
+        self._put_in_force(uid, parsed.family, parsed.setting, now, "set")
         if self.options.set_unfreezes:
-            self._book(uid, ask.family).unfreeze()
-        row = self._setting_row(ask.family, ask.setting)
-        return ReplyEnvelope("0", data=(numbers_in(self._form(ask.family), row),))
+            self._family_state(uid, parsed.family).unfreeze()
+        row = self._setting_row(parsed.family, parsed.setting)
+        return ReplyEnvelope("0", data=(numbers_in(self._form(parsed.family), row),))
 
     def _rows(self, uid: str, only: str | None, now: float) -> tuple[SimRow, ...]:
         families = sorted(self.families) if only is None else [only]
@@ -294,13 +297,13 @@ class SimulatedExchange:
         return self._forms.get(family, RowForm.PLAIN)
 
     def _row(self, uid: str, family: str, now: float) -> SimRow | None:
-        book = self._books.get((uid, family)) or SimulatedFamily()
-        setting = book.seen(now - self.options.read_delay_s)
+        state = self._family_states.get((uid, family)) or SimulatedFamily()
+        setting = state.seen(now - self.options.read_delay_s)
         if setting is None and self.options.list_unconfigured:
             setting = UNCONFIGURED
         elif setting is None or (setting.time_interval == "0" and not self.options.list_disabled):
             return None
-        until = book.frozen_until(now)
+        until = state.frozen_until(now)
         return {
             **self._setting_row(family, setting),
             "mmpFrozen": until is not None,
@@ -336,21 +339,21 @@ class SimulatedExchange:
         self._latest = max(self._latest, now)
         return self._latest
 
-    def _book(self, uid: str, family: str) -> SimulatedFamily:
-        return self._books.setdefault((uid, family), SimulatedFamily())
+    def _family_state(self, uid: str, family: str) -> SimulatedFamily:
+        return self._family_states.setdefault((uid, family), SimulatedFamily())
 
     def _put_in_force(
         self, uid: str, family: str, setting: MmpSetting | None, at: float, cause: str
     ) -> None:
-        self._book(uid, family).change(setting, at)
+        self._family_state(uid, family).change(setting, at)
         self._in_force.append(InForce(at, uid, family, setting, cause))
 
     def _record(self, context: RequestContext, outcome: SimOutcome, *, applied: bool, frozen: bool) -> None:
         self._number += 1
-        ask, verdict = context.ask, verdict_of(outcome.said)
-        setting, at = ask.setting, context.at
+        parsed, verdict = context.parsed, verdict_of(outcome.reply)
+        setting, at = parsed.setting, context.at
         arrival = Arrival(
-            self._number, context.uid, ask.endpoint, at, ask.family, setting, verdict, applied, frozen
+            self._number, context.uid, parsed.endpoint, at, parsed.family, setting, verdict, applied, frozen
         )
         self._arrivals.append(arrival)
 

@@ -105,9 +105,9 @@ class SimulatorServer:
         try:
             body = await reading
         except (ConnectionError, web.HTTPException):  # the caller disconnected, or sent far too much
-            return _killed(request)
+            return _disconnect(request)
         if len(body) > MAX_BODY_BYTES:
-            return _killed(request)
+            return _disconnect(request)
         reply = self.exchange.handle(_as_sim_request(request, body), arrived)
         await asyncio.sleep(reply.delay_s)
         await self._travel()
@@ -167,20 +167,20 @@ def _as_sim_request(request: web.BaseRequest, body: bytes) -> SimRequest:
 
 async def _send(request: web.BaseRequest, reply: SimReply) -> web.StreamResponse:
     if reply.drop:
-        return _killed(request)
+        return _disconnect(request)
     if reply.cut:
-        return await _cut_short(request, reply)
+        return await _truncate(request, reply)
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
-def _killed(request: web.BaseRequest) -> web.Response:
+def _disconnect(request: web.BaseRequest) -> web.Response:
     """Close the connection without a byte; the response returned can no longer be written."""
     if request.transport is not None:
         request.transport.close()
     return web.Response()
 
 
-async def _cut_short(request: web.BaseRequest, reply: SimReply) -> web.StreamResponse:
+async def _truncate(request: web.BaseRequest, reply: SimReply) -> web.StreamResponse:
     """Announce the full body, send half of it and close."""
     response = web.StreamResponse(status=reply.status, headers=reply.headers)
     response.content_length = len(reply.body)

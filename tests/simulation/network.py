@@ -182,7 +182,7 @@ class Network:
         if fate in _EXCHANGE_FAULTS and not world.is_out:
             world.exchange.inject(ScriptedFault(Endpoint.SET, _EXCHANGE_FAULTS[fate]))
         now = world.scheduler.now
-        said: ReplyBody = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).said
+        said: ReplyBody = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).reply
         self.note_in_force(attempt.family, own=True, by=attempt)
         self._world.auditor.check_effect(attempt)
         instead = None if world.is_out else _said_by(fate, attempt)

@@ -412,7 +412,7 @@ class SimulatedClient:
             self._clock_error_s = self._process.rng.uniform(-2.5, 2.5)
 
     def _account(self) -> AccountInfo | Reply:
-        said = self._world.exchange.account_config(self._world.key_id, self._world.scheduler.now).said
+        said = self._world.exchange.account_config(self._world.key_id, self._world.scheduler.now).reply
         if not isinstance(said, ReplyEnvelope) or not said.accepted:
             return reply_of(said)
         row = (said.data or ())[0]
@@ -422,7 +422,7 @@ class SimulatedClient:
     def _list(self, begun_local: float, family: Family | None = None) -> SeenList | Reply:
         """Return what the real parser makes of Get MMP Config's answer at this moment."""
         world = self._world
-        said = world.exchange.get_mmp(world.key_id, world.scheduler.now, family).said
+        said = world.exchange.get_mmp(world.key_id, world.scheduler.now, family).reply
         if not isinstance(said, ReplyEnvelope) or not said.accepted:
             return reply_of(said)
         return read_list(self._process, said.data or (), begun_at=begun_local, asked=family)

@@ -93,7 +93,7 @@ def test_rows_are_written_oddly_until_they_are_plain_again() -> None:
 def test_rules_change() -> None:
     world = exchange()
     assert ask(world, "POST", "rules", rate="no-burst", limit_status="429")["rate"] == "no-burst"
-    codes = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + one).said for one in (0, 4)]
+    codes = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + one).reply for one in (0, 4)]
     assert [(one.code, one.status) for one in codes if isinstance(one, ReplyEnvelope)] == [
         ("0", 200),
         ("50011", 429),
@@ -113,7 +113,7 @@ def test_rules_change() -> None:
 def test_accounts_change(changes: dict[str, object], code: str) -> None:
     world = exchange()
     (row,) = ask(world, "POST", "accounts", **changes)
-    said = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
+    said = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
     assert isinstance(said, ReplyEnvelope)
     assert said.code == code
     flat = {**row, **row["keys"][0]}

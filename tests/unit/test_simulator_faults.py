@@ -25,7 +25,7 @@ def said(text: str) -> tuple[ReplyBody, bool]:
     """Return what a Set hears under the fault ``text``, and whether it took effect."""
     world = exchange()
     world.inject(parse_fault(text))
-    heard = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
+    heard = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
     return heard, world.settings(UID) == {"BTC-USD": SETTING}
 
 
@@ -78,7 +78,7 @@ def test_a_wrong_echo_is_an_acceptance_of_something_else(text: str, effect: bool
 def test_a_wrong_echo_of_a_reset_says_it_did_not_work() -> None:
     world = exchange()
     world.inject(parse_fault("reset/wrong-echo"))
-    heard = world.reset_mmp(KEY, "BTC-USD", T0).said
+    heard = world.reset_mmp(KEY, "BTC-USD", T0).reply
     assert isinstance(heard, ReplyEnvelope)
     assert heard.data == ({"result": False},)
 
@@ -86,7 +86,7 @@ def test_a_wrong_echo_of_a_reset_says_it_did_not_work() -> None:
 def test_there_is_nothing_wrong_to_echo_in_an_empty_answer() -> None:
     world = exchange()
     world.inject(parse_fault("get/wrong-echo"))
-    assert world.get_mmp(KEY, T0).said == ReplyEnvelope("0")
+    assert world.get_mmp(KEY, T0).reply == ReplyEnvelope("0")
 
 
 @pytest.mark.parametrize(("text", "effect"), [("truncated", True), ("truncated-unapplied", False)])
@@ -137,7 +137,7 @@ def test_a_fault_of_one_family_lasts_and_leaves_the_others_alone() -> None:
     verdicts = {"BTC-USD": [], "ETH-USD": []}  # type: dict[str, list[object]]
     for turn in range(3):
         for place, (family, heard) in enumerate(verdicts.items()):
-            said = world.set_mmp(KEY, family, SETTING, T0 + 20 * turn + 10 * place).said
+            said = world.set_mmp(KEY, family, SETTING, T0 + 20 * turn + 10 * place).reply
             assert isinstance(said, ReplyEnvelope)
             heard.append(said.code)
     assert verdicts == {"BTC-USD": ["50004"] * 3, "ETH-USD": ["50013", "0", "0"]}
@@ -214,7 +214,7 @@ def test_an_outage_answers_nothing_and_keeps_the_faults_for_later() -> None:
     world = exchange()
     world.inject(parse_fault("50013"))
     world.outage(T0 + 5)
-    heard = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + after).said for after in (0, 4.9, 12)]
+    heard = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + after).reply for after in (0, 4.9, 12)]
     assert heard[:2] == [Disconnect(), Disconnect()]
     assert isinstance(heard[2], ReplyEnvelope)
     assert heard[2].code == "50013"

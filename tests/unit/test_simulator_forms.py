@@ -47,14 +47,14 @@ def rows(said: ReplyBody) -> list[object]:
 )
 def test_a_row_is_written_in_the_form_that_was_chosen(form: RowForm, expected: list[object]) -> None:
     world = configured(form)
-    assert rows(world.get_mmp(KEY, T0).said) == [*expected, ETH]
-    assert rows(world.get_mmp(KEY, T0, "BTC-USD").said) == expected
+    assert rows(world.get_mmp(KEY, T0).reply) == [*expected, ETH]
+    assert rows(world.get_mmp(KEY, T0, "BTC-USD").reply) == expected
 
 
 def test_an_unlisted_family_is_shown_to_those_who_ask_for_it() -> None:
     world = configured(RowForm.UNLISTED)
-    assert rows(world.get_mmp(KEY, T0).said) == [ETH]
-    assert rows(world.get_mmp(KEY, T0, "BTC-USD").said) == [ROW]
+    assert rows(world.get_mmp(KEY, T0).reply) == [ETH]
+    assert rows(world.get_mmp(KEY, T0, "BTC-USD").reply) == [ROW]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_an_unlisted_family_is_shown_to_those_who_ask_for_it() -> None:
     ],
 )
 def test_an_echo_has_the_numbers_of_the_form_and_its_true_name(form: RowForm, expected: object) -> None:
-    assert rows(configured(form).set_mmp(KEY, "BTC-USD", SETTING, T0).said) == [expected]
+    assert rows(configured(form).set_mmp(KEY, "BTC-USD", SETTING, T0).reply) == [expected]
 
 
 def test_fractions_stay_what_they_are() -> None:
     world = configured(RowForm.JSON_NUMBERS)
-    said = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0.5"), T0).said
+    said = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0.5"), T0).reply
     assert rows(said) == [{**BTC, **NUMBERS, "qtyLimit": 0.5}]
 
 
@@ -81,4 +81,4 @@ def test_a_form_ends_when_it_is_put_back() -> None:
     assert world.forms() == {"BTC-USD": RowForm.NAMELESS}
     world.set_form("BTC-USD", RowForm.PLAIN)
     assert world.forms() == {}
-    assert rows(world.get_mmp(KEY, T0).said) == [ROW, ETH]
+    assert rows(world.get_mmp(KEY, T0).reply) == [ROW, ETH]

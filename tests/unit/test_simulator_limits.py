@@ -123,7 +123,7 @@ def test_each_endpoint_has_its_documented_limit_of_its_own(endpoint: Endpoint) -
 
 def test_public_time_is_counted_by_address() -> None:
     world = exchange()
-    replies = [world.public_time(T0, f"10.0.0.{one % 2}").said for one in range(20)]
+    replies = [world.public_time(T0, f"10.0.0.{one % 2}").reply for one in range(20)]
     assert {reply.code for reply in replies if isinstance(reply, ReplyEnvelope)} == {"0"}
 
 
@@ -146,7 +146,7 @@ def test_refused_calls_of_a_known_key_use_up_its_limit() -> None:
     world = exchange()
     for _ in range(2):
         world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0"), T0)
-    refusal = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
+    refusal = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
     assert isinstance(refusal, ReplyEnvelope)
     assert refusal.code == "50011"
 
@@ -155,7 +155,7 @@ def test_calls_of_an_unknown_key_use_up_nobody_s_limit() -> None:
     world = exchange()
     for _ in range(5):
         world.set_mmp("nobody", "BTC-USD", SETTING, T0)
-    reply = world.set_mmp(KEY, "BTC-USD", SETTING, T0).said
+    reply = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
     assert isinstance(reply, ReplyEnvelope)
     assert reply.accepted
     assert world.violations() == ()

@@ -468,7 +468,7 @@ def test_a_never_configured_family_freezes_until_reset() -> None:
 def test_accounts_have_settings_and_limits_of_their_own() -> None:
     world = SimulatedExchange([fake_account(1), fake_account(2)])
     outcomes = [world.set_mmp(f"simulator-key-{n}", "BTC-USD", SETTING, T0) for n in (1, 1, 2, 2)]
-    assert [one.said.code for one in outcomes if isinstance(one.said, ReplyEnvelope)] == ["0"] * 4
+    assert [one.reply.code for one in outcomes if isinstance(one.reply, ReplyEnvelope)] == ["0"] * 4
     assert world.settings("999000000002") == {"BTC-USD": SETTING}
     assert world.violations() == ()
 
@@ -478,7 +478,8 @@ def test_two_keys_of_one_account_share_its_limit() -> None:
     second = ApiKey("simulator-key-b", "s", "p")
     world = exchange(replace(account, keys=(*account.keys, second)))
     outcomes = [world.set_mmp(key, "BTC-USD", SETTING, T0) for key in (KEY, "simulator-key-b", KEY)]
-    assert [one.said.code for one in outcomes if isinstance(one.said, ReplyEnvelope)] == ["0", "0", "50011"]
+    codes = [one.reply.code for one in outcomes if isinstance(one.reply, ReplyEnvelope)]
+    assert codes == ["0", "0", "50011"]
 
 
 def test_an_account_that_is_replaced_takes_its_old_keys_with_it() -> None:
@@ -497,10 +498,10 @@ def test_secrets_are_not_in_the_repr() -> None:
 
 def test_the_unsigned_doors_have_every_other_check() -> None:
     world = exchange(fake_account(permissions=("read_only",)))
-    assert world.set_mmp("other", "BTC-USD", SETTING, T0).said == replace_code("50119")
-    assert world.set_mmp(KEY, "BTC-USD", SETTING, T0).said == replace_code("50120")
+    assert world.set_mmp("other", "BTC-USD", SETTING, T0).reply == replace_code("50119")
+    assert world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply == replace_code("50120")
     world.put_account(fake_account())
-    refused = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0"), T0 + 10).said
+    refused = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0"), T0 + 10).reply
     assert isinstance(refused, ReplyEnvelope)
     assert refused.code == "51000"
 
@@ -521,8 +522,8 @@ def test_the_unsigned_doors_answer_as_the_signed_ones() -> None:
         (world.public_time(T0), SimRequest("GET", TIME)),
     ]
     for outcome, signed in pairs:
-        assert isinstance(outcome.said, ReplyEnvelope)
-        assert list(outcome.said.data or ()) == rows(world.handle(signed, T0))
+        assert isinstance(outcome.reply, ReplyEnvelope)
+        assert list(outcome.reply.data or ()) == rows(world.handle(signed, T0))
 
 
 # The record -----------------------------------------------------------------------------------
@@ -561,8 +562,8 @@ def test_forgetting_the_record_does_not_forget_the_limits() -> None:
     world.forget_records()
     assert (world.arrivals(), world.history()) == ((), ())
     outcome = world.set_mmp(KEY, "BTC-USD", SETTING, T0 + 9.9)
-    assert isinstance(outcome.said, ReplyEnvelope)
-    assert outcome.said.code == "50011"
+    assert isinstance(outcome.reply, ReplyEnvelope)
+    assert outcome.reply.code == "50011"
 
 
 def test_malformed_writes_are_held_against_the_caller() -> None:
