@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from reconciler.cli.output import Output
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
-from reconciler.documents.history import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
+from reconciler.documents.history import AccountHistory, PolicyLine
 from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
@@ -76,52 +75,13 @@ def history(
     desired = read_desired(config, out)
     place = state_location(state, config, allow_filesystems)
     histories = asyncio.run(_histories(desired, place, limit, glob))
-    pairs = list(zip(desired, histories, strict=True))
-    if out.json:
-        documents = [
-            history_document(
-                one.account,
-                one.environment.value,
-                records_of.lines,
-                records_of.overrides,
-                records_of.policies,
-                records_of.accepted,
-                records_of.damaged,
-            )
-            for one, records_of in pairs
-        ]
-        out.document(one_or_list("history", documents))
-        return
-    texts = [
-        history_text(
-            one.account,
-            one.environment.value,
-            records_of.lines,
-            records_of.overrides,
-            records_of.policies,
-            records_of.accepted,
-            damaged=records_of.damaged,
-            simulator=records_of.simulator,
-            paint=out.paint(),
-        )
-        for one, records_of in pairs
+    pairs = [
+        (one.account, one.environment.value, found) for one, found in zip(desired, histories, strict=True)
     ]
-    out.result("\n".join(texts))
-
-
-@dataclass(frozen=True, slots=True)
-class AccountHistory:
-    """The recorded attempts of one account, and whether they were made at the simulated exchange.
-
-    ``damaged`` records of attempts are left out.
-    """
-
-    lines: list[HistoryLine] = field(default_factory=list)
-    overrides: list[OverrideLine] = field(default_factory=list)
-    policies: list[PolicyLine] = field(default_factory=list)
-    accepted: list[AcceptedLine] = field(default_factory=list)
-    simulator: bool = False
-    damaged: int = 0
+    if out.json:
+        out.document(one_or_list("history", [history_document(*pair) for pair in pairs]))
+    else:
+        out.result("\n".join(history_text(*pair, paint=out.paint()) for pair in pairs))
 
 
 async def _histories(
@@ -141,39 +101,14 @@ async def _account_history(
         return AccountHistory()
     store, kind = found
     log = await store.history(limit, glob)
-    lines = [
-        HistoryLine(
-            attempt=record.id,
-            family=record.family,
-            setting=record.setting,
-            outcome=record.status.value,
-            code=record.code,
-            message=record.message,
-            reserved_at=record.reserved_wall,
-            settled_at=record.settled_wall,
-            open=record.is_open,
-        )
-        for record in log.attempts
-    ]
-    overrides = [
-        OverrideLine(record.family, record.refusal, record.reason, record.at)
-        for record in await store.overrides(limit, glob)
-    ]
-    accepted = [
-        AcceptedLine(
-            family=record.family,
-            before=record.before,
-            setting=record.setting,
-            how=record.how.value,
-            digest=record.digest,
-            override=record.override,
-            file_sha256=record.file_sha256,
-            at=record.at,
-        )
-        for record in await store.accepted_log(limit, glob)
-    ]
-    policies = await _policies(store, limit)
-    return AccountHistory(lines, overrides, policies, accepted, kind is ExchangeKind.SIMULATOR, log.damaged)
+    return AccountHistory(
+        log.attempts,
+        overrides=await store.overrides(limit, glob),
+        policies=await _policies(store, limit),
+        accepted=await store.accepted_log(limit, glob),
+        simulator=kind is ExchangeKind.SIMULATOR,
+        damaged=log.damaged,
+    )
 
 
 async def _policies(store: AccountStore, limit: int) -> list[PolicyLine]:

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from reconciler.core.change_direction import direction
-from reconciler.core.model import Setting
-from reconciler.core.state_records import ProofKind
-from reconciler.documents.plan import Document
-from reconciler.documents.status import format_optional_utc_ms
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryLine:
-    """One attempt as people see it; ``settled_at`` is None while it has no result."""
-
-    attempt: int
-    family: str
-    setting: Setting
-    outcome: str
-    code: str
-    message: str
-    reserved_at: datetime
-    settled_at: datetime | None
-    open: bool
+from reconciler.core.state_records import AcceptedRecord, AttemptRecord, OverrideRecord
+from reconciler.documents.plan import Document, format_utc_ms, optional_wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,103 +31,64 @@ class PolicyLine:
 
 
 @dataclass(frozen=True, slots=True)
-class OverrideLine:
-    """One refusal that someone overrode by name, as people see it."""
+class AccountHistory:
+    """What is on record of one account, the newest of each list first.
 
-    family: str
-    refusal: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedLine:
-    """One setting that passed the guard, as people see it; fields as in ``AcceptedRecord``."""
-
-    family: str
-    before: Setting | None
-    setting: Setting
-    how: str
-    digest: str
-    override: str
-    file_sha256: str
-    at: datetime
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether to list it: it is an adoption of a new setting, so no attempt shows it."""
-        return self.how == ProofKind.ADOPTED.value and self.before != self.setting
-
-
-def history_document(
-    account: str,
-    environment: str,
-    lines: Sequence[HistoryLine],
-    overrides: Sequence[OverrideLine] = (),
-    policies: Sequence[PolicyLine] = (),
-    accepted: Sequence[AcceptedLine] = (),
-    damaged: int = 0,
-) -> Document:
-    """Return the ``mmp/history/1`` document, the newest of each list first.
-
-    ``damaged`` records of attempts could not be read and are left out.
+    ``simulator``: the requests were made at the simulated exchange. ``damaged`` records of attempts could
+    not be read and are left out.
     """
+
+    attempts: Sequence[AttemptRecord] = ()
+    overrides: Sequence[OverrideRecord] = ()
+    policies: Sequence[PolicyLine] = ()
+    accepted: Sequence[AcceptedRecord] = ()
+    simulator: bool = False
+    damaged: int = 0
+
+
+def history_document(account: str, environment: str, history: AccountHistory) -> Document:
+    """Return the ``mmp/history/1`` document."""
     return {
         "format": "mmp/history/1",
         "account": account,
         "environment": environment,
-        "damaged": damaged,
-        "attempts": [_attempt_document(line) for line in lines],
-        "overrides": [_override_document(override) for override in overrides],
-        "policies": [_policy_document(policy) for policy in policies],
-        "accepted": [_accepted_document(line) for line in accepted],
+        "damaged": history.damaged,
+        "attempts": [_attempt_document(attempt) for attempt in history.attempts],
+        "overrides": [
+            {**asdict(override), "at": format_utc_ms(override.at)} for override in history.overrides
+        ],
+        "policies": [
+            {"change": policy.change, **asdict(policy), "at": format_utc_ms(policy.at)}
+            for policy in history.policies
+        ],
+        "accepted": [_accepted_document(accepted) for accepted in history.accepted],
     }
 
 
-def _attempt_document(line: HistoryLine) -> Document:
+def _attempt_document(attempt: AttemptRecord) -> Document:
     return {
-        "attempt": line.attempt,
-        "family": line.family,
-        "setting": line.setting.wire(),
-        "outcome": line.outcome,
-        "code": line.code,
-        "message": line.message,
-        "reserved_at": format_optional_utc_ms(line.reserved_at),
-        "settled_at": format_optional_utc_ms(line.settled_at),
-        "open": line.open,
+        "attempt": attempt.id,
+        "family": attempt.family,
+        "setting": attempt.setting.wire(),
+        "outcome": attempt.status.value,
+        "code": attempt.code,
+        "message": attempt.message,
+        "reserved_at": format_utc_ms(attempt.reserved_wall),
+        "settled_at": format_utc_ms(attempt.settled_wall),
+        "open": attempt.is_open,
     }
 
 
-def _override_document(override: OverrideLine) -> Document:
+def _accepted_document(accepted: AcceptedRecord) -> Document:
+    way = direction(accepted.before, accepted.setting)
     return {
-        "family": override.family,
-        "refusal": override.refusal,
-        "reason": override.reason,
-        "at": format_optional_utc_ms(override.at),
-    }
-
-
-def _policy_document(policy: PolicyLine) -> Document:
-    return {
-        "change": policy.change,
-        "path": policy.path,
-        "sha256": policy.sha256,
-        "replaces": policy.replaces,
-        "reason": policy.reason,
-        "at": format_optional_utc_ms(policy.at),
-    }
-
-
-def _accepted_document(line: AcceptedLine) -> Document:
-    way = direction(line.before, line.setting)
-    return {
-        "family": line.family,
-        "how": line.how,
+        "family": accepted.family,
+        "how": accepted.how.value,
         "direction": None if way is None else way.value,
-        "before": line.before.wire() if line.before else None,
-        "after": line.setting.wire(),
-        "override": line.override or None,
-        "digest": line.digest or None,
-        "file_sha256": line.file_sha256 or None,
-        "at": format_optional_utc_ms(line.at),
+        "before": optional_wire(accepted.before),
+        "after": accepted.setting.wire(),
+        "override": accepted.override or None,
+        "digest": accepted.digest or None,
+        "file_sha256": accepted.file_sha256 or None,
+        "at": format_utc_ms(accepted.at),
     }

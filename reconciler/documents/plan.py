@@ -242,11 +242,11 @@ def _change(change: Change) -> Document:
         "reason": change.reason.value,
         "direction": change.direction.value if change.direction else None,
         "fields": [field.value for field in change.fields],
-        "before": _wire(change.before),
+        "before": optional_wire(change.before),
         "after": change.after.wire(),
         "is_live": change.is_live,
-        "desired": _wire(change.desired),
-        "measured_from": _wire(change.measured_from),
+        "desired": optional_wire(change.desired),
+        "measured_from": optional_wire(change.measured_from),
         "factor": None if change.factor is None else amount_text(change.factor),
         "exposure": {
             "before": _exposure(change.before) if change.before else None,
@@ -331,10 +331,13 @@ def _refusal(refusal: Refusal) -> Document:
     }
 
 
-def format_utc_ms(wall: datetime) -> str:
-    """Write a time of day, UTC, to the millisecond: ``2026-03-01T03:00:00.000Z``."""
+def format_utc_ms(wall: datetime | None) -> str | None:
+    """Write a time of day, UTC, to the millisecond: ``2026-03-01T03:00:00.000Z``; None stays None."""
+    if wall is None:
+        return None
     return wall.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _wire(setting: Setting | None) -> dict[str, str] | None:
+def optional_wire(setting: Setting | None) -> dict[str, str] | None:
+    """Return the wire strings of a setting; None stays None."""
     return setting.wire() if setting else None

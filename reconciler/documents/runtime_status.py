@@ -19,9 +19,9 @@ from reconciler.core.monitoring.runtime import (
 )
 from reconciler.core.monitoring.status import Status
 from reconciler.core.problems import Problem
-from reconciler.documents.plan import Document
+from reconciler.documents.plan import Document, format_utc_ms
 from reconciler.documents.problems import problems_document
-from reconciler.documents.status import format_optional_utc_ms, status_document
+from reconciler.documents.status import status_document
 
 
 def runtime_document(
@@ -42,8 +42,8 @@ def file_document(file: FileState) -> Document:
     return {
         "path": file.path,
         "sha256": file.sha256 or None,
-        "accepted_at": format_optional_utc_ms(file.accepted_at),
-        "rejected_at": format_optional_utc_ms(file.rejected_at),
+        "accepted_at": format_utc_ms(file.accepted_at),
+        "rejected_at": format_utc_ms(file.rejected_at),
         "problems": problems_of(file.problems),
     }
 
@@ -64,10 +64,10 @@ def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, no
         "protection": judged.protection.value,
         "sentence": judged.sentence,
         "started": runtime.started,
-        "in_sync_at": format_optional_utc_ms(at_wall(runtime.in_sync_at, status, now)),
+        "in_sync_at": format_utc_ms(at_wall(runtime.in_sync_at, status, now)),
         "loop": {
             "alive": alive(runtime, now),
-            "last_step_at": format_optional_utc_ms(at_wall(runtime.last_step_at, status, now)),
+            "last_step_at": format_utc_ms(at_wall(runtime.last_step_at, status, now)),
             "state_locked": runtime.locked_out or None,
         },
         "config": file_document(runtime.config) if runtime.config else None,
@@ -82,12 +82,12 @@ def _outage(outage: Outage | None, status: Status, now: float) -> Document | Non
     if outage is None:
         return None
     return {
-        "since": format_optional_utc_ms(outage.since_wall),
+        "since": format_utc_ms(outage.since_wall),
         "failures": outage.failures,
         "doing": outage.failed.doing,
         "code": outage.failed.reply.code,
         "message": outage.failed.reply.message,
-        "retry_at": format_optional_utc_ms(at_wall(outage.failed.retry_at, status, now)),
+        "retry_at": format_utc_ms(at_wall(outage.failed.retry_at, status, now)),
     }
 
 
@@ -99,7 +99,7 @@ def _terminal_error(terminal: TerminalError | None) -> Document | None:
 
 def _failure(failing: RecentError) -> Document:
     return {
-        "at": format_optional_utc_ms(failing.at),
+        "at": format_utc_ms(failing.at),
         "code": failing.code,
         "message": failing.message,
         "family": failing.family,

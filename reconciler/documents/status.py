@@ -9,7 +9,7 @@ from reconciler.core.model import LiveRow, Pause
 from reconciler.core.monitoring.status import FamilyStatus, Status
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import AttemptRecord, LockHolder
-from reconciler.documents.plan import ETA_DIGITS, Document
+from reconciler.documents.plan import ETA_DIGITS, Document, format_utc_ms, optional_wire
 
 
 def status_document(status: Status) -> Document:
@@ -24,8 +24,8 @@ def status_document(status: Status) -> Document:
         "owner": owner_document(status.owner),
         "controller": controller_document(status.controller),
         "config": {"path": status.desired.path, "sha256": status.desired.sha256},
-        "asked_at": format_optional_utc_ms(status.asked_at),
-        "live_at": format_optional_utc_ms(status.live_at),
+        "asked_at": format_utc_ms(status.asked_at),
+        "live_at": format_utc_ms(status.live_at),
         "in_sync": status.in_sync,
         "eta_seconds": round(status.eta_s, ETA_DIGITS),
         "families": [_family_document(family, status.asked_at) for family in status.families],
@@ -54,7 +54,7 @@ def pauses_document(
             {
                 "family": attempt.family,
                 "setting": attempt.setting.wire(),
-                "reserved_at": format_optional_utc_ms(attempt.reserved_wall),
+                "reserved_at": format_utc_ms(attempt.reserved_wall),
             }
             for attempt in in_flight
         ],
@@ -78,21 +78,16 @@ def controller_document(holder: LockHolder | None) -> Document | None:
     return {"host": holder.host, "pid": holder.pid, "purpose": holder.purpose, "since": holder.since}
 
 
-def format_optional_utc_ms(wall: datetime | None) -> str | None:
-    """Write a time of day in the documents' format, UTC, to the millisecond; None stays None."""
-    if wall is None:
-        return None
-    return wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _family_document(family: FamilyStatus, asked_at: datetime) -> Document:
     change = family.change
+    eta_s = None if change is None else change.eta_s
+    due_at = None if eta_s is None else asked_at + timedelta(seconds=eta_s)
     return {
         "family": family.family,
         "state": family.state.value,
         "desired": family.desired.wire(),
-        "accepted": family.accepted.wire() if family.accepted else None,
-        "applied": family.applied.wire() if family.applied else None,
+        "accepted": optional_wire(family.accepted),
+        "applied": optional_wire(family.applied),
         "live": _live(family.live),
         "pending": None
         if change is None
@@ -101,7 +96,7 @@ def _family_document(family: FamilyStatus, asked_at: datetime) -> Document:
             "reason": change.reason.value,
             "direction": change.direction.value if change.direction else None,
             "because": change.because.value if change.because else None,
-            "due_at": _due_at(change.eta_s, asked_at),
+            "due_at": format_utc_ms(due_at),
         },
     }
 
@@ -112,16 +107,12 @@ def _live(row: LiveRow | None) -> Document | None:
     return {**row.setting.wire(), "mmpFrozen": row.frozen, "mmpFrozenUntil": row.frozen_until}
 
 
-def _due_at(eta_s: float | None, asked_at: datetime) -> str | None:
-    return None if eta_s is None else format_optional_utc_ms(asked_at + timedelta(seconds=eta_s))
-
-
 def _pause_document(pause: Pause) -> Document:
     return {
         "family": pause.family,
-        "since": format_optional_utc_ms(pause.since),
-        "until": format_optional_utc_ms(pause.until),
+        "since": format_utc_ms(pause.since),
+        "until": format_utc_ms(pause.until),
         "by": pause.by.value,
-        "contested": None if pause.contested is None else pause.contested.wire(),
+        "contested": optional_wire(pause.contested),
         "reason": pause.reason,
     }

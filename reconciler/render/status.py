@@ -16,8 +16,14 @@ from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AttemptRecord, StateCheck
-from reconciler.documents.history import AcceptedLine, HistoryLine, OverrideLine, PolicyLine
+from reconciler.core.state_records import (
+    AcceptedRecord,
+    AttemptRecord,
+    OverrideRecord,
+    ProofKind,
+    StateCheck,
+)
+from reconciler.documents.history import AccountHistory, PolicyLine
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.policy_refusals import SHA_SHOWN
 from reconciler.render.values import (
@@ -76,21 +82,14 @@ def _without_answer(attempt: AttemptRecord) -> str:
     return "is in flight" if attempt.status is AttemptStatus.PENDING else "has no definite answer"
 
 
-def history_text(
-    account: str,
-    environment: str,
-    lines: Sequence[HistoryLine],
-    overrides: Sequence[OverrideLine] = (),
-    policies: Sequence[PolicyLine] = (),
-    accepted: Sequence[AcceptedLine] = (),
-    *,
-    damaged: int = 0,
-    simulator: bool = False,
-    paint: Paint = plain,
-) -> str:
+def history_text(account: str, environment: str, history: AccountHistory, *, paint: Paint = plain) -> str:
     """Return one line per attempt, adoption, override and change of the policy, newest first."""
-    adopted = [line for line in accepted if line.is_shown]
-    banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
+    lines, overrides, policies = history.attempts, history.overrides, history.policies
+    # No attempt shows the adoption of a new setting.
+    adopted = [
+        line for line in history.accepted if line.how is ProofKind.ADOPTED and line.before != line.setting
+    ]
+    banner = paint("SIMULATOR ", Tone.WARN) if history.simulator else ""
     counted = [count(len(lines), "attempt")] if lines else []
     counted += [count(len(adopted), "adoption")] if adopted else []
     counted += [count(len(overrides), "override")] if overrides else []
@@ -100,13 +99,13 @@ def history_text(
     width = max(map(len, (*named, *(one.family for one in overrides))), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
     # Policies and overrides come before the requests that they allow, so after them in newest-first order.
-    message_lines = [(line.reserved_at, 2, _history_line(line, width, paint)) for line in lines]
+    message_lines = [(line.reserved_wall, 2, _attempt_line(line, width, paint)) for line in lines]
     message_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
     message_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
     message_lines += [(line.at, 2, _accepted_line(line, width, paint)) for line in adopted]
     message_lines.sort(key=lambda one: one[:2], reverse=True)
     lines_of = [f"{banner}{place} · {message}", *(line for _, _, line in message_lines)]
-    return "\n".join([*lines_of, *_damaged_line(damaged, paint)]) + "\n"
+    return "\n".join([*lines_of, *_damaged_line(history.damaged, paint)]) + "\n"
 
 
 def _damaged_line(damaged: int, paint: Paint) -> list[str]:
@@ -149,7 +148,12 @@ _LOOK = {
 }
 
 
-_OUTCOME_TONES = {"applied": Tone.GOOD, "rejected": Tone.BAD, "unknown": Tone.BAD}
+_UNRESOLVED = (AttemptStatus.PENDING, AttemptStatus.UNKNOWN)
+_STATUS_TONES = {
+    AttemptStatus.APPLIED: Tone.GOOD,
+    AttemptStatus.REJECTED: Tone.BAD,
+    AttemptStatus.UNKNOWN: Tone.BAD,
+}
 
 
 def _place(status: Status, paint: Paint) -> str:
@@ -253,15 +257,15 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
     return f"  {paint(pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
 
 
-def _history_line(line: HistoryLine, width: int, paint: Paint) -> str:
-    text = f"  {line.reserved_at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
-    outcome = f"{line.outcome:<9}"
-    if line.outcome in _OUTCOME_TONES:
-        outcome = paint(outcome, _OUTCOME_TONES[line.outcome])
+def _attempt_line(line: AttemptRecord, width: int, paint: Paint) -> str:
+    text = f"  {line.reserved_wall:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
+    outcome = f"{line.status.value:<9}"
+    if line.status in _STATUS_TONES:
+        outcome = paint(outcome, _STATUS_TONES[line.status])
     return "  ".join([text, outcome, format_setting(line.setting), *_what_came_of_it(line)])
 
 
-def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
+def _accepted_line(line: AcceptedRecord, width: int, paint: Paint) -> str:
     word = paint(f"{'adopted':<9}", Tone.WARN)
     when = f"  {line.at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
     if line.before is None:
@@ -279,7 +283,7 @@ def _accepted_line(line: AcceptedLine, width: int, paint: Paint) -> str:
     )
 
 
-def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:
+def _override_line(override: OverrideRecord, width: int, paint: Paint) -> str:
     word = paint(f"{'allowed':<9}", Tone.WARN)
     when = f"  {override.at:%Y-%m-%d %H:%M:%S}Z  {override.family:<{width}}"
     return "  ".join(
@@ -287,10 +291,10 @@ def _override_line(override: OverrideLine, width: int, paint: Paint) -> str:
     )
 
 
-def _what_came_of_it(line: HistoryLine) -> list[str]:
+def _what_came_of_it(line: AttemptRecord) -> list[str]:
     """Return the exchange's message, and whether the setting in force is still unknown."""
     said = escape_unprintable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
-    doubt = "not known what is in force" if line.open and line.outcome in ("pending", "unknown") else ""
+    doubt = "not known what is in force" if line.is_open and line.status in _UNRESOLVED else ""
     return ["; ".join(filter(None, (said, doubt)))] if said or doubt else []
 
 

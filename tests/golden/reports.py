@@ -39,7 +39,9 @@ from reconciler.core.plan import (
 )
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Loosening, Override, Policy, Refusal, RefusalKind
-from reconciler.documents.history import AcceptedLine, HistoryLine
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.state_records import AcceptedRecord, AttemptRecord, ProofKind
+from reconciler.documents.history import AccountHistory
 from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile
 from reconciler.render.color import ansi
 from reconciler.render.plan_markdown import plans_markdown
@@ -294,7 +296,7 @@ def _status(wanted: Desired, known: Mapping[Family, Known], rows: Mapping[Family
 # ---- histories -----------------------------------------------------------------------------------
 
 
-def every_attempt() -> list[HistoryLine]:
+def every_attempt() -> list[AttemptRecord]:
     rows = [
         (BTC, "pending", "", "", True),
         (ETH, "applied", "0", "", False),
@@ -306,31 +308,34 @@ def every_attempt() -> list[HistoryLine]:
         (BTC, "not-sent", "connect", "cannot connect: refused", False),
     ]
     return [
-        HistoryLine(
-            attempt=len(rows) - place,
+        AttemptRecord(
+            id=len(rows) - place,
             family=family,
             setting=A,
-            outcome=outcome,
+            status=AttemptStatus(outcome),
+            limited=False,
+            is_open=is_open,
             code=code,
             message=message,
-            reserved_at=WALL - timedelta(seconds=7 * place),
-            settled_at=None if outcome == "pending" else WALL - timedelta(seconds=7 * place - 1),
-            open=is_open,
+            reserved_wall=WALL - timedelta(seconds=7 * place),
+            settled_wall=None if outcome == "pending" else WALL - timedelta(seconds=7 * place - 1),
         )
         for place, (family, outcome, code, message, is_open) in enumerate(rows)
     ]
 
 
-def every_adoption() -> list[AcceptedLine]:
+def every_adoption() -> list[AcceptedRecord]:
     """Return an adoption that loosens, the first of a family, and two that the attempts show already."""
     rows = [
-        (BTC, A, B, "adopted"),
-        (ETH, None, A, "adopted"),
-        (SOL, A, B, "applied"),
-        (XAU, A, A, "adopted"),
+        (BTC, A, B, ProofKind.ADOPTED),
+        (ETH, None, A, ProofKind.ADOPTED),
+        (SOL, A, B, ProofKind.APPLIED),
+        (XAU, A, A, ProofKind.ADOPTED),
     ]
     return [
-        AcceptedLine(family, before, after, how, "", "", "", WALL - timedelta(seconds=3 * place))
+        AcceptedRecord(
+            family, before, after, ProofKind(how), "", "", "", WALL - timedelta(seconds=3 * place)
+        )
         for place, (family, before, after, how) in enumerate(rows)
     ]
 
@@ -361,7 +366,9 @@ CASES: dict[str, Callable[[], str]] = {
     "plan-accepted-refused": lambda: plan_text(against_accepted(refused=True), POLICED, simulator=False),
     "plan-accepted-markdown": lambda: plans_markdown([(against_accepted(), POLICED)]),
     "plan-accepted-refused-markdown": lambda: plans_markdown([(against_accepted(refused=True), POLICED)]),
-    "history-adopted": lambda: history_text("main", "live", every_attempt()[:2], accepted=every_adoption()),
+    "history-adopted": lambda: history_text(
+        "main", "live", AccountHistory(every_attempt()[:2], accepted=every_adoption())
+    ),
     "plan-nothing-on-record": lambda: plan_text(
         make_plan(desired({BTC: A}), {}, Reads(), PlanConstraints(), NOW), CONTEXT, simulator=False
     ),
@@ -412,11 +419,11 @@ CASES: dict[str, Callable[[], str]] = {
     "status-hostile-path": lambda: status_text(
         replace(calm(), desired=replace(calm().desired, path=HOSTILE), host=HOSTILE)
     ),
-    "history": lambda: history_text("main", "live", every_attempt()),
+    "history": lambda: history_text("main", "live", AccountHistory(every_attempt())),
     "history-simulator-colour": lambda: history_text(
-        "main", "demo", every_attempt(), simulator=True, paint=ansi
+        "main", "demo", AccountHistory(every_attempt(), simulator=True), paint=ansi
     ),
-    "history-nothing": lambda: history_text("main", "live", []),
+    "history-nothing": lambda: history_text("main", "live", AccountHistory()),
 }
 
 

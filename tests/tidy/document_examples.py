@@ -19,7 +19,9 @@ from reconciler.core.plan import HoldReason, Plan, PlanConstraints, with_schedul
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
-from reconciler.documents.history import HistoryLine, OverrideLine, PolicyLine, history_document
+from reconciler.core.reply import AttemptStatus
+from reconciler.core.state_records import AttemptRecord, OverrideRecord
+from reconciler.documents.history import AccountHistory, PolicyLine, history_document
 from reconciler.documents.notification import notification_document
 from reconciler.documents.plan import (
     Document,
@@ -90,21 +92,24 @@ def examples() -> dict[str, Document]:
         FamilyResult(ETH, Outcome.HELD, "frozen", HOLD_WORDS[HoldReason.FROZEN], 0),
         FamilyResult(SOL, Outcome.REJECTED, "51000", "Parameter qtyLimit error", 1),
     )
-    lines = [
-        HistoryLine(7, BTC, setting("5000/2000/400"), "applied", "0", "", WALL, WALL, open=False),
-        HistoryLine(
-            attempt=6,
+    attempts = [
+        AttemptRecord(
+            7, BTC, setting("5000/2000/400"), AttemptStatus.APPLIED, False, False, "0", "", WALL, WALL
+        ),
+        AttemptRecord(
+            id=6,
             family=ETH,
             setting=setting("1000/0/500"),
-            outcome="unknown",
+            status=AttemptStatus.UNKNOWN,
+            limited=False,
+            is_open=False,
             code="timeout",
             message="no reply within 10 s",
-            reserved_at=WALL - timedelta(seconds=40),
-            settled_at=WALL - timedelta(seconds=30),
-            open=False,
+            reserved_wall=WALL - timedelta(seconds=40),
+            settled_wall=WALL - timedelta(seconds=30),
         ),
     ]
-    override = OverrideLine(
+    override = OverrideRecord(
         BTC, "loosening.maxFactor: ×4, limit ×2", "agreed with risk", WALL - timedelta(seconds=1)
     )
     policy = PolicyLine("mmp-policy.yaml", "1" * 64, None, None, WALL - timedelta(minutes=1))
@@ -126,7 +131,7 @@ def examples() -> dict[str, Document]:
             make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
         ),
         "notice": notice(),
-        "history": history_document("main", "live", lines, [override], [policy]),
+        "history": history_document("main", "live", AccountHistory(attempts, [override], [policy])),
         "problems": problems_document([wrong]),
         "several": one_or_list(
             "apply",

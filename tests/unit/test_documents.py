@@ -18,7 +18,7 @@ from reconciler.core.model import Field
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Action, HoldReason, Reason
 from reconciler.core.policy import RefusalKind
-from reconciler.documents.history import history_document
+from reconciler.documents.history import AccountHistory, history_document
 from reconciler.documents.plan import (
     Document,
     PlanContext,
@@ -406,7 +406,7 @@ def test_the_same_inputs_give_the_same_bytes() -> None:
 
 
 def test_a_history_of_nothing_is_a_document_too() -> None:
-    assert history_document("main", "live", []) == {
+    assert history_document("main", "live", AccountHistory()) == {
         "format": "mmp/history/1",
         "account": "main",
         "environment": "live",
