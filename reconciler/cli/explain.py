@@ -13,7 +13,7 @@ from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code, Explanation, escape_unprintable
-from reconciler.documents.explain import FamilyTerm, Term, families_document, terms_document
+from reconciler.documents.explain import FamilyTerm, Term, explain_document
 from reconciler.errors import UsageError
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.explain import families_text, family_term, terms_text
@@ -52,7 +52,7 @@ def explain(
     if not found and re.fullmatch(FAMILY_PATTERN, term, re.ASCII):
         families = _families(Family(term), config, policy_file, out)
         if out.json:
-            out.document(families_document(families))
+            out.document(explain_document(families=families))
         else:
             out.result(families_text(families, paint=out.paint()))
         return
@@ -61,7 +61,7 @@ def explain(
             "unknown-term", f"nothing is called {escape_unprintable(term)!r}", _suggestion(term)
         )
     if out.json:
-        out.document(terms_document(found))
+        out.document(explain_document(found))
     else:
         out.result(terms_text(found, paint=out.paint()))
 
@@ -111,7 +111,7 @@ def _families(
     for reading, one, policy in zip(readings, desired, policies, strict=True):
         managed = family in one.families
         places = value_sources(reading, family) if managed else {}
-        by_field = {name: (origin.source, origin.own) for name, origin in places.items()}
+        by_field = {name: (origin.own, origin.source) for name, origin in places.items()}
         terms.append(family_term(family, one, by_field, policy))
     return [term for term in terms if term.values] or terms
 

@@ -14,6 +14,7 @@ import click
 
 from reconciler.background_writer import DRAIN_TIMEOUT_S, MAX_LOG_BYTES, BackgroundText, BackgroundWriter
 from reconciler.core.problems import Problem, escape_unprintable, json_text
+from reconciler.documents.problems import problems_document
 from reconciler.errors import MmpError
 from reconciler.render.color import Paint, Tone, ansi, plain
 from reconciler.secret import masked
@@ -113,7 +114,7 @@ class Output:
 
     def failure_document(self, *problems: MmpError) -> None:
         """Write failures as the document of a command that has no other to write."""
-        self.document(_problems_document(problems))
+        self.document(problems_document(problems))
 
     def colored_stderr(self) -> bool:
         """Whether stderr may be coloured."""
@@ -249,22 +250,3 @@ def raw_flag_values(flag: str, arguments: Sequence[str]) -> list[str]:
         elif argument.startswith(f"{flag}="):
             values.append(argument.partition("=")[2])
     return values
-
-
-def _problems_document(problems: Sequence[MmpError]) -> dict[str, Any]:
-    """Return failures as a ``mmp/problems/1`` document; one about a file is reported at its beginning."""
-    return {
-        "format": "mmp/problems/1",
-        "problems": [
-            {
-                "code": problem.code,
-                "severity": "error",
-                "path": problem.path,
-                "line": 1 if problem.path else None,
-                "column": 1 if problem.path else None,
-                "message": masked(problem.message),
-                "hint": masked(problem.hint) or None,
-            }
-            for problem in problems
-        ],
-    }

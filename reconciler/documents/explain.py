@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from reconciler.core.model import Family, Field, FilePosition
 from reconciler.core.problems import Explanation
@@ -22,13 +22,16 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedValue:
-    """One field of a family: its value as people write it, the value's source, and the allowed values."""
+    """One field of a family: its value as people write it, whether the family has it itself, and where.
+
+    ``policy``: the values that the policy allows; None: it has no bound.
+    """
 
     field: Field
-    text: str
-    source: FilePosition
+    value: str
     own: bool
-    allowed: str
+    source: FilePosition
+    policy: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,11 @@ class FamilyTerm:
     notes: tuple[str, ...]
 
 
-def terms_document(terms: Sequence[Term]) -> Document:
-    """Return the ``mmp/explain/1`` document; a word can have several meanings."""
+def explain_document(terms: Sequence[Term] = (), families: Sequence[FamilyTerm] = ()) -> Document:
+    """Return the ``mmp/explain/1`` document; a word can have several meanings.
+
+    ``families``: one family in each account that was read.
+    """
     return {
         "format": "mmp/explain/1",
         "terms": [
@@ -59,36 +65,5 @@ def terms_document(terms: Sequence[Term]) -> Document:
             }
             for term in terms
         ],
-        "families": [],
-    }
-
-
-def families_document(terms: Sequence[FamilyTerm]) -> Document:
-    """Return the ``mmp/explain/1`` document of a family, in each account that was read."""
-    return {
-        "format": "mmp/explain/1",
-        "terms": [],
-        "families": [
-            {
-                "family": term.family,
-                "account": term.account,
-                "environment": term.environment,
-                "path": term.path,
-                "meaning": term.meaning,
-                "values": [_value_document(value) for value in term.values],
-                "notes": list(term.notes),
-            }
-            for term in terms
-        ],
-    }
-
-
-def _value_document(value: ExplainedValue) -> Document:
-    source = value.source
-    return {
-        "field": value.field.value,
-        "value": value.text,
-        "own": value.own,
-        "source": {"path": source.path, "line": source.line, "column": source.column},
-        "policy": value.allowed or None,
+        "families": [asdict(family) for family in families],
     }

@@ -6,7 +6,8 @@ seconds. The same inputs give the same document, byte for byte.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -167,28 +168,21 @@ def plan_document(plan: Plan, context: PlanContext, *, simulator: bool = False) 
     }
 
 
+_COUNTED = (Direction.TIGHTEN, Direction.LOOSEN, Direction.MIXED, Direction.ENABLE, Direction.DISABLE)
+
+
 def plan_summary(plan: Plan) -> Document:
     """Return the counts of a plan; directions are counted over all changes, including adoptions.
 
     ``left_tighter`` counts families.
     """
-    actions = {action.value: len(plan.of(action)) for action in Action}
-    directions = {
-        name.value: sum(change.direction is name for change in plan.changes)
-        for name in (
-            Direction.TIGHTEN,
-            Direction.LOOSEN,
-            Direction.MIXED,
-            Direction.ENABLE,
-            Direction.DISABLE,
-        )
-    }
+    directions = Counter(change.direction for change in plan.changes)
     return {
-        **actions,
+        **{action.value: len(plan.of(action)) for action in Action},
         "unchanged": len(plan.unchanged),
         "unmanaged": len(plan.unmanaged),
         "left_tighter": len(plan.stays_tighter),
-        **directions,
+        **{name.value: directions[name] for name in _COUNTED},
         "eta_seconds": round(plan.eta_s, ETA_DIGITS),
     }
 
@@ -260,12 +254,8 @@ def _change(change: Change) -> Document:
 
 
 def _exposure(setting: Setting) -> dict[str, str]:
-    found = exposure(setting)
-    return {
-        "per_trip": amount_text(found.per_trip),
-        "per_second": amount_text(found.per_second),
-        "per_minute": amount_text(found.per_minute),
-    }
+    figures = exposure(setting).figures.values()
+    return dict(zip(("per_trip", "per_second", "per_minute"), map(amount_text, figures), strict=True))
 
 
 def _published(against: StatusSource) -> Document:
@@ -287,9 +277,7 @@ def _old(old: DiffBase) -> Document:
         "not_compared": list(old.not_compared),
         "share_unproven": old.share_unproven,
         "per_not_asked": [window_text(window) for window in old.per_not_asked],
-        "identity": [
-            {"key": each.key, "before": each.before, "after": each.after} for each in old.identity
-        ],
+        "identity": [asdict(each) for each in old.identity],
     }
 
 

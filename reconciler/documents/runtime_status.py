@@ -6,21 +6,14 @@ force, the outage of the exchange, and the last errors.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
-from reconciler.core.monitoring.runtime import (
-    AccountRuntime,
-    FileState,
-    Outage,
-    RecentError,
-    TerminalError,
-    alive,
-)
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive
 from reconciler.core.monitoring.status import Status
-from reconciler.core.problems import Problem
+from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document, format_utc_ms
-from reconciler.documents.problems import problems_document
+from reconciler.documents.problems import problem_rows
 from reconciler.documents.status import status_document
 
 
@@ -38,69 +31,52 @@ def runtime_document(
 
 
 def file_document(file: FileState) -> Document:
-    """Return a file in force, and what is wrong with a newer one; null if there never was one."""
+    """Return a file in force, and what is wrong with a newer one."""
     return {
         "path": file.path,
         "sha256": file.sha256 or None,
         "accepted_at": format_utc_ms(file.accepted_at),
         "rejected_at": format_utc_ms(file.rejected_at),
-        "problems": problems_of(file.problems),
+        "problems": problem_rows(file.problems),
     }
 
 
-def problems_of(problems: tuple[Problem, ...]) -> list[Document]:
-    """Return problems as ``mmp/problems/1`` has them."""
-    text: list[Document] = problems_document(problems)["problems"]
-    return text
-
-
-def at_wall(instant: float | None, status: Status, now: float) -> datetime | None:
-    """Return an instant of this process's clock as a time of day."""
-    return None if instant is None else status.asked_at + timedelta(seconds=instant - now)
-
-
 def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, now: float) -> Document:
+    def at_wall(instant: float | None) -> str | None:
+        """Return an instant of this process's clock as a time of day."""
+        return (
+            None if instant is None else format_utc_ms(status.asked_at + timedelta(seconds=instant - now))
+        )
+
+    outage, terminal = runtime.outage, runtime.terminal_error
     return {
         "protection": judged.protection.value,
         "sentence": judged.sentence,
         "started": runtime.started,
-        "in_sync_at": format_utc_ms(at_wall(runtime.in_sync_at, status, now)),
+        "in_sync_at": at_wall(runtime.in_sync_at),
         "loop": {
             "alive": alive(runtime, now),
-            "last_step_at": format_utc_ms(at_wall(runtime.last_step_at, status, now)),
+            "last_step_at": at_wall(runtime.last_step_at),
             "state_locked": runtime.locked_out or None,
         },
         "config": file_document(runtime.config) if runtime.config else None,
         "policy": file_document(runtime.policy) if runtime.policy else None,
-        "outage": _outage(runtime.outage, status, now),
-        "terminal_error": _terminal_error(runtime.terminal_error),
-        "errors": [_failure(failing) for failing in runtime.errors],
+        "outage": {
+            "since": format_utc_ms(outage.since_wall),
+            "failures": outage.failures,
+            "doing": outage.failed.doing,
+            **_reply(outage.failed.reply),
+            "retry_at": at_wall(outage.failed.retry_at),
+        }
+        if outage
+        else None,
+        "terminal_error": _reply(terminal.reply) if terminal else None,
+        "errors": [
+            {"at": format_utc_ms(one.at), "code": one.code, "message": one.message, "family": one.family}
+            for one in runtime.errors
+        ],
     }
 
 
-def _outage(outage: Outage | None, status: Status, now: float) -> Document | None:
-    if outage is None:
-        return None
-    return {
-        "since": format_utc_ms(outage.since_wall),
-        "failures": outage.failures,
-        "doing": outage.failed.doing,
-        "code": outage.failed.reply.code,
-        "message": outage.failed.reply.message,
-        "retry_at": format_utc_ms(at_wall(outage.failed.retry_at, status, now)),
-    }
-
-
-def _terminal_error(terminal: TerminalError | None) -> Document | None:
-    if terminal is None:
-        return None
-    return {"code": terminal.reply.code, "message": terminal.reply.message}
-
-
-def _failure(failing: RecentError) -> Document:
-    return {
-        "at": format_utc_ms(failing.at),
-        "code": failing.code,
-        "message": failing.message,
-        "family": failing.family,
-    }
+def _reply(reply: Reply) -> Document:
+    return {"code": reply.code, "message": reply.message}

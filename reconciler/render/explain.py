@@ -22,9 +22,9 @@ from reconciler.render.values import field_value
 
 
 def family_term(
-    family: Family, desired: Desired, places: dict[Field, tuple[FilePosition, bool]], policy: Policy | None
+    family: Family, desired: Desired, places: dict[Field, tuple[bool, FilePosition]], policy: Policy | None
 ) -> FamilyTerm:
-    """Return the explanation of ``family``; ``places`` is (source, own or not) by field."""
+    """Return the explanation of ``family``; ``places`` is (own or not, source) by field."""
     owner = (family, desired.account, desired.environment.value, desired.path)
     wanted = desired.families.get(family)
     if wanted is None:
@@ -40,16 +40,16 @@ def family_term(
     return FamilyTerm(*owner, describe_setting(wanted.setting), values, _policy_notes(family, policy))
 
 
-def bound_words(name: Field, bound: Bound | None) -> str:
-    """Write the values that a policy allows for one field; empty if it has no bound."""
+def bound_words(name: Field, bound: Bound | None) -> str | None:
+    """Write the values that a policy allows for one field; None if it has no bound."""
     if bound is None:
-        return ""
+        return None
     least, most = bound.minimum, bound.maximum
     message = [f"at least {_number(name, least)}"] if least is not None else []
     message += [f"at most {_number(name, most)}"] if most is not None else []
     if bound.zero_allowed is not None and name in _ZEROES:
         message.append(f"{'may' if bound.zero_allowed else 'may not'} be {_ZEROES[name]}")
-    return ", ".join(message)
+    return ", ".join(message) or None
 
 
 def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
@@ -88,8 +88,8 @@ def _value_line(value: ExplainedValue) -> str:
     source = value.source
     place = f"{escape_unprintable(source.path)}:{source.line}:{source.column}"
     origin = f"{'its own' if value.own else 'from defaults'}, {place}"
-    allowed = f"; policy: {value.allowed}" if value.allowed else ""
-    return f"  {value.field.value:<{_FIELD_WIDTH}}  {value.text:<{_VALUE_WIDTH}}  {origin}{allowed}"
+    allowed = f"; policy: {value.policy}" if value.policy else ""
+    return f"  {value.field.value:<{_FIELD_WIDTH}}  {value.value:<{_VALUE_WIDTH}}  {origin}{allowed}"
 
 
 def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.replica_assignment import parse_lease_name
 from reconciler.documents.plan import Document, as_list, one_or_list
-from reconciler.documents.problems import PROBLEMS_FORMAT
-from reconciler.documents.runtime_status import file_document, problems_of, runtime_document
+from reconciler.documents.problems import problems_document
+from reconciler.documents.runtime_status import file_document, runtime_document
 from reconciler.documents.status import owner_document
+from reconciler.errors import MmpError
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.responses import Response, json_response
 
@@ -110,18 +111,7 @@ def _unknown(family: Family, desired: Setting) -> FamilyStatus:
 
 def _nothing_yet(shared_state: LatestState) -> Document:
     """Return the reasons to wait, as ``mmp/problems/1``."""
-    text = [_problem(path, 1, "waiting for this file") for path in shared_state.unloaded.missing]
-    text += [each for file in shared_state.unloaded.rejected for each in problems_of(file.problems)]
-    return {"format": PROBLEMS_FORMAT, "problems": text or [_problem(None, None, "no account is kept yet")]}
-
-
-def _problem(path: str | None, place: int | None, message: str) -> Document:
-    return {
-        "code": "not-started",
-        "severity": "error",
-        "path": path,
-        "line": place,
-        "column": place,
-        "message": message,
-        "hint": None,
-    }
+    unloaded = shared_state.unloaded
+    waiting = [MmpError("not-started", "waiting for this file", path=path) for path in unloaded.missing]
+    rejected = [problem for file in unloaded.rejected for problem in file.problems]
+    return problems_document([*waiting, *rejected] or [MmpError("not-started", "no account is kept yet")])

@@ -23,7 +23,7 @@ from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Loosening, Pol
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code
 from reconciler.core.reply import ReplyClass
-from reconciler.documents.explain import FamilyTerm, families_document, terms_document
+from reconciler.documents.explain import FamilyTerm, explain_document
 from reconciler.errors import Exit
 from reconciler.okx.codes import TABLE
 from reconciler.render.error_catalogue import ERRORS
@@ -153,7 +153,7 @@ def test_a_term_reads_as_title_meaning_and_what_to_do() -> None:
     assert terms_text(terms) == (
         f"zero-with-unit · {message.title}\n  {message.meaning}\n  → {message.remedy}\n"
     )
-    (document,) = terms_document(terms)["terms"]
+    (document,) = explain_document(terms)["terms"]
     assert (document["name"], document["meaning"]) == ("zero-with-unit", message.meaning)
     assert terms_text(list(find_terms("0"))).count("\n\n") == 1
 
@@ -177,7 +177,7 @@ def explained(family: str, policy: Policy | None = None) -> FamilyTerm:
     assert reading.desired is not None
     name = Family(family)
     places = value_sources(reading, name) if name in reading.desired.families else {}
-    by_field = {field: (origin.source, origin.own) for field, origin in places.items()}
+    by_field = {field: (origin.own, origin.source) for field, origin in places.items()}
     return family_term(name, reading.desired, by_field, policy)
 
 
@@ -221,8 +221,8 @@ def test_a_family_is_told_what_its_policy_allows() -> None:
         family_exposures={"BTC-*": {Figure.PER_SECOND: Decimal("20.5")}},
     )
     term = explained("BTC-USD", policy)
-    allowed = [value.allowed for value in term.values]
-    assert allowed == ["at least 1s, at most 1m, may not be disabled", "", "at most 500"]
+    allowed = [value.policy for value in term.values]
+    assert allowed == ["at least 1s, at most 1m, may not be disabled", None, "at most 500"]
     assert term.notes == (
         "policy: protected, so it may not be removed, disabled or paused",
         "policy: one change may raise its exposure by a factor of 2",
@@ -230,7 +230,7 @@ def test_a_family_is_told_what_its_policy_allows() -> None:
         "policy: exposure perMinute at most 900",
         "policy: disabling it, a timeInterval below 100ms, or a factor of 1000 or more needs --allow",
     )
-    (document,) = families_document([term])["families"]
+    (document,) = explain_document(families=[term])["families"]
     assert [value["policy"] for value in document["values"]] == [allowed[0], None, allowed[2]]
     assert document["values"][2]["source"] == {"path": "mmp.yaml", "line": 7, "column": 23}
     limits = Loosening(Decimal(2), per=timedelta(days=7), unknown_allowed=True)
@@ -246,4 +246,4 @@ def test_a_family_is_told_what_its_policy_allows() -> None:
 def test_a_bound_is_said_in_the_units_of_its_field() -> None:
     assert bound_words(Field.FROZEN_INTERVAL, Bound(None, None, True)) == "may be until-reset"
     assert bound_words(Field.QTY_LIMIT, Bound(Decimal("0.5"), None)) == "at least 0.5"
-    assert bound_words(Field.QTY_LIMIT, None) == ""
+    assert bound_words(Field.QTY_LIMIT, None) is None
