@@ -11,6 +11,7 @@ import click
 from reconciler.cli.options import config_paths
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired
+from reconciler.core.problems import any_error
 from reconciler.errors import Exit
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
     """Read all configs; on any error report every problem and exit 4; warnings only go to stderr."""
     from reconciler.config.load import load_configs
 
-    return _all_good(load_configs(config_paths(tuple(config))), out)
+    return _valid(load_configs(config_paths(tuple(config))), out)
 
 
 def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
@@ -33,15 +34,31 @@ def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
     from reconciler.config.load import is_absent, load_configs
 
     readings = load_configs(config_paths(tuple(config)))
-    return _all_good([reading for reading in readings if not is_absent(reading)], out)
+    return _valid([reading for reading in readings if not is_absent(reading)], out)
 
 
-def _all_good(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
-    if any(reading.desired is None for reading in readings):
+def _valid(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
+    exit_if_invalid(readings, out)
+    print_warnings(readings, out)
+    return desired_of(readings)
+
+
+def desired_of(readings: Sequence[Reading]) -> tuple[Desired, ...]:
+    """Return the desired settings of the readings that have them."""
+    return tuple(reading.desired for reading in readings if reading.desired is not None)
+
+
+def exit_if_invalid(readings: Sequence[Excerptable], out: Output) -> None:
+    """If there is an error in a file, report every problem and exit 4."""
+    if any(any_error(reading.problems) for reading in readings):
         print_problems(readings, out)
         raise click.exceptions.Exit(Exit.INVALID)
-    print_warnings(readings, out)
-    return tuple(reading.desired for reading in readings if reading.desired is not None)
+
+
+def valid_policy(reading: PolicyReading | None, out: Output) -> Policy | None:
+    """Return the policy that was read, if any; on any error report its problems and exit 4."""
+    exit_if_invalid([reading] if reading else [], out)
+    return reading.policy if reading else None
 
 
 def read_policies(desired: Sequence[Desired], named: str | None, out: Output) -> tuple[Policy | None, ...]:
@@ -72,9 +89,7 @@ def _valid_policies(
         with_unmatched_entries(reading, accounts_under(reading, desired, found, named))
         for reading in {each.path: each for each in found if each is not None}.values()
     ]
-    if any(reading.policy is None for reading in readings):
-        print_problems(readings, out)
-        raise click.exceptions.Exit(Exit.INVALID)
+    exit_if_invalid(readings, out)
     print_warnings(readings, out)
     return found
 

@@ -12,8 +12,7 @@ import os
 import posixpath
 import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -79,6 +78,7 @@ class Revision:
 
     name: str
     commit: str
+    _folders: dict[str, dict[str, TreeEntry]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def prefix(self) -> str:
@@ -115,41 +115,28 @@ class Revision:
 
     def parse_display_path(self, display_path: str) -> str:
         """Return the path from the top that is displayed as ``display_path``."""
-        return display_path.removeprefix(f"{self.name}:")
-
-    def folder_of(self, display_path: str) -> str:
-        """Return the folder of ``display_path``, from the top; the path itself if it is a folder."""
-        path = posixpath.normpath(self.parse_display_path(display_path))
-        path = "" if path == "." else path
-        found = self.entry(path)
-        return path if found and found.is_folder else posixpath.dirname(path)
+        path = posixpath.normpath(display_path.removeprefix(f"{self.name}:"))
+        return "" if path == "." else path
 
     def entry(self, path: str) -> TreeEntry | None:
-        """Return what is at ``path`` ("" is the top folder); None when nothing is."""
+        """Return what is at ``path`` ("" is the top folder); None when nothing is.
+
+        Raises InvalidInput where a folder of ``path`` is a link or a submodule: its target is not read.
+        """
         if not path:
             return TreeEntry(_FOLDER_MODE, self.commit)
-        found = _entries(self.commit, "--", path).get(path)
-        if found is None:
-            self._reject_symlink_parent(path)
-        return found
-
-    def _reject_symlink_parent(self, path: str) -> None:
-        """Raise InvalidInput where a folder of ``path`` is a link: its target is not read."""
-        folders = path.split("/")[:-1]
-        ways = ["/".join(folders[:count]) for count in range(1, len(folders) + 1)]
-        found = _entries(self.commit, "--", *ways) if ways else {}
-        for way in ways:
-            if way in found and found[way].mode in _OTHER_MODES:
-                raise _not_a_file(found[way], self.display_path(way))
+        parent, name = posixpath.split(path)
+        above = self.entry(parent)
+        if above is not None and above.mode in _OTHER_MODES:
+            raise _not_a_file(above, self.display_path(parent))
+        return self.folder(parent).get(name)
 
     def folder(self, path: str) -> dict[str, TreeEntry]:
         """Return the entries of the folder at ``path``, by name; nothing if it is not a folder."""
-        found = self.entry(path)
-        return _entries(found.object) if found and found.is_folder else {}
-
-    def content(self, entry: TreeEntry, display_path: str, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of a file. Raises InvalidInput if it is not a file."""
-        return _content(entry, display_path, limit)
+        if path not in self._folders:
+            found = self.entry(path)
+            self._folders[path] = _entries(found.object) if found and found.is_folder else {}
+        return self._folders[path]
 
     def _normal(self, path: str, written: str) -> str:
         normal = posixpath.normpath(path.lstrip("/")) if path else "."
@@ -165,20 +152,19 @@ class Revision:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class GitFiles:
-    """Files and folders of a revision, under their display paths: ``REF:path``."""
+    """The files of a revision, under their display paths: ``REF:path``."""
 
-    def __init__(self, revision: Revision, paths: Sequence[str]) -> None:
-        """Look ``paths`` up, each from the top and known to exist."""
-        self._revision = revision
-        self._folders: dict[str, list[str]] = {}
-        self._files: dict[str, TreeEntry] = {}
-        for path in paths:
-            self._find(path)
+    revision: Revision
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names of the files in ``folder``; None if it is not a folder."""
-        return self._folders.get(folder)
+        path = self.revision.parse_display_path(folder)
+        found = self.revision.entry(path)
+        if found is None or not found.is_folder:
+            return None
+        return [name for name, entry in self.revision.folder(path).items() if not entry.is_folder]
 
     def file_id(self, path: str) -> str:
         """Return the path itself: a revision has each file under one name."""
@@ -186,18 +172,9 @@ class GitFiles:
 
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file ``path``. Raises InvalidInput for a link."""
-        return _content(self._files[path], path, limit)
-
-    def _find(self, path: str) -> None:
-        found, display_path = self._revision.entry(path), self._revision.display_path(path)
-        assert found is not None
-        if not found.is_folder:
-            self._files[display_path] = found
-            return
-        entries = self._revision.folder(path)
-        files = {name: entry for name, entry in entries.items() if not entry.is_folder}
-        self._folders[display_path] = list(files)
-        self._files.update({os.path.join(display_path, name): entry for name, entry in files.items()})
+        entry = self.revision.entry(self.revision.parse_display_path(path))
+        assert entry is not None, "only what a folder lists is read"
+        return _content(entry, path, limit)
 
 
 def split_ref_path(text: str) -> tuple[str, str | None]:
@@ -313,9 +290,9 @@ def missing_in_revision(revision: Revision, path: str) -> InvalidInput:
     )
 
 
-def _entries(*arguments: str) -> dict[str, TreeEntry]:
-    """Return the entries that ``git ls-tree`` lists, by name."""
-    answer = _git_output("ls-tree", "-z", "--full-tree", *arguments)
+def _entries(tree: str) -> dict[str, TreeEntry]:
+    """Return the entries of a tree, by name."""
+    answer = _git_output("ls-tree", "-z", "--full-tree", tree)
     found = {}
     for line in filter(None, answer.split("\0")):
         about, _, name = line.partition("\t")
@@ -381,7 +358,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    kept = {
+    passed = {
         name: value
         for name, value in os.environ.items()
         if name in _PASSED_ENVIRONMENT or name.startswith("GIT_CONFIG")
@@ -389,7 +366,7 @@ def _start(*arguments: str) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603  # no shell, and no argument begins with the user's text
             ["git", *_FLAGS, *arguments],  # noqa: S607  # git is found on PATH
-            env={**kept, **_ADDED_ENVIRONMENT},
+            env={**passed, **_ADDED_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

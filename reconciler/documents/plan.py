@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import amount_text, exposure
@@ -34,6 +34,11 @@ class PolicyFile:
     path: str
     sha256: str
     missing: bool = False
+
+    @classmethod
+    def of(cls, policy: Policy | PolicyRecord | None, *, missing: bool = False) -> Self | None:
+        """Return the file of ``policy``; None: there is none."""
+        return cls(policy.path, policy.sha256, missing) if policy else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +129,7 @@ class PlanContext:
         missing: PolicyRecord | None = None,
     ) -> PlanContext:
         """Return the context of ``desired`` at ``host``, under ``policy``, or one whose file is missing."""
-        file = PolicyFile(policy.path, policy.sha256) if policy else None
-        if missing is not None:
-            file = PolicyFile(missing.path, missing.sha256, missing=True)
+        file = PolicyFile.of(missing, missing=True) or PolicyFile.of(policy)
         return cls(host, desired.path, desired.sha256, file)
 
 

@@ -303,6 +303,11 @@ ERRORS: dict[str, Explanation] = {
         "stdout is closed, or its disk is full. The command itself did its work.",
         "Correct stdout. mmp status and mmp history show what was done.",
     ),
+    "not-started": Explanation(
+        "No account runs yet",
+        "A settings file is missing, or it is invalid and has no earlier valid version.",
+        "Create or correct the file. mmp reads it again by itself.",
+    ),
     "internal-error": Explanation(
         "A bug in mmp",
         "The program failed unexpectedly. The records stay correct.",
