@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler import factories
-from reconciler.atomic_create import STDOUT, fail_if_exists, write_new
+from reconciler.atomic_create import STDOUT, fail_if_exists
 from reconciler.cli.account_options import naming_options
 from reconciler.cli.exchange_checks import verify_key_owner, warn_of_clock
 from reconciler.cli.options import (
@@ -23,42 +24,20 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import warn_of_first_records
-from reconciler.cli.read_files import print_problems
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, evidence_of
-from reconciler.core.model import (
-    Accepting,
-    Confirmed,
-    Desired,
-    Environment,
-    Family,
-    Known,
-    LiveRead,
-    LiveRow,
-    NeverApplied,
-    Uncertain,
-)
-from reconciler.core.plan import Action, Doubts, PlanConstraints
-from reconciler.core.planning import make_plan
-from reconciler.core.policy import GUARD_RULE
-from reconciler.core.policy_rules import unfit
+from reconciler.cli.read_files import valid_policy
+from reconciler.core.model import Desired, Environment
 from reconciler.core.problems import escape_unprintable
-from reconciler.core.reply import Reply
-from reconciler.errors import ChangeRefused, Exit, MmpError, UsageError
-from reconciler.okx.hints import exchange_error
+from reconciler.errors import MmpError, UsageError
 from reconciler.render.config_file import DEFAULT_PREFIX, Naming
 from reconciler.render.values import families
 from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from reconciler.core.model import AccountInfo, Setting
-    from reconciler.core.plan import Plan
-    from reconciler.core.policy import Policy, Refusal
-    from reconciler.core.requests import RecordedInputs
+    from reconciler.controller.live_import import ImportedFile, ImportResult
+    from reconciler.core.model import AccountInfo, LiveRead
+    from reconciler.core.policy import Policy
     from reconciler.okx.wire import BaseUrl
-    from reconciler.ports import AccountStore, Clock, Exchange
-    from reconciler.render.config_file import Imported
+    from reconciler.ports import Clock
 
 
 class PrefixType(click.ParamType[str]):
@@ -137,6 +116,7 @@ def import_(
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
+    from reconciler.config.policy import policy_for
 
     out = Output(output_format, color)
     if path == STDOUT and out.json:
@@ -149,12 +129,12 @@ def import_(
         lock_timeout_s=lock_timeout,
         base=parse_exchange_address(base_url, allow_hosts),
         adopt=adopt,
-        policy=None if path == STDOUT else _policy(path, policy_file, out),
+        policy=None if path == STDOUT else valid_policy(policy_for(path, policy_file), out),
     )
     if adopt and path == STDOUT:
         raise UsageError("adopt-stdout", "--adopt records what the file says, and --out - writes no file")
     fail_if_exists(path)
-    _tell(asked, asyncio.run(_import(asked)), out)
+    _show(asked, asyncio.run(_import(asked)), out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,230 +150,74 @@ class ImportOptions:
     policy: Policy | None
 
 
-@dataclass(frozen=True, slots=True)
-class ImportResult:
-    """The result of the reads, and the file's text; ``differing`` families have another recorded value.
-
-    ``desired`` is the content of the file. ``unfit``: what the policy refuses among the first records.
-    """
-
-    found: Imported
-    text: str
-    desired: Desired
-    differing: tuple[Family, ...] = ()
-    unfit: tuple[Refusal, ...] = ()
-
-
 async def _import(asked: ImportOptions) -> ImportResult:
     """Read live, write the file, and record what was read as applied."""
     from reconciler.clock import SystemClock
+    from reconciler.controller.live_import import ImportResult, import_live, read_live
 
-    clock = SystemClock()
-    nobody_yet = _desired(asked.naming)
-    client = factories.reading_client(nobody_yet, asked.base, clock)
+    clock, naming = SystemClock(), asked.naming
+    without_file = Desired(naming.account, naming.environment, {}, "", "", naming.prefix)
+    client = factories.reading_client(without_file, asked.base, clock)
     reads = factories.retrying_reads(client, clock)
-    info = await verify_key_owner(nobody_yet, asked.base, reads, None, writing=False)
+    info = await verify_key_owner(without_file, asked.base, reads, None, writing=False)
     warn_of_clock(client)
-    read = await _read(reads)
-    written = _written(asked, info, read, clock)
+    read = await read_live(reads)
+    file_of = partial(_file_of, asked, info, clock)
+    file = file_of(read)
     if asked.path == STDOUT:
-        return written
+        return ImportResult(file)
     async with factories.open_state(asked.state, clock, asked.lock_timeout_s) as state:
-        store = state.account(asked.naming.account, asked.naming.environment, asked.base.kind)
+        store = state.account(naming.account, naming.environment, asked.base.kind)
         async with store.locked("import"):
             await store.identify(info.uid, asked.base.host)
-            return await _keep(asked, info, store, reads, clock, read)
+            return await import_live(
+                store, reads, clock, read, file_of, policy=asked.policy, adopt=asked.adopt
+            )
 
 
-async def _keep(
-    asked: ImportOptions,
-    info: AccountInfo,
-    store: AccountStore,
-    exchange: Exchange,
-    clock: Clock,
-    read: LiveRead,
-) -> ImportResult:
-    """Write the file, and record what the read proves, beside the existing records, under the lock."""
-    read_inputs = await store.recorded_inputs()
-    known = read_inputs.known
-    reads = Reads(read)
-    for _ in range(SURVEY_READS):
-        if _proven(reads, known) == read.rows.keys() | known.keys():
-            break
-        # Written since, or so recently that the read may lag behind it.
-        await clock.sleep_until(read.begun_at + SECOND_READ_AFTER_S)
-        read = await _read(exchange)
-        reads = reads.push(read)
-    written = _written(asked, info, read, clock)
-    proven = _proven(reads, known)
-    settings = {
-        family: one
-        for family, one in written.found.settings.items()
-        if family in proven and _is_unrecorded(family, read_inputs)
-    }
-    asked, missing = await _with_policy_on_record(asked, store)
-    first, digest = unfit(settings, asked.policy), ""
-    if asked.adopt:
-        plan = _adoptions(written.desired, read_inputs, reads, asked, clock, missing=missing)
-        digest = plan.digest
-        settings |= {one.family: one.after for one in plan.of(Action.ADOPT) if one.known_at is None}
-    write_new(asked.path, written.text)
-    last_rows = (await store.last_rows()).items()
-    await store.record_live(
-        read, last_seen={one: seen.row for one, seen in last_rows if one not in read.rows}
-    )
-    accepting = {family: Accepting(setting, digest) for family, setting in settings.items()}
-    await store.adopt(settings, read_begun_at=read.begun_at, accepting=accepting)
-    others = {family: one for family, one in written.found.settings.items() if family not in settings}
-    return replace(written, differing=_differing(others, known), unfit=first)
-
-
-def _is_unrecorded(family: Family, read_inputs: RecordedInputs) -> bool:
-    """Return whether a family has no record: no request, no proof, no accepted setting."""
-    return (
-        isinstance(read_inputs.known.get(family, NeverApplied()), NeverApplied)
-        and family not in read_inputs.accepted
-    )
-
-
-async def _with_policy_on_record(asked: ImportOptions, store: AccountStore) -> tuple[ImportOptions, bool]:
-    """Return the options with the recorded policy if the policy file is missing, and whether it is."""
-    from reconciler.controller.account_policy import remembered
-
-    record = await store.policy_on_record() if asked.policy is None else None
-    if record is None:
-        return asked, False
-    return replace(asked, policy=remembered(record)), True
-
-
-def _adoptions(
-    desired: Desired,
-    read_inputs: RecordedInputs,
-    reads: Reads,
-    asked: ImportOptions,
-    clock: Clock,
-    *,
-    missing: bool,
-) -> Plan:
-    """Return the plan of a file with the live settings. Raises Refused if an adoption is refused."""
-    rules = PlanConstraints(
-        policy=asked.policy,
-        policy_unreadable=missing,
-        accepted=read_inputs.accepted,
-        wall=clock.wall(),
-        doubts=Doubts.LEAVE_OUT,
-    )
-    plan = make_plan(desired, read_inputs.known, reads, rules, clock.now())
-    refused = [one for one in plan.refusals if one.family in desired.families]
-    if refused:
-        refusals = "; ".join(f"{one.family}: {one.sentence}" for one in refused)
-        raise ChangeRefused(
-            "guard-disable" if all(one.rule == GUARD_RULE for one in refused) else "policy",
-            f"nothing was written or recorded, because the {'policy' if asked.policy else 'guard'} refuses"
-            f" to accept what is live: {refusals}",
-            "leave out --adopt: then the file is written, and mmp plan shows each refusal and its --allow",
-            path=asked.policy.path if asked.policy else None,
-        )
-    return plan
-
-
-def _policy(path: str, named: str | None, out: Output) -> Policy | None:
-    """Return the policy that is named, or that is beside the file; None without one."""
-    from reconciler.config.policy import policy_for
-
-    found = policy_for(path, named)
-    if found is not None and found.policy is None:
-        print_problems([found], out)
-        raise click.exceptions.Exit(Exit.INVALID)
-    return None if found is None else found.policy
-
-
-def _differing(settings: Mapping[Family, Setting], known: Mapping[Family, Known]) -> tuple[Family, ...]:
-    """Return the families whose record is uncertain or differs from live: the record is not changed."""
-    records = ((family, known.get(family, NeverApplied())) for family in settings)
-    return tuple(
-        family
-        for family, one in records
-        if isinstance(one, Uncertain) or (isinstance(one, Confirmed) and one.setting != settings[family])
-    )
-
-
-async def _read(exchange: Exchange) -> LiveRead:
-    read = await exchange.read_live()
-    if isinstance(read, Reply):
-        raise exchange_error("live settings could not be read", read)
-    return read
-
-
-def _proven(reads: Reads, known: Mapping[Family, Known]) -> set[Family]:
-    """Return the families for which the reads prove what is in force, or that nothing is."""
-    assert reads.latest is not None
-    return {
-        family
-        for family in reads.latest.rows.keys() | known.keys()
-        if isinstance(evidence_of(family, known.get(family, NeverApplied()), reads), LiveRow | Absent)
-    }
-
-
-def _written(asked: ImportOptions, info: AccountInfo, read: LiveRead, clock: Clock) -> ImportResult:
+def _file_of(asked: ImportOptions, info: AccountInfo, clock: Clock, read: LiveRead) -> ImportedFile:
+    """Return the file of a live read, after checking that it has the settings that were read."""
+    from reconciler.config.settings import read_config
+    from reconciler.controller.live_import import ImportedFile
     from reconciler.render.config_file import import_text, imported
 
-    found = imported(read)
-    if not found.settings:
-        raise _nothing(found)
-    text = import_text(found, asked.naming, info, host=asked.base.host, wall=clock.wall())
-    return ImportResult(found, text, _checked(text, asked, found))
-
-
-def _checked(text: str, asked: ImportOptions, found: Imported) -> Desired:
-    """Return the settings of the file, after checking that they are the ones that were read."""
-    from reconciler.config.settings import read_config
-
+    live = imported(read)
+    if not live.settings:
+        message = "; ".join(f"{family}: {why}" for family, why in live.left_out.items())
+        raise MmpError(
+            "nothing-live",
+            "the exchange lists no family that a file could hold" + (f" ({message})" if message else ""),
+            "write a starter file with mmp init, and put your families in",
+        )
+    text = import_text(live, asked.naming, info, host=asked.base.host, wall=clock.wall())
     reading = read_config(text.encode(), asked.path)
     assert reading.desired is not None, reading.problems
-    said = {family: wanted.setting for family, wanted in reading.desired.families.items()}
-    assert said == found.settings, "the file does not say what was read"
-    return reading.desired
+    settings = {family: wanted.setting for family, wanted in reading.desired.families.items()}
+    assert settings == live.settings, "the file does not have the settings that were read"
+    return ImportedFile(asked.path, text, reading.desired, live.left_out)
 
 
-def _desired(naming: Naming) -> Desired:
-    """Return the account as it is before its file: named, without desired settings."""
-    return Desired(naming.account, naming.environment, {}, "", "", naming.prefix)
-
-
-def _nothing(found: Imported) -> MmpError:
-    message = "; ".join(f"{family}: {why}" for family, why in found.left_out.items())
-    return MmpError(
-        "nothing-live",
-        "the exchange lists no family that a file could hold" + (f" ({message})" if message else ""),
-        "write a starter file with mmp init, and put your families in",
-    )
-
-
-def _tell(asked: ImportOptions, written: ImportResult, out: Output) -> None:
-    found, naming = written.found, asked.naming
-    for family, why in found.left_out.items():
+def _show(asked: ImportOptions, result: ImportResult, out: Output) -> None:
+    file, naming = result.file, asked.naming
+    for family, why in file.left_out.items():
         out.info(f"warning[left-out] {family} is not in the file: {escape_unprintable(why)}")
-    warn_of_first_records(written.unfit, out)
+    warn_of_first_records(result.unfit, out)
     if asked.path == STDOUT:
-        out.result(written.text)
+        out.result(file.text)
     elif out.json:
-        left_out = [{"family": family, "reason": why} for family, why in found.left_out.items()]
         out.document(
             {
                 "format": "mmp/import/1",
                 "path": asked.path,
                 "account": naming.account,
                 "environment": naming.environment.value,
-                "families": list(found.settings),
-                "left_out": left_out,
+                "families": list(file.desired.families),
+                "left_out": [{"family": family, "reason": why} for family, why in file.left_out.items()],
             }
         )
     else:
-        message = families(len(found.settings))
         simulator = "SIMULATOR " if asked.base.is_simulator else ""
-        shown = f"what differs from the record of {', '.join(written.differing)}"
-        shown = shown if written.differing else "no changes now"
-        out.result(
-            f"{simulator}Wrote {escape_unprintable(asked.path)}: {message}. mmp plan shows {shown}.\n"
-        )
+        differing = f"what differs from the record of {', '.join(result.differing)}"
+        shown = differing if result.differing else "no changes now"
+        written = f"Wrote {escape_unprintable(asked.path)}: {families(len(file.desired.families))}."
+        out.result(f"{simulator}{written} mmp plan shows {shown}.\n")

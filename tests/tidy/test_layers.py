@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": {"core", "daemon_threads", "documents", "errors", "logs", "observer_port", "ports", "render"},
     "notify": {"core", "daemon_threads", "documents", "logs", "observer_port", "ports", "secret"},
     "controller": {
+        "atomic_create",
         "clock",
         "config",
         "core",
