@@ -31,6 +31,7 @@ from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import open_state
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
@@ -191,7 +192,9 @@ async def _serve(folder: Path) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as stack:
         far_end = stack.enter_context(_far_end())
-        state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
+        state = open_state(
+            str(folder / "state.db"), StateOptions(LeapingClock(), "bench", lock_timeout_s=1.0)
+        )
         stack.callback(state.close_now)
         store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
         await store.identify("1", "localhost")

@@ -28,6 +28,7 @@ from reconciler.core.model import Environment, Family, Quantity, Setting
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import load_credentials
 from reconciler.okx.wire import parse_base_url
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.connections import PostgresTransaction
 from reconciler.store.postgres.state import open_state
 from tests.e2e.processes import Running, eventually, simulator
@@ -101,7 +102,7 @@ async def _counted(url: str, exchange_url: str, variables: dict[str, str]) -> in
     wanted = desired({Family("F0-USD"): setting, Family("F1-USD"): setting})
     base = parse_base_url(exchange_url, frozenset())
     client = OkxTradingClient(base, Environment.LIVE, load_credentials("OKX_", variables), clock)
-    state = await open_state(url, clock=clock, boot="bench", lock_timeout_s=1.0)
+    state = await open_state(url, StateOptions(clock, "bench", lock_timeout_s=1.0))
     store = state.account("main", Environment.LIVE, base.kind)
 
     def ignore(event: Event) -> None:

@@ -12,6 +12,7 @@ from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, S
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import open_state
 
 BATCH = 50
@@ -51,7 +52,7 @@ class LeapingClock:
 
 def durable_steps(folder: Path, *, rounds: int) -> Ratio:
     """Compare reserve and settle with one bare durable commit, per step, in ``folder``."""
-    state = open_state(str(folder / "state.db"), clock=LeapingClock(), boot="bench", lock_timeout_s=1.0)
+    state = open_state(str(folder / "state.db"), StateOptions(LeapingClock(), "bench", lock_timeout_s=1.0))
     store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     bare = _bare(folder / "bare.db")
     with asyncio.Runner() as runner:

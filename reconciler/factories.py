@@ -102,32 +102,18 @@ async def _open_state(
     place: StateLocation, clock: Clock, lock_timeout_s: float, max_gap_s: float
 ) -> StateBackend:
     from reconciler.clock import boot_identity
+    from reconciler.store.engine import StateOptions
 
     boot = boot_identity()
     registry = _state_registry(clock, boot)
+    options = StateOptions(clock, boot, lock_timeout_s, max_gap_s=max_gap_s, registry=registry)
     match place:
         case StateFile(path, allow_filesystems):
             from reconciler.store.sqlite import open_waiting
 
-            return await open_waiting(
-                str(path),
-                allow_filesystems=allow_filesystems,
-                clock=clock,
-                boot=boot,
-                lock_timeout_s=lock_timeout_s,
-                max_gap_s=max_gap_s,
-                registry=registry,
-            )
+            return await open_waiting(str(path), options, allow_filesystems=allow_filesystems)
         case PostgresUrl(text):
-            engine = postgres()
-            state: StateBackend = await engine.open_state(
-                text,
-                clock=clock,
-                boot=boot,
-                lock_timeout_s=lock_timeout_s,
-                max_gap_s=max_gap_s,
-                registry=registry,
-            )
+            state: StateBackend = await postgres().open_state(text, options)
             return state
 
 

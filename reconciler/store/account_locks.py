@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateLocked
 from reconciler.store.account_session import AccountSession
-from reconciler.store.engine import Engine
 from reconciler.store.rows import sanitized, wall_text
+
+if TYPE_CHECKING:
+    from reconciler.store.engine import Engine
 
 
 class AccountLocks(AccountSession):
@@ -29,7 +32,9 @@ class AccountLocks(AccountSession):
 
         None: after the state's lock timeout.
         """
-        await self._take_lock(purpose, self._engine.lock_timeout_s if timeout_s is None else timeout_s)
+        await self._take_lock(
+            purpose, self._engine.options.lock_timeout_s if timeout_s is None else timeout_s
+        )
         try:
             yield
         finally:
@@ -56,8 +61,8 @@ class AccountLocks(AccountSession):
 
     async def release_control(self) -> None:
         """Stop being the account's controller, and unregister the state for it on this machine."""
-        if self._engine.registry is not None and self._budget is not None:
-            self._engine.registry.release(self._budget, self._lock_name)
+        if self._engine.options.registry is not None and self._budget is not None:
+            self._engine.options.registry.release(self._budget, self._lock_name)
         if self._controls:
             self._controls = False
             await self._engine.locks.release(self._controller_lock)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.replica_assignment import lease_name
 from reconciler.errors import MmpError, StateAccountMismatch
 from reconciler.store import queries, row_mapping
-from reconciler.store.engine import Engine, WriteScope
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import IdentityRow, sanitized, wall_text
 from reconciler.store.select_query import Result, SelectQuery, together
 from reconciler.store.state_move import move_target, state_moved
-from reconciler.store.table_access import Numbered, Tables
+from reconciler.store.table_access import Numbered, Tables, WriteScope
+
+if TYPE_CHECKING:
+    from reconciler.store.engine import Engine
 
 
 class AccountSession:
@@ -44,7 +47,7 @@ class AccountSession:
         In a state opened for reading it is only checked. Raises StateAccountMismatch for another uid or
         kind.
         """
-        if self._engine.read_only:
+        if self._engine.options.read_only:
             found = await self._identity_read(uid)
         else:
             await self._register(RateBudget(self._kind, self._environment, uid))
@@ -98,7 +101,7 @@ class AccountSession:
         Raises AccountProblem while another state is in use for it, or a request of this machine may count
         that is not on record here; StateAccountMismatch for the wrong account.
         """
-        registry, engine = self._engine.registry, self._engine
+        registry, engine = self._engine.options.registry, self._engine
         if registry is None:
             return
         if self._state_id is None or not engine.has_leases:
@@ -150,7 +153,7 @@ class AccountSession:
     async def _decide(self, query: SelectQuery[Result]) -> Result:
         """Return the result of a query for a decision; a loss that was found is recorded first."""
         async with self._engine.reading(self._budget, query) as tables:
-            if self._engine.read_only or not tables.lost:
+            if self._engine.options.read_only or not tables.lost:
                 return await tables.select(query)
         async with self._writing(query) as (_, found):
             return found

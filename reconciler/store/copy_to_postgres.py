@@ -24,7 +24,6 @@ from typing import Any
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import queries
-from reconciler.store.engine import WriteScope
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.rows import (
     TABLES,
@@ -42,7 +41,7 @@ from reconciler.store.rows import (
 )
 from reconciler.store.sqlite import SqliteState
 from reconciler.store.state_move import MoveTarget, move_target, state_moved
-from reconciler.store.table_access import Tables
+from reconciler.store.table_access import Tables, WriteScope
 
 PURPOSE = "state copy"
 """The purpose of the locks of the source."""
@@ -181,10 +180,10 @@ def _without_answer(error: BaseException) -> BaseException:
 
 async def _hand_over(target: PostgresState, into: MoveTarget, source_id: str, rows: Rows) -> None:
     """Register the copy on this machine where the source was registered."""
-    if target.registry is None:
+    if target.options.registry is None:
         return
     for budget in _budgets(rows):
-        await target.registry.hand_over(budget, source_id, into.id, target.place)
+        await target.options.registry.hand_over(budget, source_id, into.id, target.place)
 
 
 def _claims(rows: Rows) -> list[WriteScope]:

@@ -17,7 +17,6 @@ from typing import Protocol
 
 from reconciler.core.state_records import LockHolder
 from reconciler.store import sqlite_file
-from reconciler.store.engine import Locks
 
 LOCK_POLL_S = 0.05
 """Seconds between two checks of a taken lock: short compared with a pass, and cheap."""
@@ -28,6 +27,28 @@ MAX_HOLDER_BYTES = 4096
 
 class StoreMisuse(Exception):
     """A caller broke the rules of the store: a bug of mmp, never an error of the user."""
+
+
+class Locks(Protocol):
+    """The locks of one state, by name, as one process sees them."""
+
+    poll_s: float
+    """Seconds between two checks of a lock that another process has."""
+
+    async def take(self, name: str, holder: LockHolder) -> bool:
+        """Take the lock and record its holder, or return False at once when another process has it.
+
+        Raises StoreMisuse when this process has it already.
+        """
+        ...
+
+    async def release(self, name: str) -> None:
+        """Release the lock; harmless when this process does not have it."""
+        ...
+
+    async def holder(self, name: str) -> LockHolder | None:
+        """Return the holder of the lock; None when it is free, or its holder is unknown."""
+        ...
 
 
 class ProcessLocks(Locks, Protocol):

@@ -9,7 +9,6 @@ from reconciler.core.model import Family
 from reconciler.core.state_records import OverrideRecord, PolicyRecord
 from reconciler.store import queries, record_mapping
 from reconciler.store.account_session import AccountSession
-from reconciler.store.engine import WriteScope
 from reconciler.store.rows import (
     MAX_DOCUMENT,
     OverrideRow,
@@ -19,7 +18,7 @@ from reconciler.store.rows import (
     storable,
     wall_text,
 )
-from reconciler.store.table_access import Tables
+from reconciler.store.table_access import Tables, WriteScope
 
 KEEP_POLICIES = 100
 """Policies remembered per User ID: the newest counts, the others are history."""

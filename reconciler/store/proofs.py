@@ -20,7 +20,6 @@ from reconciler.core.state_records import ProofKind
 from reconciler.ports import NO_ACCEPTING, NO_ROWS
 from reconciler.store import queries, record_mapping, row_mapping, select_query
 from reconciler.store.acceptance import AcceptanceSteps
-from reconciler.store.engine import WriteScope
 from reconciler.store.live_document import live_document
 from reconciler.store.queries import FamilyRows
 from reconciler.store.row_clock import RowClock
@@ -35,7 +34,7 @@ from reconciler.store.rows import (
     wall_text,
 )
 from reconciler.store.saved_plan_changes import SavedPlanChanges
-from reconciler.store.table_access import Tables
+from reconciler.store.table_access import Tables, WriteScope
 
 
 class Proofs(AcceptanceSteps, SavedPlanChanges):

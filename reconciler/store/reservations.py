@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind, FileVersion, RateBudget
 from reconciler.core.pacing import Ledger, earliest_slot
@@ -24,7 +25,6 @@ from reconciler.core.requests import (
 from reconciler.core.state_records import ProofKind
 from reconciler.errors import StateUnavailable
 from reconciler.store import ledger_mapping, queries, row_mapping, select_query
-from reconciler.store.engine import Engine
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.proofs import Proofs
@@ -32,6 +32,9 @@ from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import AcceptedRow, AttemptRow, LossRow, sanitized, wall_text
 from reconciler.store.select_query import Result, SelectQuery
 from reconciler.store.table_access import Numbered, Tables
+
+if TYPE_CHECKING:
+    from reconciler.store.engine import Engine
 
 PRUNE_STEPS = 100
 """Old attempts are deleted once for every hundredth part of the number that stays."""
@@ -95,8 +98,8 @@ class Reservations(Proofs):
             await self._prune(tables, budget, attempt.id)
             recorded.append(attempt)
         self._reserved[attempt.id] = attempt
-        if self._engine.registry is not None and self._state_id is not None:
-            await self._engine.registry.reserved(budget, self._state_id, attempt.reserved_at)
+        if self._engine.options.registry is not None and self._state_id is not None:
+            await self._engine.options.registry.reserved(budget, self._state_id, attempt.reserved_at)
         return Reservation(attempt.id, row_clock.now)
 
     async def settle(self, attempt: int, result: AttemptResult) -> None:
@@ -218,6 +221,6 @@ class Reservations(Proofs):
 
     async def _prune(self, tables: Tables, budget: RateBudget, attempt: int) -> None:
         """Delete old attempts that nothing depends on, once in a while."""
-        keep = self._engine.keep_attempts
+        keep = self._engine.options.keep_attempts
         if attempt % max(1, keep // PRUNE_STEPS) == 0:
             await tables.prune_attempts(budget, keep)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind, Family, RateBudget, Setting
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION
 from reconciler.core.state_records import ProofKind
 from reconciler.store import row_mapping
 from reconciler.store.account_session import AccountSession
-from reconciler.store.engine import Engine
 from reconciler.store.rows import AttemptRow, PlanChangeRow, budget_key, wall_text
 from reconciler.store.select_query import NOTHING
 from reconciler.store.table_access import Tables
+
+if TYPE_CHECKING:
+    from reconciler.store.engine import Engine
 
 
 class SavedPlanChanges(AccountSession):

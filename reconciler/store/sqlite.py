@@ -16,18 +16,14 @@ from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
 
-from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.monitoring.state_timeline import MAX_GAP_S
+from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder, StateCheck
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import Clock
 from reconciler.store import mounts, queries, sqlite_file, sqlite_schema
-from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
-from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, StoreMisuse
-from reconciler.store.registry import StateRegistry
-from reconciler.store.row_clock import FirstSeen
+from reconciler.store.engine import Engine, StateOptions
+from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks
 from reconciler.store.rows import RowDamaged, new_state_id
 from reconciler.store.select_query import SelectQuery, SqlValue, Statement
 from reconciler.store.sqlite_connection import (
@@ -49,7 +45,7 @@ from reconciler.store.sqlite_errors import (
     translated_errors,
 )
 from reconciler.store.state_move import move_target, state_moved
-from reconciler.store.table_access import Tables
+from reconciler.store.table_access import Tables, WriteScope
 from reconciler.store.verification import check_rows, fetch_all, verify_deciding_rows
 
 BUSY_POLLS_S = (0.001, 0.005, 0.02, 0.05)
@@ -75,23 +71,16 @@ only, so a busy file shows there."""
 
 def open_state(
     path: str,
+    options: StateOptions,
     *,
-    clock: Clock,
-    boot: str,
-    lock_timeout_s: float,
-    keep_attempts: int = KEEP_ATTEMPTS,
-    keep_state_changes: int = KEEP_STATE_CHANGES,
-    max_gap_s: float = MAX_GAP_S,
     allow_filesystems: Collection[str] = (),
     busy_wait_s: float = BUSY_WAIT_S,
-    registry: StateRegistry | None = None,
 ) -> SqliteState:
     """Open the state file for writing; it is created if there is none.
 
-    ``boot`` names this boot of this host, and must differ wherever the clock does. ``allow_filesystems``
-    are types of file systems that are accepted besides the usual local ones. Symbolic links are followed,
-    so that the lock files of all names of one state are the same. ``busy_wait_s``: how long to block while
-    another process keeps the file busy. Raises StateUnusable, StateUnavailable.
+    ``allow_filesystems`` are types of file systems that are accepted besides the usual local ones. Symbolic
+    links are followed, so that the lock files of all names of one state are the same. ``busy_wait_s``: how
+    long to block while another process keeps the file busy. Raises StateUnusable, StateUnavailable.
     """
     real = os.path.realpath(path)
     mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
@@ -104,50 +93,22 @@ def open_state(
         mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
         return open_checked(real, busy_wait_s=0.0)
 
-    return SqliteState(
-        db,
-        place=real,
-        clock=clock,
-        first_seen=FirstSeen(boot),
-        locks=FileLocks(real),
-        lock_timeout_s=lock_timeout_s,
-        keep_attempts=keep_attempts,
-        keep_state_changes=keep_state_changes,
-        max_gap_s=max_gap_s,
-        registry=registry,
-        still_there=still_there,
-        reopen=reopen,
-    )
+    return SqliteState(db, real, FileLocks(real), options, still_there=still_there, reopen=reopen)
 
 
 async def open_waiting(
-    path: str,
-    *,
-    clock: Clock,
-    boot: str,
-    lock_timeout_s: float,
-    max_gap_s: float = MAX_GAP_S,
-    allow_filesystems: Collection[str] = (),
-    registry: StateRegistry | None = None,
+    path: str, options: StateOptions, *, allow_filesystems: Collection[str] = ()
 ) -> SqliteState:
     """Open the state as ``open_state`` does, but wait up to the lock timeout while it is busy.
 
     It waits at least as long as a transaction does, and blocks nothing meanwhile. Raises StateUnusable,
     StateUnavailable.
     """
-    deadline = clock.now() + max(lock_timeout_s, BUSY_WAIT_S)
+    clock = options.clock
+    deadline = clock.now() + max(options.lock_timeout_s, BUSY_WAIT_S)
     while True:
         try:
-            return open_state(
-                path,
-                clock=clock,
-                boot=boot,
-                lock_timeout_s=lock_timeout_s,
-                max_gap_s=max_gap_s,
-                allow_filesystems=allow_filesystems,
-                registry=registry,
-                busy_wait_s=0.0,
-            )
+            return open_state(path, options, allow_filesystems=allow_filesystems, busy_wait_s=0.0)
         except StateUnavailable as problem:
             if problem.code != BUSY or clock.now() >= deadline:
                 raise
@@ -178,15 +139,8 @@ def open_existing(
         except BaseException:
             db.close()
             raise
-    return SqliteState(
-        db,
-        place=real,
-        clock=clock,
-        first_seen=FirstSeen(boot),
-        locks=FileLocks(real),
-        lock_timeout_s=0.0,
-        read_only=True,
-    )
+    options = StateOptions(clock, boot, lock_timeout_s=0.0, read_only=True)
+    return SqliteState(db, real, FileLocks(real), options)
 
 
 class MemoryDisk:
@@ -197,54 +151,28 @@ class MemoryDisk:
         self._db.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image(SIMULATED_ID), on=False))
         self._locks: dict[str, tuple[object, LockHolder]] = {}
 
-    def open(
-        self,
-        *,
-        clock: Clock,
-        boot: str,
-        lock_timeout_s: float = 30.0,
-        keep_attempts: int = KEEP_ATTEMPTS,
-        keep_state_changes: int = KEEP_STATE_CHANGES,
-        max_gap_s: float = MAX_GAP_S,
-    ) -> SqliteState:
+    def open(self, options: StateOptions) -> SqliteState:
         """Open the state as one more process; closing it releases its locks, as a process exit does."""
-        return SqliteState(
-            self._db,
-            place=IN_MEMORY,
-            clock=clock,
-            first_seen=FirstSeen(boot),
-            locks=MemoryLocks(self._locks),
-            lock_timeout_s=lock_timeout_s,
-            keep_attempts=keep_attempts,
-            keep_state_changes=keep_state_changes,
-            max_gap_s=max_gap_s,
-            is_shared=True,
-        )
+        return SqliteState(self._db, IN_MEMORY, MemoryLocks(self._locks), options, is_shared=True)
 
     def close(self) -> None:
         """Delete all rows."""
         self._db.close()
 
 
-class SqliteState:
+class SqliteState(Engine):
     """``ports.StateBackend``, as one process sees it; all accounts share it. ``open_state`` makes one."""
 
     has_leases = False
+    locks: ProcessLocks
 
     def __init__(
         self,
         db: sqlite3.Connection,
-        *,
         place: str,
-        clock: Clock,
-        first_seen: FirstSeen,
         locks: ProcessLocks,
-        lock_timeout_s: float,
-        keep_attempts: int = KEEP_ATTEMPTS,
-        keep_state_changes: int = KEEP_STATE_CHANGES,
-        max_gap_s: float = MAX_GAP_S,
-        read_only: bool = False,
-        registry: StateRegistry | None = None,
+        options: StateOptions,
+        *,
         still_there: Callable[[], None] = lambda: None,
         reopen: Callable[[], sqlite3.Connection] | None = None,
         is_shared: bool = False,
@@ -253,16 +181,7 @@ class SqliteState:
 
         ``is_shared``: others use the connection too, so it is not closed here.
         """
-        self.place = place
-        self.clock = clock
-        self.first_seen = first_seen
-        self.locks = locks
-        self.lock_timeout_s = lock_timeout_s
-        self.keep_attempts = keep_attempts
-        self.keep_state_changes = keep_state_changes
-        self.max_gap_s = max_gap_s
-        self.read_only = read_only
-        self.registry = registry
+        super().__init__(place, locks, options)
         self._failures = 0  # in a row, since something was last written
         self._failed_at = float("-inf")
         self._use(db)
@@ -274,10 +193,6 @@ class SqliteState:
         self._db, self._tables = db, Tables(_Statements(db))
         self._failed: MmpError | None = None
         """Why the connection is closed and has to be opened again; None: it is open."""
-
-    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> SqlAccountStore:
-        """Return the store of one account; those of one state share a connection and ``FirstSeen``."""
-        return SqlAccountStore(self, account, environment, kind)
 
     async def moved(self) -> MmpError | None:
         """Return that the state was moved, so that nothing is written to it; None: it was not."""
@@ -308,8 +223,7 @@ class SqliteState:
     def close_now(self) -> None:
         """Close at once, as the end of a process does; closing a file never waits."""
         self.locks.close()
-        if self.registry is not None:
-            self.registry.close()
+        self._close_registry()
         if not self._is_shared:
             self._db.close()
 
@@ -320,26 +234,20 @@ class SqliteState:
         del query  # only a remote engine needs it
         return self._transaction(_READ)
 
-    def writing(self, _: WriteScope, /) -> AbstractAsyncContextManager[Tables]:
-        """Yield the view of the only writer of the file; durable at the end.
-
-        A file lock cannot be lost before it is released. Raises StateUnusable and StateUnavailable: the
-        writes may be on record then. Nothing is written to a state that was moved, or that a newer version
-        has migrated.
-        """
-        if self.read_only:
-            raise StoreMisuse(f"the state {self.place} was opened for reading")
-        return self._writing()
-
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Tables]:
+    async def _write(self, _: WriteScope) -> AsyncIterator[Tables]:
+        """Yield the view of the only writer of the file.
+
+        A file lock cannot be lost before it is released. After StateUnusable and StateUnavailable the
+        writes may be on record. Nothing is written to a state that was moved, or that a newer version has
+        migrated.
+        """
         async with self._transaction(_WRITE) as tables:
             if sqlite_schema.version_of(self._db) > len(sqlite_schema.MIGRATIONS):
                 raise newer(self.place)
             moved = move_target(await tables.select(queries.select_state()))
             if moved is not None:
-                if self.registry is not None:
-                    self.registry.close()  # it no longer records requests
+                self._close_registry()  # it no longer records requests
                 raise state_moved(self.place, moved)
             yield tables
 

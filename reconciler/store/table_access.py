@@ -7,6 +7,7 @@ placeholders and the hints which index to use. Every row gets its checksum when 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from reconciler.core.model import RateBudget
@@ -31,7 +32,7 @@ from reconciler.store.rows import (
     is_numbered,
     with_checksum,
 )
-from reconciler.store.select_query import Result, SelectQuery, SqlValue, Statement
+from reconciler.store.select_query import NOTHING, Result, SelectQuery, SqlValue, Statement
 
 Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
 """Rows with an id."""
@@ -58,6 +59,22 @@ class Transaction(Protocol):
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
         """Return the ids of the table's next rows: a row's checksum covers its id."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteScope:
+    """What a writing transaction is the only writer of: an account, and a budget where one is named.
+
+    ``held`` names a lock: if this process took it, it must still have it. ``ahead`` is the first query,
+    and ``numbers`` the kinds of rows that need a new id: a remote engine runs both when it claims. Other or
+    later queries are correct too, and slower.
+    """
+
+    key: AccountKey
+    budget: RateBudget | None = None
+    held: str | None = None
+    ahead: SelectQuery[Any] = NOTHING
+    numbers: tuple[type[Numbered], ...] = ()
 
 
 class Tables:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.monitoring.state_timeline import (
@@ -18,9 +19,11 @@ from reconciler.core.monitoring.state_timeline import (
 )
 from reconciler.store import queries, record_mapping, select_query
 from reconciler.store.account_session import AccountSession
-from reconciler.store.engine import Engine, WriteScope
 from reconciler.store.rows import ObservedPeriodRow, StateChangeRow, sanitized, wall_text
-from reconciler.store.table_access import Tables
+from reconciler.store.table_access import Tables, WriteScope
+
+if TYPE_CHECKING:
+    from reconciler.store.engine import Engine
 
 CHANGES_AT_ONCE = 1000
 """State changes that are read without a pause: some 5 ms."""
@@ -54,7 +57,9 @@ class AccountTimeline(AccountSession):
             )
             if period != self._period or changed:
                 oldest = wall_text(at - timedelta(seconds=KEEP_S))
-                await tables.prune_timeline(self._key, oldest, UNMANAGED, self._engine.keep_state_changes)
+                await tables.prune_timeline(
+                    self._key, oldest, UNMANAGED, self._engine.options.keep_state_changes
+                )
         self._period = period
 
     async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
@@ -88,7 +93,7 @@ class AccountTimeline(AccountSession):
                 since=since,
                 now=now,
                 watching=observing,
-                max_gap_s=self._engine.max_gap_s,
+                max_gap_s=self._engine.options.max_gap_s,
             )
             return Timeline(spans, damaged + changes.damaged)
 
@@ -102,7 +107,7 @@ class AccountTimeline(AccountSession):
         at = monotonic_wall(
             None if newest is None else record_mapping.observed_period_of(newest).until,
             wall,
-            self._engine.max_gap_s,
+            self._engine.options.max_gap_s,
         )
         if newest is not None and at < record_mapping.observed_period_of(newest).until:
             newest = await self._delete_after(tables, at)
@@ -119,7 +124,7 @@ class AccountTimeline(AccountSession):
         if (
             newest is not None
             and ours
-            and continues(record_mapping.observed_period_of(newest), at, self._engine.max_gap_s)
+            and continues(record_mapping.observed_period_of(newest), at, self._engine.options.max_gap_s)
         ):
             await tables.extend_period(newest, wall_text(at))
             return newest.id

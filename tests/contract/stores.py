@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from reconciler.core.model import (
     NO_FILE,
@@ -30,6 +30,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.requests import SignedRequest
 from reconciler.ports import AccountStore, Clock
+from reconciler.store.engine import Engine, StateOptions
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.state import PostgresState
@@ -68,32 +69,12 @@ class ScriptedClock:
         self.time = max(self.time, until)
 
 
-class Place(Protocol):
-    """One state, wherever it is kept."""
-
-    def open(
-        self,
-        clock: Clock,
-        *,
-        boot: str = "boot-1",
-        account: str = "main",
-        environment: Environment = Environment.LIVE,
-        kind: ExchangeKind = ExchangeKind.OKX,
-        lock_timeout_s: float = 1.0,
-        keep_attempts: int = 10_000,
-        keep_state_changes: int = 50_000,
-        max_gap_s: float = 90.0,
-    ) -> AccountStore:
-        """Open the state as a process that was not there before."""
-        ...
-
-
 @dataclass(slots=True)
-class SqlitePlace:
-    """A place whose states are SqliteState values, closed at the end of the test."""
+class Place:
+    """One state, wherever it is kept: ``states`` opens it as one more process."""
 
-    states: Callable[..., SqliteState]
-    opened: list[SqliteState] = field(default_factory=list)
+    states: Callable[[StateOptions], Engine]
+    opened: list[Engine] = field(default_factory=list)
 
     def open(
         self,
@@ -104,30 +85,24 @@ class SqlitePlace:
         environment: Environment = Environment.LIVE,
         kind: ExchangeKind = ExchangeKind.OKX,
         lock_timeout_s: float = 1.0,
-        keep_attempts: int = 10_000,
-        keep_state_changes: int = 50_000,
-        max_gap_s: float = 90.0,
+        **retained: Any,
     ) -> AccountStore:
-        state = self.states(
-            clock=clock,
-            boot=boot,
-            lock_timeout_s=lock_timeout_s,
-            keep_attempts=keep_attempts,
-            keep_state_changes=keep_state_changes,
-            max_gap_s=max_gap_s,
-        )
+        """Open the state as a process that was not there before; ``retained`` as in StateOptions."""
+        state = self.states(StateOptions(clock, boot, lock_timeout_s, **retained))
         self.opened.append(state)
         return state.account(account, environment, kind)
 
     def close(self) -> None:
+        """Close the states; those in PostgreSQL share connections, which are closed elsewhere."""
         for state in self.opened:
-            state.close_now()
+            if isinstance(state, SqliteState):
+                state.close_now()
 
 
 @contextmanager
 def sqlite_in_memory(_: Path) -> Iterator[Place]:
     disk = MemoryDisk()
-    place = SqlitePlace(disk.open)
+    place = Place(disk.open)
     yield place
     place.close()
     disk.close()
@@ -136,47 +111,16 @@ def sqlite_in_memory(_: Path) -> Iterator[Place]:
 @contextmanager
 def sqlite_file(directory: Path) -> Iterator[Place]:
     path = str(directory / ".mmp" / "state.db")
-    place = SqlitePlace(partial(open_state, path))
+    place = Place(partial(open_state, path))
     yield place
     place.close()
-
-
-@dataclass(slots=True)
-class PostgresPlace:
-    """A place whose processes share their connections, so that a test of many does not run out of them."""
-
-    connections: Connections
-
-    def open(
-        self,
-        clock: Clock,
-        *,
-        boot: str = "boot-1",
-        account: str = "main",
-        environment: Environment = Environment.LIVE,
-        kind: ExchangeKind = ExchangeKind.OKX,
-        lock_timeout_s: float = 1.0,
-        keep_attempts: int = 10_000,
-        keep_state_changes: int = 50_000,
-        max_gap_s: float = 90.0,
-    ) -> AccountStore:
-        state = PostgresState(
-            self.connections,
-            clock=clock,
-            boot=boot,
-            lock_timeout_s=lock_timeout_s,
-            keep_attempts=keep_attempts,
-            keep_state_changes=keep_state_changes,
-            max_gap_s=max_gap_s,
-        )
-        return state.account(account, environment, kind)
 
 
 @contextmanager
 def in_postgres(_: Path) -> Iterator[Place]:
     empty_postgres()
     connections = Connections(parse_address(shared().url(ready_database())))
-    yield PostgresPlace(connections)
+    yield Place(partial(PostgresState, connections))
     asyncio.run(connections.close())
 
 
@@ -184,7 +128,7 @@ def in_postgres(_: Path) -> Iterator[Place]:
 def behind_pgbouncer(_: Path) -> Iterator[Place]:
     empty_postgres()
     connections = Connections(parse_address(shared_bouncer().url(ready_database())))
-    yield PostgresPlace(connections)
+    yield Place(partial(PostgresState, connections))
     asyncio.run(connections.close())
 
 
@@ -205,7 +149,7 @@ def ready_database() -> str:
 
     async def make_ready() -> None:
         clock = ScriptedClock()
-        await (await open_postgres(shared().url(name), clock=clock, boot="", lock_timeout_s=0.0)).close()
+        await (await open_postgres(shared().url(name), StateOptions(clock, "", lock_timeout_s=0.0))).close()
 
     asyncio.run(make_ready())
     return name

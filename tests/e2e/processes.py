@@ -29,6 +29,7 @@ from reconciler.clock import SystemClock
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.okx.wire import parse_base_url
 from reconciler.schema_files import load_schema
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import open_state
 from tests.support.forked_command import run_forked
 from tests.support.forked_simulator import forked_simulator
@@ -250,7 +251,7 @@ class Desk:
         """Create a state that was used for an account, without anything applied."""
         self.state.parent.mkdir(mode=0o700, exist_ok=True)
         base = parse_base_url(exchange.variables["MMP_BASE_URL"], frozenset())
-        state = open_state(str(self.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
+        state = open_state(str(self.state), StateOptions(SystemClock(), "another", lock_timeout_s=0.0))
         store = state.account(account, Environment.LIVE, ExchangeKind.SIMULATOR)
         asyncio.run(store.identify(exchange.uid, base.host))
         state.close_now()

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import open_state
 from tests.e2e.processes import MMP, Desk, Ended, Exchange, eventually, simulator
 
@@ -314,7 +315,7 @@ def test_who_holds_the_state_is_named_and_in_nobodys_way(desk: Desk, exchange: E
 def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange) -> None:
     desk.wants(BTC)
     desk.state.parent.mkdir()
-    state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
+    state = open_state(str(desk.state), StateOptions(SystemClock(), "another", lock_timeout_s=0.0))
     asyncio.run(state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR).identify("1", "127.0.0.1"))
     state.close_now()
     ended = desk.mmp("doctor", "--output", "json")
@@ -538,7 +539,7 @@ def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
 ) -> None:
     desk.wants(BTC)
     desk.uses_state(exchange)
-    state = open_state(str(desk.state), clock=SystemClock(), boot="another", lock_timeout_s=0.0)
+    state = open_state(str(desk.state), StateOptions(SystemClock(), "another", lock_timeout_s=0.0))
     store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     contested_setting = {Family("BTC-USD"): Setting(5000, 2000, Quantity("100"))}
     asyncio.run(

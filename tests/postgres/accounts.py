@@ -12,6 +12,7 @@ from reconciler.core.model import Environment, ExchangeKind, Family, Known, Neve
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, ReserveResult
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.state import PostgresState, open_state
 from tests.contract.stores import (
     BTC,
@@ -75,7 +76,7 @@ async def desk(
 ) -> AsyncIterator[Desk]:
     """Give a process on the state at ``url``, identified; closed in the end."""
     clock = ScriptedClock(at)
-    state = await open_state(url, clock=clock, boot=boot, lock_timeout_s=lock_s)
+    state = await open_state(url, StateOptions(clock, boot, lock_timeout_s=lock_s))
     try:
         store = state.account(account, Environment.LIVE, ExchangeKind.OKX)
         await store.identify(uid, HOST)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from reconciler.clock import SystemClock
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.state import open_state
 from tests.e2e.processes import Desk, Exchange, eventually, gaps, simulator
 from tests.e2e.web_client import ends_well, started
@@ -172,7 +173,7 @@ def test_the_doctor_tells_of_a_role_that_may_only_read_and_leaves_no_trace(
 
 def make_schema(url: str) -> None:
     async def make() -> None:
-        await (await open_state(url, clock=SystemClock(), boot="", lock_timeout_s=0.0)).close()
+        await (await open_state(url, StateOptions(SystemClock(), "", lock_timeout_s=0.0))).close()
 
     asyncio.run(make())
 

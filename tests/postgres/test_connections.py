@@ -14,9 +14,9 @@ import pytest
 from reconciler.core.requests import NoSlotUntil, Reservation, ReserveResult
 from reconciler.errors import StateUnavailable
 from reconciler.store import queries
-from reconciler.store.engine import WriteScope
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import PostgresTransaction
+from reconciler.store.table_access import WriteScope
 from tests.contract.stores import ETH, ready_database
 from tests.postgres.accounts import Desk, desk, play
 from tests.support.postgres import PASSWORD, shared

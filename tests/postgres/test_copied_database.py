@@ -11,6 +11,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.errors import AccountProblem
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.state import open_state
 from reconciler.store.registry import StateRegistry
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
@@ -20,7 +21,7 @@ from tests.support.postgres import shared
 async def _use(url: str, folder: Path, clock: ScriptedClock) -> None:
     """Reserve a request as a new process does that has this database as its state."""
     registry = StateRegistry(str(folder), clock, "boot-1", print)
-    state = await open_state(url, clock=clock, boot="boot-1", lock_timeout_s=0.0, registry=registry)
+    state = await open_state(url, StateOptions(clock, "boot-1", lock_timeout_s=0.0, registry=registry))
     try:
         store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         await store.identify(UID, HOST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnus
 from reconciler.store import copy_to_postgres, queries, registry
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.copy_to_postgres import copy_state, undo
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.registry import StateRegistry
@@ -44,7 +46,7 @@ Story = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
 
 
 def sqlite(path: Path, at: float = 1000.0) -> SqliteState:
-    return open_state(str(path / "state.db"), clock=ScriptedClock(at), boot="boot-1", lock_timeout_s=0.0)
+    return open_state(str(path / "state.db"), StateOptions(ScriptedClock(at), "boot-1", lock_timeout_s=0.0))
 
 
 async def settle(store: SqlAccountStore, attempt: int, status: AttemptStatus) -> None:
@@ -573,10 +575,12 @@ def test_the_copy_takes_the_place_of_its_source_on_this_machine(tmp_path: Path) 
 
     async def scenario(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
-        worker.registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
+        registry = StateRegistry(str(tmp_path / "run"), source.clock, "boot-1", notices.append)
+        worker.options = replace(worker.options, registry=registry)
         await worker.account("main", Environment.LIVE, ExchangeKind.OKX).identify(UID, HOST)
         async with desk(url, account="other", uid="99") as one:
-            one.state.registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
+            registry = StateRegistry(str(tmp_path / "run"), source.clock, "b", notices.append)
+            one.state.options = replace(one.state.options, registry=registry)
             await copy_state(source, one.state)
             here = one.state.account("main", Environment.LIVE, ExchangeKind.OKX)
             await here.identify(UID, HOST)

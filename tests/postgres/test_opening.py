@@ -16,6 +16,7 @@ from reconciler import factories
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.requests import Reservation, ReserveOptions
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
+from reconciler.store.engine import StateOptions
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
@@ -36,7 +37,7 @@ def empty() -> Iterator[str]:
 
 
 async def opened(url: str) -> None:
-    state = await open_state(url, clock=ScriptedClock(), boot="boot-1", lock_timeout_s=0.0)
+    state = await open_state(url, StateOptions(ScriptedClock(), "boot-1", lock_timeout_s=0.0))
     await state.close()
     await state.close()
 

@@ -16,10 +16,11 @@ import pytest
 from reconciler.core.requests import NoSlotUntil, Reservation, ReserveResult
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
 from reconciler.store import queries
-from reconciler.store.engine import WriteScope
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres import connections, schema
 from reconciler.store.postgres.state import open_state
 from reconciler.store.postgres.write_check import refuse_unwritable
+from reconciler.store.table_access import WriteScope
 from tests.contract.stores import ScriptedClock, empty_postgres, ready_database, shared_bouncer
 from tests.e2e.processes import eventually
 from tests.postgres.accounts import Desk, desk
@@ -34,7 +35,7 @@ KEY = ("main", "live", "okx")
 
 
 async def opened(url: str) -> None:
-    state = await open_state(url, clock=ScriptedClock(), boot="boot-1", lock_timeout_s=0.0)
+    state = await open_state(url, StateOptions(ScriptedClock(), "boot-1", lock_timeout_s=0.0))
     await state.close()
 
 

@@ -61,7 +61,6 @@ from reconciler.store import (
     sqlite_file,
 )
 from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.engine import WriteScope
 from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
@@ -71,7 +70,7 @@ from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
 from reconciler.store.rows import AttemptRow, LossRow
 from reconciler.store.select_query import SelectQuery
 from reconciler.store.sqlite import SqliteState
-from reconciler.store.table_access import Tables
+from reconciler.store.table_access import Tables, WriteScope
 from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
 from tests.simulation.list_replies import forget_parsed

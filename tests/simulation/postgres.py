@@ -27,6 +27,7 @@ from reconciler.core.requests import (
 from reconciler.errors import MmpError, StateLocked, StateUnavailable
 from reconciler.ports import NO_ACCEPTING
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.connections import WATCHDOG_S, Mode
 from reconciler.store.postgres.locks import RENEW_S, LeaseLocks
 from reconciler.store.postgres.state import PostgresState
@@ -56,12 +57,9 @@ class SimulatedState(PostgresState):
 
     def __init__(self, process: Process, server: Server, *, lock_timeout_s: float) -> None:
         self.connections = SimulatedConnections(process, server)
-        boot = process.host.boot_id
         super().__init__(
             self.connections,  # type: ignore[arg-type]  # all that the engine uses of the real ones
-            clock=process.clock,
-            boot=boot,
-            lock_timeout_s=lock_timeout_s,
+            StateOptions(process.clock, process.host.boot_id, lock_timeout_s),
             table=server.table,
         )
         self.leases = SimulatedLeases(process, self.connections)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.state_records import LockHolder
 from reconciler.ports import AccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.file_locks import MemoryLocks
-from reconciler.store.row_clock import FirstSeen
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.simulation import checkers
 from tests.simulation.ground_truth import Recollection
@@ -90,14 +90,16 @@ class SqliteKeeping:
         self._locks: dict[str, tuple[object, LockHolder]] = {}
         self._rows = Rows.in_memory()
         self._disk = MemoryDisk(self._rows)
-        outside = self._disk.open(clock=ObserverClock(world.scheduler), boot="observer")
+        outside = self._disk.open(
+            StateOptions(ObserverClock(world.scheduler), "observer", lock_timeout_s=30.0)
+        )
         self._observers = _Observers(world, outside)
 
     def open(self, process: Process, *, lock_timeout_s: float) -> tuple[OpenState, WatchedStore]:
         if self._failures is not None:
             return self._open_troubled(process, self._failures, lock_timeout_s)
         state = self._disk.open(
-            clock=process.clock, boot=process.host.boot_id, lock_timeout_s=lock_timeout_s
+            StateOptions(process.clock, process.host.boot_id, lock_timeout_s=lock_timeout_s)
         )
         return state, WatchedStore(
             process, state.account(process.stored_as, Environment.LIVE, ExchangeKind.SIMULATOR)
@@ -109,11 +111,9 @@ class SqliteKeeping:
         file = TroubledFile(process, self._rows, failures)
         state = SqliteState(
             cast("sqlite3.Connection", file.open()),
-            place=PLACE,
-            clock=process.clock,
-            first_seen=FirstSeen(process.host.boot_id),
-            locks=MemoryLocks(self._locks),
-            lock_timeout_s=lock_timeout_s,
+            PLACE,
+            MemoryLocks(self._locks),
+            StateOptions(process.clock, process.host.boot_id, lock_timeout_s),
             reopen=lambda: cast("sqlite3.Connection", file.reopen()),
         )
         account = state.account(process.stored_as, Environment.LIVE, ExchangeKind.SIMULATOR)
@@ -160,11 +160,9 @@ class PostgresKeeping:
         self.server.on_loss_counted = self._note_news
         outside = SqliteState(
             self.server.rows,
-            place="server",
-            clock=ObserverClock(world.scheduler),
-            first_seen=FirstSeen("observer"),
-            locks=MemoryLocks({}),
-            lock_timeout_s=0.0,
+            "server",
+            MemoryLocks({}),
+            StateOptions(ObserverClock(world.scheduler), "observer", lock_timeout_s=0.0),
         )
         self._observers = _Observers(world, outside)
         self._states: dict[str, SimulatedState] = {}

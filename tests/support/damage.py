@@ -24,6 +24,7 @@ from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
 from reconciler.core.state_records import AttemptLog, StateSnapshot
 from reconciler.errors import MmpError
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
@@ -60,7 +61,7 @@ class Shown:
 def build(path: Path) -> None:
     """Create a state at ``path``; in the end one file contains all of it."""
     clock = ScriptedClock(START)
-    state = open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    state = open_state(str(path), StateOptions(clock, "boot-1", lock_timeout_s=0.0))
     for name, uid in ACCOUNTS:
         store = state.account(name, Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(_fill(store, uid, clock))
@@ -252,7 +253,7 @@ def _opened(path: Path, good: tuple[Content, dict[str, Shown]]) -> Outcome:
             return Outcome(fault=f"silent: {_difference(decisions, good[0])}")
         if wrong := [name for name, one in shown.items() if not one.agrees_with(good[1][name])]:
             return Outcome(fault=f"silent: {shown[wrong[0]]!r:.600}")
-        writing = open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
+        writing = open_state(str(path), StateOptions(clock, "boot-1", lock_timeout_s=0.0))
         try:
             asyncio.run(work(writing))
         finally:

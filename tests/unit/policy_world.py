@@ -42,6 +42,7 @@ from reconciler.ports import Connection
 from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, desired, setting
 from tests.unit.policy_oracle import Limits, Model, S, rises
@@ -227,7 +228,7 @@ class World:
         return self.model.found
 
     def process(self) -> SqlAccountStore:
-        state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=0.2)
+        state = self.disk.open(StateOptions(self.clock, "boot-1", lock_timeout_s=0.2))
         return state.account("main", Environment.LIVE, ExchangeKind.OKX)
 
     def recorded(self) -> list[S]:

@@ -15,6 +15,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.policy import PolicyInForce
 from reconciler.errors import ChangeRefused
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
@@ -33,7 +34,7 @@ class Desk:
     disk: MemoryDisk = field(default_factory=MemoryDisk)
 
     def store(self) -> SqlAccountStore:
-        state = self.disk.open(clock=ScriptedClock(), boot="boot-1")
+        state = self.disk.open(StateOptions(ScriptedClock(), "boot-1", lock_timeout_s=30.0))
         store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(store.identify(UID, HOST))
         return store

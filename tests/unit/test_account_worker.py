@@ -24,6 +24,7 @@ from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
+from reconciler.store.engine import StateOptions
 from reconciler.store.location import PostgresUrl, StateFile
 from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
@@ -74,7 +75,7 @@ class Account:
         self.clock = VirtualClock()
         self.loops = 0
         self.policy = WatchedPolicy(None, "mmp.yaml", None)
-        state = MemoryDisk().open(clock=self.clock, boot="boot-1")
+        state = MemoryDisk().open(StateOptions(self.clock, "boot-1", lock_timeout_s=30.0))
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
         self.worker = AccountWorker(
             file, self.policy, OPTIONS, state, self.stop, FamilyClaims(), self.text.append

@@ -34,6 +34,7 @@ from reconciler.core.requests import SignedRequest
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import desired
 from tests.unit.test_loop import A, B, C, Clock, Exchange, Wire
@@ -132,7 +133,7 @@ class Process:
         self.clock = ProcessClock(here.time)
         self.desired: Desired = replace(desired(families), sha256=sha256)
         self.store: SqlAccountStore = here.disk.open(
-            clock=self.clock, boot="boot-1", lock_timeout_s=5.0
+            StateOptions(self.clock, "boot-1", lock_timeout_s=5.0)
         ).account("main", Environment.LIVE, ExchangeKind.OKX)
         self.events: list[tuple[float, Event]] = []
         self.stopped = False

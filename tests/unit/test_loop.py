@@ -59,6 +59,7 @@ from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import MemoryDisk
 from tests.unit.builders import BTC, ETH, desired, setting
 
@@ -230,7 +231,7 @@ class World:
 
     def process(self, account: str = "main") -> SqlAccountStore:
         """Return the store as one more process on the same state sees it."""
-        state = self.disk.open(clock=self.clock, boot="boot-1", lock_timeout_s=self.lock_timeout_s)
+        state = self.disk.open(StateOptions(self.clock, "boot-1", lock_timeout_s=self.lock_timeout_s))
         return state.account(account, Environment.LIVE, ExchangeKind.OKX)
 
     def want(self, families: Mapping[Family, Setting], expected_uid: str | None = None) -> None:

@@ -19,6 +19,7 @@ from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from tests.unit.builders import BTC, ETH, SOL, desired
 from tests.unit.test_loop import INFO, A, B, World
 from tests.unit.test_review import at_once
@@ -30,7 +31,7 @@ WHILE_READING = 1000.02
 
 def other(here: World, boot: str) -> SqlAccountStore:
     """Return the state as one more process sees it, on the host of that boot."""
-    state = here.disk.open(clock=here.clock, boot=boot, lock_timeout_s=0.2)
+    state = here.disk.open(StateOptions(here.clock, boot, lock_timeout_s=0.2))
     store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     at_once(store.identify(INFO.uid, "openapi.okx.com"))
     return store

@@ -21,6 +21,7 @@ from reconciler.core.requests import Reservation, ReserveOptions
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.store import registry as registries
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.registry import StateRegistry, runtime_folder
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
@@ -46,7 +47,7 @@ class Machine:
         """Return a state file as a process opens it."""
         path = str(self.folder.parent / name / "state.db")
         state = open_state(
-            path, clock=self.clock, boot="boot-1", lock_timeout_s=0.0, registry=self.registry()
+            path, StateOptions(self.clock, "boot-1", lock_timeout_s=0.0, registry=self.registry())
         )
         self.states.append(state)
         return state

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +16,7 @@ from reconciler.cli.main import cli
 from reconciler.core.model import Environment, ExchangeKind, LiveRead, LiveRow
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import sqlite, sqlite_connection, wal
+from reconciler.store.engine import StateOptions
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, setting
 from tests.support import damage
 
@@ -132,7 +132,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def log_of(path: Path) -> bytes:
     clock = ScriptedClock(damage.START)
-    state = sqlite.open_state(str(path), clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    state = sqlite.open_state(str(path), StateOptions(clock, "boot-1", lock_timeout_s=0.0))
     store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify(UID, HOST))
     asyncio.run(store.pause([BTC], until=None, reason="by hand"))
@@ -213,9 +213,15 @@ class Changing:
         pass
 
 
-@pytest.mark.parametrize("opener", [sqlite.open_existing, partial(sqlite.open_state, lock_timeout_s=0.0)])
+OPENERS: Sequence[Callable[[str, StateOptions], object]] = (
+    sqlite.open_state,
+    lambda path, options: sqlite.open_existing(path, clock=options.clock, boot=options.boot),
+)
+
+
+@pytest.mark.parametrize("opener", OPENERS, ids=["writing", "reading"])
 def test_a_pause_in_a_damaged_log_does_not_disappear(
-    tmp_path: Path, log: bytes, opener: Callable[..., object]
+    tmp_path: Path, log: bytes, opener: Callable[[str, StateOptions], object]
 ) -> None:
     path = tmp_path / "state.db"
     log_of(path)
@@ -223,10 +229,11 @@ def test_a_pause_in_a_damaged_log_does_not_disappear(
     broken[5000] ^= 1
     clock = ScriptedClock(damage.END)
     fresh = tmp_path / "fresh" / "state.db"
-    sqlite.open_state(str(fresh), clock=clock, boot="boot-1", lock_timeout_s=0.0).close_now()
+    options = StateOptions(clock, "boot-1", lock_timeout_s=0.0)
+    sqlite.open_state(str(fresh), options).close_now()
     Path(f"{fresh}-wal").write_bytes(broken)
     Path(f"{fresh}-wal").chmod(0o600)
     with pytest.raises(StateUnusable) as refused:
-        opener(str(fresh), clock=clock, boot="boot-1")
+        opener(str(fresh), options)
     assert refused.value.code == "state-damaged"
     assert "write-ahead log" in refused.value.message

@@ -17,6 +17,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store import access, file_locks, sqlite_connection, sqlite_file, sqlite_schema
+from reconciler.store.engine import StateOptions
 from reconciler.store.file_locks import FileLocks
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
 from reconciler.store.sqlite_schema import APPLICATION_ID
@@ -24,7 +25,7 @@ from tests.contract.stores import ScriptedClock
 
 
 def opened(path: Path) -> SqliteState:
-    return open_state(str(path), clock=ScriptedClock(), boot="boot-1", lock_timeout_s=0.0)
+    return open_state(str(path), StateOptions(ScriptedClock(), "boot-1", lock_timeout_s=0.0))
 
 
 def read(path: Path) -> SqliteState | None:

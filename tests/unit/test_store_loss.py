@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,7 @@ from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, Re
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.store import queries
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.rows import AttemptRow, IdentityRow
 from reconciler.store.sqlite import MemoryDisk, SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
@@ -37,7 +39,7 @@ class World:
     def __init__(self) -> None:
         self.clock = ScriptedClock()
         self.disk = MemoryDisk()
-        self.state: SqliteState = self.disk.open(clock=self.clock, boot="boot-1")
+        self.state: SqliteState = self.disk.open(StateOptions(self.clock, "boot-1", lock_timeout_s=30.0))
         self.store: SqlAccountStore = self.state.account("main", Environment.LIVE, ExchangeKind.OKX)
         asyncio.run(self.store.identify(UID, HOST))
 
@@ -164,7 +166,7 @@ def test_lost_requests_end_no_spacing_and_are_dropped_in_the_end(world: World) -
 
 def test_a_state_for_reading_records_no_loss(world: World) -> None:
     world.applied("1")
-    world.state.read_only = True
+    world.state.options = replace(world.state.options, read_only=True)
     world.state._tables.lost = True
     assert isinstance(world.known(), Confirmed)
 

@@ -24,6 +24,7 @@ from reconciler.core.reply import AttemptStatus
 from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import StateLocked
 from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed
 
@@ -61,7 +62,7 @@ class LeapingClock(RealClock):
 
 
 def opened(path: str, clock: RealClock, *, lock_timeout_s: float = 0.0) -> SqliteState:
-    return open_state(path, clock=clock, boot="boot-1", lock_timeout_s=lock_timeout_s)
+    return open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=lock_timeout_s))
 
 
 async def identified(state: SqliteState) -> SqlAccountStore:

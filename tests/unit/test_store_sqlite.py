@@ -29,10 +29,11 @@ from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveReco
 from reconciler.errors import StateAccessDenied, StateUnusable
 from reconciler.store import sqlite_schema
 from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.engine import WriteScope
+from reconciler.store.engine import StateOptions
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.rows import AttemptRow, with_checksum
 from reconciler.store.sqlite import SqliteState, open_existing, open_state
+from reconciler.store.table_access import WriteScope
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
 START = 1000.0
@@ -50,7 +51,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def state(path: str, clock: ScriptedClock) -> Iterator[SqliteState]:
-    opened = open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    opened = open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=0.0))
     yield opened
     opened.close_now()
 
@@ -326,9 +327,13 @@ def test_a_deciding_row_that_is_gone_is_missed_at_opening(
     db.execute(f"DELETE FROM {table}" + (" WHERE id = 2" if table == "attempts" else ""))
     db.execute(of_delete)
     opened_by(store).close_now()
-    for opener in (open_existing, partial(open_state, lock_timeout_s=0.0)):
+    options = StateOptions(clock, "boot-1", lock_timeout_s=0.0)
+    for opener in (
+        partial(open_existing, clock=clock, boot="boot-1"),
+        partial(open_state, options=options),
+    ):
         with pytest.raises(StateUnusable) as refused:
-            opener(path, clock=clock, boot="boot-1")
+            opener(path)
         assert refused.value.code == "state-damaged"
         assert f"records of User ID {UID} (okx, live) are missing or were replaced" in refused.value.message
 
@@ -368,7 +373,7 @@ def test_an_id_is_never_given_twice_whatever_became_of_the_counter(
     database(store).execute("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'attempts'")
     opened_by(store).close_now()
     with pytest.raises(StateUnusable, match="the newest id of attempts is not on record"):
-        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+        open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=0.0))
 
 
 def test_text_that_is_not_utf8_is_damage_wherever_it_is(
@@ -378,7 +383,7 @@ def test_text_that_is_not_utf8_is_damage_wherever_it_is(
     database(store).execute("UPDATE row_sums SET sum = CAST(x'ff' AS TEXT)")
     opened_by(store).close_now()
     with pytest.raises(StateUnusable) as refused:
-        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+        open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=0.0))
     assert refused.value.code == "state-damaged"
 
 
@@ -530,7 +535,7 @@ def test_the_row_of_the_state_itself_is_verified_at_opening(
     database(store).execute(spoil)
     opened_by(store).close_now()
     with pytest.raises(StateUnusable, match=said):
-        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+        open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=0.0))
 
 
 def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(

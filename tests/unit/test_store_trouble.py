@@ -27,8 +27,9 @@ from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, Re
 from reconciler.errors import STATE_FAILURES, MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store import mounts, sqlite, sqlite_connection, sqlite_errors, sqlite_file
 from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.engine import WriteScope
+from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
+from reconciler.store.table_access import WriteScope
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
 from tests.unit.test_store_processes import RealClock
 
@@ -47,7 +48,7 @@ def clock() -> ScriptedClock:
 
 
 def opened(path: str, clock: Any) -> SqliteState:
-    return open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0)
+    return open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=0.0))
 
 
 def account_of(state: SqliteState) -> SqlAccountStore:
@@ -132,7 +133,7 @@ def test_a_file_that_cannot_even_be_read_is_busy(path: str, clock: ScriptedClock
     holder = Holder(path, "PRAGMA locking_mode = EXCLUSIVE")
     holder.db.execute("BEGIN IMMEDIATE")
     with pytest.raises(STATE_FAILURES) as refused:
-        open_state(path, clock=clock, boot="boot-1", lock_timeout_s=0.0, busy_wait_s=0.0)
+        open_state(path, StateOptions(clock, "boot-1", lock_timeout_s=0.0), busy_wait_s=0.0)
     assert refused.value.code == "state-busy"
     holder.let_go()
     opened(path, clock).close_now()
@@ -145,21 +146,21 @@ def test_a_busy_file_is_waited_for_at_the_start_up_to_the_lock_timeout(path: str
     async def while_another_writes(held_s: float) -> SqliteState:
         holder = Holder(path)
         asyncio.get_running_loop().call_later(held_s, holder.let_go)
-        return await open_waiting(path, clock=clock, boot="boot-1", lock_timeout_s=2.0)
+        return await open_waiting(path, StateOptions(clock, "boot-1", lock_timeout_s=2.0))
 
     state = asyncio.run(while_another_writes(0.7))
     state.close_now()
     holder = Holder(path)
     with pytest.raises(STATE_FAILURES) as refused:
-        asyncio.run(open_waiting(path, clock=ScriptedClock(), boot="boot-1", lock_timeout_s=2.0))
+        asyncio.run(open_waiting(path, StateOptions(ScriptedClock(), "boot-1", lock_timeout_s=2.0)))
     assert refused.value.code == "state-busy"
     patient = ScriptedClock(START)
     with pytest.raises(STATE_FAILURES):
-        asyncio.run(open_waiting(path, clock=patient, boot="boot-1", lock_timeout_s=30.0))
+        asyncio.run(open_waiting(path, StateOptions(patient, "boot-1", lock_timeout_s=30.0)))
     assert patient.time == START + 30.0
     hasty = ScriptedClock(START)
     with pytest.raises(STATE_FAILURES):
-        asyncio.run(open_waiting(path, clock=hasty, boot="boot-1", lock_timeout_s=0.0))
+        asyncio.run(open_waiting(path, StateOptions(hasty, "boot-1", lock_timeout_s=0.0)))
     assert hasty.time == START + sqlite_errors.BUSY_WAIT_S
     holder.let_go()
 
@@ -167,7 +168,7 @@ def test_a_busy_file_is_waited_for_at_the_start_up_to_the_lock_timeout(path: str
 def test_what_is_wrong_otherwise_is_not_waited_for_at_the_start(path: str, clock: ScriptedClock) -> None:
     Path(path).write_bytes(b"")
     with pytest.raises(StateUnusable):
-        asyncio.run(open_waiting(path, clock=clock, boot="boot-1", lock_timeout_s=2.0))
+        asyncio.run(open_waiting(path, StateOptions(clock, "boot-1", lock_timeout_s=2.0)))
     assert clock.pauses == []
 
 

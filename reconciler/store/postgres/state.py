@@ -15,15 +15,11 @@ from functools import lru_cache
 from typing import Any
 
 from reconciler.core.failover_loss import SeenTable, SeenTimeline, may_have_lost
-from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.monitoring.state_timeline import MAX_GAP_S
+from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import StateCheck
 from reconciler.ports import Clock
 from reconciler.store import select_query
-from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.engine import KEEP_ATTEMPTS, KEEP_STATE_CHANGES, WriteScope
-from reconciler.store.file_locks import StoreMisuse
+from reconciler.store.engine import Engine, StateOptions
 from reconciler.store.postgres import schema
 from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import (
@@ -35,12 +31,9 @@ from reconciler.store.postgres.connections import (
 )
 from reconciler.store.postgres.leases import Leases, lease_owner
 from reconciler.store.postgres.locks import LeaseLocks
-from reconciler.store.registry import StateRegistry
-from reconciler.store.row_clock import FirstSeen
 from reconciler.store.rows import TABLES, budget_key
 from reconciler.store.select_query import SelectQuery, SqlValue
-from reconciler.store.table_access import Tables
-from reconciler.store.verification import check_rows
+from reconciler.store.table_access import Tables, WriteScope
 
 _HISTORY = " ".join(
     (
@@ -79,21 +72,10 @@ _SAW_HISTORY = " ".join(
 """From then on it is the recorded history, so the same transaction must record a possible loss."""
 
 
-async def open_state(
-    text: str,
-    *,
-    clock: Clock,
-    boot: str,
-    lock_timeout_s: float,
-    keep_attempts: int = KEEP_ATTEMPTS,
-    keep_state_changes: int = KEEP_STATE_CHANGES,
-    max_gap_s: float = MAX_GAP_S,
-    registry: StateRegistry | None = None,
-) -> PostgresState:
+async def open_state(text: str, options: StateOptions) -> PostgresState:
     """Open the state for writing; its schema is created or migrated if necessary.
 
-    ``boot`` names this boot of this host. Raises UsageError for an invalid address, StateAccessDenied,
-    StateUnusable and StateUnavailable.
+    Raises UsageError for an invalid address, StateAccessDenied, StateUnusable and StateUnavailable.
     """
     address = parse_address(text)
     connections = Connections(address)
@@ -102,17 +84,7 @@ async def open_state(
     except BaseException:
         await connections.close()
         raise
-    return PostgresState(
-        connections,
-        table=table,
-        clock=clock,
-        boot=boot,
-        lock_timeout_s=lock_timeout_s,
-        keep_attempts=keep_attempts,
-        keep_state_changes=keep_state_changes,
-        max_gap_s=max_gap_s,
-        registry=registry,
-    )
+    return PostgresState(connections, options, table=table)
 
 
 async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState | None:
@@ -133,39 +105,20 @@ async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState 
     if version is None:
         await connections.close()
         return None
-    return PostgresState(connections, clock=clock, boot=boot, lock_timeout_s=0.0, read_only=True)
+    return PostgresState(connections, StateOptions(clock, boot, lock_timeout_s=0.0, read_only=True))
 
 
-class PostgresState:
-    """``ports.StateBackend`` and ``engine.Engine``, as one process sees them; all accounts share it."""
+class PostgresState(Engine):
+    """``ports.StateBackend``, as one process sees them; all accounts share it."""
 
     has_leases = True
+    locks: LeaseLocks
 
     def __init__(
-        self,
-        connections: Connections,
-        *,
-        clock: Clock,
-        boot: str,
-        lock_timeout_s: float,
-        keep_attempts: int = KEEP_ATTEMPTS,
-        keep_state_changes: int = KEEP_STATE_CHANGES,
-        max_gap_s: float = MAX_GAP_S,
-        read_only: bool = False,
-        registry: StateRegistry | None = None,
-        table: int | None = None,
+        self, connections: Connections, options: StateOptions, *, table: int | None = None
     ) -> None:
         """Use an open state. ``table``: the object id of its table ``budgets``, None if it was not read."""
-        self.place = connections.address.shown
-        self.clock = clock
-        self.first_seen = FirstSeen(boot)
-        self.locks = LeaseLocks(connections)
-        self.lock_timeout_s = lock_timeout_s
-        self.keep_attempts = keep_attempts
-        self.keep_state_changes = keep_state_changes
-        self.max_gap_s = max_gap_s
-        self.read_only = read_only
-        self.registry = registry
+        super().__init__(connections.address.shown, LeaseLocks(connections), options)
         self._connections = connections
         self._seen: dict[RateBudget, SeenTimeline] = {}
         """The history of each budget with a row. An old primary that comes back agrees with its own rows,
@@ -173,21 +126,12 @@ class PostgresState:
         self._table = None if table is None else SeenTable(table)
         """For all budgets: a table that was created again or restored may lack requests of any of them."""
 
-    def account(self, account: str, environment: Environment, kind: ExchangeKind) -> SqlAccountStore:
-        """Return the store of one account; those of one state share connections and ``FirstSeen``."""
-        return SqlAccountStore(self, account, environment, kind)
-
     async def moved(self) -> None:
         """Return None: rows are never copied from a database to another state."""
 
     def sharing(self, replica: Replica) -> Leases:
         """Return the leases as ``replica`` sees them, on a separate connection."""
         return Leases(Connections(self._connections.address), replica)
-
-    async def check(self) -> StateCheck:
-        """Verify every row of all accounts, as of one moment."""
-        async with self.reading(None) as tables:
-            return await check_rows(tables)
 
     async def owner(self, name: str, /) -> Replica | None:
         """Return the live replica that owns the account with this lock; None when none does."""
@@ -197,8 +141,7 @@ class PostgresState:
     async def close(self) -> None:
         """Release all locks and close; harmless when done before."""
         await self.locks.close()
-        if self.registry is not None:
-            self.registry.close()
+        self._close_registry()
         await self._connections.close()
 
     @asynccontextmanager
@@ -218,10 +161,8 @@ class PostgresState:
             yield Tables(_Statements(transaction, answers), lost=lost)
 
     @asynccontextmanager
-    async def writing(self, claim: WriteScope, /) -> AsyncIterator[Tables]:
+    async def _write(self, claim: WriteScope) -> AsyncIterator[Tables]:
         """Yield the view of the only writer of the account, and of the budget where one is claimed."""
-        if self.read_only:
-            raise StoreMisuse(f"the state {self.place} was opened for reading")
         async with self._connections.transaction() as transaction:
             statements, found, missing = await self._claim(transaction, claim)
             lost = (claim.budget is not None and self._is_other(claim.budget, found)) or missing
