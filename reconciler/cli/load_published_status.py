@@ -10,8 +10,7 @@ import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.core.model import Desired
@@ -30,10 +29,8 @@ from reconciler.core.published_status import (
 from reconciler.documents.plan import StatusSource
 from reconciler.documents.plan_file import read_bounded, with_path
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
+from reconciler.okx.wire import is_loopback
 from reconciler.render.values import format_duration
-
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
 
 TIMEOUT_S = 10.0
 """For a complete fetch, from the lookup of the name to the last byte: as long as for the exchange."""
@@ -41,8 +38,6 @@ TIMEOUT_S = 10.0
 MAX_STATUS_HEADERS = 1000
 """Bound on the number of headers of a reply: gateways add more than the 100 of Python's library. Its
 limit on the length of one, 64 KiB, is far above what they add."""
-
-_CHUNK_BYTES = 64 * 1024
 
 
 def load_snapshots(source: str) -> tuple[Snapshot, ...]:
@@ -121,7 +116,7 @@ def _address(source: str) -> SplitResult:
         raise _not_asked("it has a user name or password in it")
     if parts.scheme not in ("http", "https") or not host:
         raise _not_asked("it is neither a path nor an http(s) address")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise _not_asked(f"plain http is for loopback addresses only, and {host} is not one")
     return parts
 
@@ -132,13 +127,6 @@ def _has_password(source: str) -> bool:
     A path of this form begins with ``./``.
     """
     return re.match(r"(?://|[^/]+:)[^@]*@", source) is not None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _fetch(source: str, named: str) -> bytes:
@@ -163,6 +151,8 @@ def _request(source: str, named: str) -> bytes:
     from urllib.error import HTTPError
     from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+    from reconciler.documents.read import MAX_DOCUMENT_BYTES
+
     class _NoRedirect(HTTPRedirectHandler):
         """Follow no redirect: a status at another address is not the one that was meant."""
 
@@ -174,23 +164,12 @@ def _request(source: str, named: str) -> bytes:
     request = Request(source, headers={"Accept": "application/json"})  # noqa: S310 the scheme was checked
     try:
         with opener.open(request, timeout=TIMEOUT_S) as reply:
-            return _read(reply)
+            content: bytes = reply.read(MAX_DOCUMENT_BYTES + 1)
+            return content
     except HTTPError as error:
         raise _no_answer(named, f"it answered with status {error.code}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise _no_answer(named, str(getattr(error, "reason", error)) or type(error).__name__) from None
-
-
-def _read(reply: HTTPResponse) -> bytes:
-    from reconciler.documents.read import MAX_DOCUMENT_BYTES
-
-    content = b""
-    while len(content) <= MAX_DOCUMENT_BYTES:
-        chunk = reply.read1(_CHUNK_BYTES)
-        if not chunk:
-            break
-        content += chunk
-    return content
 
 
 def _not_asked(why: str) -> UsageError:

@@ -78,14 +78,12 @@ class Output:
 
     def problem(self, problem: Problem) -> None:
         """Write a problem of a file to stderr, as one line."""
-        place, message = (
-            f"{escape_unprintable(problem.path)}:{problem.line}",
-            escape_unprintable(masked(problem.message)),
-        )
+        place = f"{escape_unprintable(problem.path)}:{problem.line}"
+        message = escape_unprintable(masked(problem.message))
         if self.style.json_lines:
             _log_line(problem.severity.value, message, code=problem.code, at=place)
-            return
-        self.info(f"{problem.severity}[{problem.code}] {place}: {message}")
+        else:
+            self.info(f"{problem.severity}[{problem.code}] {place}: {message}")
 
     def failure(self, problem: MmpError) -> None:
         """Report a failure: to stderr for people, and as a document when one was requested."""
@@ -99,10 +97,8 @@ class Output:
         ``warning``: it does not end the command.
         """
         level, tone = ("warning", Tone.WARN) if warning else ("error", Tone.BAD)
-        message, hint = (
-            escape_unprintable(masked(problem.message)),
-            escape_unprintable(masked(problem.hint)),
-        )
+        message = escape_unprintable(masked(problem.message))
+        hint = escape_unprintable(masked(problem.hint))
         if self.style.json_lines:
             exchange = {"exchange": "SIMULATOR"} if self.style.simulator else {}
             _log_line(level, message, code=problem.code, hint=hint or None, **exchange)
@@ -160,7 +156,10 @@ def stdout_failed() -> bool:
 
 def silence_stdout() -> None:
     """Redirect stdout to nothing, so that neither we nor the interpreter's last flush fail again."""
-    sys.stdout = _silenced(sys.stdout)
+    nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
+    with suppress(OSError):
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    sys.stdout = nothing
 
 
 def take_stderr(*, waits_for_reader: bool) -> BackgroundText | None:
@@ -222,13 +221,6 @@ def _writer_of(stream: TextIO) -> BackgroundWriter | None:
         return BackgroundWriter(stream.fileno(), max_bytes=None)
     except OSError:
         return None
-
-
-def _silenced(stream: TextIO) -> TextIO:
-    nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
-    with suppress(OSError):
-        os.dup2(nothing.fileno(), stream.fileno())
-    return nothing
 
 
 def raw_flag_value(flag: str, arguments: Sequence[str], otherwise: str) -> str:

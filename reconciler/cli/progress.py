@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from reconciler.core.events import Event, Observe, Planned, RequestSettled, Waiting
@@ -36,9 +35,7 @@ class LogProgress:
         self._heart = asyncio.get_running_loop().create_task(self._beat())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._heart is not None:
             self._heart.cancel()
 
@@ -82,9 +79,7 @@ class BarProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def observe(self, event: Event) -> None:

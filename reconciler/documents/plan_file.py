@@ -20,8 +20,16 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
 from reconciler.core.problems import escape_unprintable, json_text
 from reconciler.core.saved_plan import MAX_EXPIRY, PlanTarget, SavedPlan, expired, target_mismatches
-from reconciler.documents.plan import Document, PlanContext, SavedInfo
-from reconciler.documents.saved_plan import Origin
+from reconciler.documents.plan import Document, PlanContext, SavedInfo, plan_document
+from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
+from reconciler.documents.saved_plan import (
+    DEFAULT_EXPIRY,
+    Origin,
+    context_of,
+    new_plan_id,
+    read_saved,
+    saved_document,
+)
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import REGULAR_FILE_HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status
@@ -53,9 +61,6 @@ def save_plan(
 
     Raises UsageError for an invalid time span, MmpError if the file cannot be written.
     """
-    from reconciler.documents.plan import plan_document
-    from reconciler.documents.saved_plan import DEFAULT_EXPIRY, new_plan_id, saved_document
-
     span = DEFAULT_EXPIRY if expires_s is None else timedelta(seconds=min(expires_s, 2**31))
     if not timedelta(0) < span <= MAX_EXPIRY:
         raise UsageError("expires", f"--expires is more than 0 and at most {MAX_EXPIRY.days} days")
@@ -67,9 +72,6 @@ def save_plan(
 
 def load_plan(path: str) -> LoadedPlan:
     """Read a saved plan. Raises InvalidInput: unreadable, foreign, too new, malformed, edited."""
-    from reconciler.documents.read import read_document
-    from reconciler.documents.saved_plan import context_of, read_saved
-
     source = escape_unprintable(path)
     with with_path(path):
         document = read_document(read_bounded(path, "plan"), source, "plan")
@@ -114,8 +116,6 @@ def with_path(path: str) -> Iterator[None]:
 
 def read_bounded(path: str, kind: str) -> bytes:
     """Return a file's bytes, up to one more than allowed. Raises InvalidInput ``<kind>-unreadable``."""
-    from reconciler.documents.read import MAX_DOCUMENT_BYTES
-
     try:
         return read_regular(path, MAX_DOCUMENT_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -141,8 +141,6 @@ def _config_has_changed(loaded: LoadedPlan) -> bool:
 
 
 def _sha256(path: Path) -> str | None:
-    from reconciler.documents.read import MAX_DOCUMENT_BYTES
-
     try:
         return hashlib.sha256(read_with_status(str(path), MAX_DOCUMENT_BYTES)[1]).hexdigest()
     except (OSError, ValueError):

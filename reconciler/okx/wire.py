@@ -180,7 +180,7 @@ def parse_base_url(text: str, allow_hosts: frozenset[str] = frozenset()) -> Base
     """
     parts, port = _split(text)
     host = parts.hostname or ""
-    loopback = _is_loopback(host)
+    loopback = is_loopback(host)
     if parts.scheme == "http" and not loopback:
         raise _refused(f"http:// is for loopback addresses only, and {host} is not one", "Use https://.")
     if parts.scheme == "https" and host not in KNOWN_HOSTS | {name.lower() for name in allow_hosts}:
@@ -215,7 +215,8 @@ def _split(text: str) -> tuple[SplitResult, int | None]:
     return parts, port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host of an address is this machine."""
     if host == "localhost":
         return True
     try:

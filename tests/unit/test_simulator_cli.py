@@ -17,15 +17,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from reconciler.cli.simulator import (
+from reconciler.cli.simulator import announcement, build_exchange, simulator
+from reconciler.cli.simulator_options import (
     FamilySpec,
-    announcement,
-    build_exchange,
     parse_family_specs,
     parse_form,
     parse_permissions,
     parse_skew,
-    simulator,
 )
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import fake_account
