@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from reconciler.core.model import Desired
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.reply import Reply
-from reconciler.errors import UsageError
+from reconciler.errors import StateUnusable, UsageError
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 
 if TYPE_CHECKING:
@@ -146,12 +147,34 @@ async def _open_existing(place: StateLocation, clock: Clock, *, verify_rows: boo
             return state
 
 
-async def check_state_writable(text: str) -> None:
-    """Raise MmpError unless a state can be written at this address; the trial write is undone."""
-    postgres()
-    from reconciler.store.postgres import write_check
+async def check_state_writable(place: StateLocation) -> None:
+    """Raise MmpError unless the state could be written, or created if there is none; changes nothing."""
+    if isinstance(place, PostgresUrl):
+        postgres()
+        from reconciler.store.postgres import write_check
 
-    await write_check.refuse_unwritable(text)
+        await write_check.refuse_unwritable(place.text)
+    else:
+        _check_file_writable(place)
+
+
+def _check_file_writable(place: StateFile) -> None:
+    """Raise MmpError unless a state file, and files beside it, could be written."""
+    from reconciler.store import mounts
+    from reconciler.store.sqlite_file import WRITE_THERE, failure_beside
+
+    real = Path(os.path.realpath(place.path))
+    mounts.refuse_unfit(str(real), mounts.read_mountinfo(), place.allow_filesystems)
+    folder = next(folder for folder in real.parents if folder.exists())
+    for path in (real, folder) if real.exists() else (folder,):
+        if not os.access(path, os.W_OK):
+            raise StateUnusable(
+                "state-unwritable",
+                f"the state {place.path} cannot be written: no right to write {path}",
+                WRITE_THERE,
+            )
+    if (failing := failure_beside(str(folder / real.name))) is not None:
+        raise failing
 
 
 def postgres() -> ModuleType:

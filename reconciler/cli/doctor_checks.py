@@ -6,10 +6,8 @@ made because an earlier one failed is reported as unchecked.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler import factories
 from reconciler.cli.recorded_state import open_recorded_state
@@ -24,17 +22,15 @@ from reconciler.core.pauses import active_pauses
 from reconciler.core.problems import Problem
 from reconciler.core.reply import Reply
 from reconciler.documents.doctor import DoctorReport
-from reconciler.errors import InvalidInput, MmpError, StateUnusable
+from reconciler.errors import InvalidInput, MmpError
 from reconciler.okx.client import OkxClient
 from reconciler.okx.hints import exchange_error
 from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
 from reconciler.render.values import count, families
-from reconciler.store import mounts
 from reconciler.store.access import group_of
-from reconciler.store.location import PostgresUrl, StateFile, StateLocation
-from reconciler.store.sqlite_file import WRITE_THERE, failure_beside
+from reconciler.store.location import StateFile, StateLocation
 
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """The queries to the exchange, in this order; after one fails, the rest stay unchecked."""
@@ -55,11 +51,11 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
     """Examine the account of one file; a problem is a result, never an exception."""
     findings = [_config(reading)]
     if reading.desired is None:
-        findings += doctor.skipped(("policy", "credentials"), "the file does not hold")
-        findings += doctor.skipped((*ASKED_WITH_THE_KEY, "state"), "the file does not hold")
+        findings += doctor.skipped(
+            ("policy", "credentials", *ASKED_WITH_THE_KEY, "state"), "the file does not hold"
+        )
     else:
-        patient = _Patient(reading.desired, asked)
-        findings += await patient.examined()
+        findings += await _AccountChecks(reading.desired, asked).results()
     owner = reading.owner
     return DoctorReport(
         path=reading.path,
@@ -71,8 +67,8 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
     )
 
 
-class _Patient:
-    """One account under examination: the results so far, and the owner of the key once it is known."""
+class _AccountChecks:
+    """The checks of one account: the results so far, and the owner of the key once it is known."""
 
     def __init__(self, desired: Desired, asked: DoctorOptions) -> None:
         self.desired = desired
@@ -82,7 +78,7 @@ class _Patient:
         self.info: AccountInfo | None = None
         self._has_policy_file = False
 
-    async def examined(self) -> list[CheckResult]:
+    async def results(self) -> list[CheckResult]:
         """Make every check that can be made."""
         policy = policy_for(self.desired.path, self.asked.policy_file)
         self._has_policy_file = policy is not None
@@ -157,7 +153,7 @@ class _Patient:
         place = self.asked.state
         async with open_recorded_state(place, self.clock) as state:
             if self._is_to_be_written:
-                await _refuse_unwritable(place)
+                await factories.check_state_writable(place)
             if state is None:
                 self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply makes it"))
             elif self._is_to_be_written and (moved := await state.moved()) is not None:
@@ -172,7 +168,9 @@ class _Patient:
             await store.identify(self.info.uid, self.asked.base.host)
         whole = "is whole and can be written" if self._is_to_be_written else "is whole"
         self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
-        self.findings += _group_access(self.asked.state)
+        place = self.asked.state
+        if isinstance(place, StateFile) and (group := group_of(str(place))) is not None:
+            self.findings.append(doctor.group_access(group))
         await self._policy_on_record(store)
         holder = await store.lock_holder()
         self.findings.append(doctor.lock_held(None if holder is None else str(holder)))
@@ -217,40 +215,3 @@ def _unreachable(host: str, reply: Reply) -> MmpError:
     problem = exchange_error(f"{host} does not answer as OKX does", reply)
     problem.hint = problem.hint or "check the network, its firewalls, and --base-url"
     return problem
-
-
-def _group_access(place: StateLocation) -> Iterator[CheckResult]:
-    group = group_of(str(place)) if isinstance(place, StateFile) else None
-    if group is not None:
-        yield doctor.group_access(group)
-
-
-async def _refuse_unwritable(place: StateLocation) -> None:
-    """Raise MmpError unless the state could be written, or created if there is none; changes nothing."""
-    if isinstance(place, PostgresUrl):
-        await factories.check_state_writable(place.text)
-    else:
-        _refuse_unwritable_file(place.path, place.allow_filesystems)
-
-
-def _refuse_unwritable_file(place: Path, allow_filesystems: Collection[str]) -> None:
-    """Raise MmpError unless a state file, and files beside it, could be written; changes nothing."""
-    real = os.path.realpath(place)
-    mounts.refuse_unfit(real, mounts.read_mountinfo(), allow_filesystems)
-    for path in _must_be_writable(Path(real)):
-        if not os.access(path, os.W_OK):
-            raise StateUnusable(
-                "state-unwritable",
-                f"the state {place} cannot be written: no right to write {path}",
-                WRITE_THERE,
-            )
-    *_, folder = _must_be_writable(Path(real))
-    if (failing := failure_beside(str(folder / Path(real).name))) is not None:
-        raise failing
-
-
-def _must_be_writable(path: Path) -> Iterator[Path]:
-    """Yield the file if it exists, and the nearest folder that exists."""
-    if path.exists():
-        yield path
-    yield next(folder for folder in path.parents if folder.exists())
