@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.no_policy import given_up, no_policy_option, refuse_needless_no_policy
-from reconciler.cli.options import (
-    Duration,
+from reconciler.cli.flag_types import DURATION, OVERRIDE
+from reconciler.cli.flags import (
     config_option,
     exchange_options,
     family_option,
+    no_policy_option,
     output_option,
-    parse_exchange_address,
+    pass_options,
     policy_option,
-    state_location,
     state_options,
+    yes_option,
 )
-from reconciler.cli.output import Output
+from reconciler.cli.no_policy import given_up, refuse_needless_no_policy
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, watched_policies
-from reconciler.core.model import ExchangeKind, parse_family
+from reconciler.core.model import Desired
 from reconciler.core.plan import Basis
-from reconciler.core.policy import Override, RefusalKind
+from reconciler.core.policy import Override
 from reconciler.core.saved_plan import format_utc
 from reconciler.documents.plan_file import load_fresh_plan
-from reconciler.errors import UsageError
+from reconciler.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from reconciler.core.saved_plan import SavedPlan
+    from reconciler.okx.wire import BaseUrl
 
 ALLOW_UNSEEN = UsageError(
     "allow-unseen",
@@ -39,21 +47,14 @@ def may_ask(yes: bool) -> bool:
     return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-class AllowType(click.ParamType[Override]):
-    """``KIND:FAMILY``: one override of a policy or guard, for one family."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyFlags(CommandOptions):
+    """The values of the flags of ``apply``."""
 
-    name = "KIND:FAMILY"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Override:
-        """Return the override, or fail as a usage error."""
-        if isinstance(value, Override):
-            return value
-        kind, _, family = str(value).partition(":")
-        try:
-            return Override(RefusalKind(kind), parse_family(family))
-        except ValueError:
-            kinds = ", ".join(RefusalKind)
-            self.fail(f"{value!r} is not KIND:FAMILY with KIND one of {kinds}", param, ctx)
+    plan_file: str | None
+    expect: str | None
+    allows: tuple[Override, ...]
+    timeout_s: float | None
 
 
 @click.command()
@@ -64,12 +65,12 @@ class AllowType(click.ParamType[Override]):
 @state_options
 @exchange_options
 @family_option
-@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+@yes_option
 @click.option("--expect", metavar="DIGEST", help="Send nothing unless the plan has this digest.")
 @click.option(
     "--allow",
     "allows",
-    type=AllowType(),
+    type=OVERRIDE,
     multiple=True,
     help="Override the policy or guard for one family; may be repeated. Needs --reason, and"
     " without a prompt --expect or PLAN.",
@@ -77,36 +78,13 @@ class AllowType(click.ParamType[Override]):
 @click.option(
     "--reason", metavar="TEXT", help="Reason for --allow or --no-policy; recorded in the history."
 )
-@click.option("--assume-idle", is_flag=True, help="Do not wait 10 s if the history is unknown.")
-@click.option("--no-live", is_flag=True, help="Compare with the last applied settings only.")
-@click.option("--timeout", type=Duration(), help="Give up after this long. [default: ETA + 5 min]")
+@pass_options
+@click.option(
+    "--timeout", "timeout_s", type=DURATION, help="Give up after this long. [default: ETA + 5 min]"
+)
 @output_option("text", "json")
-@click.pass_context
-def apply(
-    ctx: click.Context,
-    /,
-    plan_file: str | None,
-    config: tuple[str, ...],
-    policy_file: str | None,
-    no_policy: str | None,
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    lock_timeout: float,
-    base_url: str,
-    allow_hosts: tuple[str, ...],
-    globs: tuple[str, ...],
-    yes: bool,
-    expect: str | None,
-    allows: tuple[Override, ...],
-    reason: str | None,
-    assume_idle: bool,
-    no_live: bool,
-    timeout: float | None,
-    output_format: str,
-    color: str,
-    log_format: str | None,
-    log_level: str,
-) -> None:
+@with_options(ApplyFlags)
+def apply(flags: ApplyFlags) -> Exit:
     """Make live settings equal to the file, in both directions, and exit when everything is settled.
 
     With PLAN, a file that mmp plan --out wrote: send exactly the reviewed changes. A family that has
@@ -137,50 +115,61 @@ def apply(
     from reconciler.cli.apply_account import ApplyOptions
     from reconciler.cli.apply_flow import ApplyCommand
 
-    out = Output(output_format, color)
-    base = parse_exchange_address(base_url, allow_hosts)
-    desired = read_desired(config, out)
+    base = flags.exchange_address()
+    desired = read_desired(flags)
+    _check_together(flags, desired)
+    saved = _saved_plan(flags, desired, base)
+    options = ApplyOptions(
+        state=flags.location(),
+        base=base,
+        lock_timeout_s=flags.lock_timeout,
+        live=not flags.no_live,
+        assume_idle=flags.assume_idle,
+        yes=flags.yes,
+        expect=flags.expect if saved is None else None,
+        timeout_s=flags.timeout_s,
+        globs=flags.globs,
+        allowed=frozenset(flags.allows),
+        reason=flags.reason,
+        saved=saved,
+        given_up=given_up(flags),
+    )
+    policies = watched_policies(desired, flags)
+    refuse_needless_no_policy(flags, [watched.policy for watched in policies])
+    flags.configure_logging()
+    if saved is not None:
+        made_at = format_utc(saved.made_at)
+        logs.log("info", "applying a reviewed plan", made_at=made_at, digest=saved.plan.digest)
+    if flags.allows:
+        allowed = [str(each) for each in flags.allows]
+        logs.log("warning", "overrides given", allow=allowed, reason=flags.reason)
+    applying = ApplyCommand(desired, policies, options, flags.out)
+    asyncio.run(applying.run())
+    return applying.report()
+
+
+def _check_together(flags: ApplyFlags, desired: Sequence[Desired]) -> None:
+    """Refuse flags that are about one account beside several, and --allow for a plan that was not seen."""
+    reviewed = flags.expect is not None or flags.plan_file is not None
     about_one = (
-        ("--expect", expect is not None),
-        ("PLAN", plan_file is not None),
-        ("--allow", bool(allows)),
+        ("--expect", flags.expect is not None),
+        ("PLAN", flags.plan_file is not None),
+        ("--allow", bool(flags.allows)),
     )
     for flag, given in about_one:
         if given and len(desired) != 1:
             raise UsageError("one-account", f"{flag} wants exactly one account", "name one file with -c")
-    if allows and expect is None and plan_file is None and not may_ask(yes):
+    if flags.allows and not reviewed and not may_ask(flags.yes):
         raise ALLOW_UNSEEN
-    simulator = base.kind is ExchangeKind.SIMULATOR
-    loaded = (
-        None
-        if plan_file is None
-        else load_fresh_plan(plan_file, desired[0], base.host, expect, simulator=simulator)
-    )
-    if loaded is not None and no_live and loaded.saved.plan.basis is not Basis.LAST_APPLIED:
+
+
+def _saved_plan(flags: ApplyFlags, desired: Sequence[Desired], base: BaseUrl) -> SavedPlan | None:
+    """Return the plan of PLAN, which must be applicable now; None without PLAN."""
+    if flags.plan_file is None:
+        return None
+    saved = load_fresh_plan(
+        flags.plan_file, desired[0], base.host, flags.expect, simulator=base.is_simulator
+    ).saved
+    if flags.no_live and saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
-    order = ApplyOptions(
-        state=state_location(state, config, allow_filesystems),
-        base=base,
-        lock_timeout_s=lock_timeout,
-        live=not no_live,
-        assume_idle=assume_idle,
-        yes=yes,
-        expect=expect if loaded is None else None,
-        timeout_s=timeout,
-        globs=globs,
-        allowed=frozenset(allows),
-        reason=reason,
-        saved=None if loaded is None else loaded.saved,
-        given_up=given_up(no_policy, reason),
-    )
-    policies = watched_policies(desired, policy_file, out)
-    refuse_needless_no_policy(no_policy, policy_file, [watched.policy for watched in policies])
-    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
-    if loaded is not None:
-        made_at = format_utc(loaded.saved.made_at)
-        logs.log("info", "applying a reviewed plan", made_at=made_at, digest=loaded.saved.plan.digest)
-    if allows:
-        logs.log("warning", "overrides given", allow=[str(each) for each in allows], reason=reason)
-    applying = ApplyCommand(desired, policies, order, out)
-    asyncio.run(applying.run())
-    ctx.exit(applying.report())
+    return saved

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reconciler.cli.apply_errors import policy_refusal
-from reconciler.cli.options import matching_families
 from reconciler.clock import SystemClock
 from reconciler.controller.account_policy import AccountPolicy, missing_error
+from reconciler.controller.family_globs import matching_families
 from reconciler.controller.pass_values import (
     Completed,
     InMemoryState,

@@ -29,13 +29,12 @@ from reconciler.cli.apply_errors import (
     unexpected_digest,
 )
 from reconciler.cli.apply_status import account_results, apply_exit_status, combined_status
-from reconciler.cli.exchange_checks import warn_of_clock
-from reconciler.cli.options import NO_FAMILY_HINT
 from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.dry_run import plan_dry_run
-from reconciler.controller.identify import identify
+from reconciler.controller.family_globs import no_match
+from reconciler.controller.identify import verify_key_owner, warn_of_clock
 from reconciler.controller.pass_values import Approval, Completed, PassOptions
 from reconciler.controller.reconcile import reconcile
 from reconciler.controller.shutdown import GracefulShutdown
@@ -44,16 +43,13 @@ from reconciler.core.account_check import claim_conflict
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.outcome import FamilyResult
-from reconciler.core.pauses import paused
 from reconciler.core.plan import Plan, PlanConstraints, digest
 from reconciler.core.problems import has_visible_text
-from reconciler.core.reply import Reply
 from reconciler.core.saved_plan import Reviewed, reviewed
 from reconciler.documents.plan import PlanContext, apply_document, one_or_list
-from reconciler.errors import PRECEDENCE, Exit, MmpError, UsageError
+from reconciler.errors import PRECEDENCE, Exit, MmpError
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
-from reconciler.okx.hints import exchange_error
 from reconciler.ports import StateBackend
 from reconciler.process_signals import SIGNALS
 from reconciler.render.plan_text import plan_text, results_text
@@ -104,8 +100,9 @@ class ApplyCommand:
     def _refuse_no_family(self) -> None:
         globs = self.order.globs
         if globs and not any(self.order.only(desired) for desired in self.desired):
-            of = "desired family" if self.order.saved is None else "family of the plan"
-            raise UsageError("no-family", f"no {of} matches {', '.join(globs)}", NO_FAMILY_HINT)
+            raise no_match(
+                globs, what="desired family" if self.order.saved is None else "family of the plan"
+            )
 
     def _prepared(self, state: StateBackend, clients: Sequence[OkxTradingClient]) -> list[AccountApply]:
         parts = zip(self.desired, self.policies, clients, strict=True)
@@ -160,17 +157,17 @@ class ApplyCommand:
 
     async def _identify(self, run: AccountApply) -> None:
         """Ask the exchange which account the key belongs to; then read its policy from the state."""
-        answer = await identify(
+        saved = self.order.saved
+        owner = await verify_key_owner(
             run.desired,
-            store=run.store,
-            exchange=run.reads,
-            host=self.order.base.host,
+            self.order.base,
+            run.reads,
+            run.store,
+            writing=True,
             observe=self._observer(run),
-            reviewed_uid=self.order.saved.uid if self.order.saved else None,
+            reviewed_uid=saved.uid if saved else None,
         )
-        if isinstance(answer, Reply):
-            raise exchange_error("the exchange did not say whose key this is", answer)
-        run.uid = answer.uid
+        run.uid = owner.uid
         warn_of_clock(run.exchange)
         await run.rules.look_up()
         refuse_other(run.rules.missing, self.order.given_up)
@@ -179,35 +176,24 @@ class ApplyCommand:
 
     async def _survey(self, run: AccountApply) -> None:
         """Make one account's plan before any account is written to, and check it against the options."""
-        read_inputs, in_force, promised = (
-            await run.store.recorded_inputs(),
-            run.rules.in_force,
-            self.order.reviewed,
+        recorded, in_force = await run.store.recorded_inputs(), run.rules.in_force
+        run.memory.applied = recorded.applied
+        constraints = PlanConstraints(
+            policy=in_force.policy,
+            policy_unreadable=in_force.unreadable,
+            allowed=self.order.allowed,
+            only=run.only,
+            reviewed=self.order.reviewed,
         )
-        run.memory.applied = read_inputs.applied
         plan = await plan_dry_run(
             run.desired,
-            known=read_inputs.known,
-            last_rows=await run.store.last_rows(),
-            ledger=read_inputs.ledger,
+            recorded,
+            await run.store.last_rows(),
+            constraints,
             exchange=run.reads if self.order.live else None,
             clock=run.clock,
-            rules=PlanConstraints(
-                paused=paused(read_inputs.pauses, run.desired),
-                policy=in_force.policy,
-                policy_unreadable=in_force.unreadable,
-                allowed=self.order.allowed,
-                only=run.only,
-                reviewed=promised,
-                applied_before=frozenset(read_inputs.applied),
-                retries=read_inputs.retries,
-                accepted=read_inputs.accepted,
-                wall=run.clock.wall(),
-            ),
             assume_idle=self.order.assume_idle,
         )
-        if isinstance(plan, Reply):
-            raise exchange_error("live settings could not be read", plan)
         self._show(run, plan)
         run.shown = plan
         run.problem = self._veto(run, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from reconciler.cli.options import output_option
+from reconciler.cli.flags import output_option
 from reconciler.cli.output import Output
 
 SHELLS = ("bash", "zsh", "fish")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import config_option, config_paths, output_option, policy_option
+from reconciler.cli.flags import config_option, output_option, policy_option
+from reconciler.cli.options import config_paths
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import PLAN_FORMATS, fail_on_option, plans_exit_status, show_plans
 from reconciler.cli.read_files import desired_of, exit_if_invalid, print_warnings, valid_policy

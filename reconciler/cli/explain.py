@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import click
 
-from reconciler.cli.options import config_option, config_paths, output_option, policy_option
-from reconciler.cli.output import Output
+from reconciler.cli.flags import config_option, output_option, policy_option
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
 from reconciler.core.problem_catalogue import CATALOGUE
@@ -23,19 +24,20 @@ MAX_TERM = 100
 """The most characters of a term; every existing one is shorter."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainOptions(CommandOptions):
+    """The options of ``explain``."""
+
+    term: str
+
+
 @click.command()
 @click.argument("term", metavar="CODE|FIELD|WORD|FAMILY")
 @config_option
 @policy_option
 @output_option("text", "json")
-def explain(
-    term: str,
-    config: tuple[str, ...],
-    policy_file: str | None,
-    output_format: str,
-    color: str,
-    **_logging: str | None,
-) -> None:
+@with_options(ExplainOptions)
+def explain(options: ExplainOptions) -> None:
     """Explain a code of mmp or OKX, a field of the file, a word of a plan, or an exit status.
 
     For a FAMILY: its effective values, their positions, and what the policy allows.
@@ -47,10 +49,10 @@ def explain(
       mmp explain frozenInterval
       mmp explain BTC-USD
     """
-    out = Output(output_format, color)
+    term, out = options.term, options.out
     found = list(find_terms(term)) if len(term) <= MAX_TERM else []
     if not found and re.fullmatch(FAMILY_PATTERN, term, re.ASCII):
-        families = _families(Family(term), config, policy_file, out)
+        families = _families(Family(term), options)
         if out.json:
             out.document(explain_document(families=families))
         else:
@@ -97,16 +99,14 @@ def _okx(code: str) -> Term:
     return Term(f"okx-{code}", "okx", explanation, (note,))
 
 
-def _families(
-    family: Family, config: tuple[str, ...], policy_file: str | None, out: Output
-) -> list[FamilyTerm]:
+def _families(family: Family, options: ExplainOptions) -> list[FamilyTerm]:
     """Explain ``family`` in every account whose file manages it; in all of them when none does."""
     from reconciler.config.load import load_configs
     from reconciler.config.provenance import value_sources
 
-    desired = read_desired(config, out)
-    policies = read_policies(desired, policy_file, out)
-    readings = load_configs(config_paths(config))
+    desired = read_desired(options)
+    policies = read_policies(desired, options)
+    readings = load_configs(options.paths)
     terms = []
     for reading, one, policy in zip(readings, desired, policies, strict=True):
         managed = family in one.families

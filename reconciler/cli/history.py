@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import (
-    config_option,
-    exchange_options,
-    output_option,
-    state_location,
-    state_options,
-)
-from reconciler.cli.output import Output
+from reconciler.cli.flags import config_option, exchange_options, output_option, state_options
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
 from reconciler.documents.history import AccountHistory, PolicyLine
-from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.ports import AccountStore, StateBackend
@@ -28,6 +22,14 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 10_000
 """Over half a day of sending without a break, at the pace OKX allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryOptions(CommandOptions):
+    """The options of ``history``."""
+
+    glob: str
+    limit: int
 
 
 @click.command()
@@ -43,16 +45,8 @@ MAX_LIMIT = 10_000
     help="Largest number of lines.",
 )
 @output_option("text", "json")
-def history(
-    config: tuple[str, ...],
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    glob: str,
-    limit: int,
-    output_format: str,
-    color: str,
-    **_unused: object,
-) -> None:
+@with_options(HistoryOptions)
+def history(options: HistoryOptions) -> None:
     """Show every recorded Set MMP request and its result, newest first.
 
     Also shows adoptions that changed the accepted setting, refusals that were overridden with --allow and
@@ -71,10 +65,9 @@ def history(
     from reconciler.documents.plan import one_or_list
     from reconciler.render.status import history_text
 
-    out = Output(output_format, color)
-    desired = read_desired(config, out)
-    place = state_location(state, config, allow_filesystems)
-    histories = asyncio.run(_histories(desired, place, limit, glob))
+    out = options.out
+    desired = read_desired(options)
+    histories = asyncio.run(_histories(desired, options))
     pairs = [
         (one.account, one.environment.value, found) for one, found in zip(desired, histories, strict=True)
     ]
@@ -84,13 +77,11 @@ def history(
         out.result("\n".join(history_text(*pair, paint=out.paint()) for pair in pairs))
 
 
-async def _histories(
-    desired: Sequence[Desired], place: StateLocation, limit: int, glob: str
-) -> list[AccountHistory]:
+async def _histories(desired: Sequence[Desired], options: HistoryOptions) -> list[AccountHistory]:
     from reconciler.clock import SystemClock
 
-    async with open_recorded_state(place, SystemClock()) as state:
-        return [await _account_history(one, state, limit, glob) for one in desired]
+    async with open_recorded_state(options.location(), SystemClock()) as state:
+        return [await _account_history(one, state, options.limit, options.glob) for one in desired]
 
 
 async def _account_history(

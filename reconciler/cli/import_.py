@@ -11,17 +11,15 @@ import click
 
 from reconciler import factories
 from reconciler.atomic_create import STDOUT, fail_if_exists
-from reconciler.cli.account_options import naming_options
-from reconciler.cli.exchange_checks import verify_key_owner, warn_of_clock
-from reconciler.cli.options import (
+from reconciler.cli.flags import (
     DEFAULT_CONFIG,
     exchange_options,
+    naming_options,
     output_option,
-    parse_exchange_address,
     policy_option,
-    state_location,
     state_options,
 )
+from reconciler.cli.options import parse_exchange_address, state_location
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import warn_of_first_records
 from reconciler.cli.read_files import valid_policy
@@ -153,6 +151,7 @@ class ImportOptions:
 async def _import(asked: ImportOptions) -> ImportResult:
     """Read live, write the file, and record what was read as applied."""
     from reconciler.clock import SystemClock
+    from reconciler.controller.identify import verify_key_owner, warn_of_clock
     from reconciler.controller.live_import import ImportResult, import_live, read_live
 
     clock, naming = SystemClock(), asked.naming

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
 from reconciler.atomic_create import STDOUT, write_new
-from reconciler.cli.account_options import naming_options
-from reconciler.cli.options import DEFAULT_CONFIG, output_option
-from reconciler.cli.output import Output
+from reconciler.cli.flags import DEFAULT_CONFIG, naming_options, output_option
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.core.model import Environment
 from reconciler.core.problems import escape_unprintable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitOptions(CommandOptions):
+    """The options of ``init``."""
+
+    file: str
+    account: str
+    environment: str
 
 
 @click.command()
 @click.argument("file", default=DEFAULT_CONFIG, type=click.Path())
 @naming_options(Environment.DEMO)
 @output_option("text", "json")
-def init(
-    file: str, account: str, environment: str, output_format: str, color: str, **_logging: str | None
-) -> None:
+@with_options(InitOptions)
+def init(options: InitOptions) -> None:
     """Write a commented starter FILE (default mmp.yaml) that is valid; '-' is stdout.
 
     Never overwrites a file. The file is for the demo environment and has example families: replace
@@ -31,7 +40,7 @@ def init(
     """
     from reconciler.render.config_file import Naming, starter_text
 
-    out = Output(output_format, color)
+    out, file, account, environment = options.out, options.file, options.account, options.environment
     text = starter_text(Naming(account, Environment(environment)))
     if file == STDOUT:
         out.result(text)

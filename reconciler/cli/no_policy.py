@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
+from reconciler.cli.options import CommandOptions
 from reconciler.cli.output import Output
-from reconciler.core.missing_policy import GivenUp, parse_sha256
+from reconciler.core.missing_policy import GivenUp
 from reconciler.core.problems import has_visible_text
 from reconciler.core.state_records import PolicyRecord
 from reconciler.errors import UsageError
@@ -18,48 +17,26 @@ if TYPE_CHECKING:
     from reconciler.core.policy import Policy
 
 
-class PolicyHash(click.ParamType[str]):
-    """The sha256 of a policy, or its first digits."""
-
-    name = "SHA256"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return lower-case hex digits, or fail as a usage error."""
-        try:
-            return parse_sha256(str(value))
-        except ValueError as wrong:
-            self.fail(f"{value!r} does not name a policy by its sha256: {wrong}", param, ctx)
-
-
-no_policy_option = click.option(
-    "--no-policy",
-    "no_policy",
-    type=PolicyHash(),
-    metavar="SHA256",
-    help="Give up the policy on record whose file is missing: its hash, at least 12 digits.",
-)
-
-
-def given_up(no_policy: str | None, reason: str | None) -> GivenUp | None:
+def given_up(options: CommandOptions) -> GivenUp | None:
     """Return the policy that ``--no-policy`` names, with the reason. Raises UsageError without one."""
-    if no_policy is None:
+    if options.no_policy is None:
         return None
-    if reason is None or not has_visible_text(reason):
+    if options.reason is None or not has_visible_text(options.reason):
         raise UsageError(
             "no-reason",
             "--no-policy needs a reason",
             'add --reason "…" with text that people can read; it is recorded in the history',
         )
-    return GivenUp(no_policy, reason)
+    return GivenUp(options.no_policy, options.reason)
 
 
 def refuse_needless_no_policy(
-    no_policy: str | None, named: str | None, found: Sequence[Policy | PolicyReading | None]
+    options: CommandOptions, found: Sequence[Policy | PolicyReading | None]
 ) -> None:
     """Raise UsageError where ``--no-policy`` is given and there is a policy file, or one is named."""
-    if no_policy is None:
+    if options.no_policy is None:
         return
-    if named is not None:
+    if (named := options.policy_file) is not None:
         raise UsageError(
             "no-policy-named",
             f"--no-policy is for a policy file that is missing, and --policy (or MMP_POLICY) names {named}",

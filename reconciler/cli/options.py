@@ -1,193 +1,88 @@
-"""The flags that several verbs share, each with its environment variable, and the types of their values."""
+"""The options of a command: the values of all its flags as one value, see ``with_options``.
+
+A command with flags of its own adds fields to ``CommandOptions``. The flags are in ``flags``.
+"""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
-from reconciler.cli.output import current_stderr_style
-from reconciler.core.model import Desired, Family
+from reconciler.cli.flags import DEFAULT_BASE_URL, DEFAULT_CONFIG
+from reconciler.cli.output import Output, current_stderr_style
 from reconciler.errors import UsageError
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 from reconciler.store.postgres_url import SCHEME, may_be_an_address
 
 if TYPE_CHECKING:
-    from reconciler.notify.target import Target
     from reconciler.okx.wire import BaseUrl
 
-DEFAULT_CONFIG = "mmp.yaml"
-DEFAULT_BASE_URL = "https://openapi.okx.com"
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
-MIN_INTERVAL_S = 1.0
-"""Between two live reads of ``run``: OKX allows reading 5 times in 2 s, and others share that."""
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-
-F = TypeVar("F", bound=Callable[..., Any])
+OptionsT = TypeVar("OptionsT", bound="CommandOptions")
+ResultT = TypeVar("ResultT")
 
 
-class Duration(click.ParamType[float]):
-    """A time span such as 500ms, 30s, 5m or 1h; a plain number is seconds. Read into seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOptions:
+    """The values of the flags that several commands share; a command without a flag has its default."""
 
-    ``least_s``: a shorter one is a usage error.
-    """
+    config: tuple[str, ...] = ()
+    policy_file: str | None = None
+    no_policy: str | None = None
+    reason: str | None = None
+    state: str | None = None
+    allow_filesystems: tuple[str, ...] = ()
+    lock_timeout: float = 0.0
+    base_url: str = DEFAULT_BASE_URL
+    allow_hosts: tuple[str, ...] = ()
+    globs: tuple[str, ...] = ()
+    assume_idle: bool = False
+    no_live: bool = False
+    yes: bool = False
+    output_format: str = "text"
+    color: str = "auto"
+    log_format: str | None = None
+    log_level: str = "info"
 
-    name = "duration"
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The given settings files and folders, or the default one."""
+        return config_paths(self.config)
 
-    def __init__(self, *, least_s: float = 0.0) -> None:
-        self._least_s = least_s
+    @property
+    def out(self) -> Output:
+        """Where results and messages are written."""
+        return Output(self.output_format, self.color)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds, or fail as a usage error."""
-        if isinstance(value, int | float):
-            return float(value)
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", str(value), re.ASCII)
-        if match is None:
-            self.fail(f"{value!r} is not a time span; write it like 500ms, 30s, 5m or 1h", param, ctx)
-        seconds = float(match[1]) * _UNITS[match[2]]
-        if seconds < self._least_s:
-            self.fail(f"{value!r} is too short: it has to be at least {self._least_s:g}s", param, ctx)
-        return seconds
+    def location(self) -> StateLocation:
+        """Return the location of the state, or raise UsageError."""
+        return state_location(self.state, self.config, self.allow_filesystems)
 
+    def exchange_address(self) -> BaseUrl:
+        """Return the exchange's address, or raise UsageError."""
+        return parse_exchange_address(self.base_url, self.allow_hosts)
 
-class Webhook(click.ParamType["Target"]):
-    """The address of a webhook. No message repeats it, because it is a secret."""
+    def configure_logging(self) -> None:
+        """Log to stderr as requested from now on."""
+        from reconciler import logs
 
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
-        """Return the target, or fail as a usage error."""
-        from reconciler.notify.target import Target, parse_target  # late: only `run` needs it
-
-        if isinstance(value, Target):
-            return value
-        try:
-            return parse_target(str(value))
-        except ValueError as wrong:
-            self.fail(str(wrong), param, ctx)
+        color = self.out.colored_stderr()
+        logs.configure_logging(log_format=self.log_format, level=self.log_level, color=color)
 
 
-def combine(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return one decorator that applies ``options`` in reading order."""
+def with_options(kind: type[OptionsT]) -> Callable[[Callable[[OptionsT], ResultT]], Callable[..., ResultT]]:
+    """Return a decorator of a command that takes the values of all its parameters as one ``kind``."""
 
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
+    def decorate(command: Callable[[OptionsT], ResultT]) -> Callable[..., ResultT]:
+        @wraps(command)
+        def called_by_click(**values: Any) -> ResultT:
+            return command(kind(**values))
+
+        return called_by_click
 
     return decorate
-
-
-config_option = click.option(
-    "-c",
-    "--config",
-    "config",
-    type=click.Path(),
-    multiple=True,
-    envvar="MMP_CONFIG",
-    help="Settings file or folder; may be repeated (several in MMP_CONFIG: with"
-    f" {os.pathsep!r} between). [default: {DEFAULT_CONFIG}]",
-)
-
-policy_option = click.option(
-    "--policy",
-    "policy_file",
-    envvar="MMP_POLICY",
-    type=click.Path(),
-    help="Policy file. [default: mmp-policy.yaml beside the config, if it exists]",
-)
-
-
-filesystem_option = click.option(
-    "--allow-filesystem",
-    "allow_filesystems",
-    multiple=True,
-    metavar="TYPE",
-    help="Also accept a state file on this type of file system; may be repeated.",
-)
-
-state_options = combine(
-    click.option(
-        "--state",
-        envvar="MMP_STATE",
-        metavar="PATH|postgresql://…",
-        help="State: a file, or a PostgreSQL database. [default: .mmp/state.db beside the first config]",
-    ),
-    filesystem_option,
-    click.option(
-        "--lock-timeout",
-        type=Duration(),
-        default="30s",
-        show_default=True,
-        help="How long to wait for another process that has locked the state.",
-    ),
-)
-
-exchange_options = combine(
-    click.option(
-        "--base-url",
-        envvar="MMP_BASE_URL",
-        default=DEFAULT_BASE_URL,
-        show_default=True,
-        help="The exchange. Plain http: loopback only, for the simulator.",
-    ),
-    click.option(
-        "--allow-host",
-        "allow_hosts",
-        multiple=True,
-        metavar="NAME",
-        help="Also accept this https host; may be repeated.",
-    ),
-)
-
-family_option = click.option(
-    "--family",
-    "globs",
-    multiple=True,
-    metavar="GLOB",
-    help="Only families that match, such as 'BTC-*'; may be repeated.",
-)
-
-
-def output_option(*formats: str) -> Callable[[F], F]:
-    """Return the --output and --color options; the first format is the default."""
-    return combine(
-        click.option(
-            "--output",
-            "output_format",
-            type=click.Choice(formats),
-            default=formats[0],
-            show_default=True,
-            help="How results are written to stdout.",
-        ),
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            show_default=True,
-            help="Colour; auto obeys NO_COLOR and FORCE_COLOR.",
-        ),
-        click.option(
-            "--log-format",
-            type=click.Choice(["console", "json"]),
-            envvar="MMP_LOG_FORMAT",
-            help="Log lines on stderr. [default: console on a terminal, json elsewhere]",
-        ),
-        click.option(
-            "--log-level",
-            type=click.Choice(LOG_LEVELS),
-            default="info",
-            show_default=True,
-            help="Lowest level of log lines to write.",
-        ),
-    )
 
 
 def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
@@ -227,17 +122,3 @@ def parse_exchange_address(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
     base = parse_base_url(text, frozenset(allow_hosts))
     current_stderr_style().simulator = base.is_simulator
     return base
-
-
-NO_FAMILY_HINT = (
-    "see the file, or mmp status, for the families there are; put a pattern such as 'BTC-*' in quotes"
-)
-
-
-def matching_families(desired: Desired, globs: tuple[str, ...]) -> frozenset[Family] | None:
-    """Return the desired families that match any of ``globs``; None when there are no globs."""
-    if not globs:
-        return None
-    return frozenset(
-        family for family in desired.families if any(fnmatchcase(family, glob) for glob in globs)
-    )

@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
-from reconciler.cli.options import (
-    Duration,
+from reconciler.cli.flag_types import DURATION
+from reconciler.cli.flags import (
     config_option,
     output_option,
     policy_option,
-    state_location,
+    required_family_option,
     state_options,
 )
-from reconciler.cli.output import Output
-from reconciler.cli.read_files import read_desired, read_policies
+from reconciler.cli.options import CommandOptions, with_options
+from reconciler.cli.read_files import read_policies
 from reconciler.errors import UsageError
 
 LONGEST_S = 30 * 86_400.0
 """Bound on a pause that ends by itself; a longer one should be a change of the file."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseOptions(CommandOptions):
+    """The options of ``pause``."""
+
+    reason: str
+    for_s: float
+    until_resumed: bool
+
+
 @click.command()
 @config_option
 @policy_option
 @state_options
+@required_family_option
 @click.option(
-    "--family",
-    "globs",
-    multiple=True,
-    required=True,
-    metavar="GLOB",
-    help="Families that match, such as 'BTC-*'; may be repeated.",
-)
-@click.option(
-    "--for", "for_s", type=Duration(), default="30m", show_default=True, help="How long, at most 30d."
+    "--for", "for_s", type=DURATION, default="30m", show_default=True, help="How long, at most 30d."
 )
 @click.option("--until-resumed", is_flag=True, help="Until mmp resume.")
 @click.option("--reason", default="", metavar="TEXT", help="Reason; mmp status shows it.")
 @output_option("text", "json")
-def pause(
-    config: tuple[str, ...],
-    policy_file: str | None,
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    lock_timeout: float,
-    globs: tuple[str, ...],
-    for_s: float,
-    until_resumed: bool,
-    reason: str,
-    output_format: str,
-    color: str,
-    **_logging: str | None,
-) -> None:
+@with_options(PauseOptions)
+def pause(options: PauseOptions) -> None:
     """Stop writes to desired families for a time, even to restore drift.
 
     A pause is recorded in the state. It ends after --for or with mmp resume. A running mmp run obeys it
@@ -64,16 +56,14 @@ def pause(
       mmp pause --family BTC-USD --for 30m --reason "testing by hand"
       mmp pause --family '*' --until-resumed --reason "maintenance at OKX"
     """
-    if not until_resumed and not 0 < for_s <= LONGEST_S:
+    span_s = None if options.until_resumed else options.for_s
+    if span_s is not None and not 0 < span_s <= LONGEST_S:
         raise UsageError("pause-span", "--for is more than 0 and at most 30d", "or use --until-resumed")
 
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler.cli.pause_common import PauseTarget, pause_families
 
-    out = Output(output_format, color)
-    desired = read_desired(config, out)
-    meant = PauseTarget(desired, state_location(state, config, allow_filesystems), lock_timeout, globs)
-    policies = read_policies(desired, policy_file, out)
-    span_s = None if until_resumed else for_s
-    asyncio.run(pause_families(meant, for_s=span_s, reason=reason, policies=policies, out=out))
+    target = PauseTarget.of(options)
+    policies = read_policies(target.desired, options)
+    asyncio.run(pause_families(target, for_s=span_s, reason=options.reason, policies=policies))

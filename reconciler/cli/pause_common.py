@@ -9,25 +9,26 @@ would be a guess, and a wrong guess leaves another account without protection.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from reconciler import factories
-from reconciler.cli.options import NO_FAMILY_HINT, matching_families
+from reconciler.cli.options import CommandOptions
 from reconciler.cli.output import Output
+from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import recorded_name, recorded_store
 from reconciler.clock import SystemClock
+from reconciler.controller.family_globs import is_match, matching_families, no_match
 from reconciler.core.model import Desired, ExchangeKind, Family
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
 from reconciler.core.pauses import active_pauses
 from reconciler.core.reply import AttemptStatus
 from reconciler.documents.plan import one_or_list
 from reconciler.documents.status import pauses_document
-from reconciler.errors import ChangeRefused, MmpError, UsageError
+from reconciler.errors import ChangeRefused, MmpError
 from reconciler.render.status import pauses_text
 from reconciler.store.location import StateFile, StateLocation
 
@@ -49,28 +50,35 @@ MAX_NAMES = 8
 
 @dataclass(frozen=True, slots=True)
 class PauseTarget:
-    """The subject of a command line: the accounts, the state, and globs of families."""
+    """What a command line is about: the accounts, the state, and globs of families."""
 
     desired: tuple[Desired, ...]
     state: StateLocation
     lock_timeout_s: float
     globs: tuple[str, ...]
+    out: Output
+
+    @classmethod
+    def of(cls, options: CommandOptions) -> PauseTarget:
+        """Return the target that ``options`` name, after reading the settings files."""
+        desired = read_desired(options)
+        return cls(desired, options.location(), options.lock_timeout, options.globs, options.out)
 
 
 async def pause_families(
-    meant: PauseTarget, *, for_s: float | None, reason: str, policies: Sequence[Policy | None], out: Output
+    target: PauseTarget, *, for_s: float | None, reason: str, policies: Sequence[Policy | None]
 ) -> None:
     """Pause the desired families that match, for ``for_s`` seconds (None: until resumed).
 
     Nothing is paused unless everything may be. Raises UsageError when none matches, Refused when the
     policy protects one, MmpError when an account was never used with the state.
     """
-    matching = [matching_families(one, meant.globs) or frozenset() for one in meant.desired]
-    _refuse_none(meant, any(matching))
+    matching = [matching_families(one, target.globs) or frozenset() for one in target.desired]
+    _refuse_none(target, any(matching))
     for families, policy in zip(matching, policies, strict=True):
         _refuse_protected(families, policy)
-    async with _opened(meant) as state:
-        stores = await _stores(meant, state, out)
+    async with _opened(target) as state:
+        stores = await _stores(target, state)
         for store, families, policy in zip(stores, matching, policies, strict=True):
             if policy is None:
                 _refuse_protected(families, await _missing_policy(store))
@@ -79,38 +87,38 @@ async def pause_families(
             await store.pause(sorted(families), until=until, reason=reason)
         pairs = zip(stores, matching, strict=True)
         in_flight = [await _in_flight(store, families) for store, families in pairs]
-        await _tell(meant, stores, in_flight, out)
+        await _write_pauses(target, stores, in_flight)
 
 
-async def resume_families(meant: PauseTarget, *, out: Output) -> None:
+async def resume_families(target: PauseTarget) -> None:
     """End the pauses of families that match, whether or not the file still names them.
 
     Raises UsageError when none matches, MmpError when an account was never used with the state.
     """
-    desired = any(matching_families(one, meant.globs) for one in meant.desired)
-    if _is_missing(meant):
-        _refuse_none(meant, desired)
-    async with _opened(meant) as state:
-        stores = await _stores(meant, state, out)
-        held = [[pause.family for pause in await store.pauses()] for store in stores]
-        paused = [_matching(families, meant.globs) for families in held]
-        _refuse_none(meant, desired or any(paused))
+    desired = any(matching_families(one, target.globs) for one in target.desired)
+    if _is_missing(target):
+        _refuse_none(target, desired)
+    async with _opened(target) as state:
+        stores = await _stores(target, state)
+        recorded = [[pause.family for pause in await store.pauses()] for store in stores]
+        paused = [[one for one in families if is_match(one, target.globs)] for families in recorded]
+        _refuse_none(target, desired or any(paused))
         for store, families in zip(stores, paused, strict=True):
             await store.resume(families)
-        await _tell(meant, stores, [()] * len(stores), out)
+        await _write_pauses(target, stores, [()] * len(stores))
 
 
 @asynccontextmanager
-async def _opened(meant: PauseTarget) -> AsyncIterator[StateBackend]:
+async def _opened(target: PauseTarget) -> AsyncIterator[StateBackend]:
     """Open the state. A state that does not exist was never used, and is not created."""
-    if _is_missing(meant):
-        raise MmpError("state-unused", f"there is no state at {meant.state}", NEVER_USED_HINT)
-    async with factories.open_state(meant.state, SystemClock(), meant.lock_timeout_s) as state:
+    if _is_missing(target):
+        raise MmpError("state-unused", f"there is no state at {target.state}", NEVER_USED_HINT)
+    async with factories.open_state(target.state, SystemClock(), target.lock_timeout_s) as state:
         yield state
 
 
-def _is_missing(meant: PauseTarget) -> bool:
-    return isinstance(meant.state, StateFile) and not os.path.lexists(meant.state.path)
+def _is_missing(target: PauseTarget) -> bool:
+    return isinstance(target.state, StateFile) and not os.path.lexists(target.state.path)
 
 
 async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[AttemptRecord, ...]:
@@ -126,12 +134,12 @@ async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[
     )
 
 
-async def _stores(meant: PauseTarget, state: StateBackend, out: Output) -> list[AccountStore]:
+async def _stores(target: PauseTarget, state: StateBackend) -> list[AccountStore]:
     """Return the store of each account, of the kind of exchange that it was used with.
 
     Raises MmpError where an account was never used with the state.
     """
-    return [await _store(one, state, out) for one in meant.desired]
+    return [await _store(one, state, target.out) for one in target.desired]
 
 
 async def _store(one: Desired, state: StateBackend, out: Output) -> AccountStore:
@@ -159,13 +167,9 @@ def _unused(one: Desired, names: Sequence[NameRecord]) -> MmpError:
     return MmpError("state-unused", f"{message}, only for {known}{more}", hint, path=one.path)
 
 
-def _matching(families: Iterable[Family], globs: tuple[str, ...]) -> list[Family]:
-    return [family for family in families if any(fnmatchcase(family, glob) for glob in globs)]
-
-
-def _refuse_none(meant: PauseTarget, some: bool) -> None:
-    if not some:
-        raise UsageError("no-family", f"no desired family matches {', '.join(meant.globs)}", NO_FAMILY_HINT)
+def _refuse_none(target: PauseTarget, found: bool) -> None:
+    if not found:
+        raise no_match(target.globs)
 
 
 async def _missing_policy(store: AccountStore) -> Policy | None:
@@ -185,25 +189,18 @@ def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> Non
         )
 
 
-async def _tell(
-    meant: PauseTarget,
-    stores: Sequence[AccountStore],
-    in_flight: Sequence[Sequence[AttemptRecord]],
-    out: Output,
+async def _write_pauses(
+    target: PauseTarget, stores: Sequence[AccountStore], in_flight: Sequence[Sequence[AttemptRecord]]
 ) -> None:
     """Write what is in force now for every account, and which requests may still take effect."""
-    found = [
-        (one, active_pauses(await store.pauses(), one), attempts)
-        for one, store, attempts in zip(meant.desired, stores, in_flight, strict=True)
-    ]
-    if out.json:
-        documents = [
-            pauses_document(one.account, one.environment.value, held, attempts)
-            for one, held, attempts in found
-        ]
-        out.document(one_or_list("pause", documents))
-        return
-    wall = SystemClock().wall()
-    for one, held, attempts in found:
+    out, wall = target.out, SystemClock().wall()
+    documents, texts = [], []
+    for one, store, attempts in zip(target.desired, stores, in_flight, strict=True):
         place = (one.account, one.environment.value)
-        out.result(pauses_text(*place, held, wall, in_flight=attempts, paint=out.paint()))
+        pauses = active_pauses(await store.pauses(), one)
+        documents.append(pauses_document(*place, pauses, attempts))
+        texts.append(pauses_text(*place, pauses, wall, in_flight=attempts, paint=out.paint()))
+    if out.json:
+        out.document(one_or_list("pause", documents))
+    else:
+        out.result("".join(texts))

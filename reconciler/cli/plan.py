@@ -10,22 +10,18 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import factories
-from reconciler.cli.dry_run_inputs import load_dry_run_inputs
-from reconciler.cli.exchange_checks import warn_of_clock
-from reconciler.cli.no_policy import no_policy_option, refuse_needless_no_policy, warn_of_missing
-from reconciler.cli.options import (
-    NO_FAMILY_HINT,
-    Duration,
+from reconciler.cli.flag_types import DURATION
+from reconciler.cli.flags import (
     config_option,
     exchange_options,
     family_option,
-    matching_families,
+    no_policy_option,
     output_option,
-    parse_exchange_address,
     policy_option,
-    state_location,
     state_options,
 )
+from reconciler.cli.no_policy import refuse_needless_no_policy, warn_of_missing
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import (
     PLAN_FORMATS,
@@ -36,25 +32,21 @@ from reconciler.cli.plan_output import (
 )
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.cli.recorded_state import open_recorded_state
+from reconciler.controller.family_globs import matching_families, no_match
 from reconciler.core.missing_policy import GivenUp
-from reconciler.core.pauses import paused
-from reconciler.core.plan import Plan, PlanConstraints, first_records, with_schedule
+from reconciler.core.plan import Plan, PlanConstraints, first_records
 from reconciler.core.policy_rules import unfit
+from reconciler.documents.plan import PlanContext
 from reconciler.documents.plan_file import save_plan
-from reconciler.errors import MmpError, UsageError, overall_status
-from reconciler.okx.hints import exchange_error
-from reconciler.store.location import StateLocation
+from reconciler.documents.saved_plan import Origin
+from reconciler.errors import Exit, MmpError, UsageError, overall_status
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
-    from reconciler.core.pacing import Ledger
     from reconciler.core.policy import Policy, Refusal
-    from reconciler.core.published_status import Snapshot
     from reconciler.core.state_records import PolicyRecord
-    from reconciler.documents.plan import PlanContext
-    from reconciler.documents.saved_plan import Origin
-    from reconciler.okx.exchange_clock import ExchangeClock
     from reconciler.okx.wire import BaseUrl
+    from reconciler.store.location import StateLocation
 
 MAX_CONCURRENT_PLANS = 8
 """Accounts queried concurrently: each takes a connection to the exchange and, maybe, to a database."""
@@ -63,32 +55,35 @@ MAX_AGE_S = 300.0
 """How old the live read of a published status may be by default: ten drift checks of ``run``."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
-    """The options on the command line of ``plan``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(CommandOptions):
+    """The options of ``plan``."""
 
-    state: StateLocation
-    base: BaseUrl
-    live: bool
-    globs: tuple[str, ...]
     against: str | None
-    max_age_s: float
-    given_up: GivenUp | None = None
+    max_age_s: float | None
+    out_file: str | None
+    expires_s: float | None
+    detailed_exitcode: bool
+    fail_on: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class AccountPlan:
-    """One account's plan, and its subject.
+    """One account's plan under ``policy``, and its subject.
 
-    ``unfit``: what the policy refuses among live settings that are recorded for the first time.
+    ``missing`` is the recorded policy, if its file is missing.
     """
 
     plan: Plan
     context: PlanContext
     origin: Origin
+    policy: Policy | None
     missing: PolicyRecord | None = None
-    """The recorded policy, if its file is missing."""
-    unfit: tuple[Refusal, ...] = ()
+
+    @property
+    def unfit(self) -> tuple[Refusal, ...]:
+        """What the policy refuses among live settings that are recorded for the first time."""
+        return unfit(first_records(self.plan.changes), self.policy)
 
 
 @click.command()
@@ -104,10 +99,15 @@ class AccountPlan:
     metavar="STATUS.json|URL",
     help="Compare with a published status instead of live; needs no key.",
 )
-@click.option("--max-age", type=Duration(), help="How old the live read of --against may be. [default: 5m]")
+@click.option(
+    "--max-age", "max_age_s", type=DURATION, help="How old the live read of --against may be. [default: 5m]"
+)
 @click.option("--out", "out_file", metavar="FILE", help="Save the plan for review and for apply FILE.")
 @click.option(
-    "--expires", type=Duration(), help="How long the saved plan may be applied, at most 30d. [default: 24h]"
+    "--expires",
+    "expires_s",
+    type=DURATION,
+    help="How long the saved plan may be applied, at most 30d. [default: 24h]",
 )
 @click.option(
     "--detailed-exitcode",
@@ -116,31 +116,8 @@ class AccountPlan:
 )
 @fail_on_option
 @output_option(*PLAN_FORMATS)
-@click.pass_context
-def plan(
-    ctx: click.Context,
-    /,
-    config: tuple[str, ...],
-    policy_file: str | None,
-    no_policy: str | None,
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    base_url: str,
-    allow_hosts: tuple[str, ...],
-    globs: tuple[str, ...],
-    no_live: bool,
-    against: str | None,
-    max_age: float | None,
-    out_file: str | None,
-    expires: float | None,
-    detailed_exitcode: bool,
-    fail_on: frozenset[str],
-    output_format: str,
-    color: str,
-    log_format: str | None,
-    log_level: str,
-    **_unused: object,
-) -> None:
+@with_options(PlanOptions)
+def plan(options: PlanOptions) -> Exit:
     """Show what apply would send, family by family, in order and with times. Sends nothing.
 
     Needs a key with Read permission (none with --no-live or --against). Exit status 0 with
@@ -157,53 +134,37 @@ def plan(
       mmp plan --out plan.json            then: mmp apply plan.json --yes
       mmp plan --against status.json
     """
-    from reconciler import logs
-
-    out = Output(output_format, color)
-    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
-    _check_together(
-        out_file=out_file,
-        expires=expires is not None,
-        against=against is not None,
-        max_age=max_age is not None,
-        no_live=no_live,
-        no_policy=no_policy is not None,
-    )
-    asked = PlanOptions(
-        state=state_location(state, config, allow_filesystems),
-        base=parse_exchange_address(base_url, allow_hosts),
-        live=not no_live,
-        globs=globs,
-        against=against,
-        max_age_s=MAX_AGE_S if max_age is None else max_age,
-        given_up=None if no_policy is None else GivenUp(no_policy),
-    )
-    desired = read_desired(config, out)
+    options.configure_logging()
+    _check_together(options)
+    out, out_file = options.out, options.out_file
+    state, base = options.location(), options.exchange_address()
+    desired = read_desired(options)
     if out_file is not None and len(desired) != 1:
         raise UsageError("out-one", "--out wants exactly one account", "name one file with -c")
-    policies = read_policies(desired, policy_file, out)
-    refuse_needless_no_policy(no_policy, policy_file, policies)
-    answers = make_plans(desired, asked, policies)
+    policies = read_policies(desired, options)
+    refuse_needless_no_policy(options, policies)
+    answers = make_plans(desired, policies, options, state, base)
     made = [one for one in answers if isinstance(one, AccountPlan)]
     failed = [one for one in answers if isinstance(one, MmpError)]
     statuses = [problem.exit_status for problem in failed]
-    _tell_failures(failed, out, alone=not made)
+    _report_failures(failed, out, alone=not made)
     for missing in dict.fromkeys(one.missing for one in made if one.missing is not None):
         warn_of_missing(missing, out)
     if made:
         plans, contexts = [one.plan for one in made], [one.context for one in made]
         if out_file is not None:
-            save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=expires)
+            save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=options.expires_s)
         for each in made:
             warn_of_first_records(each.unfit, out)
         show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
+        changes_count = options.detailed_exitcode
         statuses.append(
-            plans_exit_status(plans, contexts, out, fail_on=fail_on, changes_count=detailed_exitcode)
+            plans_exit_status(plans, contexts, out, fail_on=options.fail_on, changes_count=changes_count)
         )
-    ctx.exit(overall_status(statuses))
+    return overall_status(statuses)
 
 
-def _tell_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
+def _report_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
     """Report why accounts have no plan; ``alone``: none has one, so the failures are the document."""
     for problem in failed:
         out.error(problem)
@@ -212,152 +173,103 @@ def _tell_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
 
 
 def make_plans(
-    desired: tuple[Desired, ...], asked: PlanOptions, policies: Sequence[Policy | None]
+    desired: Sequence[Desired],
+    policies: Sequence[Policy | None],
+    options: PlanOptions,
+    state: StateLocation,
+    base: BaseUrl,
 ) -> list[AccountPlan | MmpError]:
     """Return each account's plan, or why it has none, in the order of the files.
 
     Raises MmpError for an error in the command itself.
     """
-    if asked.globs and not any(matching_families(one, asked.globs) for one in desired):
-        raise UsageError("no-family", f"no desired family matches {', '.join(asked.globs)}", NO_FAMILY_HINT)
-    under = list(zip(desired, policies, strict=True))
-    if asked.against is not None:
-        answers = _plans_against(under, asked, asked.against)
+    import asyncio  # late: help texts and usage errors need no event loop
+
+    if options.globs and not any(matching_families(one, options.globs) for one in desired):
+        raise no_match(options.globs)
+    pairs = list(zip(desired, policies, strict=True))
+    if options.against is not None:
+        answers = _plans_against(pairs, options, options.against)
     else:
-        answers = _plans_asked(under, asked)
-    return answers if len(answers) == 1 else [_placed(*pair) for pair in zip(answers, desired, strict=True)]
+        answers = asyncio.run(_plans_asked(pairs, options, state, base))
+    if len(answers) == 1:
+        return answers
+    return [
+        answer.prefixed(one.path, path=one.path) if isinstance(answer, MmpError) else answer
+        for answer, one in zip(answers, desired, strict=True)
+    ]
 
 
-def _placed(answer: AccountPlan | MmpError, desired: Desired) -> AccountPlan | MmpError:
-    """Return the answer; a failure names its file if there are several."""
-    if isinstance(answer, AccountPlan):
-        return answer
-    return answer.prefixed(desired.path, path=desired.path)
-
-
-def _plans_asked(
-    under: Sequence[tuple[Desired, Policy | None]], asked: PlanOptions
+async def _plans_asked(
+    pairs: Sequence[tuple[Desired, Policy | None]],
+    options: PlanOptions,
+    state: StateLocation,
+    base: BaseUrl,
 ) -> list[AccountPlan | MmpError]:
     """Make every plan from the state and, unless --no-live, the exchange, several at once."""
     import asyncio
 
+    from reconciler.clock import SystemClock
+    from reconciler.controller.dry_run import plan_account
     from reconciler.okx.exchange_clock import ExchangeClock
 
     at_once, timing = asyncio.Semaphore(MAX_CONCURRENT_PLANS), ExchangeClock()
+    given_up = None if options.no_policy is None else GivenUp(options.no_policy)
 
-    async def guarded(desired: Desired, policy: Policy | None) -> AccountPlan | MmpError:
+    async def planned(desired: Desired, policy: Policy | None) -> AccountPlan | MmpError:
+        clock = SystemClock()
         try:
             async with at_once:
-                return await _plan_one(desired, policy, asked, timing)
+                client = None if options.no_live else factories.reading_client(desired, base, clock, timing)
+                found = await plan_account(
+                    desired,
+                    policy,
+                    state=open_recorded_state(state, clock),
+                    client=client,
+                    base=base,
+                    clock=clock,
+                    globs=options.globs,
+                    given_up=given_up,
+                )
         except MmpError as problem:
             return problem
+        context = PlanContext.of(desired, base.host, policy, found.missing)
+        return AccountPlan(found.plan, context, Origin(base.is_simulator, found.uid), policy, found.missing)
 
-    async def gathered() -> list[AccountPlan | MmpError]:
-        return list(await asyncio.gather(*(guarded(one, policy) for one, policy in under)))
-
-    return asyncio.run(gathered())
-
-
-async def _plan_one(
-    desired: Desired, policy: Policy | None, asked: PlanOptions, timing: ExchangeClock
-) -> AccountPlan:
-    from reconciler import logs
-    from reconciler.clock import SystemClock
-    from reconciler.controller.account_policy import refuse_other, remembered
-    from reconciler.controller.dry_run import plan_dry_run
-    from reconciler.core.reply import Reply
-    from reconciler.documents.plan import PlanContext
-    from reconciler.documents.saved_plan import Origin
-
-    clock = SystemClock()
-    client = factories.reading_client(desired, asked.base, clock, timing) if asked.live else None
-    reads = None if client is None else factories.retrying_reads(client, clock)
-    async with open_recorded_state(asked.state, clock) as state:
-        record = await load_dry_run_inputs(state, desired, asked.base, reads, clock)
-    missing = None if policy is not None else record.policy
-    refuse_other(missing, asked.given_up)
-    if asked.given_up is not None:
-        missing = None
-    made = await plan_dry_run(
-        desired,
-        known=record.known,
-        last_rows=record.last_rows,
-        ledger=record.ledger,
-        exchange=reads,
-        clock=clock,
-        rules=PlanConstraints(
-            paused=paused(record.pauses, desired),
-            policy=policy or remembered(missing),
-            policy_unreadable=missing is not None,
-            only=matching_families(desired, asked.globs),
-            accepted=record.accepted,
-            wall=clock.wall(),
-        ),
-        observe=logs.observer(
-            desired.account, desired.environment.value, simulator=asked.base.is_simulator
-        ),
-    )
-    if client is not None:
-        warn_of_clock(client)
-    if isinstance(made, Reply):
-        raise exchange_error("live settings could not be read", made)
-    now = clock.now()
-    plan = with_schedule(made, _as_of(record.ledger, now), now, assume_idle=False)
-    origin = Origin(asked.base.is_simulator, record.uid)
-    context = PlanContext.of(desired, asked.base.host, policy, missing)
-    return AccountPlan(plan, context, origin, missing, unfit(first_records(plan.changes), policy))
-
-
-def _as_of(ledger: Ledger, now: float) -> Ledger:
-    """Return the ledger with which an apply started at ``now`` begins.
-
-    That apply waits out an unknown history: the time that this plan took does not count.
-    """
-    return ledger if ledger.empty_since is None else replace(ledger, empty_since=now)
+    return list(await asyncio.gather(*(planned(*pair) for pair in pairs)))
 
 
 def _plans_against(
-    under: Sequence[tuple[Desired, Policy | None]], asked: PlanOptions, source: str
+    pairs: Sequence[tuple[Desired, Policy | None]], options: PlanOptions, source: str
 ) -> list[AccountPlan | MmpError]:
     """Make every plan from a published status, without key, state or exchange."""
-    from reconciler.cli.load_published_status import load_snapshots
+    from reconciler.cli.load_published_status import load_snapshots, plan_against, published, snapshot_for
 
     snapshots = load_snapshots(source)
-    made: list[AccountPlan | MmpError] = []
-    for one, policy in under:
+    max_age_s = MAX_AGE_S if options.max_age_s is None else options.max_age_s
+
+    def planned(desired: Desired, policy: Policy | None) -> AccountPlan | MmpError:
+        rules = PlanConstraints(policy=policy, only=matching_families(desired, options.globs))
         try:
-            made.append(_plan_against(one, policy, snapshots, asked))
+            snapshot = snapshot_for(desired, snapshots, max_age_s)
+            plan = plan_against(desired, snapshot, rules)
         except MmpError as problem:
-            made.append(problem)
-    return made
+            return problem
+        context = replace(PlanContext.of(desired, snapshot.host, policy), against=published(snapshot))
+        return AccountPlan(plan, context, Origin(snapshot.simulator, snapshot.uid), policy)
+
+    return [planned(*pair) for pair in pairs]
 
 
-def _plan_against(
-    desired: Desired, policy: Policy | None, snapshots: tuple[Snapshot, ...], asked: PlanOptions
-) -> AccountPlan:
-    from reconciler.cli.load_published_status import plan_against, published, snapshot_for
-    from reconciler.documents.plan import PlanContext
-    from reconciler.documents.saved_plan import Origin
-
-    snapshot = snapshot_for(desired, snapshots, asked.max_age_s)
-    rules = PlanConstraints(policy=policy, only=matching_families(desired, asked.globs))
-    context = replace(PlanContext.of(desired, snapshot.host, policy), against=published(snapshot))
-    origin = Origin(snapshot.simulator, snapshot.uid)
-    plan = plan_against(desired, snapshot, rules)
-    return AccountPlan(plan, context, origin, unfit=unfit(first_records(plan.changes), policy))
-
-
-def _check_together(
-    *, out_file: str | None, expires: bool, against: bool, max_age: bool, no_live: bool, no_policy: bool
-) -> None:
+def _check_together(options: PlanOptions) -> None:
     """Refuse flags that have no meaning without, or beside, another."""
-    if expires and out_file is None:
+    if options.expires_s is not None and options.out_file is None:
         raise UsageError("expires-alone", "--expires is about the file that --out writes")
-    if max_age and not against:
+    if options.max_age_s is not None and options.against is None:
         raise UsageError("max-age-alone", "--max-age is about the status that --against names")
-    if out_file == "-":
+    if options.out_file == "-":
         raise UsageError("out-stdout", "--out wants a file: stdout has the plan for people", "name a file")
-    if no_policy and against:
+    if options.no_policy is not None and options.against is not None:
         raise UsageError("no-policy-against", "--no-policy is about the state, and --against asks none")
-    if no_live and against:
+    if options.no_live and options.against is not None:
         raise UsageError("no-live-against", "--no-live and --against contradict each other")

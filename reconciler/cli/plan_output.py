@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import combine
+from reconciler.cli.flags import combine
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction, direction
 from reconciler.core.plan import Basis, Change, Plan, Reason

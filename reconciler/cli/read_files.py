@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.options import config_paths
+from reconciler.cli.options import CommandOptions
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired
 from reconciler.core.problems import any_error
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from reconciler.watch.config_files import WatchedPolicy
 
 
-def read_desired(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
+def read_desired(options: CommandOptions) -> tuple[Desired, ...]:
     """Read all configs; on any error report every problem and exit 4; warnings only go to stderr."""
     from reconciler.config.load import load_configs
 
-    return _valid(load_configs(config_paths(tuple(config))), out)
+    return _valid(load_configs(options.paths), options.out)
 
 
-def read_present(config: Sequence[str], out: Output) -> tuple[Desired, ...]:
+def read_present(options: CommandOptions) -> tuple[Desired, ...]:
     """Read the configs that exist, as ``read_desired`` does; the missing ones may be created later."""
     from reconciler.config.load import is_absent, load_configs
 
-    readings = load_configs(config_paths(tuple(config)))
-    return _valid([reading for reading in readings if not is_absent(reading)], out)
+    readings = load_configs(options.paths)
+    return _valid([reading for reading in readings if not is_absent(reading)], options.out)
 
 
 def _valid(readings: Sequence[Reading], out: Output) -> tuple[Desired, ...]:
@@ -61,29 +61,28 @@ def valid_policy(reading: PolicyReading | None, out: Output) -> Policy | None:
     return reading.policy if reading else None
 
 
-def read_policies(desired: Sequence[Desired], named: str | None, out: Output) -> tuple[Policy | None, ...]:
+def read_policies(desired: Sequence[Desired], options: CommandOptions) -> tuple[Policy | None, ...]:
     """Read each account's policy: the one named, else the one beside its config, else None.
 
     On any error every problem of every policy is reported and the status is 4.
     """
-    return tuple(reading.policy if reading else None for reading in _valid_policies(desired, named, out))
+    return tuple(reading.policy if reading else None for reading in _valid_policies(desired, options))
 
 
-def watched_policies(
-    desired: Sequence[Desired], named: str | None, out: Output
-) -> tuple[WatchedPolicy, ...]:
+def watched_policies(desired: Sequence[Desired], options: CommandOptions) -> tuple[WatchedPolicy, ...]:
     """Read each account's policy as ``read_policies`` does, to be read again later."""
     from reconciler.watch.config_files import WatchedPolicy
 
-    found = _valid_policies(desired, named, out)
+    found, named = _valid_policies(desired, options), options.policy_file
     return tuple(WatchedPolicy(each, one.path, named) for one, each in zip(desired, found, strict=True))
 
 
 def _valid_policies(
-    desired: Sequence[Desired], named: str | None, out: Output
+    desired: Sequence[Desired], options: CommandOptions
 ) -> tuple[PolicyReading | None, ...]:
     from reconciler.config.policy_check import with_unmatched_entries
 
+    named, out = options.policy_file, options.out
     found = read_policy_files(desired, named)
     readings = [
         with_unmatched_entries(reading, accounts_under(reading, desired, found, named))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler import factories
-from reconciler.cli.exchange_checks import verify_key_owner, warn_of_clock
-from reconciler.cli.options import (
-    config_option,
-    exchange_options,
-    output_option,
-    parse_exchange_address,
-    state_location,
-    state_options,
-)
+from reconciler.cli.flags import config_option, exchange_options, output_option, state_options, yes_option
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state
@@ -24,7 +18,6 @@ from reconciler.core.model import Desired, Family, LiveRow, parse_family
 from reconciler.core.problems import escape_unprintable
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.okx.hints import exchange_error
-from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.core.reply import Reply
@@ -33,30 +26,22 @@ if TYPE_CHECKING:
     from reconciler.okx.wire import BaseUrl
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetOptions(CommandOptions):
+    """The options of ``reset``."""
+
+    family: str
+
+
 @click.command()
 @click.argument("family")
 @config_option
 @state_options
 @exchange_options
-@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+@yes_option
 @output_option("text", "json")
-@click.pass_context
-def reset(
-    ctx: click.Context,
-    /,
-    family: str,
-    config: tuple[str, ...],
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    base_url: str,
-    allow_hosts: tuple[str, ...],
-    yes: bool,
-    output_format: str,
-    color: str,
-    log_format: str | None,
-    log_level: str,
-    **_unused: object,
-) -> None:
+@with_options(ResetOptions)
+def reset(options: ResetOptions) -> Exit:
     """End the freeze of FAMILY, so that OKX accepts its quotes again. Needs a key with Trade permission.
 
     Does nothing and exits 0 if the family is not frozen. It changes no setting and restores no quotes.
@@ -75,38 +60,22 @@ def reset(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler import logs
-
-    out = Output(output_format, color)
-    logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
-    chosen = _family(family)
-    base = parse_exchange_address(base_url, allow_hosts)
-    desired = _the_one(read_desired(config, out))
-    resetting = ResetCommand(
-        desired, chosen, base, state_location(state, config, allow_filesystems), out, approved=yes
-    )
-    ctx.exit(asyncio.run(resetting.run()))
+    options.configure_logging()
+    family, base = _family(options.family), options.exchange_address()
+    desired = _the_one(read_desired(options))
+    return asyncio.run(ResetCommand(options, family, base, desired).run())
 
 
 class ResetCommand:
     """One reset: read, ask, send once, report."""
 
-    def __init__(
-        self,
-        desired: Desired,
-        family: Family,
-        base: BaseUrl,
-        state: StateLocation,
-        out: Output,
-        *,
-        approved: bool,
-    ) -> None:
-        self.desired = desired
+    def __init__(self, options: ResetOptions, family: Family, base: BaseUrl, desired: Desired) -> None:
+        self.state = options.location()
+        self.approved = options.yes
+        self.out: Output = options.out
         self.family = family
         self.base = base
-        self.state = state
-        self.out = out
-        self.approved = approved
+        self.desired = desired
 
     async def run(self) -> Exit:
         """Reset the family if it is frozen and that is approved; returns the exit status."""
@@ -126,6 +95,7 @@ class ResetCommand:
 
     async def _identified(self) -> tuple[OkxTradingClient, RetryingReads]:
         from reconciler.clock import SystemClock
+        from reconciler.controller.identify import verify_key_owner, warn_of_clock
 
         clock = SystemClock()
         client = factories.trading_client(self.desired, self.base, clock)

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.options import config_option, output_option, state_location, state_options
-from reconciler.cli.output import Output
-from reconciler.cli.read_files import read_desired
+from reconciler.cli.flags import config_option, output_option, required_family_option, state_options
+from reconciler.cli.options import CommandOptions, with_options
 
 
 @click.command()
 @config_option
 @state_options
-@click.option(
-    "--family",
-    "globs",
-    multiple=True,
-    required=True,
-    metavar="GLOB",
-    help="Families that match, such as 'BTC-*'; may be repeated.",
-)
+@required_family_option
 @output_option("text", "json")
-def resume(
-    config: tuple[str, ...],
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    lock_timeout: float,
-    globs: tuple[str, ...],
-    output_format: str,
-    color: str,
-    **_logging: str | None,
-) -> None:
+@with_options(CommandOptions)
+def resume(options: CommandOptions) -> None:
     """End the pauses of families, and show what is still paused.
 
     The next mmp apply, or a running mmp run, writes the families again.
@@ -44,7 +28,4 @@ def resume(
 
     from reconciler.cli.pause_common import PauseTarget, resume_families
 
-    out = Output(output_format, color)
-    desired = read_desired(config, out)
-    meant = PauseTarget(desired, state_location(state, config, allow_filesystems), lock_timeout, globs)
-    asyncio.run(resume_families(meant, out=out))
+    asyncio.run(resume_families(PauseTarget.of(options)))

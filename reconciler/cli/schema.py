@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.options import output_option
+from reconciler.cli.flags import output_option
 from reconciler.cli.output import Output
 from reconciler.schema_files import SCHEMA_NAMES, schema_text
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli.options import output_option
+from reconciler.cli.flags import output_option
 from reconciler.cli.output import Output
 from reconciler.cli.simulator_options import FamilySpec, simulator_options
 from reconciler.errors import MmpError, UsageError

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
-from reconciler.cli.options import Duration, combine
+from reconciler.cli.flag_types import DURATION, Parsed
+from reconciler.cli.flags import combine
 from reconciler.core.model import FAMILY_PATTERN
 from reconciler.simulator.accounts import PERMISSIONS
 from reconciler.simulator.faults import NAMED, SYNTAX, parse_fault
@@ -30,23 +29,6 @@ class FamilySpec:
 
     family: str
     setting: MmpSetting | None
-
-
-class ParsedParam(click.ParamType[Any]):
-    """A flag read by a function of its own; its ValueError is the usage error's text."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the parsed value; defaults that are values already stay as they are."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as wrong:
-            self.fail(str(wrong), param, ctx)
 
 
 def parse_family_specs(text: str) -> tuple[FamilySpec, ...]:
@@ -76,7 +58,7 @@ def parse_form(text: str) -> tuple[str, RowForm]:
 
 def parse_skew(text: str) -> float:
     """Return a duration that may be negative, in seconds."""
-    seconds = Duration().convert(text.removeprefix("-"), None, None)
+    seconds = DURATION.convert(text.removeprefix("-"), None, None)
     return -seconds if text.startswith("-") else seconds
 
 
@@ -100,7 +82,7 @@ simulator_options = combine(
     click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port. Default: a free one."),
     click.option(
         "--families",
-        type=ParsedParam("families", parse_family_specs),
+        type=Parsed("families", parse_family_specs),
         default=tuple(FamilySpec(family, None) for family in DEFAULT_FAMILIES),
         metavar="FAMILY[=TIME/FROZEN/QTY],…",
         help="Known families; those with a '=' are configured. Default: the option families of 2026.",
@@ -127,11 +109,7 @@ simulator_options = combine(
         help="HTTP status of a 50011.",
     ),
     click.option(
-        "--read-delay",
-        type=Duration(),
-        default=0.0,
-        metavar="DURATION",
-        help="How late reads show a write.",
+        "--read-delay", type=DURATION, default=0.0, metavar="DURATION", help="How late reads show a write."
     ),
     click.option(
         "--missing-when-disabled/--list-disabled",
@@ -144,22 +122,22 @@ simulator_options = combine(
     click.option("--decimals", is_flag=True, help='Return "100" as "100.0".'),
     click.option("--set-unfreezes", is_flag=True, help="A Set on a frozen family unfreezes it."),
     click.option(
-        "--latency", type=Duration(), default=0.0, metavar="DURATION", help="Round trip of the network."
+        "--latency", type=DURATION, default=0.0, metavar="DURATION", help="Round trip of the network."
     ),
     click.option(
-        "--jitter", type=Duration(), default=0.0, metavar="DURATION", help="Longest random delay each way."
+        "--jitter", type=DURATION, default=0.0, metavar="DURATION", help="Longest random delay each way."
     ),
     click.option("--seed", type=int, default=0, help="Seed of the jitter."),
     click.option(
         "--clock-skew",
-        type=ParsedParam("duration", parse_skew),
+        type=Parsed("duration", parse_skew),
         default=0.0,
         metavar="DURATION",
         help="How far its clock is ahead; negative: behind.",
     ),
     click.option(
         "--permissions",
-        type=ParsedParam("permissions", parse_permissions),
+        type=Parsed("permissions", parse_permissions),
         default="read_only,trade",
         show_default=True,
         help="Permissions of the key.",
@@ -183,7 +161,7 @@ simulator_options = combine(
     click.option(
         "--fault",
         "faults",
-        type=ParsedParam("fault", parse_fault),
+        type=Parsed("fault", parse_fault),
         multiple=True,
         metavar=SYNTAX,
         help="Make requests fail, in this order. KIND is a code of OKX, wrapped-CODE, or one of:"
@@ -192,7 +170,7 @@ simulator_options = combine(
     click.option(
         "--row",
         "forms",
-        type=ParsedParam("row", parse_form),
+        type=Parsed("row", parse_form),
         multiple=True,
         metavar="FAMILY=FORM",
         help=f"Write a family's row in an unusual form: {', '.join(RowForm)}. Repeatable.",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import click
 
 from reconciler import factories
-from reconciler.cli.options import (
-    Duration,
+from reconciler.cli.flags import (
     config_option,
     filesystem_option,
+    lock_timeout_option,
     output_option,
-    state_location,
     state_options,
 )
-from reconciler.cli.output import Output
+from reconciler.cli.options import CommandOptions, state_location, with_options
 from reconciler.core.state_records import StateCheck
 from reconciler.documents.status import paused_document
 from reconciler.errors import Exit, MmpError, UsageError
@@ -30,6 +30,15 @@ WRONG_WAY = UsageError(
     "write it like: mmp state copy .mmp/state.db postgresql://user@host/database",
 )
 """The message when the locations have another form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions(CommandOptions):
+    """The options of ``state copy``."""
+
+    source: str
+    target: str
+    undo: bool
 
 
 @click.group()
@@ -47,25 +56,11 @@ def state() -> None:
 @click.argument("source", metavar="SQLITE")
 @click.argument("target", metavar="POSTGRES")
 @filesystem_option
-@click.option(
-    "--lock-timeout",
-    type=Duration(),
-    default="30s",
-    show_default=True,
-    help="How long to wait for another process that has locked the state.",
-)
+@lock_timeout_option
 @click.option("--undo", is_flag=True, help="Use the file again after a copy that was not completed.")
 @output_option("text", "json")
-def copy(
-    source: str,
-    target: str,
-    allow_filesystems: tuple[str, ...],
-    lock_timeout: float,
-    undo: bool,
-    output_format: str,
-    color: str,
-    **_logging: str | None,
-) -> None:
+@with_options(CopyOptions)
+def copy(options: CopyOptions) -> None:
     """Copy a state file into a PostgreSQL state, and retire the file.
 
     Copies all records or none. Refused if PostgreSQL already has one of the accounts or User IDs. Requests
@@ -80,13 +75,13 @@ def copy(
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    out = Output(output_format, color)
-    file, database = _places(source, target, allow_filesystems)
-    if undo:
-        asyncio.run(_undo(file, database, lock_timeout))
+    out = options.out
+    file, database = _places(options)
+    if options.undo:
+        asyncio.run(_undo(file, database, options.lock_timeout))
         counts, result = {}, f"{file} is in use again: {database} has none of its records"
     else:
-        counts = asyncio.run(_copy(file, database, lock_timeout))
+        counts = asyncio.run(_copy(file, database, options.lock_timeout))
         rows = ", ".join(f"{count} {table}" for table, count in counts.items())
         result = f"copied {file} to {database}: {rows}"
     if out.json:
@@ -94,7 +89,7 @@ def copy(
         out.document({"format": "mmp/state-copy/1", **copied})
         return
     out.result(f"{result}\n")
-    if not undo:
+    if not options.undo:
         out.info(f"use --state {database} from now on: nothing is written to {file} any more")
 
 
@@ -102,14 +97,8 @@ def copy(
 @config_option
 @state_options
 @output_option("text", "json")
-def check(
-    config: tuple[str, ...],
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    output_format: str,
-    color: str,
-    **_unused: object,
-) -> None:
+@with_options(CommandOptions)
+def check(options: CommandOptions) -> None:
     """Verify every record of a state, and that none is missing; changes nothing.
 
     Exit status 1 if something is damaged; each damaged record is named. In a state file the number of
@@ -124,8 +113,7 @@ def check(
 
     from reconciler.clock import SystemClock
 
-    out = Output(output_format, color)
-    place = state_location(state, config, allow_filesystems)
+    out, place = options.out, options.location()
     found = asyncio.run(_check(place))
     if out.json:
         document = {"state": str(place), "rows": dict(found.rows), "damaged": list(found.damaged)}
@@ -146,9 +134,10 @@ async def _check(place: StateLocation) -> StateCheck:
         return await state.check()
 
 
-def _places(source: str, target: str, allow_filesystems: Sequence[str]) -> tuple[StateFile, PostgresUrl]:
+def _places(options: CopyOptions) -> tuple[StateFile, PostgresUrl]:
     """Return the two locations, or raise UsageError; MmpError if there is no file to copy."""
-    match state_location(source, (), allow_filesystems), state_location(target, ()):
+    source = state_location(options.source, (), options.allow_filesystems)
+    match source, state_location(options.target, ()):
         case (StateFile() as file, PostgresUrl() as database):
             if not file.path.exists():
                 raise MmpError(

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.no_policy import warn_of_missing
-from reconciler.cli.options import (
+from reconciler.cli.flags import (
     config_option,
     exchange_options,
     output_option,
     policy_option,
-    state_location,
     state_options,
 )
-from reconciler.cli.output import Output
+from reconciler.cli.no_policy import warn_of_missing
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
@@ -36,15 +35,8 @@ if TYPE_CHECKING:
 @state_options
 @exchange_options
 @output_option("text", "json")
-def status(
-    config: tuple[str, ...],
-    policy_file: str | None,
-    state: str | None,
-    allow_filesystems: tuple[str, ...],
-    output_format: str,
-    color: str,
-    **_unused: object,
-) -> None:
+@with_options(CommandOptions)
+def status(options: CommandOptions) -> None:
     """Show desired, applied and live settings, what is pending and when, and the pacing window.
 
     Reads the state only: no keys, no network, and it never waits for a lock.
@@ -60,10 +52,9 @@ def status(
     from reconciler.documents.status import status_document
     from reconciler.render.status import status_text
 
-    out = Output(output_format, color)
-    place = state_location(state, config, allow_filesystems)
-    desired = read_desired(config, out)
-    policies = read_policies(desired, policy_file, out)
+    out, place = options.out, options.location()
+    desired = read_desired(options)
+    policies = read_policies(desired, options)
     answers = asyncio.run(_statuses(desired, policies, place))
     statuses = [status for status, _ in answers]
     for missing in dict.fromkeys(missing for _, missing in answers if missing is not None):

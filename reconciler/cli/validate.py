@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from reconciler.cli.options import config_option, config_paths, output_option, policy_option
-from reconciler.cli.output import Output
+from reconciler.cli.flags import DEFAULT_CONFIG, config_option, output_option, policy_option
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import accounts_under
 from reconciler.errors import Exit
 
@@ -20,22 +21,30 @@ if TYPE_CHECKING:
     from reconciler.render.problems import Excerptable
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateOptions(CommandOptions):
+    """The options of ``validate``."""
+
+    files: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths to check, each once: named as FILE or with --config, else the default.
+
+        MMP_CONFIG is the default of this shell: it adds nothing to what the command line names.
+        """
+        source = click.get_current_context().get_parameter_source("config")
+        named = (*self.files, *(self.config if source is ParameterSource.COMMANDLINE else ()))
+        return tuple(dict.fromkeys(named or self.config or (DEFAULT_CONFIG,)))
+
+
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path())
 @config_option
 @policy_option
 @output_option("text", "json", "github")
-@click.pass_context
-def validate(
-    ctx: click.Context,
-    /,
-    files: tuple[str, ...],
-    config: tuple[str, ...],
-    policy_file: str | None,
-    output_format: str,
-    color: str,
-    **_logging: str | None,
-) -> None:
+@with_options(ValidateOptions)
+def validate(options: ValidateOptions) -> Exit:
     """Check files or folders (- is standard input) and list every problem.
 
     Each file is checked against --policy, or against the policy beside it. A file with the name
@@ -52,28 +61,18 @@ def validate(
     from reconciler.documents.problems import problems_document
     from reconciler.render.problems import problems_github, problems_text
 
-    out = Output(output_format, color)
-    configs, policies = read_all(_named(ctx, files, config), policy_file)
+    out = options.out
+    configs, policies = read_all(options.paths, options.policy_file)
     readings: tuple[Excerptable, ...] = (*configs, *policies)
     problems = [problem for reading in readings for problem in reading.problems]
-    match output_format:
+    match out.format:
         case "json":
             out.document(problems_document(problems))
         case "github":
             out.result(problems_github(problems))
         case _:
             out.result(problems_text(readings, paint=out.paint()))
-    ctx.exit(_status(configs, policies))
-
-
-def _named(ctx: click.Context, files: tuple[str, ...], config: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the paths to check, each once: named as FILE or with --config, else the default.
-
-    MMP_CONFIG is the default of this shell: it adds nothing to what the command line names.
-    """
-    message = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
-    named = (*files, *(config if message else ()))
-    return tuple(dict.fromkeys(named or config_paths(config)))
+    return _status(configs, policies)
 
 
 def read_all(

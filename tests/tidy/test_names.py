@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from reconciler.cli import options
+from reconciler.cli import flags
 from reconciler.config import settings
 from reconciler.okx import wire
 from reconciler.render import config_file, policy_refusals
@@ -98,8 +98,8 @@ def test_a_public_name_has_one_meaning() -> None:
 
 
 def test_what_is_written_twice_is_equal() -> None:
-    assert options.DEFAULT_BASE_URL == wire.DEFAULT_BASE_URL
-    assert options.DEFAULT_CONFIG == policy_refusals.DEFAULT_CONFIG
+    assert flags.DEFAULT_BASE_URL == wire.DEFAULT_BASE_URL
+    assert flags.DEFAULT_CONFIG == policy_refusals.DEFAULT_CONFIG
     assert settings.DEFAULT_PREFIX == config_file.DEFAULT_PREFIX
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import click
 import pytest
 
 from reconciler.cli.main import cli, main
+from reconciler.cli.options import CommandOptions
 from reconciler.store import mounts
+from reconciler.store.location import StateFile
 from tests.e2e.processes import desired_text
 from tests.unit.test_store_files import opened
 
@@ -36,12 +37,19 @@ def commands() -> dict[str, click.Command]:
     }
 
 
-def test_every_command_that_opens_a_state_takes_the_flag_and_uses_it() -> None:
+def test_every_command_that_opens_a_state_takes_the_flag() -> None:
     found = commands()
     assert {"apply", "doctor", "history", "import", "pause", "plan", "reset", "resume", "run"} < set(found)
     for name, command in found.items():
-        assert command.callback is not None
-        assert "allow_filesystems" in inspect.signature(command.callback).parameters, name
+        assert "allow_filesystems" in {parameter.name for parameter in command.params}, name
+
+
+def test_a_command_opens_its_state_with_the_allowed_file_systems() -> None:
+    for state in (None, "elsewhere.db"):
+        options = CommandOptions(state=state, allow_filesystems=("ntfs3", "9p"))
+        location = options.location()
+        assert isinstance(location, StateFile)
+        assert location.allow_filesystems == {"ntfs3", "9p"}
 
 
 @pytest.mark.parametrize("verb", [*READING, *WRITING])
