@@ -103,7 +103,7 @@ proof: $(READY) ## the long runs: mutants, many histories, many kills, chaos
 	@$(PY) -m tests.simulation --seeds $(PROOF_SEEDS) --jobs all
 
 docs: $(READY) ## write docs/reference/ again from the code
-	@$(PY) -m tests.tidy.reference
+	@$(PY) -m tests.reference_docs.write
 
 bench: $(READY) ## what things cost, as ratios measured in one run
 	@$(PY) -m bench

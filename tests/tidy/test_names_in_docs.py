@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.core.monitoring.alerts import AlertKind
 from reconciler.render.error_catalogue import ERRORS
-from tests.tidy.log_meanings import MEANINGS
+from tests.reference_docs.log_meanings import MEANINGS
 from tests.tidy.test_docs import DOCS, text
 from tests.unit.test_web_metrics import exported
 

@@ -11,9 +11,9 @@ from jsonschema.validators import Draft202012Validator
 from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import WARNINGS
 from reconciler.schema_files import load_schema
-from tests.tidy.document_examples import examples, written
-from tests.tidy.log_meanings import MEANINGS, logged, source
-from tests.tidy.reference import FILES, FOLDER
+from tests.reference_docs.document_examples import examples, written
+from tests.reference_docs.log_meanings import MEANINGS, logged, source
+from tests.reference_docs.write import FILES, FOLDER
 from tests.tidy.source import files
 
 WORDS_AT_MOST = 22_000

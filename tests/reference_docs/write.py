@@ -1,7 +1,7 @@
 """The reference documents ``docs/reference/*.md``, generated from the code.
 
-``python -m tests.tidy.reference`` (``make docs``) writes them; ``test_reference.py`` compares them with
-what is generated here. Facts belong in the code: help texts, schemas, catalogues.
+``python -m tests.reference_docs.write`` (``make docs``) writes them; ``tests/tidy/test_reference.py``
+compares them with what is generated here. Facts belong in the code: help texts, schemas, catalogues.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from reconciler.simulator.behaviours import BEHAVIOURS
 from reconciler.simulator.codes import REFUSALS
 from reconciler.simulator.control import CONTROL_COMMANDS as CONTROL
 from reconciler.simulator.server import SimulatorServer
-from tests.tidy.document_examples import examples, written
-from tests.tidy.log_meanings import MEANINGS
+from tests.reference_docs.document_examples import examples, written
+from tests.reference_docs.log_meanings import MEANINGS
 from tests.tidy.source import ROOT
 from tests.unit.test_policy_docs import FAMILIES_IN_FORCE, SHARES, most_passing, shown_factor
 from tests.unit.test_web_metrics import exported
