@@ -1,8 +1,9 @@
 """What is measured, and in which order workers run the tests.
 
 Measuring makes Python code take two to three times as long. An enumeration that runs the same lines a
-thousand times over shows nothing new to whoever counts lines, so it is marked ``unmeasured``, and smaller
-tests must reach every branch of ``core`` and ``store`` without it: ``make test`` fails otherwise.
+thousand times shows nothing new to the coverage, so it is marked ``unmeasured``, and smaller tests must
+reach every branch of ``core`` and ``store`` without it: ``make test`` fails otherwise. ``make test`` leaves
+out the tests marked ``slow`` and reaches every branch, so those are not measured where they run.
 
 End-to-end tests mostly wait. Side by side with tests that compute they cost next to nothing; one after
 the other at one end of the run they would leave the cores idle.
@@ -54,8 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Stop measuring for the time of an unmeasured test; nothing happens where nothing is measured."""
-    if item.get_closest_marker("unmeasured") is None:
+    """Stop measuring for the time of an unmeasured or slow test; without coverage nothing happens."""
+    if not any(item.get_closest_marker(mark) for mark in ("unmeasured", "slow")):
         return (yield)
     stopped = list(_stop_measuring())
     try:
