@@ -55,7 +55,7 @@ from reconciler.process_signals import SIGNALS
 from reconciler.render.plan_text import plan_text, results_text
 from reconciler.render.policy_refusals import tighter_commands
 from reconciler.render.values import count
-from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
+from reconciler.watch.config_files import Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
 DEFAULT_TIMEOUT_EXTRA_S = 300.0
@@ -240,13 +240,10 @@ class ApplyCommand:
         except OSError:  # it is no evidence about the policy
             return False
         seen = run.policy.decide(found, ReadConfidence.NEEDS_TWO_READS, run.clock.now())
-        match seen:
-            case PolicyRead(path, policy):
-                self._observer(run)(events.PolicyAccepted(path, policy.sha256 if policy else None))
-            case Rejected(path, problems, in_force):
-                self._observer(run)(events.PolicyRejected(path, problems, in_force))
+        if isinstance(seen, events.PolicyAccepted | events.PolicyRejected):
+            self._observer(run)(seen)
         await run.rules.record()
-        return not isinstance(seen, Undecided | Rejected)
+        return not isinstance(seen, Undecided | events.PolicyRejected)
 
     def _review(self, run: AccountApply, plan: Plan) -> Approval | None:
         """Check the first plan against the options; None vetoes."""

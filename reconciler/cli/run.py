@@ -132,7 +132,7 @@ def run(flags: RunFlags) -> None:
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.controller.run_options import RunOptions
+    from reconciler.controller.run_context import RunOptions
     from reconciler.controller.supervisor import Supervisor
 
     listen_at = flags.listen_at

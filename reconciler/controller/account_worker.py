@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from reconciler.controller.account_policy import AccountPolicy
-from reconciler.controller.family_claims import ClaimOwner, FamilyClaims
+from reconciler.controller.family_claims import ClaimOwner
 from reconciler.controller.loop import STOPPED_RETRY_S, Loop
-from reconciler.controller.pass_limiter import LONGEST_WAIT_S, PassLimiter
+from reconciler.controller.pass_limiter import LONGEST_WAIT_S
 from reconciler.controller.pass_values import PassOptions, unwatched
-from reconciler.controller.run_options import RunOptions
-from reconciler.controller.shutdown import GracefulShutdown
+from reconciler.controller.run_context import RunContext
 from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.model import Desired
 from reconciler.core.policy import PolicyInForce
@@ -28,42 +27,28 @@ from reconciler.core.retry import MAX_BACK_OFF_S, back_off_s
 from reconciler.errors import MmpError, StateUnusable, internal_error
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import credential_files, load_stable
-from reconciler.okx.exchange_clock import ExchangeClock
-from reconciler.ports import StateBackend
 from reconciler.store.location import PostgresUrl
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 
 
 class AccountWorker:
-    """Runs one account from its settings file. ``tell`` is called with every event."""
+    """Runs one account from its settings file. ``report`` is called with every event."""
 
     def __init__(
-        self,
-        file: WatchedFile,
-        policy: WatchedPolicy,
-        options: RunOptions,
-        state: StateBackend,
-        stop: GracefulShutdown,
-        claims: FamilyClaims,
-        tell: Callable[[Event], None],
-        timing: ExchangeClock | None = None,
-        turns: PassLimiter | None = None,
+        self, file: WatchedFile, policy: WatchedPolicy, context: RunContext, report: Callable[[Event], None]
     ) -> None:
         self.file = file
         self.policy = policy
         self.client: OkxTradingClient | None = None
         """The client with the account's key; None before its loop started."""
-        self.options = options
-        kind, desired = options.base.kind, self.desired
-        self.store = state.account(desired.account, desired.environment, kind)
-        self.rules = AccountPolicy(policy, self.store, options.given_up)
-        self.clock = stop.new_clock()
+        self.options = context.options
+        desired, kind = self.desired, context.options.base.kind
+        self.store = context.state.account(desired.account, desired.environment, kind)
+        self.rules = AccountPolicy(policy, self.store, context.options.given_up)
+        self.clock = context.stop.new_clock()
         """The account's own clock: a change of one file wakes no other account."""
-        self._stop = stop
-        self._claims = claims
-        self._tell = tell
-        self._timing = timing or ExchangeClock()
-        self._turns = turns or PassLimiter()
+        self._context = context
+        self._report = report
         self._message: str | None = None
         self._policy_message: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
@@ -108,7 +93,7 @@ class AccountWorker:
     @property
     def blocked_by_claim(self) -> bool:
         """Whether another account has claimed a family that this one wants."""
-        return self.owner in self._claims.denied
+        return self.owner in self._context.claims.denied
 
     async def read_on_trial(self) -> Reply | None:
         """Read the account live once, without its loop; returns the failure, None if it succeeded.
@@ -125,7 +110,7 @@ class AccountWorker:
 
     def should_stop(self) -> bool:
         """Tell whether to stop: the process ends, or another replica has the lease."""
-        return self._let_go or self._stop.requested()
+        return self._let_go or self._context.stop.requested()
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Run the account from ``begin_at`` until asked to stop. Raises StateUnusable of a state file."""
@@ -152,7 +137,7 @@ class AccountWorker:
     async def _once(self) -> None:
         """Run the loop; a recovery of the exchange's address ends a wait for it."""
         loop = self._loop()
-        with self._timing.address.on_recovery(lambda: self._address_recovered(loop)):
+        with self._context.exchange_clock.address.on_recovery(lambda: self._address_recovered(loop)):
             await loop.run()
 
     def _address_recovered(self, loop: Loop) -> None:
@@ -169,18 +154,18 @@ class AccountWorker:
         wait_s = STOPPED_RETRY_S if isinstance(error, StateUnusable) else back_off_s(failures)
         retry_at = self.clock.now() + wait_s
         if self._message != error.message:
-            self._tell(LoopFailed(error.code, error.message, error.hint, retry_at))
+            self._report(LoopFailed(error.code, error.message, error.hint, retry_at))
             self._message = error.message
         await self._rest(retry_at)
 
     def _observe(self, event: Event) -> None:
         """Report an event of the loop; a failure after it is reported again."""
         self._message = None
-        self._tell(event)
+        self._report(event)
 
     async def _rest(self, until: float) -> None:
         """Wait, and report the time until which no event is expected."""
-        self._tell(LoopIdle(until))
+        self._report(LoopIdle(until))
         await self.clock.sleep_until(until)
 
     def _loop(self) -> Loop:
@@ -206,9 +191,9 @@ class AccountWorker:
             interval_s=options.interval_s,
             stopping=self.should_stop,
             may_start=self.owned,
-            pass_permit=self._turns.permit,
+            pass_permit=self._context.limiter.permit,
             max_start_delay_s=LONGEST_WAIT_S + options.lock_timeout_s,
-            claim_families=lambda uid: self._claims.claim_families(uid, self.desired),
+            claim_families=lambda uid: self._context.claims.claim_families(uid, self.desired),
             prepare=self._look_up_policy,
         )
 
@@ -227,9 +212,9 @@ class AccountWorker:
             return
         self._policy_message = failing
         if failing is not None:
-            self._tell(failing)
+            self._report(failing)
         elif before is not None and self.rules.in_force == PolicyInForce():
-            self._tell(PolicyAccepted(before.path, None))
+            self._report(PolicyAccepted(before.path, None))
 
     def _policy_failure(self) -> PolicyRejected | None:
         """Return the problem by the state: a missing policy, or an invalid file with rules on record."""
@@ -250,6 +235,6 @@ class AccountWorker:
             desired.environment,
             load(),
             self.clock,
-            timing=self._timing,
+            timing=self._context.exchange_clock,
             reload=load if in_files else None,
         )

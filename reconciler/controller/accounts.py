@@ -8,36 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import assert_never
 
 from reconciler.config.load import duplicate_account
 from reconciler.config.settings import Reading
 from reconciler.controller.account_worker import AccountWorker
 from reconciler.controller.event_reporter import EventReporter
-from reconciler.controller.family_claims import FamilyClaims
-from reconciler.controller.lease_binding import AccountOwnership, WorkerCallbacks, this_replica
-from reconciler.controller.observers import AccountObservers
-from reconciler.controller.pass_limiter import PassLimiter
-from reconciler.controller.run_options import RunOptions
-from reconciler.controller.shutdown import GRACE_S, GracefulShutdown
-from reconciler.controller.tasks import Tasks, cancel_all
-from reconciler.controller.watched_configs import WatchedConfigs
-from reconciler.controller.watched_policies import WatchedPolicies
+from reconciler.controller.lease_binding import AccountOwnership, this_replica
+from reconciler.controller.run_context import RunContext
+from reconciler.controller.shutdown import GRACE_S
+from reconciler.controller.watched_files import ConfigEvent, PolicyEvent, WatchedConfigs, WatchedPolicies
 from reconciler.core import events
-from reconciler.core.events import Event
 from reconciler.core.model import Desired
 from reconciler.core.problems import Problem
-from reconciler.core.replica_assignment import LeaseName, LeaseTable, ReplicaStatus
-from reconciler.okx.exchange_clock import ExchangeClock
-from reconciler.ports import StateBackend
-from reconciler.watch.config_files import (
-    ConfigRead,
-    MissingConfig,
-    PolicyRead,
-    Rejected,
-    WatchedFile,
-    WatchedPolicy,
-)
+from reconciler.core.replica_assignment import LeaseName
+from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.key_files import KeyFiles
 from reconciler.watch.watcher import FileWatcher, WatchHandle
 
@@ -50,33 +34,24 @@ class Accounts:
     """Every account with a valid settings file, and its worker."""
 
     def __init__(
-        self,
-        options: RunOptions,
-        state: StateBackend,
-        stop: GracefulShutdown,
-        observers: AccountObservers,
-        reporter: EventReporter,
-        exchange_clock: ExchangeClock,
-        policies: dict[str, WatchedPolicy],
+        self, context: RunContext, reporter: EventReporter, policies: dict[str, WatchedPolicy]
     ) -> None:
-        self._options = options
-        self._state = state
-        self._stop = stop
-        self._observers = observers
+        self._context = context
+        self._stop = context.stop
         self._events = reporter
-        self._exchange_clock = exchange_clock
-        self._limiter = PassLimiter()
-        self._claims = FamilyClaims()
-        self._tasks = Tasks()
         self._watcher = FileWatcher(
-            stop.clock, lambda reason: reporter.report(events.WatchDegraded(reason))
+            context.stop.clock, lambda reason: reporter.report(events.WatchDegraded(reason))
         )
-        self._configs = WatchedConfigs(self._watcher, self, reporter.report)
-        self._policies = WatchedPolicies(policies, options.policy_file, self._watcher, self._on_policy)
         self._workers: dict[str, AccountWorker] = {}
         """By the path of the file."""
+        self._configs = WatchedConfigs(
+            self._watcher, self._workers.__contains__, self._reject, self._on_config, reporter.report
+        )
+        named = context.options.policy_file
+        self._policies = WatchedPolicies(self._watcher, policies, named, self._on_policy)
         self._by_lease: dict[LeaseName, AccountWorker] = {}
         self._keys: dict[LeaseName, WatchHandle] = {}
+        self._tasks = asyncio.TaskGroup()
         self._policy_reads: dict[str, asyncio.Task[None]] = {}
         """The tasks that read the policy of a new file, by the path of the file."""
         self._start_at = float("-inf")
@@ -84,22 +59,23 @@ class Accounts:
 
     async def run(self, desired: tuple[Desired, ...]) -> None:
         """Run the accounts until asked to stop. Raises what ended a worker or the file watcher."""
-        self._policies.watch()
-        for one in desired:
-            file = WatchedFile(one.path, one)
-            self._configs.add_file(file)
-            self._add_worker(file)
-        for path in self._options.config:
-            self._configs.add_path(path)
-        watching = self._tasks.start(self._watcher.run())
-        if self._ownership is not None:
-            self._tasks.start(self._ownership.member.run(), awaited=True)
         try:
-            await self._until_stopped()
-            await asyncio.gather(*self._tasks.awaited, return_exceptions=True)
-            self._tasks.raise_failure()
-        finally:
-            await cancel_all(watching, *self._policy_reads.values(), *self._tasks.awaited)
+            async with self._tasks:
+                self._policies.watch()
+                for one in desired:
+                    file = WatchedFile(one.path, one)
+                    self._configs.add_file(file)
+                    self._add_worker(file)
+                for path in self._context.options.config:
+                    self._configs.add_path(path)
+                watching = self._tasks.create_task(self._watcher.run())
+                if self._ownership is not None:
+                    self._tasks.create_task(self._ownership.member.run())
+                await self._stop.wait()
+                for task in (watching, *self._policy_reads.values()):
+                    task.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # the first one; it ended the others
 
     async def leave(self) -> None:
         """Give up the leases, if there are any."""
@@ -111,57 +87,29 @@ class Accounts:
         self._watcher.reread_all()
         self._wake(*self._workers.values())
 
-    async def _until_stopped(self) -> None:
-        """Return when asked to stop; raises the failure of a task before that."""
-        waits = [
-            asyncio.create_task(self._stop.wait()),
-            asyncio.create_task(self._tasks.wait_for_failure()),
-        ]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        self._tasks.raise_failure()
-
     # ---- settings files ------------------------------------------------------------------------------
 
-    def has_account(self, path: str) -> bool:
-        """Tell whether an account runs from the file at ``path``."""
-        return path in self._workers
-
-    def reject(self, reading: Reading) -> Problem | None:
+    def _reject(self, reading: Reading) -> Problem | None:
         """Return the problem of a new file whose account has a file already; None if it has none."""
         assert reading.owner is not None
         owner = (reading.owner.account, reading.owner.environment)
         paths = (path for path, worker in self._workers.items() if worker.owner == owner)
         return next((duplicate_account(reading, path) for path in paths), None)
 
-    def on_config(self, file: WatchedFile, seen: ConfigRead | MissingConfig | Rejected) -> None:
+    def _on_config(self, file: WatchedFile, event: ConfigEvent) -> None:
         """Handle new content of a file, or its problems."""
-        match seen:
-            case ConfigRead() if file.path not in self._workers:
-                self._add_with_policy(file)
-            case ConfigRead(desired):
-                worker = self._workers[file.path]
-                self._events.report(events.ConfigAccepted(desired.path, desired.sha256), worker)
-                self._wake(worker, *(other for other in self._workers.values() if other.blocked_by_claim))
-            case MissingConfig(path):
-                self._events.report(events.ConfigMissing((path,)))
-            case Rejected() as rejected:
-                self._events.report(_config_rejected(rejected), self._workers.get(file.path))
-            case _:
-                assert_never(seen)
+        worker, accepted = self._workers.get(file.path), isinstance(event, events.ConfigAccepted)
+        if accepted and worker is None:
+            self._add_with_policy(file)
+            return
+        self._events.report(event, worker)
+        if accepted and worker is not None:
+            self._wake(worker, *(other for other in self._workers.values() if other.blocked_by_claim))
 
     # ---- policies ------------------------------------------------------------------------------------
 
-    def _on_policy(self, policy: WatchedPolicy, seen: PolicyRead | Rejected) -> None:
+    def _on_policy(self, policy: WatchedPolicy, event: PolicyEvent) -> None:
         """Log a change of a policy once, and report it for every account that has the policy."""
-        match seen:
-            case PolicyRead(path, found):
-                event: Event = events.PolicyAccepted(path, found.sha256 if found else None)
-            case Rejected():
-                event = _policy_rejected(seen)
-            case _:
-                assert_never(seen)
         workers = [worker for worker in self._workers.values() if worker.policy is policy]
         self._events.report(event)
         for worker in workers:
@@ -173,7 +121,7 @@ class Accounts:
         if self._policies.has_policy(file.path):
             self._add_worker(file)
         elif file.path not in self._policy_reads:
-            self._policy_reads[file.path] = self._tasks.start(self._read_policy_and_add(file))
+            self._policy_reads[file.path] = self._tasks.create_task(self._read_policy_and_add(file))
 
     async def _read_policy_and_add(self, file: WatchedFile) -> None:
         try:
@@ -190,20 +138,9 @@ class Accounts:
         """Add the worker of an account whose file was accepted."""
         assert file.desired is not None
 
-        def report(event: Event) -> None:
-            self._events.report(event, worker)
-
         policy = self._policies.policy(file.path)
         worker = AccountWorker(
-            file,
-            policy,
-            self._options,
-            self._state,
-            self._stop,
-            self._claims,
-            report,
-            self._exchange_clock,
-            self._limiter,
+            file, policy, self._context, lambda event: self._events.report(event, worker)
         )
         handles = self._configs.handle(file), self._policies.handle(policy)
         worker.look_before_sending = partial(self._watcher.look_before_sending, *handles)
@@ -211,23 +148,23 @@ class Accounts:
         accepted = events.ConfigAccepted(file.path, file.desired.sha256)
         if self._ownership is None:
             self._start_worker(worker)
-            report(accepted)
+            self._events.report(accepted, worker)
         else:
             # First: the missing file must not count as loaded while no replica has the account.
             self._events.report(events.AccountsConfigured(self._ownership.configured()))
-            report(accepted)
+            self._events.report(accepted, worker)
             worker.owned = partial(self._ownership.owns, worker)
             self._ownership.wake()
 
     def _start_worker(self, worker: AccountWorker) -> None:
         """Start a worker; many at once start one after the other."""
-        self._observers.account_acquired(worker)
+        self._events.account_acquired(worker)
         if worker.policy.refused is not None:
-            self._events.observe(_policy_rejected(worker.policy.refused), worker)
+            self._events.observe(worker.policy.refused, worker)
         prefix = worker.desired.credentials_prefix
         self._keys[worker.key] = self._watcher.add(KeyFiles(prefix), lambda _: self._wake(worker))
         self._start_at = max(self._start_at + START_EVERY_S, self._stop.clock.now())
-        worker.task = self._tasks.start(worker.run(self._start_at), awaited=True)
+        worker.task = self._tasks.create_task(worker.run(self._start_at))
 
     def _wake(self, *workers: AccountWorker) -> None:
         for worker in workers:
@@ -238,20 +175,11 @@ class Accounts:
     def _join(self) -> AccountOwnership | None:
         """Join the replicas that share the accounts; None where the state has no leases."""
         me = this_replica()
-        leases = self._state.sharing(me)
+        leases = self._context.state.sharing(me)
         if leases is None:
             return None
-        self._events.report(events.ReplicaStatusChanged(ReplicaStatus(me)))
-        callbacks = WorkerCallbacks(
-            self._by_lease,
-            self._take_lease,
-            self._end_lease,
-            self._on_leases,
-            self._wake,
-            self._observers.runtime,
-        )
-        kind, report = self._options.base.kind, self._events.report
-        return AccountOwnership(me, kind, leases, self._claims, self._stop, callbacks, report)
+        start, stop = self._take_lease, self._end_lease
+        return AccountOwnership(me, self._context, leases, self._by_lease, start, stop, self._events)
 
     def _take_lease(self, worker: AccountWorker, before: str) -> None:
         self._start_worker(worker)
@@ -259,12 +187,12 @@ class Accounts:
         accepted = events.ConfigAccepted(worker.desired.path, worker.desired.sha256)
         self._events.observe(accepted, worker)
         if worker.file.refused is not None:
-            self._events.observe(_config_rejected(worker.file.refused), worker)
+            self._events.observe(worker.file.refused, worker)
 
     def _end_lease(self, worker: AccountWorker, lost: bool, unable: bool) -> None:
         self._events.report(events.LeaseEnded(lost, unable), worker)
         worker.request_stop()
-        self._tasks.start(self._until_ended(worker), awaited=True)
+        self._tasks.create_task(self._until_ended(worker))
 
     async def _until_ended(self, worker: AccountWorker) -> None:
         """Wait until no request of an account is in flight, then end its worker."""
@@ -273,22 +201,9 @@ class Accounts:
             await asyncio.wait({worker.task}, timeout=GRACE_S)
             if not worker.task.done() and not self._stop.in_flight(worker.name):
                 worker.task.cancel()
-        self._claims.release(worker.owner)
+        self._context.claims.release(worker.owner)
         self._watcher.remove(self._keys.pop(worker.key))
-        self._observers.account_released(worker)
+        self._events.account_released(worker)
         worker.task = None
         if self._ownership is not None:
             self._ownership.wake()
-
-    def _on_leases(self, leases: LeaseTable) -> None:
-        """Report which replicas there are and which account each of them has."""
-        if self._ownership is not None:
-            self._events.report(events.ReplicaStatusChanged(self._ownership.cluster_info(leases)))
-
-
-def _config_rejected(seen: Rejected) -> Event:
-    return events.ConfigRejected(seen.path, seen.problems, seen.in_force)
-
-
-def _policy_rejected(seen: Rejected) -> Event:
-    return events.PolicyRejected(seen.path, seen.problems, seen.in_force)

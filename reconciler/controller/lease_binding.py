@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 
 from reconciler.clock import SystemClock
 from reconciler.controller.account_worker import AccountWorker
-from reconciler.controller.family_claims import ClaimOwner, FamilyClaims, RecordedClaims
+from reconciler.controller.event_reporter import EventReporter
+from reconciler.controller.family_claims import ClaimOwner, RecordedClaims
 from reconciler.controller.leases import ReplicaMember
-from reconciler.controller.shutdown import GracefulShutdown
-from reconciler.core.events import Observe
-from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.monitoring.runtime import AccountRuntime, reading_of
+from reconciler.controller.run_context import RunContext
+from reconciler.core.events import ReplicaStatusChanged
+from reconciler.core.model import Environment
+from reconciler.core.monitoring.runtime import reading_of
 from reconciler.core.replica_assignment import (
     AccountClaim,
     LeaseName,
@@ -48,34 +49,20 @@ def this_replica() -> Replica:
 
 
 @dataclass(slots=True)
-class WorkerCallbacks:
-    """What this process does when leases change.
+class AccountOwnership:
+    """``LeaseCallbacks`` over the workers of this process, and this process as a member of the group.
 
-    ``workers`` has one of every account that has settings. ``begin`` starts one, with the
-    name of the replica that had the lease before. ``end`` stops one as soon as none of its requests is in
-    flight. ``see`` takes the newest table of leases, ``wake`` ends the wait of workers, ``runtime`` returns
-    the runtime of an account, None while it does not run.
+    ``workers`` has one of every account that has settings. ``start`` starts one, with the name of the
+    replica that had the lease before. ``stop`` stops one as soon as none of its requests is in flight.
     """
 
-    workers: Mapping[LeaseName, AccountWorker]
-    begin: Callable[[AccountWorker, str], None]
-    end: Callable[[AccountWorker, bool, bool], None]
-    see: Callable[[LeaseTable], None]
-    wake: Callable[..., None]
-    runtime: Callable[[AccountWorker], AccountRuntime | None]
-
-
-@dataclass(slots=True)
-class AccountOwnership:
-    """``LeaseCallbacks`` over the workers of this process, and this process as a member of the group."""
-
     me: Replica
-    kind: ExchangeKind
+    context: RunContext
     sharing: LeaseStore
-    claims: FamilyClaims
-    stop: GracefulShutdown
-    callbacks: WorkerCallbacks
-    observe: Observe
+    workers: Mapping[LeaseName, AccountWorker]
+    start: Callable[[AccountWorker, str], None]
+    stop: Callable[[AccountWorker, bool, bool], None]
+    events: EventReporter
     member: ReplicaMember = field(init=False)
     _clock: SystemClock = field(init=False)
     _sent: dict[ClaimOwner, AccountClaim] = field(default_factory=dict)
@@ -84,23 +71,21 @@ class AccountOwnership:
     _trying: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self._clock = self.stop.new_clock()
-        self.claims.recorded, self.claims.on_new_claim = RecordedClaims(), self.wake
+        stop, claims = self.context.stop, self.context.claims
+        self._clock = stop.new_clock()
+        claims.recorded, claims.on_new_claim = RecordedClaims(), self.wake
         self.member = ReplicaMember(
-            self.me, self.sharing, self._clock, self, self.observe, self.stop.requested
+            self.me, self.sharing, self._clock, self, self.events.report, stop.requested
         )
+        self.events.report(ReplicaStatusChanged(ReplicaStatus(self.me)))
 
     def owns(self, worker: AccountWorker) -> bool:
         """Tell whether an account may start a request: its lease is here, and its claims are on record."""
-        return self.member.is_owner(worker.key) and self.claims.on_record(worker.owner)
+        return self.member.is_owner(worker.key) and self.context.claims.on_record(worker.owner)
 
     def wake(self) -> None:
         """Start the next round soon: an account was added, or one has ended."""
         self._clock.wake()
-
-    def cluster_info(self, leases: LeaseTable) -> ReplicaStatus:
-        """Return which replica has which account, for observers."""
-        return ReplicaStatus(self.me, self.configured(), leases, self.member.leases_safe_until)
 
     async def leave(self) -> None:
         """Release the leases, so others need not wait for expiry. Never fails, takes LEAVE_S at most."""
@@ -114,23 +99,26 @@ class AccountOwnership:
 
     def configured(self) -> frozenset[LeaseName]:
         """Return the accounts that have settings."""
-        return frozenset(self.callbacks.workers)
+        return frozenset(self.workers)
 
     def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
         """Return the families that the accounts of this process claim."""
-        self._sent = self.claims.claims_to_publish()
-        return {lease_name(*owner, self.kind): claim for owner, claim in self._sent.items()}
+        self._sent = self.context.claims.claims_to_publish()
+        return {
+            lease_name(*owner, self.context.options.base.kind): claim for owner, claim in self._sent.items()
+        }
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
         """Return the state of the live reads of the accounts that run here."""
-        running = ((key, self.callbacks.runtime(worker)) for key, worker in self.callbacks.workers.items())
+        running = ((key, self.events.runtime(worker)) for key, worker in self.workers.items())
         return {key: reading_of(runtime) for key, runtime in running if runtime is not None}
 
     def read_soon(self) -> None:
         """Wake one account: the first one whose live reads are not known to fail."""
         readings = self.readings()
         able = sorted(key for key, one in readings.items() if one.failing_since is None and not one.refused)
-        self.callbacks.wake(*(self.callbacks.workers[key] for key in able[:1]))
+        for key in able[:1]:
+            self.workers[key].clock.wake()
 
     def trials(self) -> Mapping[LeaseName, Trial]:
         """Return the results of trial reads of accounts that did not run here at the time."""
@@ -144,7 +132,7 @@ class AccountOwnership:
     async def _try_reading(self, account: LeaseName) -> None:
         begun_at = self._clock.now()
         try:
-            wrong = await self.callbacks.workers[account].read_on_trial()
+            wrong = await self.workers[account].read_on_trial()
         except MmpError:
             self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=True)
             return
@@ -157,40 +145,42 @@ class AccountOwnership:
     def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Start an account."""
         whose = "" if before is None else str(self._met.get(before, before))
-        self.callbacks.begin(self.callbacks.workers[account], whose)
+        self.start(self.workers[account], whose)
 
     def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Stop an account as soon as none of its requests is in flight."""
-        self.callbacks.end(self.callbacks.workers[account], lost, unable)
+        self.stop(self.workers[account], lost, unable)
 
     def ended(self, account: LeaseName) -> bool:
         """Tell whether an account is stopped."""
-        return not self.callbacks.workers[account].running
+        return not self.workers[account].running
 
     def seen(self, leases: LeaseTable) -> None:
         """Take the newest table of leases: the live replicas and the owner of each account."""
         self._met = dict(list({**self._met, **leases.replicas}.items())[-MAX_MET:])
-        waiting = [worker for worker in self.callbacks.workers.values() if self._waits(worker)]
-        self.claims.recorded = self._recorded(leases)
-        self.callbacks.see(leases)
-        # An account blocked by a claim checks the claim again, at most once per heartbeat.
-        self.callbacks.wake(
-            *(worker for worker in waiting if worker.blocked_by_claim or not self._waits(worker))
-        )
+        waiting = [worker for worker in self.workers.values() if self._waits(worker)]
+        self.context.claims.recorded = self._recorded(leases)
+        status = ReplicaStatus(self.me, self.configured(), leases, self.member.leases_safe_until)
+        self.events.report(ReplicaStatusChanged(status))
+        for worker in waiting:
+            # An account blocked by a claim checks the claim again, at most once per heartbeat.
+            if worker.blocked_by_claim or not self._waits(worker):
+                worker.clock.wake()
 
     def state_recovered(self) -> None:
         """Wake every account: one that backs off would notice the recovery up to 30 s later."""
-        self.callbacks.wake(*self.callbacks.workers.values())
+        for worker in self.workers.values():
+            worker.clock.wake()
 
     def _waits(self, worker: AccountWorker) -> bool:
-        return worker.blocked_by_claim or not self.claims.on_record(worker.owner)
+        return worker.blocked_by_claim or not self.context.claims.on_record(worker.owner)
 
     def _recorded(self, leases: LeaseTable) -> RecordedClaims:
         """Return the claims on record, once those that this process sent are recorded."""
         rivals: dict[ClaimOwner, tuple[AccountClaim, str]] = {}
         for key, claimed in leases.same_uid_accounts.items():
             account, environment = parse_lease_name(key)
-            if key != lease_name(account, Environment(environment), self.kind):
+            if key != lease_name(account, Environment(environment), self.context.options.base.kind):
                 continue  # at the other kind of exchange
             worker = leases.replicas.get(leases.owners.get(key, ""))
             where = str(worker) if worker else "no replica at this moment"

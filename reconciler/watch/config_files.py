@@ -10,14 +10,12 @@ loosened.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -34,6 +32,13 @@ from reconciler.config.load import (
 )
 from reconciler.config.policy import PolicyReading, load_policy, policy_for, read_policy
 from reconciler.config.settings import Reading
+from reconciler.core.events import (
+    ConfigAccepted,
+    ConfigMissing,
+    ConfigRejected,
+    PolicyAccepted,
+    PolicyRejected,
+)
 from reconciler.core.missing_policy import MIN_DIGITS
 from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
@@ -47,38 +52,9 @@ ANY_NAME = "*"
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigRead:
-    """New content is in force, or the content in force is back after invalid content."""
-
-    desired: Desired
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyRead:
-    """New content of the policy is in force, or the policy in force is back; None: there is none."""
-
-    path: str
-    policy: Policy | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """New content is invalid; ``problems`` say where.
-
-    ``in_force`` False: there never was a valid version that could stay in force.
-    """
-
-    path: str
-    problems: tuple[Problem, ...]
-    in_force: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MissingConfig:
-    """There is a link to the file and no file yet, and nothing was ever in force: wait for the file."""
-
-    path: str
+FileReading = TypeVar("FileReading", bound=Reading | PolicyReading)
+Accepted = TypeVar("Accepted", bound=ConfigAccepted | PolicyAccepted)
+Rejected = TypeVar("Rejected", bound=ConfigRejected | PolicyRejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +62,64 @@ class Undecided:
     """Nothing is decided: read again."""
 
 
-class WatchedFile:
+class WatchedSource(ABC, Generic[FileReading, Accepted, Rejected]):
+    """A file whose last valid content is in force. It decides whether newer content replaces that.
+
+    ``refused`` is why newer content was rejected; None: none was.
+    """
+
+    def __init__(self) -> None:
+        self.refused: Rejected | None = None
+        self._refused_content: str | None = None
+        self._candidate: str | None = None
+        """Content that is not in force and was read once, at ``_candidate_since``."""
+        self._candidate_since = 0.0
+
+    def _decided(
+        self, reading: FileReading, in_force: str | None, trust: ReadConfidence, now: float
+    ) -> Accepted | Rejected | Undecided | None:
+        """Decide what the content means; ``in_force`` is the identity of that in force, None: none is."""
+        content = _identity(reading)
+        if _unreadable(reading.problems) is not None:
+            trust = min(trust, ReadConfidence.NEEDS_TWO_READS)
+        if content == in_force and (trust is not ReadConfidence.WRITING or self._refused_content is None):
+            was_refused = self._refused_content is not None
+            self._forget_others()
+            return self._accepted(reading) if was_refused else None
+        if content == self._refused_content:
+            self._candidate = None
+            return None
+        if not self._is_enough(content, trust, now):
+            return Undecided()
+        self._candidate, self._refused_content = None, content
+        return self._take(reading)
+
+    def _is_enough(self, content: str, trust: ReadConfidence, now: float) -> bool:
+        """Tell whether this read decides; two equal reads do where no event shows a complete file."""
+        if trust is ReadConfidence.NEEDS_TWO_READS and content == self._candidate:
+            return now >= self._candidate_since + SECOND_LOOK_S
+        self._candidate = content if trust is ReadConfidence.NEEDS_TWO_READS else None
+        self._candidate_since = now
+        return trust is ReadConfidence.COMPLETE
+
+    def _forget_others(self) -> None:
+        """Forget all content that is not in force."""
+        self.refused = self._refused_content = self._candidate = None
+
+    def _reject(self, event: Rejected) -> Rejected:
+        self.refused = event
+        return event
+
+    @abstractmethod
+    def _accepted(self, reading: FileReading) -> Accepted:
+        """Return the event that the content in force is accepted; ``reading`` shows it."""
+
+    @abstractmethod
+    def _take(self, reading: FileReading) -> Accepted | Rejected:
+        """Put new content in force, or reject it."""
+
+
+class WatchedFile(WatchedSource[Reading, ConfigAccepted, ConfigRejected]):
     """One account's file; ``desired`` is always the last valid content, None before the first.
 
     ``refuse`` may return a problem of valid content, while no content is in force yet.
@@ -98,13 +131,11 @@ class WatchedFile:
         desired: Desired | None = None,
         refuse: Callable[[Reading], Problem | None] = lambda _: None,
     ) -> None:
+        super().__init__()
         self.path = path
         self.desired = desired
-        self.refused: Rejected | None = None
-        """Why newer content was rejected; None: none was."""
         self._refuse = refuse
         self._awaited = False
-        self._looks = _Candidate()
         self._read = _Remembered(read_config)
 
     def route(self) -> WatchPath:
@@ -121,41 +152,32 @@ class WatchedFile:
 
     def decide(
         self, reading: Reading, trust: ReadConfidence, now: float
-    ) -> ConfigRead | MissingConfig | Rejected | Undecided | None:
+    ) -> ConfigAccepted | ConfigMissing | ConfigRejected | Undecided | None:
         """Decide what the content means; None if nothing changed."""
-        unreadable = _unreadable(reading.problems)
-        if self.desired is None and unreadable is Code.FILE_MISSING:
+        if self.desired is None and _unreadable(reading.problems) is Code.FILE_MISSING:
             return self._missed()
         self._awaited = False
-        in_force = None if self.desired is None else self.desired.sha256
-        trust = trust if unreadable is None else min(trust, ReadConfidence.NEEDS_TWO_READS)
-        match self._looks.decide(_mark(reading.desired, reading), in_force, trust, now):
-            case _LookResult.SAME:
-                return None
-            case _LookResult.UNSURE:
-                return Undecided()
-            case _LookResult.BACK:
-                assert self.desired is not None
-                self.refused = None
-                return ConfigRead(self.desired)
-            case _LookResult.NEW:
-                return self._taken(reading)
+        return self._decided(reading, None if self.desired is None else self.desired.sha256, trust, now)
 
-    def _missed(self) -> MissingConfig | None:
+    def _missed(self) -> ConfigMissing | None:
         """Forget the reads of a file that was never valid: it was removed, or its link has no target."""
         before, self._awaited = self._awaited, os.path.lexists(self.path)
-        self._looks, self.refused = _Candidate(), None
-        return MissingConfig(self.path) if self._awaited and not before else None
+        self._forget_others()
+        return ConfigMissing((self.path,)) if self._awaited and not before else None
 
-    def _taken(self, reading: Reading) -> ConfigRead | Rejected:
-        problems = self._wrong(reading)
+    def _accepted(self, reading: Reading) -> ConfigAccepted:
+        assert reading.desired is not None
+        return ConfigAccepted(self.path, reading.desired.sha256)
+
+    def _take(self, reading: Reading) -> ConfigAccepted | ConfigRejected:
+        problems = self._problems(reading)
         if reading.desired is None or problems:
-            self.refused = Rejected(self.path, problems, in_force=self.desired is not None)
-            return self.refused
-        self.desired, self.refused, self._looks = reading.desired, None, _Candidate()
-        return ConfigRead(reading.desired)
+            return self._reject(ConfigRejected(self.path, problems, in_force=self.desired is not None))
+        self.desired = reading.desired
+        self._forget_others()
+        return self._accepted(reading)
 
-    def _wrong(self, reading: Reading) -> tuple[Problem, ...]:
+    def _problems(self, reading: Reading) -> tuple[Problem, ...]:
         """Return why the content must not be in force; empty if it may."""
         if reading.desired is None:
             return reading.problems
@@ -163,7 +185,7 @@ class WatchedFile:
         return () if wrong is None else (wrong,)
 
 
-class WatchedPolicy:
+class WatchedPolicy(WatchedSource[PolicyReading, PolicyAccepted, PolicyRejected]):
     """One config's policy. ``policy`` is always the last valid one, None: there never was one.
 
     ``found`` is what was read at the start, None: there was no policy. ``named`` is the file of
@@ -173,20 +195,18 @@ class WatchedPolicy:
     """
 
     def __init__(self, found: PolicyReading | None, config_path: str, named: str | None) -> None:
+        super().__init__()
         self.policy: Policy | None = None
         self.document = ""
         """The text of the file that ``policy`` comes from."""
-        self.refused: Rejected | None = None
-        """Why a newer policy was rejected; None: none was."""
         self._seen = False
         self._path = ""
         self._config_path = config_path
         self._named = named
-        self._looks = _Candidate()
         self._read = _Remembered(read_policy)
         if found is not None:
-            self._taken(found)
-            self._looks.refused = None if found.policy else _mark(None, found)
+            self._refused_content = _identity(found)
+            self._take(found)
 
     @property
     def in_force(self) -> PolicyInForce:
@@ -207,34 +227,29 @@ class WatchedPolicy:
 
     def decide(
         self, found: PolicyReading | None, trust: ReadConfidence, now: float
-    ) -> PolicyRead | Rejected | Undecided | None:
+    ) -> PolicyAccepted | PolicyRejected | Undecided | None:
         """Decide what the content means; None if nothing changed."""
-        reading = found or self._gone()
-        unreadable = _unreadable(reading.problems) is not None
-        trust = min(trust, ReadConfidence.NEEDS_TWO_READS) if unreadable else trust
-        in_force = None if self.policy is None and self._seen else _mark(self.policy, self._gone())
-        match self._looks.decide(_mark(reading.policy, reading), in_force, trust, now):
-            case _LookResult.SAME:
-                return None
-            case _LookResult.UNSURE:
-                return Undecided()
-            case _LookResult.BACK:
-                self.refused = None
-                return PolicyRead(self.policy.path if self.policy else reading.path, self.policy)
-            case _LookResult.NEW:
-                return self._taken(reading)
+        in_force = self.policy.sha256 if self.policy else None if self._seen else _identity(self._gone())
+        return self._decided(found or self._gone(), in_force, trust, now)
 
-    def _taken(self, reading: PolicyReading) -> PolicyRead | Rejected:
+    def _accepted(self, reading: PolicyReading) -> PolicyAccepted:
+        accepted = self.policy
+        return (
+            PolicyAccepted(accepted.path, accepted.sha256)
+            if accepted
+            else PolicyAccepted(reading.path, None)
+        )
+
+    def _take(self, reading: PolicyReading) -> PolicyAccepted | PolicyRejected:
         self._path = reading.path
         # A folder that cannot be listed says nothing about whether a policy is in it.
         self._seen = self._seen or self._named is not None or _is_policy_name(reading.path)
         if reading.policy is None:
             in_force = self.policy is not None
-            self.refused = Rejected(reading.path, reading.problems, in_force=in_force)
-            return self.refused
-        self.policy, self.refused, self._looks = reading.policy, None, _Candidate()
-        self.document = reading.text
-        return PolicyRead(reading.path, reading.policy)
+            return self._reject(PolicyRejected(reading.path, reading.problems, in_force=in_force))
+        self.policy, self.document = reading.policy, reading.text
+        self._forget_others()
+        return self._accepted(reading)
 
     def _gone(self) -> PolicyReading:
         """Return the problem to report if there was a policy and none is found now."""
@@ -300,49 +315,6 @@ def same_file(one: str, other: str) -> bool:
     return file_id(one) == file_id(other)
 
 
-class _LookResult(Enum):
-    """The result of one read."""
-
-    SAME = auto()
-    UNSURE = auto()
-    BACK = auto()
-    NEW = auto()
-
-
-@dataclass(slots=True)
-class _Candidate:
-    """The content of a file that is not in force: new content, or invalid content."""
-
-    candidate: str | None = None
-    since: float = 0.0
-    refused: str | None = None
-    """Content that was rejected."""
-
-    def decide(self, mark: str, in_force: str | None, trust: ReadConfidence, now: float) -> _LookResult:
-        """Decide about ``mark``, the identity of the content read; ``in_force`` None: none is in force."""
-        if mark == in_force and (trust is not ReadConfidence.WRITING or self.refused is None):
-            was_refused, self.candidate, self.refused = self.refused is not None, None, None
-            return _LookResult.BACK if was_refused else _LookResult.SAME
-        if mark == self.refused:
-            self.candidate = None
-            return _LookResult.SAME
-        if not self._enough(mark, trust, now):
-            return _LookResult.UNSURE
-        self.candidate, self.refused = None, mark
-        return _LookResult.NEW
-
-    def _enough(self, mark: str, trust: ReadConfidence, now: float) -> bool:
-        if trust is ReadConfidence.COMPLETE:
-            return True
-        if trust is ReadConfidence.WRITING:
-            self.candidate = None
-            return False
-        if mark != self.candidate:
-            self.candidate, self.since = mark, now
-            return False
-        return now >= self.since + SECOND_LOOK_S
-
-
 _PARSING = threading.Lock()
 """One file is parsed at a time: more parsing threads would delay the event loop."""
 
@@ -357,24 +329,9 @@ class _Remembered(Generic[R]):
     def __call__(self, content: bytes, path: str) -> R:
         digest = hashlib.sha256(content).digest()
         if self._last is None or self._last[:2] != (path, digest):
-            with _PARSING, _without_collector():
+            with _PARSING:
                 self._last = (path, digest, self._read(content, path))
         return self._last[2]
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Turn off the garbage collector of cycles: while it runs, no other thread runs.
-
-    Parsing makes no cycles, but so many objects that the collector would start again and again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _is_policy_name(path: str) -> bool:
@@ -388,8 +345,9 @@ def _unreadable(problems: tuple[Problem, ...]) -> Code | None:
     return next((found.code for found in problems if found.code in codes), None)
 
 
-def _mark(accepted: Desired | Policy | None, reading: Reading | PolicyReading) -> str:
-    """Return an identity of this content: its hash, or the hash of its text and problems."""
+def _identity(reading: Reading | PolicyReading) -> str:
+    """Return an identity of the content read: its hash, or the hash of its text and problems."""
+    accepted = reading.desired if isinstance(reading, Reading) else reading.policy
     if accepted is not None:
         return accepted.sha256
     message = reading.text + "".join(f"{found.code}{found.message}" for found in reading.problems)

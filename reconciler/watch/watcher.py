@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from reconciler.core.events import ConfigRejected, PolicyRejected
 from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.ports import Clock
-from reconciler.watch.config_files import Rejected, Undecided
+from reconciler.watch.config_files import Undecided
 from reconciler.watch.inotify import InotifyDirectories
 from reconciler.watch.symlinks import DirEntry, WatchPath, union
 from reconciler.watch.write_completion import (
@@ -44,6 +45,9 @@ RETRY_FOR_S = 1.0
 
 RESOURCE_ERRNOS = (OSError, MemoryError)
 """Raised when threads, memory or descriptors are short; it says nothing about the file."""
+
+NOT_IN_FORCE = Undecided | ConfigRejected | PolicyRejected
+"""The decisions about content of a file that is not in force."""
 
 Content = TypeVar("Content")
 Decision_co = TypeVar("Decision_co", covariant=True)
@@ -195,7 +199,7 @@ class FileWatcher:
             for look in looks:
                 look.cancel()
         self.inotify_directories.wake()  # reads may be due sooner now
-        return not late and not any(isinstance(look.result(), Undecided | Rejected) for look in looks)
+        return not late and not any(isinstance(look.result(), NOT_IN_FORCE) for look in looks)
 
     def _next_at(self) -> float:
         due = (post.attention.look_at for post in self.posts if post.task is None)

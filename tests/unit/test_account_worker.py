@@ -13,9 +13,8 @@ from reconciler.clock import SystemClock
 from reconciler.config.policy import read_policy
 from reconciler.controller.account_policy import AccountPolicy
 from reconciler.controller.account_worker import AccountWorker
-from reconciler.controller.family_claims import FamilyClaims
 from reconciler.controller.loop import STOPPED_RETRY_S
-from reconciler.controller.run_options import RunOptions
+from reconciler.controller.run_context import RunContext, RunOptions
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.policy import PolicyInForce
@@ -77,9 +76,8 @@ class Account:
         self.policy = WatchedPolicy(None, "mmp.yaml", None)
         state = MemoryDisk().open(StateOptions(self.clock, "boot-1", lock_timeout_s=30.0))
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
-        self.worker = AccountWorker(
-            file, self.policy, OPTIONS, state, self.stop, FamilyClaims(), self.text.append
-        )
+        context = RunContext(OPTIONS, state, self.stop)
+        self.worker = AccountWorker(file, self.policy, context, self.text.append)
         self.worker.clock = self.clock
 
     def live(self) -> None:

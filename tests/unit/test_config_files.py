@@ -10,18 +10,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.config.load import load_configs
+from reconciler.core.events import ConfigAccepted, ConfigMissing, ConfigRejected
 from reconciler.core.model import Desired
 from reconciler.core.problems import Code, Problem, problem
-from reconciler.watch.config_files import (
-    ConfigRead,
-    FilesFound,
-    MissingConfig,
-    Rejected,
-    Undecided,
-    WatchedFile,
-    WatchedPath,
-    WatchedPolicy,
-)
+from reconciler.watch.config_files import FilesFound, Undecided, WatchedFile, WatchedPath, WatchedPolicy
 from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 from tests.unit.builders import BTC
 
@@ -67,14 +59,14 @@ class File:
     ) -> str:
         self.now += after_s
         match self.watched.decide(self.watched.read(), trust, self.now):
-            case ConfigRead(desired):
-                assert desired is self.watched.desired
+            case ConfigAccepted(path, sha256):
+                assert (path, sha256) == (str(self.path), self.desired.sha256)
                 return "accepted"
-            case Rejected(_, problems):
+            case ConfigRejected(_, problems):
                 return "+".join(problem.code for problem in problems)
             case Undecided():
                 return "unsure"
-            case MissingConfig():
+            case ConfigMissing():
                 return "awaited"
             case None:
                 return ""
@@ -281,7 +273,7 @@ def test_the_first_content_that_holds_is_in_force(
     *before, last = looked(file, *trusts)
     assert before == [Undecided()] * (len(trusts) - 1)
     assert file.desired is not None
-    assert last == ConfigRead(file.desired)
+    assert last == ConfigAccepted(file.path, file.desired.sha256)
 
 
 def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: Path) -> None:
@@ -289,7 +281,7 @@ def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: P
     file = newcomer(tmp_path / "mmp.yaml", taken)
     (tmp_path / "mmp.yaml").write_text(FIRST)
     assert looked(file, ReadConfidence.COMPLETE, ReadConfidence.COMPLETE) == [
-        Rejected(file.path, (taken,), in_force=False),
+        ConfigRejected(file.path, (taken,), in_force=False),
         None,
     ]
     assert file.desired is None
@@ -298,21 +290,23 @@ def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: P
 def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -> None:
     file = newcomer(tmp_path / "mmp.yaml")
     (tmp_path / "mmp.yaml").write_text(BROKEN)
-    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected)
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigRejected)
     (tmp_path / "mmp.yaml").unlink()
     assert looked(file, *[ReadConfidence.NEEDS_TWO_READS] * 3) == [None] * 3
     (tmp_path / "mmp.yaml").write_text(BROKEN)
-    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected), "back again: reported again"
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigRejected), (
+        "back again: reported again"
+    )
 
 
 def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_path: Path) -> None:
     link, target = tmp_path / "mmp.yaml", tmp_path / "elsewhere.yaml"
     link.symlink_to(target)
     file = newcomer(link)
-    awaited: list[object] = [MissingConfig(file.path), None, None]
+    awaited: list[object] = [ConfigMissing((file.path,)), None, None]
     assert looked(file, *ReadConfidence) == awaited
     target.write_text(BROKEN)
-    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], Rejected)
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigRejected)
     target.unlink()
     assert looked(file, *ReadConfidence) == awaited, "awaited again"
     link.unlink()
@@ -320,7 +314,7 @@ def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_pa
     link.symlink_to(target)
     assert looked(file, *ReadConfidence) == awaited
     target.write_text(FIRST)
-    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigRead)
+    assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigAccepted)
 
 
 def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) -> None:

@@ -9,9 +9,10 @@ import pytest
 from reconciler.config.policy import policy_for, read_policy
 from reconciler.config.policy_check import CODES, with_policy_problems, with_unmatched_entries
 from reconciler.config.settings import Reading, read_config
+from reconciler.core.events import PolicyAccepted, PolicyRejected
 from reconciler.core.policy import PolicyInForce, RefusalKind
 from reconciler.core.problems import Code
-from reconciler.watch.config_files import PolicyRead, Rejected, Undecided, WatchedPolicy
+from reconciler.watch.config_files import Undecided, WatchedPolicy
 from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
 
 CONFIG = """\
@@ -195,10 +196,10 @@ class File:
         self.write(content)
         self.now += SECOND_LOOK_S
         match self.watched.decide(self.watched.read(), trust, self.now):
-            case PolicyRead(_, policy):
-                assert policy is self.watched.policy
+            case PolicyAccepted(_, sha256):
+                assert sha256 == (self.watched.policy and self.watched.policy.sha256)
                 return "accepted"
-            case Rejected(_, problems):
+            case PolicyRejected(_, problems):
                 return "+".join(problem.code for problem in problems)
             case Undecided():
                 return "unsure"
@@ -292,7 +293,7 @@ def test_a_folder_that_cannot_be_listed_for_a_while_leaves_no_policy_behind(tmp_
         file.watched.decide(file.watched.read(), ReadConfidence.NEEDS_TWO_READS, now)
         for now in (0.0, SECOND_LOOK_S)
     ]
-    assert (type(found[1]), file.unreadable) == (Rejected, True), "one may be there by now"
+    assert (type(found[1]), file.unreadable) == (PolicyRejected, True), "one may be there by now"
     folder.mkdir()
     assert (file.look(None), file.unreadable) == ("accepted", False)
 
@@ -302,7 +303,7 @@ def test_a_named_policy_that_is_missing_cannot_be_read(tmp_path: Path) -> None:
     watched = WatchedPolicy(policy_for("mmp.yaml", str(named)), "mmp.yaml", str(named))
     assert watched.in_force == PolicyInForce(None, unreadable=True)
     named.write_text(FIRST)
-    assert isinstance(watched.decide(watched.read(), ReadConfidence.COMPLETE, 0.0), PolicyRead)
+    assert isinstance(watched.decide(watched.read(), ReadConfidence.COMPLETE, 0.0), PolicyAccepted)
     assert watched.in_force == PolicyInForce(watched.policy, unreadable=False)
 
 

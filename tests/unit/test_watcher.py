@@ -21,8 +21,9 @@ import asyncinotify
 import pytest
 
 from reconciler.config.load import load_configs
+from reconciler.core.events import ConfigAccepted, ConfigRejected
 from reconciler.watch import watcher
-from reconciler.watch.config_files import ConfigRead, Rejected, Undecided, WatchedFile
+from reconciler.watch.config_files import Undecided, WatchedFile
 from reconciler.watch.inotify import InotifyBatch, InotifyDirectories
 from reconciler.watch.symlinks import WatchPath, resolve_path
 from reconciler.watch.watcher import DEGRADED_POLL_S, POLL_S, FileWatcher
@@ -246,13 +247,13 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
         assert not await here.file_watcher.look_before_sending(post)
         here.clock.time += SECOND_LOOK_S
         assert not await here.file_watcher.look_before_sending(post), "found to be invalid by this look"
-        assert isinstance(here.message.pop(), Rejected)
+        assert isinstance(here.message.pop(), ConfigRejected)
         assert await here.file_watcher.look_before_sending(post), (
             "known to be invalid: the last one is in force"
         )
         elsewhere.write_text(TEXT)
         assert await here.file_watcher.look_before_sending(post)
-        assert isinstance(here.message.pop(), ConfigRead)
+        assert isinstance(here.message.pop(), ConfigAccepted)
 
 
 @in_loop
@@ -727,7 +728,7 @@ def test_the_event_loop_goes_on_while_a_file_is_parsed(tmp_path: Path, text: str
                 at, before = time.monotonic(), at
                 longest = max(longest, at - before)
             (message,) = here.message
-            assert isinstance(message, ConfigRead if text is LARGEST else Rejected)
+            assert isinstance(message, ConfigAccepted if text is LARGEST else ConfigRejected)
             return at - begun, longest
 
     took_s, longest_s = asyncio.run(measure())
