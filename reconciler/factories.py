@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.core.model import Desired
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from reconciler.okx.retrying_reads import RetryingReads
     from reconciler.okx.wire import BaseUrl
     from reconciler.ports import Clock, Exchange, StateBackend
-    from reconciler.store.registry import StateRegistry
+
+AnyClient = TypeVar("AnyClient", bound="OkxClient")
 
 NO_POSTGRES = UsageError(
     "no-postgres", "this installation cannot keep a state in PostgreSQL", "install mmp-reconciler[postgres]"
@@ -34,10 +35,8 @@ def reading_client(
 ) -> OkxClient:
     """Return a client that cannot send Set MMP, for a dry run; clients of one verb share ``timing``."""
     from reconciler.okx.client import OkxClient
-    from reconciler.okx.credentials import load_credentials
 
-    credentials = load_credentials(desired.credentials_prefix, os.environ)
-    return OkxClient(base, desired.environment, credentials, clock, timing=timing)
+    return _client(OkxClient, desired, base, clock, timing)
 
 
 def trading_client(
@@ -45,10 +44,18 @@ def trading_client(
 ) -> OkxTradingClient:
     """Return a client that can send Set MMP; clients of one verb share ``timing``."""
     from reconciler.okx.client import OkxTradingClient
+
+    return _client(OkxTradingClient, desired, base, clock, timing)
+
+
+def _client(
+    kind: type[AnyClient], desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None
+) -> AnyClient:
     from reconciler.okx.credentials import load_credentials
+    from reconciler.okx.exchange_clock import ExchangeClock
 
     credentials = load_credentials(desired.credentials_prefix, os.environ)
-    return OkxTradingClient(base, desired.environment, credentials, clock, timing=timing)
+    return kind(base, desired.environment, credentials, clock, timing=timing or ExchangeClock())
 
 
 def retrying_reads(exchange: Exchange, clock: Clock, *, timeout_s: float | None = None) -> RetryingReads:
@@ -76,7 +83,25 @@ async def open_state(
 
     ``max_gap_s``: the longest time between two observations of one observed period (``run``).
     """
-    state = await _open_state(place, clock, lock_timeout_s, max_gap_s)
+    from reconciler import logs
+    from reconciler.clock import boot_identity
+    from reconciler.store.engine import StateOptions
+    from reconciler.store.registry import StateRegistry, runtime_folder
+
+    folder, boot = runtime_folder(os.geteuid(), os.environ), boot_identity()
+    # The states that this user writes to on this machine.
+    registry = StateRegistry(folder, clock, boot, lambda text: logs.log("warning", text))
+    options = StateOptions(clock, boot, lock_timeout_s, max_gap_s=max_gap_s, registry=registry)
+    match place:
+        case StateFile(path, allow_filesystems):
+            from reconciler.store.sqlite import open_waiting
+
+            opening: Awaitable[StateBackend] = open_waiting(
+                str(path), options, allow_filesystems=allow_filesystems
+            )
+        case PostgresUrl(text):
+            opening = postgres().open_state(text, options)
+    state = await opening
     try:
         yield state
     finally:
@@ -91,51 +116,14 @@ async def open_state_readonly(
 
     ``verify_rows=False`` also opens a state with damaged rows, for the check that reports them.
     """
-    state = await _open_existing(place, clock, verify_rows=verify_rows)
-    try:
-        yield state
-    finally:
-        if state is not None:
-            await state.close()
-
-
-async def _open_state(
-    place: StateLocation, clock: Clock, lock_timeout_s: float, max_gap_s: float
-) -> StateBackend:
-    from reconciler.clock import boot_identity
-    from reconciler.store.engine import StateOptions
-
-    boot = boot_identity()
-    registry = _state_registry(clock, boot)
-    options = StateOptions(clock, boot, lock_timeout_s, max_gap_s=max_gap_s, registry=registry)
-    match place:
-        case StateFile(path, allow_filesystems):
-            from reconciler.store.sqlite import open_waiting
-
-            return await open_waiting(str(path), options, allow_filesystems=allow_filesystems)
-        case PostgresUrl(text):
-            state: StateBackend = await postgres().open_state(text, options)
-            return state
-
-
-def _state_registry(clock: Clock, boot: str) -> StateRegistry:
-    """Return the registry of the states that this user writes to on this machine."""
-    from reconciler import logs
-    from reconciler.store.registry import StateRegistry, runtime_folder
-
-    folder = runtime_folder(os.geteuid(), os.environ)
-    return StateRegistry(folder, clock, boot, lambda text: logs.log("warning", text))
-
-
-async def _open_existing(place: StateLocation, clock: Clock, *, verify_rows: bool) -> StateBackend | None:
     from reconciler.clock import boot_identity
 
     boot = boot_identity()
     match place:
         case StateFile(path, allow_filesystems):
-            from reconciler.store.sqlite import open_existing as open_sqlite
+            from reconciler.store.sqlite import open_existing
 
-            return open_sqlite(
+            state: StateBackend | None = open_existing(
                 str(path),
                 clock=clock,
                 boot=boot,
@@ -143,8 +131,12 @@ async def _open_existing(place: StateLocation, clock: Clock, *, verify_rows: boo
                 verify_rows=verify_rows,
             )
         case PostgresUrl(text):
-            state: StateBackend | None = await postgres().open_existing(text, clock=clock, boot=boot)
-            return state
+            state = await postgres().open_existing(text, clock=clock, boot=boot)
+    try:
+        yield state
+    finally:
+        if state is not None:
+            await state.close()
 
 
 async def check_state_writable(place: StateLocation) -> None:
