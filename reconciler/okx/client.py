@@ -8,7 +8,7 @@ write. Nothing is logged here and no reply raises: the result is a value.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
@@ -20,7 +20,7 @@ from reconciler.okx.credentials import Credentials
 from reconciler.okx.exchange_clock import ClockOffset, ExchangeClock
 from reconciler.okx.replies import LIVE_REPLY_LIMIT_BYTES, REPLY_LIMIT_BYTES
 from reconciler.okx.reply_fields import Scrub
-from reconciler.okx.transport import TOTAL_TIMEOUT_S, RawReply, SingleUseConnection, TransportFailure
+from reconciler.okx.transport import TOTAL_TIMEOUT_S, SingleUseConnection, TransportFailure
 from reconciler.okx.wire import BaseUrl, Headers, Request
 from reconciler.ports import Clock
 
@@ -47,49 +47,52 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A complete reply, and when: ``begun_at`` is before the first byte of the request."""
+    """A complete reply: ``parts`` are its status and body, and what masks secrets in its text.
 
-    raw: RawReply
+    ``begun_at`` is before the first byte of the request, ``ended_at`` when the reply was complete.
+    """
+
+    parts: tuple[int, bytes, Scrub]
     begun_at: float
-    took_s: float
+    ended_at: float
+
+    @property
+    def took_s(self) -> float:
+        """How long the request took."""
+        return self.ended_at - self.begun_at
 
 
+@dataclass(eq=False, repr=False)
 class OkxClient:
     """Reads from the exchange. It cannot change anything there.
 
-    ``timing`` is shared by the clients of one process; None: the client measures for itself.
+    ``timing`` is shared by the clients of one process; else the client measures for itself.
     """
 
-    def __init__(
-        self,
-        base_url: BaseUrl,
-        environment: Environment,
-        credentials: Credentials,
-        clock: Clock,
-        *,
-        timeout_s: float = TOTAL_TIMEOUT_S,
-        timing: ExchangeClock | None = None,
-    ) -> None:
-        self._base_url = base_url
-        self._environment = environment
-        self._credentials = credentials
-        self._clock = clock
-        self._timeout_s = timeout_s
-        self._timing = timing or ExchangeClock()
+    base_url: BaseUrl
+    environment: Environment
+    credentials: Credentials
+    clock: Clock
+    _: KW_ONLY
+    timeout_s: float = TOTAL_TIMEOUT_S
+    timing: ExchangeClock = field(default_factory=ExchangeClock)
 
     @property
     def clock_offset_s(self) -> float | None:
         """How far the exchange's clock is ahead of this machine's time of day; None until measured."""
-        offset = self._timing.offset
+        offset = self.timing.offset
         return None if offset is None else offset.wall_error_s
 
     async def account(self) -> AccountInfo | Reply:
         """Query the owner and the permissions of the key."""
-        return await self._read_signed(self._account_once)
+        request = wire.account_config()
+        return await self._read_signed(
+            lambda: self._ask(request, lambda got: replies.parse_account(*got.parts))
+        )
 
     async def read_live(self) -> LiveRead | Reply:
         """Read every configured family at once."""
-        return await self._read_signed(self._live_once)
+        return await self._read_signed(lambda: self._live_once(None))
 
     async def read_family(self, family: Family) -> LiveRead | Reply:
         """Read one family: its row, or no row where the exchange lists none or answers without data."""
@@ -97,10 +100,9 @@ class OkxClient:
 
     async def listed_families(self) -> frozenset[Family] | Reply:
         """Return every family with listed options, queried by underlying; needs no key."""
-        answer = await self._ask_public(wire.public_underlyings(), REPLY_LIMIT_BYTES)
-        if isinstance(answer, Reply):
-            return answer
-        underlyings = self._with_wait(answer, replies.parse_underlyings(*self._parts(answer)))
+        underlyings = await self._ask(
+            wire.public_underlyings(), lambda got: replies.parse_underlyings(*got.parts)
+        )
         if isinstance(underlyings, Reply):
             return underlyings
         if len(underlyings) > MAX_UNDERLYINGS:
@@ -109,7 +111,11 @@ class OkxClient:
             )
         found: set[Family] = set()
         for underlying in underlyings:
-            families = await self._families_of(underlying)
+            families = await self._ask(
+                wire.public_instruments(underlying),
+                lambda got: replies.parse_families(*got.parts),
+                LIVE_REPLY_LIMIT_BYTES,
+            )
             if isinstance(families, Reply):
                 return families
             found |= families
@@ -117,7 +123,7 @@ class OkxClient:
 
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""
-        return await self._timing.measure(self._measure_clock)
+        return await self.timing.measure(self._measure_clock)
 
     async def _measure_clock(self) -> ClockOffset | Reply:
         return await self._measure_over(await self._connect())
@@ -127,7 +133,7 @@ class OkxClient:
 
         While the address fails, a request through it is the probe that others wait for.
         """
-        connection = await SingleUseConnection.open(self._base_url.url, self._timeout_s)
+        connection = await SingleUseConnection.open(self.base_url.url, self.timeout_s)
         if isinstance(connection, TransportFailure):
             return _as_reply(connection, self._epoch_s())
         return await self._measure_over(connection)
@@ -135,57 +141,56 @@ class OkxClient:
     async def _measure_over(self, connection: SingleUseConnection | Reply) -> ClockOffset | Reply:
         if isinstance(connection, Reply):
             return connection
-        headers = wire.public_headers(self._environment)
-        answer = await self._timed(connection, wire.public_time(), headers, REPLY_LIMIT_BYTES)
-        ended_at, wall_s = self._clock.now(), self._clock.wall().timestamp()
-        if isinstance(answer, Reply):
-            return _about_the_time(answer)
-        time_ms = self._with_wait(answer.raw, replies.parse_time(*self._parts(answer.raw)))
+        measured = await self._ask_over(connection, wire.public_time(), self._offset)
+        return _about_the_time(measured) if isinstance(measured, Reply) else measured
+
+    def _offset(self, got: _Answer) -> ClockOffset | Reply:
+        wall_s, time_ms = self.clock.wall().timestamp(), replies.parse_time(*got.parts)
         if isinstance(time_ms, Reply):
-            return _about_the_time(time_ms)
+            return time_ms
         # The exchange read its clock before its reply arrived, so this never exceeds its clock: a signature
         # expires no later than pacing assumes, however long the reply took.
         epoch_s = time_ms / 1000
-        return ClockOffset(epoch_s, ended_at, _wall_error_s(epoch_s, wall_s, answer.took_s))
+        return ClockOffset(epoch_s, got.ended_at, _wall_error_s(epoch_s, wall_s, got.took_s))
 
-    async def _account_once(self) -> AccountInfo | Reply:
-        answer = await self._ask_signed(wire.account_config(), REPLY_LIMIT_BYTES)
-        if isinstance(answer, Reply):
-            return answer
-        return self._with_wait(answer.raw, replies.parse_account(*self._parts(answer.raw)))
+    async def _live_once(self, family: Family | None) -> LiveRead | Reply:
+        def parse(got: _Answer) -> LiveRead | Reply:
+            return replies.parse_live(*got.parts, begun_at=got.begun_at, took_s=got.took_s, asked=family)
 
-    async def _live_once(self, family: Family | None = None) -> LiveRead | Reply:
-        answer = await self._ask_signed(wire.get_mmp(family), LIVE_REPLY_LIMIT_BYTES)
-        if isinstance(answer, Reply):
-            return answer
-        read = replies.parse_live(
-            *self._parts(answer.raw), begun_at=answer.begun_at, took_s=answer.took_s, asked=family
+        return await self._ask(wire.get_mmp(family), parse, LIVE_REPLY_LIMIT_BYTES)
+
+    async def _ask(
+        self, request: Request, parse: Callable[[_Answer], T | Reply], limit_bytes: int = REPLY_LIMIT_BYTES
+    ) -> T | Reply:
+        """Send one request on a connection of its own; return the parsed reply, or why there is none."""
+        connection = await self._connect()
+        if isinstance(connection, Reply):
+            return connection
+        return await self._ask_over(connection, request, parse, limit_bytes)
+
+    async def _ask_over(
+        self,
+        connection: SingleUseConnection,
+        request: Request,
+        parse: Callable[[_Answer], T | Reply],
+        limit_bytes: int = REPLY_LIMIT_BYTES,
+    ) -> T | Reply:
+        headers = self._headers(request)
+        begun_at = self.clock.now()
+        raw = await connection.send(
+            request.method, request.target, request.body, headers, limit_bytes=limit_bytes
         )
-        return self._with_wait(answer.raw, read)
-
-    async def _families_of(self, underlying: str) -> frozenset[Family] | Reply:
-        answer = await self._ask_public(wire.public_instruments(underlying), LIVE_REPLY_LIMIT_BYTES)
-        if isinstance(answer, Reply):
-            return answer
-        return self._with_wait(answer, replies.parse_families(*self._parts(answer)))
-
-    async def _ask_public(self, request: Request, limit_bytes: int) -> RawReply | Reply:
-        connection = await self._connect()
-        if isinstance(connection, Reply):
-            return connection
-        headers = wire.public_headers(self._environment)
-        answer = await self._timed(connection, request, headers, limit_bytes)
-        return answer if isinstance(answer, Reply) else answer.raw
-
-    async def _ask_signed(self, request: Request, limit_bytes: int) -> _Answer | Reply:
-        connection = await self._connect()
-        if isinstance(connection, Reply):
-            return connection
-        return await self._timed(connection, request, self._signed_headers(request), limit_bytes)
+        if isinstance(raw, TransportFailure):
+            return _as_reply(raw, self._epoch_s())
+        parts = raw.status, raw.body, self.credentials.scrub
+        result = parse(_Answer(parts, begun_at, self.clock.now()))
+        if isinstance(result, Reply):
+            return _asking_to_wait(result, raw.retry_after, self._epoch_s())
+        return result
 
     async def _read_signed(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
         """Read; if the exchange refuses the time of the signature, measure its clock and try again."""
-        if self._timing.offset is None:
+        if self.timing.offset is None:
             unsynced = await self.sync_clock()
             if unsynced is not None:
                 return unsynced
@@ -196,66 +201,45 @@ class OkxClient:
             return await read() if unsynced is None else unsynced
         if not isinstance(answer, Reply) and self._clock_age_s() > CLOCK_LAST_AGE_S:
             self._refresh_clock()  # this read may have been the first one after an outage
-            await self._timing.refreshed()
+            await self.timing.refreshed()
         return answer
 
     def _clock_age_s(self) -> float:
         """Return how long ago the exchange's clock was measured; infinite before the first time."""
-        offset = self._timing.offset
-        return float("inf") if offset is None else self._clock.now() - offset.at
+        offset = self.timing.offset
+        return float("inf") if offset is None else self.clock.now() - offset.at
 
     def _refresh_clock(self) -> None:
         """Start a measurement of the exchange's clock in the background if one is due."""
         if self._clock_age_s() > CLOCK_MAX_AGE_S:
-            self._timing.refresh(self._measure_clock_apart, self._clock)
+            self.timing.refresh(self._measure_clock_apart, self.clock)
 
     async def _connect(self) -> SingleUseConnection | Reply:
-        url, timeout_s = self._base_url.url, self._timeout_s
-        connection = await self._timing.address.open(url, timeout_s, self._clock, self._epoch_s)
-        return (
-            _as_reply(connection, self._epoch_s())
-            if isinstance(connection, TransportFailure)
-            else connection
-        )
-
-    async def _timed(
-        self, connection: SingleUseConnection, request: Request, headers: Headers, limit_bytes: int
-    ) -> _Answer | Reply:
-        begun_at = self._clock.now()
-        answer = await connection.send(
-            request.method, request.target, request.body, headers, limit_bytes=limit_bytes
-        )
-        if isinstance(answer, TransportFailure):
-            return _as_reply(answer, self._epoch_s())
-        return _Answer(answer, begun_at, self._clock.now() - begun_at)
-
-    def _parts(self, raw: RawReply) -> tuple[int, bytes, Scrub]:
-        return raw.status, raw.body, self._credentials.scrub
-
-    def _with_wait(self, raw: RawReply, result: T | Reply) -> T | Reply:
-        """Return the parsed reply, with the wait that it asks for unless it is an acceptance."""
-        return (
-            _asking_to_wait(result, raw.retry_after, self._epoch_s())
-            if isinstance(result, Reply)
-            else result
-        )
+        url, timeout_s = self.base_url.url, self.timeout_s
+        connection = await self.timing.address.open(url, timeout_s, self.clock, self._epoch_s)
+        if isinstance(connection, TransportFailure):
+            return _as_reply(connection, self._epoch_s())
+        return connection
 
     def _epoch_s(self) -> float:
         """Return the exchange's clock as far as it is known, else this machine's time of day."""
-        offset = self._timing.offset
-        return self._clock.wall().timestamp() if offset is None else offset.epoch_at(self._clock.now())
+        offset = self.timing.offset
+        return self.clock.wall().timestamp() if offset is None else offset.epoch_at(self.clock.now())
 
-    def _signed_headers(self, request: Request) -> Headers:
-        return wire.signed_headers(request, self._credentials, self._environment, self._timestamp())
+    def _headers(self, request: Request) -> Headers:
+        if not request.signed:
+            return wire.public_headers(self.environment)
+        return wire.signed_headers(request, self.credentials, self.environment, self._timestamp())
 
     def _timestamp(self) -> str:
         # The wall clock is no substitute: with a fast one a request would stay valid for longer than
         # pacing assumes, so signing before the first measurement is a bug of ours.
-        offset = self._timing.offset
+        offset = self.timing.offset
         assert offset is not None, "the exchange's clock was never measured"
-        return wire.format_timestamp(offset.epoch_at(self._clock.now()))
+        return wire.format_timestamp(offset.epoch_at(self.clock.now()))
 
 
+@dataclass(eq=False, repr=False)
 class OkxTradingClient(OkxClient):
     """Reads and writes. Its key may be replaced while it is in use; ``reload`` returns the present one.
 
@@ -263,26 +247,14 @@ class OkxTradingClient(OkxClient):
     queried before.
     """
 
-    def __init__(
-        self,
-        base_url: BaseUrl,
-        environment: Environment,
-        credentials: Credentials,
-        clock: Clock,
-        *,
-        timeout_s: float = TOTAL_TIMEOUT_S,
-        timing: ExchangeClock | None = None,
-        reload: Callable[[], Credentials] | None = None,
-    ) -> None:
-        super().__init__(base_url, environment, credentials, clock, timeout_s=timeout_s, timing=timing)
-        self._reload = reload
+    reload: Callable[[], Credentials] | None = field(default=None, kw_only=True)
 
     def key_changed(self) -> bool:
         """Return whether the key is no longer the one in use, or cannot be read any more."""
-        if self._reload is None:
+        if self.reload is None:
             return False
         try:
-            return self._reload() != self._credentials
+            return self.reload() != self.credentials
         except AccountProblem:
             return True
 
@@ -291,8 +263,8 @@ class OkxTradingClient(OkxClient):
 
         Raises AccountProblem where the key cannot be read.
         """
-        if self._reload is not None:
-            self._credentials = self._reload()
+        if self.reload is not None:
+            self.credentials = self.reload()
         return await super().account()
 
     async def open(self) -> OkxConnection | Reply:
@@ -304,17 +276,15 @@ class OkxTradingClient(OkxClient):
         if refused is not None:
             return refused
         connection = await self._connect()
-        return (
-            connection
-            if isinstance(connection, Reply)
-            else OkxConnection(self._clock, self._credentials, connection, self._epoch_s)
-        )
+        if isinstance(connection, Reply):
+            return connection
+        return OkxConnection(self.clock, self.credentials, connection, self._epoch_s)
 
     def sign(self, family: Family, setting: Setting) -> SignedRequest:
         """Build and sign one request with the current time of the exchange's clock."""
         request = wire.set_mmp(family, setting)
         timestamp = self._timestamp()
-        headers = wire.signed_headers(request, self._credentials, self._environment, timestamp)
+        headers = wire.signed_headers(request, self.credentials, self.environment, timestamp)
         return SignedRequest(family, setting, timestamp, request.body, headers)
 
     async def reset(self, family: Family) -> bool | Reply:
@@ -325,36 +295,29 @@ class OkxTradingClient(OkxClient):
         refused = await self._refuse_without_clock()
         if refused is not None:
             return refused
-        answer = await self._ask_signed(wire.reset_mmp(family), REPLY_LIMIT_BYTES)
-        if isinstance(answer, Reply):
-            return answer
-        return self._with_wait(answer.raw, replies.parse_reset(*self._parts(answer.raw), family))
+        return await self._ask(wire.reset_mmp(family), lambda got: replies.parse_reset(*got.parts, family))
 
     async def _refuse_without_clock(self) -> Reply | None:
         """Return why the known clock of the exchange forbids a write; None if it does not."""
-        if self._timing.offset is None:
+        if self.timing.offset is None:
             unsynced = await self.sync_clock()
             return None if unsynced is None else replace(unsynced, reply_class=ReplyClass.NOT_SENT)
         self._refresh_clock()
         age_s = self._clock_age_s()
-        return None if age_s <= CLOCK_LAST_AGE_S else _clock_too_old(age_s, self._timing.last_failure)
+        return None if age_s <= CLOCK_LAST_AGE_S else _clock_too_old(age_s, self.timing.last_failure)
 
 
+@dataclass(eq=False, repr=False)
 class OkxConnection:
     """An open connection, good for one Set MMP request; the port ``Connection``."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        credentials: Credentials,
-        connection: SingleUseConnection,
-        epoch_s: Callable[[], float],
-    ) -> None:
-        self._clock = clock
-        self._credentials = credentials
-        self._connection = connection
-        self._epoch_s = epoch_s
-        self._suspended_s = clock.suspended_s()
+    clock: Clock
+    credentials: Credentials
+    connection: SingleUseConnection
+    epoch_s: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._suspended_s = self.clock.suspended_s()
 
     async def send(self, request: SignedRequest, *, deadline: float) -> Reply:
         """Write ``request`` once and return the classified reply; closes the connection.
@@ -362,23 +325,23 @@ class OkxConnection:
         Past the instant ``deadline``, or if this machine was suspended since the connection was opened,
         nothing is written and the reply is NOT_SENT.
         """
-        failed = await self._connection.lost() or self._too_late(deadline)
+        failed = await self.connection.lost() or self._too_late(deadline)
         if failed is not None:
-            await self._connection.close()
-            return _as_reply(failed, self._epoch_s())
-        answer = await self._connection.send(
+            await self.connection.close()
+            return _as_reply(failed, self.epoch_s())
+        answer = await self.connection.send(
             "POST", wire.MMP_CONFIG_PATH, request.body, request.headers, limit_bytes=REPLY_LIMIT_BYTES
         )
         if isinstance(answer, TransportFailure):
-            return _as_reply(answer, self._epoch_s())
+            return _as_reply(answer, self.epoch_s())
         reply = replies.parse_set(
-            answer.status, answer.body, self._credentials.scrub, request.family, request.setting
+            answer.status, answer.body, self.credentials.scrub, request.family, request.setting
         )
-        return _asking_to_wait(reply, answer.retry_after, self._epoch_s())
+        return _asking_to_wait(reply, answer.retry_after, self.epoch_s())
 
     async def close(self) -> None:
         """Close without sending; harmless when already closed."""
-        await self._connection.close()
+        await self.connection.close()
 
     def _too_late(self, deadline: float) -> TransportFailure | None:
         """Return why the request must not be written any more; None when it may be.
@@ -386,11 +349,11 @@ class OkxConnection:
         The deadline is on a clock that stops during a suspension, the signature's age is not: a request
         that was written after one could arrive later than pacing allows for.
         """
-        if self._clock.now() > deadline:
+        if self.clock.now() > deadline:
             return TransportFailure(
                 False, "late", "the slot had passed before the request could be written"
             )
-        if self._clock.suspended_s() - self._suspended_s > CLOCK_SUSPENSION_S:
+        if self.clock.suspended_s() - self._suspended_s > CLOCK_SUSPENSION_S:
             return TransportFailure(
                 False, "suspended", "this machine was suspended before the request was written"
             )

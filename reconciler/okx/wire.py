@@ -58,11 +58,12 @@ class BaseUrl:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request before signing. ``target`` is the path with its query, exactly as sent."""
+    """One request. ``target`` is the path with its query, exactly as sent; ``signed``: it needs a key."""
 
     method: str
     target: str
     body: bytes = b""
+    signed: bool = True
 
 
 @final
@@ -120,17 +121,17 @@ def account_config() -> Request:
 
 def public_time() -> Request:
     """Return the query of the exchange's clock; it needs no key."""
-    return Request("GET", PUBLIC_TIME_PATH)
+    return Request("GET", PUBLIC_TIME_PATH, signed=False)
 
 
 def public_underlyings() -> Request:
     """Return the query of the underlyings that have options; it needs no key."""
-    return Request("GET", f"{PUBLIC_UNDERLYING_PATH}?instType=OPTION")
+    return Request("GET", f"{PUBLIC_UNDERLYING_PATH}?instType=OPTION", signed=False)
 
 
 def public_instruments(underlying: str) -> Request:
     """Return the query of the options of one underlying, each naming its family; it needs no key."""
-    return Request("GET", f"{PUBLIC_INSTRUMENTS_PATH}?instType=OPTION&uly={underlying}")
+    return Request("GET", f"{PUBLIC_INSTRUMENTS_PATH}?instType=OPTION&uly={underlying}", signed=False)
 
 
 def format_timestamp(epoch_s: float) -> str:

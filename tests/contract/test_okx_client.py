@@ -832,7 +832,7 @@ def test_what_a_reply_asks_for_in_retry_after_is_passed_on(
             world.client.listed_families,
             world.client.sync_clock,
         ):
-            world.client._timing.address.health = WORKS  # else nothing is asked before the wait is over
+            world.client.timing.address.health = WORKS  # else nothing is asked before the wait is over
             answer = await ask()
             if code == "bad-status" or (code == "too-large" and ask == world.client.read_live):
                 continue  # what is an acceptance or small enough for this one
