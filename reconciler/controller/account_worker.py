@@ -53,7 +53,7 @@ class AccountWorker:
         self._policy_message: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether the account may send: where replicas share the accounts, another may have the lease."""
-        self.look_before_sending: Callable[[], Awaitable[bool]] = unwatched
+        self.read_before_sending: Callable[[], Awaitable[bool]] = unwatched
         """Reads file and policy now; returns False if one of them has content that is not in force."""
         self.task: asyncio.Task[None] | None = None
         """The task that runs the account; None while it does not run."""
@@ -198,7 +198,7 @@ class AccountWorker:
         )
 
     async def _recheck(self) -> bool:
-        sure = await self.look_before_sending()
+        sure = await self.read_before_sending()
         await self.rules.record()
         return sure
 

@@ -143,7 +143,7 @@ class Accounts:
             file, policy, self._context, lambda event: self._events.report(event, worker)
         )
         handles = self._configs.handle(file), self._policies.handle(policy)
-        worker.look_before_sending = partial(self._watcher.look_before_sending, *handles)
+        worker.read_before_sending = partial(self._watcher.read_before_sending, *handles)
         self._workers[file.path] = self._by_lease[worker.key] = worker
         accepted = events.ConfigAccepted(file.path, file.desired.sha256)
         if self._ownership is None:

@@ -66,7 +66,7 @@ class WatchedConfigs:
         handle = self.watcher.add(watched, lambda event: self.on_config(file, event))
         self._handles[file.path] = handle
         if complete:
-            handle.attention = FileTracker(handle.attention.look_at, whole=True)
+            handle.tracker = FileTracker(handle.tracker.read_at, complete=True)
 
     def is_watched(self, file: WatchedFile) -> bool:
         """Tell whether this file is still watched."""
@@ -80,7 +80,7 @@ class WatchedConfigs:
         """Watch the files that a path leads to now, and forget those that never were valid."""
         for path in seen.paths:
             if not any(same_file(path, known) for known in self._files):
-                self.add_file(WatchedFile(path, refuse=self.reject), complete=seen.whole)
+                self.add_file(WatchedFile(path, refuse=self.reject), complete=seen.complete)
         unused = [path for path in self._files if not self.has_account(path) and _is_no_file(path)]
         for path in unused:
             del self._files[path]
@@ -144,7 +144,7 @@ class WatchedPolicies:
     async def read(self, config_path: str) -> PolicyReading | None:
         """Read the policy of a new settings file, in a thread; None: there is none."""
         read = partial(policy_for, config_path, self.named, failure=unreadable_unless_shortage)
-        return await self.watcher.retried_aside(read)
+        return await self.watcher.retried_in_thread(read)
 
     def add(self, config_path: str, found: PolicyReading | None) -> None:
         """Watch the policy of a new settings file; another file of its folder may have added it already."""

@@ -44,7 +44,7 @@ from reconciler.core.model import Desired
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.watch.symlinks import DirEntry, WatchPath, resolve_path, union
-from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
+from reconciler.watch.write_completion import SECOND_READ_S, ReadConfidence
 
 ANY_NAME = "*"
 """Stands for any name in a folder; no settings file has this name."""
@@ -97,7 +97,7 @@ class WatchedSource(ABC, Generic[FileReading, Accepted, Rejected]):
     def _is_enough(self, content: str, trust: ReadConfidence, now: float) -> bool:
         """Tell whether this read decides; two equal reads do where no event shows a complete file."""
         if trust is ReadConfidence.NEEDS_TWO_READS and content == self._candidate:
-            return now >= self._candidate_since + SECOND_LOOK_S
+            return now >= self._candidate_since + SECOND_READ_S
         self._candidate = content if trust is ReadConfidence.NEEDS_TWO_READS else None
         self._candidate_since = now
         return trust is ReadConfidence.COMPLETE
@@ -262,10 +262,10 @@ class WatchedPolicy(WatchedSource[PolicyReading, PolicyAccepted, PolicyRejected]
 
 @dataclass(frozen=True, slots=True)
 class FilesFound:
-    """The settings files of a watched path; ``whole``: it is one file that was just completed."""
+    """The settings files of a watched path; ``complete``: it is one file that was just completed."""
 
     paths: tuple[str, ...]
-    whole: bool
+    complete: bool
 
 
 class WatchedPath:

@@ -41,7 +41,7 @@ class InotifyBatch:
     overflowed, so events are missing.
     """
 
-    notices: tuple[FileEvent, ...] = ()
+    events: tuple[FileEvent, ...] = ()
     degraded: bool = False
     overflowed: bool = False
 
@@ -103,16 +103,16 @@ class InotifyDirectories:
     def read_events(self) -> InotifyBatch:
         """Return the events up to now; does not wait."""
         self._readable.clear()
-        notices: dict[FileEvent, None] = {}
+        events: dict[FileEvent, None] = {}
         deaf = overflowed = False
         for event in self._events():
             deaf = deaf or self._lost_by(event)
             overflowed = overflowed or _is_overflow(event)
             notice = self._notice(event)
             if notice is not None:
-                notices.pop(notice, None)  # of equal events the last one counts, in its order
-                notices[notice] = None
-        return InotifyBatch(tuple(notices), deaf, overflowed)
+                events.pop(notice, None)  # of equal events the last one counts, in its order
+                events[notice] = None
+        return InotifyBatch(tuple(events), deaf, overflowed)
 
     def _events(self) -> Iterator[Event]:
         if self._inotify is None:

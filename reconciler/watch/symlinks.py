@@ -25,9 +25,9 @@ class DirEntry:
 
 @dataclass(frozen=True, slots=True)
 class WatchPath:
-    """The directory entries on a path (``spots``); ``directories`` are those where a replacement shows."""
+    """The directory entries on a path (``entries``); ``directories`` are those where a replacement shows."""
 
-    spots: frozenset[DirEntry] = frozenset()
+    entries: frozenset[DirEntry] = frozenset()
     directories: frozenset[str] = frozenset()
 
 
@@ -37,7 +37,7 @@ def resolve_path(path: str) -> WatchPath:
     A directory is watched only for a link, the file or a missing name in it. More directories would be too
     many, and a directory that is deleted or moved has an event of its own.
     """
-    spots: set[DirEntry] = set()
+    entries: set[DirEntry] = set()
     watched: set[str] = set()
     directory, names, links = os.path.realpath(os.curdir), _names(path), 0
     if path.startswith(os.sep):
@@ -47,7 +47,7 @@ def resolve_path(path: str) -> WatchPath:
         if name == os.pardir:
             directory = os.path.dirname(directory)
             continue
-        spots.add(DirEntry(directory, name))
+        entries.add(DirEntry(directory, name))
         here = os.path.join(directory, name)
         target = _target(here)
         if target is None and names and os.path.isdir(here):
@@ -59,14 +59,14 @@ def resolve_path(path: str) -> WatchPath:
             break
         names += _names(target)
         directory = os.sep if target.startswith(os.sep) else directory
-    return WatchPath(frozenset(spots), frozenset(watched))
+    return WatchPath(frozenset(entries), frozenset(watched))
 
 
 def union(routes: Iterable[WatchPath]) -> WatchPath:
     """Return several watch paths as one."""
     found = tuple(routes)
     return WatchPath(
-        frozenset().union(*(each.spots for each in found)),
+        frozenset().union(*(each.entries for each in found)),
         frozenset().union(*(each.directories for each in found)),
     )
 

@@ -22,7 +22,7 @@ from reconciler.watch.config_files import Undecided
 from reconciler.watch.inotify import InotifyDirectories
 from reconciler.watch.symlinks import DirEntry, WatchPath, union
 from reconciler.watch.write_completion import (
-    SECOND_LOOK_S,
+    SECOND_READ_S,
     UNCLOSED_S,
     FileEvent,
     FileEventKind,
@@ -83,7 +83,7 @@ class WatchHandle:
     way: Callable[[], WatchPath]
     tell: Callable[[Any], None]
     follows: Callable[[DirEntry], bool] | None
-    attention: FileTracker
+    tracker: FileTracker
     route: WatchPath = field(default_factory=WatchPath)
     ordered: bool = False
     reading: asyncio.Future[Any] | None = None
@@ -93,9 +93,9 @@ class WatchHandle:
     def notice(self, notice: FileEvent, now: float) -> bool:
         """Take an event; returns whether it concerns this object."""
         spot = notice.spot
-        concerned = spot in self.route.spots or (self.follows is not None and self.follows(spot))
+        concerned = spot in self.route.entries or (self.follows is not None and self.follows(spot))
         if concerned:
-            self.attention = self.attention.on_event(notice.sign, now)
+            self.tracker = self.tracker.on_event(notice.sign, now)
         return concerned
 
 
@@ -106,11 +106,11 @@ class FileWatcher:
     clock: Clock
     on_degraded: Callable[[str], None]
     inotify_directories: InotifyDirectories = field(default_factory=InotifyDirectories.open)
-    posts: list[WatchHandle] = field(default_factory=list)
+    handles: list[WatchHandle] = field(default_factory=list)
     _threads: DaemonThreadExecutor = field(default_factory=lambda: DaemonThreadExecutor(READERS))
     _failure: BaseException | None = None
     _poll_at: float = float("-inf")
-    _said_deaf: bool = False
+    _degradation_reported: bool = False
     _unclosed: dict[DirEntry, float] = field(default_factory=dict)
     """When names in watched directories were last written to and not closed since. It includes names that
     are not watched yet: a file may be added while it is being written."""
@@ -125,20 +125,20 @@ class FileWatcher:
 
         ``follows``: which names beyond its watch path concern it. The first read is due at once.
         """
-        post = WatchHandle(
+        handle = WatchHandle(
             watched.read, watched.decide, watched.route, tell, follows, FileTracker(self.clock.now())
         )
-        self.posts.append(post)
-        self._cover([post])
-        written = [self._unclosed[spot] for spot in post.route.spots & self._unclosed.keys()]
+        self.handles.append(handle)
+        self._watch_paths([handle])
+        written = [self._unclosed[spot] for spot in handle.route.entries & self._unclosed.keys()]
         if written:
-            post.attention = post.attention.on_event(FileEventKind.MODIFIED, max(written))
+            handle.tracker = handle.tracker.on_event(FileEventKind.MODIFIED, max(written))
         self.inotify_directories.wake()
-        return post
+        return handle
 
-    def remove(self, post: WatchHandle) -> None:
+    def remove(self, handle: WatchHandle) -> None:
         """Stop watching this object."""
-        self.posts.remove(post)
+        self.handles.remove(handle)
 
     async def run(self) -> None:
         """Watch without end. Raises what a read or a decision failed with."""
@@ -149,50 +149,50 @@ class FileWatcher:
                 if self._failure is not None:
                     raise self._failure
         finally:
-            for post in self.posts:
-                if post.task is not None:
-                    post.task.cancel()
+            for handle in self.handles:
+                if handle.task is not None:
+                    handle.task.cancel()
             self.inotify_directories.close()
 
     def run_once(self) -> None:
         """Handle the events, and start the reads that are due."""
-        self._hear()
+        self._handle_events()
         if self.clock.now() >= self._poll_at:
-            self._doubt_everything()
-        for post in self.posts:
-            if post.attention.due(self.clock.now()):
-                self._begin(post)
+            self._recheck_all()
+        for handle in self.handles:
+            if handle.tracker.due(self.clock.now()):
+                self._begin(handle)
 
     async def settled(self) -> None:
         """Wait until no read is in progress."""
-        while tasks := [post.task for post in self.posts if post.task is not None]:
+        while tasks := [handle.task for handle in self.handles if handle.task is not None]:
             await asyncio.wait(tasks)
 
-    async def aside(self, read: Callable[[], Content]) -> Content:
+    async def in_thread(self, read: Callable[[], Content]) -> Content:
         """Run ``read`` in a thread and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
-    async def retried_aside(self, read: Callable[[], Content]) -> Content:
+    async def retried_in_thread(self, read: Callable[[], Content]) -> Content:
         """Run ``read`` in a thread; retry while threads, memory or the like are short."""
         while True:
             try:
-                return await self.aside(read)
+                return await self.in_thread(read)
             except RESOURCE_ERRNOS:
-                await asyncio.sleep(SECOND_LOOK_S)
+                await asyncio.sleep(SECOND_READ_S)
 
     def reread_all(self) -> None:
         """Read all files again now; each read counts: a person has said that the files are complete."""
-        for post in self.posts:
-            post.attention, post.ordered = FileTracker(look_at=self.clock.now(), whole=True), True
-            self._begin(post)
+        for handle in self.handles:
+            handle.tracker, handle.ordered = FileTracker(read_at=self.clock.now(), complete=True), True
+            self._begin(handle)
 
-    async def look_before_sending(self, *posts: WatchHandle) -> bool:
+    async def read_before_sending(self, *handles: WatchHandle) -> bool:
         """Read these now: a change may have no event (a hard link, a remote file system).
 
         False: content was found that is not in force, because it is undecided or invalid, or a file could
         not be read within RETRY_FOR_S. Content that is in force already costs a read and a hash.
         """
-        looks = [asyncio.create_task(self._look(post, beside=True)) for post in posts]
+        looks = [asyncio.create_task(self._look(handle, beside=True)) for handle in handles]
         try:
             _, late = await asyncio.wait(looks, timeout=RETRY_FOR_S)
         finally:
@@ -202,54 +202,54 @@ class FileWatcher:
         return not late and not any(isinstance(look.result(), NOT_IN_FORCE) for look in looks)
 
     def _next_at(self) -> float:
-        due = (post.attention.look_at for post in self.posts if post.task is None)
+        due = (handle.tracker.read_at for handle in self.handles if handle.task is None)
         return min((self._poll_at, *(at for at in due if at is not None)))
 
-    def _begin(self, post: WatchHandle) -> None:
+    def _begin(self, handle: WatchHandle) -> None:
         """Start a read of one object; a read in progress schedules the next one itself."""
-        if post.task is None:
-            post.task = asyncio.create_task(self._look_and_wake(post))
+        if handle.task is None:
+            handle.task = asyncio.create_task(self._read_and_wake(handle))
 
-    async def _look_and_wake(self, post: WatchHandle) -> None:
+    async def _read_and_wake(self, handle: WatchHandle) -> None:
         try:
-            await self._look(post)
+            await self._look(handle)
         except Exception as failure:
             self._failure = failure
         finally:
-            post.task = None
+            handle.task = None
             self.inotify_directories.wake()
 
-    async def _look(self, post: WatchHandle, *, beside: bool = False) -> object:
+    async def _look(self, handle: WatchHandle, *, beside: bool = False) -> object:
         """Read one object and return the decision; None if it is not watched any more.
 
         If threads, memory or the like are short, nothing is decided.
 
         ``beside``: an extra read; a read that was due stays due if this one decides nothing.
         """
-        async with post.lock:
-            now, before = self.clock.now(), post.attention
+        async with handle.lock:
+            now, before = self.clock.now(), handle.tracker
             try:
-                content = await self._content(post)
+                content = await self._content(handle)
             except RESOURCE_ERRNOS:
-                post.attention = post.attention.failed(self.clock.now())
+                handle.tracker = handle.tracker.failed(self.clock.now())
                 return Undecided()
-            if post not in self.posts:
+            if handle not in self.handles:
                 return None
-            ordered, post.ordered = post.ordered, False
-            return self._decided(post, content, before, now, ordered=ordered, beside=beside)
+            ordered, handle.ordered = handle.ordered, False
+            return self._decided(handle, content, before, now, ordered=ordered, beside=beside)
 
-    async def _content(self, post: WatchHandle) -> object:
+    async def _content(self, handle: WatchHandle) -> object:
         """Read in a thread; first wait for the end of an abandoned read."""
-        while post.reading is not None:
-            await asyncio.wait({post.reading})
-        reading = asyncio.ensure_future(self.aside(post.read))
-        post.reading = reading
-        reading.add_done_callback(lambda _: setattr(post, "reading", None))
+        while handle.reading is not None:
+            await asyncio.wait({handle.reading})
+        reading = asyncio.ensure_future(self.in_thread(handle.read))
+        handle.reading = reading
+        reading.add_done_callback(lambda _: setattr(handle, "reading", None))
         return await asyncio.shield(reading)
 
     def _decided(
         self,
-        post: WatchHandle,
+        handle: WatchHandle,
         content: object,
         before: FileTracker,
         now: float,
@@ -259,37 +259,37 @@ class FileWatcher:
     ) -> object:
         """Decide about a read that started at ``now``; ``before`` is the tracker's state at that time."""
         # Events are read after the file: a file written to during the read may be incomplete.
-        self._hear()
+        self._handle_events()
         trust = (
             ReadConfidence.COMPLETE
             if ordered
-            else min(before.confidence(now), post.attention.confidence(now))
+            else min(before.confidence(now), handle.tracker.confidence(now))
         )
-        seen = post.decide(content, trust, now)
+        seen = handle.decide(content, trust, now)
         if beside and isinstance(seen, Undecided):
-            post.attention = post.attention.looked_beside(now)
-        elif post.attention is before and not (beside and seen is None):
-            post.attention = before.after_read(now, unsure=isinstance(seen, Undecided))
+            handle.tracker = handle.tracker.after_extra_read(now)
+        elif handle.tracker is before and not (beside and seen is None):
+            handle.tracker = before.after_read(now, unsure=isinstance(seen, Undecided))
         if seen is not None and not isinstance(seen, Undecided):
-            post.tell(seen)
+            handle.tell(seen)
         return seen
 
-    def _hear(self) -> None:
+    def _handle_events(self) -> None:
         heard, now = self.inotify_directories.read_events(), self.clock.now()
-        self._note_unclosed(heard.notices, now)
+        self._track_unclosed(heard.events, now)
         # This runs at every read of a file. There may be hundreds, and mostly there are no events.
-        posts = self.posts if heard.notices else []
-        moved = [post for post in posts if _concerned(post, heard.notices, now)]
+        handles = self.handles if heard.events else []
+        moved = [handle for handle in handles if _concerned(handle, heard.events, now)]
         if heard.overflowed:
-            for post in self.posts:
-                post.attention = post.attention.reset(now)
+            for handle in self.handles:
+                handle.tracker = handle.tracker.reset(now)
         if heard.degraded or heard.overflowed:
-            self._doubt_everything()
+            self._recheck_all()
         elif moved:
-            self._cover(moved)
+            self._watch_paths(moved)
 
-    def _note_unclosed(self, notices: tuple[FileEvent, ...], now: float) -> None:
-        for notice in notices:
+    def _track_unclosed(self, events: tuple[FileEvent, ...], now: float) -> None:
+        for notice in events:
             if notice.sign is FileEventKind.MODIFIED:
                 self._unclosed[notice.spot] = now
             elif notice.sign is not FileEventKind.CREATED:
@@ -297,31 +297,31 @@ class FileWatcher:
         for spot in [spot for spot, at in self._unclosed.items() if now >= at + UNCLOSED_S]:
             del self._unclosed[spot]
 
-    def _doubt_everything(self) -> None:
+    def _recheck_all(self) -> None:
         """Read all files again, and watch their paths as they are now."""
-        self._cover(self.posts)
+        self._watch_paths(self.handles)
         now = self.clock.now()
-        for post in self.posts:
-            post.attention = post.attention.recheck(now)
+        for handle in self.handles:
+            handle.tracker = handle.tracker.recheck(now)
         hears_all = self.inotify_directories.error is None and not self.inotify_directories.missed
         self._poll_at = now + (POLL_S if hears_all else DEGRADED_POLL_S)
 
-    def _cover(self, moved: list[WatchHandle]) -> None:
+    def _watch_paths(self, moved: list[WatchHandle]) -> None:
         """Watch the paths as they are now. The caller makes sure that moved files are read."""
-        for post in moved:
-            post.route = post.way()
-        self.inotify_directories.set_directories(union(post.route for post in self.posts).directories)
+        for handle in moved:
+            handle.route = handle.way()
+        self.inotify_directories.set_directories(union(handle.route for handle in self.handles).directories)
         if self.inotify_directories.missed:
             self._poll_at = min(self._poll_at, self.clock.now() + DEGRADED_POLL_S)
         self._say_if_deaf()
 
     def _say_if_deaf(self) -> None:
-        if self.inotify_directories.error is not None and not self._said_deaf:
-            self._said_deaf = True
+        if self.inotify_directories.error is not None and not self._degradation_reported:
+            self._degradation_reported = True
             self.on_degraded(self.inotify_directories.error)
 
 
-def _concerned(post: WatchHandle, notices: tuple[FileEvent, ...], now: float) -> bool:
+def _concerned(handle: WatchHandle, events: tuple[FileEvent, ...], now: float) -> bool:
     """Pass the events to a handle; returns whether they may have changed its watch path."""
-    taken = [notice for notice in notices if post.notice(notice, now)]
+    taken = [notice for notice in events if handle.notice(notice, now)]
     return any(notice.sign not in (FileEventKind.MODIFIED, FileEventKind.CLOSED) for notice in taken)

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from reconciler.watch.symlinks import DirEntry
 
-SECOND_LOOK_S = 1.0
+SECOND_READ_S = 1.0
 """The time between two reads that have to agree, where no event shows that the file is complete."""
 
 UNCLOSED_S = 30.0
@@ -57,59 +57,59 @@ class ReadConfidence(IntEnum):
 class FileTracker:
     """The state of one file beyond its content. Instants are on the caller's clock.
 
-    ``look_at``: when to read, None: no read is due. ``whole``: the file was complete at the last event.
+    ``read_at``: when to read, None: no read is due. ``complete``: the file was complete at the last event.
     ``modified_at``: the last modification after which the file was not closed, None: there is none.
     """
 
-    look_at: float | None = None
-    whole: bool = False
+    read_at: float | None = None
+    complete: bool = False
     modified_at: float | None = None
 
     def on_event(self, sign: FileEventKind, now: float) -> FileTracker:
         """Return the tracker after an event at the file, or at a link on its path."""
         match sign:
             case FileEventKind.CLOSED | FileEventKind.MOVED_IN:
-                return FileTracker(look_at=now, whole=True)
+                return FileTracker(read_at=now, complete=True)
             case FileEventKind.MODIFIED:
-                return FileTracker(look_at=now + UNCLOSED_S, modified_at=now)
+                return FileTracker(read_at=now + UNCLOSED_S, modified_at=now)
             case FileEventKind.CREATED:
-                return FileTracker(look_at=now + SECOND_LOOK_S)
+                return FileTracker(read_at=now + SECOND_READ_S)
             case FileEventKind.GONE:
                 # If a complete file was moved in, this event is about the old version.
-                return self if self.whole else FileTracker(look_at=now + SECOND_LOOK_S)
+                return self if self.complete else FileTracker(read_at=now + SECOND_READ_S)
             case _:
                 assert_never(sign)
 
     def recheck(self, now: float) -> FileTracker:
         """Return the tracker when events may be missing: a read is due now, unless one is scheduled."""
-        return self if self.look_at is not None else replace(self, look_at=now)
+        return self if self.read_at is not None else replace(self, read_at=now)
 
     def reset(self, now: float) -> FileTracker:
         """Return the tracker when events are certainly missing: its state is unknown, and a read is due."""
-        return FileTracker(look_at=now)
+        return FileTracker(read_at=now)
 
     def due(self, now: float) -> bool:
         """Tell whether a read is due."""
-        return self.look_at is not None and now >= self.look_at
+        return self.read_at is not None and now >= self.read_at
 
     def confidence(self, now: float) -> ReadConfidence:
         """Return how far a read at ``now`` can be trusted."""
-        if self.whole:
+        if self.complete:
             return ReadConfidence.COMPLETE
         writing = self.modified_at is not None and now < self.modified_at + UNCLOSED_S
         return ReadConfidence.WRITING if writing else ReadConfidence.NEEDS_TWO_READS
 
-    def looked_beside(self, now: float) -> FileTracker:
+    def after_extra_read(self, now: float) -> FileTracker:
         """Return the tracker after an extra read that decided nothing: the next read is soon."""
-        soon = now + SECOND_LOOK_S
-        return replace(self, look_at=soon if self.look_at is None else min(self.look_at, soon))
+        soon = now + SECOND_READ_S
+        return replace(self, read_at=soon if self.read_at is None else min(self.read_at, soon))
 
     def failed(self, now: float) -> FileTracker:
         """Return the tracker after a read that failed because resources were short."""
-        return replace(self, look_at=now + SECOND_LOOK_S)
+        return replace(self, read_at=now + SECOND_READ_S)
 
     def after_read(self, now: float, *, unsure: bool) -> FileTracker:
         """Return the tracker after a read at ``now``; ``unsure``: it decided nothing yet."""
         if not unsure:
             return FileTracker()
-        return FileTracker(look_at=now + SECOND_LOOK_S, modified_at=self.modified_at)
+        return FileTracker(read_at=now + SECOND_READ_S, modified_at=self.modified_at)

@@ -290,6 +290,6 @@ def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path
         account.policy.decide(account.policy.read(), ReadConfidence.COMPLETE, 0.0)
         return True
 
-    account.worker.look_before_sending = look
+    account.worker.read_before_sending = look
     assert asyncio.run(account.worker._recheck())
     assert len(asyncio.run(account.worker.store.policies(9))) == 2

@@ -14,7 +14,7 @@ from reconciler.core.events import ConfigAccepted, ConfigMissing, ConfigRejected
 from reconciler.core.model import Desired
 from reconciler.core.problems import Code, Problem, problem
 from reconciler.watch.config_files import FilesFound, Undecided, WatchedFile, WatchedPath, WatchedPolicy
-from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
+from reconciler.watch.write_completion import SECOND_READ_S, ReadConfidence
 from tests.unit.builders import BTC
 
 GOOD = "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
@@ -55,7 +55,7 @@ class File:
         return said
 
     def again(
-        self, trust: ReadConfidence = ReadConfidence.NEEDS_TWO_READS, after_s: float = SECOND_LOOK_S
+        self, trust: ReadConfidence = ReadConfidence.NEEDS_TWO_READS, after_s: float = SECOND_READ_S
     ) -> str:
         self.now += after_s
         match self.watched.decide(self.watched.read(), trust, self.now):
@@ -351,13 +351,13 @@ def test_a_place_is_told_of_when_it_leads_elsewhere(tmp_path: Path) -> None:
     place = WatchedPath("mmp.yaml")
     paths = [(), ("mmp.yaml",), ("mmp.yaml",), ()]
     said = [place.decide(found, ReadConfidence.COMPLETE, 0.0) for found in paths]
-    assert said == [None, FilesFound(("mmp.yaml",), whole=True), None, FilesFound((), whole=False)]
+    assert said == [None, FilesFound(("mmp.yaml",), complete=True), None, FilesFound((), complete=False)]
 
 
 def test_one_file_being_whole_says_nothing_of_the_others_in_its_folder() -> None:
     place = WatchedPath("accounts")
     assert place.decide(("accounts/a.yaml",), ReadConfidence.COMPLETE, 0.0) == FilesFound(
-        ("accounts/a.yaml",), whole=False
+        ("accounts/a.yaml",), complete=False
     )
 
 

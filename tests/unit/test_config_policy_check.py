@@ -13,7 +13,7 @@ from reconciler.core.events import PolicyAccepted, PolicyRejected
 from reconciler.core.policy import PolicyInForce, RefusalKind
 from reconciler.core.problems import Code
 from reconciler.watch.config_files import Undecided, WatchedPolicy
-from reconciler.watch.write_completion import SECOND_LOOK_S, ReadConfidence
+from reconciler.watch.write_completion import SECOND_READ_S, ReadConfidence
 
 CONFIG = """\
 version: 1
@@ -194,7 +194,7 @@ class File:
     def look(self, content: str | None, trust: ReadConfidence = ReadConfidence.NEEDS_TWO_READS) -> str:
         """Write and look once, a second later; return what the look said, in a word."""
         self.write(content)
-        self.now += SECOND_LOOK_S
+        self.now += SECOND_READ_S
         match self.watched.decide(self.watched.read(), trust, self.now):
             case PolicyAccepted(_, sha256):
                 assert sha256 == (self.watched.policy and self.watched.policy.sha256)
@@ -291,7 +291,7 @@ def test_a_folder_that_cannot_be_listed_for_a_while_leaves_no_policy_behind(tmp_
     folder.rmdir()
     found = [
         file.watched.decide(file.watched.read(), ReadConfidence.NEEDS_TWO_READS, now)
-        for now in (0.0, SECOND_LOOK_S)
+        for now in (0.0, SECOND_READ_S)
     ]
     assert (type(found[1]), file.unreadable) == (PolicyRejected, True), "one may be there by now"
     folder.mkdir()

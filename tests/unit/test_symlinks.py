@@ -11,9 +11,9 @@ from reconciler.watch.symlinks import DirEntry, WatchPath, resolve_path, union
 
 
 def under(folder: Path, found: WatchPath) -> tuple[set[str], set[str]]:
-    """Return the spots below ``folder`` and the directories watched, relative to it."""
-    spots = {f"{spot.directory}/{spot.name}" for spot in found.spots}
-    below = {name[len(str(folder)) + 1 :] for name in spots if name.startswith(f"{folder}/")}
+    """Return the entries below ``folder`` and the directories watched, relative to it."""
+    entries = {f"{spot.directory}/{spot.name}" for spot in found.entries}
+    below = {name[len(str(folder)) + 1 :] for name in entries if name.startswith(f"{folder}/")}
     return below, {str(Path(name).relative_to(folder)) for name in found.directories}
 
 
@@ -56,7 +56,7 @@ def dangling(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "spots", "watched"),
+    ("made", "entries", "watched"),
     [
         (plain, {"config", "config/mmp.yaml"}, {"config"}),
         (linked, {"config", "config/mmp.yaml", "real", "real/main.yaml"}, {"config", "real"}),
@@ -73,11 +73,11 @@ def dangling(folder: Path) -> None:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_every_link_the_file_and_what_is_missing_is_watched(
-    made: Callable[[Path], None], spots: set[str], watched: set[str], tmp_path: Path
+    made: Callable[[Path], None], entries: set[str], watched: set[str], tmp_path: Path
 ) -> None:
     made(tmp_path)
-    assert under(tmp_path, resolve_path(f"{tmp_path}/config/mmp.yaml")) == (spots, watched)
-    assert under(tmp_path, resolve_path(f"{tmp_path}/./config//mmp.yaml")) == (spots, watched)
+    assert under(tmp_path, resolve_path(f"{tmp_path}/config/mmp.yaml")) == (entries, watched)
+    assert under(tmp_path, resolve_path(f"{tmp_path}/./config//mmp.yaml")) == (entries, watched)
 
 
 def test_a_relative_path_is_of_the_working_directory(
@@ -103,5 +103,5 @@ def test_a_path_that_cannot_be_one_leads_nowhere() -> None:
 
 def test_ways_are_put_together(tmp_path: Path) -> None:
     one, other = resolve_path(f"{tmp_path}/a"), resolve_path(f"{tmp_path}/b")
-    assert union([one, other]) == WatchPath(one.spots | other.spots, one.directories | other.directories)
+    assert union([one, other]) == WatchPath(one.entries | other.entries, one.directories | other.directories)
     assert union([]) == WatchPath()

@@ -27,7 +27,7 @@ from reconciler.watch.config_files import Undecided, WatchedFile
 from reconciler.watch.inotify import InotifyBatch, InotifyDirectories
 from reconciler.watch.symlinks import WatchPath, resolve_path
 from reconciler.watch.watcher import DEGRADED_POLL_S, POLL_S, FileWatcher
-from reconciler.watch.write_completion import SECOND_LOOK_S, UNCLOSED_S, ReadConfidence
+from reconciler.watch.write_completion import SECOND_READ_S, UNCLOSED_S, ReadConfidence
 
 pytestmark = pytest.mark.unmeasured
 
@@ -225,14 +225,14 @@ async def test_before_a_request_a_change_is_found_that_nothing_told_of(tmp_path:
     elsewhere = linked(tmp_path, "1")
     with looking(tmp_path / "watched") as here:
         await here.watch("mmp.yaml")
-        (post,) = here.file_watcher.posts
-        assert await here.file_watcher.look_before_sending(post)
+        (post,) = here.file_watcher.handles
+        assert await here.file_watcher.read_before_sending(post)
         elsewhere.write_text("2")
         assert await here.turn(1.0) == [], "nothing is heard of it"
-        assert not await here.file_watcher.look_before_sending(post), "not in force, and perhaps half of it"
+        assert not await here.file_watcher.read_before_sending(post), "not in force, and perhaps half of it"
         assert here.message == []
-        assert await here.turn(SECOND_LOOK_S) == ["2"]
-        assert await here.file_watcher.look_before_sending(post)
+        assert await here.turn(SECOND_READ_S) == ["2"]
+        assert await here.file_watcher.read_before_sending(post)
 
 
 @in_loop
@@ -244,15 +244,15 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
         post = here.file_watcher.add(file, here.message.append)
         await here.turn()
         elsewhere.write_text(TEXT + "wrong: 1\n")
-        assert not await here.file_watcher.look_before_sending(post)
-        here.clock.time += SECOND_LOOK_S
-        assert not await here.file_watcher.look_before_sending(post), "found to be invalid by this look"
+        assert not await here.file_watcher.read_before_sending(post)
+        here.clock.time += SECOND_READ_S
+        assert not await here.file_watcher.read_before_sending(post), "found to be invalid by this look"
         assert isinstance(here.message.pop(), ConfigRejected)
-        assert await here.file_watcher.look_before_sending(post), (
+        assert await here.file_watcher.read_before_sending(post), (
             "known to be invalid: the last one is in force"
         )
         elsewhere.write_text(TEXT)
-        assert await here.file_watcher.look_before_sending(post)
+        assert await here.file_watcher.read_before_sending(post)
         assert isinstance(here.message.pop(), ConfigAccepted)
 
 
@@ -261,18 +261,18 @@ async def test_a_look_before_a_request_does_not_end_the_wait_for_a_writer(tmp_pa
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
-        (post,) = here.file_watcher.posts
+        (post,) = here.file_watcher.handles
         with file.path.open("r+") as writing:
             writing.write("1")
             writing.flush()
             assert await here.turn() == []
-            assert await here.file_watcher.look_before_sending(post)
-            attention = post.attention
+            assert await here.file_watcher.read_before_sending(post)
+            attention = post.tracker
             assert attention.modified_at == here.clock.time
             file.in_force = "0"
-            assert not await here.file_watcher.look_before_sending(post)
-            assert post.attention.modified_at == attention.modified_at
-            assert await here.turn(SECOND_LOOK_S) == [], "half of it, for all that is known"
+            assert not await here.file_watcher.read_before_sending(post)
+            assert post.tracker.modified_at == attention.modified_at
+            assert await here.turn(SECOND_READ_S) == [], "half of it, for all that is known"
         assert await here.turn() == ["1"]
 
 
@@ -285,7 +285,7 @@ async def test_what_is_heard_by_a_look_before_a_request_wakes_the_lookout(tmp_pa
         other = await here.watch("other.yaml")
         here.file_watcher.inotify_directories._readable.clear()
         other.path.write_text("2")
-        assert await here.file_watcher.look_before_sending(here.file_watcher.posts[0])
+        assert await here.file_watcher.read_before_sending(here.file_watcher.handles[0])
         assert here.file_watcher.inotify_directories._readable.is_set()
         assert await here.turn() == ["2"]
 
@@ -302,7 +302,7 @@ async def test_a_file_never_closed_counts_30_s_after_it_fell_silent_twice_the_sa
             assert await here.turn(UNCLOSED_S - 0.1) == []
             assert file.looks == 0
             assert await here.turn(0.2) == []
-            assert await here.turn(SECOND_LOOK_S) == ["half"]
+            assert await here.turn(SECOND_READ_S) == ["half"]
 
 
 @in_loop
@@ -420,7 +420,7 @@ async def test_a_folder_moved_away_and_another_moved_in_is_another_file(tmp_path
         (tmp_path / "config").rename(tmp_path / "old")
         (tmp_path / "next").rename(tmp_path / "config")
         assert await here.turn() == []
-        assert await here.turn(SECOND_LOOK_S) == ["2"]
+        assert await here.turn(SECOND_READ_S) == ["2"]
         file.path.write_text("3")
         assert await here.turn() == ["3"]
 
@@ -454,7 +454,7 @@ async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twic
         here.file_watcher.inotify_directories.read_events()  # a remote file system reports nothing
         assert await here.turn(POLL_S - 0.1) == []
         assert await here.turn(0.2) == []
-        assert await here.turn(SECOND_LOOK_S) == ["2"]
+        assert await here.turn(SECOND_READ_S) == ["2"]
 
 
 @in_loop
@@ -470,7 +470,7 @@ async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_count
                 (tmp_path / "name").open("w").close()
         assert await here.turn() == []
         assert file.looks == 1
-        assert await here.turn(SECOND_LOOK_S) == ["xxx"]
+        assert await here.turn(SECOND_READ_S) == ["xxx"]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_aga
     inotify_directories.set_directories([str(tmp_path)])
     assert not inotify_directories.missed
     (tmp_path / "name").touch()
-    assert inotify_directories.read_events().notices != ()
+    assert inotify_directories.read_events().events != ()
     inotify_directories.close()
     inotify_directories.set_directories([str(tmp_path)])
     assert inotify_directories.read_events() == InotifyBatch()
@@ -583,7 +583,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
         moved_in(stuck.path, "2")
         moved_in(file.path, "2")
         here.file_watcher.run_once()
-        stuck_post, file_post = here.file_watcher.posts
+        stuck_post, file_post = here.file_watcher.handles
         while file_post.task is not None:
             await asyncio.sleep(0.01)
         assert here.message == ["2"], "the other file"
@@ -591,15 +591,15 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
         threads = threading.active_count()
         for _ in range(3):
             begun = time.monotonic()
-            assert not await here.file_watcher.look_before_sending(stuck_post)
+            assert not await here.file_watcher.read_before_sending(stuck_post)
             assert time.monotonic() - begun < 1.0
-            assert await here.file_watcher.look_before_sending(file_post)
+            assert await here.file_watcher.read_before_sending(file_post)
         assert threading.active_count() <= threads + 1, "one thread waits, however often it is looked at"
         here.file_watcher.reread_all()
         answers.set()
         await here.file_watcher.settled()
         assert stuck.in_force == "2"
-        assert await here.file_watcher.look_before_sending(stuck_post)
+        assert await here.file_watcher.read_before_sending(stuck_post)
 
 
 @in_loop
@@ -611,7 +611,7 @@ async def test_what_is_watched_no_longer_is_not_decided_on(tmp_path: Path) -> No
         file.while_read = answers.wait
         moved_in(file.path, "2")
         here.file_watcher.run_once()
-        here.file_watcher.remove(here.file_watcher.posts[0])
+        here.file_watcher.remove(here.file_watcher.handles[0])
         answers.set()
         await asyncio.sleep(0.2)
         assert (here.message, file.in_force) == ([], "1")
@@ -648,13 +648,13 @@ async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second
         no_threads.setattr(threading.Thread, "start", refuse)
         post = here.file_watcher.add(file, here.message.append)
         if beside:
-            assert not await here.file_watcher.look_before_sending(post), "what is there is not known"
+            assert not await here.file_watcher.read_before_sending(post), "what is there is not known"
         moved_in(file.path, "2")
         await asyncio.sleep(0.05)
         await here.file_watcher.settled()
     assert (watching.done(), file.looks, post.task) == (False, 0, None)
-    assert post.attention.look_at == here.clock.time + SECOND_LOOK_S, "and not again and again"
-    here.clock.time += SECOND_LOOK_S
+    assert post.tracker.read_at == here.clock.time + SECOND_READ_S, "and not again and again"
+    here.clock.time += SECOND_READ_S
     here.file_watcher.inotify_directories.wake()
     await asyncio.sleep(0.05)
     await here.file_watcher.settled()
@@ -681,7 +681,7 @@ async def test_what_is_short_while_a_file_is_read_decides_nothing(
         moved_in(file.path, "2")
         assert await here.turn() == []
         file.while_read = lambda: None
-        assert await here.turn(SECOND_LOOK_S) == ["2"]
+        assert await here.turn(SECOND_READ_S) == ["2"]
 
 
 @in_loop
@@ -691,11 +691,11 @@ async def test_what_has_to_be_read_is_read_again_until_there_is_a_thread(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(watcher, "SECOND_LOOK_S", 0.01)
+    monkeypatch.setattr(watcher, "SECOND_READ_S", 0.01)
     with looking(tmp_path) as here:
         with monkeypatch.context() as no_threads:
             no_threads.setattr(threading.Thread, "start", refuse)
-            reading = asyncio.create_task(here.file_watcher.retried_aside(lambda: 7))
+            reading = asyncio.create_task(here.file_watcher.retried_in_thread(lambda: 7))
             await asyncio.sleep(0.05)
             assert not reading.done()
         assert await asyncio.wait_for(reading, 5.0) == 7

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from reconciler.watch.write_completion import (
-    SECOND_LOOK_S,
+    SECOND_READ_S,
     UNCLOSED_S,
     FileEventKind,
     FileTracker,
@@ -32,15 +32,15 @@ def after(*signs: FileEventKind, begin: FileTracker | None = None) -> FileTracke
         (FileEventKind.CLOSED, 0.0, ReadConfidence.COMPLETE),
         (FileEventKind.MOVED_IN, 0.0, ReadConfidence.COMPLETE),
         (FileEventKind.MODIFIED, UNCLOSED_S, ReadConfidence.WRITING),
-        (FileEventKind.CREATED, SECOND_LOOK_S, ReadConfidence.NEEDS_TWO_READS),
-        (FileEventKind.GONE, SECOND_LOOK_S, ReadConfidence.NEEDS_TWO_READS),
+        (FileEventKind.CREATED, SECOND_READ_S, ReadConfidence.NEEDS_TWO_READS),
+        (FileEventKind.GONE, SECOND_READ_S, ReadConfidence.NEEDS_TWO_READS),
     ],
 )
 def test_a_sign_says_when_to_look_and_what_that_is_worth(
     sign: FileEventKind, look_after_s: float, trust: ReadConfidence
 ) -> None:
     attention = after(sign)
-    assert (attention.look_at, attention.confidence(T)) == (T + look_after_s, trust)
+    assert (attention.read_at, attention.confidence(T)) == (T + look_after_s, trust)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_file_written_to_is_waited_for_and_then_looked_at_twice() -> None:
     )
     assert (attention.due(over), attention.confidence(over)) == (True, ReadConfidence.NEEDS_TWO_READS)
     again = attention.after_read(over, unsure=True)
-    assert (again.look_at, again.confidence(over + SECOND_LOOK_S)) == (
-        over + SECOND_LOOK_S,
+    assert (again.read_at, again.confidence(over + SECOND_READ_S)) == (
+        over + SECOND_READ_S,
         ReadConfidence.NEEDS_TWO_READS,
     )
 
@@ -78,12 +78,12 @@ def test_each_modification_begins_the_waiting_anew() -> None:
 @pytest.mark.parametrize("sign", list(FileEventKind))
 def test_a_doubt_never_makes_a_look_decide_nor_hurries_one_that_is_planned(sign: FileEventKind) -> None:
     assert after(sign).recheck(T + 5.0) == after(sign)
-    assert FileTracker().recheck(T) == FileTracker(look_at=T)
+    assert FileTracker().recheck(T) == FileTracker(read_at=T)
 
 
 @pytest.mark.parametrize("sign", list(FileEventKind))
 def test_after_signs_were_lost_none_of_them_counts(sign: FileEventKind) -> None:
-    assert after(sign).reset(T) == FileTracker(look_at=T)
+    assert after(sign).reset(T) == FileTracker(read_at=T)
     assert after(sign).reset(T).confidence(T) is ReadConfidence.NEEDS_TWO_READS
 
 
@@ -92,4 +92,4 @@ def test_after_a_look_that_decided_nothing_is_due() -> None:
 
 
 def test_a_look_that_decided_nothing_is_repeated_a_second_later() -> None:
-    assert FileTracker(T).after_read(T, unsure=True) == FileTracker(T + SECOND_LOOK_S)
+    assert FileTracker(T).after_read(T, unsure=True) == FileTracker(T + SECOND_READ_S)
