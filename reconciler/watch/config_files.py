@@ -279,9 +279,9 @@ class WatchedPath:
         """Return the watch path of the file, or of any name in the folder."""
         return resolve_path(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
 
-    def follows(self, spot: DirEntry) -> bool:
-        """Tell whether ``spot`` is a settings file in the folder."""
-        return is_config_name(spot.name) and spot.directory == file_id(self.path)
+    def follows(self, entry: DirEntry) -> bool:
+        """Tell whether ``entry`` is a settings file in the folder."""
+        return is_config_name(entry.name) and entry.directory == file_id(self.path)
 
     def read(self) -> tuple[str, ...]:
         """Return the paths of the settings files that exist now.

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING
 
 from reconciler.watch.symlinks import DirEntry
 from reconciler.watch.write_completion import FileEvent, FileEventKind
 
 if TYPE_CHECKING:
-    from asyncinotify import Event, Inotify
+    from asyncinotify import Inotify, Mask
 
 EVENTS_A_READ = 64
 """Events read from the kernel at a time: a burst of renames costs few reads."""
@@ -103,42 +105,34 @@ class InotifyDirectories:
     def read_events(self) -> InotifyBatch:
         """Return the events up to now; does not wait."""
         self._readable.clear()
-        events: dict[FileEvent, None] = {}
-        deaf = overflowed = False
-        for event in self._events():
-            deaf = deaf or self._lost_by(event)
-            overflowed = overflowed or _is_overflow(event)
-            notice = self._notice(event)
-            if notice is not None:
-                events.pop(notice, None)  # of equal events the last one counts, in its order
-                events[notice] = None
-        return InotifyBatch(tuple(events), deaf, overflowed)
-
-    def _events(self) -> Iterator[Event]:
         if self._inotify is None:
-            return
+            return InotifyBatch()
+        from asyncinotify import Mask
+
+        kinds, ending = _kinds(), Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
+        events: dict[FileEvent, None] = {}
+        degraded = overflowed = False
         for _ in range(MOST_EVENTS):
             event = self._inotify.sync_get()
             if event is None:
-                return
-            yield event
+                break
+            watch, mask = event.watch, event.mask
+            overflowed = overflowed or Mask.Q_OVERFLOW in mask
+            if watch is None or watch.wd not in self._watched:
+                continue  # a watch that was removed
+            degraded = degraded or bool(mask & ending)
+            kind = next((kind for bit, kind in kinds.items() if bit in mask), None)
+            if event.name is not None and kind is not None:
+                found = FileEvent(DirEntry(self._watched[watch.wd], os.fspath(event.name)), kind)
+                events.pop(found, None)  # of equal events the last one counts, in its order
+                events[found] = None
+        return InotifyBatch(tuple(events), degraded, overflowed)
 
     def _watch(self, inotify: Inotify, directory: str) -> None:
         from asyncinotify import Mask
 
-        mask = (
-            Mask.CLOSE_WRITE
-            | Mask.MOVED_TO
-            | Mask.MOVED_FROM
-            | Mask.MODIFY
-            | Mask.CREATE
-            | Mask.DELETE
-            | Mask.DELETE_SELF
-            | Mask.MOVE_SELF
-            | Mask.ONLYDIR
-            # No events of a file that was replaced and that a program still writes to.
-            | Mask.EXCL_UNLINK
-        )
+        # EXCL_UNLINK: no events of a file that was replaced and that a program still writes to.
+        mask = reduce(or_, _kinds(), Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR | Mask.EXCL_UNLINK)
         try:
             self._watched[inotify.add_watch(directory, mask).wd] = directory
         except (FileNotFoundError, NotADirectoryError):
@@ -152,26 +146,11 @@ class InotifyDirectories:
                 with suppress(OSError):  # the watch ends with its directory
                     inotify.rm_watch(watch)
 
-    def _lost_by(self, event: Event) -> bool:
-        """Tell whether a watch in use ended or its directory moved; removed watches do not count."""
-        from asyncinotify import Mask
 
-        watch = event.watch
-        ending = Mask.IGNORED | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT
-        return bool(event.mask & ending) and watch is not None and watch.wd in self._watched
-
-    def _notice(self, event: Event) -> FileEvent | None:
-        watch, name = event.watch, event.name
-        if watch is None or name is None or watch.wd not in self._watched:
-            return None
-        sign = _sign(event.mask)
-        return None if sign is None else FileEvent(DirEntry(self._watched[watch.wd], os.fspath(name)), sign)
-
-
-def _sign(mask: Any) -> FileEventKind | None:
+def _kinds() -> dict[Mask, FileEventKind]:
     from asyncinotify import Mask
 
-    signs = {
+    return {
         Mask.CLOSE_WRITE: FileEventKind.CLOSED,
         Mask.MOVED_TO: FileEventKind.MOVED_IN,
         Mask.MODIFY: FileEventKind.MODIFIED,
@@ -179,13 +158,6 @@ def _sign(mask: Any) -> FileEventKind | None:
         Mask.DELETE: FileEventKind.GONE,
         Mask.MOVED_FROM: FileEventKind.GONE,
     }
-    return next((sign for bit, sign in signs.items() if bit in mask), None)
-
-
-def _is_overflow(event: Event) -> bool:
-    from asyncinotify import Mask
-
-    return Mask.Q_OVERFLOW in event.mask
 
 
 def _why(error: Exception) -> str:

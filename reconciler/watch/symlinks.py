@@ -25,7 +25,7 @@ class DirEntry:
 
 @dataclass(frozen=True, slots=True)
 class WatchPath:
-    """The directory entries on a path (``entries``); ``directories`` are those where a replacement shows."""
+    """The directory entries on a path (``entries``), and the ``directories`` that show a replacement."""
 
     entries: frozenset[DirEntry] = frozenset()
     directories: frozenset[str] = frozenset()

@@ -59,44 +59,41 @@ class Watchable(Protocol[Content, Decision_co]):
 
     def route(self) -> WatchPath:
         """Return its watch path as it is now."""
-        ...
 
     def read(self) -> Content:
         """Read it."""
-        ...
 
     def decide(self, content: Content, trust: ReadConfidence, now: float) -> Decision_co | Undecided | None:
         """Decide what the content means; ``Undecided``: read again; None: nothing changed."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
 class WatchHandle:
-    """One watched object and its state; ``tell`` is called with each decision.
+    """One watched object and its state; ``on_decision`` is called with each decision.
 
-    ``ordered``: the next read decides, even while the file is being written. ``reading`` is the call in a
-    thread that has not ended, ``task`` the task that reads now.
+    ``follows``: which names beyond its watch path concern it. ``forced``: the next read decides, even while
+    the file is being written. ``reading`` is the call in a thread that has not ended, ``task`` is the task
+    that reads now.
     """
 
-    read: Callable[[], Any]
-    decide: Callable[[Any, ReadConfidence, float], Any]
-    way: Callable[[], WatchPath]
-    tell: Callable[[Any], None]
-    follows: Callable[[DirEntry], bool] | None
+    watched: Watchable[Any, Any]
+    on_decision: Callable[[Any], None]
+    follows: Callable[[DirEntry], bool]
     tracker: FileTracker
     route: WatchPath = field(default_factory=WatchPath)
-    ordered: bool = False
+    forced: bool = False
     reading: asyncio.Future[Any] | None = None
     task: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def notice(self, notice: FileEvent, now: float) -> bool:
-        """Take an event; returns whether it concerns this object."""
-        spot = notice.spot
-        concerned = spot in self.route.entries or (self.follows is not None and self.follows(spot))
-        if concerned:
-            self.tracker = self.tracker.on_event(notice.sign, now)
-        return concerned
+    def on_events(self, events: tuple[FileEvent, ...], now: float) -> bool:
+        """Take the events that concern this object; returns whether its watch path may have changed."""
+        moved = False
+        for event in events:
+            if event.entry in self.route.entries or self.follows(event.entry):
+                self.tracker = self.tracker.on_event(event.kind, now)
+                moved = moved or event.kind not in (FileEventKind.MODIFIED, FileEventKind.CLOSED)
+        return moved
 
 
 @dataclass(slots=True)
@@ -118,19 +115,17 @@ class FileWatcher:
     def add(
         self,
         watched: Watchable[Content, Decision],
-        tell: Callable[[Decision], None],
-        follows: Callable[[DirEntry], bool] | None = None,
+        on_decision: Callable[[Decision], None],
+        follows: Callable[[DirEntry], bool] = lambda _: False,
     ) -> WatchHandle:
-        """Watch one more object; ``tell`` is called with each decision about it.
+        """Watch one more object; ``on_decision`` is called with each decision about it.
 
         ``follows``: which names beyond its watch path concern it. The first read is due at once.
         """
-        handle = WatchHandle(
-            watched.read, watched.decide, watched.route, tell, follows, FileTracker(self.clock.now())
-        )
+        handle = WatchHandle(watched, on_decision, follows, FileTracker(self.clock.now()))
         self.handles.append(handle)
         self._watch_paths([handle])
-        written = [self._unclosed[spot] for spot in handle.route.entries & self._unclosed.keys()]
+        written = [self._unclosed[entry] for entry in handle.route.entries & self._unclosed.keys()]
         if written:
             handle.tracker = handle.tracker.on_event(FileEventKind.MODIFIED, max(written))
         self.inotify_directories.wake()
@@ -183,7 +178,7 @@ class FileWatcher:
     def reread_all(self) -> None:
         """Read all files again now; each read counts: a person has said that the files are complete."""
         for handle in self.handles:
-            handle.tracker, handle.ordered = FileTracker(read_at=self.clock.now(), complete=True), True
+            handle.tracker, handle.forced = FileTracker(read_at=self.clock.now(), complete=True), True
             self._begin(handle)
 
     async def read_before_sending(self, *handles: WatchHandle) -> bool:
@@ -192,14 +187,14 @@ class FileWatcher:
         False: content was found that is not in force, because it is undecided or invalid, or a file could
         not be read within RETRY_FOR_S. Content that is in force already costs a read and a hash.
         """
-        looks = [asyncio.create_task(self._look(handle, beside=True)) for handle in handles]
+        reads = [asyncio.create_task(self._read(handle, extra=True)) for handle in handles]
         try:
-            _, late = await asyncio.wait(looks, timeout=RETRY_FOR_S)
+            _, late = await asyncio.wait(reads, timeout=RETRY_FOR_S)
         finally:
-            for look in looks:
-                look.cancel()
+            for read in reads:
+                read.cancel()
         self.inotify_directories.wake()  # reads may be due sooner now
-        return not late and not any(isinstance(look.result(), NOT_IN_FORCE) for look in looks)
+        return not late and not any(isinstance(read.result(), NOT_IN_FORCE) for read in reads)
 
     def _next_at(self) -> float:
         due = (handle.tracker.read_at for handle in self.handles if handle.task is None)
@@ -212,19 +207,18 @@ class FileWatcher:
 
     async def _read_and_wake(self, handle: WatchHandle) -> None:
         try:
-            await self._look(handle)
+            await self._read(handle)
         except Exception as failure:
             self._failure = failure
         finally:
             handle.task = None
             self.inotify_directories.wake()
 
-    async def _look(self, handle: WatchHandle, *, beside: bool = False) -> object:
+    async def _read(self, handle: WatchHandle, *, extra: bool = False) -> object:
         """Read one object and return the decision; None if it is not watched any more.
 
-        If threads, memory or the like are short, nothing is decided.
-
-        ``beside``: an extra read; a read that was due stays due if this one decides nothing.
+        If threads, memory or the like are short, nothing is decided. After an ``extra`` read that decided
+        nothing, a read that was due stays due.
         """
         async with handle.lock:
             now, before = self.clock.now(), handle.tracker
@@ -235,67 +229,51 @@ class FileWatcher:
                 return Undecided()
             if handle not in self.handles:
                 return None
-            ordered, handle.ordered = handle.ordered, False
-            return self._decided(handle, content, before, now, ordered=ordered, beside=beside)
+            # Events are read after the file: a file written to during the read may be incomplete.
+            self._handle_events()
+            trust = min(before.confidence(now), handle.tracker.confidence(now))
+            if handle.forced:
+                trust, handle.forced = ReadConfidence.COMPLETE, False
+            decision = handle.watched.decide(content, trust, now)
+            undecided = isinstance(decision, Undecided)
+            if extra and undecided:
+                handle.tracker = handle.tracker.after_extra_read(now)
+            elif handle.tracker is before and not (extra and decision is None):
+                handle.tracker = before.after_read(now, unsure=undecided)
+            if decision is not None and not undecided:
+                handle.on_decision(decision)
+            return decision
 
     async def _content(self, handle: WatchHandle) -> object:
         """Read in a thread; first wait for the end of an abandoned read."""
         while handle.reading is not None:
             await asyncio.wait({handle.reading})
-        reading = asyncio.ensure_future(self.in_thread(handle.read))
+        reading = asyncio.ensure_future(self.in_thread(handle.watched.read))
         handle.reading = reading
         reading.add_done_callback(lambda _: setattr(handle, "reading", None))
         return await asyncio.shield(reading)
 
-    def _decided(
-        self,
-        handle: WatchHandle,
-        content: object,
-        before: FileTracker,
-        now: float,
-        *,
-        ordered: bool,
-        beside: bool,
-    ) -> object:
-        """Decide about a read that started at ``now``; ``before`` is the tracker's state at that time."""
-        # Events are read after the file: a file written to during the read may be incomplete.
-        self._handle_events()
-        trust = (
-            ReadConfidence.COMPLETE
-            if ordered
-            else min(before.confidence(now), handle.tracker.confidence(now))
-        )
-        seen = handle.decide(content, trust, now)
-        if beside and isinstance(seen, Undecided):
-            handle.tracker = handle.tracker.after_extra_read(now)
-        elif handle.tracker is before and not (beside and seen is None):
-            handle.tracker = before.after_read(now, unsure=isinstance(seen, Undecided))
-        if seen is not None and not isinstance(seen, Undecided):
-            handle.tell(seen)
-        return seen
-
     def _handle_events(self) -> None:
-        heard, now = self.inotify_directories.read_events(), self.clock.now()
-        self._track_unclosed(heard.events, now)
+        batch, now = self.inotify_directories.read_events(), self.clock.now()
+        self._track_unclosed(batch.events, now)
         # This runs at every read of a file. There may be hundreds, and mostly there are no events.
-        handles = self.handles if heard.events else []
-        moved = [handle for handle in handles if _concerned(handle, heard.events, now)]
-        if heard.overflowed:
+        handles = self.handles if batch.events else []
+        moved = [handle for handle in handles if handle.on_events(batch.events, now)]
+        if batch.overflowed:
             for handle in self.handles:
                 handle.tracker = handle.tracker.reset(now)
-        if heard.degraded or heard.overflowed:
+        if batch.degraded or batch.overflowed:
             self._recheck_all()
         elif moved:
             self._watch_paths(moved)
 
     def _track_unclosed(self, events: tuple[FileEvent, ...], now: float) -> None:
-        for notice in events:
-            if notice.sign is FileEventKind.MODIFIED:
-                self._unclosed[notice.spot] = now
-            elif notice.sign is not FileEventKind.CREATED:
-                self._unclosed.pop(notice.spot, None)
-        for spot in [spot for spot, at in self._unclosed.items() if now >= at + UNCLOSED_S]:
-            del self._unclosed[spot]
+        for event in events:
+            if event.kind is FileEventKind.MODIFIED:
+                self._unclosed[event.entry] = now
+            elif event.kind is not FileEventKind.CREATED:
+                self._unclosed.pop(event.entry, None)
+        self._unclosed = {entry: at for entry, at in self._unclosed.items() if now < at + UNCLOSED_S}
 
     def _recheck_all(self) -> None:
         """Read all files again, and watch their paths as they are now."""
@@ -303,25 +281,17 @@ class FileWatcher:
         now = self.clock.now()
         for handle in self.handles:
             handle.tracker = handle.tracker.recheck(now)
-        hears_all = self.inotify_directories.error is None and not self.inotify_directories.missed
-        self._poll_at = now + (POLL_S if hears_all else DEGRADED_POLL_S)
+        reports_all = self.inotify_directories.error is None and not self.inotify_directories.missed
+        self._poll_at = now + (POLL_S if reports_all else DEGRADED_POLL_S)
 
     def _watch_paths(self, moved: list[WatchHandle]) -> None:
         """Watch the paths as they are now. The caller makes sure that moved files are read."""
         for handle in moved:
-            handle.route = handle.way()
-        self.inotify_directories.set_directories(union(handle.route for handle in self.handles).directories)
-        if self.inotify_directories.missed:
+            handle.route = handle.watched.route()
+        directories = self.inotify_directories
+        directories.set_directories(union(handle.route for handle in self.handles).directories)
+        if directories.missed:
             self._poll_at = min(self._poll_at, self.clock.now() + DEGRADED_POLL_S)
-        self._say_if_deaf()
-
-    def _say_if_deaf(self) -> None:
-        if self.inotify_directories.error is not None and not self._degradation_reported:
+        if directories.error is not None and not self._degradation_reported:
             self._degradation_reported = True
-            self.on_degraded(self.inotify_directories.error)
-
-
-def _concerned(handle: WatchHandle, events: tuple[FileEvent, ...], now: float) -> bool:
-    """Pass the events to a handle; returns whether they may have changed its watch path."""
-    taken = [notice for notice in events if handle.notice(notice, now)]
-    return any(notice.sign not in (FileEventKind.MODIFIED, FileEventKind.CLOSED) for notice in taken)
+            self.on_degraded(directories.error)

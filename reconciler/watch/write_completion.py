@@ -36,10 +36,10 @@ class FileEventKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileEvent:
-    """An event (``sign``) at a directory entry (``spot``)."""
+    """An event at a directory entry."""
 
-    spot: DirEntry
-    sign: FileEventKind
+    entry: DirEntry
+    kind: FileEventKind
 
 
 class ReadConfidence(IntEnum):
@@ -65,9 +65,9 @@ class FileTracker:
     complete: bool = False
     modified_at: float | None = None
 
-    def on_event(self, sign: FileEventKind, now: float) -> FileTracker:
+    def on_event(self, kind: FileEventKind, now: float) -> FileTracker:
         """Return the tracker after an event at the file, or at a link on its path."""
-        match sign:
+        match kind:
             case FileEventKind.CLOSED | FileEventKind.MOVED_IN:
                 return FileTracker(read_at=now, complete=True)
             case FileEventKind.MODIFIED:
@@ -78,7 +78,7 @@ class FileTracker:
                 # If a complete file was moved in, this event is about the old version.
                 return self if self.complete else FileTracker(read_at=now + SECOND_READ_S)
             case _:
-                assert_never(sign)
+                assert_never(kind)
 
     def recheck(self, now: float) -> FileTracker:
         """Return the tracker when events may be missing: a read is due now, unless one is scheduled."""

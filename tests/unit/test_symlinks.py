@@ -103,5 +103,6 @@ def test_a_path_that_cannot_be_one_leads_nowhere() -> None:
 
 def test_ways_are_put_together(tmp_path: Path) -> None:
     one, other = resolve_path(f"{tmp_path}/a"), resolve_path(f"{tmp_path}/b")
-    assert union([one, other]) == WatchPath(one.entries | other.entries, one.directories | other.directories)
+    both = WatchPath(one.entries | other.entries, one.directories | other.directories)
+    assert union([one, other]) == both
     assert union([]) == WatchPath()

@@ -618,15 +618,15 @@ async def test_what_is_watched_no_longer_is_not_decided_on(tmp_path: Path) -> No
 
 
 @in_loop
-async def test_what_a_look_ends_with_ends_the_lookout(tmp_path: Path) -> None:
+async def test_a_failed_decision_ends_the_watcher(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     here = Here(tmp_path)
-    post = here.file_watcher.add(File(tmp_path / "mmp.yaml"), here.message.append)
 
-    def broken(*_: object) -> object:
-        raise ZeroDivisionError
+    class BrokenFile(File):
+        def decide(self, *_: object) -> None:
+            raise ZeroDivisionError
 
-    post.decide = broken
+    here.file_watcher.add(BrokenFile(tmp_path / "mmp.yaml"), here.message.append)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(here.file_watcher.run(), 5.0)
 
