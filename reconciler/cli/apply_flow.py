@@ -53,7 +53,7 @@ from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.ports import StateBackend
 from reconciler.process_signals import SIGNALS
 from reconciler.render.plan_text import plan_text, results_text
-from reconciler.render.policy_refusals import tighter_commands
+from reconciler.render.policy_refusals import tighter_families
 from reconciler.render.values import count
 from reconciler.watch.config_files import Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
@@ -401,8 +401,11 @@ class ApplyCommand:
     def _tell_left_tighter(self, run: AccountApply) -> None:
         """Name the command that applies the file's values where fields stayed tighter."""
         if run.remaining_plan is not None:
-            for family, command in tighter_commands(run.remaining_plan, run.desired.path).items():
-                self.out.info(f"{family} stays tighter than the file; to set what it says: {command}")
+            for family, one in tighter_families(run.remaining_plan, run.desired.path).items():
+                if one.command:
+                    self.out.info(
+                        f"{family} stays tighter than the file; to set what it says: {one.command}"
+                    )
 
     def _results_text(self, run: AccountApply, message: tuple[FamilyResult, ...]) -> str:
         simulator = self.order.base.is_simulator

@@ -8,7 +8,7 @@ that are left out are always counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -57,6 +57,12 @@ class TruncatableBlock:
         note = f"\n… and {families(left)} more, left out to fit a comment.\n" if left else ""
         shown = "".join(row.text for row in self.rows[:kept])
         return self.begin + shown + self.close + note + self.end
+
+
+def block(begin: str, rows: Iterable[TableRow], close: str = "", end: str = "") -> list[TruncatableBlock]:
+    """Return the block of ``rows``, the worst first; nothing if there is no row."""
+    ranked = tuple(sorted(rows, key=lambda row: row.rank))
+    return [TruncatableBlock(begin, ranked, close, end)] if ranked else []
 
 
 Piece = str | TruncatableBlock

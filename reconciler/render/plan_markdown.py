@@ -17,14 +17,13 @@ from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting, format_setting
 from reconciler.core.outcome import hold_words, tighter_words
-from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan
+from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, format_change
 from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import account_sentences
 from reconciler.render.markdown_escape import (
     Piece,
-    RowRank,
     TableRow,
-    TruncatableBlock,
+    block,
     cell,
     code,
     fenced,
@@ -45,11 +44,11 @@ from reconciler.render.plan_headline import (
 from reconciler.render.policy_refusals import (
     DIGEST_HINT,
     SHA_SHOWN,
+    RefusedFamily,
     left_tighter_by,
-    override_commands,
     refused_by,
-    tighter_commands,
-    tighter_lines,
+    refused_families,
+    tighter_families,
 )
 from reconciler.render.risk_order import (
     factor_of,
@@ -58,7 +57,6 @@ from reconciler.render.risk_order import (
     raises,
     rank,
     shown_first,
-    worst_first,
     worst_words,
 )
 from reconciler.render.values import (
@@ -86,21 +84,13 @@ _TABLE = f"| Family | Old → new {_COLUMNS} Why and when |\n|---|---|---|---|--
 _WORST_TABLE = f"| Account | Family | Old → new {_COLUMNS}\n|---|---|---|---|---|---|---|---|\n"
 
 _LOOKS = {
-    Direction.DISABLE: "✗ disable",
-    Direction.LOOSEN: "▼ loosen",
-    Direction.MIXED: "◆ mixed",
-    Direction.ENABLE: "+ enable",
-    Direction.TIGHTEN: "▲ tighten",
+    Direction.DISABLE: ("✗ disable", "disabled"),
+    Direction.LOOSEN: ("▼ loosen", "looser"),
+    Direction.MIXED: ("◆ mixed", "looser in one field and tighter in another"),
+    Direction.ENABLE: ("+ enable", "enabled"),
+    Direction.TIGHTEN: ("▲ tighten", "tighter"),
 }
-"""Symbol and word of each direction, in the order in which the verdict counts them."""
-
-_IN_VERDICT = {
-    Direction.DISABLE: "disabled",
-    Direction.LOOSEN: "looser",
-    Direction.MIXED: "looser in one field and tighter in another",
-    Direction.ENABLE: "enabled",
-    Direction.TIGHTEN: "tighter",
-}
+"""Each direction in a table and in the verdict, in the order in which the verdict counts them."""
 
 _MORE_SAFE = frozenset(Direction) - LESS_SAFE
 
@@ -165,28 +155,27 @@ def _weight(plan: Plan, context: PlanContext) -> int:
 
 
 def _section(plan: Plan, context: PlanContext) -> list[Piece]:
-    held, diff = _held(plan, context.path), tuple(_diff(plan))
-    found: list[Piece] = [_verdict([(plan, context)]), _warnings(plan, context)]
-    if rules := _policy_rules(plan, context):
-        found.append(TruncatableBlock("\n#### Policy\n\n", rules))
-    if plan.changes:
-        found.append(_table(plan))
-    if held:
-        said = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
-        said += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
-        found.append(TruncatableBlock(f"\n#### Held: not sent\n\n{said}", held))
-    if stays := _stays_tighter(plan, context.path):
-        found.append(
-            TruncatableBlock(
-                f"\n#### Stays tighter than the file\n\n{left_tighter_by(context, code)}:\n\n", stays
-            )
-        )
-    if plan.unmanaged:
-        found.append(_unmanaged(plan))
-    if diff:
-        begin = f"\n<details><summary>Diff of {families(len(diff))}</summary>\n\n```diff\n"
-        found.append(TruncatableBlock(begin, diff, "```\n", "\n</details>\n"))
-    return [*found, _foot(plan, context)]
+    why = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+    why += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
+    stays = f"{left_tighter_by(context, code)}:\n\n"
+    unmanaged = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
+    diff = tuple(_diff(plan))
+    return [
+        _verdict([(plan, context)]),
+        _warnings(plan, context),
+        *block("\n#### Policy\n\n", _policy_rules(plan, context)),
+        *block(f"\n#### Changes, the worst first\n\n{_TABLE}", _changes(plan)),
+        *block(f"\n#### Held: not sent\n\n{why}", _held(plan, context.path)),
+        *block(f"\n#### Stays tighter than the file\n\n{stays}", _stays_tighter(plan, context.path)),
+        *block(f"\n#### {unmanaged}: left as it is\n\n", _unmanaged(plan)),
+        *block(
+            f"\n<details><summary>Diff of {families(len(diff))}</summary>\n\n```diff\n",
+            diff,
+            "```\n",
+            "\n</details>\n",
+        ),
+        _foot(plan, context),
+    ]
 
 
 def _marker(account: str, environment: str) -> str:
@@ -256,7 +245,7 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
 def _counted(plans: Sequence[Plan], directions: frozenset[Direction]) -> str:
     found = [change.direction for plan in plans for change in plan.changes]
     counts = {name: found.count(name) for name in _LOOKS if name in directions}
-    return ", ".join(f"{number} {_IN_VERDICT[name]}" for name, number in counts.items() if number)
+    return ", ".join(f"{number} {_LOOKS[name][1]}" for name, number in counts.items() if number)
 
 
 def _others(plans: Sequence[Plan]) -> dict[str, int]:
@@ -309,25 +298,22 @@ def _quoted(sentences: Iterable[str]) -> str:
 # ---- the blocks --------------------------------------------------------------------------------
 
 
-def _worst(plans: Sequence[Plan]) -> list[Piece]:
+def _worst(plans: Sequence[Plan]) -> Sequence[Piece]:
     """Return the worst rows over all accounts, in one table before the sections; empty without a risk."""
-    rows = tuple(
-        TableRow(_ranked(_WORST_LAYER, plan, change), f"| {_name_in_cell(plan)} {_cells(change)}\n")
+    rows = (
+        _row(_WORST_LAYER, plan, change.family, change, f"| {_name_in_cell(plan)} {_cells(change)}\n")
         for plan, change in shown_first(plans)
     )
-    return [TruncatableBlock(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)] if rows else []
+    return block(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)
 
 
-def _table(plan: Plan) -> TruncatableBlock:
-    rows = tuple(
-        TableRow(_ranked(_CHANGE_LAYER, plan, change), f"{_cells(change)} {_why(plan, change)} |\n")
-        for _, change in worst_first([plan])
-    )
-    return TruncatableBlock(f"\n#### Changes, the worst first\n\n{_TABLE}", rows)
+def _changes(plan: Plan) -> Iterator[TableRow]:
+    for change in plan.changes:
+        yield _row(_CHANGE_LAYER, plan, change.family, change, f"{_cells(change)} {_why(plan, change)} |\n")
 
 
-def _ranked(layer: int, plan: Plan, change: Change) -> RowRank:
-    return layer, *rank(plan, change.family, change)
+def _row(layer: int, plan: Plan, family: Family, change: Change | None, text: str) -> TableRow:
+    return TableRow((layer, *rank(plan, family, change)), text)
 
 
 def _name_in_cell(plan: Plan) -> str:
@@ -337,24 +323,18 @@ def _name_in_cell(plan: Plan) -> str:
 def _cells(change: Change) -> str:
     """Write the cells that all tables have: family, fields, factor, figures, direction."""
     figures = figure_moves(change)
-    cells = [cell(change.family), _moves(change), factor_of(change), *(figures[name] for name in Figure)]
+    cells = [
+        cell(change.family),
+        format_change(change),
+        factor_of(change),
+        *(figures[name] for name in Figure),
+    ]
     return f"| {' | '.join(cells)} | {_look(change)} |"
-
-
-def _moves(change: Change) -> str:
-    """Write each changed field as ``old → new``; all fields of the setting if there was none before."""
-    before, after = change.before, change.after
-    if before is None or not change.fields:
-        return format_setting(after)
-    return ", ".join(
-        f"{field.value} {field_value(before, field)} → {field_value(after, field)}"
-        for field in change.fields
-    )
 
 
 def _look(change: Change) -> str:
     if change.direction is not None:
-        return _LOOKS[change.direction]
+        return _LOOKS[change.direction][0]
     return "= adopt" if change.action is Action.ADOPT else "? resend"
 
 
@@ -378,66 +358,45 @@ def _why(plan: Plan, change: Change) -> str:
             assert_never(change.action)
 
 
-def _held(plan: Plan, path: str) -> tuple[TableRow, ...]:
-    """Return the held changes with reasons, one family a row, worst first; a refusal has its command."""
-    rules: dict[Family, list[str]] = {}
-    for one in plan.refusals:
-        rules.setdefault(one.family, []).append(f"- {code(one.family)} {code(one.sentence)}")
-    commands = override_commands(plan, path)
-    hints = {
-        family: f"; if that is meant: {code(command)}" if command else ""
-        for family, command in commands.items()
-    }
-    message = {family: "\n".join(lines) + f"{hints[family]}\n" for family, lines in rules.items()}
-    for change in plan.changes:
-        if change.because is not None and change.family not in plan.stays_tighter:
-            message.setdefault(change.family, f"- {code(change.family)} {hold_words(change)}\n")
+def _held(plan: Plan, path: str) -> Iterator[TableRow]:
+    """Yield the held changes with reasons, one family a row; a refusal has its command."""
+    refused, changes = refused_families(plan, path), {change.family: change for change in plan.changes}
+    for family, one in refused.items():
+        text = _refused(family, one, "if that is meant")
+        yield _row(_HELD_LAYER, plan, family, changes.get(family), text)
+    for family, change in changes.items():
+        if change.because is not None and family not in plan.stays_tighter and family not in refused:
+            text = f"- {code(family)} {hold_words(change)}\n"
+            yield _row(_HELD_LAYER, plan, family, change, text)
+
+
+def _stays_tighter(plan: Plan, path: str) -> Iterator[TableRow]:
+    """Yield the fields that stay as they are live, one family a row, and the command that undoes this."""
     changes = {change.family: change for change in plan.changes}
-    rows = (
-        TableRow((_HELD_LAYER, *rank(plan, family, changes.get(family))), text)
-        for family, text in message.items()
-    )
-    return tuple(sorted(rows, key=lambda row: row.rank))
+    for family, one in tighter_families(plan, path).items():
+        text = _refused(family, one, "to set what the file says")
+        yield _row(_HELD_LAYER, plan, family, changes.get(family), text)
 
 
-def _stays_tighter(plan: Plan, path: str) -> tuple[TableRow, ...]:
-    """Return the fields that stay as they are live, one family a row, and the command that undoes this."""
-    commands = tighter_commands(plan, path)
-    changes = {change.family: change for change in plan.changes}
-    rows = (
-        TableRow(
-            (_HELD_LAYER, *rank(plan, family, changes.get(family))),
-            "\n".join(f"- {code(family)} {code(line)}" for line in lines)
-            + (f"; to set what the file says: {code(commands[family])}" if family in commands else "")
-            + "\n",
-        )
-        for family, lines in tighter_lines(plan).items()
-    )
-    return tuple(sorted(rows, key=lambda row: row.rank))
+def _refused(family: Family, one: RefusedFamily, hint: str) -> str:
+    command = f"; {hint}: {code(one.command)}" if one.command else ""
+    return "\n".join(f"- {code(family)} {code(sentence)}" for sentence in one.sentences) + f"{command}\n"
 
 
-def _unmanaged(plan: Plan) -> TruncatableBlock:
-    title = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
-    rows = tuple(
-        TableRow(
-            (_UNMANAGED_LAYER, *rank(plan, family, None)), f"- {code(family)} {format_setting(live)}\n"
-        )
-        for family, live in plan.unmanaged.items()
-    )
-    return TruncatableBlock(
-        f"\n#### {title}: left as it is\n\n", tuple(sorted(rows, key=lambda row: row.rank))
-    )
+def _unmanaged(plan: Plan) -> Iterator[TableRow]:
+    for family, live in plan.unmanaged.items():
+        yield _row(_UNMANAGED_LAYER, plan, family, None, f"- {code(family)} {format_setting(live)}\n")
 
 
 def _diff(plan: Plan) -> Iterator[TableRow]:
-    """Yield the changes as lines with − and +, one family a row, the worst first; then removed families."""
-    for _, change in worst_first([plan]):
+    """Yield the changes as lines with − and +, one family a row; then removed families."""
+    for change in plan.changes:
         if text := _lines_of(change):
-            yield TableRow(_ranked(_DIFF_LAYER, plan, change), text)
+            yield _row(_DIFF_LAYER, plan, change.family, change, text)
     if plan.basis is Basis.FILE:
         for family, setting in plan.unmanaged.items():
             text = f"-{fenced(family)}:\n" + "".join(_lines("-", setting, tuple(Field)))
-            yield TableRow((_GONE_LAYER, *rank(plan, family, None)), text)
+            yield _row(_GONE_LAYER, plan, family, None, text)
 
 
 def _lines_of(change: Change) -> str:

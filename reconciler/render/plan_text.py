@@ -8,13 +8,14 @@ is first. Nothing is cut or hidden; values come from the same plan as the JSON d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import Family, format_setting
 from reconciler.core.outcome import SETTLED, FamilyResult, Outcome, hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, format_change
-from reconciler.core.policy import GUARD_RULE, Refusal
+from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import escape_unprintable
 from reconciler.documents.plan import PlanContext, plan_summary
 from reconciler.render.color import Paint, Tone, plain
@@ -22,11 +23,11 @@ from reconciler.render.identity_warnings import account_sentences
 from reconciler.render.plan_headline import headlines, policy_lines, record_sentences
 from reconciler.render.policy_refusals import (
     DIGEST_HINT,
+    RefusedFamily,
     left_tighter_by,
-    override_commands,
     refused_by,
-    tighter_commands,
-    tighter_lines,
+    refused_families,
+    tighter_families,
 )
 from reconciler.render.risk_order import risk_words, shown_first, worst_first, worst_words
 from reconciler.render.values import (
@@ -161,18 +162,32 @@ def _plan_lines(
         yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
-    commands = override_commands(plan, context.path)
+    refused = refused_families(plan, context.path)
     for _, change in worst_first([plan]):
         stays = change.family in plan.stays_tighter
         yield f"  {_change_line(change, width, paint, stays_tighter=stays)}"
-        if change.because is HoldReason.GUARD and (command := commands.get(change.family)):
+        own = refused.get(change.family)
+        if own and own.command and change.because is HoldReason.GUARD:
             indent = f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}"
-            yield f"{indent}  if that is meant: {escape_unprintable(command)}"
+            yield f"{indent}  if that is meant: {escape_unprintable(own.command)}"
     for family, live in plan.unmanaged.items():
         text = f"{family:<{width}}  {format_setting(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {pad_label('·', 'unmanaged')}{text}", Tone.QUIET)
-    yield from _refused_by_policy(plan, context, commands, paint)
-    yield from _left_tighter(plan, context, paint)
+    # The guard's rules are with the change.
+    by_policy = {
+        family: replace(one, sentences=sentences)
+        for family, one in refused.items()
+        if (sentences := tuple(each.sentence for each in one.refusals if each.rule != GUARD_RULE))
+    }
+    if by_policy:
+        if plan.changes or plan.unmanaged:
+            yield ""
+        heading = refused_by(context, escape_unprintable)
+        yield from _refused_block(heading, by_policy, "if that is meant", paint)
+    if tighter := tighter_families(plan, context.path):
+        yield ""
+        heading = left_tighter_by(context, escape_unprintable)
+        yield from _refused_block(heading, tighter, "to set what the file says", paint)
     if plan.refusals and plan.basis is Basis.FILE:
         yield f"  {DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
@@ -209,41 +224,17 @@ def _basis(plan: Plan, context: PlanContext) -> str:
     return _BASIS[plan.basis]
 
 
-def _refused_by_policy(
-    plan: Plan, context: PlanContext, commands: Mapping[Family, str], paint: Paint
+def _refused_block(
+    heading: str, refused: Mapping[Family, RefusedFamily], hint: str, paint: Paint
 ) -> Iterator[str]:
-    """Name each rule with its numbers and the override command; the guard's rules are with the change."""
-    refusals = [refusal for refusal in plan.refusals if refusal.rule != GUARD_RULE]
-    if not refusals:
-        return
-    width = max(len(refusal.family) for refusal in refusals)
-    if plan.changes or plan.unmanaged:
-        yield ""
-    yield paint(f"{refused_by(context, escape_unprintable)}:", Tone.WARN)
-    by_family: dict[Family, list[Refusal]] = {}
-    for refusal in refusals:
-        by_family.setdefault(refusal.family, []).append(refusal)
-    for family, those in by_family.items():
-        for refusal in those:
-            # The numbers of a saved plan come from its file.
-            yield f"  {family:<{width}}  {escape_unprintable(refusal.sentence)}"
-        if commands[family]:
-            yield f"  {'':<{width}}  if that is meant: {escape_unprintable(commands[family])}"
-
-
-def _left_tighter(plan: Plan, context: PlanContext, paint: Paint) -> Iterator[str]:
-    """Name each family with fields that stay as they are live, and the command that undoes this."""
-    lines, commands = tighter_lines(plan), tighter_commands(plan, context.path)
-    if not lines:
-        return
-    width = max(map(len, lines))
-    yield ""
-    yield paint(f"{left_tighter_by(context, escape_unprintable)}:", Tone.WARN)
-    for family, those in lines.items():
-        for line in those:
-            yield f"  {family:<{width}}  {escape_unprintable(line)}"
-        if family in commands:
-            yield f"  {'':<{width}}  to set what the file says: {escape_unprintable(commands[family])}"
+    """Name each rule with its numbers, and the override command after ``hint``."""
+    width = max(map(len, refused))
+    yield paint(f"{heading}:", Tone.WARN)
+    for family, one in refused.items():
+        # The numbers of a saved plan come from its file.
+        yield from (f"  {family:<{width}}  {escape_unprintable(sentence)}" for sentence in one.sentences)
+        if one.command:
+            yield f"  {'':<{width}}  {hint}: {escape_unprintable(one.command)}"
 
 
 def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: bool) -> str:

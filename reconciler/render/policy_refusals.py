@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reconciler.core.model import Family
 from reconciler.core.outcome import tighter_words
-from reconciler.core.plan import Basis, Plan
+from reconciler.core.plan import Basis, Change, Plan
 from reconciler.core.policy import Refusal
 from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import Quote
@@ -26,6 +26,18 @@ DIGEST_HINT = "DIGEST is what mmp plan prints with the same --family."
 
 SHA_SHOWN = 12
 """Digits of a sha256 that people compare; the documents have all digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFamily:
+    """One family with refusals: a sentence for each, and the command that overrides them.
+
+    ``command`` is empty if they cannot be overridden.
+    """
+
+    refusals: tuple[Refusal, ...]
+    sentences: tuple[str, ...]
+    command: str
 
 
 def refused_by(context: PlanContext, quote: Quote) -> str:
@@ -58,69 +70,45 @@ def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
     changed = {change.family for change in plan.changes}
     named = sorted(changed.intersection(families))
     refused = [one for one in plan.refusals if one.family in families or one.family not in changed]
-    return _command(plan, named, path, f' {allow_flags(refused)} --reason "…"')
+    return _command(plan, named, path, refused)
 
 
-def override_commands(plan: Plan, path: str) -> dict[Family, str]:
-    """Return the command of :func:`override_command` for each refused family, in one pass over the plan.
+def refused_families(plan: Plan, path: str) -> dict[Family, RefusedFamily]:
+    """Return each refused family, with the command of :func:`override_command` for it alone.
 
-    Empty for a family whose refusal cannot be overridden.
+    Families that are not in the file cannot be named in a command, so they share one.
     """
-    changes = {change.family: change for change in plan.changes}
-    gone = [one for one in plan.refusals if one.family not in changes]
-    of_gone = override_command(plan, (), path) if gone else ""
-    refused: dict[Family, list[Refusal]] = {}
-    for one in plan.refusals:
-        refused.setdefault(one.family, []).append(one)
-    found: dict[Family, str] = {}
-    for family, own in refused.items():
-        if not all(one.overridable for one in own):
-            found[family] = ""
-            continue
-        if family not in changes:
-            found[family] = of_gone  # no change can be named, so all share one command
-            continue
-        refusals = sorted([*own, *gone], key=lambda one: one.family)
-        narrow = replace(plan, changes=(changes[family],), refusals=tuple(refusals))
-        found[family] = override_command(narrow, (family,), path)
+    changes, gone = _changes_and_gone(plan)
+    of_gone = _command(plan, (), path, gone)
+    found: dict[Family, RefusedFamily] = {}
+    for family, own in _by_family(plan.refusals).items():
+        command = of_gone
+        if change := changes.get(family):
+            refused = sorted([*own, *gone], key=lambda one: one.family)
+            command = _command(replace(plan, changes=(change,)), [family], path, refused)
+        found[family] = _refused(own, [one.sentence for one in own], command)
     return found
 
 
-def tighter_commands(plan: Plan, path: str) -> dict[Family, str]:
-    """Return, for each family whose loosening to the file is refused, the command that sends it anyway.
-
-    A family has no entry if its refusal cannot be overridden, or while the policy cannot be read or is
-    missing.
+def tighter_families(plan: Plan, path: str) -> dict[Family, RefusedFamily]:
+    """Return each family with fields that stay tighter than in the file, since loosening them is refused.
 
     A refusal of a family that is not in the file blocks every loosening, so it is overridden as well.
     """
-    changes = {change.family for change in plan.changes}
-    gone = [one for one in plan.refusals if one.family not in changes]
-    refused: dict[Family, list[Refusal]] = {}
-    for one in plan.left_tighter:
-        refused.setdefault(one.family, []).append(one)
-    return {
-        family: _command(plan, [family], path, f' {allow_flags([*own, *gone])} --reason "…"')
-        for family, own in refused.items()
-        if all(one.overridable for one in own)
-    }
-
-
-def tighter_lines(plan: Plan) -> dict[Family, list[str]]:
-    """Return for each family the fields that stay tighter than in the file, and each rule that refuses."""
-    changes = {change.family: change for change in plan.changes}
-    lines: dict[Family, list[str]] = {}
-    for one in plan.left_tighter:
-        change = changes.get(one.family)
+    changes, gone = _changes_and_gone(plan)
+    found: dict[Family, RefusedFamily] = {}
+    for family, own in _by_family(plan.left_tighter).items():
+        change = changes.get(family)
         stays = (change and tighter_words(change)) or "stays tighter, as live has it"
-        lines.setdefault(one.family, []).append(f"{stays}: refused from live: {one.sentence}")
-    return lines
+        sentences = [f"{stays}: refused from live: {one.sentence}" for one in own]
+        found[family] = _refused(own, sentences, _command(plan, [family], path, [*own, *gone]))
+    return found
 
 
 def protection_command(plan: Plan, path: str) -> str:
-    """Return the command that sends only what adds protection, beside refusals; empty if nothing does."""
+    """Return the command that sends only what adds protection, all of it; empty if nothing does."""
     named = sorted(change.family for change in plan.protection)
-    return _command(plan, named, path, "") if named else ""
+    return _command(plan, named, path) if named else ""
 
 
 def allow_flags(refusals: Iterable[Refusal]) -> str:
@@ -128,8 +116,27 @@ def allow_flags(refusals: Iterable[Refusal]) -> str:
     return " ".join(dict.fromkeys(refusal.allow for refusal in refusals))
 
 
-def _command(plan: Plan, families: Sequence[Family], path: str, flags: str) -> str:
+def _changes_and_gone(plan: Plan) -> tuple[dict[Family, Change], list[Refusal]]:
+    """Return the changes by family, and the refusals of families that have no change."""
+    changes = {change.family: change for change in plan.changes}
+    return changes, [one for one in plan.refusals if one.family not in changes]
+
+
+def _by_family(refusals: Iterable[Refusal]) -> dict[Family, list[Refusal]]:
+    found: dict[Family, list[Refusal]] = {}
+    for one in refusals:
+        found.setdefault(one.family, []).append(one)
+    return found
+
+
+def _refused(refusals: Sequence[Refusal], sentences: Iterable[str], command: str) -> RefusedFamily:
+    overridable = all(one.overridable for one in refusals)
+    return RefusedFamily(tuple(refusals), tuple(sentences), command if overridable else "")
+
+
+def _command(plan: Plan, families: Sequence[Family], path: str, refused: Sequence[Refusal] = ()) -> str:
     only = "".join(f" --family {family}" for family in families)
+    flags = f' {allow_flags(refused)} --reason "…"' if refused else ""
     if plan.basis is Basis.FILE:
         return f"mmp apply{only} --expect DIGEST{flags}"
     config = "" if path == DEFAULT_CONFIG else f" -c {shlex.quote(path)}"
