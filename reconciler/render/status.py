@@ -10,19 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from reconciler.core.change_direction import changed_fields, direction
-from reconciler.core.model import LiveRow, Pause, Setting, format_setting
+from reconciler.core.model import Family, LiveRow, Pause, Setting, format_setting
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import (
-    AcceptedRecord,
-    AttemptRecord,
-    OverrideRecord,
-    ProofKind,
-    StateCheck,
-)
+from reconciler.core.state_records import AcceptedRecord, AttemptRecord, ProofKind, StateCheck
 from reconciler.documents.history import AccountHistory, PolicyLine
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.policy_refusals import SHA_SHOWN
@@ -90,22 +84,27 @@ def history_text(account: str, environment: str, history: AccountHistory, *, pai
         line for line in history.accepted if line.how is ProofKind.ADOPTED and line.before != line.setting
     ]
     banner = paint("SIMULATOR ", Tone.WARN) if history.simulator else ""
-    counted = [count(len(lines), "attempt")] if lines else []
-    counted += [count(len(adopted), "adoption")] if adopted else []
-    counted += [count(len(overrides), "override")] if overrides else []
-    counted += [count(len(policies), "policy change")] if policies else []
+    numbers = {
+        "attempt": len(lines),
+        "adoption": len(adopted),
+        "override": len(overrides),
+        "policy change": len(policies),
+    }
+    counted = [count(number, thing) for thing, number in numbers.items() if number]
     message = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
-    named = [one.family for one in lines] + [one.family for one in adopted]
-    width = max(map(len, (*named, *(one.family for one in overrides))), default=0)
-    place = paint(f"{account} ({environment})", Tone.STRONG)
     # Policies and overrides come before the requests that they allow, so after them in newest-first order.
-    message_lines = [(line.reserved_wall, 2, _attempt_line(line, width, paint)) for line in lines]
-    message_lines += [(override.at, 1, _override_line(override, width, paint)) for override in overrides]
-    message_lines += [(policy.at, 0, _policy_line(policy, width, paint)) for policy in policies]
-    message_lines += [(line.at, 2, _accepted_line(line, width, paint)) for line in adopted]
-    message_lines.sort(key=lambda one: one[:2], reverse=True)
-    lines_of = [f"{banner}{place} · {message}", *(line for _, _, line in message_lines)]
-    return "\n".join([*lines_of, *_damaged_line(history.damaged, paint)]) + "\n"
+    rows = [(line.reserved_wall, 2, line.family, line.status.value, _attempt_words(line)) for line in lines]
+    rows += [(line.at, 2, line.family, "adopted", _adoption_words(line)) for line in adopted]
+    rows += [(one.at, 1, one.family, "allowed", f"{one.refusal}: {one.reason}") for one in overrides]
+    rows += [(one.at, 0, Family(""), "policy", _policy_words(one)) for one in policies]
+    rows.sort(key=lambda row: row[:2], reverse=True)
+    width = max((len(family) for _, _, family, *_ in rows), default=0)
+    output = [f"{banner}{paint(f'{account} ({environment})', Tone.STRONG)} · {message}"]
+    for at, _, family, word, text in rows:
+        shown = paint(f"{word:<9}", _WORD_TONES[word]) if word in _WORD_TONES else f"{word:<9}"
+        when = f"{at:%Y-%m-%d %H:%M:%S}Z"
+        output.append(f"  {when}  {family:<{width}}  {shown}  {escape_unprintable(text)}")
+    return "\n".join([*output, *_damaged_line(history.damaged, paint)]) + "\n"
 
 
 def _damaged_line(damaged: int, paint: Paint) -> list[str]:
@@ -149,11 +148,15 @@ _LOOK = {
 
 
 _UNRESOLVED = (AttemptStatus.PENDING, AttemptStatus.UNKNOWN)
-_STATUS_TONES = {
-    AttemptStatus.APPLIED: Tone.GOOD,
-    AttemptStatus.REJECTED: Tone.BAD,
-    AttemptStatus.UNKNOWN: Tone.BAD,
+_WORD_TONES = {
+    "applied": Tone.GOOD,
+    "rejected": Tone.BAD,
+    "unknown": Tone.BAD,
+    "adopted": Tone.WARN,
+    "allowed": Tone.WARN,
+    "policy": Tone.WARN,
 }
+"""The tone of a word of the history; any other word has none."""
 
 
 def _place(status: Status, paint: Paint) -> str:
@@ -257,45 +260,24 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
     return f"  {paint(pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
 
 
-def _attempt_line(line: AttemptRecord, width: int, paint: Paint) -> str:
-    text = f"  {line.reserved_wall:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
-    outcome = f"{line.status.value:<9}"
-    if line.status in _STATUS_TONES:
-        outcome = paint(outcome, _STATUS_TONES[line.status])
-    return "  ".join([text, outcome, format_setting(line.setting), *_what_came_of_it(line)])
+def _attempt_words(line: AttemptRecord) -> str:
+    """Write the setting, the exchange's message, and whether the setting in force is still unknown."""
+    reply = f"[{line.code}] {line.message}".strip() if line.code not in ("", "0") else ""
+    doubt = "not known what is in force" if line.is_open and line.status in _UNRESOLVED else ""
+    result = "; ".join(filter(None, (reply, doubt)))
+    return "  ".join(filter(None, (format_setting(line.setting), result)))
 
 
-def _accepted_line(line: AcceptedRecord, width: int, paint: Paint) -> str:
-    word = paint(f"{'adopted':<9}", Tone.WARN)
-    when = f"  {line.at:%Y-%m-%d %H:%M:%S}Z  {line.family:<{width}}"
+def _adoption_words(line: AcceptedRecord) -> str:
     if line.before is None:
-        return "  ".join(
-            [when, word, f"{format_setting(line.setting)}  (no accepted setting before it is on record)"]
-        )
+        return f"{format_setting(line.setting)}  (no accepted setting before it is on record)"
     moves = ", ".join(
         f"{name.value} {field_value(line.before, name)} → {field_value(line.setting, name)}"
         for name in changed_fields(line.before, line.setting)
     )
     way = direction(line.before, line.setting)
     assert way is not None, "only what differs is shown"
-    return "  ".join(
-        [when, word, f"{moves}  ({way.value} from the accepted setting; live was so, no request)"]
-    )
-
-
-def _override_line(override: OverrideRecord, width: int, paint: Paint) -> str:
-    word = paint(f"{'allowed':<9}", Tone.WARN)
-    when = f"  {override.at:%Y-%m-%d %H:%M:%S}Z  {override.family:<{width}}"
-    return "  ".join(
-        [when, word, f"{escape_unprintable(override.refusal)}: {escape_unprintable(override.reason)}"]
-    )
-
-
-def _what_came_of_it(line: AttemptRecord) -> list[str]:
-    """Return the exchange's message, and whether the setting in force is still unknown."""
-    said = escape_unprintable(f"[{line.code}] {line.message}".strip()) if line.code not in ("", "0") else ""
-    doubt = "not known what is in force" if line.is_open and line.status in _UNRESOLVED else ""
-    return ["; ".join(filter(None, (said, doubt)))] if said or doubt else []
+    return f"{moves}  ({way.value} from the accepted setting; live was so, no request)"
 
 
 def _age(age: timedelta) -> str:
@@ -303,13 +285,10 @@ def _age(age: timedelta) -> str:
     return "just now" if seconds < 1 else f"{format_duration(seconds)} ago"
 
 
-def _policy_line(policy: PolicyLine, width: int, paint: Paint) -> str:
-    what = f"{escape_unprintable(policy.path)} (sha256 {policy.sha256[:SHA_SHOWN]})"
+def _policy_words(policy: PolicyLine) -> str:
+    file = f"{policy.path} (sha256 {policy.sha256[:SHA_SHOWN]})"
     if policy.reason is not None:
-        what = f"given up: {what}: {escape_unprintable(policy.reason)}"
-    elif policy.replaces is None:
-        what = f"in force: {what}"
-    else:
-        what = f"in force: {what}, replaces sha256 {policy.replaces[:SHA_SHOWN]}"
-    when = f"  {policy.at:%Y-%m-%d %H:%M:%S}Z  {'':<{width}}"
-    return "  ".join([when, paint(f"{'policy':<9}", Tone.WARN), what])
+        return f"given up: {file}: {policy.reason}"
+    return f"in force: {file}" + (
+        f", replaces sha256 {policy.replaces[:SHA_SHOWN]}" if policy.replaces is not None else ""
+    )
