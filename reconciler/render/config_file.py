@@ -23,7 +23,6 @@ from reconciler.core.model import (
     parse_family,
 )
 from reconciler.core.problems import escape_unprintable
-from reconciler.render.values import field_value
 
 DEFAULT_PREFIX = "OKX_"
 """The default prefix: a file does not need to contain it."""
@@ -121,7 +120,7 @@ def common_values(settings: Mapping[Family, Setting]) -> dict[Field, str]:
     """
     found: dict[Field, str] = {}
     for name in Field:
-        counts = Counter(field_value(setting, name) for setting in settings.values())
+        counts = Counter(setting.field_text(name) for setting in settings.values())
         value, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
         if count > 1:
             found[name] = value
@@ -132,8 +131,8 @@ def describe_setting(setting: Setting) -> str:
     """Describe a setting in one phrase."""
     if setting.disabled:
         return "protection is switched off"
-    window, limit = field_value(setting, Field.TIME_INTERVAL), field_value(setting, Field.QTY_LIMIT)
-    freeze = field_value(setting, Field.FROZEN_INTERVAL)
+    window, limit = setting.field_text(Field.TIME_INTERVAL), setting.field_text(Field.QTY_LIMIT)
+    freeze = setting.field_text(Field.FROZEN_INTERVAL)
     pulled = "until someone resets" if setting.until_reset else f"for {freeze}"
     contracts = "contract" if limit == "1" else "contracts"
     return f"{limit} {contracts} within {window} pull the quotes {pulled}"
@@ -176,7 +175,7 @@ def _family_line(family: Family, setting: Setting, common: Mapping[Field, str]) 
     own = [
         f"{name.value}: {value}"
         for name in Field
-        if (value := field_value(setting, name)) != common.get(name)
+        if (value := setting.field_text(name)) != common.get(name)
     ]
     # Quoted if YAML could read the beginning of the key as a number.
     key = f'"{family}"' if family[0].isdigit() else family

@@ -18,7 +18,6 @@ from reconciler.core.problems import escape_unprintable
 from reconciler.documents.explain import ExplainedValue, FamilyTerm, Term
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.config_file import describe_setting
-from reconciler.render.values import field_value
 
 
 def family_term(
@@ -33,7 +32,7 @@ def family_term(
     bounds = effective_bounds(family, policy) if policy else {}
     values = tuple(
         ExplainedValue(
-            name, field_value(wanted.setting, name), *places[name], bound_words(name, bounds.get(name))
+            name, wanted.setting.field_text(name), *places[name], bound_words(name, bounds.get(name))
         )
         for name in Field
     )

@@ -7,7 +7,7 @@ there are no changes, or that nothing gets looser.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from reconciler.core.model import window_text
 from reconciler.core.plan import Plan
@@ -40,9 +40,23 @@ def changes_policy(context: PlanContext) -> bool:
     return change is not None and change.counts
 
 
-def headlines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
+def headlines(context: PlanContext, quote: Quote) -> list[str]:
     """Return a short sentence for each change that is not a setting, for one account."""
-    return tuple(_headlines(context, quote))
+    old, output = context.old, []
+    if old is None:
+        return []
+    if old.not_compared:
+        output.append("Not compared: whether anything gets looser is not known.")
+    for each in old.identity:
+        values = [quote(value) if value is not None else "none" for value in (each.before, each.after)]
+        output.append(f"{each.key} changes: {' → '.join(values)}.")
+    if old.policy_change is not None and old.policy_change.counts:
+        looser, tighter = _rules(context)
+        rules = [f"{count(looser, 'rule')} looser"] if looser else []
+        rules += [f"{count(tighter, 'rule')} tighter"] if tighter else []
+        sentence = policy_sentence(old.policy_change, quote)
+        output.append(f"Policy: {', '.join(rules)}." if rules else f"{sentence}.")
+    return output
 
 
 def headlines_of_all(pages: Sequence[tuple[Plan, PlanContext]]) -> tuple[str, ...]:
@@ -51,7 +65,7 @@ def headlines_of_all(pages: Sequence[tuple[Plan, PlanContext]]) -> tuple[str, ..
     counted = {
         "Not compared": sum(map(is_not_compared, contexts)),
         "Identity changes": sum(bool(each.old and each.old.identity) for each in contexts),
-        "The policy gets looser": sum(bool(_change(each) and _rules(each)[0]) for each in contexts),
+        "The policy gets looser": sum(_rules(each)[0] > 0 for each in contexts),
         "The policy changes": sum(map(changes_policy, contexts)),
     }
     if counted["The policy changes"] == counted["The policy gets looser"]:
@@ -119,27 +133,9 @@ def missing_sentence(context: PlanContext, quote: Quote) -> str:
     )
 
 
-def _headlines(context: PlanContext, quote: Quote) -> Iterator[str]:
-    if context.old is None:
-        return
-    if context.old.not_compared:
-        yield "Not compared: whether anything gets looser is not known."
-    for each in context.old.identity:
-        values = [quote(value) if value is not None else "none" for value in (each.before, each.after)]
-        yield f"{each.key} changes: {' → '.join(values)}."
-    change = _change(context)
-    if change is not None:
-        looser, tighter = _rules(context)
-        message = [f"{count(looser, 'rule')} looser"] if looser else []
-        message += [f"{count(tighter, 'rule')} tighter"] if tighter else []
-        yield f"Policy: {', '.join(message)}." if message else f"{policy_sentence(change, quote)}."
-
-
-def _change(context: PlanContext) -> PolicyChange | None:
-    return context.old.policy_change if context.old and changes_policy(context) else None
-
-
 def _rules(context: PlanContext) -> tuple[int, int]:
     """Return how many rules get looser, and how many get tighter."""
-    change = _change(context)
-    return (change.looser, len(change.rules) - change.looser) if change else (0, 0)
+    change = context.old.policy_change if context.old else None
+    if change is None or not change.counts:
+        return 0, 0
+    return change.looser, len(change.rules) - change.looser

@@ -64,7 +64,6 @@ from reconciler.render.values import (
     LIVE_IS_SO,
     count,
     families,
-    field_value,
     format_age,
     format_due,
     format_duration,
@@ -414,7 +413,7 @@ def _lines_of(change: Change) -> str:
 
 
 def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[str]:
-    return (f"{sign}  {field.value}: {field_value(setting, field)}\n" for field in fields)
+    return (f"{sign}  {field.value}: {setting.field_text(field)}\n" for field in fields)
 
 
 def _foot(plan: Plan, context: PlanContext) -> str:

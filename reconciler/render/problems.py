@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from reconciler.core.problems import MAX_PROBLEMS, Code, Problem, Severity, escape_unprintable
@@ -135,27 +136,18 @@ def _cells_of(text: str) -> list[str]:
 def _cut_left(pieces: list[str], cells: int) -> list[str]:
     if _width(pieces) <= cells:
         return pieces
-    kept: list[str] = []
-    room = cells - 1
-    for piece in reversed(pieces):
-        room -= _width([piece])
-        if room < 0:
-            break
-        kept.append(piece)
-    return ["…", *reversed(kept)]
+    return ["…", *reversed(_fitting(reversed(pieces), cells - 1))]
 
 
 def _cut_right(pieces: list[str], cells: int) -> list[str]:
-    if _width(pieces) <= cells:
-        return pieces
-    kept: list[str] = []
-    room = cells - 1
-    for piece in pieces:
-        room -= _width([piece])
-        if room < 0:
-            break
-        kept.append(piece)
-    return [*kept, "…"]
+    return pieces if _width(pieces) <= cells else [*_fitting(pieces, cells - 1), "…"]
+
+
+def _fitting(pieces: Iterable[str], cells: int) -> list[str]:
+    """Return the first pieces that fit into ``cells``."""
+    shown = list(pieces)
+    ends = accumulate(_width([piece]) for piece in shown)
+    return [piece for piece, end in zip(shown, ends, strict=True) if end <= cells]
 
 
 def _width(pieces: Sequence[str]) -> int:

@@ -24,9 +24,9 @@ from reconciler.render.values import (
     count,
     damaged_records,
     families,
-    field_value,
     format_due,
     format_duration,
+    format_moves,
     pad_label,
 )
 
@@ -222,7 +222,7 @@ def _other_words(family: FamilyStatus) -> str:
 
 def _difference(setting: Setting, desired: Setting) -> str:
     differing = changed_fields(desired, setting)
-    return ", ".join(f"{field.value} {field_value(setting, field)}" for field in differing)
+    return ", ".join(f"{field.value} {setting.field_text(field)}" for field in differing)
 
 
 def _pending_words(family: FamilyStatus) -> str:
@@ -271,13 +271,10 @@ def _attempt_words(line: AttemptRecord) -> str:
 def _adoption_words(line: AcceptedRecord) -> str:
     if line.before is None:
         return f"{format_setting(line.setting)}  (no accepted setting before it is on record)"
-    moves = ", ".join(
-        f"{name.value} {field_value(line.before, name)} → {field_value(line.setting, name)}"
-        for name in changed_fields(line.before, line.setting)
-    )
     way = direction(line.before, line.setting)
     assert way is not None, "only what differs is shown"
-    return f"{moves}  ({way.value} from the accepted setting; live was so, no request)"
+    why = f"({way.value} from the accepted setting; live was so, no request)"
+    return f"{format_moves(line.before, line.setting)}  {why}"
 
 
 def _age(age: timedelta) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.core.model import Field, Setting
+from reconciler.core.change_direction import changed_fields
+from reconciler.core.model import Setting
 
 HEAD_WORD_CELLS = 9
 """The width of the widest first words of a line: unmanaged, uncertain."""
@@ -15,9 +16,12 @@ EITHER_POLICY = "What the policy of either side refuses is held."
 """The text of a comparison of two revisions whose policies differ."""
 
 
-def field_value(setting: Setting, field: Field) -> str:
-    """Write one field of a setting, with the words for the two zeroes."""
-    return setting.field_text(field)
+def format_moves(before: Setting, after: Setting) -> str:
+    """Write each field that differs as ``qtyLimit 100 → 400``; empty if none does."""
+    return ", ".join(
+        f"{field.value} {before.field_text(field)} → {after.field_text(field)}"
+        for field in changed_fields(before, after)
+    )
 
 
 def format_duration(seconds: float) -> str:

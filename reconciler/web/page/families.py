@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from reconciler.core.change_direction import changed_fields, direction
+from reconciler.core.change_direction import direction
 from reconciler.core.model import Family, Field, Pause, PausedBy, Setting, format_setting
 from reconciler.core.monitoring.protection import exposed_family, frozen_until_reset
 from reconciler.core.monitoring.runtime import AccountRuntime
@@ -21,7 +21,7 @@ from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.problems import escape_unprintable
 from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
-from reconciler.render.values import field_value
+from reconciler.render.values import format_moves
 from reconciler.web.page import labels
 from reconciler.web.page.charts import Share, TimelineMark, TimelinePath, columns_for, paths, shares
 
@@ -183,11 +183,7 @@ def _values(family: FamilyStatus) -> str:
     if in_force is None:
         return f"{_nothing(family)} → {format_setting(wanted)}"
     last = "last known " if family.state is FamilyState.UNCERTAIN else ""
-    message = ", ".join(
-        f"{field.value} {field_value(in_force, field)} → {field_value(wanted, field)}"
-        for field in changed_fields(in_force, wanted)
-    )
-    return f"{last}{message or format_setting(wanted)}"
+    return f"{last}{format_moves(in_force, wanted) or format_setting(wanted)}"
 
 
 def _nothing(family: FamilyStatus) -> str:
@@ -300,7 +296,7 @@ def _calm(spent: Sequence[Share]) -> bool:
 
 def _brief(setting: Setting) -> str:
     """Write a setting in short form, for a row among many: ``100 per 5s, freeze 2s``."""
-    window, freeze, quantity = (field_value(setting, field) for field in Field)
+    window, freeze, quantity = (setting.field_text(field) for field in Field)
     return "disabled" if setting.disabled else f"{quantity} per {window}, freeze {freeze}"
 
 
