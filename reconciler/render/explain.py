@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from reconciler.core.model import Desired, Family, Field, FilePosition, interval_text, window_text
@@ -53,29 +53,27 @@ def bound_words(name: Field, bound: Bound | None) -> str | None:
 
 def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
     """Return each term's name and title, meaning, facts, and what to do."""
-    blocks = []
-    for term in terms:
-        message = term.explanation
-        lines = [
-            f"{paint(escape_unprintable(term.name), Tone.STRONG)} · {message.title}",
-            f"  {message.meaning}",
-        ]
-        lines += [f"  {note}" for note in term.notes]
-        lines += [f"  → {message.remedy}"] if message.remedy else []
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
+    return "\n".join("\n".join([*_term_lines(term, paint), ""]) for term in terms)
 
 
 def families_text(terms: Sequence[FamilyTerm], *, paint: Paint = plain) -> str:
     """Return a line per field: value, where it comes from, what the policy allows."""
-    blocks = []
-    for term in terms:
-        place = f"{term.account} ({term.environment}) · {escape_unprintable(term.path)}"
-        lines = [f"{paint(term.family, Tone.STRONG)} in {place}", f"  {term.meaning}"]
-        lines += [_value_line(value) for value in term.values]
-        lines += [f"  {note}" for note in term.notes]
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
+    return "\n".join("\n".join([*_family_lines(term, paint), ""]) for term in terms)
+
+
+def _term_lines(term: Term, paint: Paint) -> Iterator[str]:
+    yield f"{paint(escape_unprintable(term.name), Tone.STRONG)} · {term.explanation.title}"
+    yield from (f"  {text}" for text in (term.explanation.meaning, *term.notes))
+    if term.explanation.remedy:
+        yield f"  → {term.explanation.remedy}"
+
+
+def _family_lines(term: FamilyTerm, paint: Paint) -> Iterator[str]:
+    place = f"{term.account} ({term.environment}) · {escape_unprintable(term.path)}"
+    yield f"{paint(term.family, Tone.STRONG)} in {place}"
+    yield f"  {term.meaning}"
+    yield from map(_value_line, term.values)
+    yield from (f"  {note}" for note in term.notes)
 
 
 _ZEROES = {Field.TIME_INTERVAL: "disabled", Field.FROZEN_INTERVAL: "until-reset"}

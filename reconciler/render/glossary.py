@@ -15,9 +15,8 @@ _OVERRIDE = "If meant: run the command that mmp plan prints ({}:FAMILY), or chan
 FIELDS: dict[str, Explanation] = {
     "timeInterval": Explanation(
         "The monitoring window",
-        "Fills are counted over this time. Milliseconds (5000), or a number and a unit (500ms, "
-        "5s, 2m, 1h). disabled (0 at OKX) switches the family's protection off. Longer is "
-        "tighter.",
+        "Fills are counted over this time. Milliseconds (5000), or a number and a unit (500ms, 5s, 2m, "
+        "1h). disabled (0 at OKX) switches the family's protection off. Longer is tighter.",
         "0 means no protection: write disabled if that is meant.",
     ),
     "frozenInterval": Explanation(
@@ -104,9 +103,8 @@ WORDS: dict[str, Explanation] = {
     ),
     "policy": Explanation(
         "Refused by the policy",
-        "A rule of mmp-policy.yaml refuses the change; rule, value and limit are shown. Or the "
-        "policy is missing or cannot be read: until it is back, changes that loosen or disable "
-        "are held.",
+        "A rule of mmp-policy.yaml refuses the change; rule, value and limit are shown. Or the policy is "
+        "missing or cannot be read: until it is back, changes that loosen or disable are held.",
         "If the change is meant: run the command that mmp plan prints with the refusal, with a reason.",
     ),
     "guard": Explanation(
@@ -211,10 +209,9 @@ WORDS: dict[str, Explanation] = {
     ),
     "loosening.maxShare": Explanation(
         "Too large a share at once",
-        "The file loosens or disables a larger share of the families than the limit. The share is "
-        "of the families that were in force for 24 hours on record. In the first 24 hours of a "
-        "state no share is proven. mmp diff has no record: it counts the families that the older "
-        "file enables.",
+        "The file loosens or disables a larger share of the families than the limit. The share is of the "
+        "families that were in force for 24 hours on record. In the first 24 hours of a state no share is "
+        "proven. mmp diff has no record: it counts the families that the older file enables.",
         _OVERRIDE.format("loosen (or mixed, disable)"),
     ),
     "loosening.per": Explanation(

@@ -47,31 +47,29 @@ def is_unrecorded(plan: Plan) -> bool:
 
 
 def _since(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
-    environment = plan.environment.value
+    environment, name = plan.environment.value, quote(plan.account)
     if old.not_compared:
-        shown = [quote(name) for name in old.not_compared[:SHOWN_ACCOUNTS]]
-        more = len(old.not_compared) - len(shown)
-        others = [*shown, *([f"{more} more"] if more else [])]
+        shown = [quote(other) for other in old.not_compared[:SHOWN_ACCOUNTS]]
+        if more := len(old.not_compared) - len(shown):
+            shown.append(f"{more} more")
         yield (
-            f"account {quote(plan.account)} ({environment}) is not compared: it may be one that is gone, "
-            f"under another name ({', '.join(others)}); whether anything gets looser is not known"
+            f"account {name} ({environment}) is not compared: it may be one that is gone, "
+            f"under another name ({', '.join(shown)}); whether anything gets looser is not known"
         )
         return
     if old.account is None or old.environment is None:
         yield (
-            f"account {quote(plan.account)} ({environment}) is new: {quote(old.path)} does not have it, "
+            f"account {name} ({environment}) is new: {quote(old.path)} does not have it, "
             "so every family is new here and nothing counts as looser"
         )
         return
     if is_removed(plan):
-        yield (
-            f"account {quote(plan.account)} ({environment}) is gone: {families(len(plan.unmanaged))} "
-            "will no longer be managed"
-        )
+        gone = families(len(plan.unmanaged))
+        yield f"account {name} ({environment}) is gone: {gone} will no longer be managed"
         return
     if old.account != plan.account:
         yield (
-            f"account renamed {quote(old.account)} → {quote(plan.account)}: compared with what "
+            f"account renamed {quote(old.account)} → {name}: compared with what "
             f"{quote(old.account)} wants; nothing is on record under the new name yet"
         )
     if old.environment != environment:

@@ -72,20 +72,18 @@ _UNMANAGED = {
 
 def plans_text(pages: Sequence[tuple[Plan, PlanContext]], *, simulator: bool, paint: Paint = plain) -> str:
     """Return the plans of one or more accounts; with several, the worst changes of all come first."""
+    notes = [paint(line, Tone.WARN) for line in record_sentences(context for _, context in pages)]
     if len(pages) == 1:
-        return plan_text(*pages[0], simulator=simulator, paint=paint)
-    needs_record = "".join(
-        f"{paint(line, Tone.WARN)}\n" for line in record_sentences(context for _, context in pages)
-    )
-    texts = ("\n".join(_plan_lines(*page, simulator, paint)) + "\n" for page in pages)
+        return "\n".join(_plan_lines(*pages[0], simulator, paint, notes)) + "\n"
+    needs_record = ["".join(f"{line}\n" for line in notes)] if notes else []
     worst = _worst_of_all([plan for plan, _ in pages], paint)
-    return "\n".join([*([needs_record] if needs_record else []), *worst, *texts])
+    texts = ("\n".join(_plan_lines(*page, simulator, paint)) + "\n" for page in pages)
+    return "\n".join([*needs_record, *worst, *texts])
 
 
 def plan_text(plan: Plan, context: PlanContext, *, simulator: bool, paint: Paint = plain) -> str:
     """Return the plan as text, ending in a newline."""
-    needs_record = (paint(line, Tone.WARN) for line in record_sentences([context]))
-    return "\n".join(_plan_lines(plan, context, simulator, paint, needs_record)) + "\n"
+    return plans_text([(plan, context)], simulator=simulator, paint=paint)
 
 
 def results_text(

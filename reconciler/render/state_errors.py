@@ -124,9 +124,8 @@ STATE_ERRORS: dict[str, Explanation] = {
         ("state-unreadable", "state-unwritable"),
         Explanation(
             "No permission for the state",
-            "This user cannot read or write the file, its folder or the schema mmp. With a file, "
-            "mmp run ends at its start; later it waits, because a disk may be read-only for a "
-            "time.",
+            "This user cannot read or write the file, its folder or the schema mmp. With a file, mmp run "
+            "ends at its start; later it waits, because a disk may be read-only for a time.",
             "Run mmp as the owner of the state, or give this user the permission.",
         ),
     ),
@@ -171,9 +170,8 @@ STATE_ERRORS: dict[str, Explanation] = {
         "A copy of the state is under way, or was interrupted",
         "mmp state copy retires the file before its records are complete in the database. Nothing "
         "is written to the file, and the database may not have its pauses and requests yet.",
-        "Do not use the database yet. Wait until the copy is complete. If it was interrupted, run "
-        "the same mmp state copy again; with --undo the file is used again if the copy is not "
-        "complete.",
+        "Do not use the database yet. Wait until the copy is complete. If it was interrupted, run the same "
+        "mmp state copy again; with --undo the file is used again if the copy is not complete.",
     ),
     "state-copy-failed": Explanation(
         "The copy differs from the source",
@@ -189,9 +187,8 @@ STATE_ERRORS: dict[str, Explanation] = {
     ),
     "state-refused": Explanation(
         "The database refused the connection",
-        "Wrong password, missing role or database, TLS not available, or an access rule "
-        "(pg_hba.conf). mmp run ends at its start; later it waits, because a password may be "
-        "being replaced.",
+        "Wrong password, missing role or database, TLS not available, or an access rule (pg_hba.conf). mmp "
+        "run ends at its start; later it waits, because a password may be being replaced.",
         "Check role, password, database, TLS and access rules.",
     ),
     "state-tables-missing": Explanation(
