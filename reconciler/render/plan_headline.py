@@ -15,7 +15,7 @@ from reconciler.core.policy_change import FileChange, PolicyChange
 from reconciler.documents.plan import PlanContext
 from reconciler.render.identity_warnings import Quote, is_renamed
 from reconciler.render.policy_refusals import SHA_SHOWN
-from reconciler.render.values import EITHER_POLICY, count
+from reconciler.render.values import EITHER_POLICY, count, format_age
 
 SHARE_UNPROVEN = "maxShare is judged over the families that the older file enables: this base is not proven"
 """The text about a share when two files are compared: only a record proves what was in force for 24 h."""
@@ -106,6 +106,14 @@ def policy_lines(context: PlanContext, quote: Quote) -> tuple[str, ...]:
     either = f" {EITHER_POLICY}" if old.policy_change.counts else ""
     rules = (f"  policy: {rule.words}" for rule in old.policy_change.rules)
     return f"{policy_sentence(old.policy_change, quote)}.{either}", *rules
+
+
+def compared_with(context: PlanContext, quote: Quote) -> str:
+    """Return the file or the status that a plan was compared with; empty if it was neither."""
+    if context.old:
+        return quote(context.old.path)
+    against = context.against
+    return f"what {quote(against.source)} says is live, {format_age(against.age_s)}" if against else ""
 
 
 def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:

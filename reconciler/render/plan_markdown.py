@@ -19,6 +19,7 @@ from reconciler.core.model import Family, Field, Setting, format_setting
 from reconciler.core.outcome import hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, format_change
 from reconciler.documents.plan import PlanContext
+from reconciler.render import plan_headline, policy_refusals, risk_order, values
 from reconciler.render.identity_warnings import account_sentences
 from reconciler.render.markdown_escape import (
     Piece,
@@ -30,43 +31,6 @@ from reconciler.render.markdown_escape import (
     fit,
     min_size,
     size,
-)
-from reconciler.render.plan_headline import (
-    changes_identity,
-    changes_policy,
-    headlines,
-    headlines_of_all,
-    is_not_compared,
-    missing_sentence,
-    policy_sentence,
-    record_sentences,
-)
-from reconciler.render.policy_refusals import (
-    DIGEST_HINT,
-    SHA_SHOWN,
-    RefusedFamily,
-    left_tighter_by,
-    refused_by,
-    refused_families,
-    tighter_families,
-)
-from reconciler.render.risk_order import (
-    factor_of,
-    figure_moves,
-    is_uncompared,
-    raises,
-    rank,
-    shown_first,
-    worst_words,
-)
-from reconciler.render.values import (
-    EITHER_POLICY,
-    LIVE_IS_SO,
-    count,
-    families,
-    format_age,
-    format_due,
-    format_duration,
 )
 
 MAX_COMMENT_BYTES = 59_999
@@ -141,11 +105,11 @@ _GREAT, _SOME, _NONE = range(3)
 
 def _concern(plan: Plan, context: PlanContext) -> int:
     """Return a plan's concern for a reviewer: less protection or a refusal, any change, or nothing."""
-    less = any(change.direction in LESS_SAFE or raises(change) for change in plan.changes)
-    if plan.refusals or less or changes_identity(plan, context):
+    less = any(change.direction in LESS_SAFE or risk_order.raises(change) for change in plan.changes)
+    if plan.refusals or less or plan_headline.changes_identity(plan, context):
         return _GREAT
     dropped = plan.basis is Basis.FILE and plan.unmanaged
-    return _SOME if plan.changes or dropped or changes_policy(context) else _NONE
+    return _SOME if plan.changes or dropped or plan_headline.changes_policy(context) else _NONE
 
 
 def _weight(plan: Plan, context: PlanContext) -> int:
@@ -154,9 +118,9 @@ def _weight(plan: Plan, context: PlanContext) -> int:
 
 
 def _section(plan: Plan, context: PlanContext) -> list[Piece]:
-    why = f"{refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
-    why += f"{DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
-    stays = f"{left_tighter_by(context, code)}:\n\n"
+    why = f"{policy_refusals.refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+    why += f"{policy_refusals.DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
+    stays = f"{policy_refusals.left_tighter_by(context, code)}:\n\n"
     unmanaged = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
     diff = tuple(_diff(plan))
     return [
@@ -168,7 +132,7 @@ def _section(plan: Plan, context: PlanContext) -> list[Piece]:
         *block(f"\n#### Stays tighter than the file\n\n{stays}", _stays_tighter(plan, context.path)),
         *block(f"\n#### {unmanaged}: left as it is\n\n", _unmanaged(plan)),
         *block(
-            f"\n<details><summary>Diff of {families(len(diff))}</summary>\n\n```diff\n",
+            f"\n<details><summary>Diff of {values.families(len(diff))}</summary>\n\n```diff\n",
             diff,
             "```\n",
             "\n</details>\n",
@@ -192,10 +156,14 @@ def _name(plan: Plan) -> str:
 
 def _verdict(pages: Sequence[Page]) -> str:
     plans = [plan for plan, _ in pages]
-    beside = headlines_of_all(pages) if len(pages) > 1 else headlines(pages[0][1], code)
+    beside = (
+        plan_headline.headlines_of_all(pages)
+        if len(pages) > 1
+        else plan_headline.headlines(pages[0][1], code)
+    )
     refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
     headline = _headline(plans, only_settings=bool(beside), compared=not any(map(_is_uncompared, pages)))
-    sentences = (*beside, headline, worst_words(plans, code), refused)
+    sentences = (*beside, headline, risk_order.worst_words(plans, code), refused)
     message = [f"**{sentence}**" for sentence in sentences if sentence]
     if len(plans) > 1:
         changed = sum(_concern(*page) < _NONE for page in pages)
@@ -208,7 +176,7 @@ def _verdict(pages: Sequence[Page]) -> str:
 
 
 def _is_uncompared(page: Page) -> bool:
-    return is_not_compared(page[1])
+    return plan_headline.is_not_compared(page[1])
 
 
 def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> str:
@@ -218,23 +186,29 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
     """
     less = _counted(plans, LESS_SAFE)
     changes = [(plan, change) for plan in plans for change in plan.changes]
-    rising = [change for _, change in changes if raises(change) and change.direction not in LESS_SAFE]
+    rising = [
+        change for _, change in changes if risk_order.raises(change) and change.direction not in LESS_SAFE
+    ]
     enabled = sum(change.direction is Direction.ENABLE for change in rising)
     message = [f"Less protection: {less}."] if less else []
     message += (
-        [f"Enabled with more exposure than when last enabled: {families(enabled)}."] if enabled else []
+        [f"Enabled with more exposure than when last enabled: {values.families(enabled)}."]
+        if enabled
+        else []
     )
     if others := len(rising) - enabled:
-        message.append(f"More exposure than accepted: {families(others)}.")
+        message.append(f"More exposure than accepted: {values.families(others)}.")
     if message:
         return " ".join(message)
     if changes:
         nothing = "No setting" if only_settings else "Nothing"
-        unknown = any(is_uncompared(*each) or each[1].because is HoldReason.UNREADABLE for each in changes)
+        unknown = any(
+            risk_order.is_uncompared(*each) or each[1].because is HoldReason.UNREADABLE for each in changes
+        )
         known = " is known to get looser" if unknown else " gets looser"
         return f"{nothing}{known}." if compared else ""
     dropped = sum(len(plan.unmanaged) for plan in plans if plan.basis is Basis.FILE)
-    gone = f"{families(dropped)} will no longer be managed." if dropped else ""
+    gone = f"{values.families(dropped)} will no longer be managed." if dropped else ""
     if any(plan.refusals for plan in plans):
         return gone
     nothing = "No setting changes" if only_settings else "No changes"
@@ -279,15 +253,15 @@ def _warnings(plan: Plan, context: PlanContext) -> str:
     message = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
     old = context.old
     if old and old.policy_change:
-        message.append(f"{policy_sentence(old.policy_change, code)}.")
-        message += [EITHER_POLICY] if old.policy_change.counts else []
-    message += [f"{missing}."] if (missing := missing_sentence(context, code)) else []
+        message.append(f"{plan_headline.policy_sentence(old.policy_change, code)}.")
+        message += [values.EITHER_POLICY] if old.policy_change.counts else []
+    message += [f"{missing}."] if (missing := plan_headline.missing_sentence(context, code)) else []
     return _quoted(message)
 
 
 def _needs_record(pages: Sequence[Page]) -> str:
     """Return once, for all accounts, the sentences about what only a record proves."""
-    return _quoted(record_sentences(context for _, context in pages))
+    return _quoted(plan_headline.record_sentences(context for _, context in pages))
 
 
 def _quoted(sentences: Iterable[str]) -> str:
@@ -301,7 +275,7 @@ def _worst(plans: Sequence[Plan]) -> Sequence[Piece]:
     """Return the worst rows over all accounts, in one table before the sections; empty without a risk."""
     rows = (
         _row(_WORST_LAYER, plan, change.family, change, f"| {_name_in_cell(plan)} {_cells(change)}\n")
-        for plan, change in shown_first(plans)
+        for plan, change in risk_order.shown_first(plans)
     )
     return block(f"\n#### The worst of all accounts\n\n{_WORST_TABLE}", rows)
 
@@ -312,7 +286,7 @@ def _changes(plan: Plan) -> Iterator[TableRow]:
 
 
 def _row(layer: int, plan: Plan, family: Family, change: Change | None, text: str) -> TableRow:
-    return TableRow((layer, *rank(plan, family, change)), text)
+    return TableRow((layer, *risk_order.rank(plan, family, change)), text)
 
 
 def _name_in_cell(plan: Plan) -> str:
@@ -321,11 +295,11 @@ def _name_in_cell(plan: Plan) -> str:
 
 def _cells(change: Change) -> str:
     """Write the cells that all tables have: family, fields, factor, figures, direction."""
-    figures = figure_moves(change)
+    figures = risk_order.figure_moves(change)
     cells = [
         cell(change.family),
         format_change(change),
-        factor_of(change),
+        risk_order.factor_of(change),
         *(figures[name] for name in Figure),
     ]
     return f"| {' | '.join(cells)} | {_look(change)} |"
@@ -341,11 +315,10 @@ def _why(plan: Plan, change: Change) -> str:
     stays = f"; {words}" if (words := tighter_words(change)) else ""
     match change.action:
         case Action.SET:
-            return (
-                f"{change.reason.value}; request {change.order}, {format_due(change.eta_s or 0.0)}{stays}"
-            )
+            due = values.format_due(change.eta_s or 0.0)
+            return f"{change.reason.value}; request {change.order}, {due}{stays}"
         case Action.ADOPT if change.fields:
-            return f"{change.reason.value}; adopt: old is what was accepted, {LIVE_IS_SO}"
+            return f"{change.reason.value}; adopt: old is what was accepted, {values.LIVE_IS_SO}"
         case Action.ADOPT:
             return f"{change.reason.value}; no request{stays}"
         case Action.HOLD:
@@ -359,7 +332,8 @@ def _why(plan: Plan, change: Change) -> str:
 
 def _held(plan: Plan, path: str) -> Iterator[TableRow]:
     """Yield the held changes with reasons, one family a row; a refusal has its command."""
-    refused, changes = refused_families(plan, path), {change.family: change for change in plan.changes}
+    refused = policy_refusals.refused_families(plan, path)
+    changes = {change.family: change for change in plan.changes}
     for family, one in refused.items():
         text = _refused(family, one, "if that is meant")
         yield _row(_HELD_LAYER, plan, family, changes.get(family), text)
@@ -372,12 +346,12 @@ def _held(plan: Plan, path: str) -> Iterator[TableRow]:
 def _stays_tighter(plan: Plan, path: str) -> Iterator[TableRow]:
     """Yield the fields that stay as they are live, one family a row, and the command that undoes this."""
     changes = {change.family: change for change in plan.changes}
-    for family, one in tighter_families(plan, path).items():
+    for family, one in policy_refusals.tighter_families(plan, path).items():
         text = _refused(family, one, "to set what the file says")
         yield _row(_HELD_LAYER, plan, family, changes.get(family), text)
 
 
-def _refused(family: Family, one: RefusedFamily, hint: str) -> str:
+def _refused(family: Family, one: policy_refusals.RefusedFamily, hint: str) -> str:
     command = f"; {hint}: {code(one.command)}" if one.command else ""
     return "\n".join(f"- {code(family)} {code(sentence)}" for sentence in one.sentences) + f"{command}\n"
 
@@ -420,8 +394,8 @@ def _foot(plan: Plan, context: PlanContext) -> str:
     at = f" at {code(context.host)}" if context.host is not None else ""
     message = [
         f"{plan.environment.value}{at}",
-        f"{code(context.path)} (sha256 {code(context.sha256[:SHA_SHOWN])})",
-        f"compared with {_compared(plan, context)}",
+        f"{code(context.path)} (sha256 {code(context.sha256[: policy_refusals.SHA_SHOWN])})",
+        f"compared with {plan_headline.compared_with(context, code) or _COMPARED[plan.basis]}",
         f"policy {code(context.policy.path)}" if context.policy else "no policy file",
         _takes(plan),
         *([context.kept.words] if context.kept else []),
@@ -431,17 +405,9 @@ def _foot(plan: Plan, context: PlanContext) -> str:
     return f"\n---\n\n{' · '.join(message)}\n"
 
 
-def _compared(plan: Plan, context: PlanContext) -> str:
-    if context.old:
-        return code(context.old.path)
-    if context.against:
-        return f"what {code(context.against.source)} says is live, {format_age(context.against.age_s)}"
-    return _COMPARED[plan.basis]
-
-
 def _takes(plan: Plan) -> str:
     """Write how long the requests take; two files have no history, so theirs start with a full budget."""
-    requests, waiting = count(len(plan.requests), "request"), format_duration(plan.eta_s)
+    requests, waiting = values.count(len(plan.requests), "request"), values.format_duration(plan.eta_s)
     if waiting == "now":
         return f"{requests}, no waiting" if plan.requests else requests
     idle = " from an idle start" if plan.basis is Basis.FILE else ""

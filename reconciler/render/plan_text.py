@@ -18,28 +18,10 @@ from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
 from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import escape_unprintable
 from reconciler.documents.plan import PlanContext, plan_summary
+from reconciler.render import policy_refusals, risk_order, values
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.identity_warnings import account_sentences
-from reconciler.render.plan_headline import headlines, policy_lines, record_sentences
-from reconciler.render.policy_refusals import (
-    DIGEST_HINT,
-    RefusedFamily,
-    left_tighter_by,
-    refused_by,
-    refused_families,
-    tighter_families,
-)
-from reconciler.render.risk_order import risk_words, shown_first, worst_first, worst_words
-from reconciler.render.values import (
-    HEAD_WORD_CELLS,
-    LIVE_IS_SO,
-    count,
-    families,
-    format_age,
-    format_due,
-    format_duration,
-    pad_label,
-)
+from reconciler.render.plan_headline import compared_with, headlines, policy_lines, record_sentences
 
 _LOOK: dict[Direction, tuple[str, Tone]] = {
     Direction.ENABLE: ("+", Tone.GOOD),
@@ -56,12 +38,11 @@ _REASONS = {
     Reason.UNCERTAIN: "uncertain: an earlier request has no definite answer",
 }
 
-_BASIS = {
-    Basis.LIVE: "compared with live",
-    Basis.LAST_APPLIED: "compared with last applied only (live was not read)",
-    Basis.FILE: "compared with another file",
+_COMPARED = {
+    Basis.LIVE: "live",
+    Basis.LAST_APPLIED: "last applied only (live was not read)",
+    Basis.FILE: "another file",
 }
-
 
 _UNMANAGED = {
     Basis.LIVE: "not in the file: not touched",
@@ -129,10 +110,10 @@ def _without_changes(plan: Plan, nothing: str) -> str:
     dropped, unchanged = len(plan.unmanaged) if plan.basis is Basis.FILE else 0, len(plan.unchanged)
     text = ["Refused: nothing would be sent." if plan.refusals else f"{nothing}."]
     if dropped:
-        but = f"{families(dropped)} will no longer be managed."
+        but = f"{values.families(dropped)} will no longer be managed."
         text = [*text, but] if plan.refusals else [f"{nothing}, but {but}"]
     if unchanged or not dropped:
-        text.append(f"{families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
+        text.append(f"{values.families(unchanged)} {'is' if unchanged == 1 else 'are'} as desired.")
     return " ".join(text)
 
 
@@ -143,12 +124,13 @@ def _plan_lines(
     place = f"{plan.account} ({plan.environment.value})"
     at = f" at {escape_unprintable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
+    compared = compared_with(context, escape_unprintable) or _COMPARED[plan.basis]
     if context.kept and context.kept.stale:
         yield paint(context.kept.banner, Tone.BAD)
     yield (
         banner
         + paint(place, Tone.STRONG)
-        + f"{at} · {escape_unprintable(context.path)} · {_basis(plan, context)}"
+        + f"{at} · {escape_unprintable(context.path)} · compared with {compared}"
     )
     if context.kept:
         yield paint(context.kept.words, Tone.QUIET)
@@ -156,38 +138,24 @@ def _plan_lines(
         yield paint(f"{sentence}.", Tone.WARN)
     yield from (paint(line, Tone.WARN) for line in policy_lines(context, escape_unprintable))
     yield from notes
-    if worst := worst_words([plan], escape_unprintable):
+    if worst := risk_order.worst_words([plan], escape_unprintable):
         yield paint(worst, Tone.WARN)
     yield ""
     width = max(map(len, (*(change.family for change in plan.changes), *plan.unmanaged)), default=0)
-    refused = refused_families(plan, context.path)
-    for _, change in worst_first([plan]):
+    refused = policy_refusals.refused_families(plan, context.path)
+    for _, change in risk_order.worst_first([plan]):
         stays = change.family in plan.stays_tighter
         yield f"  {_change_line(change, width, paint, stays_tighter=stays)}"
         own = refused.get(change.family)
         if own and own.command and change.because is HoldReason.GUARD:
-            indent = f"    {'':<{HEAD_WORD_CELLS}}  {'':<{width}}"
+            indent = f"    {'':<{values.HEAD_WORD_CELLS}}  {'':<{width}}"
             yield f"{indent}  if that is meant: {escape_unprintable(own.command)}"
     for family, live in plan.unmanaged.items():
         text = f"{family:<{width}}  {format_setting(live)}  ({_UNMANAGED[plan.basis]})"
-        yield paint(f"  {pad_label('·', 'unmanaged')}{text}", Tone.QUIET)
-    # The guard's rules are with the change.
-    by_policy = {
-        family: replace(one, sentences=sentences)
-        for family, one in refused.items()
-        if (sentences := tuple(each.sentence for each in one.refusals if each.rule != GUARD_RULE))
-    }
-    if by_policy:
-        if plan.changes or plan.unmanaged:
-            yield ""
-        heading = refused_by(context, escape_unprintable)
-        yield from _refused_block(heading, by_policy, "if that is meant", paint)
-    if tighter := tighter_families(plan, context.path):
-        yield ""
-        heading = left_tighter_by(context, escape_unprintable)
-        yield from _refused_block(heading, tighter, "to set what the file says", paint)
+        yield paint(f"  {values.pad_label('·', 'unmanaged')}{text}", Tone.QUIET)
+    yield from _refused_lines(plan, context, refused, paint)
     if plan.refusals and plan.basis is Basis.FILE:
-        yield f"  {DIGEST_HINT}"
+        yield f"  {policy_refusals.DIGEST_HINT}"
     if plan.changes or plan.unmanaged or plan.refusals:
         yield ""
     beside = headlines(context, escape_unprintable)
@@ -200,7 +168,10 @@ def _plan_lines(
 
 def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
     """Return the worst changes over all accounts as one block; empty if no change has a risk."""
-    rows = [(f"{plan.account} ({plan.environment.value})", change) for plan, change in shown_first(plans)]
+    rows = [
+        (f"{plan.account} ({plan.environment.value})", change)
+        for plan, change in risk_order.shown_first(plans)
+    ]
     if not rows:
         return
     account_width = max(len(account) for account, _ in rows)
@@ -209,28 +180,41 @@ def _worst_of_all(plans: Sequence[Plan], paint: Paint) -> Iterator[str]:
     for account, change in rows:
         symbol, word, tone = _look(change)
         text = f"{account:<{account_width}}  {change.family:<{width}}  {format_change(change)}"
-        lines.append(f"  {paint(pad_label(symbol, word), tone)}{text}  {risk_words(change)}")
+        lines.append(
+            f"  {paint(values.pad_label(symbol, word), tone)}{text}  {risk_order.risk_words(change)}"
+        )
     yield "\n".join(lines) + "\n"
 
 
-def _basis(plan: Plan, context: PlanContext) -> str:
-    if context.old:
-        return f"compared with {escape_unprintable(context.old.path)}"
-    if context.against:
-        source = escape_unprintable(context.against.source)
-        return f"compared with what {source} says is live, {format_age(context.against.age_s)}"
-    return _BASIS[plan.basis]
+def _refused_lines(
+    plan: Plan, context: PlanContext, refused: Mapping[Family, policy_refusals.RefusedFamily], paint: Paint
+) -> Iterator[str]:
+    """Yield what the policy refuses and what stays tighter; the guard's rules are with the change."""
+    by_policy = {
+        family: replace(one, sentences=sentences)
+        for family, one in refused.items()
+        if (sentences := tuple(each.sentence for each in one.refusals if each.rule != GUARD_RULE))
+    }
+    if by_policy:
+        if plan.changes or plan.unmanaged:
+            yield ""
+        heading = policy_refusals.refused_by(context, escape_unprintable)
+        yield from _refused_block(heading, by_policy, "if that is meant", paint)
+    if tighter := policy_refusals.tighter_families(plan, context.path):
+        yield ""
+        heading = policy_refusals.left_tighter_by(context, escape_unprintable)
+        yield from _refused_block(heading, tighter, "to set what the file says", paint)
 
 
 def _refused_block(
-    heading: str, refused: Mapping[Family, RefusedFamily], hint: str, paint: Paint
+    heading: str, refused: Mapping[Family, policy_refusals.RefusedFamily], hint: str, paint: Paint
 ) -> Iterator[str]:
     """Name each rule with its numbers, and the override command after ``hint``."""
     width = max(map(len, refused))
     yield paint(f"{heading}:", Tone.WARN)
     for family, one in refused.items():
         # The numbers of a saved plan come from its file.
-        yield from (f"  {family:<{width}}  {escape_unprintable(sentence)}" for sentence in one.sentences)
+        yield from (f"  {family:<{width}}  {escape_unprintable(text)}" for text in one.sentences)
         if one.command:
             yield f"  {'':<{width}}  {hint}: {escape_unprintable(one.command)}"
 
@@ -240,12 +224,12 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
     family = f"{change.family:<{width}}"
     match change.action:
         case Action.SET:
-            when = format_due(change.eta_s or 0.0)
+            when = values.format_due(change.eta_s or 0.0)
             stays = f"; {words}" if (words := tighter_words(change)) else ""
             why = f"{_REASONS[change.reason]}; request {change.order}, {when}{stays}"
             text = f"{format_change(change)}  ({why})"
         case Action.ADOPT if change.fields:
-            text = f"{format_change(change)}  ({word} from the accepted setting; {LIVE_IS_SO})"
+            text = f"{format_change(change)}  ({word} from the accepted setting; {values.LIVE_IS_SO})"
             word = "adopt"
         case Action.ADOPT:
             symbol, word, tone = "=", "adopt", Tone.QUIET
@@ -258,7 +242,7 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
             symbol, word, tone = "!", "hold", Tone.WARN
         case _:
             assert_never(change.action)
-    return f"{paint(pad_label(symbol, word), tone)}{family}  {text}  {risk_words(change)}"
+    return f"{paint(values.pad_label(symbol, word), tone)}{family}  {text}  {risk_order.risk_words(change)}"
 
 
 def _why_no_request(change: Change) -> str:
@@ -266,7 +250,7 @@ def _why_no_request(change: Change) -> str:
         return f"recorded as live has it, no request; {tighter_words(change)}"
     if change.known_at is None:
         return "live is already as desired: recorded, no request"
-    return f"an older attempt may still land: known {format_due(change.eta_s or 0.0)}"
+    return f"an older attempt may still land: known {values.format_due(change.eta_s or 0.0)}"
 
 
 def _look(change: Change) -> tuple[str, str, Tone]:
@@ -283,7 +267,7 @@ def _directions(changes: Sequence[Change]) -> str:
 
 
 def _takes(plan: Plan) -> str:
-    takes = format_duration(plan.eta_s)
+    takes = values.format_duration(plan.eta_s)
     if takes != "now":
         return f" Takes about {takes}."
     return " No waiting." if plan.requests else ""
@@ -309,11 +293,11 @@ def _results_heading(place: str, simulator: bool, paint: Paint) -> list[str]:
 
 def _result_line(result: FamilyResult, width: int, paint: Paint) -> str:
     symbol, tone = _RESULT_LOOK[result.outcome]
-    line = f"{paint(pad_label(symbol, result.outcome.value), tone)}{result.family:<{width}}"
+    line = f"{paint(values.pad_label(symbol, result.outcome.value), tone)}{result.family:<{width}}"
     if result.earlier:
         return f"{line}  {result.message}"
     if result.outcome in SETTLED:
-        tries = f"  ({count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
+        tries = f"  ({values.count(result.attempts, 'attempt')})" if result.attempts > 1 else ""
         return (line + tries).rstrip()
     code = f"[{result.code}]" if result.code[:1].isdigit() or not result.message else ""
     return f"{line}  {escape_unprintable(f'{code} {result.message}'.strip())}"

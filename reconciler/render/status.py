@@ -18,17 +18,9 @@ from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AcceptedRecord, AttemptRecord, ProofKind, StateCheck
 from reconciler.documents.history import AccountHistory, PolicyLine
+from reconciler.render import values
 from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.policy_refusals import SHA_SHOWN
-from reconciler.render.values import (
-    count,
-    damaged_records,
-    families,
-    format_due,
-    format_duration,
-    format_moves,
-    pad_label,
-)
 
 
 def status_text(status: Status, *, paint: Paint = plain) -> str:
@@ -39,7 +31,8 @@ def status_text(status: Status, *, paint: Paint = plain) -> str:
     lines += [_family_line(family, width, paint) for family in status.families]
     lines += [
         paint(
-            f"  {pad_label('·', 'unmanaged')}{family:<{width}}  {format_setting(row.setting)}", Tone.QUIET
+            f"  {values.pad_label('·', 'unmanaged')}{family:<{width}}  {format_setting(row.setting)}",
+            Tone.QUIET,
         )
         for family, row in status.unmanaged.items()
     ]
@@ -60,7 +53,7 @@ def pauses_text(
 
     Each request of a paused family is named that is ``in_flight`` or has no definite answer.
     """
-    message = f"{families(len(pauses))} paused" if pauses else "no family is paused"
+    message = f"{values.families(len(pauses))} paused" if pauses else "no family is paused"
     width = max((len(pause.family) for pause in pauses), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
     lines = [f"{place} · {message}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
@@ -90,7 +83,7 @@ def history_text(account: str, environment: str, history: AccountHistory, *, pai
         "override": len(overrides),
         "policy change": len(policies),
     }
-    counted = [count(number, thing) for thing, number in numbers.items() if number]
+    counted = [values.count(number, thing) for thing, number in numbers.items() if number]
     message = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
     # Policies and overrides come before the requests that they allow, so after them in newest-first order.
     rows = [(line.reserved_wall, 2, line.family, line.status.value, _attempt_words(line)) for line in lines]
@@ -108,7 +101,7 @@ def history_text(account: str, environment: str, history: AccountHistory, *, pai
 
 
 def _damaged_line(damaged: int, paint: Paint) -> list[str]:
-    return [paint(f"! {damaged_records(damaged)}", Tone.BAD)] if damaged else []
+    return [paint(f"! {values.damaged_records(damaged)}", Tone.BAD)] if damaged else []
 
 
 def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = plain) -> str:
@@ -117,7 +110,7 @@ def check_text(state: str, found: StateCheck, now: datetime, *, paint: Paint = p
     If records are damaged, people must set these pauses again in a new state.
     """
     lines = [paint(f"! {escape_unprintable(sentence)}", Tone.BAD) for sentence in found.damaged]
-    rows = count(sum(found.rows.values()), "record")
+    rows = values.count(sum(found.rows.values()), "record")
     damaged = f"{len(found.damaged)} damaged" if found.damaged else "all as they were written"
     lines.append(f"{escape_unprintable(state)} · {rows}, {damaged}")
     if found.damaged:
@@ -180,11 +173,12 @@ def _controller(status: Status) -> str:
 def _sentence(status: Status, paint: Paint) -> str:
     behind = sum(family.change is not None for family in status.families)
     frozen = sum(family.state is FamilyState.FROZEN for family in status.families)
-    message = f"; {families(frozen)} frozen" if frozen else ""
+    message = f"; {values.families(frozen)} frozen" if frozen else ""
     message += f"; {_live_words(status)}."
     if behind:
         return paint(
-            f"{behind} of {families(len(status.families))} not known to be as desired{message}", Tone.BAD
+            f"{behind} of {values.families(len(status.families))} not known to be as desired{message}",
+            Tone.BAD,
         )
     return paint(f"As desired, as far as is on record{message}", Tone.WARN if frozen else Tone.GOOD)
 
@@ -197,7 +191,7 @@ def _live_words(status: Status) -> str:
 
 def _family_line(family: FamilyStatus, width: int, paint: Paint) -> str:
     symbol, tone = _LOOK[family.state]
-    line = f"  {paint(pad_label(symbol, family.state.value), tone)}{family.family:<{width}}"
+    line = f"  {paint(values.pad_label(symbol, family.state.value), tone)}{family.family:<{width}}"
     line += f"  desired {format_setting(family.desired)}"
     line += _other_words(family)
     if family.live is not None and family.live.frozen:
@@ -238,14 +232,14 @@ def _pending_words(family: FamilyStatus) -> str:
     if change.eta_s is None:
         return ""
     again = "sent again" if change.reason is Reason.UNCERTAIN else "due"
-    return f" · {'known' if change.action is Action.ADOPT else again} {format_due(change.eta_s)}"
+    return f" · {'known' if change.action is Action.ADOPT else again} {values.format_due(change.eta_s)}"
 
 
 def _pacing_line(status: Status) -> str:
     if status.pacing is None:
         return "Pacing: no request of this User ID is on record; the first one waits for one window."
     spaced = ", evenly spaced since the exchange said 50011" if status.pacing.spaced else ""
-    slot = format_due(status.pacing.next_slot_s)
+    slot = values.format_due(status.pacing.next_slot_s)
     return f"Pacing: {status.pacing.counting} of 2 requests count, next slot {slot}{spaced}."
 
 
@@ -253,11 +247,13 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
     until = "until it is resumed"
     if pause.until is not None:
         left_s = (pause.until - now).total_seconds()
-        until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({format_due(left_s)})"
+        until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({values.format_due(left_s)})"
     if pause.contested is not None:
         until = f"by the heal breaker, {until}, or until something else is desired"
     reason = escape_unprintable(pause.reason) or "no reason given"
-    return f"  {paint(pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
+    return (
+        f"  {paint(values.pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"
+    )
 
 
 def _attempt_words(line: AttemptRecord) -> str:
@@ -274,12 +270,12 @@ def _adoption_words(line: AcceptedRecord) -> str:
     way = direction(line.before, line.setting)
     assert way is not None, "only what differs is shown"
     why = f"({way.value} from the accepted setting; live was so, no request)"
-    return f"{format_moves(line.before, line.setting)}  {why}"
+    return f"{values.format_moves(line.before, line.setting)}  {why}"
 
 
 def _age(age: timedelta) -> str:
     seconds = age.total_seconds()
-    return "just now" if seconds < 1 else f"{format_duration(seconds)} ago"
+    return "just now" if seconds < 1 else f"{values.format_duration(seconds)} ago"
 
 
 def _policy_words(policy: PolicyLine) -> str:

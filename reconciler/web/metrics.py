@@ -17,19 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from reconciler.core.events import (
-    READING_LIVE,
-    Compared,
-    Event,
-    ExchangeFailed,
-    LeaseTaken,
-    PassEnded,
-    RequestReserved,
-    RequestSettled,
-    StateFailed,
-    Waiting,
-    WaitReason,
-)
+from reconciler.core import events
 from reconciler.core.model import Family
 from reconciler.core.plan import Reason
 from reconciler.core.reply import AttemptStatus
@@ -101,16 +89,16 @@ class Metrics:
         self.registry.register(_Gauges(lambda: gauges(shared_state, now=now(), wall=wall())))
         ProcessCollector(registry=self.registry)
 
-    def observe(self, labels: tuple[str, str], event: Event) -> None:
+    def observe(self, labels: tuple[str, str], event: events.Event) -> None:
         """Count an event of the account with ``labels`` (its name and environment)."""
         self.observe_process(event)
         if labels not in self._accounts:
             self._accounts[labels] = _EventCounter(self._counters, self._passes, labels)
         self._accounts[labels].count(event, self._now())
 
-    def observe_process(self, event: Event) -> None:
+    def observe_process(self, event: events.Event) -> None:
         """Count an event of any account, or of none."""
-        if isinstance(event, StateFailed):
+        if isinstance(event, events.StateFailed):
             self._counters["mmp_state_failures"].inc()
 
     def answer(self) -> Response:
@@ -131,26 +119,26 @@ class _EventCounter:
         for name in COUNTERS.keys() - COUNTER_LABELS.keys():
             self._add(name, 0)
 
-    def count(self, event: Event, now: float) -> None:
+    def count(self, event: events.Event, now: float) -> None:
         """Count one event that happened at ``now``."""
         match event:
-            case Compared():
+            case events.Compared():
                 self._compare(event)
-            case Waiting(cause=WaitReason.SLOT):
+            case events.Waiting(cause=events.WaitReason.SLOT):
                 self._waiting_since = now if self._waiting_since is None else self._waiting_since
-            case RequestReserved(at=at):
+            case events.RequestReserved(at=at):
                 self._add("mmp_slots_used")
                 if self._waiting_since is not None:
                     self._add("mmp_slot_wait_seconds", max(0.0, at - self._waiting_since))
                 self._waiting_since = None
-            case RequestSettled():
+            case events.RequestSettled():
                 self._settle(event)
-            case ExchangeFailed(doing=doing):
-                kind = "live_read" if doing == READING_LIVE else "exchange"
+            case events.ExchangeFailed(doing=doing):
+                kind = "live_read" if doing == events.READING_LIVE else "exchange"
                 self._add(f"mmp_{kind}_failures", 1, self._code(event.reply.code))
-            case LeaseTaken(before=before) if before:
+            case events.LeaseTaken(before=before) if before:
                 self._add("mmp_takeovers")
-            case PassEnded(took_s=took_s):
+            case events.PassEnded(took_s=took_s):
                 self._passes.observe(took_s)
             case _:
                 pass
@@ -158,7 +146,7 @@ class _EventCounter:
     def _add(self, name: str, amount: float = 1, *labels: str) -> None:
         self._counters[name].labels(*self._labels, *labels).inc(amount)
 
-    def _compare(self, event: Compared) -> None:
+    def _compare(self, event: events.Compared) -> None:
         """Count the families that have newly drifted; an uncertain comparison proves nothing new."""
         if not event.plan.requests:
             self._waiting_since = None
@@ -167,7 +155,7 @@ class _EventCounter:
             self._add("mmp_drift_found", len(drifted - self._drifted))
             self._drifted = drifted
 
-    def _settle(self, event: RequestSettled) -> None:
+    def _settle(self, event: events.RequestSettled) -> None:
         self._add("mmp_requests", 1, event.status.value, self._code(event.reply.code))
         if event.status is AttemptStatus.UNKNOWN:
             self._add("mmp_uncertain_attempts")
