@@ -20,7 +20,7 @@ from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
-from reconciler.core.monitoring.status import Status, StatusInputs, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, recorded_status
 from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ async def _status(
         record = replace(record, owner=await store.owner(), controller=await store.controller())
         record = replace(record, pauses=await store.pauses())
         missing = await store.policy_on_record() if policy is None else None
-    status = make_status(
+    status = recorded_status(
         desired,
         record,
         simulator=simulator,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reconciler import logs
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, apply_event, initial
+from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, apply_event, initial
 from reconciler.okx.hints import hint_for_event
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class EventReporter:
             simulator=self._simulator,
             live=options.live,
             now=clock.now(),
-            policy=FileState(policy.path, policy.sha256, clock.wall()) if policy else None,
+            policy=FileInForce(policy.path, policy.sha256, clock.wall()) if policy else None,
         )
         for one in self._observers:
             one.account_acquired(worker, self._runtimes[worker.name])

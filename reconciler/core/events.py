@@ -308,6 +308,11 @@ class LoopFailed:
     hint: str
     retry_at: float
 
+    @property
+    def text(self) -> str:
+        """What failed, and what to do."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigMissing:

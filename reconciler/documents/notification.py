@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
-from reconciler.core.events import ControlledElsewhere, SettingRejected
+from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
 from reconciler.core.model import LiveRow, Pause, format_setting
-from reconciler.core.monitoring.alerts import Alert, AlertKind, StateProblem
+from reconciler.core.monitoring.alerts import Alert, AlertKind
 from reconciler.core.monitoring.notifications import Notification, Transition
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
+from reconciler.core.monitoring.runtime import (
+    AccountRuntime,
+    NeverValid,
+    NewerRejected,
+    Outage,
+    RejectedFile,
+)
 from reconciler.core.outcome import UNCONFIRMED, hold_words
 from reconciler.core.plan import Action, Change, HoldReason, Reason, format_change
 from reconciler.core.problems import escape_unprintable, first_error
@@ -214,19 +220,19 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
         case Reply():
             words, hint = _words(about), advice(about) or None
             return NoticeText(f"Nothing can be written: {words}.", words, hint)
-        case FileState():
+        case NewerRejected() | NeverValid():
             return _file(notice.alert, about)
         case ControlledElsewhere():
             sentence = f"Another process has controlled this account for more than a minute: {about.who}."
             hint = "This process writes nothing until the other one ends. Stop one of the two."
             return NoticeText(sentence, about.who, hint)
-        case StateProblem():
+        case StateFailed():
             sentence = "Nothing is sent, because the state could not be used for a minute"
             hint = "Free space, or see to the disk or the server. mmp retries automatically."
             return NoticeText(f"{sentence}: {about.message}.", about.message, hint)
-        case str():
+        case StateLockTimedOut(message):
             return NoticeText(
-                f"Another process has locked the state for more than a minute: {about}.", about
+                f"Another process has locked the state for more than a minute: {message}.", message
             )
         case int():
             every = "the 1 family is" if about == 1 else f"all {about} families are"
@@ -272,7 +278,7 @@ def _contested(names: str, pause: Pause, *, alone: bool) -> NoticeText:
     return NoticeText(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
 
 
-def _file(condition: Alert, file: FileState) -> NoticeText:
+def _file(condition: Alert, file: RejectedFile) -> NoticeText:
     sentence = (
         _settings_sentence(file) if condition.kind is AlertKind.CONFIG_REJECTED else _policy_sentence(file)
     )
@@ -284,14 +290,14 @@ def _file(condition: Alert, file: FileState) -> NoticeText:
     return NoticeText(f"{sentence}: {words}.", words, first.hint or None)
 
 
-def _settings_sentence(file: FileState) -> str:
-    if file.stops:
+def _settings_sentence(file: RejectedFile) -> str:
+    if isinstance(file, NeverValid):
         return "The settings file is invalid and there is no earlier valid version, so nothing is written"
     return "A newer settings file is invalid, the last valid version stays in use"
 
 
-def _policy_sentence(file: FileState) -> str:
-    checks = "only the guard checks" if file.stops else "the last valid policy checks"
+def _policy_sentence(file: RejectedFile) -> str:
+    checks = "only the guard checks" if isinstance(file, NeverValid) else "the last valid policy checks"
     return f"The policy cannot be used. Changes that loosen or disable are held; {checks} other changes"
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from reconciler.core.events import StateLockTimedOut
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive, content_in_force, rejection
 from reconciler.core.monitoring.status import Status
 from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document, format_utc_ms
@@ -32,12 +33,13 @@ def runtime_document(
 
 def file_document(file: FileState) -> Document:
     """Return a file in force, and what is wrong with a newer one."""
+    content, rejected = content_in_force(file), rejection(file)
     return {
         "path": file.path,
-        "sha256": file.sha256 or None,
-        "accepted_at": format_utc_ms(file.accepted_at),
-        "rejected_at": format_utc_ms(file.rejected_at),
-        "problems": problem_rows(file.problems),
+        "sha256": content.sha256 if content else None,
+        "accepted_at": format_utc_ms(content.accepted_at) if content else None,
+        "rejected_at": format_utc_ms(rejected.rejected_at) if rejected else None,
+        "problems": problem_rows(rejected.problems) if rejected else [],
     }
 
 
@@ -48,7 +50,7 @@ def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, no
             None if instant is None else format_utc_ms(status.asked_at + timedelta(seconds=instant - now))
         )
 
-    outage, terminal = runtime.outage, runtime.terminal_error
+    outage, terminal, blocked = runtime.outage, runtime.terminal_error, runtime.blocked
     return {
         "protection": judged.protection.value,
         "sentence": judged.sentence,
@@ -57,7 +59,7 @@ def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, no
         "loop": {
             "alive": alive(runtime, now),
             "last_step_at": at_wall(runtime.last_step_at),
-            "state_locked": runtime.locked_out or None,
+            "state_locked": blocked.message if isinstance(blocked, StateLockTimedOut) else None,
         },
         "config": file_document(runtime.config) if runtime.config else None,
         "policy": file_document(runtime.policy) if runtime.policy else None,

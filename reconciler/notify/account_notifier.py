@@ -31,7 +31,7 @@ from reconciler.core.monitoring.notifications import (
     advance,
 )
 from reconciler.core.monitoring.protection import runtime_protection
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, runtime_status
+from reconciler.core.monitoring.runtime import AccountRuntime, RejectedFile, runtime_status
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
@@ -56,7 +56,7 @@ class PolicyDeduper:
         if notice.kind is not AlertKind.POLICY_REJECTED:
             return True
         file = notice.alert.about
-        assert isinstance(file, FileState)
+        assert isinstance(file, RejectedFile)
         message = (file.path, notice.status, notice.alert.identity)
         if message in self._message:
             return False

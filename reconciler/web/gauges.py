@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, Sample
 
+from reconciler.core.events import StateLockTimedOut
 from reconciler.core.model import PausedBy, Uncertain
 from reconciler.core.monitoring.protection import Protection, frozen_until_reset
-from reconciler.core.monitoring.runtime import alive
+from reconciler.core.monitoring.runtime import alive, content_in_force, rejection
 from reconciler.core.monitoring.status import FamilyState, Status
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.status_api import account_status
@@ -109,7 +110,7 @@ def _all_account_values(latest: LatestState, now: float, wall: datetime) -> Iter
         for name, value, more in _account_values(watched, now, wall):
             yield name, value, {**labels, **more}
     # For files that were never valid the account is unknown.
-    times = [file.rejected_at for file in latest.unloaded.rejected if file.rejected_at]
+    times = [file.rejected_at for file in latest.unloaded.rejected]
     if times:
         yield "mmp_config_rejected_timestamp_seconds", max(times), {"account": "", "environment": ""}
 
@@ -125,15 +126,16 @@ def _account_values(watched: AccountSnapshot, now: float, wall: datetime) -> Ite
     yield "mmp_startup_complete", runtime.started, {}
     yield "mmp_in_sync_timestamp_seconds", at(runtime.in_sync_at), {}
     for kind, file in (("config", runtime.config), ("policy", runtime.policy)):
-        yield f"mmp_{kind}_accepted_timestamp_seconds", file.accepted_at if file else None, {}
-        yield f"mmp_{kind}_rejected_timestamp_seconds", file.rejected_at if file else None, {}
+        content, rejected = content_in_force(file), rejection(file)
+        yield f"mmp_{kind}_accepted_timestamp_seconds", content.accepted_at if content else None, {}
+        yield f"mmp_{kind}_rejected_timestamp_seconds", rejected.rejected_at if rejected else None, {}
     yield "mmp_live_read_timestamp_seconds", at(runtime.read_at), {}
     yield "mmp_exchange_failing", runtime.outage is not None, {}
     yield "mmp_key_problem", runtime.terminal_error is not None, {}
     yield "mmp_clock_offset_seconds", watched.clock_offset_s, {}
     yield "mmp_loop_heard_timestamp_seconds", at(runtime.last_step_at), {}
     yield "mmp_loop_alive", alive(runtime, now), {}
-    yield "mmp_state_locked", bool(runtime.locked_out), {}
+    yield "mmp_state_locked", isinstance(runtime.blocked, StateLockTimedOut), {}
     yield "mmp_standby", runtime.controller is not None, {}
     if runtime.compared is not None:  # until then the state was not read
         known = (runtime.compared.known.get(family) for family in runtime.compared.desired.families)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive
+from reconciler.core.events import LoopFailed, StateFailed
+from reconciler.core.monitoring.runtime import AccountRuntime, NeverValid, RejectedFile, alive
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.replica_assignment import ReplicaStatus
@@ -93,7 +94,8 @@ def _state(shared_state: LatestState) -> ProbeCheck:
         bool(shared_state.accounts()) or shared_state.unloaded != NONE
     )  # no file is read before the state is open
     opened = message_of or (replica is not None and replica.leases is not None)
-    lost = next((one.runtime.state_lost for one in shared_state.accounts() if one.runtime.state_lost), "")
+    blocked = (one.runtime.blocked for one in shared_state.accounts())
+    lost = next((one.message for one in blocked if isinstance(one, StateFailed)), "")
     sentence = escape_unprintable(lost if opened else shared_state.error or "it is not open yet")
     return ProbeCheck("state", not sentence, sentence)
 
@@ -136,19 +138,20 @@ def _startable(runtime: AccountRuntime) -> ProbeCheck:
     """Check that an account's loop could start: it needs a key and undamaged rows."""
     terminal = runtime.terminal_error
     what = "state" if terminal is not None and terminal.reply.code.startswith("state-") else "key"
-    return ProbeCheck(_name(what, runtime), not runtime.failed, escape_unprintable(runtime.failed))
+    failed = runtime.blocked.text if isinstance(runtime.blocked, LoopFailed) else ""
+    return ProbeCheck(_name(what, runtime), not failed, escape_unprintable(failed))
 
 
 def _settings(runtime: AccountRuntime) -> ProbeCheck:
     """Check that there is a valid policy, if any; a newer invalid file is only reported."""
     config, policy = runtime.config, runtime.policy
     sentence = []
-    if config is not None and config.rejected_at is not None:
+    if isinstance(config, RejectedFile):
         sentence.append("a newer file was rejected, the last valid version stays in use")
-    if policy is not None and policy.rejected_at is not None:
+    if isinstance(policy, RejectedFile):
         held = "the policy cannot be read, changes that loosen or disable are held"
         sentence.append(f"{held}: {_first_problem(policy)}")
-    return ProbeCheck(_name("settings", runtime), policy is None or not policy.stops, "; ".join(sentence))
+    return ProbeCheck(_name("settings", runtime), not isinstance(policy, NeverValid), "; ".join(sentence))
 
 
 def _standby(runtime: AccountRuntime) -> ProbeCheck:
@@ -171,7 +174,7 @@ def _unloaded(shared_state: LatestState) -> tuple[ProbeCheck, ...]:
     return tuple(ProbeCheck("settings", False, sentence) for sentence in (*awaited, *refused))
 
 
-def _first_problem(file: FileState) -> str:
+def _first_problem(file: RejectedFile) -> str:
     """Write what is wrong with a rejected file, in one line."""
     first = first_error(file.problems)
     place = f"{first.path}:{first.line}:{first.column}: {first.message}" if first else file.path

@@ -24,7 +24,7 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.monitoring.status import Status, StatusInputs, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, recorded_status
 from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, FamilyResult, Outcome
 from reconciler.core.plan import (
     Action,
@@ -278,7 +278,7 @@ def calm(*, frozen: bool = False, simulator: bool = False) -> Status:
 
 def nothing_on_record() -> Status:
     record = StatusInputs(None, None, {}, None, {}, None)
-    return make_status(desired({BTC: A}), record, simulator=False, now=NOW, wall=WALL)
+    return recorded_status(desired({BTC: A}), record, simulator=False, now=NOW, wall=WALL)
 
 
 def _status(wanted: Desired, known: Mapping[Family, Known], rows: Mapping[Family, LiveRow]) -> Status:
@@ -290,7 +290,7 @@ def _status(wanted: Desired, known: Mapping[Family, Known], rows: Mapping[Family
         live_rows=rows,
         live_at=WALL - timedelta(seconds=12),
     )
-    return make_status(wanted, record, simulator=False, now=NOW, wall=WALL)
+    return recorded_status(wanted, record, simulator=False, now=NOW, wall=WALL)
 
 
 # ---- histories -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from reconciler.core.monitoring.alerts import active_alerts
 from reconciler.core.monitoring.notifications import advance
 from reconciler.core.monitoring.protection import status_protection
 from reconciler.core.monitoring.runtime import runtime_status
-from reconciler.core.monitoring.status import StatusInputs, make_status
+from reconciler.core.monitoring.status import StatusInputs, recorded_status
 from reconciler.core.outcome import HOLD_WORDS, FamilyResult, Outcome
 from reconciler.core.plan import HoldReason, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
@@ -128,7 +128,7 @@ def examples() -> dict[str, Document]:
         ),
         "apply": apply_document(made, results, made.digest),
         "status": status_document(
-            make_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
+            recorded_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
         ),
         "notice": notice(),
         "history": history_document("main", "live", AccountHistory(attempts, [override], [policy])),

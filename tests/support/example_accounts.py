@@ -23,6 +23,7 @@ from reconciler.core.events import (
     RequestReserved,
     RequestSettled,
     SettingRejected,
+    StateLockTimedOut,
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.model import (
@@ -39,7 +40,10 @@ from reconciler.core.model import (
 )
 from reconciler.core.monitoring.runtime import (
     AccountRuntime,
+    FileInForce,
     FileState,
+    NeverValid,
+    NewerRejected,
     TerminalError,
     apply_event,
     initial,
@@ -177,17 +181,15 @@ def failed(
     return ago_s, ExchangeFailed("reading live settings", reply, retry_at)
 
 
+REJECTED_AT = WALL - timedelta(minutes=5)
+
+
 def file_state(
     path: str = "mmp.yaml", problems: tuple[Problem, ...] = (), *, ago_s: float = 3000.0
 ) -> FileState:
     """Return a file in force since ``ago_s`` seconds; ``problems`` of a newer one, five minutes old."""
-    return FileState(
-        path=path,
-        sha256="4aff0926" * 8,
-        accepted_at=WALL - timedelta(seconds=ago_s),
-        rejected_at=WALL - timedelta(minutes=5) if problems else None,
-        problems=problems,
-    )
+    content = FileInForce(path, "4aff0926" * 8, WALL - timedelta(seconds=ago_s))
+    return NewerRejected(path, content, REJECTED_AT, problems) if problems else content
 
 
 def bad_quantity(path: str = "mmp.yaml", message: str = "qtyLimit: 1e3 is not a plain number") -> Problem:
@@ -298,7 +300,7 @@ def troubled(*, simulator: bool = False) -> LatestState:
             *request(BTC, 2, AttemptStatus.PENDING, attempt=10),
         ],
     )
-    policy = FileState("mmp-policy.yaml", "1c0ffee5" * 8, WALL - timedelta(days=3))
+    policy = FileInForce("mmp-policy.yaml", "1c0ffee5" * 8, WALL - timedelta(days=3))
     return latest_of(replace(one, config=file_state(problems=(bad_quantity(),)), policy=policy))
 
 
@@ -383,13 +385,13 @@ def hostile() -> LatestState:
     one = replace(
         one,
         host=HOSTILE,
-        locked_out=HOSTILE,
+        blocked=StateLockTimedOut(HOSTILE),
         config=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
         policy=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
     )
     shared_state = latest_of(one)
-    never = replace(file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)), sha256="", accepted_at=None)
-    shared_state.unloaded = UnloadedFiles(missing=(HOSTILE,), rejected=(replace(never, stops=True),))
+    never = NeverValid(HOSTILE, REJECTED_AT, (bad_quantity(HOSTILE, HOSTILE),))
+    shared_state.unloaded = UnloadedFiles(missing=(HOSTILE,), rejected=(never,))
     return shared_state
 
 
@@ -430,7 +432,7 @@ def refused() -> LatestState:
     (one,) = shared_state.accounts()
     terminal = TerminalError(Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist"), writing=False)
     shared_state.put("main/live", replace(one, runtime=replace(one.runtime, terminal_error=terminal)))
-    never = replace(file_state("accounts/new.yaml", (wrong,)), sha256="", accepted_at=None, stops=True)
+    never = NeverValid("accounts/new.yaml", REJECTED_AT, (wrong,))
     shared_state.unloaded = UnloadedFiles(rejected=(never,))
     return shared_state
 
@@ -484,6 +486,8 @@ def never_open() -> LatestState:
     return shared_state
 
 
+LOCKED = StateLockTimedOut("held by pid 7")
+
 LATEST_STATES: dict[str, Callable[[], LatestState]] = {
     "calm": calm,
     "troubled": troubled,
@@ -494,7 +498,7 @@ LATEST_STATES: dict[str, Callable[[], LatestState]] = {
     "outage": lambda: latest_of(runtime(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
     "old read": lambda: latest_of(runtime(all_of("in sync"), read_ago_s=500)),
     "silent": silent,
-    "locked": lambda: latest_of(replace(runtime(all_of("changed", SIX[:2])), locked_out="held by pid 7")),
+    "locked": lambda: latest_of(replace(runtime(all_of("changed", SIX[:2])), blocked=LOCKED)),
     "no live": lambda: latest_of(runtime(all_of("in sync", SIX[:2]), live=False)),
     "guarded": guarded,
     "unguarded": unguarded,

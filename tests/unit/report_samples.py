@@ -11,7 +11,7 @@ from functools import cache
 from itertools import chain, product
 
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
-from reconciler.core.monitoring.status import Status, StatusInputs, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, recorded_status
 from reconciler.core.outcome import FamilyResult, Outcome, results
 from reconciler.core.pacing import CountedRequest, Ledger
 from reconciler.core.plan import Basis, Plan, PlanConstraints, in_order, with_schedule
@@ -175,7 +175,7 @@ def status(known: str, live: str, ledger: str | None = "free", *, age_s: float =
         live_at=None if rows is None else WALL - timedelta(seconds=age_s),
     )
     wanted = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
-    return make_status(wanted, record, simulator=ledger == "spaced", now=NOW, wall=WALL)
+    return recorded_status(wanted, record, simulator=ledger == "spaced", now=NOW, wall=WALL)
 
 
 def statuses() -> Iterator[Status]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from reconciler.core.events import Compared, Event
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, apply_event, initial
+from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, apply_event, initial
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.pacing import CountedRequest, Ledger
 from reconciler.core.plan import PlanConstraints, with_schedule
@@ -35,7 +35,7 @@ def fresh(
     """Return the runtime of a loop that began at NOW."""
     file = wanted if isinstance(wanted, Desired) else desired(wanted, account=account)
     runtime = initial(file, host="openapi.okx.com", simulator=False, live=live, now=NOW)
-    return replace(runtime, config=FileState(file.path, file.sha256, WALL))
+    return replace(runtime, config=FileInForce(file.path, file.sha256, WALL))
 
 
 def compared(

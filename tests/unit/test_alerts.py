@@ -34,12 +34,14 @@ from reconciler.core.monitoring.alerts import (
     AlertKind,
     AlertSeverity,
     AlertTopic,
-    StateProblem,
     active_alerts,
 )
 from reconciler.core.monitoring.runtime import (
     AccountRuntime,
+    FileInForce,
     FileState,
+    NeverValid,
+    NewerRejected,
     TerminalError,
     apply_event,
     initial,
@@ -225,17 +227,20 @@ def test_an_outage_is_told_of_after_a_minute_and_a_key_problem_at_once() -> None
     assert active_alerts(refused)[key] == Alert(AlertKind.KEY_PROBLEM, CRITICAL, "50119", BAD_KEY)
 
 
+LOCKED = StateLockTimedOut("pid 7")
+
+
 def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
-    found = active_alerts(replace(CALM, locked_out="pid 7"))[AlertKey(AlertTopic.STATE)]
-    assert found == Alert(AlertKind.STATE_LOCKED, WARNING, "locked", "pid 7", LOCKED_AFTER_S)
+    found = active_alerts(replace(CALM, blocked=LOCKED))[AlertKey(AlertTopic.STATE)]
+    assert found == Alert(AlertKind.STATE_LOCKED, WARNING, "locked", LOCKED, LOCKED_AFTER_S)
 
 
 def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() -> None:
-    lost = apply_event(CALM, StateFailed("state-disk-full", "no space left", NOW + 1), now=NOW, wall=WALL)
-    found = active_alerts(replace(lost, locked_out="pid 7"))[AlertKey(AlertTopic.STATE)]
-    failing = StateProblem("no space left")
+    failing = StateFailed("state-disk-full", "no space left", NOW + 1)
+    lost = having_all(CALM, LOCKED, failing)
+    found = active_alerts(lost)[AlertKey(AlertTopic.STATE)]
     assert found == Alert(AlertKind.STATE_UNAVAILABLE, CRITICAL, "unavailable", failing, STATE_LOST_AFTER_S)
-    again = apply_event(lost, StateLockTimedOut("pid 7"), now=NOW, wall=WALL)
+    again = having_all(lost, LOCKED)
     assert active_alerts(again)[AlertKey(AlertTopic.STATE)].kind is AlertKind.STATE_LOCKED
 
 
@@ -266,14 +271,14 @@ def having_all(runtime: AccountRuntime, *events: Event) -> AccountRuntime:
 def test_a_file_that_does_not_hold_is_told_of_at_once(
     topic: AlertTopic, kind: AlertKind, placed: Callable[[FileState], AccountRuntime]
 ) -> None:
-    good = FileState("mmp.yaml", "0" * 64, WALL)
+    good = FileInForce("mmp.yaml", "0" * 64, WALL)
     wrong = (problem(Code.UNKNOWN_KEY, "mmp.yaml", "unknown key"),)
     assert AlertKey(topic) not in active_alerts(placed(good))
-    bad = replace(good, rejected_at=WALL, problems=wrong)
+    bad = NewerRejected("mmp.yaml", good, WALL, wrong)
     assert active_alerts(placed(bad))[AlertKey(topic)] == Alert(kind, WARNING, "unknown-key", bad)
     unnamed = replace(bad, problems=())
     assert active_alerts(placed(unnamed))[AlertKey(topic)] == Alert(kind, WARNING, "rejected", unnamed)
-    never = replace(bad, stops=True)
+    never = NeverValid("mmp.yaml", WALL, wrong)
     assert active_alerts(placed(never))[AlertKey(topic)] == Alert(kind, CRITICAL, "unknown-key", never)
 
 

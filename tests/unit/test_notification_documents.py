@@ -10,12 +10,18 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.controller.pass_planning import CONTESTED_SETTING
-from reconciler.core.events import ControlledElsewhere, SettingRejected
+from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
 from reconciler.core.model import Family, Pause
 from reconciler.core.monitoring.alerts import Alert, AlertKind, AlertSeverity, AlertSubject, active_alerts
 from reconciler.core.monitoring.notifications import Notification, Transition, advance
 from reconciler.core.monitoring.protection import Protection, status_protection
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, TerminalError
+from reconciler.core.monitoring.runtime import (
+    AccountRuntime,
+    FileInForce,
+    NeverValid,
+    NewerRejected,
+    TerminalError,
+)
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
@@ -41,7 +47,9 @@ WRONG = (
     ),
     problem(Code.MISSING_KEY, "mmp.yaml", "version is missing"),
 )
-FILE = FileState("mmp.yaml", "0" * 64, WALL, WALL, WRONG)
+DISK_FULL = StateFailed("state-disk-full", "no space left for the state .mmp/state.db", NOW + 1)
+IN_FORCE = FileInForce("mmp.yaml", "0" * 64, WALL)
+FILE = NewerRejected("mmp.yaml", IN_FORCE, WALL, WRONG)
 
 
 def advice(reply: Reply) -> str:
@@ -61,7 +69,7 @@ def documents(before: AccountRuntime, runtime: AccountRuntime) -> list[Document]
 
 def calm(runtime: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
     """Return runtime in sync, of a process whose start is as far on as in ``runtime``."""
-    policy = replace(runtime.policy, rejected_at=None, problems=()) if runtime.policy else None
+    policy = IN_FORCE if runtime.policy else None
     return replace(CALM, started=runtime.started, simulator=simulator, policy=policy)
 
 
@@ -162,13 +170,13 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "The policy is valid again and in force.",
     ),
     (
-        replace(CALM, locked_out="the state is held by mmp apply (pid 7)"),
+        replace(CALM, blocked=StateLockTimedOut("the state is held by mmp apply (pid 7)")),
         "Another process has locked the state for more than a minute: the state is held by mmp apply (pid "
         "7).",
         "Another process no longer locks the state.",
     ),
     (
-        replace(CALM, state_lost="no space left for the state .mmp/state.db"),
+        replace(CALM, blocked=DISK_FULL),
         "Nothing is sent, because the state could not be used for a minute: no space left for the state "
         ".mmp/state.db. → Free space, or see to the disk or the server. mmp retries automatically.",
         "The state can be used again.",
@@ -183,7 +191,7 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "This process does not stand by any more.",
     ),
     (
-        replace(CALM, policy=replace(FILE, problems=(), stops=True)),
+        replace(CALM, policy=NeverValid("mmp.yaml", WALL, ())),
         "The policy cannot be used. Changes that loosen or disable are held; only the guard checks other "
         "changes.",
         "The policy is valid again and in force.",
@@ -342,7 +350,8 @@ def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> 
         Pause(BTC, words, WALL, None, A),
         outage(Reply(ReplyClass.NO_ANSWER, "timeout", words)),
         replace(FILE, problems=(problem(Code.UNKNOWN_KEY, f"<!here>{HOSTILE}.yaml", words, words),)),
-        words,
+        StateLockTimedOut(words),
+        StateFailed("state-disk-full", words, NOW + 1),
     )
     for about in everything:
         condition = Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, "x", about)

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 
+from reconciler.core.events import StateLockTimedOut
 from reconciler.core.model import Family
 from reconciler.core.monitoring.alerts import Alert, AlertKey, AlertKind, Alerts, AlertSeverity, AlertTopic
 from reconciler.core.monitoring.notifications import (
@@ -22,11 +23,11 @@ from tests.unit.builders import BTC, ETH
 from tests.unit.report_samples import WALL
 
 KEY = AlertKey(AlertTopic.FAMILY, BTC)
-A = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.CRITICAL, "drifted", "")
-B = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.WARNING, "drift-policy", "")
-PATIENT = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.CRITICAL, "new", "", for_s=10.0)
-FROZEN = Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", "")
-WARY = Alert(AlertKind.REJECTED, AlertSeverity.WARNING, "51000", "", for_s=10.0)
+A = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.CRITICAL, "drifted", 0)
+B = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.WARNING, "drift-policy", 0)
+PATIENT = Alert(AlertKind.OUT_OF_SYNC, AlertSeverity.CRITICAL, "new", 0, for_s=10.0)
+FROZEN = Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", 0)
+WARY = Alert(AlertKind.REJECTED, AlertSeverity.WARNING, "51000", 0, for_s=10.0)
 
 Course = Sequence[tuple[float, Alert | None]]
 """What holds of one family from which instant on, oldest first."""
@@ -262,7 +263,7 @@ def test_many_families_in_the_same_trouble_share_a_message(number: int) -> None:
 
 def test_the_worst_is_told_first_and_different_trouble_apart() -> None:
     many = {AlertKey(AlertTopic.FAMILY, family): B for family in FAMILIES}
-    locked = Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", "pid 7")
+    locked = Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", StateLockTimedOut("pid 7"))
     found = {**many, AlertKey(AlertTopic.FAMILY, ETH): A, AlertKey(AlertTopic.STATE): locked}
     _, notices = advance({}, found, now=0.0, wall=WALL)
     assert [(one.kind.value, len(one.families)) for one in notices] == [

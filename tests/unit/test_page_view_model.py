@@ -9,10 +9,10 @@ from enum import Enum
 import pytest
 
 from reconciler.core.change_direction import Direction
-from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed
+from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed, StateLockTimedOut
 from reconciler.core.model import LiveRow, Pause, PausedBy
 from reconciler.core.monitoring.protection import WORST_FIRST, Protection
-from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, RecentError
+from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, FileInForce, RecentError
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.plan import HoldReason, PlanConstraints, Reason
@@ -305,7 +305,7 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
 
 
 def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
-    newer = replace(runtime({BTC: SHAPES["in sync"]}), config=replace(file_state(), sha256="1" * 64))
+    newer = replace(runtime({BTC: SHAPES["in sync"]}), config=FileInForce("mmp.yaml", "1" * 64, WALL))
     view = account(newer)
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
     assert view.notices == ("A newer file is in force. Everything below is about the previous file.",)
@@ -338,7 +338,7 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
 
 
 def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
-    locked = account(replace(runtime({BTC: SHAPES["changed"]}), locked_out="held by pid 7"))
+    locked = account(replace(runtime({BTC: SHAPES["changed"]}), blocked=StateLockTimedOut("held by pid 7")))
     assert locked.notices == ("Waiting for another process: held by pid 7",)
     assert locked.differing[0].when == "After the other process releases the state."
     elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
@@ -549,7 +549,7 @@ def test_of_many_families_the_calm_ones_are_folded_away_and_none_is_left_out() -
 
 def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
     shape: Shape = SHAPES["in sync"]
-    one = replace(runtime({BTC: shape}), locked_out="x" * 5000 + "\n")
+    one = replace(runtime({BTC: shape}), blocked=StateLockTimedOut("x" * 5000 + "\n"))
     assert len(account(one).notices[0]) < 340
 
 

@@ -9,7 +9,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.model import Family, Pause
-from reconciler.core.monitoring.status import FamilyState, Status, StatusInputs, make_status
+from reconciler.core.monitoring.status import FamilyState, Status, StatusInputs, recorded_status
 from reconciler.core.plan import HoldReason
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import AttemptRecord
@@ -37,7 +37,7 @@ def status_with(*pauses: Pause) -> Status:
     wanted = desired({BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")})
     known = {BTC: confirmed("5000/2000/100"), ETH: confirmed("1000/0/900")}
     record = StatusInputs("7", "openapi.okx.com", known, None, {}, None, pauses)
-    return make_status(wanted, record, simulator=False, now=NOW, wall=WALL)
+    return recorded_status(wanted, record, simulator=False, now=NOW, wall=WALL)
 
 
 @pytest.mark.parametrize(("ends_in_s", "holds"), [(None, True), (0.001, True), (0.0, False), (-1.0, False)])

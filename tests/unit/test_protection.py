@@ -23,8 +23,9 @@ from reconciler.core.monitoring.protection import (
 )
 from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
 from reconciler.core.monitoring.runtime import runtime_status as watched_status
-from reconciler.core.monitoring.status import Status, StatusInputs, make_status
+from reconciler.core.monitoring.status import Status, StatusInputs, make_status, recorded_status
 from reconciler.core.plan import PlanConstraints
+from reconciler.core.planning import make_plan
 from reconciler.core.target import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
 from tests.unit.runtime_world import IDLE, WALL, compared, fresh, having, wall_at
@@ -86,7 +87,7 @@ def status_of(wanted: str, proven: str | None, shown: str, age_s: float = 5.0) -
     rows = rows_of(shown)
     live_at = None if rows is None else WALL - timedelta(seconds=age_s)
     record = StatusInputs("1", "openapi.okx.com", known_as(proven), IDLE, rows or {}, live_at)
-    return make_status(
+    return recorded_status(
         desired({BTC: setting(TEXT[wanted])}), record, simulator=False, now=NOW + 2000, wall=WALL
     )
 
@@ -176,7 +177,9 @@ def doubted(*unanswered: Family) -> Status:
     wanted = desired(dict.fromkeys((BTC, ETH), setting(TEXT["A"])))
     record = StatusInputs("1", "openapi.okx.com", {**before, **lost}, IDLE, rows, WALL)
     seen = LiveRead(NOW - 1, rows)
-    return make_status(wanted, record, simulator=False, now=NOW, wall=WALL, reads=Reads(seen))
+    reads = Reads(seen)
+    plan = make_plan(wanted, record.known, reads, PlanConstraints(), NOW)
+    return make_status(wanted, record, plan, reads, simulator=False, now=NOW, wall=WALL)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +224,7 @@ def test_the_first_names_are_said_and_the_others_counted() -> None:
     names = (BTC, ETH, SOL, Family("XAU-USD_UM"), Family("XRP-USD"))
     wanted = desired(dict.fromkeys(names, setting(TEXT["A"])))
     record = StatusInputs("1", "openapi.okx.com", {}, IDLE, {}, WALL)
-    made = make_status(wanted, record, simulator=False, now=NOW, wall=WALL)
+    made = recorded_status(wanted, record, simulator=False, now=NOW, wall=WALL)
     judged = status_protection(made, live=True, interval_s=30.0)
     assert judged.families == tuple(sorted(names))
     assert judged.sentence == (
@@ -230,7 +233,7 @@ def test_the_first_names_are_said_and_the_others_counted() -> None:
     )
     known: dict[Family, Known] = dict.fromkeys(names, confirmed(TEXT["A"]))
     rows = dict.fromkeys(names, LiveRow(setting(TEXT["A"])))
-    made = make_status(
+    made = recorded_status(
         wanted, StatusInputs("1", "h", known, IDLE, rows, WALL), simulator=False, now=NOW, wall=WALL
     )
     assert status_protection(made, live=True, interval_s=30.0).sentence == (

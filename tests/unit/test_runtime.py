@@ -61,7 +61,10 @@ from reconciler.core.monitoring.runtime import (
     SHOWN_S,
     SILENCE_S,
     AccountRuntime,
-    FileState,
+    Blocked,
+    FileInForce,
+    NeverValid,
+    NewerRejected,
     Outage,
     RecentError,
     RecentRequest,
@@ -70,7 +73,7 @@ from reconciler.core.monitoring.runtime import (
     runtime_status,
 )
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.plan import PlanConstraints, Reason
+from reconciler.core.plan import Plan, PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
 from reconciler.core.replica_assignment import Replica, ReplicaStatus
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
@@ -98,9 +101,12 @@ def settled(status: AttemptStatus, reply: Reply = NO, *, attempt: int = 7) -> Re
 
 
 WRONG = problem(Code.BAD_QUANTITY, "mmp.yaml", "too much", "less", line=3, column=7)
-IN_FORCE_FILE = FileState("mmp.yaml", "00", wall_at(NOW - 100))
+IN_FORCE_FILE = FileInForce("mmp.yaml", "00", wall_at(NOW - 100))
 
 UNNAMED = ControlledElsewhere(None)
+LOCKED = StateLockTimedOut("pid 9 holds it")
+UNAVAILABLE = StateFailed("state-unavailable", "the connection was lost", NOW + 4)
+FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
 ELSEWHERE = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
 
 BEFORE = replace(
@@ -109,8 +115,6 @@ BEFORE = replace(
     next_step_by=NOW - 10,
     outage=OUTAGE,
     controller=ELSEWHERE,
-    locked_out="pid 7",
-    state_lost="timeout",
     rejected={BTC: REJECTED_SETTING, ETH: replace(REJECTED_SETTING, family=ETH)},
     requests=(SENDING,),
     config=IN_FORCE_FILE,
@@ -118,23 +122,13 @@ BEFORE = replace(
 """An account that knows of trouble of every kind, so that it shows what an event clears."""
 
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
-    (Identified("446556540", None), {"uid": "446556540", "outage": None, "state_lost": ""}),
-    (LiveReadDone(READ), {"read": READ, "read_at": NOW, "outage": None, "locked_out": ""}),
+    (Identified("446556540", None), {"uid": "446556540", "outage": None}),
+    (LiveReadDone(READ), {"read": READ, "read_at": NOW, "outage": None}),
     (
         WHOLE,
-        {
-            "compared": WHOLE,
-            "compared_at": NOW,
-            "last_complete": WHOLE,
-            "started": True,
-            "in_sync_at": NOW,
-            "state_lost": "",
-        },
+        {"compared": WHOLE, "compared_at": NOW, "last_complete": WHOLE, "started": True, "in_sync_at": NOW},
     ),
-    (
-        replace(WHOLE, whole=False),
-        {"compared": replace(WHOLE, whole=False), "compared_at": NOW, "state_lost": ""},
-    ),
+    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False), "compared_at": NOW}),
     (
         DOWN,
         {
@@ -143,7 +137,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (Planned(plan_of(WANTED)), {}),
-    (PASS_ENDED, {"last_pass": PASS_ENDED, "locked_out": "", "state_lost": ""}),
+    (PASS_ENDED, {}),
     (LoopIdle(NOW + 30), {"next_step_by": NOW + 30}),
     (LoopResumed(NOW + 47), {"next_step_by": NOW + 47}),
     (Waiting(NOW + 5, WaitReason.SLOT, BTC, 1, NOW + 5), {}),
@@ -199,17 +193,17 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (ReadFailed("reading one family", NO), {}),
     (AttemptsEnded((BTC,)), {}),
     (OddRowsSeen(("btc-usd",), 0), {}),
-    (StateLockTimedOut("pid 9 holds it"), {"locked_out": "pid 9 holds it", "state_lost": ""}),
-    (ControlledElsewhere(None), {"controller": UNNAMED, "locked_out": "", "state_lost": ""}),
+    (LOCKED, {"blocked": LOCKED}),
+    (ControlledElsewhere(None), {"controller": UNNAMED}),
     (ControlTaken(), {"controller": None}),
     (KeyReplaced(), {}),
     (WatchDegraded("no watches left"), {}),
     (ConfigMissing(("mmp.yaml",)), {}),
     (
-        LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
+        FAILED,
         {
             "next_step_by": NOW + 30,
-            "failed": "OKX_API_KEY is not set; set it",
+            "blocked": FAILED,
             "terminal_error": TerminalError(NO_KEY, writing=False),
             "controller": None,
             "errors": (RecentError(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
@@ -221,27 +215,24 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (KeyMayWithdraw("7"), {}),
     (LeaseEnded(lost=False), {}),
     (
-        StateFailed("state-unavailable", "the connection was lost", NOW + 4),
+        UNAVAILABLE,
         {
             "next_step_by": NOW + 4,
-            "state_lost": "the connection was lost",
+            "blocked": UNAVAILABLE,
             "errors": (RecentError(WALL, "state-unavailable", "the connection was lost"),),
         },
     ),
-    (ConfigAccepted("mmp.yaml", "ab"), {"config": FileState("mmp.yaml", "ab", WALL)}),
+    (ConfigAccepted("mmp.yaml", "ab"), {"config": FileInForce("mmp.yaml", "ab", WALL)}),
     (
         ConfigRejected("mmp.yaml", (WRONG,)),
-        {"config": replace(IN_FORCE_FILE, rejected_at=WALL, problems=(WRONG,))},
+        {"config": NewerRejected("mmp.yaml", IN_FORCE_FILE, WALL, (WRONG,))},
     ),
-    (PolicyAccepted("p.yaml", "cd"), {"policy": FileState("p.yaml", "cd", WALL)}),
+    (PolicyAccepted("p.yaml", "cd"), {"policy": FileInForce("p.yaml", "cd", WALL)}),
     (
         PolicyRejected("p.yaml", (WRONG,) * (MAX_PROBLEMS_REMEMBERED + 1)),
-        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,) * MAX_PROBLEMS_REMEMBERED)},
+        {"policy": NewerRejected("p.yaml", None, WALL, (WRONG,) * MAX_PROBLEMS_REMEMBERED)},
     ),
-    (
-        PolicyRejected("p.yaml", (WRONG,), in_force=False),
-        {"policy": FileState("p.yaml", "", None, WALL, (WRONG,), stops=True)},
-    ),
+    (PolicyRejected("p.yaml", (WRONG,), in_force=False), {"policy": NeverValid("p.yaml", WALL, (WRONG,))}),
     (RejectedConfigRemoved("other.yaml"), {}),
 ]
 
@@ -275,22 +266,38 @@ def test_the_first_failure_begins_an_outage() -> None:
     assert having(fresh(), DOWN).outage == Outage(NOW, WALL, DOWN, 1)
 
 
-FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
-
-
 @pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
 def test_a_loop_that_could_not_go_on_does_when_it_tells_of_itself(event: Event) -> None:
     """Files, leases and waiting are told of an account whatever its loop does."""
     stays = isinstance(event, (LoopFailed, LoopIdle, *FROM_OUTSIDE))
     made = having(having(fresh(), FAILED), event)
-    assert bool(made.failed) == stays
+    assert isinstance(made.blocked, LoopFailed) == stays
     blamed = made.terminal_error is not None and made.terminal_error.reply.code == "credentials-missing"
     assert blamed == stays
 
 
+ENDED_BY: dict[str, tuple[Blocked, tuple[Event, ...]]] = {
+    "a lock": (LOCKED, (LiveReadDone(READ), UNNAMED, PASS_ENDED)),
+    "a lost state": (UNAVAILABLE, (Identified("446556540", None), WHOLE, UNNAMED, PASS_ENDED)),
+}
+
+
+@pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("name", ENDED_BY)
+def test_a_loop_is_blocked_until_an_event_shows_that_the_cause_is_over(name: str, event: Event) -> None:
+    cause, ends = ENDED_BY[name]
+    made = having(having(fresh(), cause), event)
+    if isinstance(event, StateLockTimedOut | StateFailed | LoopFailed):
+        assert made.blocked == event
+    elif isinstance(event, tuple(type(end) for end in ends)):
+        assert made.blocked is None
+    else:
+        assert made.blocked == cause
+
+
 def test_what_was_refused_is_forgotten_once_a_file_holds() -> None:
     made = having(fresh(), PolicyRejected("p.yaml", (WRONG,)), PolicyAccepted("p.yaml", "cd"))
-    assert made.policy == FileState("p.yaml", "cd", WALL)
+    assert made.policy == FileInForce("p.yaml", "cd", WALL)
     assert having(made, PolicyAccepted("p.yaml", None)).policy is None
 
 
@@ -458,6 +465,34 @@ def test_a_status_is_what_the_pass_compared_under_its_rules() -> None:
     assert made.families[0].change is not None
     assert made.families[0].change.because == "paused"
     assert (made.uid, made.live_at, made.in_sync) == ("1", WALL, False)
+
+
+def no_plan(*_: object) -> Plan:
+    raise AssertionError("a plan was made")
+
+
+def test_a_view_uses_the_plan_of_the_pass_and_updates_only_ages_and_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = {**ROWS, BTC: row("5000/2000/400")}
+    runtime = having(fresh(), LiveReadDone(read(NOW - 1, rows)), compared(IN_SYNC, rows))
+    monkeypatch.setattr("reconciler.core.monitoring.runtime.make_plan", no_plan)
+    for later_s in (0.0, 5.0, 500.0):
+        made = runtime_status(runtime, now=NOW + later_s, wall=wall_at(NOW + later_s))
+        assert made is not None
+        assert [one.state for one in made.families] == [FamilyState.DRIFTED, FamilyState.IN_SYNC]
+        assert (made.asked_at, made.live_at) == (wall_at(NOW + later_s), WALL)
+
+
+def test_until_a_pass_has_read_a_view_compares_with_the_last_read() -> None:
+    """The first plan of a pass shows no drift, because it is made before its read."""
+    rows = {**ROWS, BTC: row("5000/2000/400")}
+    runtime = having(fresh(), LiveReadDone(read(NOW - 1, rows)), compared(IN_SYNC))
+    assert runtime.compared is not None
+    assert runtime.compared.plan.changes == ()
+    made = runtime_status(runtime, now=NOW, wall=WALL)
+    assert made is not None
+    assert [one.state for one in made.families] == [FamilyState.DRIFTED, FamilyState.IN_SYNC]
 
 
 def test_whether_a_read_counts_is_decided_on_the_monotonic_clock() -> None:

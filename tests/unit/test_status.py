@@ -8,7 +8,13 @@ from datetime import timedelta
 import pytest
 
 from reconciler.core.model import Family, Known, LiveRow, Setting, Uncertain
-from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status, StatusInputs, make_status
+from reconciler.core.monitoring.status import (
+    FamilyState,
+    FamilyStatus,
+    Status,
+    StatusInputs,
+    recorded_status,
+)
 from reconciler.core.pacing import EPS_S, GUARD_S, CountedRequest, Ledger
 from reconciler.core.plan import Action, HoldReason, Reason
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, row, setting, unresolved
@@ -39,7 +45,7 @@ def status_of(
         live_rows={} if live is None or not was_read else {BTC: live},
         live_at=WALL - timedelta(seconds=age_s) if was_read else None,
     )
-    return make_status(desired({BTC: setting(wanted)}), record, simulator=False, now=NOW, wall=WALL)
+    return recorded_status(desired({BTC: setting(wanted)}), record, simulator=False, now=NOW, wall=WALL)
 
 
 def only(made: Status) -> FamilyStatus:
@@ -194,7 +200,7 @@ def test_nothing_on_record_is_a_status_too() -> None:
     rows: Mapping[Family, LiveRow] = {}
     record = StatusInputs(None, None, {}, None, rows, None)
     wanted: dict[Family, Setting] = {BTC: setting(A)}
-    made = make_status(desired(wanted), record, simulator=True, now=NOW, wall=WALL)
+    made = recorded_status(desired(wanted), record, simulator=True, now=NOW, wall=WALL)
     assert (made.uid, made.host, made.live_at, made.pacing) == (None, None, None, None)
     assert made.simulator
     assert not made.in_sync

@@ -22,7 +22,7 @@ from reconciler.core.events import (
     RejectedConfigRemoved,
 )
 from reconciler.core.monitoring.notifications import FLAP_SUPPRESS_S
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, NeverValid
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.core.problems import Code, problem
 from reconciler.notify.account_notifier import FileNotifier
@@ -42,7 +42,7 @@ WRONG = (
     problem(Code.BAD_QUANTITY, "b.yaml", "1e3 is not a plain number", "write 1000", line=11, column=15),
 )
 BROKEN = ConfigRejected("b.yaml", WRONG, in_force=False)
-REFUSED = FileState("b.yaml", "", None, WALL, WRONG, stops=True)
+REFUSED = NeverValid("b.yaml", WALL, WRONG)
 HOLDS = ConfigAccepted("b.yaml", "1" * 64)
 GONE = RejectedConfigRemoved("b.yaml")
 

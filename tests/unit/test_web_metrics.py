@@ -30,7 +30,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, PausedBy, Uncertain
 from reconciler.core.monitoring.protection import Protection
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState
+from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, NewerRejected
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Reason
 from reconciler.core.replica_assignment import LeaseTable, Replica, ReplicaStatus
@@ -238,7 +238,8 @@ KNOWN: dict[Family, Known] = {
 def busy() -> AccountRuntime:
     """Return an account that has something to say on every gauge."""
     event = compared(KNOWN, LIVE, wanted=WANTED, ledger=LEDGERS["full"])
-    file = FileState("mmp.yaml", "1" * 64, wall_at(NOW - 60), wall_at(NOW - 5))
+    content = FileInForce("mmp.yaml", "1" * 64, wall_at(NOW - 60))
+    file = NewerRejected("mmp.yaml", content, wall_at(NOW - 5), ())
     runtime = having(fresh(WANTED), Identified("1", None), LiveReadDone(LiveRead(NOW - 1, LIVE)), event)
     runtime = having(runtime, ExchangeFailed(READING_LIVE, LOST, NOW + 1), StateLockTimedOut("pid 9"))
     pauses = (Pause(ETH, "testing", WALL, None), Pause(SOL, "fought over", WALL, None, contested=A))

@@ -13,7 +13,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import ControlledElsewhere, ExchangeFailed, LoopFailed, StateLockTimedOut
-from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
+from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, NewerRejected
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.state_records import LockHolder
@@ -39,8 +39,7 @@ from tests.unit.runtime_world import WALL, fresh, having, shared_state
 ALIVE = fresh()
 SILENT = replace(fresh(account="other"), last_step_at=NOW - SILENCE_S - 7, next_step_by=0.0)
 STARTED = replace(fresh(), started=True)
-assert ALIVE.config is not None
-REJECTED = replace(ALIVE, config=replace(ALIVE.config, rejected_at=WALL))
+REJECTED = replace(ALIVE, config=NewerRejected("mmp.yaml", None, WALL, ()))
 IN_FAILURE = having(
     ALIVE,
     StateLockTimedOut("pid 9"),

@@ -24,7 +24,7 @@ from reconciler.core.events import (
 )
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState
+from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, NewerRejected
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
@@ -47,7 +47,8 @@ DOWN = ExchangeFailed("reading live settings", Reply(ReplyClass.NO_ANSWER, "time
 STOPPED = ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50119"), None)
 REJECTED_SETTING = SettingRejected(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)
 WRONG = problem(Code.UNKNOWN_KEY, "mmp.yaml", HOSTILE.replace("\r\n", " "), "did you mean it?", line=3)
-FILE = FileState("mmp.yaml", "1" * 64, WALL, WALL + timedelta(seconds=9), (WRONG,))
+CONTENT = FileInForce("mmp.yaml", "1" * 64, WALL)
+FILE = NewerRejected("mmp.yaml", CONTENT, WALL + timedelta(seconds=9), (WRONG,))
 
 FAILURES: list[tuple[Event, ...]] = [
     (),

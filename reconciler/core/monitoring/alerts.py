@@ -12,9 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.events import ControlledElsewhere, SettingRejected
+from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
 from reconciler.core.model import Family, LiveRow, Pause
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, Outage
+from reconciler.core.monitoring.runtime import (
+    AccountRuntime,
+    FileInForce,
+    FileState,
+    NeverValid,
+    Outage,
+    RejectedFile,
+)
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.problems import first_error
 from reconciler.core.reply import Reply
@@ -83,13 +90,6 @@ class AlertKey:
     family: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StateProblem:
-    """Why the state cannot be used now."""
-
-    message: str
-
-
 AlertSubject = (
     Change
     | LiveRow
@@ -97,15 +97,15 @@ AlertSubject = (
     | Pause
     | Outage
     | Reply
-    | FileState
+    | RejectedFile
     | ControlledElsewhere
-    | StateProblem
-    | str
+    | StateFailed
+    | StateLockTimedOut
     | int
 )
 """The details of an alert: the change, the live row, the exchange's reply, the heal breaker's pause, the
-invalid file, the process that controls the account, why the state cannot be used, the holder of the lock,
-or the number of families."""
+rejected file, the process that controls the account, why the state cannot be used, the lock of another
+process, or the number of families."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,31 +210,32 @@ def _exchange(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     return {}
 
 
-def rejected_file_alerts(file: FileState) -> Alerts:
+def rejected_file_alerts(file: RejectedFile) -> Alerts:
     """Return the alerts of a rejected settings file from which no account runs."""
     return _file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, file)
 
 
 def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[AlertKey, Alert]:
-    if file is None or file.rejected_at is None:
+    if file is None or isinstance(file, FileInForce):
         return {}
     wrong = first_error(file.problems)
     code = wrong.code.value if wrong else "rejected"
-    severity = AlertSeverity.CRITICAL if file.stops else AlertSeverity.WARNING
+    severity = AlertSeverity.CRITICAL if isinstance(file, NeverValid) else AlertSeverity.WARNING
     return {AlertKey(topic): Alert(kind, severity, code, file)}
 
 
 def _state(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     key = AlertKey(AlertTopic.STATE)
-    if runtime.state_lost:
-        failing, after = StateProblem(runtime.state_lost), STATE_LOST_AFTER_S
-        return {
-            key: Alert(AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, "unavailable", failing, after)
-        }
-    if runtime.locked_out:
-        holder, after = runtime.locked_out, LOCKED_AFTER_S
-        return {key: Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", holder, after)}
-    return {}
+    match runtime.blocked:
+        case StateFailed() as failed:
+            severity, after = AlertSeverity.CRITICAL, STATE_LOST_AFTER_S
+            return {key: Alert(AlertKind.STATE_UNAVAILABLE, severity, "unavailable", failed, after)}
+        case StateLockTimedOut() as locked:
+            return {
+                key: Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", locked, LOCKED_AFTER_S)
+            }
+        case _:
+            return {}
 
 
 def _standby(runtime: AccountRuntime) -> dict[AlertKey, Alert]:

@@ -11,41 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.core.events import (
-    AccountsConfigured,
-    Compared,
-    ConfigAccepted,
-    ConfigMissing,
-    ConfigRejected,
-    ControlledElsewhere,
-    ControlTaken,
-    Event,
-    ExchangeFailed,
-    HealBreakerTripped,
-    Identified,
-    LeaseEnded,
-    LeaseTaken,
-    LiveReadDone,
-    LoopFailed,
-    LoopIdle,
-    LoopResumed,
-    PassEnded,
-    PolicyAccepted,
-    PolicyRejected,
-    RejectedConfigRemoved,
-    ReplicaStatusChanged,
-    RequestReserved,
-    RequestSettled,
-    SettingRejected,
-    StateFailed,
-    StateLockTimedOut,
-    WatchDegraded,
-)
+from reconciler.core import events
 from reconciler.core.evidence import (
     Missing,
     NeedsSecondRead,
     OrderUnknown,
-    Reads,
     Unconfirmed,
     Unreadable,
     evidence_of,
@@ -54,6 +24,7 @@ from reconciler.core.model import Desired, Family, LiveRead, NeverApplied, Pause
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from reconciler.core.pacing import EPS_S, WINDOW_S
 from reconciler.core.plan import Action, Change, Reason
+from reconciler.core.planning import make_plan
 from reconciler.core.problems import Problem
 from reconciler.core.reply import STOPPING, AttemptStatus, Reply, ReplyClass
 from reconciler.core.unserved_accounts import REFUSED, SAME_EVERYWHERE, ReadState
@@ -77,17 +48,17 @@ lock is promised separately, since ``--lock-timeout`` says how long that may tak
 
 
 FROM_OUTSIDE = (
-    ConfigMissing,
-    ConfigAccepted,
-    ConfigRejected,
-    RejectedConfigRemoved,
-    PolicyAccepted,
-    PolicyRejected,
-    WatchDegraded,
-    LeaseTaken,
-    LeaseEnded,
-    ReplicaStatusChanged,
-    AccountsConfigured,
+    events.ConfigMissing,
+    events.ConfigAccepted,
+    events.ConfigRejected,
+    events.RejectedConfigRemoved,
+    events.PolicyAccepted,
+    events.PolicyRejected,
+    events.WatchDegraded,
+    events.LeaseTaken,
+    events.LeaseEnded,
+    events.ReplicaStatusChanged,
+    events.AccountsConfigured,
 )
 """Events of an account that are no step of its loop: of files and of leases."""
 
@@ -122,7 +93,7 @@ class Outage:
 
     since: float
     since_wall: datetime
-    failed: ExchangeFailed
+    failed: events.ExchangeFailed
     failures: int
 
 
@@ -138,20 +109,47 @@ class TerminalError:
 
 
 @dataclass(frozen=True, slots=True)
-class FileState:
-    """A file that may change while it is in force: what is in force, and what is wrong with a newer one.
-
-    ``sha256`` is of the content in force; "", and ``accepted_at`` None: none ever was. ``rejected_at``
-    None: nothing newer was rejected since. ``stops``: no content of the file was ever valid. No account
-    runs from such a settings file; with such a policy only the guard applies.
-    """
+class FileInForce:
+    """The content of a file that is in force; ``accepted_at`` None: since before it was watched."""
 
     path: str
     sha256: str
-    accepted_at: datetime | None
-    rejected_at: datetime | None = None
-    problems: tuple[Problem, ...] = ()
-    stops: bool = False
+    accepted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewerRejected:
+    """A file with newer content that was rejected; an earlier valid version stays in force.
+
+    ``in_force`` None: it was in force before this process read the file, for example a policy that the
+    state remembers.
+    """
+
+    path: str
+    in_force: FileInForce | None
+    rejected_at: datetime
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NeverValid:
+    """A file that was never valid. No account runs from such a settings file.
+
+    With such a policy only the guard applies.
+    """
+
+    path: str
+    rejected_at: datetime
+    problems: tuple[Problem, ...]
+
+
+RejectedFile = NewerRejected | NeverValid
+
+FileState = FileInForce | RejectedFile
+"""A file that may change while it is in force: what is in force, and what is wrong with a newer one."""
+
+Blocked = events.StateLockTimedOut | events.StateFailed | events.LoopFailed
+"""Why a loop makes no progress: the state is locked, or cannot be used, or the loop has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +161,9 @@ class AccountRuntime:
     next one by ``next_step_by``; until then silence means nothing.
     ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``last_complete`` the newest
     complete one. ``controller`` is the other process that controls the account while this one is a standby.
-    ``read`` is the newest live read of this process, reported at ``read_at``. ``state_lost`` is
-    why the state cannot be used now, ``failed`` why the loop failed. ``started`` is latched once every
-    desired family was seen in sync or tighter and none was uncertain. ``in_sync_at`` is the last instant
-    at which every family was proven in sync.
+    ``read`` is the newest live read of this process, reported at ``read_at``. ``blocked`` is why the loop
+    makes no progress now. ``started`` is latched once every desired family was seen in sync or tighter and
+    none was uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
     """
 
     desired: Desired
@@ -176,22 +173,19 @@ class AccountRuntime:
     last_step_at: float
     next_step_by: float
     uid: str | None = None
-    compared: Compared | None = None
+    compared: events.Compared | None = None
     compared_at: float | None = None
-    last_complete: Compared | None = None
+    last_complete: events.Compared | None = None
     read: LiveRead | None = None
     read_at: float | None = None
     outage: Outage | None = None
     terminal_error: TerminalError | None = None
-    controller: ControlledElsewhere | None = None
-    locked_out: str = ""
-    state_lost: str = ""
-    failed: str = ""
+    controller: events.ControlledElsewhere | None = None
+    blocked: Blocked | None = None
     started: bool = False
     in_sync_at: float | None = None
-    last_pass: PassEnded | None = None
     pauses: tuple[Pause, ...] = ()
-    rejected: Mapping[Family, SettingRejected] = field(default_factory=dict)
+    rejected: Mapping[Family, events.SettingRejected] = field(default_factory=dict)
     requests: tuple[RecentRequest, ...] = ()
     errors: tuple[RecentError, ...] = ()
     config: FileState | None = None
@@ -199,61 +193,67 @@ class AccountRuntime:
 
 
 def initial(
-    desired: Desired, *, host: str, simulator: bool, live: bool, now: float, policy: FileState | None = None
+    desired: Desired,
+    *,
+    host: str,
+    simulator: bool,
+    live: bool,
+    now: float,
+    policy: FileInForce | None = None,
 ) -> AccountRuntime:
     """Return the runtime of a loop that has just started, under ``policy`` (None: there is none)."""
     return AccountRuntime(desired, host, simulator, live, last_step_at=now, next_step_by=now, policy=policy)
 
 
-def apply_event(runtime: AccountRuntime, event: Event, *, now: float, wall: datetime) -> AccountRuntime:
+def apply_event(
+    runtime: AccountRuntime, event: events.Event, *, now: float, wall: datetime
+) -> AccountRuntime:
     """Return the runtime once ``event`` has happened, at ``now`` and ``wall``."""
-    heard = runtime if isinstance(event, FROM_OUTSIDE) else _step_taken(runtime, event, now)
+    after = runtime if isinstance(event, FROM_OUTSIDE) else _after_step(runtime, event, now)
     match event:
-        case Identified(uid=uid):
-            return _exchange_answered(replace(heard, uid=uid, state_lost=""))
-        case LiveReadDone(read=read):
-            return _exchange_answered(replace(heard, read=read, read_at=now, locked_out=""))
-        case Compared():
-            return _compared(heard, event, now)
-        case ExchangeFailed():
-            return _failed(heard, event, now, wall)
-        case RequestReserved():
+        case events.Identified(uid=uid):
+            return _exchange_answered(replace(_usable(after), uid=uid))
+        case events.LiveReadDone(read=read):
+            return _exchange_answered(replace(_unlocked(after), read=read, read_at=now))
+        case events.Compared():
+            return _compared(_usable(after), event, now)
+        case events.ExchangeFailed():
+            return _failed(after, event, now, wall)
+        case events.RequestReserved():
             request = RecentRequest(event.attempt, event.family, event.at, AttemptStatus.PENDING)
-            return replace(heard, requests=_shown((*heard.requests, request), now))
-        case RequestSettled():
-            return _settled(heard, event, wall)
-        case SettingRejected():
-            return _setting_rejected(heard, event, wall)
-        case HealBreakerTripped():
+            return replace(after, requests=_shown((*after.requests, request), now))
+        case events.RequestSettled():
+            return _settled(after, event, wall)
+        case events.SettingRejected():
+            return _setting_rejected(after, event, wall)
+        case events.HealBreakerTripped():
             text = f"restored {event.heals} times and changed again by another writer: no longer written"
-            return _with_error(heard, RecentError(wall, "contested", text, event.family))
-        case StateLockTimedOut(message=message):
-            return replace(heard, locked_out=message, state_lost="")
-        case ControlledElsewhere():
-            return replace(heard, controller=event, locked_out="", state_lost="")
-        case ControlTaken():
-            return replace(heard, controller=None)
-        case PassEnded():
-            return _ended(heard, event)
-        case LoopIdle(until=until) | LoopResumed(until=until):
-            return replace(heard, next_step_by=until)
-        case StateFailed(code=code, message=message, retry_at=retry_at):
-            waiting = replace(heard, next_step_by=retry_at, state_lost=message)
-            return _with_error(waiting, RecentError(wall, code, message))
-        case LoopFailed():
-            return _loop_failed(heard, event, wall)
-        case ConfigAccepted(path=path, sha256=sha256):
-            return replace(heard, config=FileState(path, sha256, wall))
-        case ConfigRejected(path=path, problems=problems, in_force=in_force):
-            file = refused(heard.config, path, problems, wall, in_force=in_force)
-            return replace(heard, config=file)
-        case PolicyAccepted(path=path, sha256=sha256):
-            return replace(heard, policy=None if sha256 is None else FileState(path, sha256, wall))
-        case PolicyRejected(path=path, problems=problems, in_force=in_force):
-            file = refused(heard.policy, path, problems, wall, in_force=in_force)
-            return replace(heard, policy=file)
+            return _with_error(after, RecentError(wall, "contested", text, event.family))
+        case events.StateLockTimedOut():
+            return replace(after, blocked=event)
+        case events.ControlledElsewhere():
+            return replace(after, controller=event, blocked=None)
+        case events.ControlTaken():
+            return replace(after, controller=None)
+        case events.PassEnded():
+            return _ended(after, event)
+        case events.LoopIdle(until=until) | events.LoopResumed(until=until):
+            return replace(after, next_step_by=until)
+        case events.StateFailed():
+            waiting = replace(after, next_step_by=event.retry_at, blocked=event)
+            return _with_error(waiting, RecentError(wall, event.code, event.message))
+        case events.LoopFailed():
+            return _loop_failed(after, event, wall)
+        case events.ConfigAccepted(path=path, sha256=sha256):
+            return replace(after, config=FileInForce(path, sha256, wall))
+        case events.ConfigRejected():
+            return replace(after, config=rejected_file(runtime.config, event, wall))
+        case events.PolicyAccepted(path=path, sha256=sha256):
+            return replace(after, policy=None if sha256 is None else FileInForce(path, sha256, wall))
+        case events.PolicyRejected():
+            return replace(after, policy=rejected_file(runtime.policy, event, wall))
         case _:
-            return heard
+            return after
 
 
 def alive(runtime: AccountRuntime, now: float) -> bool:
@@ -263,18 +263,25 @@ def alive(runtime: AccountRuntime, now: float) -> bool:
 
 def is_current(runtime: AccountRuntime) -> bool:
     """Tell whether the file in force is the one that was compared last; a newly accepted one is not."""
-    file = runtime.config
-    return file is None or file.accepted_at is None or file.sha256 == runtime.desired.sha256
+    file = content_in_force(runtime.config)
+    return file is None or file.sha256 == runtime.desired.sha256
 
 
 def runtime_status(runtime: AccountRuntime, *, now: float, wall: datetime) -> Status | None:
     """Return the account's status as the loop knows it; None before the first comparison.
 
-    The age of the live read is measured on the monotonic clock: the time of day may be set meanwhile.
+    It has the plan that the pass made; only ages and times are of ``now``. A pass makes its first plan
+    before it reads live settings, so that plan does not show drift. Until the pass has read, what is
+    desired and on record is compared with the last read of this process instead. The age of the live read
+    is measured on the monotonic clock: the time of day may be set meanwhile.
     """
     compared = runtime.compared
     if compared is None:
         return None
+    plan, reads = compared.plan, compared.reads
+    if reads.latest is None and runtime.read is not None:
+        reads = replace(reads, latest=runtime.read)
+        plan = make_plan(compared.desired, compared.known, reads, compared.rules, now)
     record = StatusInputs(
         uid=runtime.uid,
         host=runtime.host,
@@ -286,13 +293,7 @@ def runtime_status(runtime: AccountRuntime, *, now: float, wall: datetime) -> St
         controller=runtime.controller.holder if runtime.controller else None,
     )
     return make_status(
-        runtime.desired,
-        record,
-        simulator=runtime.simulator,
-        now=now,
-        wall=wall,
-        rules=compared.rules,
-        reads=_reads(runtime, compared),
+        runtime.desired, record, plan, reads, simulator=runtime.simulator, now=now, wall=wall
     )
 
 
@@ -307,15 +308,30 @@ def reading_of(runtime: AccountRuntime) -> ReadState:
     return ReadState(None if outage is None else outage.since, runtime.read_at, refused)
 
 
-def refused(
-    file: FileState | None, path: str, problems: tuple[Problem, ...], wall: datetime, *, in_force: bool
-) -> FileState:
-    """Return a file whose newer content was rejected; ``file`` None: none was ever in force.
+def content_in_force(file: FileState | None) -> FileInForce | None:
+    """Return the content of a file that is in force, as far as this process has read it; None: none is."""
+    return (
+        file.in_force
+        if isinstance(file, NewerRejected)
+        else file
+        if isinstance(file, FileInForce)
+        else None
+    )
 
-    ``in_force`` False: there is no earlier valid version.
-    """
-    known = file or FileState(path, "", None)
-    return replace(known, rejected_at=wall, problems=problems[:MAX_PROBLEMS_REMEMBERED], stops=not in_force)
+
+def rejection(file: FileState | None) -> RejectedFile | None:
+    """Return a file if its newest content was rejected; None if it was not."""
+    return file if isinstance(file, RejectedFile) else None
+
+
+def rejected_file(
+    file: FileState | None, event: events.ConfigRejected | events.PolicyRejected, wall: datetime
+) -> RejectedFile:
+    """Return a file whose newer content was rejected; ``file`` is what was known of it, None: nothing."""
+    problems = event.problems[:MAX_PROBLEMS_REMEMBERED]
+    if not event.in_force:
+        return NeverValid(event.path, wall, problems)
+    return NewerRejected(event.path, content_in_force(file), wall, problems)
 
 
 def all_protected(changes: tuple[Change, ...]) -> bool:
@@ -326,37 +342,43 @@ def all_protected(changes: tuple[Change, ...]) -> bool:
     return not any(change.reason is Reason.UNCERTAIN or change.is_exposed for change in changes)
 
 
-def _compared(runtime: AccountRuntime, event: Compared, now: float) -> AccountRuntime:
+def _compared(runtime: AccountRuntime, event: events.Compared, now: float) -> AccountRuntime:
     """Take the comparison; only a complete one can show that everything is in sync, or protected."""
-    runtime = replace(runtime, compared_at=now, pauses=event.pauses, state_lost="")
-    runtime = replace(runtime, desired=event.desired, compared=event)
+    runtime = replace(runtime, compared=event, compared_at=now, desired=event.desired, pauses=event.pauses)
     if not event.whole:
         return runtime
-    runtime = replace(runtime, last_complete=event)
-    started = runtime.started or (all_protected(event.plan.changes) and not _in_doubt(runtime, event))
-    in_sync = all(
-        change.action is Action.ADOPT and change.known_at is None for change in event.plan.changes
+    changes = event.plan.changes
+    started = runtime.started or (all_protected(changes) and not _in_doubt(event))
+    in_sync = all(change.action is Action.ADOPT and change.known_at is None for change in changes)
+    return replace(
+        runtime, last_complete=event, started=started, in_sync_at=now if in_sync else runtime.in_sync_at
     )
-    return replace(runtime, started=started, in_sync_at=now if in_sync else runtime.in_sync_at)
 
 
-def _in_doubt(runtime: AccountRuntime, event: Compared) -> bool:
+def _in_doubt(event: events.Compared) -> bool:
     """Tell whether the read of some family is in doubt: it differs, or another process's proof is newer.
 
     If the file has changed as well, the plan does not wait for a second read and compares with what was
     applied; but what the read shows may be less protection than that, or none.
     """
-    reads, never = _reads(runtime, event) or Reads(), NeverApplied()
-    seen = (evidence_of(each, event.known.get(each, never), reads) for each in event.desired.families)
+    seen = (
+        evidence_of(each, event.known.get(each, NeverApplied()), event.reads)
+        for each in event.desired.families
+    )
     return any(
         isinstance(one, NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable) for one in seen
     )
 
 
-def _reads(runtime: AccountRuntime, compared: Compared) -> Reads | None:
-    """Return the reads of a pass when it compared; before its first read, the last read; or None."""
-    latest = compared.reads.latest or runtime.read
-    return None if latest is None else replace(compared.reads, latest=latest)
+def _usable(runtime: AccountRuntime) -> AccountRuntime:
+    """Record that the state could be used."""
+    return replace(runtime, blocked=None) if isinstance(runtime.blocked, events.StateFailed) else runtime
+
+
+def _unlocked(runtime: AccountRuntime) -> AccountRuntime:
+    """Record that no other process locks the state."""
+    locked = isinstance(runtime.blocked, events.StateLockTimedOut)
+    return replace(runtime, blocked=None) if locked else runtime
 
 
 def _exchange_answered(runtime: AccountRuntime) -> AccountRuntime:
@@ -369,19 +391,21 @@ def _exchange_answered(runtime: AccountRuntime) -> AccountRuntime:
     )
 
 
-def _ended(runtime: AccountRuntime, event: PassEnded) -> AccountRuntime:
+def _ended(runtime: AccountRuntime, event: events.PassEnded) -> AccountRuntime:
     """Take the end of a pass; if nothing is left to write, the terminal error of a write is over.
 
     What is only held, by a freeze or a pause, is left to write. Without live reads, an exchange that
     nothing is left to write to is not asked again.
     """
-    ended = replace(runtime, last_pass=event, locked_out="", state_lost="")
+    ended = replace(runtime, blocked=None)
     if not event.finished or (runtime.last_complete is not None and runtime.last_complete.plan.changes):
         return ended
     return replace(ended, terminal_error=None, outage=runtime.outage if runtime.live else None)
 
 
-def _failed(runtime: AccountRuntime, event: ExchangeFailed, now: float, wall: datetime) -> AccountRuntime:
+def _failed(
+    runtime: AccountRuntime, event: events.ExchangeFailed, now: float, wall: datetime
+) -> AccountRuntime:
     before = runtime.outage
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
@@ -396,7 +420,7 @@ def _failed(runtime: AccountRuntime, event: ExchangeFailed, now: float, wall: da
     )
 
 
-def _settled(runtime: AccountRuntime, event: RequestSettled, wall: datetime) -> AccountRuntime:
+def _settled(runtime: AccountRuntime, event: events.RequestSettled, wall: datetime) -> AccountRuntime:
     requests = tuple(
         replace(request, status=event.status) if request.attempt == event.attempt else request
         for request in runtime.requests
@@ -409,7 +433,7 @@ def _settled(runtime: AccountRuntime, event: RequestSettled, wall: datetime) -> 
     return _with_error(runtime, RecentError(wall, event.reply.code, text, event.family))
 
 
-def _terminal_error(runtime: AccountRuntime, event: RequestSettled) -> TerminalError | None:
+def _terminal_error(runtime: AccountRuntime, event: events.RequestSettled) -> TerminalError | None:
     """Return the terminal error after a request; if the exchange judges the setting, the key is accepted.
 
     One rejected timestamp is no terminal error: the clock is measured again.
@@ -424,7 +448,9 @@ def _terminal_error(runtime: AccountRuntime, event: RequestSettled) -> TerminalE
     return None if judged else runtime.terminal_error
 
 
-def _setting_rejected(runtime: AccountRuntime, event: SettingRejected, wall: datetime) -> AccountRuntime:
+def _setting_rejected(
+    runtime: AccountRuntime, event: events.SettingRejected, wall: datetime
+) -> AccountRuntime:
     text = f"rejected by the exchange: {event.reply.message or event.reply.reply_class.value}"
     rejected = {**runtime.rejected, event.family: event}
     return _with_error(
@@ -432,23 +458,22 @@ def _setting_rejected(runtime: AccountRuntime, event: SettingRejected, wall: dat
     )
 
 
-def _step_taken(runtime: AccountRuntime, event: Event, now: float) -> AccountRuntime:
+def _after_step(runtime: AccountRuntime, event: events.Event, now: float) -> AccountRuntime:
     """Take a step of the loop: it fulfils the promised one, and a failed loop has recovered.
 
     Waiting is no sign of recovery.
     """
-    heard = replace(runtime, last_step_at=now, next_step_by=now)
-    if not runtime.failed or isinstance(event, LoopIdle):
-        return heard
-    return replace(heard, failed="", terminal_error=None)
+    stepped = replace(runtime, last_step_at=now, next_step_by=now)
+    if not isinstance(runtime.blocked, events.LoopFailed) or isinstance(event, events.LoopIdle):
+        return stepped
+    return replace(stepped, blocked=None, terminal_error=None)
 
 
-def _loop_failed(runtime: AccountRuntime, event: LoopFailed, wall: datetime) -> AccountRuntime:
+def _loop_failed(runtime: AccountRuntime, event: events.LoopFailed, wall: datetime) -> AccountRuntime:
     """Take the failure of a loop: in practice a key that is missing or cannot be read."""
-    text = f"{event.message}; {event.hint}" if event.hint else event.message
-    terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, text), writing=False)
+    terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, event.text), writing=False)
     runtime = replace(
-        runtime, next_step_by=event.retry_at, failed=text, terminal_error=terminal_error, controller=None
+        runtime, next_step_by=event.retry_at, blocked=event, terminal_error=terminal_error, controller=None
     )
     return _with_error(runtime, RecentError(wall, event.code, event.message))
 

@@ -27,7 +27,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.pacing import Ledger, earliest_slot, still_counts
-from reconciler.core.pauses import active_pauses
+from reconciler.core.pauses import active_pauses, paused
 from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
@@ -123,7 +123,7 @@ class StatusInputs:
     damaged: int = 0
 
 
-def make_status(
+def recorded_status(
     desired: Desired,
     record: StatusInputs,
     *,
@@ -132,27 +132,38 @@ def make_status(
     wall: datetime,
     policy: Policy | None = None,
     policy_unreadable: bool = False,
-    rules: PlanConstraints | None = None,
-    reads: Reads | None = None,
 ) -> Status:
-    """Compare the record with the desired settings, as of ``now`` and ``wall``.
+    """Compare the record with the desired settings, as of ``now`` and ``wall``, under ``policy``.
 
-    ``rules`` are those of the running pass; None: the pauses on record, under ``policy``, whose
-    file may be unreadable or missing.
-    ``reads`` is what that pass has read; None: the read on record, aged by the wall clock.
+    Its file may be unreadable or missing.
     """
-    reads = reads or _reads(record, now, wall)
-    pauses = active_pauses((pause for pause in record.pauses if pause.holds(wall)), desired)
-    if rules is None:
-        rules = PlanConstraints(
-            paused=frozenset(pause.family for pause in pauses),
-            policy=policy,
-            policy_unreadable=policy_unreadable,
-            accepted=record.accepted,
-            wall=wall,
-            reads_live=True,
-        )
+    reads = _reads(record, now, wall)
+    rules = PlanConstraints(
+        paused=paused((pause for pause in record.pauses if pause.holds(wall)), desired),
+        policy=policy,
+        policy_unreadable=policy_unreadable,
+        accepted=record.accepted,
+        wall=wall,
+        reads_live=True,
+    )
     plan = make_plan(desired, record.known, reads, rules, now)
+    return make_status(desired, record, plan, reads, simulator=simulator, now=now, wall=wall)
+
+
+def make_status(
+    desired: Desired,
+    record: StatusInputs,
+    plan: Plan,
+    reads: Reads,
+    *,
+    simulator: bool,
+    now: float,
+    wall: datetime,
+) -> Status:
+    """Return the status of which ``plan`` was made, with ages and times as of ``now`` and ``wall``.
+
+    ``reads`` are what the plan was made from.
+    """
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)
     changes = {change.family: change for change in plan.changes}
@@ -174,7 +185,7 @@ def make_status(
         asked_at=wall,
         pacing=None if record.ledger is None else _pacing(record.ledger, now),
         eta_s=plan.eta_s,
-        pauses=pauses,
+        pauses=active_pauses((pause for pause in record.pauses if pause.holds(wall)), desired),
         owner=record.owner,
         controller=record.controller,
         damaged=record.damaged,

@@ -11,16 +11,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from reconciler.core.events import StateFailed, StateLockTimedOut
 from reconciler.core.monitoring.protection import ProtectionResult
 from reconciler.core.monitoring.runtime import (
     SHOWN_S,
     AccountRuntime,
+    FileInForce,
     FileState,
+    NeverValid,
     Outage,
     RecentError,
     RecentRequest,
+    RejectedFile,
     alive,
+    content_in_force,
     is_current,
+    rejection,
 )
 from reconciler.core.monitoring.status import Status
 from reconciler.core.plan import HoldReason
@@ -200,11 +206,11 @@ def _delay(runtime: AccountRuntime, moment: PageTime) -> str:
         return "Not known: the program makes no progress."
     if runtime.outage is not None:
         return f"After the exchange answers again{_next_try(runtime.outage, moment, '; next try ')}."
-    if runtime.state_lost:
+    if isinstance(runtime.blocked, StateFailed):
         return "After the state can be used again."
     if runtime.controller is not None:
         return "When the process that controls the account decides."
-    if runtime.locked_out:
+    if isinstance(runtime.blocked, StateLockTimedOut):
         return "After the other process releases the state."
     return ""
 
@@ -228,10 +234,10 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
         output.append(_outage_words(runtime.outage, moment))
     if runtime.terminal_error is not None:
         output.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
-    if runtime.state_lost:
-        output.append(state_unavailable_words(runtime.state_lost))
-    if runtime.locked_out:
-        output.append(f"Waiting for another process: {labels.truncated(runtime.locked_out)}")
+    if isinstance(runtime.blocked, StateFailed):
+        output.append(state_unavailable_words(runtime.blocked.message))
+    if isinstance(runtime.blocked, StateLockTimedOut):
+        output.append(f"Waiting for another process: {labels.truncated(runtime.blocked.message)}")
     if runtime.controller is not None:
         who = labels.truncated(runtime.controller.who)
         output.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
@@ -311,34 +317,37 @@ def _unmanaged(status: Status | None) -> str:
 
 def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
     desired, policy = runtime.desired, runtime.policy
-    settings = runtime.config or FileState(desired.path, desired.sha256, None)
+    settings = runtime.config or FileInForce(desired.path, desired.sha256)
     return [file_view("Settings", settings, wall), *([file_view(POLICY, policy, wall)] if policy else [])]
 
 
 def file_view(name: str, file: FileState, wall: datetime) -> FileView:
     """Return the content of the page for one file, as of ``wall``."""
-    more = len(file.problems) - MAX_PROBLEMS_SHOWN
+    content, rejected = content_in_force(file), rejection(file)
+    accepted_at = content.accepted_at if content else None
+    problems = rejected.problems if rejected else ()
+    more = len(problems) - MAX_PROBLEMS_SHOWN
     return FileView(
         name=name,
         path=labels.truncated(file.path),
-        sha256=file.sha256[:12],
-        accepted=f"accepted {labels.moment_words(file.accepted_at, wall)}" if file.accepted_at else "",
-        refused=_rejected(name, file, file.rejected_at, wall) if file.rejected_at else "",
-        problems=file.problems[:MAX_PROBLEMS_SHOWN],
+        sha256=content.sha256[:12] if content else "",
+        accepted=f"accepted {labels.moment_words(accepted_at, wall)}" if accepted_at else "",
+        refused=_rejected(name, rejected, wall) if rejected else "",
+        problems=problems[:MAX_PROBLEMS_SHOWN],
         more=f"and {more} more: mmp validate lists them" if more > 0 else "",
     )
 
 
-def _rejected(name: str, file: FileState, rejected_at: datetime, wall: datetime) -> str:
+def _rejected(name: str, file: RejectedFile, wall: datetime) -> str:
     """Write that a file was rejected and when, and what applies until it is corrected."""
-    at = labels.moment_words(rejected_at, wall)
+    at = labels.moment_words(file.rejected_at, wall)
     if name == POLICY:
-        checks = "Only the guard" if file.stops else "The policy above"
+        checks = "Only the guard" if isinstance(file, NeverValid) else "The policy above"
         return (
             f"Cannot be used since {at}. Changes that loosen or disable are held until this is corrected. "
             f"{checks} checks other changes:"
         )
-    if file.stops:
+    if isinstance(file, NeverValid):
         return f"Invalid since {at}. Nothing is written for it until this is corrected:"
     return (
         f"A newer version is invalid since {at}. The version above stays in force until this is corrected:"
