@@ -56,11 +56,11 @@ class Await:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class LiveUnknown:
     """What is live cannot be read for certain, so nothing is done."""
 
 
-Need = NeedsRequest | NeedsAdoption | Await | Blocked | None
+Need = NeedsRequest | NeedsAdoption | Await | LiveUnknown | None
 
 
 def shows_no_attempt(known: Uncertain, seen: Evidence) -> bool:
@@ -97,9 +97,9 @@ def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> Need:
     """
     last, proof = seen.last, last_proof(known)
     if last is None or after.disabled or not is_no_looser(last, after):
-        return Blocked()
+        return LiveUnknown()
     if proof is not None and proof.setting == after and proof.at > seen.since:
-        return Blocked()
+        return LiveUnknown()
     return NeedsRequest(Reason.UNCERTAIN, None if last == after else last)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TypedDict, assert_never
 
 from reconciler.core.change_direction import changed_fields, direction, is_no_looser, is_protective, loosest
-from reconciler.core.comparison import Await, Blocked, Need, NeedsAdoption, NeedsRequest, need
+from reconciler.core.comparison import Await, LiveUnknown, Need, NeedsAdoption, NeedsRequest, need
 from reconciler.core.evidence import Absent, Reads, Unconfirmed, Unreadable, last_proof
 from reconciler.core.family_facts import (
     FamilyFacts,
@@ -85,7 +85,7 @@ class FamilyDecision:
                 return Change(
                     facts.family, Action.ADOPT, Reason.UNCERTAIN, before, after, source, known_at=until
                 )
-            case Blocked():
+            case LiveUnknown():
                 return unreadable_change(facts)
             case NeedsRequest() if isinstance(facts.seen, LiveRow) and after == facts.live != facts.desired:
                 # Sending what live shows would not stop an open request of another value.
