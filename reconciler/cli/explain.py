@@ -12,13 +12,13 @@ from reconciler.cli.flags import config_option, output_option, policy_option
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
-from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code, Explanation, escape_unprintable
 from reconciler.documents.explain import FamilyTerm, Term, explain_document
 from reconciler.errors import UsageError
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.explain import families_text, family_term, terms_text
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.render.problem_catalogue import CATALOGUE
 
 MAX_TERM = 100
 """The most characters of a term; every existing one is shorter."""

@@ -1,7 +1,7 @@
 """Redacts a file that contains a configured secret: neither messages nor excerpts quote it.
 
 A message may quote a part of a secret in any form, so masking the message afterwards is not safe. If a file
-contains a secret, the message of each problem is the title of its code. Codes and positions stay.
+contains a secret, the message of each problem is the summary of its code. Codes and positions stay.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reconciler.config.yaml_nodes import Tree
-from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Problem
 from reconciler.secret import blanked, has_secret
 
@@ -29,17 +28,17 @@ def redacted(tree: Tree, problems: Sequence[Problem]) -> tuple[str, tuple[Proble
 
 
 def without_secrets(problems: Sequence[Problem], quotable: bool) -> tuple[Problem, ...]:
-    """Return problems, with the title of the code as the message if a secret may be visible.
+    """Return problems, with the summary of the code as the message if a secret may be visible.
 
     In a file that is not ``quotable`` this applies to all problems.
     """
     return tuple(
-        each if quotable and not _shows_secret(each) else _with_title_only(each) for each in problems
+        each if quotable and not _shows_secret(each) else _with_summary_only(each) for each in problems
     )
 
 
-def _with_title_only(each: Problem) -> Problem:
-    return replace(each, message=CATALOGUE[each.code].title, hint=REDACTION_HINT)
+def _with_summary_only(each: Problem) -> Problem:
+    return replace(each, message=each.code.summary, hint=REDACTION_HINT)
 
 
 def _shows_secret(each: Problem) -> bool:

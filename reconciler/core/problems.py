@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from unicodedata import category
 
 MAX_SHOWN = 60
@@ -35,58 +35,70 @@ class Severity(StrEnum):
 
 
 class Code(StrEnum):
-    """The stable names of problems."""
+    """The stable names of problems.
 
-    FILE_MISSING = "file-missing"
-    FILE_UNREADABLE = "file-unreadable"
-    NO_CONFIG_FILES = "no-config-files"
-    EMPTY_FILE = "empty-file"
-    TOO_LARGE = "too-large"
-    NOT_UTF8 = "not-utf8"
-    BAD_CHARACTER = "bad-character"
-    YAML_SYNTAX = "yaml-syntax"
-    YAML_ANCHOR = "yaml-anchor"
-    YAML_TAG = "yaml-tag"
-    YAML_MERGE = "yaml-merge"
-    YAML_BLOCK = "yaml-block"
-    YAML_NUMBER = "yaml-number"
-    MULTIPLE_DOCUMENTS = "multiple-documents"
-    TOO_DEEP = "too-deep"
-    NON_STRING_KEY = "non-string-key"
-    DUPLICATE_KEY = "duplicate-key"
-    UNKNOWN_KEY = "unknown-key"
-    MISSING_KEY = "missing-key"
-    WRONG_TYPE = "wrong-type"
-    NULL_VALUE = "null-value"
-    BAD_VERSION = "bad-version"
-    BAD_ACCOUNT = "bad-account"
-    BAD_ENVIRONMENT = "bad-environment"
-    BAD_UID = "bad-uid"
-    BAD_PREFIX = "bad-prefix"
-    NO_FAMILIES = "no-families"
-    TOO_MANY_FAMILIES = "too-many-families"
-    BAD_FAMILY = "bad-family"
-    BAD_INTERVAL = "bad-interval"
-    ZERO_WITH_UNIT = "zero-with-unit"
-    BARE_ZERO = "bare-zero"
-    SHORT_INTERVAL = "short-interval"
-    BAD_QUANTITY = "bad-quantity"
-    DUPLICATE_ACCOUNT = "duplicate-account"
-    BAD_PATTERN = "bad-pattern"
-    BAD_CHOICE = "bad-choice"
-    BAD_FACTOR = "bad-factor"
-    BAD_COUNT = "bad-count"
-    BAD_SHARE = "bad-share"
-    BAD_WINDOW = "bad-window"
-    MIN_OVER_MAX = "min-over-max"
-    DUPLICATE_FAMILY = "duplicate-family"
-    TWO_POLICIES = "two-policies"
-    POLICY_BOUNDS = "policy-bounds"
-    POLICY_PROTECTED = "policy-protected"
-    POLICY_UNMATCHED = "policy-unmatched"
-    POLICY_FLOOR = "policy-floor"
-    POLICY_MISSING = "policy-missing"
-    MORE_PROBLEMS = "more-problems"
+    ``summary``: what the problem is, in a few words. It quotes nothing of the file.
+    """
+
+    summary: str
+
+    def __new__(cls, value: str, summary: str = "") -> Self:
+        """Return the code called ``value``."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.summary = summary
+        return code
+
+    FILE_MISSING = "file-missing", "The file does not exist"
+    FILE_UNREADABLE = "file-unreadable", "The file cannot be read"
+    NO_CONFIG_FILES = "no-config-files", "The folder has no settings files"
+    EMPTY_FILE = "empty-file", "The file has no content"
+    TOO_LARGE = "too-large", "The file is larger than 1 MiB, or has too many values"
+    NOT_UTF8 = "not-utf8", "The file is not UTF-8 text"
+    BAD_CHARACTER = "bad-character", "A character that hides or moves text"
+    YAML_SYNTAX = "yaml-syntax", "Not valid YAML"
+    YAML_ANCHOR = "yaml-anchor", "Anchors and aliases are not allowed"
+    YAML_TAG = "yaml-tag", "Tags are not allowed"
+    YAML_MERGE = "yaml-merge", "Merge keys are not allowed"
+    YAML_BLOCK = "yaml-block", "Block text is not allowed"
+    YAML_NUMBER = "yaml-number", "YAML programs do not agree on this value"
+    MULTIPLE_DOCUMENTS = "multiple-documents", "More than one document in a file"
+    TOO_DEEP = "too-deep", "Nested too deeply"
+    NON_STRING_KEY = "non-string-key", "A key that is not text"
+    DUPLICATE_KEY = "duplicate-key", "The same key twice"
+    UNKNOWN_KEY = "unknown-key", "A key this format does not have"
+    MISSING_KEY = "missing-key", "A required key is missing"
+    WRONG_TYPE = "wrong-type", "A value of the wrong kind"
+    NULL_VALUE = "null-value", "No value after the colon"
+    BAD_VERSION = "bad-version", "The format's version is not 1"
+    BAD_ACCOUNT = "bad-account", "Not an account name"
+    BAD_ENVIRONMENT = "bad-environment", "The environment is neither live nor demo"
+    BAD_UID = "bad-uid", "Not a User ID in quotes"
+    BAD_PREFIX = "bad-prefix", "Not a prefix of environment variables"
+    NO_FAMILIES = "no-families", "No families are listed"
+    TOO_MANY_FAMILIES = "too-many-families", "More than 10,000 families"
+    BAD_FAMILY = "bad-family", "Not the name of an instrument family"
+    BAD_INTERVAL = "bad-interval", "Not an interval"
+    ZERO_WITH_UNIT = "zero-with-unit", "A zero with a unit"
+    BARE_ZERO = "bare-zero", "A bare 0 (warning)"
+    SHORT_INTERVAL = "short-interval", "An interval under 100 ms (warning)"
+    BAD_QUANTITY = "bad-quantity", "Not a quantity of contracts"
+    DUPLICATE_ACCOUNT = "duplicate-account", "Two files for one account"
+    BAD_PATTERN = "bad-pattern", "Not a pattern of families (policy)"
+    BAD_CHOICE = "bad-choice", "Neither deny nor allow (policy)"
+    BAD_FACTOR = "bad-factor", "Not a factor (policy)"
+    BAD_COUNT = "bad-count", "Not a number of families (policy)"
+    BAD_SHARE = "bad-share", "Not a share (policy)"
+    BAD_WINDOW = "bad-window", "Not a time span (policy)"
+    MIN_OVER_MAX = "min-over-max", "A min above its max (policy)"
+    DUPLICATE_FAMILY = "duplicate-family", "A family listed twice (policy)"
+    TWO_POLICIES = "two-policies", "Two policies in one folder"
+    POLICY_BOUNDS = "policy-bounds", "A value outside the policy's bounds"
+    POLICY_PROTECTED = "policy-protected", "A protected family is missing or disabled"
+    POLICY_UNMATCHED = "policy-unmatched", "Bounds for no family (warning)"
+    POLICY_FLOOR = "policy-floor", "A timeInterval below the policy's floor (warning)"
+    POLICY_MISSING = "policy-missing", "The policy file is missing"
+    MORE_PROBLEMS = "more-problems", "There are more problems (warning)"
 
 
 WARNINGS = frozenset(

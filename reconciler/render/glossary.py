@@ -1,7 +1,7 @@
 """The meaning of the program's terms: fields, the words of plans and results, exit statuses.
 
 The texts behind ``mmp explain``, beside the errors (``error_catalogue``), the problems of files
-(``core.problem_catalogue``) and OKX's codes (``okx.codes``). Tests check that every code and word is here.
+(``problem_catalogue``) and OKX's codes (``okx.codes``). Tests check that every code and word is here.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ from typing import Any
 import click
 
 from reconciler.cli.main import COMMANDS, cli
-from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code, Explanation
 from reconciler.errors import PRECEDENCE, Exit
 from reconciler.okx.codes import TABLE
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.render.problem_catalogue import CATALOGUE
 from reconciler.schema_files import load_schema
 from reconciler.simulator.behaviours import BEHAVIOURS
 from reconciler.simulator.codes import REFUSALS

@@ -8,8 +8,8 @@ import re
 import pytest
 from jsonschema.validators import Draft202012Validator
 
-from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import WARNINGS
+from reconciler.render.problem_catalogue import CATALOGUE
 from reconciler.schema_files import load_schema
 from tests.reference_docs.document_examples import examples, written
 from tests.reference_docs.log_meanings import MEANINGS, logged, source

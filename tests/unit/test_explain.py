@@ -20,7 +20,6 @@ from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, HoldReason, Reason
 from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Loosening, Policy, RefusalKind
-from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import Code
 from reconciler.core.reply import ReplyClass
 from reconciler.documents.explain import FamilyTerm, explain_document
@@ -29,6 +28,7 @@ from reconciler.okx.codes import TABLE
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.explain import bound_words, families_text, family_term, terms_text
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
+from reconciler.render.problem_catalogue import CATALOGUE
 from reconciler.schema_files import load_schema
 from tests.tidy.source import modules
 

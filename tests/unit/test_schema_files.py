@@ -10,7 +10,6 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler import schema_files
-from reconciler.core.problem_catalogue import CATALOGUE
 from reconciler.core.problems import (
     MAX_SHOWN,
     WARNINGS,
@@ -21,6 +20,7 @@ from reconciler.core.problems import (
     problem,
     quoted,
 )
+from reconciler.render.problem_catalogue import CATALOGUE
 from reconciler.schema_files import SCHEMA_NAMES, load_schema, schema_text
 
 MINE = ("mmp", "policy", "problems", "notice")
