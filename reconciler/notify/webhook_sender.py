@@ -46,7 +46,7 @@ FLUSH_S = 2.0
 JOIN_S = 1.0
 """How long stopping then waits for the thread itself."""
 
-Say = Callable[[str, str, Mapping[str, object]], None]
+Log = Callable[[str, str, Mapping[str, object]], None]
 """Writes one log line: level, event and values. It is called from the notifier's own thread."""
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -80,14 +80,14 @@ class WebhookSender:
     def __init__(
         self,
         targets: Sequence[Target],
-        say: Say,
+        log: Log,
         *,
         timeout_s: float = TRY_TIMEOUT_S,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         use_daemon_executor(self._loop)
-        self._workers = [_Worker(target, say, timeout_s, sleep) for target in targets]
+        self._workers = [_Worker(target, log, timeout_s, sleep) for target in targets]
         self._tasks: list[asyncio.Task[None]] = []
         self._thread = threading.Thread(target=self._main, name="notifier", daemon=True)
 
@@ -100,8 +100,7 @@ class WebhookSender:
         body = json_text(document, separators=(",", ":")).encode()
         message = Message(str(document["kind"]), AlertSeverity(document["severity"]), body)
         for worker in self._workers:
-            worker.put(message)
-        self._call(self._wake)
+            self._call(worker.put, message)
 
     def stop(self, flush_s: float = FLUSH_S) -> None:
         """Deliver what is left for at most ``flush_s``, log what could not be delivered, end the thread."""
@@ -111,10 +110,6 @@ class WebhookSender:
     def _call(self, action: Callable[..., None], *values: Any) -> None:
         with suppress(RuntimeError):  # the thread has ended: nothing can be delivered
             self._loop.call_soon_threadsafe(action, *values)
-
-    def _wake(self) -> None:
-        for worker in self._workers:
-            worker.woken.set()
 
     def _close(self, flush_s: float) -> None:
         for worker in self._workers:
@@ -138,32 +133,31 @@ class WebhookSender:
 
 
 class _Worker:
-    """Delivers to one webhook, one notification after another."""
+    """Delivers to one webhook, one notification after another. Only the sender's thread uses it."""
 
-    def __init__(self, target: Target, say: Say, timeout_s: float, sleep: Sleep) -> None:
-        self.woken = asyncio.Event()
+    def __init__(self, target: Target, log: Log, timeout_s: float, sleep: Sleep) -> None:
         self._target = target
-        self._say = say
+        self._log = log
         self._timeout_s = timeout_s
         self._sleep = sleep
+        self._woken = asyncio.Event()
         self._closing = asyncio.Event()
         self._waiting: deque[Message] = deque()
         self._in_hand = 0
         self._dropped = 0
-        self._lock = threading.Lock()
 
     def put(self, message: Message) -> None:
         """Queue a message; if the queue is full, drop the least severe message, perhaps this one."""
-        with self._lock:
-            self._waiting.append(message)
-            if len(self._waiting) > MAX_WAITING:
-                del self._waiting[_mildest(self._waiting)]
-                self._dropped += 1
+        self._waiting.append(message)
+        if len(self._waiting) > MAX_WAITING:
+            del self._waiting[_mildest(self._waiting)]
+            self._dropped += 1
+        self._woken.set()
 
     def close(self) -> None:
         """End once the queue is empty; from now on nothing is retried."""
         self._closing.set()
-        self.woken.set()
+        self._woken.set()
 
     async def run(self) -> None:
         """Deliver messages until closed."""
@@ -171,20 +165,20 @@ class _Worker:
             async with _session() as session:
                 while message := await self._next():
                     await self._deliver(session, message)
-                    self._tell_dropped()
+                    self._log_dropped()
         finally:
             self._dropped += len(self._waiting) + self._in_hand
-            self._tell_dropped()
+            self._log_dropped()
 
     async def _next(self) -> Message | None:
         """Wait for the next message and return it; None if closed and the queue is empty."""
-        while True:
-            self.woken.clear()
-            if (message := self._take()) is not None:
-                return message
-            if self._closing.is_set():
-                return None
-            await self.woken.wait()
+        while not self._waiting and not self._closing.is_set():
+            self._woken.clear()
+            await self._woken.wait()
+        if not self._waiting:
+            return None
+        self._in_hand = 1
+        return self._waiting.popleft()
 
     async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
         """Try until the message is accepted or given up; while closing, try once."""
@@ -193,11 +187,11 @@ class _Worker:
             again_s = None if self._closing.is_set() else retry_delay_s(tries, answer, datetime.now(UTC))
             if again_s is None:
                 break
-            self._tell("debug", "notice tried again", message, tries, answer)
+            self._report("debug", "notice tried again", message, tries, answer)
             await self._wait(again_s)
             tries += 1
         level, event = _OUTCOME[answer.delivered]
-        self._tell(level, event, message, tries, answer)
+        self._report(level, event, message, tries, answer)
         self._in_hand = 0
 
     async def _wait(self, wait_s: float) -> None:
@@ -223,22 +217,14 @@ class _Worker:
         except Exception as error:
             return DeliveryResult(None, _words(error))
 
-    def _take(self) -> Message | None:
-        with self._lock:
-            if not self._waiting:
-                return None
-            self._in_hand = 1
-            return self._waiting.popleft()
-
-    def _tell(self, level: str, event: str, message: Message, tries: int, answer: DeliveryResult) -> None:
+    def _report(self, level: str, event: str, message: Message, tries: int, answer: DeliveryResult) -> None:
         text = {"to": self._target.shown, "kind": message.kind, "tries": tries}
-        self._say(level, event, text if answer.delivered else text | {"reason": answer.why})
+        self._log(level, event, text if answer.delivered else text | {"reason": answer.why})
 
-    def _tell_dropped(self) -> None:
-        with self._lock:
-            dropped, self._dropped = self._dropped, 0
+    def _log_dropped(self) -> None:
+        dropped, self._dropped = self._dropped, 0
         if dropped:
-            self._say("warning", "notices dropped", {"to": self._target.shown, "number": dropped})
+            self._log("warning", "notices dropped", {"to": self._target.shown, "number": dropped})
 
 
 def _mildest(messages: Sequence[Message]) -> int:
