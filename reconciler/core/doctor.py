@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from reconciler.core import evidence
 from reconciler.core.account_check import PORTFOLIO_MARGIN, may_withdraw, why_unusable
-from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy
+from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy, first_names
 from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, overall_status
 
@@ -172,7 +172,7 @@ def families_listed(desired: Desired, listed: Collection[Family]) -> CheckResult
         return ok("families", "every desired family has options listed")
     return advice(
         "families",
-        f"no options are listed of {_named(missing)}",
+        f"no options are listed of {first_names(missing, MOST_NAMED)}",
         "check the spelling; a family that was delisted can stay in the file",
     )
 
@@ -235,18 +235,13 @@ def _is_frozen(family: Family, read: LiveRead) -> bool:
 
 def _frozen(frozen: Sequence[Family]) -> CheckResult:
     remedy = "look into why; mmp reset FAMILY ends a freeze that does not end by itself"
-    return advice("frozen", f"frozen now, so not written: {_named(frozen)}", remedy)
+    return advice("frozen", f"frozen now, so not written: {first_names(frozen, MOST_NAMED)}", remedy)
 
 
 def _senseless(unreadable: Sequence[Family]) -> CheckResult:
-    text = f"the live rows of {_named(unreadable)} make no sense: nothing is written for these families"
+    names = first_names(unreadable, MOST_NAMED)
+    text = f"the live rows of {names} make no sense: nothing is written for these families"
     return CheckResult("mmp", CheckStatus.FAILED, text, "look at them at OKX", Exit.FAILED)
-
-
-def _named(families: Sequence[Family]) -> str:
-    text = ", ".join(families[:MOST_NAMED])
-    more = len(families) - MOST_NAMED
-    return f"{text} and {more} more" if more > 0 else text
 
 
 def _by(pause: Pause) -> str:

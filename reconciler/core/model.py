@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -394,3 +394,10 @@ class RateBudget:
 def format_setting(setting: Setting) -> str:
     """Write a complete setting on one line."""
     return ", ".join(f"{field.value} {setting.field_text(field)}" for field in Field)
+
+
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """Write the first ``most`` of ``names``; the rest are counted."""
+    more = len(names) - most
+    text = ", ".join(names[:most])
+    return f"{text} and {more} more" if more > 0 else text

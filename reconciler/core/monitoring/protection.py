@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from reconciler.core.model import Family
+from reconciler.core.model import Family, first_names
 from reconciler.core.monitoring.runtime import AccountRuntime, alive, is_current
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 
@@ -21,9 +21,6 @@ MIN_FRESH_S = 90.0
 
 MISSED_READS = 3
 """After this many intervals without a live read, the last one is too old to rely on."""
-
-ENOUGH_NAMES = 3
-"""Families named in a sentence; the rest are counted."""
 
 
 NOT_JUDGED = "Not known: the file that was accepted was not compared yet."
@@ -76,12 +73,13 @@ def status_protection(status: Status | None, *, live: bool, interval_s: float) -
         return ProtectionResult(Protection.UNKNOWN, _uncertain_words(status), uncertain)
     frozen = _names(status, frozen_until_reset)
     if frozen:
-        message = f"Frozen until a manual reset: {_list(frozen)}. Settings are no looser than desired."
+        names = first_names(frozen)
+        message = f"Frozen until a manual reset: {names}. Settings are no looser than desired."
         return ProtectionResult(Protection.FROZEN, message, frozen)
     differing = _names(status, _differs)
     if differing:
         return ProtectionResult(
-            Protection.TIGHTER, f"Yes, and tighter than desired: {_list(differing)}.", differing
+            Protection.TIGHTER, f"Yes, and tighter than desired: {first_names(differing)}.", differing
         )
     return ProtectionResult(Protection.PROTECTED, f"Yes: {_all(len(status.families))} as the file says.")
 
@@ -168,22 +166,16 @@ def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Famil
 def _uncertain_words(status: Status) -> str:
     unanswered = _names(status, lambda one: one.state is FamilyState.UNCERTAIN and not one.doubtful)
     if unanswered:
-        return f"Not known: a request for {_list(unanswered)} has no definite answer."
+        return f"Not known: a request for {first_names(unanswered)} has no definite answer."
     doubtful = _names(status, lambda one: one.doubtful)
-    return f"Not known: what was just read of {_list(doubtful)} proves nothing yet; it is read again."
+    return f"Not known: what was just read of {first_names(doubtful)} proves nothing yet; it is read again."
 
 
 def _exposed_words(exposed: tuple[Family, ...], status: Status) -> str:
     verb = "has" if len(exposed) == 1 else "have"
     of = f"{len(exposed)} of {len(status.families)}"
     thing = "family" if len(status.families) == 1 else "families"
-    return f"No: {of} {thing} {verb} less protection than the file says: {_list(exposed)}."
-
-
-def _list(names: tuple[Family, ...]) -> str:
-    more = len(names) - ENOUGH_NAMES
-    message = ", ".join(names[:ENOUGH_NAMES])
-    return f"{message} and {more} more" if more > 0 else message
+    return f"No: {of} {thing} {verb} less protection than the file says: {first_names(exposed)}."
 
 
 def _all(number: int) -> str:
