@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
-from reconciler.core.model import LiveRow, Pause, format_setting
+from reconciler.core.model import Desired, LiveRow, Pause, first_names, format_setting
 from reconciler.core.monitoring.alerts import Alert, AlertKind
 from reconciler.core.monitoring.notifications import Notification, Transition
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
@@ -32,9 +32,6 @@ from reconciler.documents.plan import Document
 
 MAX_NAMED = 100
 """Families that a document names; the rest are counted. It limits a message to a few kilobytes."""
-
-MAX_NAMES_IN_TEXT = 3
-"""Families that a sentence names."""
 
 MAX_TEXT_CHARS = 600
 """Maximum length of the sentence: chats cut off or reject longer ones."""
@@ -62,25 +59,39 @@ class NoticeText:
 
 @dataclass(frozen=True, slots=True)
 class NoticeSubject:
-    """The subject of a notification: an account, or (both None) a file from which no account runs."""
+    """The subject of a notification: an account, or (None) a file from which no account runs."""
 
-    account: str | None
-    environment: str | None
+    account: Desired | None
+    path: str
     host: str
     simulator: bool
-    path: str
 
 
 NO_ACCOUNT = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs from this file.")
 """The protection of the unknown account of a file that was never valid."""
+
+_RESOLVED = {
+    AlertKind.KEY_PROBLEM: "Key and account are accepted again, or nothing is left to write.",
+    AlertKind.UNREACHABLE: "The exchange answers again, or there is nothing left to ask it.",
+    AlertKind.POLICY_REJECTED: "The policy is valid again and in force.",
+    AlertKind.STATE_LOCKED: "Another process no longer locks the state.",
+    AlertKind.STATE_UNAVAILABLE: "The state can be used again.",
+    AlertKind.STANDBY: "This process does not stand by any more.",
+    AlertKind.PROTECTED: "It is not known to be protected any more.",
+}
+"""The sentences of alerts about an account that have ended; others depend on the family or the file."""
+
+_NO_POLICY = "There is no policy any more. Only the guard against switching protection off applies."
 
 
 def notification_document(
     notice: Notification, runtime: AccountRuntime, judged: ProtectionResult, *, at: datetime, advice: Advice
 ) -> Document:
     """Return the ``mmp/notice/1`` document of a notification that is sent ``at`` that time of day."""
-    said = _over(notice, runtime) if notice.status is Transition.RESOLVED else _began(notice, advice)
-    return _document(notice, said, _whose(runtime), judged, at)
+    firing = notice.status is Transition.FIRING
+    text = _firing(notice, advice) if firing else NoticeText(_resolved(notice, runtime))
+    subject = NoticeSubject(runtime.desired, runtime.desired.path, runtime.host, runtime.simulator)
+    return _document(notice, text, subject, judged, at)
 
 
 def file_notification_document(
@@ -91,119 +102,95 @@ def file_notification_document(
     ``gone``: the alert is resolved because the file was removed, not because the file is valid.
     """
     ended = f"{path} is gone." if gone else f"{path} is valid and in force."
-    said = NoticeText(ended) if notice.status is Transition.RESOLVED else _began(notice, lambda _: "")
-    return _document(notice, said, NoticeSubject(None, None, host, simulator, path), NO_ACCOUNT, at)
+    firing = notice.status is Transition.FIRING
+    text = _firing(notice, lambda _: "") if firing else NoticeText(ended)
+    return _document(notice, text, NoticeSubject(None, path, host, simulator), NO_ACCOUNT, at)
 
 
 def _document(
-    notice: Notification, said: NoticeText, whose: NoticeSubject, judged: ProtectionResult, at: datetime
+    notice: Notification, text: NoticeText, subject: NoticeSubject, judged: ProtectionResult, at: datetime
 ) -> Document:
-    document: Document = {
+    account, alert, families = subject.account, notice.alert, notice.families
+    alone = len(families) == 1
+    return {
         "format": "mmp/notice/1",
-        "id": _id(notice, whose, at),
-        "kind": notice.kind.value,
+        "id": _id(notice, subject, at),
+        "kind": alert.kind.value,
         "status": notice.status.value,
         "severity": notice.severity.value,
-        "account": whose.account,
-        "environment": whose.environment,
-        "simulator": whose.simulator,
-        "host": whose.host,
-        "family": notice.families[0] if len(notice.families) == 1 else None,
-        "text": _text(said, notice, whose),
+        "account": account.account if account else None,
+        "environment": account.environment.value if account else None,
+        "simulator": subject.simulator,
+        "host": subject.host,
+        "family": families[0] if alone else None,
+        "text": _text(text, notice, subject),
         "since": _iso(notice.since),
         "at": _iso(at),
         "count": notice.count,
-    }
-    return document | {"details": _details(notice, said, judged)}
-
-
-def _whose(runtime: AccountRuntime) -> NoticeSubject:
-    desired = runtime.desired
-    environment = desired.environment.value
-    return NoticeSubject(desired.account, environment, runtime.host, runtime.simulator, desired.path)
-
-
-def _details(notice: Notification, said: NoticeText, judged: ProtectionResult) -> Document:
-    alone = len(notice.families) == 1
-    return {
-        "code": notice.alert.code,
-        "reason": said.reason,
-        "hint": said.hint,
-        "before": said.before if alone else None,
-        "after": said.after if alone else None,
-        "families": list(notice.families[:MAX_NAMED]),
-        "more_families": max(0, len(notice.families) - MAX_NAMED),
-        "protection": judged.protection.value,
-        "protection_text": judged.sentence,
+        "details": {
+            "code": alert.code,
+            "reason": text.reason,
+            "hint": text.hint,
+            "before": text.before if alone else None,
+            "after": text.after if alone else None,
+            "families": list(families[:MAX_NAMED]),
+            "more_families": max(0, len(families) - MAX_NAMED),
+            "protection": judged.protection.value,
+            "protection_text": judged.sentence,
+        },
     }
 
 
-def _id(notice: Notification, whose: NoticeSubject, at: datetime) -> str:
+def _id(notice: Notification, subject: NoticeSubject, at: datetime) -> str:
     """Return an id that is the same for every delivery of one notification, and different for any other."""
-    account = (whose.account, whose.environment or "") if whose.account else (whose.path, "")
-    facts = (*account, whose.host, notice.kind, notice.status, at.isoformat())
-    return hashlib.sha256("\n".join((*facts, *notice.families)).encode()).hexdigest()[:32]
+    account = subject.account
+    name = (account.account, account.environment.value) if account else (subject.path, "")
+    facts = (*name, subject.host, notice.alert.kind, notice.status, at.isoformat(), *notice.families)
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
-def _text(said: NoticeText, notice: Notification, whose: NoticeSubject) -> str:
+def _text(text: NoticeText, notice: Notification, subject: NoticeSubject) -> str:
     """Write the text in one line: a chat shows only this line."""
-    banner = "SIMULATOR " if whose.simulator else ""
-    whom = f"{whose.account} ({whose.environment}): " if whose.account else ""
+    account = subject.account
+    banner = "SIMULATOR " if subject.simulator else ""
+    whom = f"{account.account} ({account.environment.value}): " if account else ""
     often = f" It happened {notice.count} times since the last notification." if notice.count > 1 else ""
-    hint = f" → {said.hint}" if said.hint else ""
-    text = f"{banner}{whom}{said.sentence}{often}{hint}"
-    text = escape_unprintable(text).translate(_HARMLESS)
+    hint = f" → {text.hint}" if text.hint else ""
+    line = escape_unprintable(f"{banner}{whom}{text.sentence}{often}{hint}").translate(_HARMLESS)
     for link, none in _NO_LINKS:
-        text = text.replace(link, none)
-    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+        line = line.replace(link, none)
+    return line if len(line) <= MAX_TEXT_CHARS else line[: MAX_TEXT_CHARS - 1] + "…"
 
 
-def _over(notice: Notification, runtime: AccountRuntime) -> NoticeText:
+def _resolved(notice: Notification, runtime: AccountRuntime) -> str:
+    kind = notice.alert.kind
     if notice.instead is not None:
-        whose = _names(notice) if notice.families else "The exchange"
-        return NoticeText(f"{whose}: {notice.kind.value} before, {notice.instead.value} now.")
-    match notice.kind:
-        case AlertKind.OUT_OF_SYNC | AlertKind.FROZEN | AlertKind.REJECTED | AlertKind.CONTESTED:
-            return NoticeText(_over_family(notice, runtime))
-        case AlertKind.KEY_PROBLEM:
-            return NoticeText("Key and account are accepted again, or nothing is left to write.")
-        case AlertKind.UNREACHABLE:
-            return NoticeText("The exchange answers again, or there is nothing left to ask it.")
-        case AlertKind.CONFIG_REJECTED:
-            return NoticeText(f"{runtime.desired.path} is valid again and in force.")
-        case AlertKind.POLICY_REJECTED:
-            if runtime.policy is None:
-                return NoticeText(
-                    "There is no policy any more. Only the guard against switching protection off applies."
-                )
-            return NoticeText("The policy is valid again and in force.")
-        case AlertKind.STATE_LOCKED:
-            return NoticeText("Another process no longer locks the state.")
-        case AlertKind.STATE_UNAVAILABLE:
-            return NoticeText("The state can be used again.")
-        case AlertKind.STANDBY:
-            return NoticeText("This process does not stand by any more.")
-        case AlertKind.PROTECTED:
-            return NoticeText("It is not known to be protected any more.")
-        case _:
-            assert_never(notice.kind)
+        whose = first_names(notice.families) or "The exchange"
+        return f"{whose}: {kind.value} before, {notice.instead.value} now."
+    if notice.families:
+        return _resolved_families(notice, runtime)
+    if kind is AlertKind.CONFIG_REJECTED:
+        return f"{runtime.desired.path} is valid again and in force."
+    if kind is AlertKind.POLICY_REJECTED and runtime.policy is None:
+        return _NO_POLICY
+    return _RESOLVED[kind]
 
 
-def _over_family(notice: Notification, runtime: AccountRuntime) -> str:
-    names, are = _names(notice), "is" if len(notice.families) == 1 else "are"
+def _resolved_families(notice: Notification, runtime: AccountRuntime) -> str:
+    names, are = first_names(notice.families), "is" if len(notice.families) == 1 else "are"
     gone = [family for family in notice.families if family not in runtime.desired.families]
     if len(gone) == len(notice.families):
         return f"{names} {are} no longer in the file, and no longer managed."
     if gone:
         left = f"{len(gone)} of them {'is' if len(gone) == 1 else 'are'} no longer in the file"
         return f"{names}: {left}, and no longer managed; the rest is as the file says again."
-    if notice.kind is AlertKind.FROZEN:
+    if notice.alert.kind is AlertKind.FROZEN:
         return f"{names} {are} not frozen any more, and as the file says."
     return f"{names} {are} as the file says again."
 
 
-def _began(notice: Notification, advice: Advice) -> NoticeText:
-    names, about = _names(notice), notice.alert.about
+def _firing(notice: Notification, advice: Advice) -> NoticeText:
+    names, about = first_names(notice.families), notice.alert.about
     match about:
         case Change():
             return _differs(names, about, alone=len(notice.families) == 1)
@@ -231,9 +218,8 @@ def _began(notice: Notification, advice: Advice) -> NoticeText:
             hint = "Free space, or see to the disk or the server. mmp retries automatically."
             return NoticeText(f"{sentence}: {about.message}.", about.message, hint)
         case StateLockTimedOut(message):
-            return NoticeText(
-                f"Another process has locked the state for more than a minute: {message}.", message
-            )
+            sentence = "Another process has locked the state for more than a minute"
+            return NoticeText(f"{sentence}: {message}.", message)
         case int():
             every = "the 1 family is" if about == 1 else f"all {about} families are"
             first = "for the first time since this process started to run the account"
@@ -278,10 +264,9 @@ def _contested(names: str, pause: Pause, *, alone: bool) -> NoticeText:
     return NoticeText(f"{names}: {pause.reason}; {left}.", pause.reason, hint, None, after)
 
 
-def _file(condition: Alert, file: RejectedFile) -> NoticeText:
-    sentence = (
-        _settings_sentence(file) if condition.kind is AlertKind.CONFIG_REJECTED else _policy_sentence(file)
-    )
+def _file(alert: Alert, file: RejectedFile) -> NoticeText:
+    is_settings = alert.kind is AlertKind.CONFIG_REJECTED
+    sentence = _settings_sentence(file) if is_settings else _policy_sentence(file)
     first, more = first_error(file.problems), len(file.problems) - 1
     if first is None:
         return NoticeText(f"{sentence}.")
@@ -303,14 +288,8 @@ def _policy_sentence(file: RejectedFile) -> str:
 
 def _words(reply: Reply) -> str:
     """Write a reply, with OKX's code if it has one."""
-    said = reply.message or reply.reply_class.value
-    return f"{said} [OKX {reply.code}]" if reply.code.isdigit() else said
-
-
-def _names(notice: Notification) -> str:
-    more = len(notice.families) - MAX_NAMES_IN_TEXT
-    output = ", ".join(notice.families[:MAX_NAMES_IN_TEXT])
-    return f"{output} and {more} more" if more > 0 else output
+    text = reply.message or reply.reply_class.value
+    return f"{text} [OKX {reply.code}]" if reply.code.isdigit() else text
 
 
 def _iso(moment: datetime) -> str:

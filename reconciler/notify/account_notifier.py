@@ -9,19 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from reconciler.core.events import (
-    ConfigAccepted,
-    ConfigMissing,
-    ConfigRejected,
-    Event,
-    LeaseTaken,
-    LoopFailed,
-    LoopIdle,
-    Planned,
-    PolicyAccepted,
-    PolicyRejected,
-    RejectedConfigRemoved,
-)
+from reconciler.core import events
 from reconciler.core.monitoring.alerts import AlertKind, active_alerts, rejected_file_alerts
 from reconciler.core.monitoring.notifications import (
     AlertIdentity,
@@ -36,7 +24,15 @@ from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
 
-TRIGGERS = (Planned, LoopIdle, LoopFailed, ConfigAccepted, ConfigRejected, PolicyAccepted, PolicyRejected)
+TRIGGERS = (
+    events.Planned,
+    events.LoopIdle,
+    events.LoopFailed,
+    events.ConfigAccepted,
+    events.ConfigRejected,
+    events.PolicyAccepted,
+    events.PolicyRejected,
+)
 """Events that can change an alert: a plan with new content, the end of an action, a file."""
 
 
@@ -44,24 +40,23 @@ class PolicyDeduper:
     """What was sent about each policy since it changed: of many accounts under it, only the first sends."""
 
     def __init__(self) -> None:
-        self._message: set[tuple[str, Transition, AlertIdentity]] = set()
+        self._sent: set[tuple[str, Transition, AlertIdentity]] = set()
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: events.Event) -> None:
         """Handle an event before the accounts do: after a policy has changed, it is sent again."""
-        if isinstance(event, PolicyAccepted | PolicyRejected):
-            self._message = {message for message in self._message if message[0] != event.path}
+        if isinstance(event, events.PolicyAccepted | events.PolicyRejected):
+            self._sent = {sent for sent in self._sent if sent[0] != event.path}
 
     def should_send(self, notice: Notification) -> bool:
         """Tell whether no account has sent this yet, and record it as sent."""
-        if notice.kind is not AlertKind.POLICY_REJECTED:
+        if notice.alert.kind is not AlertKind.POLICY_REJECTED:
             return True
         file = notice.alert.about
         assert isinstance(file, RejectedFile)
-        message = (file.path, notice.status, notice.alert.identity)
-        if message in self._message:
-            return False
-        self._message.add(message)
-        return True
+        sent = (file.path, notice.status, notice.alert.identity)
+        is_new = sent not in self._sent
+        self._sent.add(sent)
+        return is_new
 
 
 class AccountNotifier:
@@ -85,14 +80,14 @@ class AccountNotifier:
         self._alert_states: AlertStates = {}
         self._taken_over = False
 
-    def on_event(self, event: Event, runtime: AccountRuntime, *, now: float, wall: datetime) -> None:
+    def on_event(self, event: events.Event, runtime: AccountRuntime, *, now: float, wall: datetime) -> None:
         """Handle an event and the runtime after it; post what is now firing or resolved."""
-        if isinstance(event, LeaseTaken):
+        if isinstance(event, events.LeaseTaken):
             self._taken_over = bool(event.before)
         if not isinstance(event, TRIGGERS):
             return
         self._alert_states, found = advance(self._alert_states, active_alerts(runtime), now=now, wall=wall)
-        notices = [notice for notice in found if self._is_news(notice)]
+        notices = [notice for notice in found if self._should_send(notice)]
         if not notices:
             return
         status = runtime_status(runtime, now=now, wall=wall)
@@ -100,9 +95,9 @@ class AccountNotifier:
         for notice in notices:
             self._post(notification_document(notice, runtime, judged, at=wall, advice=self._advice))
 
-    def _is_news(self, notice: Notification) -> bool:
+    def _should_send(self, notice: Notification) -> bool:
         """Tell whether to send it: not "protected" for an account that another replica ran until now."""
-        if self._taken_over and notice.kind is AlertKind.PROTECTED:
+        if self._taken_over and notice.alert.kind is AlertKind.PROTECTED:
             return False
         return self._policies.should_send(notice)
 
@@ -115,32 +110,20 @@ class FileNotifier:
         self._host = host
         self._simulator = simulator
         self._alert_states: dict[str, AlertStates] = {}
-        self._gone: set[str] = set()
 
-    def on_event(self, not_loaded: UnloadedFiles, event: Event, *, now: float, wall: datetime) -> None:
+    def on_event(self, unloaded: UnloadedFiles, event: events.Event, *, now: float, wall: datetime) -> None:
         """Handle an event and the files that are rejected after it; post what is now firing or resolved."""
-        refused = {file.path: file for file in not_loaded.rejected}
-        self._gone = (self._gone & self._alert_states.keys()) - refused.keys()
-        match event:
-            case RejectedConfigRemoved(path):
-                self._gone.add(path)
-            case ConfigMissing(paths):
-                self._gone.update(paths)
-            case _:
-                pass
-        for path in sorted(self._alert_states.keys() | refused.keys()):
-            found = rejected_file_alerts(refused[path]) if path in refused else {}
-            self._alert_states[path], notices = advance(
-                self._alert_states.get(path, {}), found, now=now, wall=wall
+        gone = isinstance(event, events.RejectedConfigRemoved | events.ConfigMissing)
+        rejected = {file.path: rejected_file_alerts(file) for file in unloaded.rejected}
+        for path in sorted(self._alert_states.keys() | rejected.keys()):
+            states, notices = advance(
+                self._alert_states.pop(path, {}), rejected.get(path, {}), now=now, wall=wall
             )
+            if states:
+                self._alert_states[path] = states
             for notice in notices:
-                self._tell(notice, path, wall)
-        self._alert_states = {
-            path: alert_states for path, alert_states in self._alert_states.items() if alert_states
-        }
-
-    def _tell(self, notice: Notification, path: str, wall: datetime) -> None:
-        gone, host, simulator = path in self._gone, self._host, self._simulator
-        self._post(
-            file_notification_document(notice, path, gone=gone, host=host, simulator=simulator, at=wall)
-        )
+                self._post(
+                    file_notification_document(
+                        notice, path, gone=gone, host=self._host, simulator=self._simulator, at=wall
+                    )
+                )

@@ -11,7 +11,7 @@ from reconciler.core.monitoring.alerts import (
     UNREACHABLE_AFTER_S,
     AlertKind,
 )
-from reconciler.core.monitoring.notifications import FLAP_SUPPRESS_S, GROUP_ABOVE
+from reconciler.core.monitoring.notifications import GROUP_ABOVE, REPEAT_INTERVAL_S
 from reconciler.documents.notification import MAX_NAMED
 from reconciler.notify.retry import MAX_TRIES, MAX_WAIT_S, RETRIED, DeliveryResult, retry_delay_s
 from reconciler.notify.webhook_sender import FLUSH_S, MAX_WAITING, TRY_TIMEOUT_S
@@ -37,7 +37,7 @@ def test_the_bounds_that_are_told_are_the_code_s() -> None:
         f"held the lock of the state for {LOCKED_AFTER_S:.0f} s",
         f"could not be used for {STATE_LOST_AFTER_S:.0f} s",
         f"More than {GROUP_ABOVE} families",
-        f"within {FLAP_SUPPRESS_S / 60:.0f} minutes",
+        f"within {REPEAT_INTERVAL_S / 60:.0f} minutes",
     ):
         assert words in message.replace("\n", " ")
     for words in (

@@ -336,9 +336,7 @@ def test_no_link_from_outside_is_one_in_a_chat() -> None:
 def test_a_count_is_told() -> None:
     drifted = active_alerts(SENTENCES[0][0])
     ((_, condition),) = drifted.items()
-    notice = Notification(
-        AlertKind.OUT_OF_SYNC, Transition.FIRING, AlertSeverity.CRITICAL, (BTC,), condition, WALL, 7
-    )
+    notice = Notification(condition, Transition.FIRING, (BTC,), WALL, 7)
     assert message(notice, CALM)["text"].endswith(" It happened 7 times since the last notification.")
 
 
@@ -355,9 +353,7 @@ def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> 
     )
     for about in everything:
         condition = Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, "x", about)
-        notice = Notification(
-            AlertKind.KEY_PROBLEM, Transition.FIRING, AlertSeverity.CRITICAL, (), condition, WALL, 1
-        )
+        notice = Notification(condition, Transition.FIRING, (), WALL)
         assert message(notice, CALM)["text"].endswith("…")
 
 

@@ -21,7 +21,6 @@ from reconciler.core.events import (
     PolicyRejected,
     RejectedConfigRemoved,
 )
-from reconciler.core.monitoring.notifications import FLAP_SUPPRESS_S
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, NeverValid
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.core.problems import Code, problem
@@ -288,13 +287,14 @@ def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: 
 def test_two_files_are_two_stories_and_one_that_flaps_is_counted() -> None:
     other = replace(BROKEN, path="c.yaml")
     output = notices(
-        (0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (FLAP_SUPPRESS_S, LoopIdle(NOW))
+        (0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (900, BROKEN), (910, GONE)
     )
     assert [(one["status"], one["count"]) for one in output] == [
         ("firing", 1),
         ("firing", 1),
         ("resolved", 1),
+        ("firing", 2),
         ("resolved", 1),
     ]
-    assert len({one["id"] for one in output}) == 4
+    assert len({one["id"] for one in output}) == 5
     assert output[-1]["text"] == "b.yaml is gone."
