@@ -20,7 +20,7 @@ HEAVY = (
     "aiohttp",
     "asyncio",
     "sqlite3",
-    "structlog",
+    "reconciler.logs",
     "rich",
     "jinja2",
     "reconciler.web.server",
