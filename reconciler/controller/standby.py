@@ -63,22 +63,22 @@ async def _compare(
     desired: Desired, reads: Reads, *, store: Store, clock: Clock, observe: Observe, options: PassOptions
 ) -> Comparison:
     """Compare the read with the record made after it: the controller may have written meanwhile."""
-    read_inputs = await store.recorded_inputs()
-    reads, now = reads.with_record(read_inputs.known, {}), clock.now()
-    pauses, policy = active_pauses(read_inputs.pauses, desired), options.policy()
+    recorded = await store.recorded_inputs()
+    reads, now = reads.with_record(recorded.known, {}), clock.now()
+    pauses, policy = active_pauses(recorded.pauses, desired), options.policy()
     rules = PlanConstraints(
         drift=options.drift,
         paused=frozenset(pause.family for pause in pauses),
         policy=policy.policy,
         policy_unreadable=policy.unreadable,
-        retries=read_inputs.retries,
+        retries=recorded.retries,
         controller=options.controller,
-        accepted=read_inputs.accepted,
+        accepted=recorded.accepted,
         wall=clock.wall(),
         reads_live=options.live,
     )
-    plan = make_plan(desired, read_inputs.known, reads, rules, now)
-    plan = with_schedule(plan, read_inputs.ledger, now, assume_idle=options.assume_idle)
-    whole = not plan.doubtful
-    observe(Compared(desired, read_inputs.known, read_inputs.ledger, pauses, rules, plan, whole, reads))
+    plan = make_plan(desired, recorded.known, reads, rules, now)
+    plan = with_schedule(plan, recorded.ledger, now, assume_idle=options.assume_idle)
+    complete = not plan.doubtful
+    observe(Compared(desired, recorded.known, recorded.ledger, pauses, rules, plan, complete, reads))
     return Comparison(reads, plan)

@@ -17,10 +17,10 @@ def exchange_error(what: str, reply: Reply) -> MmpError:
     if not reply.code.isdigit():
         return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
     known = lookup(reply.code)
-    said = f' ("{reply.message}")' if reply.message else ""
+    quoted = f' ("{reply.message}")' if reply.message else ""
     # The table's advice on the other classes is for run, which tries again.
     hint = known.advice if reply.reply_class in STOPPING else RUN_AGAIN
-    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{said}]", hint)
+    return kind(f"okx-{reply.code}", f"{what}: {known.meaning} [OKX {reply.code}{quoted}]", hint)
 
 
 def hint_for(reply: Reply) -> str:

@@ -308,8 +308,8 @@ def _words(envelope: Envelope) -> str:
     if len(results) > MAX_ROWS_SHOWN:
         codes.append(f"{len(results) - MAX_ROWS_SHOWN} more")
     messages = [envelope.message, *(row.message for row in results[:MAX_ROWS_SHOWN])]
-    said = "; ".join(filter(None, messages))
-    return f"code {envelope.code} with {', '.join(codes)}" + (f": {said}" if said else "")
+    text = "; ".join(filter(None, messages))
+    return f"code {envelope.code} with {', '.join(codes)}" + (f": {text}" if text else "")
 
 
 def _data_words(data: tuple[object, ...] | None) -> str:

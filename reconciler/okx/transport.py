@@ -122,7 +122,7 @@ class SingleUseConnection:
             async with asyncio.timeout(self._timeout_s):
                 return await self._exchange(method, target, body, headers, limit_bytes)
         except TimeoutError:
-            return TransportFailure(True, "timeout", f"no whole reply within {self._timeout_s:g} s")
+            return TransportFailure(True, "timeout", f"no complete reply within {self._timeout_s:g} s")
         except Exception as error:
             # No exception of aiohttp leaves this block, because it contains the request's headers.
             return self._broken(error)

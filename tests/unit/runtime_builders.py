@@ -16,7 +16,7 @@ from reconciler.core.reply import Reply, ReplyClass
 from tests.unit.builders import NOW, desired, read
 from tests.unit.report_samples import WALL
 
-LOST = Reply(ReplyClass.NO_ANSWER, "timeout", "no whole reply within 10 s")
+LOST = Reply(ReplyClass.NO_ANSWER, "timeout", "no complete reply within 10 s")
 BAD_KEY = Reply(ReplyClass.ACCOUNT, "50119", "API key doesn't exist")
 
 

@@ -35,7 +35,7 @@ FAILURES = {
     "maintenance": Reply(ReplyClass.UNAVAILABLE, "50005", "inactive"),
     "dropped": Reply(ReplyClass.NO_ANSWER, "broken", "the connection broke"),
     "page": Reply(ReplyClass.NO_ANSWER, "not-okx", "HTTP 502"),
-    "timeout": Reply(ReplyClass.NO_ANSWER, "timeout", "no whole reply within 10 s"),
+    "timeout": Reply(ReplyClass.NO_ANSWER, "timeout", "no complete reply within 10 s"),
     "limited": Reply(ReplyClass.RATE_LIMITED, "50011", "Too Many Requests"),
     "wrapped": Reply(ReplyClass.WRONG_SETTINGS, "51000", "code 1", wrapper="1"),
     "refused": Reply(ReplyClass.WRONG_SETTINGS, "51155", "not allowed"),

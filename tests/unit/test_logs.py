@@ -207,12 +207,12 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     ),
     (ClockSynced(), "warning", "clock measured again", {}),
     (
-        ClockUnmeasured(Reply(ReplyClass.NO_ANSWER, "timeout", "/api/v5/public/time: no whole reply")),
+        ClockUnmeasured(Reply(ReplyClass.NO_ANSWER, "timeout", "/api/v5/public/time: no complete reply")),
         "warning",
         "failed: measuring the exchange's clock (public/time)",
         {
             "code": "timeout",
-            "reason": "/api/v5/public/time: no whole reply",
+            "reason": "/api/v5/public/time: no complete reply",
             "class": "no-answer",
             "hint": "let this machine reach GET /api/v5/public/time; one hour after the last measurement"
             " mmp only reads",

@@ -154,7 +154,7 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     ),
     (
         replace(CALM, outage=outage()),
-        "The exchange has failed for a minute (reading live settings: no whole reply within 10 s).",
+        "The exchange has failed for a minute (reading live settings: no complete reply within 10 s).",
         "The exchange answers again, or there is nothing left to ask it.",
     ),
     (
