@@ -15,17 +15,14 @@ class RunningAccount(Protocol):
     @property
     def name(self) -> str:
         """The account and its environment in one word."""
-        ...
 
     @property
     def store(self) -> AccountStore:
         """What the state has on record of the account; only the event loop's thread may use it."""
-        ...
 
     @property
     def clock_offset_s(self) -> float | None:
         """How far the exchange's clock is ahead of this machine's; None until it was measured."""
-        ...
 
 
 class AccountObserver(Protocol):
@@ -33,19 +30,15 @@ class AccountObserver(Protocol):
 
     def start(self) -> None:
         """Start; called in the event loop of the accounts. Raises MmpError if it cannot start."""
-        ...
 
     def stop(self) -> None:
         """Stop, within a bounded time."""
-        ...
 
     def account_acquired(self, account: RunningAccount, runtime: AccountRuntime) -> None:
         """Handle that this process runs an account from now on."""
-        ...
 
     def account_released(self, account: RunningAccount) -> None:
         """Handle that another process runs an account from now on."""
-        ...
 
     def on_event(
         self, account: RunningAccount | None, event: Event, runtime: AccountRuntime | None
@@ -55,4 +48,3 @@ class AccountObserver(Protocol):
         ``account`` None: the event is the process's. ``runtime`` None: this process does not run the
         account.
         """
-        ...

@@ -71,22 +71,18 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return seconds on the monotonic raw clock of this boot."""
-        ...
 
     def wall(self) -> datetime:
         """Return the time of day, UTC, for display and records only."""
-        ...
 
     def suspended_s(self) -> float:
         """Return for how many seconds this machine has been suspended since it booted.
 
         0.0 if the system cannot report it. Only differences are meaningful.
         """
-        ...
 
     async def sleep_until(self, until: float) -> None:
         """Return at instant ``until``, or earlier when something changed; callers check again."""
-        ...
 
 
 class Connection(Protocol):
@@ -97,11 +93,9 @@ class Connection(Protocol):
 
         Past the instant ``deadline`` nothing is written and the reply is NOT_SENT.
         """
-        ...
 
     async def close(self) -> None:
         """Close without sending; harmless when already closed."""
-        ...
 
 
 class Exchange(Protocol):
@@ -109,19 +103,15 @@ class Exchange(Protocol):
 
     async def account(self) -> AccountInfo | Reply:
         """Ask which account the key belongs to and what it may do."""
-        ...
 
     async def read_live(self) -> LiveRead | Reply:
         """Read every configured family at once."""
-        ...
 
     async def read_family(self, family: Family) -> LiveRead | Reply:
         """Read one family: its row, or no row where the exchange lists none or answers without data."""
-        ...
 
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""
-        ...
 
 
 class TradingExchange(Exchange, Protocol):
@@ -133,15 +123,12 @@ class TradingExchange(Exchange, Protocol):
         Until ``account`` is called, the old key is used and nothing must be sent: the new key may be of
         another account. ``account`` takes the new key, and raises AccountProblem if that cannot be read.
         """
-        ...
 
     async def open(self) -> Connection | Reply:
         """Open a fresh connection, writing no byte of a request; a failure is NOT_SENT."""
-        ...
 
     def sign(self, family: Family, setting: Setting) -> SignedRequest:
         """Build and sign one request with the current time of the exchange's clock."""
-        ...
 
 
 class Store(Protocol):

@@ -66,50 +66,39 @@ class LeaseCallbacks(Protocol):
 
     def configured(self) -> frozenset[LeaseName]:
         """Return the accounts that have settings."""
-        ...
 
     def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
         """Return the families that the accounts of this replica claim."""
-        ...
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
         """Return the state of the live reads of the accounts that run here."""
-        ...
 
     def read_soon(self) -> None:
         """Read an account live now: another replica waits for proof that this replica can."""
-        ...
 
     def trials(self) -> Mapping[LeaseName, Trial]:
         """Return the results of trial reads of accounts that did not run here at the time."""
-        ...
 
     def try_reading(self, account: LeaseName) -> None:
         """Read an account that does not run here, to see whether it could run here; one at a time."""
-        ...
 
     def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Start an account. ``before`` is the dead replica that had its lease, None if there was none."""
-        ...
 
     def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Stop an account as soon as none of its requests is in flight.
 
         ``lost``: another replica has the lease already. ``unable``: this replica cannot serve the account.
         """
-        ...
 
     def ended(self, account: LeaseName) -> bool:
         """Tell whether an account is stopped here, so that another replica may have it."""
-        ...
 
     def seen(self, roster: LeaseTable) -> None:
         """Take the newest table of leases: the live replicas and the owner of each account."""
-        ...
 
     def state_recovered(self) -> None:
         """Wake what waits for the state: it is usable again."""
-        ...
 
 
 @dataclass(slots=True)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.controller.dry_run import with_answer
 from reconciler.controller.pass_values import PassOptions
 from reconciler.core.events import Compared, LiveReadDone, Observe
 from reconciler.core.evidence import Reads
 from reconciler.core.model import Desired
+from reconciler.core.pass_step import ReadFamily
 from reconciler.core.pauses import active_pauses
 from reconciler.core.plan import Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
@@ -52,10 +54,7 @@ async def read_and_compare(
         return compared
     family = compared.plan.missing[0]
     answer = await exchange.read_family(family)
-    if isinstance(answer, Reply):
-        reads = compared.reads.without_answer(family, clock.now())
-    else:
-        reads = compared.reads.with_family(family, answer)
+    reads = with_answer(compared.reads, ReadFamily(family), answer, clock.now())
     return await _compare(desired, reads, store=store, clock=clock, observe=observe, options=options)
 
 

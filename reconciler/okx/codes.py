@@ -25,8 +25,6 @@ class FactSource(StrEnum):
 
     DOCUMENTED = "documented"
     """OKX's error table states it explicitly."""
-    SEEN = "seen"
-    """Third-party clients or captured replies show it."""
     ASSUMED = "assumed"
     """OKX documents the code; the class is our cautious reading."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.core.model import Family, Field, LiveRead, LiveRow, Quantity, fold_name, parse_family
 from reconciler.okx.codes import ACCEPTED_CODE
@@ -27,19 +27,24 @@ be almost the name of a family."""
 _MOMENT = re.compile(r"[0-9TZ:.+ -]{0,32}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sorted:
-    """The rows of a read by their instFamily: of families, of odd names, and how many without a name."""
-
-    named: tuple[tuple[Family, Mapping[str, object]], ...]
-    odd_names: Mapping[str, str]
-    nameless: int
-
-
 def live_rows(data: tuple[object, ...], scrub: Scrub, read: LiveRead) -> LiveRead:
-    """Return ``read`` with the rows of ``data``."""
-    found = _sorted(data, scrub)
-    named = [(family, row) for family, row in found.named if read.asked in (None, family)]
+    """Return ``read`` with the rows of ``data``: of families, of odd names, and how many without a name."""
+    named: list[tuple[Family, Mapping[str, object]]] = []
+    odd_names: dict[str, str] = {}
+    nameless = 0
+    for row in data:
+        name = row.get("instFamily") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(name, str) or not fold_name(name):
+            nameless += 1
+            continue
+        try:
+            family = parse_family(name)
+        except ValueError:
+            name = name.strip()[:MAX_NAME_CHARS]
+            odd_names[fold_name(name)] = scrub(name)
+        else:
+            if read.asked in (None, family):
+                named.append((family, row))
     count = Counter(family for family, _ in named)
     rows: dict[Family, LiveRow] = {}
     unreadable: dict[Family, str] = {}
@@ -51,26 +56,7 @@ def live_rows(data: tuple[object, ...], scrub: Scrub, read: LiveRead) -> LiveRea
         else:
             if live is not None:
                 rows[family] = live
-    return replace(
-        read, rows=rows, unreadable=unreadable, odd_names=found.odd_names, nameless=found.nameless
-    )
-
-
-def _sorted(data: tuple[object, ...], scrub: Scrub) -> _Sorted:
-    named: list[tuple[Family, Mapping[str, object]]] = []
-    odd_names: dict[str, str] = {}
-    nameless = 0
-    for row in data:
-        name = row.get("instFamily") if isinstance(row, dict) else None
-        if not isinstance(row, dict) or not isinstance(name, str) or not fold_name(name):
-            nameless += 1
-            continue
-        try:
-            named.append((parse_family(name), row))
-        except ValueError:
-            name = name.strip()[:MAX_NAME_CHARS]
-            odd_names[fold_name(name)] = scrub(name)
-    return _Sorted(tuple(named), odd_names, nameless)
+    return replace(read, rows=rows, unreadable=unreadable, odd_names=odd_names, nameless=nameless)
 
 
 def _live_row(row: Mapping[str, object], *, times_listed: int) -> LiveRow | None:

@@ -87,11 +87,9 @@ def parse_set(status: int, body: bytes, scrub: Scrub, family: Family, setting: S
     An acceptance has the rows that it echoes. If an answer does not show the result of the request, its
     message describes the content of the answer.
     """
-    envelope = _accepted(status, body, scrub, family)
+    envelope = _acknowledged(status, body, scrub, family)
     if isinstance(envelope, Reply):
         return envelope
-    if _refusals(envelope):
-        return _not_acknowledged(envelope, scrub)
     echo = _echo(envelope.data)
     words = envelope.message
     if echo != ((family, setting),):
@@ -133,11 +131,9 @@ def parse_time(status: int, body: bytes, scrub: Scrub) -> int | Reply:
 
 def parse_reset(status: int, body: bytes, scrub: Scrub, family: Family) -> bool | Reply:
     """Return the result of Reset MMP Status, which can be false with code 0 [doc], or why there is none."""
-    envelope = _accepted(status, body, scrub, family)
+    envelope = _acknowledged(status, body, scrub, family)
     if isinstance(envelope, Reply):
         return envelope
-    if _refusals(envelope):
-        return _not_acknowledged(envelope, scrub)
     return _data(envelope, scrub, lambda data: _result(only_row(data)))
 
 
@@ -263,8 +259,11 @@ def _by_row(row: RowResult, envelope: Envelope, scrub: Scrub) -> Reply:
     return Reply(reply_class, row.code, scrub(_words(envelope)), wrapper=wrapper)
 
 
-def _not_acknowledged(envelope: Envelope, scrub: Scrub) -> Reply:
-    """Return the reply of code 0 in which a row reports a failure: the result is unknown."""
+def _acknowledged(status: int, body: bytes, scrub: Scrub, family: Family) -> Envelope | Reply:
+    """Return the envelope of code 0 in which no row reports a failure; with one the result is unknown."""
+    envelope = _accepted(status, body, scrub, family)
+    if isinstance(envelope, Reply) or not _refusals(envelope):
+        return envelope
     code = _refusals(envelope)[0].code
     if not CODE.fullmatch(code):
         return Reply(ReplyClass.AMBIGUOUS, envelope.code, scrub(_words(envelope)))
