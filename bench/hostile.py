@@ -234,7 +234,7 @@ def _routes(shared_state: LatestState, store: SqlAccountStore) -> Mapping[str, R
         responds=LoopPing(loop).responds,
         now=now,
         wall=wall,
-        ask_timeline=ask_timeline,
+        read_timelines=ask_timeline,
     )
     return site.routes()
 

@@ -41,7 +41,7 @@ def show(options: ShowOptions) -> None:
     loaded = load_plan(options.plan_file)
     kept = replace(loaded.kept, stale=stale_reasons(loaded))
     if not out.json:
-        context = replace(loaded.context, kept=kept)
+        context = replace(loaded.context, saved=kept)
         show_plans([loaded.saved.plan], [context], out, simulator=loaded.saved.place.simulator)
         return
     if kept.stale:

@@ -118,7 +118,7 @@ class PlanContext:
     policy: PolicyFile | None = None
     against: StatusSource | None = None
     old: DiffBase | None = None
-    kept: SavedInfo | None = None
+    saved: SavedInfo | None = None
 
     @classmethod
     def of(

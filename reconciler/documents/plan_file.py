@@ -50,8 +50,8 @@ class LoadedPlan:
     @property
     def kept(self) -> SavedInfo:
         """When the plan was saved and until when it may be applied."""
-        assert self.context.kept is not None
-        return self.context.kept
+        assert self.context.saved is not None
+        return self.context.saved
 
 
 def save_plan(

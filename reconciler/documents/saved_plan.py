@@ -124,7 +124,7 @@ def context_of(document: Document, saved: SavedPlan) -> PlanContext:
         )
         if against
         else None,
-        kept=SavedInfo(saved.made_at, saved.expires_at, saved.version, ()),
+        saved=SavedInfo(saved.made_at, saved.expires_at, saved.version, ()),
     )
 
 

@@ -69,7 +69,7 @@ def imported(read: LiveRead) -> Imported:
         left_out[NO_NAME] = f"the exchange sent {read.nameless} of them"
     settings: dict[Family, Setting] = {}
     for family, row in sorted(read.rows.items()):
-        if reason := _unsayable(row):
+        if reason := _why_not_expressible(row):
             left_out[family] = reason
         else:
             settings[family] = row.setting
@@ -147,7 +147,7 @@ def _why_odd(name: str) -> str:
     return "the exchange sent its name with blanks around it"
 
 
-def _unsayable(row: LiveRow) -> str:
+def _why_not_expressible(row: LiveRow) -> str:
     """Return why a file cannot express a row's setting; empty if it can."""
     digits = row.setting.qty_limit.canonical.replace(".", "")
     if len(digits) > MAX_QUANTITY_DIGITS:

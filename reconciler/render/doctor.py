@@ -11,20 +11,20 @@ from reconciler.render.color import Paint, Tone, plain
 from reconciler.render.values import count
 
 
-def doctor_text(checkup: DoctorReport, *, paint: Paint = plain) -> str:
+def doctor_text(report: DoctorReport, *, paint: Paint = plain) -> str:
     """Return one line per check result, the hint under it, and a summary; ends in a newline."""
-    banner = paint("SIMULATOR ", Tone.WARN) if checkup.simulator else ""
-    whose = f"{checkup.account} ({checkup.environment})" if checkup.account else "unknown account"
-    host, path = escape_unprintable(checkup.host), escape_unprintable(checkup.path)
+    banner = paint("SIMULATOR ", Tone.WARN) if report.simulator else ""
+    whose = f"{report.account} ({report.environment})" if report.account else "unknown account"
+    host, path = escape_unprintable(report.host), escape_unprintable(report.path)
     place = f"{paint(whose, Tone.STRONG)} at {host} · {path}"
     lines = [f"{banner}{place}", ""]
-    for finding in checkup.findings:
-        symbol, tone = _LOOK[finding.mark]
-        text = escape_unprintable(finding.message)
-        lines.append(f"  {paint(f'{symbol} {finding.check:<{_WIDTH}}', tone)}  {text}")
-        if finding.remedy:
-            lines.append(f"  {'':<{_WIDTH + 2}}  → {escape_unprintable(finding.remedy)}")
-    return "\n".join([*lines, "", _summary(checkup.findings)]) + "\n"
+    for result in report.findings:
+        symbol, tone = _LOOK[result.mark]
+        text = escape_unprintable(result.message)
+        lines.append(f"  {paint(f'{symbol} {result.check:<{_WIDTH}}', tone)}  {text}")
+        if result.remedy:
+            lines.append(f"  {'':<{_WIDTH + 2}}  → {escape_unprintable(result.remedy)}")
+    return "\n".join([*lines, "", _summary(report.findings)]) + "\n"
 
 
 _LOOK = {
@@ -37,7 +37,7 @@ _WIDTH = len("permissions")
 
 
 def _summary(findings: Sequence[CheckResult]) -> str:
-    number = {mark: sum(finding.mark is mark for finding in findings) for mark in CheckStatus}
+    number = {mark: sum(result.mark is mark for result in findings) for mark in CheckStatus}
     if not number[CheckStatus.FAILED]:
         text = (
             f"; {count(number[CheckStatus.ADVICE], 'thing')} worth knowing"

@@ -27,8 +27,8 @@ def family_term(
     owner = (family, desired.account, desired.environment.value, desired.path)
     wanted = desired.families.get(family)
     if wanted is None:
-        message = "not in the file, thus unmanaged: never written, never disabled"
-        return FamilyTerm(*owner, message, (), _policy_notes(family, policy))
+        meaning = "not in the file, thus unmanaged: never written, never disabled"
+        return FamilyTerm(*owner, meaning, (), _policy_notes(family, policy))
     bounds = effective_bounds(family, policy) if policy else {}
     values = tuple(
         ExplainedValue(
@@ -44,11 +44,11 @@ def bound_words(name: Field, bound: Bound | None) -> str | None:
     if bound is None:
         return None
     least, most = bound.minimum, bound.maximum
-    message = [f"at least {_number(name, least)}"] if least is not None else []
-    message += [f"at most {_number(name, most)}"] if most is not None else []
+    parts = [f"at least {_number(name, least)}"] if least is not None else []
+    parts += [f"at most {_number(name, most)}"] if most is not None else []
     if bound.zero_allowed is not None and name in _ZEROES:
-        message.append(f"{'may' if bound.zero_allowed else 'may not'} be {_ZEROES[name]}")
-    return ", ".join(message) or None
+        parts.append(f"{'may' if bound.zero_allowed else 'may not'} be {_ZEROES[name]}")
+    return ", ".join(parts) or None
 
 
 def terms_text(terms: Sequence[Term], *, paint: Paint = plain) -> str:
@@ -93,24 +93,22 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
     if policy is None:
         return (f"policy: none; {_guarded(Floor())}",)
     notes = ["policy: protected, so it may not be removed, disabled or paused"]
-    message = notes if family in policy.protected else []
+    output = notes if family in policy.protected else []
     if policy.loosening.max_factor is not None:
         most = format_decimal(policy.loosening.max_factor)
-        message.append(f"policy: one change may raise its exposure by a factor of {most}")
+        output.append(f"policy: one change may raise its exposure by a factor of {most}")
         if policy.loosening.per is not None:
             window = window_text(policy.loosening.per)
-            message.append(f"policy: all changes within {window} together may raise it by no more")
+            output.append(f"policy: all changes within {window} together may raise it by no more")
         if policy.loosening.unknown_allowed:
-            message.append(
-                "policy: it may be changed even where no read and no record shows it (--no-live)"
-            )
-    message += [
+            output.append("policy: it may be changed even where no read and no record shows it (--no-live)")
+    output += [
         f"policy: exposure {name.value} at most {format_decimal(limit)}"
         for name, limit in effective_exposure(family, policy).items()
     ]
     if not policy.disable_allowed:
-        message.append(f"policy: {_guarded(policy.floor)}")
-    return tuple(message)
+        output.append(f"policy: {_guarded(policy.floor)}")
+    return tuple(output)
 
 
 def _guarded(floor: Floor) -> str:

@@ -154,12 +154,12 @@ WORDS: dict[str, Explanation] = {
     **{
         f"bounds.{field}.{limit}": Explanation(
             "A limit of the policy",
-            f"{field} of a family is {message} bounds.{field}.{limit} of mmp-policy.yaml. A change back "
+            f"{field} of a family is {words} bounds.{field}.{limit} of mmp-policy.yaml. A change back "
             "towards the limit passes.",
             _OVERRIDE.format("bounds"),
         )
         for field in ("timeInterval", "frozenInterval", "qtyLimit")
-        for limit, message in (("min", "less than"), ("max", "more than"))
+        for limit, words in (("min", "less than"), ("max", "more than"))
     },
     **{
         rule: Explanation(
@@ -173,11 +173,11 @@ WORDS: dict[str, Explanation] = {
     **{
         f"bounds.exposure.{figure}.max": Explanation(
             "A limit of the exposure",
-            f"A family may trade more contracts {message} than bounds.exposure.{figure}.max of "
+            f"A family may trade more contracts {words} than bounds.exposure.{figure}.max of "
             "mmp-policy.yaml. A change that lowers the figure passes.",
             _OVERRIDE.format("bounds"),
         )
-        for figure, message in (
+        for figure, words in (
             ("perTrip", "before it trips (qtyLimit)"),
             ("perSecond", "per second within the window (qtyLimit / timeInterval)"),
             ("perMinute", "per minute at worst (it trips again after each freeze)"),

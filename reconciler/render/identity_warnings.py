@@ -23,8 +23,8 @@ SHOWN_ACCOUNTS = 5
 def account_sentences(plan: Plan, context: PlanContext, quote: Quote) -> tuple[str, ...]:
     """Return the warnings about the account, to show before its changes; empty if there are none."""
     if context.old is not None:
-        return tuple(_since(plan, context.old, quote))
-    return (_unrecorded(plan, quote),) if is_unrecorded(plan) else ()
+        return tuple(_identity_sentences(plan, context.old, quote))
+    return (_unrecorded_sentence(plan, quote),) if is_unrecorded(plan) else ()
 
 
 def is_renamed(plan: Plan, context: PlanContext) -> bool:
@@ -46,7 +46,7 @@ def is_unrecorded(plan: Plan) -> bool:
     return plan.basis is Basis.LAST_APPLIED and not plan.unchanged and reasons == {Reason.NEW}
 
 
-def _since(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
+def _identity_sentences(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
     environment, name = plan.environment.value, quote(plan.account)
     if old.not_compared:
         shown = [quote(other) for other in old.not_compared[:SHOWN_ACCOUNTS]]
@@ -78,23 +78,23 @@ def _since(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str]:
             f"settings of its own; what is in force in {quote(old.environment)} stays as it is, and "
             "mmp no longer watches it"
         )
-    yield from (_known_otherwise(each, quote) for each in old.identity)
+    yield from (_identity_sentence(each, quote) for each in old.identity)
 
 
-def _known_otherwise(moved: IdentityChange, quote: Quote) -> str:
+def _identity_sentence(moved: IdentityChange, quote: Quote) -> str:
     if moved.key != EXPECTED_UID:
-        message = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
-        return f"{message}: other keys are used, and perhaps they are of another account"
+        change = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
+        return f"{change}: other keys are used, and perhaps they are of another account"
     if moved.before is None:
         return f"{moved.key} is {quote(moved.after or '')} now: no other account is written to"
     if moved.after is None:
         gone = f"{moved.key} {quote(moved.before)} is gone"
         return f"{gone}: whichever account the keys are of is written to"
-    message = f"{moved.key} changed {quote(moved.before)} → {quote(moved.after)}"
-    return f"{message}: another account is written to, and what is in force there does not show here"
+    change = f"{moved.key} changed {quote(moved.before)} → {quote(moved.after)}"
+    return f"{change}: another account is written to, and what is in force there does not show here"
 
 
-def _unrecorded(plan: Plan, quote: Quote) -> str:
+def _unrecorded_sentence(plan: Plan, quote: Quote) -> str:
     return (
         f"nothing is on record of account {quote(plan.account)} ({plan.environment.value}): "
         "every family is new here and nothing counts as looser"

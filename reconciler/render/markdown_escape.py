@@ -51,11 +51,11 @@ class TruncatableBlock:
         """The size of the block without rows, in bytes."""
         return NOTE_BYTES + size(self.begin + self.close + self.end)
 
-    def text(self, kept: int) -> str:
-        """Return the block with its first ``kept`` rows."""
-        left = len(self.rows) - kept
+    def text(self, number: int) -> str:
+        """Return the block with its first ``number`` rows."""
+        left = len(self.rows) - number
         note = f"\n… and {families(left)} more, left out to fit a comment.\n" if left else ""
-        shown = "".join(row.text for row in self.rows[:kept])
+        shown = "".join(row.text for row in self.rows[:number])
         return self.begin + shown + self.close + note + self.end
 
 
@@ -102,15 +102,15 @@ def fit(pieces: Sequence[Piece], limit: int) -> str:
     room = limit - min_size(pieces)
     assert room >= 0
     blocks = {place: piece for place, piece in enumerate(pieces) if isinstance(piece, TruncatableBlock)}
-    kept = dict.fromkeys(blocks, 0)
+    shown = dict.fromkeys(blocks, 0)
     ranked = ((row.rank, place, row) for place, block in blocks.items() for row in block.rows)
     for _, place, row in sorted(ranked, key=lambda each: each[:2]):
         room -= size(row.text)
         if room < 0:
             break
-        kept[place] += 1
+        shown[place] += 1
     return "".join(
-        piece if isinstance(piece, str) else piece.text(kept[place]) for place, piece in enumerate(pieces)
+        piece if isinstance(piece, str) else piece.text(shown[place]) for place, piece in enumerate(pieces)
     )
 
 

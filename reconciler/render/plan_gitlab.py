@@ -18,11 +18,11 @@ def plans_gitlab(plans: Sequence[Plan]) -> dict[str, int]:
     """
     changes = (change for plan in plans for change in plan.changes)
     kinds = [_kind(one) for one in changes if one.action is not Action.HOLD and one.is_changed]
-    kinds += ["delete" for plan in plans for _ in _refused_alone(plan)]
+    kinds += ["delete" for plan in plans for _ in _refused_without_change(plan)]
     return {kind: kinds.count(kind) for kind in ("create", "update", "delete")}
 
 
-def _refused_alone(plan: Plan) -> set[Family]:
+def _refused_without_change(plan: Plan) -> set[Family]:
     """Return the families that are refused and have no change in the plan."""
     return {refusal.family for refusal in plan.refusals} - {change.family for change in plan.changes}
 

@@ -120,14 +120,14 @@ def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
     """Return the sentences about what only a record proves: a share, and limits of consecutive steps."""
     olds = [context.old for context in contexts if context.old]
     windows = sorted({window for old in olds for window in old.per_not_asked})
-    message = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
+    sentences = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
     if windows:
         limits = " and ".join(map(window_text, windows))
         which = f"limit per {limits} was" if len(windows) == 1 else f"limits per {limits} were"
-        message.append(
+        sentences.append(
             f"The {which} not asked, because mmp diff has no record; mmp plan and mmp apply have one."
         )
-    return tuple(message)
+    return tuple(sentences)
 
 
 def missing_sentence(context: PlanContext, quote: Quote) -> str:

@@ -73,8 +73,8 @@ def plans_markdown(pages: Sequence[Page], *, simulator: bool = False) -> str:
     banner = "**SIMULATOR** " if simulator else ""
     if len(pages) == 1:
         ((plan, context),) = pages
-        if context.kept and context.kept.stale:
-            banner = f"> **{context.kept.banner}**\n\n{banner}"
+        if context.saved and context.saved.stale:
+            banner = f"> **{context.saved.banner}**\n\n{banner}"
         begin = f"{_marker(plan.account, plan.environment)}{banner}{_name(plan)}: "
         verdict, warnings, *rest = _section(plan, context)
         return fit([begin, verdict, warnings, _needs_record(pages), *rest], MAX_COMMENT_BYTES)
@@ -90,13 +90,13 @@ def _several(begin: list[Piece], sections: list[list[Piece]], concerns: list[int
         "\n… and {} more accounts, left out to fit a comment; the counts at the top are of all accounts.\n"
     )
     room = MAX_COMMENT_BYTES - min_size(begin) - size(end) - len(str(len(sections)))
-    kept: set[int] = set()
+    fitting: set[int] = set()
     for place in sorted(range(len(sections)), key=lambda place: (concerns[place], place)):
         if min_size(sections[place]) <= room:
-            kept.add(place)
+            fitting.add(place)
             room -= min_size(sections[place])
-    pieces = [piece for place in sorted(kept) for piece in sections[place]]
-    left = len(sections) - len(kept)
+    pieces = [piece for place in sorted(fitting) for piece in sections[place]]
+    left = len(sections) - len(fitting)
     return fit([*begin, *pieces, end.format(left) if left else ""], MAX_COMMENT_BYTES)
 
 
@@ -118,7 +118,7 @@ def _weight(plan: Plan, context: PlanContext) -> int:
 
 
 def _section(plan: Plan, context: PlanContext) -> list[Piece]:
-    why = f"{policy_refusals.refused_by(context, code)}:\n\n" if context.kept and plan.refusals else ""
+    why = f"{policy_refusals.refused_by(context, code)}:\n\n" if context.saved and plan.refusals else ""
     why += f"{policy_refusals.DIGEST_HINT}\n\n" if plan.basis is Basis.FILE and plan.refusals else ""
     stays = f"{policy_refusals.left_tighter_by(context, code)}:\n\n"
     unmanaged = "No longer managed" if plan.basis is Basis.FILE else "Not managed"
@@ -164,15 +164,15 @@ def _verdict(pages: Sequence[Page]) -> str:
     refused = "Refused: nothing would be sent." if any(plan.refusals for plan in plans) else ""
     headline = _headline(plans, only_settings=bool(beside), compared=not any(map(_is_uncompared, pages)))
     sentences = (*beside, headline, risk_order.worst_words(plans, code), refused)
-    message = [f"**{sentence}**" for sentence in sentences if sentence]
+    output = [f"**{sentence}**" for sentence in sentences if sentence]
     if len(plans) > 1:
         changed = sum(_concern(*page) < _NONE for page in pages)
-        message.append(f"Changes in {changed} of {len(plans)} accounts.")
+        output.append(f"Changes in {changed} of {len(plans)} accounts.")
     if more := _counted(plans, _MORE_SAFE):
-        message.append(f"More protection: {more}.")
+        output.append(f"More protection: {more}.")
     if rest := ", ".join(f"{number} {word}" for word, number in _others(plans).items() if number):
-        message.append(f"{rest}.")
-    return " ".join(message) + "\n"
+        output.append(f"{rest}.")
+    return " ".join(output) + "\n"
 
 
 def _is_uncompared(page: Page) -> bool:
@@ -190,16 +190,16 @@ def _headline(plans: Sequence[Plan], *, only_settings: bool, compared: bool) -> 
         change for _, change in changes if risk_order.raises(change) and change.direction not in LESS_SAFE
     ]
     enabled = sum(change.direction is Direction.ENABLE for change in rising)
-    message = [f"Less protection: {less}."] if less else []
-    message += (
+    sentences = [f"Less protection: {less}."] if less else []
+    sentences += (
         [f"Enabled with more exposure than when last enabled: {values.families(enabled)}."]
         if enabled
         else []
     )
     if others := len(rising) - enabled:
-        message.append(f"More exposure than accepted: {values.families(others)}.")
-    if message:
-        return " ".join(message)
+        sentences.append(f"More exposure than accepted: {values.families(others)}.")
+    if sentences:
+        return " ".join(sentences)
     if changes:
         nothing = "No setting" if only_settings else "Nothing"
         unknown = any(
@@ -250,13 +250,13 @@ def _policy_rules(plan: Plan, context: PlanContext) -> tuple[TableRow, ...]:
 
 
 def _warnings(plan: Plan, context: PlanContext) -> str:
-    message = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
+    warnings = [f"{sentence}." for sentence in account_sentences(plan, context, code)]
     old = context.old
     if old and old.policy_change:
-        message.append(f"{plan_headline.policy_sentence(old.policy_change, code)}.")
-        message += [values.EITHER_POLICY] if old.policy_change.counts else []
-    message += [f"{missing}."] if (missing := plan_headline.missing_sentence(context, code)) else []
-    return _quoted(message)
+        warnings.append(f"{plan_headline.policy_sentence(old.policy_change, code)}.")
+        warnings += [values.EITHER_POLICY] if old.policy_change.counts else []
+    warnings += [f"{missing}."] if (missing := plan_headline.missing_sentence(context, code)) else []
+    return _quoted(warnings)
 
 
 def _needs_record(pages: Sequence[Page]) -> str:
@@ -392,17 +392,17 @@ def _lines(sign: str, setting: Setting, fields: tuple[Field, ...]) -> Iterator[s
 
 def _foot(plan: Plan, context: PlanContext) -> str:
     at = f" at {code(context.host)}" if context.host is not None else ""
-    message = [
+    parts = [
         f"{plan.environment.value}{at}",
         f"{code(context.path)} (sha256 {code(context.sha256[: policy_refusals.SHA_SHOWN])})",
         f"compared with {plan_headline.compared_with(context, code) or _COMPARED[plan.basis]}",
         f"policy {code(context.policy.path)}" if context.policy else "no policy file",
         _takes(plan),
-        *([context.kept.words] if context.kept else []),
+        *([context.saved.words] if context.saved else []),
         f"digest {code(plan.digest)}",
         f"mmp {__version__}",
     ]
-    return f"\n---\n\n{' · '.join(message)}\n"
+    return f"\n---\n\n{' · '.join(parts)}\n"
 
 
 def _takes(plan: Plan) -> str:

@@ -125,15 +125,15 @@ def _plan_lines(
     at = f" at {escape_unprintable(context.host)}" if context.host else ""
     banner = paint("SIMULATOR ", Tone.WARN) if simulator else ""
     compared = compared_with(context, escape_unprintable) or _COMPARED[plan.basis]
-    if context.kept and context.kept.stale:
-        yield paint(context.kept.banner, Tone.BAD)
+    if context.saved and context.saved.stale:
+        yield paint(context.saved.banner, Tone.BAD)
     yield (
         banner
         + paint(place, Tone.STRONG)
         + f"{at} · {escape_unprintable(context.path)} · compared with {compared}"
     )
-    if context.kept:
-        yield paint(context.kept.words, Tone.QUIET)
+    if context.saved:
+        yield paint(context.saved.words, Tone.QUIET)
     for sentence in account_sentences(plan, context, escape_unprintable):
         yield paint(f"{sentence}.", Tone.WARN)
     yield from (paint(line, Tone.WARN) for line in policy_lines(context, escape_unprintable))

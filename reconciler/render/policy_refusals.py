@@ -43,7 +43,7 @@ class RefusedFamily:
 def refused_by(context: PlanContext, quote: Quote) -> str:
     """Return the heading of the refusals of a plan, without a colon."""
     policy = context.policy
-    if context.kept is None:
+    if context.saved is None:
         if context.old and context.old.policy_change:
             return "Refused by the policy before or after"
         return f"Refused by {quote(policy.path) if policy else 'the policy'}"
@@ -56,7 +56,7 @@ def refused_by(context: PlanContext, quote: Quote) -> str:
 def left_tighter_by(context: PlanContext, quote: Quote) -> str:
     """Return the heading of the fields that stay tighter than in the file, without a colon."""
     policy = quote(context.policy.path) if context.policy else "the guard"
-    if context.kept is not None:
+    if context.saved is not None:
         return f"Stays tighter, as the plan file says of {policy}; mmp apply judges again"
     return f"Stays tighter, as live has it: {policy} refuses to undo that"
 

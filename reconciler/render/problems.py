@@ -183,8 +183,8 @@ def _annotations(problems: Sequence[Problem], severity: Severity) -> Iterator[st
 def _annotation(problem: Problem) -> str:
     places = {"file": problem.path, "line": problem.line, "col": problem.column, "title": problem.code}
     properties = ",".join(f"{name}={_property(str(value))}" for name, value in places.items())
-    said = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
-    return f"::{problem.severity} {properties}::{_data(said)}"
+    text = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
+    return f"::{problem.severity} {properties}::{_data(text)}"
 
 
 def _data(text: str) -> str:

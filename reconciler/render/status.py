@@ -53,10 +53,10 @@ def pauses_text(
 
     Each request of a paused family is named that is ``in_flight`` or has no definite answer.
     """
-    message = f"{values.families(len(pauses))} paused" if pauses else "no family is paused"
+    summary = f"{values.families(len(pauses))} paused" if pauses else "no family is paused"
     width = max((len(pause.family) for pause in pauses), default=0)
     place = paint(f"{account} ({environment})", Tone.STRONG)
-    lines = [f"{place} · {message}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
+    lines = [f"{place} · {summary}", *(_pause_line(pause, now, width, paint) for pause in pauses)]
     lines += [
         f"  a request for {attempt.family} ({format_setting(attempt.setting)})"
         f" {_without_answer(attempt)} and may still take effect"
@@ -84,7 +84,7 @@ def history_text(account: str, environment: str, history: AccountHistory, *, pai
         "policy change": len(policies),
     }
     counted = [values.count(number, thing) for thing, number in numbers.items() if number]
-    message = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
+    summary = ", ".join([*counted, "newest first"]) if counted else "no attempt on record"
     # Policies and overrides come before the requests that they allow, so after them in newest-first order.
     rows = [(line.reserved_wall, 2, line.family, line.status.value, _attempt_words(line)) for line in lines]
     rows += [(line.at, 2, line.family, "adopted", _adoption_words(line)) for line in adopted]
@@ -92,7 +92,7 @@ def history_text(account: str, environment: str, history: AccountHistory, *, pai
     rows += [(one.at, 0, Family(""), "policy", _policy_words(one)) for one in policies]
     rows.sort(key=lambda row: row[:2], reverse=True)
     width = max((len(family) for _, _, family, *_ in rows), default=0)
-    output = [f"{banner}{paint(f'{account} ({environment})', Tone.STRONG)} · {message}"]
+    output = [f"{banner}{paint(f'{account} ({environment})', Tone.STRONG)} · {summary}"]
     for at, _, family, word, text in rows:
         shown = paint(f"{word:<9}", _WORD_TONES[word]) if word in _WORD_TONES else f"{word:<9}"
         when = f"{at:%Y-%m-%d %H:%M:%S}Z"
@@ -126,8 +126,8 @@ def frozen_words(live: LiveRow) -> str:
     """Write how long a frozen family stays frozen, according to the exchange."""
     if live.setting.until_reset:
         return "frozen until a manual reset"
-    message = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
-    return f"frozen{message}"
+    until = f" (OKX says until {escape_unprintable(live.frozen_until)})" if live.frozen_until else ""
+    return f"frozen{until}"
 
 
 _LOOK = {
@@ -173,14 +173,14 @@ def _controller(status: Status) -> str:
 def _sentence(status: Status, paint: Paint) -> str:
     behind = sum(family.change is not None for family in status.families)
     frozen = sum(family.state is FamilyState.FROZEN for family in status.families)
-    message = f"; {values.families(frozen)} frozen" if frozen else ""
-    message += f"; {_live_words(status)}."
+    rest = f"; {values.families(frozen)} frozen" if frozen else ""
+    rest += f"; {_live_words(status)}."
     if behind:
         return paint(
-            f"{behind} of {values.families(len(status.families))} not known to be as desired{message}",
+            f"{behind} of {values.families(len(status.families))} not known to be as desired{rest}",
             Tone.BAD,
         )
-    return paint(f"As desired, as far as is on record{message}", Tone.WARN if frozen else Tone.GOOD)
+    return paint(f"As desired, as far as is on record{rest}", Tone.WARN if frozen else Tone.GOOD)
 
 
 def _live_words(status: Status) -> str:
@@ -204,14 +204,14 @@ def _other_words(family: FamilyStatus) -> str:
     applied, live = family.applied, family.live.setting if family.live else None
     if applied == live != family.desired and live is not None:
         return f" · applied and live {_difference(live, family.desired)}"
-    message = " · never applied" if applied is None else ""
+    words = " · never applied" if applied is None else ""
     if applied is not None and applied != family.desired:
-        message += f" · applied {_difference(applied, family.desired)}"
+        words += f" · applied {_difference(applied, family.desired)}"
     if family.live is None and family.change is not None and family.change.reason is Reason.DRIFTED:
-        message += " · live has no row"
+        words += " · live has no row"
     if live is not None and live != family.desired:
-        message += f" · live {_difference(live, family.desired)}"
-    return message
+        words += f" · live {_difference(live, family.desired)}"
+    return words
 
 
 def _difference(setting: Setting, desired: Setting) -> str:
@@ -225,8 +225,8 @@ def _pending_words(family: FamilyStatus) -> str:
     if change is None:
         return ""
     if change.because is not None:
-        message = "" if family.live is not None and family.live.frozen else hold_words(change)
-        return message and f" · held: {message}"
+        words = "" if family.live is not None and family.live.frozen else hold_words(change)
+        return words and f" · held: {words}"
     if change.action is Action.ADOPT and change.known_at is None:
         return " · live is already as desired: to be recorded, no request"
     if change.eta_s is None:

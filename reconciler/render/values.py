@@ -26,12 +26,12 @@ def format_moves(before: Setting, after: Setting) -> str:
 
 def format_duration(seconds: float) -> str:
     """Write a waiting time: ``now``, ``8 s``, ``1 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole <= 0:
+    total_s = round(seconds)
+    if total_s <= 0:
         return "now"
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    if total_s < 60:
+        return f"{total_s} s"
+    minutes, rest = divmod(total_s, 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
@@ -40,8 +40,8 @@ def format_duration(seconds: float) -> str:
 
 def format_due(seconds: float) -> str:
     """Write when something comes: ``now``, ``in 8 s``."""
-    message = format_duration(seconds)
-    return message if message == "now" else f"in {message}"
+    duration = format_duration(seconds)
+    return duration if duration == "now" else f"in {duration}"
 
 
 def format_age(seconds: float) -> str:

@@ -84,9 +84,9 @@ class ClientConnection:
         if isinstance(request, RequestRejection):
             self._send(rejection_response(request))
         else:
-            self._handling = self._loop.create_task(self._answer(request))
+            self._handling = self._loop.create_task(self._respond(request))
 
-    async def _answer(self, request: RequestInfo) -> None:
+    async def _respond(self, request: RequestInfo) -> None:
         answer = await self._handle(request)
         self._handling = None
         self._send(answer, with_body=request.method != "HEAD")
@@ -109,7 +109,7 @@ class ClientConnection:
             self._wait(self._loop.add_writer, self._write)
         else:
             self._stop_waiting()
-            self._end_answer()
+            self._finish()
 
     def _sent(self, number: int) -> None:
         """Drop the bytes that the socket buffer has taken."""
@@ -117,7 +117,7 @@ class ClientConnection:
             self._unsent[place] = part[number:]
             number = max(0, number - len(part))
 
-    def _end_answer(self) -> None:
+    def _finish(self) -> None:
         """Close. If the client sends more, shut down the write side and wait until the client closes."""
         if not self._lingers:
             self._close()

@@ -104,10 +104,10 @@ def _process_values(latest: LatestState) -> Iterator[Value]:
 
 
 def _all_account_values(latest: LatestState, now: float, wall: datetime) -> Iterator[Value]:
-    for watched in latest.accounts():
-        desired = watched.runtime.desired
+    for snapshot in latest.accounts():
+        desired = snapshot.runtime.desired
         labels = {"account": desired.account, "environment": desired.environment.value}
-        for name, value, more in _account_values(watched, now, wall):
+        for name, value, more in _account_values(snapshot, now, wall):
             yield name, value, {**labels, **more}
     # For files that were never valid the account is unknown.
     times = [file.rejected_at for file in latest.unloaded.rejected]
@@ -115,8 +115,8 @@ def _all_account_values(latest: LatestState, now: float, wall: datetime) -> Iter
         yield "mmp_config_rejected_timestamp_seconds", max(times), {"account": "", "environment": ""}
 
 
-def _account_values(watched: AccountSnapshot, now: float, wall: datetime) -> Iterator[Value]:
-    runtime, seen = watched.runtime, account_status(watched, now=now, wall=wall)
+def _account_values(snapshot: AccountSnapshot, now: float, wall: datetime) -> Iterator[Value]:
+    runtime, seen = snapshot.runtime, account_status(snapshot, now=now, wall=wall)
 
     def at(instant: float | None) -> datetime | None:
         return None if instant is None else wall + timedelta(seconds=instant - now)
@@ -132,7 +132,7 @@ def _account_values(watched: AccountSnapshot, now: float, wall: datetime) -> Ite
     yield "mmp_live_read_timestamp_seconds", at(runtime.read_at), {}
     yield "mmp_exchange_failing", runtime.outage is not None, {}
     yield "mmp_key_problem", runtime.terminal_error is not None, {}
-    yield "mmp_clock_offset_seconds", watched.clock_offset_s, {}
+    yield "mmp_clock_offset_seconds", snapshot.clock_offset_s, {}
     yield "mmp_loop_heard_timestamp_seconds", at(runtime.last_step_at), {}
     yield "mmp_loop_alive", alive(runtime, now), {}
     yield "mmp_state_locked", isinstance(runtime.blocked, StateLockTimedOut), {}

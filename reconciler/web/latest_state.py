@@ -51,9 +51,9 @@ class LatestState:
     dropped_log_lines: Callable[[], int] = lambda: 0
     _accounts: Mapping[str, AccountSnapshot] = field(default_factory=dict)
 
-    def put(self, name: str, watched: AccountSnapshot) -> None:
+    def put(self, name: str, snapshot: AccountSnapshot) -> None:
         """Replace the snapshot of the account called ``name``."""
-        self._accounts = {**self._accounts, name: watched}
+        self._accounts = {**self._accounts, name: snapshot}
 
     def drop(self, name: str) -> None:
         """Remove an account that this process no longer runs."""
@@ -63,8 +63,8 @@ class LatestState:
         """Return every account, by name, as of this moment."""
         timelines = self.timelines
         return tuple(
-            replace(watched, timeline=timelines[name]) if name in timelines else watched
-            for name, watched in sorted(self._accounts.items())
+            replace(snapshot, timeline=timelines[name]) if name in timelines else snapshot
+            for name, snapshot in sorted(self._accounts.items())
         )
 
     def values(self) -> tuple[object, ...]:
@@ -73,16 +73,16 @@ class LatestState:
 
     def remote_accounts(self) -> tuple[tuple[str, str, Replica | None], ...]:
         """Return the accounts that this process does not run: name, environment, owner (None: no owner)."""
-        together = self.replica
-        if together is None or together.leases is None:
+        replica = self.replica
+        if replica is None or replica.leases is None:
             return ()
-        roster, here = together.leases, self._accounts.keys()
+        leases, here = replica.leases, self._accounts.keys()
         known = {
-            parse_lease_name(key): roster.owners.get(key, "")
-            for key in together.configured | roster.owners.keys()
+            parse_lease_name(key): leases.owners.get(key, "")
+            for key in replica.configured | leases.owners.keys()
         }
         return tuple(
-            (*account, None if owner == together.me.id else roster.replicas.get(owner))
+            (*account, None if owner == replica.me.id else leases.replicas.get(owner))
             for account, owner in sorted(known.items())
             if "/".join(account) not in here
         )

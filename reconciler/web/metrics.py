@@ -68,7 +68,7 @@ class Metrics:
     """All metrics of this process. ``observe`` and ``answer`` may run in two threads."""
 
     def __init__(
-        self, shared_state: LatestState, *, now: Callable[[], float], wall: Callable[[], datetime]
+        self, latest: LatestState, *, now: Callable[[], float], wall: Callable[[], datetime]
     ) -> None:
         self._now = now
         # Not wanted: a second time series per counter, with when it was first counted.
@@ -86,7 +86,7 @@ class Metrics:
             registry=self.registry,
             buckets=PASS_BUCKETS_S,
         )
-        self.registry.register(_Gauges(lambda: gauges(shared_state, now=now(), wall=wall())))
+        self.registry.register(_Gauges(lambda: gauges(latest, now=now(), wall=wall())))
         ProcessCollector(registry=self.registry)
 
     def observe(self, labels: tuple[str, str], event: events.Event) -> None:

@@ -58,19 +58,19 @@ class HttpObserver:
         loop = asyncio.get_running_loop()
         ping = LoopPing(loop)
 
-        async def ask_timelines() -> Mapping[str, Callable[[], Timeline]]:
+        async def read_timelines() -> Mapping[str, Callable[[], Timeline]]:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._read_timelines(), loop))
 
-        site = Endpoints(
+        endpoints = Endpoints(
             self._latest,
             self._metrics,
             responds=ping.responds,
             now=self._clock.now,
             wall=self._clock.wall,
-            advise=self._hint_for,
-            ask_timeline=ask_timelines,
+            hint_for=self._hint_for,
+            read_timelines=read_timelines,
         )
-        self._server = start_server(self._listen, site.routes(), on_error=_log_bug)
+        self._server = start_server(self._listen, endpoints.routes(), on_error=_log_bug)
         logs.log("info", "listening", url=self._server.url)
 
     def stop(self) -> None:

@@ -38,42 +38,35 @@ class ProbeCheck:
         return f"[-]{self.name} failed: {self.message}"
 
 
-def live_checks(shared_state: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
+def live_checks(latest: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
     """Check the heartbeats of the event loop (``answers``: it answered just now) and of every account."""
     loop = ProbeCheck("event-loop", answers, "" if answers else DEAD_LOOP)
-    return (loop, *(_heard(watched.runtime, now) for watched in shared_state.accounts()))
+    return (loop, *(_heartbeat(snapshot.runtime, now) for snapshot in latest.accounts()))
 
 
-def ready_checks(shared_state: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
+def ready_checks(latest: LatestState, *, answers: bool, now: float) -> tuple[ProbeCheck, ...]:
     """Check that every file is accepted and the state is open, and check the heartbeats."""
-    accounts = [watched.runtime for watched in shared_state.accounts()]
-    settings = (*_unloaded(shared_state), *map(_settings, accounts))
+    accounts = [snapshot.runtime for snapshot in latest.accounts()]
+    settings = (*_unloaded(latest), *map(_settings, accounts))
     begun = tuple(check for check in map(_startable, accounts) if not check.passed)
-    heartbeats = live_checks(shared_state, answers=answers, now=now)
+    heartbeats = live_checks(latest, answers=answers, now=now)
     standing_by = tuple(_standby(one) for one in accounts if one.controller is not None)
-    return (
-        *settings,
-        *begun,
-        *standing_by,
-        _state(shared_state),
-        *_sharing(shared_state, now),
-        *heartbeats,
-    )
+    return (*settings, *begun, *standing_by, _state(latest), *_lease_freshness(latest, now), *heartbeats)
 
 
-def startup_checks(shared_state: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:
+def startup_checks(latest: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:
     """Check that every account once had all its families in sync, or tighter, and none uncertain.
 
     If replicas share the accounts, each replica checks its own accounts. Every account must have an owner.
     """
     # A new file moves on during this check: it is missing, then assigned, then its account runs. In this
     # order the check finds it at least once.
-    unloaded, replica = _unloaded(shared_state), shared_state.replica
-    shared = () if replica is None else (_shared_out(shared_state, replica, now),)
-    accounts = shared_state.accounts()
-    some = accounts or unloaded or (replica is not None and _known(replica))
+    unloaded, replica = _unloaded(latest), latest.replica
+    shared = () if replica is None else (_assignment(latest, replica, now),)
+    accounts = latest.accounts()
+    some = accounts or unloaded or (replica is not None and _has_accounts(replica))
     none = () if some else (ProbeCheck("settings", False, "none is in force yet"),)
-    return (*unloaded, *none, *shared, *(_protected(watched.runtime) for watched in accounts))
+    return (*unloaded, *none, *shared, *(_protected(snapshot.runtime) for snapshot in accounts))
 
 
 def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:
@@ -87,47 +80,46 @@ def probe_response(checks: Sequence[ProbeCheck], *, verbose: bool) -> Response:
     return text_response(503 if failed else 200, text)
 
 
-def _state(shared_state: LatestState) -> ProbeCheck:
+def _state(latest: LatestState) -> ProbeCheck:
     """Check that the state is open and can be used."""
-    replica = shared_state.replica
-    message_of = (
-        bool(shared_state.accounts()) or shared_state.unloaded != NONE
-    )  # no file is read before the state is open
-    opened = message_of or (replica is not None and replica.leases is not None)
-    blocked = (one.runtime.blocked for one in shared_state.accounts())
+    replica = latest.replica
+    # No file is read before the state is open.
+    reads_files = bool(latest.accounts()) or latest.unloaded != NONE
+    opened = reads_files or (replica is not None and replica.leases is not None)
+    blocked = (one.runtime.blocked for one in latest.accounts())
     lost = next((one.message for one in blocked if isinstance(one, StateFailed)), "")
-    sentence = escape_unprintable(lost if opened else shared_state.error or "it is not open yet")
+    sentence = escape_unprintable(lost if opened else latest.error or "it is not open yet")
     return ProbeCheck("state", not sentence, sentence)
 
 
-def _sharing(shared_state: LatestState, now: float) -> tuple[ProbeCheck, ...]:
+def _lease_freshness(latest: LatestState, now: float) -> tuple[ProbeCheck, ...]:
     """Check that the leases were read recently enough for this process to run its accounts."""
-    replica = shared_state.replica
+    replica = latest.replica
     if replica is None:
         return ()
     sure = now < replica.safe_until
-    return (ProbeCheck("sharing", sure, "" if sure else _unheard(replica)),)
+    return (ProbeCheck("sharing", sure, "" if sure else _why_unknown(replica)),)
 
 
-def _known(replica: ReplicaStatus) -> bool:
+def _has_accounts(replica: ReplicaStatus) -> bool:
     """Tell whether any replica has a shared account."""
     return bool(replica.configured or (replica.leases is not None and replica.leases.owners))
 
 
-def _unheard(replica: ReplicaStatus) -> str:
+def _why_unknown(replica: ReplicaStatus) -> str:
     """Write why nothing is known of the other replicas."""
     return escape_unprintable(replica.error) or "the state has not been reached"
 
 
-def _shared_out(shared_state: LatestState, replica: ReplicaStatus, now: float) -> ProbeCheck:
+def _assignment(latest: LatestState, replica: ReplicaStatus, now: float) -> ProbeCheck:
     """Check that every account has an owner, from leases that were read recently enough."""
     if replica.leases is None or now >= replica.safe_until:
-        return ProbeCheck("leases", False, _unheard(replica))
-    free = sum(owner is None for *_, owner in shared_state.remote_accounts())
+        return ProbeCheck("leases", False, _why_unknown(replica))
+    free = sum(owner is None for *_, owner in latest.remote_accounts())
     return ProbeCheck("leases", not free, f"{count(free, 'account')} not assigned yet" if free else "")
 
 
-def _heard(runtime: AccountRuntime, now: float) -> ProbeCheck:
+def _heartbeat(runtime: AccountRuntime, now: float) -> ProbeCheck:
     """Check that an account's loop has sent its heartbeat in time."""
     silent_s = now - runtime.last_step_at
     sentence = "" if alive(runtime, now) else f"no progress for {silent_s:.0f} s"
@@ -167,10 +159,10 @@ def _protected(runtime: AccountRuntime) -> ProbeCheck:
     return ProbeCheck(_name("protected", runtime), runtime.started, sentence)
 
 
-def _unloaded(shared_state: LatestState) -> tuple[ProbeCheck, ...]:
+def _unloaded(latest: LatestState) -> tuple[ProbeCheck, ...]:
     """Report every file that is missing so far, and every file that was never valid."""
-    awaited = (f"waiting for {escape_unprintable(path)}" for path in shared_state.unloaded.missing)
-    refused = (_first_problem(file) for file in shared_state.unloaded.rejected)
+    awaited = (f"waiting for {escape_unprintable(path)}" for path in latest.unloaded.missing)
+    refused = (_first_problem(file) for file in latest.unloaded.rejected)
     return tuple(ProbeCheck("settings", False, sentence) for sentence in (*awaited, *refused))
 
 

@@ -62,9 +62,9 @@ def parse_listen(text: str, names: Iterable[str] = ()) -> Listen:
     """
     host, colon, port = text.rpartition(":")
     if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > MAX_PORT:
-        raise _unusable(text, "the port is a number from 0 to 65535")
+        raise _listen_error(text, "the port is a number from 0 to 65535")
     if colon and host and not _is_host(host):
-        raise _unusable(text, "the host is a name or an address; an IPv6 address stands in brackets")
+        raise _listen_error(text, "the host is a name or an address; an IPv6 address stands in brackets")
     return Listen(
         host.strip("[]").lower() or DEFAULT_HOST, int(port), tuple(_own_name(name) for name in names)
     )
@@ -123,7 +123,9 @@ def _is_name(text: str) -> bool:
 
 def _own_name(name: str) -> str:
     if not _is_name(name):
-        raise _unusable(name, "a name has letters, digits, dashes and dots, and no port", "--listen-name")
+        raise _listen_error(
+            name, "a name has letters, digits, dashes and dots, and no port", "--listen-name"
+        )
     return name.lower()
 
 
@@ -142,7 +144,7 @@ def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return mapped or address
 
 
-def _unusable(text: str, why: str, flag: str = "--listen") -> UsageError:
+def _listen_error(text: str, why: str, flag: str = "--listen") -> UsageError:
     return UsageError(
         "listen-address", f"{flag} {text!r} cannot be used: {why}", "write it like 127.0.0.1:9464"
     )

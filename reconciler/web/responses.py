@@ -61,10 +61,10 @@ def text_response(status: int, text: str, **headers: str) -> Response:
     return Response(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers or None)
 
 
-def rejection_response(refusal: RequestRejection) -> Response:
+def rejection_response(rejection: RequestRejection) -> Response:
     """Return why a request is not answered."""
-    allow = {"Allow": ", ".join(METHODS)} if refusal.status == 405 else {}
-    return text_response(refusal.status, refusal.why, **allow)
+    allow = {"Allow": ", ".join(METHODS)} if rejection.status == 405 else {}
+    return text_response(rejection.status, rejection.why, **allow)
 
 
 def json_response(status: int, document: Document) -> Response:

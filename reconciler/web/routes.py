@@ -143,15 +143,15 @@ class Rendered:
 class Renderer:
     """Makes responses in one thread beside the server: one at a time, however many requests arrive."""
 
-    def __init__(self, shared_state: LatestState, now: Callable[[], float]) -> None:
-        self._latest = shared_state
+    def __init__(self, latest: LatestState, now: Callable[[], float]) -> None:
+        self._latest = latest
         self._now = now
         self._thread = DaemonThreadExecutor(at_once=1)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``work`` in the thread and return its result."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, _uncollected, partial(work, *args, **kwargs))
+        return await loop.run_in_executor(self._thread, _without_gc, partial(work, *args, **kwargs))
 
     def route(
         self, make: Callable[[], Response], before: Callable[[], Awaitable[None]] | None = None
@@ -186,7 +186,7 @@ def _with_cost(make: Callable[[], Response]) -> tuple[Response, float]:
     return answer, time.thread_time() - began
 
 
-def _uncollected(work: Callable[[], T]) -> T:
+def _without_gc(work: Callable[[], T]) -> T:
     """Run ``work`` without the garbage collector and return its result.
 
     A collection visits all objects of the process, takes 50 ms or more and stops the loops. It would be
@@ -204,26 +204,26 @@ class Endpoints:
 
     def __init__(
         self,
-        shared_state: LatestState,
+        latest: LatestState,
         metrics: Metrics,
         *,
         responds: Responds,
         now: Callable[[], float],
         wall: Callable[[], datetime],
-        advise: PageHintFor = hint_from_glossary,
-        ask_timeline: ReadTimelines | None = None,
+        hint_for: PageHintFor = hint_from_glossary,
+        read_timelines: ReadTimelines | None = None,
     ) -> None:
-        self._latest = shared_state
-        self._ask_timelines = ask_timeline
+        self._latest = latest
+        self._read_timelines = read_timelines
         self._timelines_at = float("-inf")
         self._responds = responds
         self._now = now
         self._started = False
-        self._renderer = Renderer(shared_state, now)
+        self._renderer = Renderer(latest, now)
         self._metrics = self._renderer.route(metrics.answer)
-        self._status = self._renderer.route(lambda: status_response(shared_state, now=now(), wall=wall()))
+        self._status = self._renderer.route(lambda: status_response(latest, now=now(), wall=wall()))
         self._page = self._renderer.route(
-            lambda: html_response(page_html(shared_state, now=now(), wall=wall(), advise=advise)),
+            lambda: html_response(page_html(latest, now=now(), wall=wall(), hint_for=hint_for)),
             before=self._renew_timelines,
         )
 
@@ -250,16 +250,18 @@ class Endpoints:
 
     async def _renew_timelines(self) -> None:
         """Read the timelines again once they are old; if that fails, the old ones stay."""
-        if self._ask_timelines is None or self._now() < self._timelines_at + TIMELINE_REFRESH_S:
+        if self._read_timelines is None or self._now() < self._timelines_at + TIMELINE_REFRESH_S:
             return
         self._timelines_at = self._now()
         with suppress(TimeoutError, MmpError):
-            drawn = await asyncio.wait_for(self._drawn(self._ask_timelines), TIMELINE_TIMEOUT_S)
-            self._latest.timelines = {**self._latest.timelines, **drawn}
+            timelines = await asyncio.wait_for(
+                self._build_timelines(self._read_timelines), TIMELINE_TIMEOUT_S
+            )
+            self._latest.timelines = {**self._latest.timelines, **timelines}
 
-    async def _drawn(self, ask: ReadTimelines) -> Mapping[str, Timeline]:
+    async def _build_timelines(self, read: ReadTimelines) -> Mapping[str, Timeline]:
         """Draw in the renderer's thread: ten thousand families take half a second."""
-        return await self._renderer.run(_draw, await ask())
+        return await self._renderer.run(_build, await read())
 
     async def _startup(self, query: Query) -> Response:
         """After the first 200 always answer 200: a file added later does not undo a start."""
@@ -268,8 +270,8 @@ class Endpoints:
         return probe_response(() if self._started else checks, verbose=query.verbose)
 
 
-def _draw(undrawn: Mapping[str, Callable[[], Timeline]]) -> Mapping[str, Timeline]:
-    return {name: draw() for name, draw in undrawn.items()}
+def _build(unbuilt: Mapping[str, Callable[[], Timeline]]) -> Mapping[str, Timeline]:
+    return {name: draw() for name, draw in unbuilt.items()}
 
 
 def _fixed(response: Response) -> Route:

@@ -128,10 +128,10 @@ class Server:
         connection = ClientConnection(client, handle, self._open.__delitem__)
         self._open[connection] = None
         if len(self._open) > MAX_CONNECTIONS:
-            self._least_worth().reset()
+            self._next_to_close().reset()
         connection.start()
 
-    def _least_worth(self) -> ClientConnection:
+    def _next_to_close(self) -> ClientConnection:
         """Return the oldest connection of the older half that waits for its client, else the oldest one.
 
         A probe waits for the loops, and a flood of others may connect before they answer.
@@ -144,26 +144,26 @@ def start_server(listen: Listen, routes: Mapping[str, Route], *, on_error: OnErr
     """Listen and serve ``routes``, by path. Raises MmpError if the address cannot be bound."""
     sockets = _sockets(listen)
     bound = [address.getsockname()[0].partition("%")[0] for address in sockets]
-    guard = RequestFilter(bound, (listen.host, *listen.names), machine=socket.gethostname())
+    request_filter = RequestFilter(bound, (listen.host, *listen.names), machine=socket.gethostname())
     server = Server(sockets, _url(listen.host, sockets[0].getsockname()[1]))
-    server.start(partial(_handle, guard, routes, on_error))
+    server.start(partial(_handle, request_filter, routes, on_error))
     return server
 
 
 async def _handle(
-    guard: RequestFilter, routes: Mapping[str, Route], on_error: OnError, request: RequestInfo
+    request_filter: RequestFilter, routes: Mapping[str, Route], on_error: OnError, request: RequestInfo
 ) -> Response:
     """Answer one request."""
-    if refusal := guard.rejection(request):
-        return rejection_response(refusal)
+    if rejection := request_filter.rejection(request):
+        return rejection_response(rejection)
     path, _, query = request.target.partition("?")
     route = routes.get(path)
     if route is None:
         return text_response(404, f"there is nothing here; there is {' '.join(sorted(routes))}")
     try:
         return await route(Query(verbose="verbose" in parse_qs(query, keep_blank_values=True)))
-    except Exception as bug:
-        on_error(bug)
+    except Exception as error:
+        on_error(error)
         return text_response(500, "this is a bug in mmp; its log says where")
 
 

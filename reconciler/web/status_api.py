@@ -33,58 +33,58 @@ class AccountStatus:
 
 
 def known_status(
-    watched: AccountSnapshot, *, now: float, wall: datetime
+    snapshot: AccountSnapshot, *, now: float, wall: datetime
 ) -> tuple[Status | None, ProtectionResult]:
     """Return the status of an account, None before the first comparison, and its protection."""
-    runtime = watched.runtime
+    runtime = snapshot.runtime
     status = runtime_status(runtime, now=now, wall=wall)
-    return status, runtime_protection(runtime, status, now=now, interval_s=watched.interval_s)
+    return status, runtime_protection(runtime, status, now=now, interval_s=snapshot.interval_s)
 
 
-def account_status(watched: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
+def account_status(snapshot: AccountSnapshot, *, now: float, wall: datetime) -> AccountStatus:
     """Return the status of an account; before the first comparison, with nothing known."""
-    known, protection = known_status(watched, now=now, wall=wall)
-    status = known or _nothing_known(watched.runtime, wall)
-    return AccountStatus(replace(status, owner=watched.owner), protection)
+    known, protection = known_status(snapshot, now=now, wall=wall)
+    status = known or _nothing_known(snapshot.runtime, wall)
+    return AccountStatus(replace(status, owner=snapshot.owner), protection)
 
 
-def status_response(shared_state: LatestState, *, now: float, wall: datetime) -> Response:
+def status_response(latest: LatestState, *, now: float, wall: datetime) -> Response:
     """Return every account's status as one document; 503 and the reason while there is none.
 
     If replicas share the accounts, it is always the list, beside the accounts of other replicas. It is also
     the list while there are settings files from which no account runs, beside those files.
     """
-    accounts, together = shared_state.accounts(), shared_state.replica
-    shared = together is not None and together.leases is not None
+    accounts, replica = latest.accounts(), latest.replica
+    shared = replica is not None and replica.leases is not None
     if not accounts and not shared:
-        return json_response(503, _nothing_yet(shared_state))
-    dropped = shared_state.dropped_log_lines()
-    documents = [_document(watched, dropped, now=now, wall=wall) for watched in accounts]
+        return json_response(503, _nothing_yet(latest))
+    dropped = latest.dropped_log_lines()
+    documents = [_document(snapshot, dropped, now=now, wall=wall) for snapshot in accounts]
     beside: Document = {}
     if shared:
-        beside["other_accounts"] = _elsewhere(shared_state)
-    if together is not None and together.unable:
-        named = sorted(map(parse_lease_name, together.unable))
+        beside["other_accounts"] = _other_accounts(latest)
+    if replica is not None and replica.unable:
+        named = sorted(map(parse_lease_name, replica.unable))
         beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]
-    if shared_state.unloaded != NONE:
-        beside["awaited"] = list(shared_state.unloaded.missing)
-        beside["refused"] = [file_document(file) for file in shared_state.unloaded.rejected]
+    if latest.unloaded != NONE:
+        beside["awaited"] = list(latest.unloaded.missing)
+        beside["refused"] = [file_document(file) for file in latest.unloaded.rejected]
     if not beside:
         return json_response(200, one_or_list("status", documents))
     return json_response(200, {**as_list("status", documents), **beside})
 
 
-def _elsewhere(shared_state: LatestState) -> list[Document]:
+def _other_accounts(latest: LatestState) -> list[Document]:
     return [
         {"account": account, "environment": environment, "owner": owner_document(owner)}
-        for account, environment, owner in shared_state.remote_accounts()
+        for account, environment, owner in latest.remote_accounts()
     ]
 
 
-def _document(watched: AccountSnapshot, dropped_log_lines: int, *, now: float, wall: datetime) -> Document:
-    seen = account_status(watched, now=now, wall=wall)
+def _document(snapshot: AccountSnapshot, dropped_log_lines: int, *, now: float, wall: datetime) -> Document:
+    seen = account_status(snapshot, now=now, wall=wall)
     return runtime_document(
-        seen.status, watched.runtime, seen.protection, now=now, dropped_log_lines=dropped_log_lines
+        seen.status, snapshot.runtime, seen.protection, now=now, dropped_log_lines=dropped_log_lines
     )
 
 
@@ -109,9 +109,9 @@ def _unknown(family: Family, desired: Setting) -> FamilyStatus:
     return FamilyStatus(family, FamilyState.UNCERTAIN, desired, applied=None, live=None, change=None)
 
 
-def _nothing_yet(shared_state: LatestState) -> Document:
+def _nothing_yet(latest: LatestState) -> Document:
     """Return the reasons to wait, as ``mmp/problems/1``."""
-    unloaded = shared_state.unloaded
+    unloaded = latest.unloaded
     waiting = [MmpError("not-started", "waiting for this file", path=path) for path in unloaded.missing]
     rejected = [problem for file in unloaded.rejected for problem in file.problems]
     return problems_document([*waiting, *rejected] or [MmpError("not-started", "no account is kept yet")])

@@ -371,10 +371,10 @@ def test_before_the_first_comparison_nothing_is_claimed() -> None:
 def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
     shapes = {BTC: SHAPES["frozen"], ETH: SHAPES["frozen until reset"]}
     first, second = account(runtime(shapes)).frozen
-    assert (first.family, first.needs_you) == (ETH, True)
+    assert (first.family, first.needs_person) == (ETH, True)
     assert first.advice is not None
     assert first.advice.command == "mmp reset ETH-USD"
-    assert (second.needs_you, second.advice) == (False, None)
+    assert (second.needs_person, second.advice) == (False, None)
     assert second.text == "Frozen (the exchange says until 1772420405000). It ends by itself."
     assert account(runtime(shapes)).frozen_text == "One needs a person."
     both = all_of("frozen until reset", (BTC, ETH))
@@ -489,7 +489,7 @@ def test_the_last_problems_say_what_to_do() -> None:
     assert ours.startswith("Nothing to do: a request to set counts as sent")
     assert okx == "mmp explain 51000 tells what it means and what to do."
     assert none == ""
-    message = page_view(latest_of(one), now=NOW, wall=WALL, advise=lambda one: f"fix {one.code}")
+    message = page_view(latest_of(one), now=NOW, wall=WALL, hint_for=lambda one: f"fix {one.code}")
     assert message.accounts[0].errors[1] == (one.errors[1], "fix 51000")
 
 
@@ -592,7 +592,7 @@ def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> 
 
 def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
     (line,) = of("row gone", wanted={BTC: setting(OFF)}).differing
-    assert line.sign.hue is not labels.ColorRole.BAD
+    assert line.sign.color is not labels.ColorRole.BAD
 
 
 def test_without_a_record_of_requests_no_time_is_promised() -> None:

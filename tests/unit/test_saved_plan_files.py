@@ -402,8 +402,8 @@ def test_a_stale_plan_in_markdown_is_as_short_as_any_other() -> None:
     document = saved(max(plans(), key=lambda plan: len(plan.changes)), CONTEXTS[1])
     back = read_saved(document, "plan.json")
     context = context_of(document, back)
-    assert context.kept is not None
-    stale = replace(context, kept=replace(context.kept, stale=("it expired", "the config has changed")))
+    assert context.saved is not None
+    stale = replace(context, saved=replace(context.saved, stale=("it expired", "the config has changed")))
     text = plans_markdown([(back.plan, stale)])
     assert text.splitlines()[1].startswith("> **STALE: it expired; the config has changed. ")
     assert len(text.encode()) <= MAX_COMMENT_BYTES

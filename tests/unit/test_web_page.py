@@ -56,7 +56,7 @@ class State:
             responds=_beats,
             now=lambda: self.now,
             wall=lambda: WALL,
-            ask_timeline=self.timelines,
+            read_timelines=self.timelines,
         )
 
 

@@ -139,25 +139,25 @@ def hint_from_glossary(error: RecentError) -> str:
 
 
 def account_view(
-    watched: AccountSnapshot,
+    snapshot: AccountSnapshot,
     status: Status | None,
     found: ProtectionResult,
     *,
     moment: PageTime,
-    advise: PageHintFor,
+    hint_for: PageHintFor,
 ) -> AccountView:
     """Return the content of the page for one account, from its ``status`` and ``found``."""
-    runtime, wall = watched.runtime, moment.wall
+    runtime, wall = snapshot.runtime, moment.wall
     moment = replace(moment, delay=_delay(runtime, moment))
     account, environment = runtime.desired.account, runtime.desired.environment.value
     frozen = frozen_lines(status) if status else ()
     differing = differing_lines(status, runtime, moment) if status else ()
-    days = day_lines(status, watched.timeline.spans, wall) if status else ()
+    days = day_lines(status, snapshot.timeline.spans, wall) if status else ()
     shown_days, folded = _folded(days)
     return AccountView(
         anchor=labels.anchor(account, environment),
         name=labels.truncated(f"{account} ({environment})"),
-        place=_place(watched),
+        place=_place(snapshot),
         simulator=runtime.simulator,
         headline=Headline(labels.PROTECTIONS[found.protection], found.sentence),
         notices=tuple(_notices(runtime, moment)),
@@ -170,11 +170,11 @@ def account_view(
         files=tuple(_files(runtime, wall)),
         no_policy=runtime.policy is None,
         pacing=_pacing(runtime, status, moment),
-        days_text=_days_sentence(status, watched.timeline.damaged),
+        days_text=_days_sentence(status, snapshot.timeline.damaged),
         days=shown_days,
         calm_days=folded,
         calm_text=f"{families(len(folded))} always in sync while watched" if folded else "",
-        errors=tuple((error, advise(error)) for error in runtime.errors),
+        errors=tuple((error, hint_for(error)) for error in runtime.errors),
     )
 
 
@@ -193,11 +193,11 @@ def _folded(days: tuple[DayLine, ...]) -> tuple[tuple[DayLine, ...], tuple[DayLi
     return tuple(eventful), tuple(day for day in days if day.calm)
 
 
-def _place(watched: AccountSnapshot) -> str:
-    runtime = watched.runtime
-    kept = f", run by {labels.truncated(str(watched.owner))}" if watched.owner else ""
+def _place(snapshot: AccountSnapshot) -> str:
+    runtime = snapshot.runtime
+    owner = f", run by {labels.truncated(str(snapshot.owner))}" if snapshot.owner else ""
     who = f"User ID {labels.truncated(runtime.uid)}" if runtime.uid else "User ID not known yet"
-    return f"{who} at {labels.truncated(runtime.host)}{kept}"
+    return f"{who} at {labels.truncated(runtime.host)}{owner}"
 
 
 def _delay(runtime: AccountRuntime, moment: PageTime) -> str:
@@ -268,7 +268,7 @@ def _outage_words(outage: Outage, moment: PageTime) -> str:
 def _frozen_words(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
     if status is None or (status.live_at is None and not frozen):
         return "Not known: live settings have not been read."
-    needs = sum(line.needs_you for line in frozen)
+    needs = sum(line.needs_person for line in frozen)
     if not frozen:
         return f"Nothing is frozen{_as_of(status)}."
     if not needs:

@@ -33,7 +33,7 @@ COLUMNS, FEWER_COLUMNS, MANY = 96, 36, 50
 """A column is 15 minutes, or 40 minutes with more than 50 families: the page stays below 200 KB even if
 each of 200 families alternates all day and differs now."""
 
-STRIP_HEIGHT = 12
+TIMELINE_HEIGHT = 12
 
 
 class TimelineMark(StrEnum):

@@ -25,7 +25,7 @@ from reconciler.render.values import format_moves
 from reconciler.web.page import labels
 from reconciler.web.page.charts import Share, TimelineMark, TimelinePath, columns_for, paths, shares
 
-STRETCH_WORDS = {
+SHARE_WORDS = {
     TimelineMark.FAILED: "failed or not known",
     TimelineMark.DIFFERS: "differed",
     TimelineMark.FROZEN: "frozen",
@@ -44,10 +44,10 @@ class PageHint:
 
 @dataclass(frozen=True, slots=True)
 class FrozenLine:
-    """One frozen family; ``needs_you``: it stays frozen until a manual reset."""
+    """One frozen family; ``needs_person``: it stays frozen until a manual reset."""
 
     family: str
-    needs_you: bool
+    needs_person: bool
     text: str
     advice: PageHint | None
 
@@ -75,7 +75,7 @@ class DayLine:
     sign: labels.StatusLabel
     in_force: str
     columns: int
-    strip: tuple[TimelinePath, ...]
+    timeline: tuple[TimelinePath, ...]
     text: str
     in_sync: bool
     calm: bool
@@ -104,7 +104,7 @@ class PageTime:
 def frozen_lines(status: Status) -> tuple[FrozenLine, ...]:
     """Return the frozen families of the file, those that need a person first."""
     lines = [_frozen(family, status) for family in status.families if family.state is FamilyState.FROZEN]
-    return tuple(sorted(lines, key=lambda line: not line.needs_you))
+    return tuple(sorted(lines, key=lambda line: not line.needs_person))
 
 
 def differing_lines(status: Status, runtime: AccountRuntime, moment: PageTime) -> tuple[DifferingLine, ...]:
@@ -283,7 +283,7 @@ def _day(family: FamilyStatus, spans: Sequence[Segment], wall: datetime, columns
         sign=labels.STATES[family.state],
         in_force=_nothing(family) if in_force is None else last + _brief(in_force),
         columns=columns,
-        strip=paths(spans, wall, columns) if spans else (),
+        timeline=paths(spans, wall, columns) if spans else (),
         text=_day_words(spent) if spans else "no record yet",
         in_sync=family.state is FamilyState.IN_SYNC,
         calm=family.state is FamilyState.IN_SYNC and _calm(spent),
@@ -303,7 +303,7 @@ def _brief(setting: Setting) -> str:
 def _day_words(spent: Sequence[Share]) -> str:
     """Write the shares of the day: ``differed 12 min (2 times), in sync 23 h 48 min``."""
     return ", ".join(
-        f"{STRETCH_WORDS[stretch.mark]} {labels.long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
+        f"{SHARE_WORDS[stretch.mark]} {labels.long_duration(max(1.0, stretch.seconds))}{_times(stretch)}"
         for stretch in spent
     )
 

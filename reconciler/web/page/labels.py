@@ -43,7 +43,7 @@ class StatusLabel:
 
     symbol: str
     word: str
-    hue: ColorRole
+    color: ColorRole
 
 
 PROTECTIONS: dict[Protection, StatusLabel] = {

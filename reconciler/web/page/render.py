@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page.account_view import PageHintFor, hint_from_glossary
-from reconciler.web.page.charts import STRIP_HEIGHT
+from reconciler.web.page.charts import TIMELINE_HEIGHT
 from reconciler.web.page.labels import clock, moment_words, truncated
 from reconciler.web.page.view_model import LEGEND, page_view
 from reconciler.web.responses import Response
@@ -29,15 +29,16 @@ REFRESH_S = 10
 
 
 def page_html(
-    shared_state: LatestState, *, now: float, wall: datetime, advise: PageHintFor = hint_from_glossary
+    latest: LatestState, *, now: float, wall: datetime, hint_for: PageHintFor = hint_from_glossary
 ) -> str:
     """Return the page at ``/`` as of ``now`` (the process's clock) and ``wall`` (UTC).
 
-    ``advise`` returns what to do about an error; without it the page points to explain for the exchange's.
+    ``hint_for`` returns what to do about an error; without it the page points to
+    mmp explain for errors of the exchange.
     """
     return _template().render(
-        page=page_view(shared_state, now=now, wall=wall, advise=advise),
-        height=STRIP_HEIGHT,
+        page=page_view(latest, now=now, wall=wall, hint_for=hint_for),
+        height=TIMELINE_HEIGHT,
         legend=LEGEND,
         refresh_s=REFRESH_S,
     )

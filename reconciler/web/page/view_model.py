@@ -27,12 +27,12 @@ from reconciler.web.page.account_view import (
     state_unavailable_words,
 )
 from reconciler.web.page.charts import ALWAYS_SHOWN, MIDDLES, TimelineMark
-from reconciler.web.page.families import STRETCH_WORDS, PageTime
+from reconciler.web.page.families import SHARE_WORDS, PageTime
 from reconciler.web.page.labels import PROTECTIONS, names, truncated
 from reconciler.web.status_api import known_status
 
 LEGEND = tuple(
-    (mark.value, MIDDLES.get(mark), STRETCH_WORDS[mark])
+    (mark.value, MIDDLES.get(mark), SHARE_WORDS[mark])
     for mark in (TimelineMark.IN_SYNC, *ALWAYS_SHOWN, TimelineMark.UNWATCHED)
 )
 """The meaning of each mark of a timeline and the height of its line (None: no line), calmest first."""
@@ -81,15 +81,15 @@ class PageView:
 
 
 def page_view(
-    shared_state: LatestState, *, now: float, wall: datetime, advise: PageHintFor = hint_from_glossary
+    latest: LatestState, *, now: float, wall: datetime, hint_for: PageHintFor = hint_from_glossary
 ) -> PageView:
     """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
-    judged = [(watched, *known_status(watched, now=now, wall=wall)) for watched in shared_state.accounts()]
+    judged = [(snapshot, *known_status(snapshot, now=now, wall=wall)) for snapshot in latest.accounts()]
     judged.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
-    accounts = tuple(account_view(*one, moment=PageTime(now, wall), advise=advise) for one in judged)
-    remote = _remote_lines(shared_state)
-    error = "" if accounts else state_unavailable_words(shared_state.error)
-    headline = _overall([one[2] for one in judged], accounts, shared_state.unloaded, remote, error)
+    accounts = tuple(account_view(*one, moment=PageTime(now, wall), hint_for=hint_for) for one in judged)
+    remote = _remote_lines(latest)
+    error = "" if accounts else state_unavailable_words(latest.error)
+    headline = _overall([one[2] for one in judged], accounts, latest.unloaded, remote, error)
     lines, more = _folded_remote(remote)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     here = RUN_HERE if remote else ""
@@ -97,29 +97,29 @@ def page_view(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose}{here} · mmp",
         headline=headline,
         error=error,
-        alone=len(accounts) == 1 and shared_state.unloaded == NONE,
+        alone=len(accounts) == 1 and latest.unloaded == NONE,
         accounts=accounts,
-        missing=tuple(truncated(path) for path in shared_state.unloaded.missing),
-        rejected=tuple(file_view("Settings", file, wall) for file in shared_state.unloaded.rejected),
+        missing=tuple(truncated(path) for path in latest.unloaded.missing),
+        rejected=tuple(file_view("Settings", file, wall) for file in latest.unloaded.rejected),
         remote=lines,
         remote_more=more,
         remote_more_text=_more_words(more),
-        remote_text=_replica_words(shared_state, now),
+        remote_text=_replica_words(latest, now),
         simulated=names([one.name for one in accounts if one.simulator]),
-        version=truncated(shared_state.version),
-        began=shared_state.began_at,
+        version=truncated(latest.version),
+        began=latest.began_at,
         wall=wall,
     )
 
 
-def _remote_lines(shared_state: LatestState) -> tuple[RemoteLine, ...]:
+def _remote_lines(latest: LatestState) -> tuple[RemoteLine, ...]:
     """Return the accounts that are not run here; unassigned first."""
     lines = [
         RemoteLine(
             truncated(f"{account} ({environment})"),
             f"run by {truncated(str(owner))}" if owner else UNASSIGNED,
         )
-        for account, environment, owner in shared_state.remote_accounts()
+        for account, environment, owner in latest.remote_accounts()
     ]
     return tuple(sorted(lines, key=lambda line: line.text != UNASSIGNED))
 
@@ -138,9 +138,9 @@ def _more_words(more: tuple[RemoteLine, ...]) -> str:
     return f"{count(len(more), 'account')} run by other replicas" if more else ""
 
 
-def _replica_words(shared_state: LatestState, now: float) -> str:
+def _replica_words(latest: LatestState, now: float) -> str:
     """Write which replicas share the accounts, and whether that is current; "" without replicas."""
-    replica = shared_state.replica
+    replica = latest.replica
     if replica is None:
         return ""
     if now >= replica.safe_until:
@@ -148,9 +148,7 @@ def _replica_words(shared_state: LatestState, now: float) -> str:
         stale = " The assignment is the last known one." if replica.leases else ""
         return f"The state cannot be reached{why}. No account is started here until it is.{stale}"
     living = len(replica.leases.replicas) if replica.leases else 0
-    here = (
-        f"This is {truncated(str(replica.me))}: it runs {count(len(shared_state.accounts()), 'account')}."
-    )
+    here = f"This is {truncated(str(replica.me))}: it runs {count(len(latest.accounts()), 'account')}."
     unable = len(replica.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
     return (
