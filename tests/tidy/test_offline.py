@@ -109,6 +109,7 @@ def test_an_offline_command_imports_nothing_heavy(
     assert [name for name in HEAVY if name in message["modules"]] == []
 
 
+@pytest.mark.slow
 def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory() -> None:
     wired = (
         "import json, sys, reconciler.controller.supervisor, reconciler.web.observer\n"

@@ -216,6 +216,7 @@ def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World]
     assert len(message) <= 3, "another code is another notification; none is sent twice"
 
 
+@pytest.mark.slow
 def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
     here, listener = started(options=replace(world(drift=DriftPolicy.WARN).options), interval_s=5.0)
     for number in range(90):
@@ -254,6 +255,7 @@ def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
         assert len(hook.arrived) == 1
 
 
+@pytest.mark.slow
 def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
     here, listener = started(interval_s=5.0)
     here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, heal_breaker=True)

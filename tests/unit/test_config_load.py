@@ -214,6 +214,7 @@ def test_columns_count_characters(text: str, places: list[tuple[int, int]]) -> N
         assert [(each.line, each.column) for each in read(start + HEAD + text).problems] == places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "wanted"), [(10_000, []), (10_001, [Code.TOO_MANY_FAMILIES])], ids=["at the limit", "beyond"]
 )

@@ -304,6 +304,7 @@ def test_more_families_than_there_can_be_are_too_many() -> None:
     assert found.code is Code.TOO_MANY_FAMILIES
 
 
+@pytest.mark.slow
 def test_ten_thousand_bounds_of_families_are_read_in_time() -> None:
     bounds = "".join(f"    F{number}-USD: {{qtyLimit: {{max: 5}}}}\n" for number in range(10_000))
     begun = time.process_time()

@@ -72,6 +72,7 @@ def again(here: World) -> None:
     here.store = here.process()
 
 
+@pytest.mark.slow
 def test_it_is_put_back_three_times_and_then_left() -> None:
     here = contested_over()
     here.run(4000.0)
@@ -82,6 +83,7 @@ def test_it_is_put_back_three_times_and_then_left() -> None:
     assert paused_by(here) == [PausedBy.BREAKER]
 
 
+@pytest.mark.slow
 def test_without_the_breaker_it_goes_on_for_ever() -> None:
     here = contested_over(breaks=False)
     here.run(600.0)
@@ -89,6 +91,7 @@ def test_without_the_breaker_it_goes_on_for_ever() -> None:
     assert broken(here) == []
 
 
+@pytest.mark.slow
 def test_somebody_who_changes_it_now_and_then_is_no_fighter() -> None:
     here = contested_over(every_s=250.0)
     here.run(4000.0)
@@ -107,6 +110,7 @@ def test_never_more_than_three_heals_in_ten_minutes_at_any_pace() -> None:
         )
 
 
+@pytest.mark.slow
 def test_other_families_go_on() -> None:
     here = contested_over()
     here.clock.at(1500.0, lambda: here.exchange.live.update({ETH: LiveRow(LOOSER)}))
@@ -115,6 +119,7 @@ def test_other_families_go_on() -> None:
     assert [wanted for _, family, wanted in here.exchange.sent if family == ETH] == [A, B]
 
 
+@pytest.mark.slow
 def test_a_restart_forgets_the_count_and_not_the_pause() -> None:
     here = contested_over()
     here.run(500.0)
@@ -153,6 +158,7 @@ def test_a_file_that_leaves_the_family_out_for_a_while_does_not_end_it() -> None
     assert sent(here, 1550.0) == []
 
 
+@pytest.mark.slow
 def test_who_breaks_no_fights_is_held_by_one_as_well_and_only_for_what_was_fought_over() -> None:
     here = contested_over(until=1500.0)
     here.run(600.0)

@@ -107,6 +107,7 @@ def test_a_schema_is_valid_and_every_property_has_a_title(kind: str) -> None:
     assert [name for name, one in schema["$defs"].items() if not one.get("title")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_document_the_program_can_make_is_as_the_schema_says(kind: str) -> None:
     count = 0
@@ -399,6 +400,7 @@ def test_the_summary_of_an_apply_counts_its_results() -> None:
         assert sum(document["summary"].values()) == len(document["results"])
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes() -> None:
     for documents in DOCUMENTS.values():
         first, second = (json.dumps(list(documents())) for _ in range(2))

@@ -67,6 +67,7 @@ def codes_said() -> Iterator[str]:
                 )
 
 
+@pytest.mark.slow
 def test_every_code_the_program_can_say_is_explained() -> None:
     said = set(codes_said())
     assert len(said) > 60

@@ -126,6 +126,7 @@ def test_tightening_never_has_a_factor_above_1_and_whatever_has_one_is_less_safe
     assert ways == {None, *Direction}
 
 
+@pytest.mark.slow
 def test_a_factor_of_two_steps_is_never_more_than_the_product_of_theirs() -> None:
     """So a limit on each step is a limit on the way, as far as steps are counted."""
     world = [setting(text) for text in SMALL if not text.startswith("0/")][::3]

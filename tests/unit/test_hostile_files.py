@@ -157,6 +157,7 @@ def test_every_output_says_that_there_are_more() -> None:
     assert "::warning" in github
 
 
+@pytest.mark.slow
 def test_what_a_policy_refuses_of_a_file_is_bounded_too() -> None:
     reading = read_config(LARGEST.encode(), "mmp.yaml")
     policy = read_policy(

@@ -51,6 +51,7 @@ from reconciler.core.unserved_accounts import (
 )
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
 from reconciler.store.postgres import leases
+from tests.support.slow import mostly_slow
 
 pytestmark = pytest.mark.unmeasured
 
@@ -640,6 +641,7 @@ def test_an_account_whose_key_is_refused_everywhere_moves_less_and_less_often() 
     assert world.unowned() == []
 
 
+@pytest.mark.slow
 def test_one_that_stays_cut_off_is_given_nothing_to_try_and_gets_its_share_once_it_can_read() -> None:
     world = sharing_evenly("a", "b")
     world.processes["a"].cut_from_exchange = True
@@ -652,6 +654,7 @@ def test_one_that_stays_cut_off_is_given_nothing_to_try_and_gets_its_share_once_
     assert world.shares() == [5, 5]
 
 
+@pytest.mark.slow
 def test_one_that_is_cut_off_again_and_again_gets_accounts_less_and_less_often() -> None:
     world = sharing_evenly("a", "b")
     one, began = world.processes["a"], world.time
@@ -747,6 +750,7 @@ def test_whoever_is_cut_off_when_accounts_are_not_kept_from_one_that_can_read(se
     cut_one_after_the_other(cuts, random.choice([1, 2, 5]))
 
 
+@pytest.mark.slow
 def test_a_rule_that_keeps_accounts_from_who_gave_them_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica_assignment, "_may_have_again", lambda *_: False)
     with pytest.raises(AssertionError, match="is not served"):
@@ -764,6 +768,7 @@ def test_a_rule_that_asks_no_sign_of_who_can_read_is_seen(monkeypatch: pytest.Mo
         test_while_nobody_can_read_nothing_moves(14.0, 300.0)
 
 
+@pytest.mark.slow
 def test_a_rule_without_waits_between_two_tries_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_ability, "TRY_AGAIN_S", (5.0,))
     with pytest.raises(AssertionError):
@@ -776,7 +781,7 @@ def test_a_rule_that_knows_no_inability_is_seen(monkeypatch: pytest.MonkeyPatch)
         test_the_accounts_of_one_that_is_cut_off_from_the_exchange_move_to_one_that_is_not(0.0, "b")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", mostly_slow(range(12), first=2))
 def test_whatever_is_cut_off_a_healthy_one_ends_up_with_the_accounts(seed: int) -> None:
     """Deaths, joins, cuts and refused keys; then one healthy replica among some that are cut off."""
     world = World(seed)
@@ -954,7 +959,7 @@ def test_a_stopping_one_goes_no_further_round() -> None:
 # ---- everything at once --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", mostly_slow(range(150), first=20))
 def test_whatever_happens_no_two_act_and_all_is_owned_once_it_ends(seed: int) -> None:
     world = World(seed)
     random = Random(seed * 7919)
@@ -1007,6 +1012,7 @@ def _end_disturbances(world: World) -> None:
         one.stopped_until = min(one.stopped_until, world.time)
 
 
+@pytest.mark.slow
 def test_nobody_asks_for_too_much() -> None:
     """Ten replicas over three hundred accounts: joining one by one, each moves its share and no more."""
     world = World()

@@ -318,6 +318,7 @@ def test_a_refused_value_is_forgotten_once_live_shows_it() -> None:
     assert odd.live[BTC].setting == A, "protection that is switched off is switched on again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("live", "again"), [(B, True), (TIGHTER, False)])
 def test_a_refused_value_is_tried_again_every_ten_minutes_while_live_is_looser(
     live: Setting, again: bool

@@ -342,6 +342,7 @@ def test_all_say_the_same_and_what_is_true(
     assert said(made) == Said(standing.value, standing.value, standing.value, ready, alive=not hanging)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happens", [state_is_lost, is_locked])
 def test_without_live_reads_a_record_of_an_hour_ago_proves_nothing(happens: Happens) -> None:
     made = scene(live=False)

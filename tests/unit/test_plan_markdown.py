@@ -236,6 +236,7 @@ def every_page() -> Iterator[Page]:
         yield plan, CONTEXT
 
 
+@pytest.mark.slow
 def test_every_plan_the_program_can_make_is_well_formed() -> None:
     for page in every_page():
         plan = page[0]

@@ -481,6 +481,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 def test_of_many_processes_with_states_of_their_own_exactly_one_registers(tmp_path: Path) -> None:
     places = [tmp_path / f"{number}.db" for number in range(6)]
     for place in places:

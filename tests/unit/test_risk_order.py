@@ -151,6 +151,7 @@ def every_pair() -> Iterator[Plan]:
     yield from (*small_plans(), *large_plans())
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_nothing_is_said_to_get_no_looser_while_any_exposure_rises_or_nothing_is_known() -> None:
     calm = "Nothing gets looser"

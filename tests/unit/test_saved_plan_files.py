@@ -32,6 +32,7 @@ from reconciler.errors import InvalidInput
 from reconciler.render.plan_markdown import MAX_COMMENT_BYTES, plans_markdown
 from reconciler.render.plan_text import plan_text
 from reconciler.schema_files import load_schema
+from tests.support.slow import mostly_slow
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting
 from tests.unit.report_samples import HOSTILE, large_plans, refused_plan, small_plans, statuses
 from tests.unit.test_documents import mutants
@@ -73,7 +74,9 @@ def saved(plan: Plan, context: PlanContext = CONTEXTS[0], origin: Origin = Origi
 
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=["plain", "everything"])
-@pytest.mark.parametrize("origin", [Origin(False, "7"), Origin(True, None)], ids=["okx", "simulator"])
+@pytest.mark.parametrize(
+    "origin", mostly_slow([Origin(False, "7"), Origin(True, None)], first=1), ids=["okx", "simulator"]
+)
 def test_a_plan_comes_back_as_it_was_saved(context: PlanContext, origin: Origin) -> None:
     validator = Draft202012Validator(load_schema("plan"))
     count = 0

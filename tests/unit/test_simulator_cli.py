@@ -169,6 +169,7 @@ def fetch(url: str) -> Any:
         return json.load(response)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_says_where_it_is_and_stops_on_a_signal(number: signal.Signals) -> None:
     with process("--families", "BTC-USD=5000/2000/100", "--rate", "fixed", "--output", "json") as running:

@@ -43,10 +43,12 @@ def faults(seeds: range, good: bytes, folder: Path) -> list[str]:
     return [f"seed {seed}: {outcome.fault}" for seed, outcome in outcomes if outcome.fault]
 
 
+@pytest.mark.slow
 def test_a_sample_of_mutations_is_noticed_or_harmless(good: bytes, folder: Path) -> None:
     assert faults(range(SAMPLE), good, folder) == []
 
 
+@pytest.mark.slow
 def test_the_sample_damages_what_is_decided_by_and_what_is_shown(good: bytes, folder: Path) -> None:
     refused = [damage.outcome_of(seed, good, folder).refused for seed in range(SAMPLE // 4)]
     assert refused.count("state-damaged") > len(refused) // 4

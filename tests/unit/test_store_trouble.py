@@ -31,6 +31,7 @@ from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
 from reconciler.store.table_access import WriteScope
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
+from tests.support.slow import mostly_slow
 from tests.unit.test_store_processes import RealClock
 
 START = 1000.0
@@ -318,7 +319,7 @@ def statements_of(step: Step, folder: Path) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", mostly_slow(STEPS, first=3))
 def test_a_failure_at_any_statement_leaves_all_or_nothing_and_heals(
     name: str, tmp_path: Path, failing: type[FailingConnection]
 ) -> None:

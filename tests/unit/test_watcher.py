@@ -457,6 +457,7 @@ async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twic
         assert await here.turn(SECOND_READ_S) == ["2"]
 
 
+@pytest.mark.slow
 @in_loop
 async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_counts(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
@@ -708,6 +709,7 @@ LARGEST = (
 WORST = "version: 1\nenvironment: live\n" + "".join(f"k{number}: 010\n" for number in range(59_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [LARGEST, WORST], ids=["largest valid file", "worst invalid file"])
 def test_the_event_loop_goes_on_while_a_file_is_parsed(tmp_path: Path, text: str) -> None:
     """A request that is due while a file is parsed is sent in time, although parsing takes long."""

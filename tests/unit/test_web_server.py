@@ -413,6 +413,7 @@ def test_many_new_connections_do_not_close_the_one_that_waits_for_its_answer(ser
 HOSTILE_KINDS = ("half-open", "requests", "junk", "aborts", "headers", "chunks", "bytes-after", "upgrade")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE_KINDS)
 def test_a_probe_is_answered_in_time_beside_hostile_clients(server: Server, kind: str) -> None:
     with attacked(kind, port_of(server)):

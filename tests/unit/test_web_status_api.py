@@ -82,6 +82,7 @@ def errors(document: Any) -> list[str]:
     return [f"{list(one.absolute_path)}: {one.message}" for one in found]
 
 
+@pytest.mark.slow
 def test_every_state_is_by_the_schema_and_as_the_command_writes_it() -> None:
     seen = set()
     for runtime in states():
