@@ -19,7 +19,7 @@ _HINTS = {
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EROFS: "name a file on a file system that can be written to",
     errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EDQUOT: "free some space or raise the quota",
 }
 
 
@@ -51,7 +51,7 @@ def write_new(path: str, text: str) -> None:
 
 def write_hint(error: OSError) -> str:
     """Return what to do when a file could not be written."""
-    return _HINTS.get(error.errno or 0, "check the folder, and that you may write to it")
+    return _HINTS.get(error.errno or 0, "check the folder and its permissions")
 
 
 def _write_aside(path: str, text: str) -> None:
@@ -64,7 +64,7 @@ def _write_aside(path: str, text: str) -> None:
 def _exists(path: str) -> InvalidInput:
     return InvalidInput(
         "file-exists",
-        f"{escape_unprintable(path)} is there already, and is never overwritten",
+        f"{escape_unprintable(path)} already exists and is never overwritten",
         "name a file in that folder" if os.path.isdir(path) else "name another file, or move that one away",
         path=path,
     )

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 ALLOW_UNSEEN = UsageError(
     "allow-unseen",
-    "--allow needs --expect DIGEST or a plan file without a prompt: it applies to one reviewed plan",
-    "mmp plan prints the digest, and with each refusal the whole command",
+    "without a prompt, --allow needs --expect DIGEST or a plan file: it applies to one reviewed plan",
+    "mmp plan prints the digest, and with each refusal the complete command",
 )
 
 
@@ -79,9 +79,7 @@ class ApplyFlags(CommandOptions):
     "--reason", metavar="TEXT", help="Reason for --allow or --no-policy; recorded in the history."
 )
 @pass_options
-@click.option(
-    "--timeout", "timeout_s", type=DURATION, help="Give up after this long. [default: ETA + 5 min]"
-)
+@click.option("--timeout", "timeout_s", type=DURATION, help="Stop after this time. [default: ETA + 5 min]")
 @output_option("text", "json")
 @with_options(ApplyFlags)
 def apply(flags: ApplyFlags) -> Exit:
@@ -158,7 +156,7 @@ def _check_together(flags: ApplyFlags, desired: Sequence[Desired]) -> None:
     )
     for flag, given in about_one:
         if given and len(desired) != 1:
-            raise UsageError("one-account", f"{flag} wants exactly one account", "name one file with -c")
+            raise UsageError("one-account", f"{flag} requires exactly one account", "name one file with -c")
     if flags.allows and not reviewed and not may_ask(flags.yes):
         raise ALLOW_UNSEEN
 
@@ -171,5 +169,5 @@ def _saved_plan(flags: ApplyFlags, desired: Sequence[Desired], base: BaseUrl) ->
         flags.plan_file, desired[0], base.host, flags.expect, simulator=base.is_simulator
     ).saved
     if flags.no_live and saved.plan.basis is not Basis.LAST_APPLIED:
-        raise UsageError("no-live-plan", "--no-live is only for a plan that was made with it")
+        raise UsageError("no-live-plan", "--no-live needs a plan that was made with --no-live")
     return saved

@@ -155,7 +155,7 @@ def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
     return InvalidInput(
         wrong.code,
         f"{escape_unprintable(wrong.path)}:{wrong.line}:{wrong.column}: {wrong.message}; the policy became"
-        f" invalid meanwhile, so nothing was sent that takes protection away from {held}",
+        f" invalid during the run, so changes that loosen or disable were not sent: {held}",
         wrong.hint,
         path=wrong.path,
     )

@@ -11,13 +11,13 @@ from reconciler.errors import ChangeRefused, MmpError, PlanStale, UsageError
 from reconciler.render.policy_refusals import override_command, protection_command
 from reconciler.render.values import count
 
-STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to go on")
+STOPPED = MmpError("stopped", "stopped by a signal; nothing is in flight", "run it again to continue")
 """The message of an apply that was asked to stop; its exit status is the signal's."""
 
 PLAN_MOVED = PlanStale(
     "plan-moved",
-    "nothing was sent: state or live changed since the plan was shown, and so did what would be sent",
-    "run it again and look at the new plan",
+    "nothing was sent: state or live changed after the plan was shown, so other requests would be sent",
+    "run it again and review the new plan",
 )
 """The message when the first plan under the lock would not send what was approved."""
 
@@ -39,7 +39,11 @@ def stale_plan(plan: Plan, promised: Reviewed, applied: AppliedChanges) -> PlanS
         for change in plan.changes
         if change.because is HoldReason.STALE
     )
-    return PlanStale("plan-moved", text, "have a new plan reviewed for what has moved") if text else None
+    return (
+        PlanStale("plan-moved", text, "make a new plan for the families that changed, and review it")
+        if text
+        else None
+    )
 
 
 def unexpected_digest(plan: Plan, expected: str) -> PlanStale:
@@ -67,7 +71,7 @@ def reason_missing(plan: Plan) -> UsageError:
     return UsageError(
         "no-reason",
         f"nothing was sent, because --allow needs a --reason: {text}",
-        'add --reason "…" with text that people can read; it is kept in the history',
+        'add --reason "…" with visible text; the history records it',
     )
 
 
@@ -78,11 +82,11 @@ def policy_refusal(
     text = "; ".join(f"{refusal.family}: {refusal.sentence}" for refusal in plan.refusals)
     guard = all(refusal.rule == GUARD_RULE for refusal in plan.refusals)
     families = frozenset(refusal.family for refusal in plan.refusals)
-    hint = f"if that is meant: {override_command(plan, families, path)}"
+    hint = f"if this is intended: {override_command(plan, families, path)}"
     if protection := protection_command(plan, path):
         hint += f"; to send only what adds protection: {protection}"
     if any(change.is_live and change.family in families for change in plan.changes):
-        hint += "; to restore what was accepted, write it into the file and apply that"
+        hint += "; to restore the accepted setting, write it into the file and apply the file"
     return ChangeRefused(
         "guard-disable" if guard else "policy",
         f"{outcome}, because the {'guard' if guard else 'policy'} refuses {text}",

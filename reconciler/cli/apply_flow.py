@@ -404,7 +404,7 @@ class ApplyCommand:
             for family, one in tighter_families(run.remaining_plan, run.desired.path).items():
                 if one.command:
                     self.out.info(
-                        f"{family} stays tighter than the file; to set what it says: {one.command}"
+                        f"{family} stays tighter than the file; to set the file's values: {one.command}"
                     )
 
     def _results_text(self, run: AccountApply, message: tuple[FamilyResult, ...]) -> str:

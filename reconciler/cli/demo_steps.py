@@ -77,14 +77,14 @@ STEPS = (
         says=("▲ tighten    BTC-USD", "qtyLimit 9999 → 100", "drifted"),
     ),
     TourStep(
-        "The sidecar puts it back by itself (SIGTERM stops it)",
+        "mmp run restores it automatically (SIGTERM stops it)",
         ("run", "--interval", "2s"),
         says=("request applied", "stopped"),
         requests=1,
         seconds=30.0,
     ),
     TourStep(
-        "A frozen family is not written until that is over, even though the file changed",
+        "A frozen family is not written until the freeze ends, even though the file changed",
         ("apply", "--yes"),
         control=(("freeze", {"family": "ETH-USD"}),),
         edit=("qtyLimit: 500", "qtyLimit: 450"),
@@ -99,5 +99,5 @@ STEPS = (
         requests=1,
     ),
     TourStep("What is on record", ("status",), says=("As desired", "Pacing:")),
-    TourStep("Every attempt and what came of it", ("history",), says=("6 attempts",)),
+    TourStep("Every attempt and its result", ("history",), says=("6 attempts",)),
 )

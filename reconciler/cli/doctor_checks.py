@@ -52,7 +52,7 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
     findings = [_config(reading)]
     if reading.desired is None:
         findings += doctor.skipped(
-            ("policy", "credentials", *ASKED_WITH_THE_KEY, "state"), "the file does not hold"
+            ("policy", "credentials", *ASKED_WITH_THE_KEY, "state"), "the file is invalid"
         )
     else:
         findings += await _AccountChecks(reading.desired, asked).results()
@@ -104,7 +104,7 @@ class _AccountChecks:
             self._failed("credentials", problem, "there is no usable key", ASKED_WITH_THE_KEY)
             return None
         prefix = self.desired.credentials_prefix
-        self.findings.append(doctor.ok("credentials", f"the variables {prefix}… hold a key"))
+        self.findings.append(doctor.ok("credentials", f"the variables {prefix}… contain a key"))
         return client
 
     async def _ask(self, client: OkxClient, reads: RetryingReads) -> None:
@@ -127,7 +127,7 @@ class _AccountChecks:
     async def _account(self, reads: RetryingReads) -> None:
         info = await reads.account()
         if isinstance(info, Reply):
-            problem = exchange_error("the exchange did not say whose key this is", info)
+            problem = exchange_error("the account of the key could not be read", info)
             self._failed("account", problem, "the account is not known", ASKED_WITH_THE_KEY[3:-1])
             return
         self.info = info
@@ -155,7 +155,7 @@ class _AccountChecks:
             if self._is_to_be_written:
                 await factories.check_state_writable(place)
             if state is None:
-                self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply makes it"))
+                self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply creates it"))
             elif self._is_to_be_written and (moved := await state.moved()) is not None:
                 raise moved
             else:
@@ -166,7 +166,7 @@ class _AccountChecks:
         """Report an existing state: its owner, the holder of its lock, and the paused families."""
         if self.info is not None:
             await store.identify(self.info.uid, self.asked.base.host)
-        whole = "is whole and can be written" if self._is_to_be_written else "is whole"
+        whole = "is undamaged and can be written" if self._is_to_be_written else "is undamaged"
         self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
         place = self.asked.state
         if isinstance(place, StateFile) and (group := group_of(str(place))) is not None:
@@ -192,7 +192,7 @@ def _config(reading: Reading) -> CheckResult:
     path, problems = reading.path, reading.problems
     if reading.desired is None:
         return _broken("config", path, problems)
-    sentence = f"{path} holds: {families(len(reading.desired.families))}"
+    sentence = f"{path} is valid: {families(len(reading.desired.families))}"
     if problems:
         warned = f"{sentence}, {count(len(problems), 'warning')}"
         return doctor.advice("config", warned, f"mmp validate {path} shows them")

@@ -60,7 +60,7 @@ def explain(options: ExplainOptions) -> None:
         return
     if not found:
         raise UsageError(
-            "unknown-term", f"nothing is called {escape_unprintable(term)!r}", _suggestion(term)
+            "unknown-term", f"mmp explain does not know {escape_unprintable(term)!r}", _suggestion(term)
         )
     if out.json:
         out.document(explain_document(found))
@@ -128,4 +128,4 @@ def _suggestion(term: str) -> str:
         near = [family]
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return "codes stand in brackets in messages: error[CODE], [OKX CODE]"
+    return "in messages, codes are in brackets: error[CODE], [OKX CODE]"

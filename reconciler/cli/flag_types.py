@@ -49,7 +49,7 @@ def _seconds(text: str, *, least_s: float) -> float:
         raise ValueError(f"{text!r} is not a time span; write it like 500ms, 30s, 5m or 1h")
     seconds = float(match[1]) * _UNITS[match[2]]
     if seconds < least_s:
-        raise ValueError(f"{text!r} is too short: it has to be at least {least_s:g}s")
+        raise ValueError(f"{text!r} is too short: it must be at least {least_s:g}s")
     return seconds
 
 

@@ -118,7 +118,7 @@ def import_(
 
     out = Output(output_format, color)
     if path == STDOUT and out.json:
-        raise UsageError("one-stdout", "--out - and --output json both want stdout", "leave one out")
+        raise UsageError("one-stdout", "--out - and --output json both write to stdout", "leave one out")
     logs.configure_logging(log_format=log_format, level=log_level, color=out.colored_stderr())
     asked = ImportOptions(
         path=path,
@@ -130,7 +130,7 @@ def import_(
         policy=None if path == STDOUT else valid_policy(policy_for(path, policy_file), out),
     )
     if adopt and path == STDOUT:
-        raise UsageError("adopt-stdout", "--adopt records what the file says, and --out - writes no file")
+        raise UsageError("adopt-stdout", "--adopt needs a file, but --out - writes none")
     fail_if_exists(path)
     _show(asked, asyncio.run(_import(asked)), out)
 
@@ -185,8 +185,8 @@ def _file_of(asked: ImportOptions, info: AccountInfo, clock: Clock, read: LiveRe
         message = "; ".join(f"{family}: {why}" for family, why in live.left_out.items())
         raise MmpError(
             "nothing-live",
-            "the exchange lists no family that a file could hold" + (f" ({message})" if message else ""),
-            "write a starter file with mmp init, and put your families in",
+            "the exchange lists no family that a file can express" + (f" ({message})" if message else ""),
+            "write a starter file with mmp init, and add your families",
         )
     text = import_text(live, asked.naming, info, host=asked.base.host, wall=clock.wall())
     reading = read_config(text.encode(), asked.path)

@@ -50,5 +50,6 @@ def init(options: InitOptions) -> None:
         out.document({"format": "mmp/init/1", "path": file, "account": account, "environment": environment})
         return
     out.result(
-        f"Wrote {escape_unprintable(file)}. Next: put your families in, then mmp validate, mmp doctor.\n"
+        f"Wrote {escape_unprintable(file)}. "
+        "Next: add your families, then run mmp validate and mmp doctor.\n"
     )

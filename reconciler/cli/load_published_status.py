@@ -79,7 +79,7 @@ def snapshot_for(desired: Desired, snapshots: tuple[Snapshot, ...], max_age_s: f
     why = too_old(snapshot, datetime.now(UTC), timedelta(seconds=max_age_s))
     if why is not None:
         allowed = f"--max-age is {format_duration(max_age_s)}"
-        text = f"{snapshot.source} is no basis for a plan: {why}, and {allowed}"
+        text = f"{snapshot.source} cannot be used for a plan: {why}, and {allowed}"
         raise PlanStale("status-too-old", text, "publish a newer one, or allow more with --max-age")
     return snapshot
 
@@ -173,10 +173,10 @@ def _request(source: str, named: str) -> bytes:
 
 
 def _not_asked(why: str) -> UsageError:
-    return UsageError("against", f"the address given with --against cannot be asked: {why}")
+    return UsageError("against", f"the address of --against cannot be used: {why}")
 
 
 def _no_answer(named: str, why: str) -> MmpError:
     where = escape_unprintable(named)
     message = f"the published status at {where} could not be fetched: {escape_unprintable(why)}"
-    return MmpError("status-unreachable", message, "fetch it another way and name the file")
+    return MmpError("status-unreachable", message, "download it by other means and name the file")

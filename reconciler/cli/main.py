@@ -169,7 +169,7 @@ def _status(argv: list[str], text: StderrStyle) -> int:
     except MmpError as problem:
         return _fail(out, problem)
     except (KeyboardInterrupt, click.Abort):
-        _fail(out, MmpError("interrupted", "interrupted before it was done", "run it again"))
+        _fail(out, MmpError("interrupted", "interrupted before the end", "run it again"))
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise

@@ -25,7 +25,7 @@ def given_up(options: CommandOptions) -> GivenUp | None:
         raise UsageError(
             "no-reason",
             "--no-policy needs a reason",
-            'add --reason "…" with text that people can read; it is recorded in the history',
+            'add --reason "…" with visible text; the history records it',
         )
     return GivenUp(options.no_policy, options.reason)
 

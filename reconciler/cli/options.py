@@ -109,8 +109,8 @@ def _named_place(state: str, allow_filesystems: frozenset[str]) -> StateLocation
         return StateFile(Path(state), allow_filesystems)
     raise UsageError(
         "unknown-state",
-        f"what --state names is neither the path of a file nor {SCHEME}://…; it is not shown "
-        "here, as it may hold a password",
+        f"the value of --state is neither the path of a file nor {SCHEME}://…; it is not "
+        "printed, because it may contain a password",
         f"give the path of a file (without : and @), or {SCHEME}://user@host/database",
     )
 

@@ -141,7 +141,7 @@ def stdout_error(error: Exception) -> MmpError:
     return MmpError(
         "output-lost",
         f"the result could not be written to stdout: {why}",
-        "free or open what stdout leads to; mmp status says what was done",
+        "make stdout writable; mmp status shows what was done",
     )
 
 

@@ -184,7 +184,7 @@ def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> Non
         raise ChangeRefused(
             "policy",
             f"nothing was paused, because the policy protects {', '.join(protected)}",
-            "name other families, or take the family off the policy's list of protected ones",
+            "name other families, or remove the family from protected in the policy",
             path=policy.path,
         )
 

@@ -140,7 +140,7 @@ def plan(options: PlanOptions) -> Exit:
     state, base = options.location(), options.exchange_address()
     desired = read_desired(options)
     if out_file is not None and len(desired) != 1:
-        raise UsageError("out-one", "--out wants exactly one account", "name one file with -c")
+        raise UsageError("out-one", "--out requires exactly one account", "name one file with -c")
     policies = read_policies(desired, options)
     refuse_needless_no_policy(options, policies)
     answers = make_plans(desired, policies, options, state, base)
@@ -264,12 +264,14 @@ def _plans_against(
 def _check_together(options: PlanOptions) -> None:
     """Refuse flags that have no meaning without, or beside, another."""
     if options.expires_s is not None and options.out_file is None:
-        raise UsageError("expires-alone", "--expires is about the file that --out writes")
+        raise UsageError("expires-alone", "--expires requires --out")
     if options.max_age_s is not None and options.against is None:
-        raise UsageError("max-age-alone", "--max-age is about the status that --against names")
+        raise UsageError("max-age-alone", "--max-age requires --against")
     if options.out_file == "-":
-        raise UsageError("out-stdout", "--out wants a file: stdout has the plan for people", "name a file")
+        raise UsageError(
+            "out-stdout", "--out requires a file: the readable plan goes to stdout", "name a file"
+        )
     if options.no_policy is not None and options.against is not None:
-        raise UsageError("no-policy-against", "--no-policy is about the state, and --against asks none")
+        raise UsageError("no-policy-against", "--no-policy needs the state, but --against does not use it")
     if options.no_live and options.against is not None:
-        raise UsageError("no-live-against", "--no-live and --against contradict each other")
+        raise UsageError("no-live-against", "--no-live and --against cannot be combined")

@@ -123,7 +123,7 @@ def plans_exit_status(
     found = [kind for kind in sorted(fail_on) if any(_has(kind, *page) for page in pages)]
     if found:
         # The document is already written, and stdout may have only one.
-        out.error(ChangeRefused("fail-on", f"the plan has what --fail-on names: {', '.join(found)}"))
+        out.error(ChangeRefused("fail-on", f"the plan has a kind of --fail-on: {', '.join(found)}"))
         return Exit.REFUSED
     if changes_count and any(_changes(*page) for page in pages):
         return Exit.CHANGES

@@ -90,7 +90,9 @@ class ResetCommand:
             self.out.info("Nothing was sent.")
             return Exit.FAILED
         self._judge(await client.reset(self.family))
-        self._tell("reset", f"{self.family} was reset. Its settings are as they were; quotes are yours.")
+        self._tell(
+            "reset", f"{self.family} was reset. Its settings did not change. mmp restores no quotes."
+        )
         return Exit.DONE
 
     async def _identified(self) -> tuple[OkxTradingClient, RetryingReads]:
@@ -118,12 +120,14 @@ class ResetCommand:
         if why is None and self.family not in read.rows and read.nameless:
             why = "it names no family"
         if why is not None:
-            raise MmpError("bad-row", f"the live row of {self.family} makes no sense: {why}")
+            raise MmpError("bad-row", f"the live row of {self.family} cannot be understood: {why}")
         return read.rows.get(self.family)
 
     def _nobody_knows(self) -> UsageError:
         """Return why a name is probably a typing error: neither the file nor the exchange has it."""
-        where = f"{escape_unprintable(self.desired.path)} and the exchange know no family {self.family}"
+        where = (
+            f"neither {escape_unprintable(self.desired.path)} nor the exchange has a family {self.family}"
+        )
         return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
 
     def _approve(self, row: LiveRow) -> bool:
@@ -139,7 +143,7 @@ class ResetCommand:
                 "pass --yes to reset it without being asked",
             )
         self.out.info(f"{self.family} is {frozen_words(row)} ({format_setting(row.setting)}).")
-        return click.confirm("Was it looked into, and should its quotes be taken again?", err=True)
+        return click.confirm("Do you know why it froze, and should OKX accept its quotes again?", err=True)
 
     def _judge(self, result: bool | Reply) -> None:
         if result is True:
@@ -147,7 +151,7 @@ class ResetCommand:
         if result is False:
             raise MmpError(
                 "reset-refused",
-                f"the exchange took the request and did not reset {self.family} (result false)",
+                f"the exchange accepted the request but did not reset {self.family} (result false)",
                 "look at the family at OKX; mmp plan shows whether it is still frozen",
             )
         raise self._unconfirmed(result)
@@ -159,8 +163,8 @@ class ResetCommand:
         if unknown or reply.wrapper is not None:
             return MmpError(
                 "reset-unconfirmed",
-                f"{self.family} may or may not have been reset: {reply.message or reply.code}",
-                "run it again: it looks first whether the family is still frozen",
+                f"it is not known whether {self.family} was reset: {reply.message or reply.code}",
+                "run it again: it first reads whether the family is still frozen",
             )
         return exchange_error(f"{self.family} was not reset", reply)
 
@@ -193,5 +197,5 @@ def _family(text: str) -> Family:
 
 def _the_one(desired: tuple[Desired, ...]) -> Desired:
     if len(desired) != 1:
-        raise UsageError("one-account", "a reset is of exactly one account", "name one file with -c")
+        raise UsageError("one-account", "mmp reset requires exactly one account", "name one file with -c")
     return desired[0]

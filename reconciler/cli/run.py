@@ -56,7 +56,7 @@ class RunFlags(CommandOptions):
         if self.listen is not None:
             return parse_listen(self.listen, self.listen_names)
         if self.listen_names:
-            raise UsageError("listen-address", "--listen-name is of use with --listen only", "add --listen")
+            raise UsageError("listen-address", "--listen-name requires --listen", "add --listen")
         return None
 
 
@@ -109,8 +109,8 @@ class RunFlags(CommandOptions):
     multiple=True,
     metavar="URL",
     envvar="MMP_NOTIFY",
-    help="Post notifications there as JSON; may be repeated. The address is a secret: better use"
-    " MMP_NOTIFY (several: with blanks between).",
+    help="Post notifications to this address as JSON; may be repeated. The address is a secret:"
+    " prefer MMP_NOTIFY (several addresses: separated by blanks).",
 )
 @output_option("text", "json")
 @with_options(RunFlags)

@@ -26,7 +26,7 @@ from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 
 WRONG_WAY = UsageError(
     "copy-direction",
-    "a state is copied from a file into PostgreSQL, and no other way",
+    "a state can be copied only from a file into PostgreSQL",
     "write it like: mmp state copy .mmp/state.db postgresql://user@host/database",
 )
 """The message when the locations have another form."""

@@ -25,5 +25,5 @@ def no_match(globs: tuple[str, ...], *, what: str = "desired family") -> UsageEr
     return UsageError(
         "no-family",
         f"no {what} matches {', '.join(globs)}",
-        "see the file, or mmp status, for the families there are; put a pattern such as 'BTC-*' in quotes",
+        "compare with the families of the file or of mmp status; put a pattern such as 'BTC-*' in quotes",
     )

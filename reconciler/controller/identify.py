@@ -68,7 +68,7 @@ async def verify_key_owner(
         reviewed_uid=reviewed_uid,
     )
     if isinstance(info, Reply):
-        raise exchange_error("the exchange did not say whose key this is", info)
+        raise exchange_error("the account of the key could not be read", info)
     return info
 
 

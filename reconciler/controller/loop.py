@@ -45,7 +45,7 @@ DEFAULT_INTERVAL_S = 30.0
 STOPPED_RETRY_S = 60.0
 """The wait after the account or key was refused. Then the loop asks again whether it was repaired."""
 
-ASKING = "asking whose key this is"
+ASKING = "reading the account of the key"
 
 LOCKED_RETRY_S = 1.0
 """The wait after the lock could not be taken within the lock timeout."""

@@ -67,9 +67,9 @@ def remote_claim_conflict(
             more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
             return AccountProblem(
                 "claimed-twice",
-                f"{desired.path} and the account {account}, kept by {where}, are for one account, "
-                f"User ID {uid}, and both want {shared[0]}{more}",
-                "keep each family in one of them, or use another key for one",
+                f"{desired.path} and the account {account}, run by {where}, belong to "
+                f"one User ID, {uid}, and both have {shared[0]}{more}",
+                "list each family in only one of them, or use another key for one of them",
             )
     return None
 
@@ -87,8 +87,8 @@ def claim_conflict(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | Non
             more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
             return AccountProblem(
                 "claimed-twice",
-                f"{first.path} and {second.path} are for one account, User ID {uid}, "
-                f"and both want {shared[0]}{more}",
-                "keep each family in one of them, or use another key for one",
+                f"{first.path} and {second.path} belong to one User ID, {uid}, "
+                f"and both have {shared[0]}{more}",
+                "list each family in only one of them, or use another key for one of them",
             )
     return None

@@ -83,7 +83,7 @@ def policy_found(policy: Policy | None) -> CheckResult:
     """Check whether a policy applies to changes."""
     if policy is not None:
         protected = f", {len(policy.protected)} protected" if policy.protected else ""
-        return ok("policy", f"{policy.path} holds{protected}")
+        return ok("policy", f"{policy.path} is valid{protected}")
     return advice(
         "policy",
         "no policy file: the only guard is that disabling a family needs --allow",
@@ -108,15 +108,17 @@ def ownership(info: AccountInfo, desired: Desired) -> CheckResult:
     label = f", key {info.label!r}" if info.label else ""
     whose = f"User ID {info.uid}{label}"
     if desired.expected_uid is None:
-        remedy = f'add expect: {{uid: "{info.uid}"}} to {desired.path}, and no other account is written to'
-        return advice("account", f"{whose}; the file does not say which it expects", remedy)
+        remedy = (
+            f'add expect: {{uid: "{info.uid}"}} to {desired.path}, so that no other account is written to'
+        )
+        return advice("account", f"{whose}; the file has no expect.uid", remedy)
     return ok("account", f"{whose}, as the file expects")
 
 
 def permissions(info: AccountInfo, *, purpose: Purpose, allow_withdraw: bool) -> tuple[CheckResult, ...]:
     """Check what the key may do: Read for plans, Trade for applying, and preferably not Withdraw."""
     return (
-        *_granted(info, "read_only", "Read", "mmp plan and everything else that looks"),
+        *_granted(info, "read_only", "Read", "mmp plan and every other command that reads"),
         *(
             _granted(info, "trade", "Trade", "mmp apply and run; for plans alone say --for plan")
             if purpose is Purpose.APPLY
@@ -146,9 +148,9 @@ def address_binding(info: AccountInfo) -> CheckResult:
         return ok("address", f"the key is bound to {number} {'address' if number == 1 else 'addresses'}")
     return advice(
         "address",
-        f"the key is bound to no address: a trade key so expires after {UNBOUND_KEY_EXPIRY_DAYS} days"
-        " without an authenticated call, and works from anywhere if it leaks",
-        "bind it at OKX to the addresses requests leave from",
+        f"the key is not bound to an IP address: such a trade key expires after {UNBOUND_KEY_EXPIRY_DAYS} "
+        "days without an authenticated call, and works from anywhere if it leaks",
+        "bind it at OKX to the public addresses of your machines",
     )
 
 
@@ -172,7 +174,7 @@ def families_listed(desired: Desired, listed: Collection[Family]) -> CheckResult
         return ok("families", "every desired family has options listed")
     return advice(
         "families",
-        f"no options are listed of {first_names(missing, MOST_NAMED)}",
+        f"OKX lists no options of {first_names(missing, MOST_NAMED)}",
         "check the spelling; a family that was delisted can stay in the file",
     )
 
@@ -194,8 +196,8 @@ def group_access(gid: int) -> CheckResult:
     """Report that a group may use the state file as well as its owner."""
     return advice(
         "state",
-        f"the group {gid} may use it too, as the owner may",
-        f"nothing if group {gid} is the fsGroup of a pod; else chmod 600 the state and the files beside it",
+        f"the group {gid} can use it too",
+        f"correct if group {gid} is the fsGroup of a pod; else chmod 600 the state and the files beside it",
     )
 
 
@@ -203,7 +205,7 @@ def lock_held(holder: str | None) -> CheckResult:
     """Report the holder of the account's lock; ``holder`` None: it is not locked."""
     if holder is None:
         return ok("lock", "no process has locked the state")
-    return advice("lock", f"held by {holder}", "wait until it is done; apply waits for --lock-timeout")
+    return advice("lock", f"locked by {holder}", "wait until it ends; apply waits for --lock-timeout")
 
 
 def _granted(info: AccountInfo, permission: str, name: str, needed_by: str) -> tuple[CheckResult, ...]:
@@ -216,8 +218,8 @@ def _granted(info: AccountInfo, permission: str, name: str, needed_by: str) -> t
 
 def _withdrawal(may: bool, allowed: bool) -> CheckResult:
     if not may:
-        return ok("permissions", "the key may not Withdraw")
-    text, remedy = "the key may Withdraw, which nothing here needs", "use a key without it"
+        return ok("permissions", "the key has no Withdraw permission")
+    text, remedy = "the key has the Withdraw permission, which mmp never needs", "use a key without it"
     if allowed:
         return advice("permissions", text, remedy)
     return CheckResult(
@@ -234,18 +236,18 @@ def _is_frozen(family: Family, read: LiveRead) -> bool:
 
 
 def _frozen(frozen: Sequence[Family]) -> CheckResult:
-    remedy = "look into why; mmp reset FAMILY ends a freeze that does not end by itself"
+    remedy = "find out why; mmp reset FAMILY ends a freeze that does not end by itself"
     return advice("frozen", f"frozen now, so not written: {first_names(frozen, MOST_NAMED)}", remedy)
 
 
 def _senseless(unreadable: Sequence[Family]) -> CheckResult:
     names = first_names(unreadable, MOST_NAMED)
-    text = f"the live rows of {names} make no sense: nothing is written for these families"
+    text = f"the live rows of {names} cannot be understood: nothing is written for these families"
     return CheckResult("mmp", CheckStatus.FAILED, text, "look at them at OKX", Exit.FAILED)
 
 
 def _by(pause: Pause) -> str:
-    return "" if pause.by is PausedBy.MANUAL else " by the heal breaker"
+    return "" if pause.by is PausedBy.MANUAL else " by mmp"
 
 
 def _why(pause: Pause) -> str:

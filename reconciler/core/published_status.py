@@ -75,11 +75,11 @@ class Snapshot:
 def too_old(snapshot: Snapshot, wall: datetime, max_age: timedelta) -> str | None:
     """Return why the snapshot cannot be used now; None when it can."""
     if snapshot.live_at is None or snapshot.host is None:
-        return "it holds no live read"
+        return "it has no live read"
     if snapshot.live_at > wall + CLOCK_TOLERANCE:
-        return f"its live read is of {format_utc(snapshot.live_at)}, in the future by this machine's clock"
+        return f"its live read was at {format_utc(snapshot.live_at)}, in the future by this machine's clock"
     if wall - snapshot.live_at > max_age:
-        return f"its live read is of {format_utc(snapshot.live_at)}"
+        return f"its live read was at {format_utc(snapshot.live_at)}"
     return None
 
 

@@ -44,6 +44,6 @@ def _summary(findings: Sequence[CheckResult]) -> str:
             if number[CheckStatus.ADVICE]
             else ""
         )
-        return f"Nothing stands in the way{text}."
+        return f"No problem found{text}."
     more = f", {number[CheckStatus.SKIPPED]} not checked" if number[CheckStatus.SKIPPED] else ""
     return f"{count(number[CheckStatus.FAILED], 'problem')} to fix{more}."

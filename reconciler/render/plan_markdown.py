@@ -335,7 +335,7 @@ def _held(plan: Plan, path: str) -> Iterator[TableRow]:
     refused = policy_refusals.refused_families(plan, path)
     changes = {change.family: change for change in plan.changes}
     for family, one in refused.items():
-        text = _refused(family, one, "if that is meant")
+        text = _refused(family, one, "if this is intended")
         yield _row(_HELD_LAYER, plan, family, changes.get(family), text)
     for family, change in changes.items():
         if change.because is not None and family not in plan.stays_tighter and family not in refused:
@@ -347,7 +347,7 @@ def _stays_tighter(plan: Plan, path: str) -> Iterator[TableRow]:
     """Yield the fields that stay as they are live, one family a row, and the command that undoes this."""
     changes = {change.family: change for change in plan.changes}
     for family, one in policy_refusals.tighter_families(plan, path).items():
-        text = _refused(family, one, "to set what the file says")
+        text = _refused(family, one, "to set the file's values")
         yield _row(_HELD_LAYER, plan, family, changes.get(family), text)
 
 

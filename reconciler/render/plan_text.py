@@ -149,7 +149,7 @@ def _plan_lines(
         own = refused.get(change.family)
         if own and own.command and change.because is HoldReason.GUARD:
             indent = f"    {'':<{values.HEAD_WORD_CELLS}}  {'':<{width}}"
-            yield f"{indent}  if that is meant: {escape_unprintable(own.command)}"
+            yield f"{indent}  if this is intended: {escape_unprintable(own.command)}"
     for family, live in plan.unmanaged.items():
         text = f"{family:<{width}}  {format_setting(live)}  ({_UNMANAGED[plan.basis]})"
         yield paint(f"  {values.pad_label('·', 'unmanaged')}{text}", Tone.QUIET)
@@ -199,11 +199,11 @@ def _refused_lines(
         if plan.changes or plan.unmanaged:
             yield ""
         heading = policy_refusals.refused_by(context, escape_unprintable)
-        yield from _refused_block(heading, by_policy, "if that is meant", paint)
+        yield from _refused_block(heading, by_policy, "if this is intended", paint)
     if tighter := policy_refusals.tighter_families(plan, context.path):
         yield ""
         heading = policy_refusals.left_tighter_by(context, escape_unprintable)
-        yield from _refused_block(heading, tighter, "to set what the file says", paint)
+        yield from _refused_block(heading, tighter, "to set the file's values", paint)
 
 
 def _refused_block(

@@ -249,7 +249,7 @@ def _pause_line(pause: Pause, now: datetime, width: int, paint: Paint) -> str:
         left_s = (pause.until - now).total_seconds()
         until = f"until {pause.until:%Y-%m-%d %H:%M:%S}Z ({values.format_due(left_s)})"
     if pause.contested is not None:
-        until = f"by the heal breaker, {until}, or until something else is desired"
+        until = f"by mmp, {until} or the file has another value"
     reason = escape_unprintable(pause.reason) or "no reason given"
     return (
         f"  {paint(values.pad_label('‖', 'paused'), Tone.WARN)}{pause.family:<{width}}  {until}: {reason}"

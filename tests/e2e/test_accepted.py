@@ -93,11 +93,11 @@ def test_a_refused_adoption_stops_an_apply_until_it_is_allowed(accepted: Desk, e
     ended = accepted.mmp(*APPLY)
     assert (ended.status, ended.error_code) == (3, "policy")
     assert "BTC-USD: loosening.maxFactor: ×3, limit ×2" in ended.stderr
-    assert "to restore what was accepted" in ended.stderr
+    assert "to restore the accepted setting" in ended.stderr
     assert exchange.written() == []
     assert changes(accepted)["BTC-USD"]["because"] == "policy"
     assert accepted.mmp("plan", "--fail-on", "policy").status == 3
-    allowed = accepted.mmp(*printed(ended, "if that is meant: "))
+    allowed = accepted.mmp(*printed(ended, "if this is intended: "))
     assert (allowed.status, allowed.outcomes) == (0, {"BTC-USD": "adopted"}), allowed.stderr
     assert exchange.written() == []
     newest = accepted.mmp("history", "--output", "json").document["accepted"][0]
@@ -160,7 +160,7 @@ def test_what_stays_tighter_stops_nothing_else_and_has_its_own_command(
     )
     alone = accepted.mmp("apply", "--yes", "--assume-idle")
     assert alone.status == 3, "nothing else was to be done"
-    sent = accepted.mmp(*printed(alone, "to set what it says: "))
+    sent = accepted.mmp(*printed(alone, "to set the file's values: "))
     assert (sent.status, sent.outcomes) == (0, {"BTC-USD": "applied"}), sent.stderr
     assert exchange.live()["BTC-USD"].endswith("/100")
 

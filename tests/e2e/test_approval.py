@@ -54,8 +54,8 @@ def test_two_files_that_want_one_family_of_one_account_are_refused(desk: Desk, e
     desk.wants({**BTC, **ETH}, name="other.yaml", account="second")
     ended = desk.mmp(*APPLY, *BOTH_FILES)
     assert (ended.status, ended.error_code) == (8, "claimed-twice"), ended.stderr
-    assert "mmp.yaml and other.yaml are for one account" in ended.stderr
-    assert "both want BTC-USD" in ended.stderr
+    assert "mmp.yaml and other.yaml belong to one User ID" in ended.stderr
+    assert "both have BTC-USD" in ended.stderr
     assert exchange.written() == []
 
 

@@ -157,7 +157,7 @@ SCENES: list[tuple[str, Exit, Scene]] = [
     ("held by the guard", Exit.REFUSED, guarded),
     ("named by --fail-on", Exit.REFUSED, failed_on),
     ("protected from a pause", Exit.REFUSED, protected),
-    ("the file does not hold", Exit.INVALID, invalid),
+    ("the file is invalid", Exit.INVALID, invalid),
     ("another plan than expected", Exit.STALE, unexpected),
     ("one adopted, one refused", Exit.PARTLY, partly),
     ("held by another process", Exit.LOCKED, locked),

@@ -93,7 +93,7 @@ def test_a_plan_holds_it_with_rule_value_limit_and_the_override(looser: Desk) ->
     text = looser.mmp("plan")
     message = (
         "Refused by mmp-policy.yaml:\n  BTC-USD  loosening.maxFactor: ×4, limit ×2\n"
-        f"           if that is meant: {command(looser)}\n"
+        f"           if this is intended: {command(looser)}\n"
     )
     assert message in text.stdout
     assert looser.mmp("plan", "--fail-on", "policy").status == 3
@@ -121,10 +121,10 @@ def printed(ended: Ended, words: str) -> tuple[str, ...]:
 
 def test_the_printed_override_sends_that_family_and_no_other(looser: Desk, exchange: Exchange) -> None:
     text = looser.mmp("apply", "--yes", "--assume-idle")
-    ended = looser.mmp(*printed(text, "if that is meant: "))
+    ended = looser.mmp(*printed(text, "if this is intended: "))
     assert (ended.status, exchange.written()) == (0, ["BTC-USD"]), ended.stderr
     looser.wants({**LOOSER, "BTC-USD": "5s/2s/4000"})
-    stale = looser.mmp(*printed(text, "if that is meant: "))
+    stale = looser.mmp(*printed(text, "if this is intended: "))
     assert (stale.status, stale.error_code) == (5, "unexpected-plan"), "it was for the plan that was seen"
 
 

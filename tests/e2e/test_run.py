@@ -146,7 +146,7 @@ def test_it_starts_during_an_outage_and_waits_for_the_end(desk: Desk, exchange: 
     exchange.tell("outage", seconds=60)
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar = desk.start(*RUN)
-    sidecar.wait_for_log("failed: asking whose key this is")
+    sidecar.wait_for_log("failed: reading the account of the key")
     exchange.tell("outage", seconds=0)
     in_force(exchange, "BTC-USD", "5000/2000/90")
     ends_well(sidecar)

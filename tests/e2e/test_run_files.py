@@ -161,7 +161,7 @@ def test_a_key_of_another_account_writes_nothing_until_the_right_one_is_back(
     sidecar = desk.start(*RUN, env=key_files(desk))
     sidecar.wait_for_log("adopted")
     key_files(desk, 2)
-    refused = sidecar.wait_for_log("failed: asking whose key this is")
+    refused = sidecar.wait_for_log("failed: reading the account of the key")
     assert refused["level"] == "error"
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar.wait_for_log("config accepted", number=2)
@@ -179,7 +179,7 @@ def test_a_key_that_cannot_be_read_is_told_once_and_found_at_once_when_it_is_bac
     sidecar = desk.start(*RUN, env=key_files(desk))
     sidecar.wait_for_log("adopted")
     (desk.folder / "SECRET_KEY.secret").unlink()
-    message = sidecar.wait_for_log("failed: asking whose key this is")
+    message = sidecar.wait_for_log("failed: reading the account of the key")
     assert message["code"] == "credentials-file"
     desk.wants({"BTC-USD": "5s/2s/90"})
     time.sleep(1.5)
@@ -239,7 +239,7 @@ def test_a_file_that_appears_in_a_folder_begins_an_account_of_its_own(
     desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/c.yaml")
     assert sidecar.wait_for_log("config rejected")["code"] == "duplicate-account"
     desk.wants({"BTC-USD": "5s/2s/60"}, name="accounts/d.yaml", account="third")
-    claimed = sidecar.wait_for_log("failed: asking whose key this is")
+    claimed = sidecar.wait_for_log("failed: reading the account of the key")
     assert (claimed["account"], claimed["code"]) == ("third", "claimed-twice")
     desk.wants({"ETH-USD": "5s/2s/60"}, name="accounts/d.yaml", account="third")
     in_force(exchange, "ETH-USD", "5000/2000/60")

@@ -7,7 +7,7 @@ from tests.golden.pages import FILE, made
 
 def test_the_page_is_what_was_agreed() -> None:
     kept = FILE.read_text(encoding="utf-8")
-    assert made() == kept, "if that is meant: python -m tests.golden.pages"
+    assert made() == kept, "if this is intended: python -m tests.golden.pages"
 
 
 def test_no_line_has_blanks_that_nobody_sees() -> None:

@@ -15,7 +15,7 @@ COLOUR = re.compile(r"\x1b\[[0-9]+m")
 @pytest.mark.parametrize("name", CASES)
 def test_an_output_is_what_was_agreed(name: str) -> None:
     kept_text = file_of(name).read_text(encoding="utf-8")
-    assert CASES[name]() == kept_text, "if that is meant: python -m tests.golden.reports"
+    assert CASES[name]() == kept_text, "if this is intended: python -m tests.golden.reports"
 
 
 def test_nothing_else_is_kept() -> None:

@@ -165,7 +165,7 @@ def test_the_doctor_tells_of_a_role_that_may_only_read_and_leaves_no_trace(
         assert ended.status == 1
         (line,) = [line for line in ended.stdout.splitlines() if "✗" in line]
         assert "permission denied for table version" in line
-        assert "is whole and can be written" in here.mmp("doctor").stdout
+        assert "is undamaged and can be written" in here.mmp("doctor").stdout
         assert "can be written" not in here.mmp("doctor", "--for", "plan", env=reader).stdout
         assert here.mmp("doctor", "--for", "plan", env=reader).status == 0
         postgres.ask("DROP OWNED BY reader", database)

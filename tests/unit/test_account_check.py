@@ -46,8 +46,8 @@ def test_an_account_is_refused_for_one_named_reason(
 @pytest.mark.parametrize(
     ("uids", "first", "second", "environment", "text"),
     [
-        (("7", "7"), (BTC, ETH), (BTC, SOL), Environment.LIVE, "both want BTC-USD"),
-        (("7", "7"), (BTC, ETH), (ETH, BTC), Environment.LIVE, "both want BTC-USD and 1 more"),
+        (("7", "7"), (BTC, ETH), (BTC, SOL), Environment.LIVE, "both have BTC-USD"),
+        (("7", "7"), (BTC, ETH), (ETH, BTC), Environment.LIVE, "both have BTC-USD and 1 more"),
         (("7", "7"), (BTC, ETH), (SOL,), Environment.LIVE, None),  # two names for one account are fine
         (("7", "8"), (BTC, ETH), (BTC, ETH), Environment.LIVE, None),
         (("7", "7"), (BTC, ETH), (BTC, ETH), Environment.DEMO, None),
@@ -70,6 +70,6 @@ def test_two_files_may_not_want_the_same_family_of_one_account(
     problem = claim_conflict(owned)
     assert (problem is None) is (text is None)
     if problem is not None:
-        assert problem.message == f"a.yaml and b.yaml are for one account, User ID 7, and {text}"
+        assert problem.message == f"a.yaml and b.yaml belong to one User ID, 7, and {text}"
         assert problem.exit_status is Exit.ACCOUNT
         assert problem.hint

@@ -122,14 +122,14 @@ def test_a_family_that_is_not_listed_is_advice_and_many_are_counted() -> None:
     assert doctor.families_listed(WANTED, {BTC, ETH, SOL}).mark is CheckStatus.OK
     missing = doctor.families_listed(WANTED, {BTC})
     assert (missing.mark, missing.status) == (CheckStatus.ADVICE, Exit.DONE)
-    assert missing.message == "no options are listed of ETH-USD"
+    assert missing.message == "OKX lists no options of ETH-USD"
     many = desired({Family(f"F{number}-USD"): setting("1/1/1") for number in range(7)})
     assert doctor.families_listed(many, ()).message.endswith("F4-USD and 2 more")
 
 
 def test_the_policy_is_told_of_and_its_absence_is_advice() -> None:
     assert doctor.policy_found(None).mark is CheckStatus.ADVICE
-    assert doctor.policy_found(Policy("p.yaml", "0" * 64)).message == "p.yaml holds"
+    assert doctor.policy_found(Policy("p.yaml", "0" * 64)).message == "p.yaml is valid"
     assert doctor.policy_found(Policy("p.yaml", "0" * 64, protected=frozenset({BTC}))).message.endswith(
         "1 protected"
     )
@@ -146,7 +146,7 @@ def test_pauses_in_force_are_told_with_what_ends_them() -> None:
     assert [finding.message for finding in found] == [
         "BTC-USD is paused until 2026-03-01 03:01:00Z: by hand",
         "ETH-USD is paused until it is resumed",
-        "SOL-USD_UM is paused by the heal breaker until it is resumed: put back 3 times",
+        "SOL-USD_UM is paused by mmp until it is resumed: put back 3 times",
     ]
     assert found[0].remedy == "mmp resume --family BTC-USD ends it"
     assert doctor_exit_status(found) is Exit.DONE
@@ -161,7 +161,7 @@ def test_a_group_that_may_use_the_state_is_advice() -> None:
 
 def test_who_holds_the_state_is_told() -> None:
     assert doctor.lock_held(None).mark is CheckStatus.OK
-    assert doctor.lock_held("pid 7 on desk").message == "held by pid 7 on desk"
+    assert doctor.lock_held("pid 7 on desk").message == "locked by pid 7 on desk"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_exit_status_goes_by_precedence_and_advice_is_none(
 
 
 FINDINGS = (
-    doctor.ok("config", "mmp.yaml holds"),
+    doctor.ok("config", "mmp.yaml is valid"),
     doctor.advice("clock", "off", "set it"),
     doctor.failed("mode", AccountProblem("x", f"acctLv {HOSTILE}", "switch it")),
     *doctor.skipped(["mmp"], "no key"),
@@ -204,8 +204,8 @@ def test_every_finding_is_a_line_with_what_to_do_under_it() -> None:
 
 
 def test_the_summary_says_whether_anything_is_in_the_way() -> None:
-    assert doctor_text(checkup(FINDINGS[0])).endswith("\nNothing stands in the way.\n")
-    assert doctor_text(checkup(FINDINGS[1])).endswith("Nothing stands in the way; 1 thing worth knowing.\n")
+    assert doctor_text(checkup(FINDINGS[0])).endswith("\nNo problem found.\n")
+    assert doctor_text(checkup(FINDINGS[1])).endswith("No problem found; 1 thing worth knowing.\n")
     assert doctor_text(checkup(FINDINGS[2])).endswith("1 problem to fix.\n")
     nobody = replace(checkup(FINDINGS[3]), account=None, simulator=True)
     assert doctor_text(nobody).startswith("SIMULATOR unknown account at openapi.okx.com")

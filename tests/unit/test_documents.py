@@ -462,7 +462,7 @@ def test_a_text_plan_names_what_the_policy_refuses_beneath_the_changes() -> None
     place = lines.index("Refused by mmp-policy.yaml:")
     refused = list(takewhile(bool, lines[place + 1 :]))
     plan = refused_plan()
-    commands = [line for line in refused if line.strip().startswith("if that is meant: mmp apply ")]
+    commands = [line for line in refused if line.strip().startswith("if this is intended: mmp apply ")]
     assert len(refused) - len(commands) == len(plan.refusals) > 5
     assert len(commands) == len({refusal.family for refusal in plan.refusals})
     text = "qtyLimit 400, limit 300.5"

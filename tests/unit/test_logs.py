@@ -100,9 +100,11 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"code": "timeout", "class": "no-answer"},
     ),
     (
-        ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50105", "no"), NOW + 60),
+        ExchangeFailed(
+            "reading the account of the key", Reply(ReplyClass.ACCOUNT, "50105", "no"), NOW + 60
+        ),
         "error",
-        "failed: asking whose key this is",
+        "failed: reading the account of the key",
         {"code": "50105", "reason": "no", "class": "account"},
     ),
     (
@@ -471,7 +473,7 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
     refused = Reply(ReplyClass.ACCOUNT, "50105", "no")
     accepted = Reply(ReplyClass.ACCEPTED, "0")
     observe = logs.observer("main", "live", simulator=False, advice=hint_for_event)
-    observe(ExchangeFailed("asking whose key this is", refused, NOW))
+    observe(ExchangeFailed("reading the account of the key", refused, NOW))
     observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1, Reason.CHANGED))
     observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1, Reason.CHANGED))
     failed, rejected, applied = parsed(lines)

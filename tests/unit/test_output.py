@@ -205,7 +205,7 @@ def test_an_interrupt_is_told_like_any_failure(
         main(["schema", "mmp", *(["--output", "json"] if as_json else [])])
     out, err = capsys.readouterr()
     assert ended.value.code == 130
-    assert "error[interrupted]: interrupted before it was done\n" in err
+    assert "error[interrupted]: interrupted before the end\n" in err
     codes = [problem["code"] for problem in json.loads(out)["problems"]] if as_json else out
     assert codes == (["interrupted"] if as_json else "")
 

@@ -423,7 +423,7 @@ def test_each_hold_says_why_and_what_to_do() -> None:
     )
     contested_family = Pause(BTC, "put back 3 times within 10 minutes", WALL, None, setting(FILE))
     assert held(of("changed", pauses=(contested_family,))) == (
-        "Paused by the heal breaker: not written, not even restored. Left until the file changes "
+        "Paused by mmp: not written, not even restored. Left until the file changes "
         "its setting or it is resumed: put back 3 times within 10 minutes.",
         "Find out who changes it, then run:",
         "mmp resume --family BTC-USD",
@@ -527,11 +527,7 @@ def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
     assert message == {
         pause: ((BTC, "paused by hand until it is resumed: no reason given"),),
         contested_family: (
-            (
-                BTC,
-                "paused by the heal breaker until the file changes its setting or it is resumed: "
-                "no reason given",
-            ),
+            (BTC, "paused by mmp until the file changes its setting or it is resumed: no reason given"),
         ),
     }
     assert of("changed", pauses=(pause,)).pauses == ()

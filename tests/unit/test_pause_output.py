@@ -101,10 +101,8 @@ def test_the_text_names_family_end_and_reason() -> None:
 
 
 def test_the_text_says_when_it_was_not_a_person() -> None:
-    lasting = "until it is resumed, or until something else is desired: put back 3 times"
-    assert f"  ‖ paused     ETH-USD  by the heal breaker, {lasting}\n" in status_text(
-        status_with(CONTESTED)
-    )
+    lasting = "until it is resumed or the file has another value: put back 3 times"
+    assert f"  ‖ paused     ETH-USD  by mmp, {lasting}\n" in status_text(status_with(CONTESTED))
 
 
 def test_what_people_wrote_cannot_reach_the_terminal_raw() -> None:

@@ -158,9 +158,9 @@ def test_an_enable_tells_what_it_is_measured_from_and_is_not_called_harmless() -
 
 def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
     held = sections(plans_markdown([(between(), BETWEEN)]))["Held: not sent"]
-    assert "- `BTC-USD` `loosening.maxFactor: ×4, limit ×2`; if that is meant: " in held
+    assert "- `BTC-USD` `loosening.maxFactor: ×4, limit ×2`; if this is intended: " in held
     command = 'mmp apply --family BTC-USD --expect DIGEST --allow loosen:BTC-USD --reason "…"'
-    assert f"; if that is meant: `{command}`" in held
+    assert f"; if this is intended: `{command}`" in held
     assert "--allow disable:SOL-USD_UM " in held
     assert held.startswith("DIGEST is what mmp plan prints with the same --family.\n\n")
 

@@ -389,15 +389,15 @@ def snapshot(**more: object) -> Snapshot:
     [
         ({}, timedelta(0), None),
         ({}, timedelta(minutes=5), None),
-        ({}, timedelta(minutes=5) + MOMENT, "its live read is of 2026-03-01 03:00:00Z"),
+        ({}, timedelta(minutes=5) + MOMENT, "its live read was at 2026-03-01 03:00:00Z"),
         ({}, -CLOCK_TOLERANCE, None),
         (
             {},
             -CLOCK_TOLERANCE - MOMENT,
-            "its live read is of 2026-03-01 03:00:00Z, in the future by this machine's clock",
+            "its live read was at 2026-03-01 03:00:00Z, in the future by this machine's clock",
         ),
-        ({"live_at": None}, timedelta(0), "it holds no live read"),
-        ({"host": None}, timedelta(0), "it holds no live read"),
+        ({"live_at": None}, timedelta(0), "it has no live read"),
+        ({"host": None}, timedelta(0), "it has no live read"),
     ],
 )
 def test_a_snapshot_is_as_good_as_its_age(

@@ -44,7 +44,7 @@ from tests.unit.runtime_world import WALL, A, compared, fresh, having, shared_st
 pytestmark = pytest.mark.unmeasured
 
 DOWN = ExchangeFailed("reading live settings", Reply(ReplyClass.NO_ANSWER, "timeout", HOSTILE), NOW + 4)
-STOPPED = ExchangeFailed("asking whose key this is", Reply(ReplyClass.ACCOUNT, "50119"), None)
+STOPPED = ExchangeFailed("reading the account of the key", Reply(ReplyClass.ACCOUNT, "50119"), None)
 REJECTED_SETTING = SettingRejected(BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", HOSTILE), None)
 WRONG = problem(Code.UNKNOWN_KEY, "mmp.yaml", HOSTILE.replace("\r\n", " "), "did you mean it?", line=3)
 CONTENT = FileInForce("mmp.yaml", "1" * 64, WALL)

@@ -108,10 +108,7 @@ REASONS: dict[Reason, str] = {
 NEAR_OFF = "It would be as good as switching protection off."
 """The guard's reason for a change that does not disable the family."""
 
-PAUSED: dict[PausedBy, str] = {
-    PausedBy.MANUAL: "Paused by hand",
-    PausedBy.BREAKER: "Paused by the heal breaker",
-}
+PAUSED: dict[PausedBy, str] = {PausedBy.MANUAL: "Paused by hand", PausedBy.BREAKER: "Paused by mmp"}
 """Who paused a family: only a manual pause is intended."""
 
 
