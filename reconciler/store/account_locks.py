@@ -5,25 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
-from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateLocked
 from reconciler.store.account_session import AccountSession
-from reconciler.store.rows import sanitized, wall_text
-
-if TYPE_CHECKING:
-    from reconciler.store.engine import Engine
+from reconciler.store.rows import sanitized
 
 
-class AccountLocks(AccountSession):
+class AccountLocks:
     """The pass lock, the controller lock and the lease of an account."""
 
-    def __init__(self, engine: Engine, account: str, environment: Environment, kind: ExchangeKind) -> None:
-        super().__init__(engine, account, environment, kind)
-        self._controller_lock = f"{self._lock_name}.controller"
+    def __init__(self, session: AccountSession) -> None:
+        self._session = session
+        self._controller_lock = f"{self._session.lock_name}.controller"
         self._controls = False
 
     @asynccontextmanager
@@ -33,26 +28,26 @@ class AccountLocks(AccountSession):
         None: after the state's lock timeout.
         """
         await self._take_lock(
-            purpose, self._engine.options.lock_timeout_s if timeout_s is None else timeout_s
+            purpose, self._session.engine.options.lock_timeout_s if timeout_s is None else timeout_s
         )
         try:
             yield
         finally:
-            await self._engine.locks.release(self._lock_name)
+            await self._session.engine.locks.release(self._session.lock_name)
 
     async def lock_holder(self) -> LockHolder | None:
         """Return the holder of the account's lock; None when it is free."""
-        return await self._engine.locks.holder(self._lock_name)
+        return await self._session.engine.locks.holder(self._session.lock_name)
 
     async def owner(self) -> Replica | None:
         """Return the replica that owns the account; None when none does."""
-        return await self._engine.owner(self._lock_name)
+        return await self._session.engine.owner(self._session.lock_name)
 
     async def try_control(self, purpose: str) -> bool:
         """Become the account's controller, or return False at once where another process is."""
-        if self._engine.has_leases or self._controls:
+        if self._session.engine.has_leases or self._controls:
             return True
-        locks, name, holder = self._engine.locks, self._controller_lock, self._holder(purpose)
+        locks, name, holder = self._session.engine.locks, self._controller_lock, self._holder(purpose)
         self._controls = await locks.take(name, holder) or (
             # A process that reads the holder of the lock has a shared lock for a moment.
             await locks.holder(name) is None and await locks.take(name, holder)
@@ -61,21 +56,25 @@ class AccountLocks(AccountSession):
 
     async def release_control(self) -> None:
         """Stop being the account's controller, and unregister the state for it on this machine."""
-        if self._engine.options.registry is not None and self._budget is not None:
-            self._engine.options.registry.release(self._budget, self._lock_name)
+        if self._session.engine.options.registry is not None and self._session.budget is not None:
+            self._session.engine.options.registry.release(self._session.budget, self._session.lock_name)
         if self._controls:
             self._controls = False
-            await self._engine.locks.release(self._controller_lock)
+            await self._session.engine.locks.release(self._controller_lock)
 
     async def controller(self) -> LockHolder | None:
         """Return the account's controller; None when there is none, or it is unknown."""
-        return None if self._engine.has_leases else await self._engine.locks.holder(self._controller_lock)
+        return (
+            None
+            if self._session.engine.has_leases
+            else await self._session.engine.locks.holder(self._controller_lock)
+        )
 
     async def _take_lock(self, purpose: str, timeout_s: float) -> None:
-        clock, locks = self._engine.clock, self._engine.locks
+        clock, locks = self._session.engine.clock, self._session.engine.locks
         deadline = clock.now() + timeout_s
         holder = self._holder(purpose)
-        while not await locks.take(self._lock_name, holder):
+        while not await locks.take(self._session.lock_name, holder):
             now = clock.now()
             if now >= deadline:
                 raise await self._locked_out()
@@ -83,12 +82,14 @@ class AccountLocks(AccountSession):
 
     def _holder(self, purpose: str) -> LockHolder:
         """Return this process as the holder of a lock that it takes now."""
-        wall = wall_text(self._engine.clock.wall())
+        wall = self._session.wall()
         return LockHolder(os.getpid(), os.uname().nodename, sanitized(purpose), wall)
 
     async def _locked_out(self) -> StateLocked:
         holder = await self.lock_holder()
         by = "another process" if holder is None else str(holder)
-        message = f"the state {self._engine.place} of account {self._account} is held by {by}"
+        message = (
+            f"the state {self._session.engine.place} of account {self._session.account} is held by {by}"
+        )
         hint = "wait until it is done, or give more time with --lock-timeout"
         return StateLocked("state-locked", message, hint)

@@ -13,16 +13,16 @@ from reconciler.store.rows import PauseRow
 from reconciler.store.select_query import NOTHING
 
 
-class AccountPauses(AccountSession):
+class AccountPauses:
     """Manual pauses, and pauses by the heal breaker."""
+
+    def __init__(self, session: AccountSession) -> None:
+        self._session = session
 
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the pauses that have not expired at this moment, by family."""
-        budget = await self._found()
-        if budget is None:
-            return ()
-        wall = self._engine.clock.wall()
-        return in_force(await self._read(queries.pauses(budget)), wall)
+        rows = await self._session.read_of_user(queries.pauses) or ()
+        return in_force(rows, self._session.engine.clock.wall())
 
     async def pause(
         self,
@@ -37,18 +37,18 @@ class AccountPauses(AccountSession):
         A family in ``contested_setting`` is paused by the heal breaker. A reservation claims the same
         User ID, so after this has returned, no request of these families is reserved.
         """
-        budget, wall = await self._used(), self._engine.clock.wall()
-        async with self._writing(queries.pauses(budget), budget=budget) as (tables, rows):
+        budget, wall = await self._session.used(), self._session.engine.clock.wall()
+        async with self._session.writing(queries.pauses(budget), budget=budget) as (tables, rows):
             before = _by_family(rows)
             for family in families:
                 pause = Pause(family, reason, wall, until, (contested_setting or {}).get(family))
                 if replaces(pause, before.get(family), wall):
-                    await tables.upsert(row_mapping.pause_row(pause, budget, self._account))
+                    await tables.upsert(row_mapping.pause_row(pause, budget, self._session.account))
 
     async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
         """End the heal breaker's pauses of families that are about exactly these settings."""
-        budget = self._identified()
-        async with self._writing(queries.pauses(budget)) as (tables, rows):
+        budget = self._session.identified()
+        async with self._session.writing(queries.pauses(budget)) as (tables, rows):
             before = _by_family(rows)
             for family, setting in contested_setting.items():
                 if family in before and before[family].contested == setting:
@@ -56,8 +56,8 @@ class AccountPauses(AccountSession):
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
-        budget = await self._used()
-        async with self._writing(NOTHING, budget=budget) as (tables, _):
+        budget = await self._session.used()
+        async with self._session.writing(NOTHING, budget=budget) as (tables, _):
             for family in families:
                 await tables.delete_pause(budget, family)
 

@@ -6,7 +6,7 @@ account name. The clock is read inside a transaction, after the rows."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -26,18 +26,21 @@ if TYPE_CHECKING:
 
 
 class AccountSession:
-    """One account in one environment with one kind of exchange, on an open state."""
+    """One account in one environment with one kind of exchange, on an open state.
+
+    All parts of the store of the account share it.
+    """
 
     def __init__(self, engine: Engine, account: str, environment: Environment, kind: ExchangeKind) -> None:
-        self._engine = engine
-        self._account = account
-        self._environment = environment
-        self._kind = kind
-        self._key = (account, environment.value, kind.value)
-        self._lock_name = lease_name(account, environment, kind)
-        self._budget: RateBudget | None = None
-        self._host: str | None = None
-        self._state_id: str | None = None
+        self.engine = engine
+        self.account = account
+        self.environment = environment
+        self.kind = kind
+        self.key = (account, environment.value, kind.value)
+        self.lock_name = lease_name(account, environment, kind)
+        self.budget: RateBudget | None = None
+        self.host: str | None = None
+        self.state_id: str | None = None
 
     # -- User ID --------------------------------------------------------------------------------
 
@@ -47,89 +50,91 @@ class AccountSession:
         In a state opened for reading it is only checked. Raises StateAccountMismatch for another uid or
         kind.
         """
-        if self._engine.options.read_only:
+        if self.engine.options.read_only:
             found = await self._identity_read(uid)
         else:
-            await self._register(RateBudget(self._kind, self._environment, uid))
-            query = queries.identity(*self._key[:2])
-            async with self._engine.writing(WriteScope(self._key, ahead=query)) as tables:
+            await self.register(RateBudget(self.kind, self.environment, uid))
+            query = queries.identity(*self.key[:2])
+            async with self.engine.writing(WriteScope(self.key, ahead=query)) as tables:
                 found = self._checked(await tables.select(query), uid)
                 if found is None or found.host != host:
-                    wall = wall_text(self._engine.clock.wall())
-                    await tables.upsert(IdentityRow("", *self._key, uid, sanitized(host), wall))
-        self._budget, self._host = RateBudget(self._kind, self._environment, uid), host
+                    row = IdentityRow("", *self.key, uid, sanitized(host), self.wall())
+                    await tables.upsert(row)
+        self.budget, self.host = RateBudget(self.kind, self.environment, uid), host
         return found.host if found is not None and found.host != host else None
 
     async def check_identity(self, uid: str) -> None:
         """Check the User ID and change nothing; raises StateAccountMismatch for another uid or kind."""
         await self._identity_read(uid)
-        self._budget = RateBudget(self._kind, self._environment, uid)
+        self.budget = RateBudget(self.kind, self.environment, uid)
 
-    def _identified(self) -> RateBudget:
-        if self._budget is None:
+    def identified(self) -> RateBudget:
+        """Return the budget of the account, which ``identify`` or ``check_identity`` found."""
+        if self.budget is None:
             raise StoreMisuse("identify comes before ledger and reserve")
-        return self._budget
+        return self.budget
 
-    async def _used(self) -> RateBudget:
+    async def used(self) -> RateBudget:
         """Return the budget of the account; raises MmpError if it was never recorded."""
-        budget = await self._found()
+        budget = await self.found()
         if budget is None:
-            whose = f"account {self._account} ({self._environment.value})"
+            whose = f"account {self.account} ({self.environment.value})"
             hint = "run `mmp apply` or `mmp run` first; nothing is written for the account until then"
-            message = f"the state {self._engine.place} was never used for {whose}"
+            message = f"the state {self.engine.place} was never used for {whose}"
             raise MmpError("state-unused", message, hint)
         return budget
 
-    async def _found(self, *, any_kind: bool = True) -> RateBudget | None:
+    async def found(self, *, any_kind: bool = True) -> RateBudget | None:
         """Return the budget of the account, from this process or the state; None while neither has it.
 
         A record of another kind of exchange counts only with ``any_kind``.
         """
-        if self._budget is not None:
-            return self._budget
-        identity = await self._read(queries.identity(*self._key[:2]))
-        if identity is None or (identity.kind != self._kind.value and not any_kind):
+        if self.budget is not None:
+            return self.budget
+        identity = await self.read(queries.identity(*self.key[:2]))
+        if identity is None or (identity.kind != self.kind.value and not any_kind):
             return None
-        return self._budget_of(identity)
+        return self.budget_of(identity)
 
-    def _budget_of(self, identity: IdentityRow) -> RateBudget:
-        return RateBudget(ExchangeKind(identity.kind), self._environment, identity.uid)
+    def budget_of(self, identity: IdentityRow) -> RateBudget:
+        """Return the budget that a recorded identity names."""
+        return RateBudget(ExchangeKind(identity.kind), self.environment, identity.uid)
 
-    async def _register(self, budget: RateBudget) -> None:
+    async def register(self, budget: RateBudget) -> None:
         """Register the state on this machine, before it is used to write for a User ID.
 
         Raises AccountProblem while another state is in use for it, or a request of this machine may count
         that is not on record here; StateAccountMismatch for the wrong account.
         """
-        registry, engine = self._engine.options.registry, self._engine
+        registry, engine = self.engine.options.registry, self.engine
         if registry is None:
             return
-        if self._state_id is None or not engine.has_leases:
-            row = await self._read(queries.select_state())
-            self._state_id, moved = row.state_id, move_target(row)
+        if self.state_id is None or not engine.has_leases:
+            row = await self.read(queries.select_state())
+            self.state_id, moved = row.state_id, move_target(row)
             if moved is not None:
                 raise state_moved(engine.place, moved)
-        if self._budget is None:
+        if self.budget is None:
             await self._identity_read(budget.uid)
 
         async def is_on_record(boot: str, at: float) -> bool:
-            return bool(await self._read(queries.reserved_then(budget, boot, at)))
+            return bool(await self.read(queries.reserved_then(budget, boot, at)))
 
-        whose, is_file = (budget, self._lock_name, self._state_id), not engine.has_leases
+        whose, is_file = (budget, self.lock_name, self.state_id), not engine.has_leases
         await registry.claim(*whose, engine.place, is_on_record, is_file=is_file)
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
         """Return the recorded identity, without writing to the state; raises StateAccountMismatch."""
-        return self._checked(await self._read(queries.identity(*self._key[:2])), uid)
+        return self._checked(await self.read(queries.identity(*self.key[:2])), uid)
 
     def _checked(self, found: IdentityRow | None, uid: str) -> IdentityRow | None:
         """Return the recorded identity. Raises StateAccountMismatch for another User ID or kind."""
         if found is None:
             return None
-        whose = f"the state {self._engine.place} of account {self._account} ({self._environment.value})"
-        if found.kind != self._kind.value:
-            hint = f"name the state used with {self._kind.value} (--state), and keep the simulator's apart"
-            message = f"{whose} was made with {found.kind}, and this is {self._kind.value}"
+        whose = f"the state {self.engine.place} of account {self.account} ({self.environment.value})"
+        if found.kind != self.kind.value:
+            hint = f"name the state used with {self.kind.value} (--state), and keep the simulator's apart"
+            message = f"{whose} was made with {found.kind}, and this is {self.kind.value}"
             raise StateAccountMismatch("state-foreign-kind", message, hint)
         if found.uid != uid:
             hint = (
@@ -141,25 +146,36 @@ class AccountSession:
 
     # -- transactions ---------------------------------------------------------------------------
 
-    def _row_clock(self) -> RowClock:
-        """Return the clock for rows that were read before this call."""
-        return RowClock(self._engine.first_seen, float(self._engine.clock.now()))
+    def wall(self) -> str:
+        """Return the time of day, as rows have it."""
+        return wall_text(self.engine.clock.wall())
 
-    async def _read(self, query: SelectQuery[Result]) -> Result:
+    def row_clock(self) -> RowClock:
+        """Return the clock for rows that were read before this call."""
+        return RowClock(self.engine.first_seen, float(self.engine.clock.now()))
+
+    async def read(self, query: SelectQuery[Result]) -> Result:
         """Return the result of a query, in one transaction."""
-        async with self._engine.reading(None, query) as tables:
+        async with self.engine.reading(None, query) as tables:
             return await tables.select(query)
 
-    async def _decide(self, query: SelectQuery[Result]) -> Result:
+    async def read_of_user(
+        self, query: Callable[[RateBudget], SelectQuery[Result]], *, any_kind: bool = True
+    ) -> Result | None:
+        """Return the result of a query for the budget of the account; None while it has none."""
+        budget = await self.found(any_kind=any_kind)
+        return None if budget is None else await self.read(query(budget))
+
+    async def decide(self, query: SelectQuery[Result]) -> Result:
         """Return the result of a query for a decision; a loss that was found is recorded first."""
-        async with self._engine.reading(self._budget, query) as tables:
-            if self._engine.options.read_only or not tables.lost:
+        async with self.engine.reading(self.budget, query) as tables:
+            if self.engine.options.read_only or not tables.lost:
                 return await tables.select(query)
-        async with self._writing(query) as (_, found):
+        async with self.writing(query) as (_, found):
             return found
 
     @asynccontextmanager
-    async def _writing(
+    async def writing(
         self,
         query: SelectQuery[Result],
         *,
@@ -172,16 +188,16 @@ class AccountSession:
 
         ``budget``: the User ID, if this process did not identify the account itself.
         """
-        of = budget or self._budget
-        async with self._engine.writing(WriteScope(self._key, of, held, query, numbers)) as tables:
+        of = budget or self.budget
+        async with self.engine.writing(WriteScope(self.key, of, held, query, numbers)) as tables:
             if tables.lost and of is not None:
                 await self._record_loss(tables, of)
             yield tables, await tables.select(query)
 
     async def _record_loss(self, tables: Tables, budget: RateBudget) -> None:
-        wall = self._engine.clock.wall()
+        wall = self.engine.clock.wall()
         query = together(queries.recorded_families(budget), queries.newest_of_user(budget))
         found = await tables.select(query)
         await tables.insert_losses(
-            row_mapping.loss_rows(budget, *found, self._account, self._row_clock(), wall)
+            row_mapping.loss_rows(budget, *found, self.account, self.row_clock(), wall)
         )

@@ -19,7 +19,8 @@ from reconciler.core.model import (
 from reconciler.core.state_records import ProofKind
 from reconciler.ports import NO_ACCEPTING, NO_ROWS
 from reconciler.store import queries, record_mapping, row_mapping, select_query
-from reconciler.store.acceptance import AcceptanceSteps
+from reconciler.store.acceptance import AcceptanceSteps, SavedPlanChanges
+from reconciler.store.account_session import AccountSession
 from reconciler.store.live_document import live_document
 from reconciler.store.queries import FamilyRows
 from reconciler.store.row_clock import RowClock
@@ -30,23 +31,29 @@ from reconciler.store.rows import (
     LossRow,
     budget_key,
     file_of,
+    setting_columns,
     setting_of,
-    wall_text,
 )
-from reconciler.store.saved_plan_changes import SavedPlanChanges
 from reconciler.store.table_access import Tables, WriteScope
 
 
-class Proofs(AcceptanceSteps, SavedPlanChanges):
+class Proofs:
     """What is in force of the families of one account's User ID."""
+
+    def __init__(
+        self, session: AccountSession, acceptance: AcceptanceSteps, saved_plan: SavedPlanChanges
+    ) -> None:
+        self._session = session
+        self._acceptance = acceptance
+        self._saved_plan = saved_plan
 
     async def known(self) -> Mapping[Family, Known]:
         """Return what is known of every family on record (none is NeverApplied)."""
-        budget = await self._found(any_kind=False)
+        budget = await self._session.found(any_kind=False)
         if budget is None:
             return {}
-        found = await self._decide(queries.known(budget))
-        return row_mapping.known_from_rows(*found, self._row_clock())
+        found = await self._session.decide(queries.known(budget))
+        return row_mapping.known_from_rows(*found, self._session.row_clock())
 
     async def adopt(
         self,
@@ -63,70 +70,53 @@ class Proofs(AcceptanceSteps, SavedPlanChanges):
         the lock was lost, another process may have written since the read: nothing is adopted, raises
         StateLocked.
         """
-        budget = self._identified()
+        budget = self._session.identified()
         query = select_query.together(
             queries.known(budget),
-            queries.all_tries(budget),
+            queries.tries(budget),
             queries.newest_attempts(budget),
-            queries.all_accepted(budget),
+            queries.accepted(budget),
         )
-        async with self._writing(query, held=self._lock_name) as (tables, found):
-            row_clock = self._row_clock()
+        async with self._session.writing(query, held=self._session.lock_name) as (tables, found):
+            row_clock = self._session.row_clock()
             (applied, attempts, losses), tries, newest, all_accepted = found
             later = row_mapping.changed_since([*attempts, *losses], applied, read_begun_at, row_clock)
             adopted = {family: setting for family, setting in settings.items() if family not in later}
-            accepted = await self._accepted_by_read(tables, all_accepted, adopted, accepting, newest, file)
+            accepted = await self._acceptance.rows_of_read(
+                tables, all_accepted, adopted, accepting, newest, file
+            )
             since = reflects_until(read_begun_at)
             await self._doubt_newcomers(tables, losses, adopted, since, row_clock)
-            of_adopted = [loss for loss in losses if loss.family in adopted]
-            await tables.delete(LossRow, row_mapping.losses_resolved_by(of_adopted, since, row_clock))
-            changed = row_mapping.resolved_by(
-                (row for row in attempts if row.family in adopted), since, row_clock
-            )
+            changed = await _resolve(tables, attempts, losses, adopted, since, row_clock)
             changed += row_mapping.tries_resolved_by(tries, adopted)
-            for row in row_mapping.merged(changed):
-                await tables.update_attempt(row)
+            await tables.update(row_mapping.merged(changed))
             for family, setting in adopted.items():
-                proof = self._proof(
-                    family,
-                    setting,
-                    ProofKind.ADOPTED,
-                    newest.get(family, 0),
-                    file,
-                    row_clock,
-                    at=read_begun_at,
-                )
-                await tables.upsert(proof)
-            await self._accept_setting(tables, *accepted)
-            await self._record_plan_changes(tables, budget, attempts, adopted, ProofKind.ADOPTED)
+                number = newest.get(family, 0)
+                row = self._proof(family, setting, ProofKind.ADOPTED, number, file, read_begun_at)
+                await tables.upsert(row)
+            await self._acceptance.record(tables, *accepted)
+            await self._saved_plan.record(tables, budget, attempts, adopted, ProofKind.ADOPTED)
         return frozenset(adopted)
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded."""
-        budget = self._identified()
+        budget = self._session.identified()
         query, since = queries.known(budget), reflects_until(read_begun_at)
-        async with self._writing(query, held=self._lock_name) as (tables, (_, open_rows, losses)):
-            row_clock = self._row_clock()
-            attempts = [row for row in open_rows if row.family in families]
-            of_families = [loss for loss in losses if loss.family in families]
-            for row in row_mapping.resolved_by(attempts, since, row_clock):
-                await tables.update_attempt(row)
-            await tables.delete(LossRow, row_mapping.losses_resolved_by(of_families, since, row_clock))
+        async with self._session.writing(query, held=self._session.lock_name) as (tables, found):
+            _, attempts, losses = found
+            row_clock = self._session.row_clock()
+            await tables.update(await _resolve(tables, attempts, losses, families, since, row_clock))
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Record the latest live read, and the last rows of families that it leaves out."""
-        wall = wall_text(self._engine.clock.wall())
-        async with self._engine.writing(WriteScope(self._key)) as tables:
-            await tables.upsert(LiveReadRow("", *self._key, live_document(read, last_seen), wall))
+        wall = self._session.wall()
+        async with self._session.engine.writing(WriteScope(self._session.key)) as tables:
+            await tables.upsert(LiveReadRow("", *self._session.key, live_document(read, last_seen), wall))
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
         """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""
-        budget = await self._found(any_kind=False)
-        if budget is None:
-            return {}
-        query = select_query.together(queries.live_reads(budget), queries.all_applied(budget))
-        reads, applied = await self._read(query)
-        return record_mapping.seen_rows(reads, applied, self._row_clock())
+        found = await self._session.read_of_user(queries.live_reads_and_proofs, any_kind=False)
+        return {} if found is None else record_mapping.seen_rows(*found, self._session.row_clock())
 
     async def _doubt_newcomers(
         self,
@@ -142,69 +132,53 @@ class Proofs(AcceptanceSteps, SavedPlanChanges):
         No request of such a family is possible before that is over: the same loss counts for the rate.
         """
         for family in families if losses else ():
-            doubt = row_mapping.loss_for(losses, self._account, family, since, row_clock)
-            if doubt is not None and not await _is_recorded(tables, self._identified(), family):
+            doubt = row_mapping.loss_for(losses, self._session.account, family, since, row_clock)
+            if doubt is not None and not await _is_recorded(tables, self._session.identified(), family):
                 await tables.insert_losses([doubt])
 
-    async def _acknowledge(
+    async def acknowledge(
         self, tables: Tables, rows: FamilyRows, row: AttemptRow, row_clock: RowClock
     ) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
         changed = [one._replace(tries=0) for one in rows.tries if one.id != row.id]
         row, proof = row._replace(tries=0), None
         setting = {Family(row.family): setting_of(row)}
-        await self._record_plan_changes(
-            tables, self._identified(), [row, *rows.open], setting, ProofKind.APPLIED
+        await self._saved_plan.record(
+            tables, self._session.identified(), [row, *rows.open], setting, ProofKind.APPLIED
         )
         if row_mapping.proves_in_force(row, rows.applied):
             since = row_clock.reserved_at(row)
-            changed += row_mapping.resolved_by(rows.open, since, row_clock)
-            await tables.delete(LossRow, row_mapping.losses_resolved_by(rows.losses, since, row_clock))
-            file = file_of(row)
-            proof = self._proof(
-                row.family,
-                setting_of(row),
-                ProofKind.APPLIED,
-                rows.newest,
-                file,
-                row_clock,
-                at=row_clock.now,
-            )
-        for one in row_mapping.merged(changed):
-            await tables.update_attempt(one)
+            changed += await _resolve(tables, rows.open, rows.losses, setting, since, row_clock)
+            of_row, file = setting_of(row), file_of(row)
+            proof = self._proof(row.family, of_row, ProofKind.APPLIED, rows.newest, file, row_clock.now)
+        await tables.update(row_mapping.merged(changed))
         if proof is None:
             return row
         await tables.upsert(proof)
         return row._replace(resolved=1)
 
     def _proof(
-        self,
-        family: str,
-        setting: Setting,
-        how: ProofKind,
-        newest: int,
-        file: FileVersion,
-        row_clock: RowClock,
-        *,
-        at: float,
+        self, family: str, setting: Setting, how: ProofKind, newest: int, file: FileVersion, at: float
     ) -> AppliedRow:
         """Return the row of a proof: ``setting`` was in force at ``at``, ``newest`` is the last attempt."""
-        return AppliedRow(
-            "",
-            *budget_key(self._identified()),
-            family,
-            self._account,
-            time_interval_ms=setting.time_interval_ms,
-            frozen_interval_ms=setting.frozen_interval_ms,
-            qty_limit=setting.qty_limit.text,
-            how=how.value,
-            attempt=newest,
-            boot=row_clock.first_seen.boot,
-            at=float(at),
-            at_wall=wall_text(self._engine.clock.wall()),
-            file_sha256=file.sha256,
-            file_number=file.number,
-        )
+        session = self._session
+        whose = (*budget_key(session.identified()), family, session.account)
+        found = (*setting_columns(setting), how.value, newest, session.engine.first_seen.boot, float(at))
+        return AppliedRow(*("", *whose, *found, session.wall(), file.sha256, file.number))
+
+
+async def _resolve(
+    tables: Tables,
+    attempts: Iterable[AttemptRow],
+    losses: Iterable[LossRow],
+    families: Collection[str],
+    since: float,
+    row_clock: RowClock,
+) -> list[AttemptRow]:
+    """Return the open attempts that a proof as of ``since`` resolves, changed; delete such losses."""
+    lost = [row for row in losses if row.family in families]
+    await tables.delete(LossRow, row_mapping.losses_resolved_by(lost, since, row_clock))
+    return row_mapping.resolved_by((row for row in attempts if row.family in families), since, row_clock)
 
 
 async def _is_recorded(tables: Tables, budget: RateBudget, family: Family) -> bool:

@@ -35,23 +35,21 @@ from reconciler.store.rows import (
     is_numbered,
 )
 from reconciler.store.select_query import (
-    SELECTS,
+    OF_ACCOUNT,
+    OF_USER,
     RawRows,
     Readable,
     SelectQuery,
     Statement,
+    first,
     select_number,
     select_readable,
     select_row,
     select_rows,
+    select_unchecked,
     then,
     together,
-    unchecked,
 )
-
-_OF_ACCOUNT = "account=? AND environment=? AND kind=?"
-_OF_USER = "kind=? AND environment=? AND uid=?"
-
 
 # -- any table -------------------------------------------------------------------------------------
 
@@ -66,26 +64,20 @@ def all_readable(kind: type[Row]) -> SelectQuery[list[Row]]:
     return then(select_readable(kind), lambda found: found.rows)
 
 
-def all_unchecked(kind: type[Row]) -> SelectQuery[list[Row]]:
-    """Select all rows of a kind, without checking them."""
-    return SelectQuery((Statement(SELECTS[kind], ()),), lambda found: unchecked(kind, found[0]))
-
-
 def newest_id(kind: RowKind) -> SelectQuery[int]:
     """Select the highest id of a kind of rows that has ids, of all accounts."""
     return select_number(f"SELECT max(id) FROM {TABLES[kind]}", ())
 
 
-def in_id_range(kind: type[Row], first: int, last: int) -> SelectQuery[list[Row]]:
+def in_id_range(kind: type[Row], lowest: int, highest: int) -> SelectQuery[list[Row]]:
     """Select the rows of a kind from one id to another, of all accounts, without checking them."""
-    statement = Statement(f"{SELECTS[kind]} WHERE id BETWEEN ? AND ?", (first, last))
-    return SelectQuery((statement,), lambda found: unchecked(kind, found[0]))
+    return select_unchecked(kind, " WHERE id BETWEEN ? AND ?", (lowest, highest))
 
 
 def has_rows(kind: RowKind, budget: RateBudget) -> SelectQuery[int]:
     """Select whether a table has rows of a User ID."""
     return select_number(
-        f"SELECT count(*) FROM (SELECT 1 FROM {TABLES[kind]} WHERE {_OF_USER} LIMIT 1) found",
+        f"SELECT count(*) FROM (SELECT 1 FROM {TABLES[kind]} WHERE {OF_USER} LIMIT 1) found",
         budget_key(budget),
     )
 
@@ -116,7 +108,7 @@ def identities(environment: str) -> SelectQuery[list[IdentityRow]]:
 
 def live(key: AccountKey) -> SelectQuery[Readable[LiveReadRow]]:
     """Select the last live read."""
-    return select_readable(LiveReadRow, f" WHERE {_OF_ACCOUNT}", key)
+    return select_readable(LiveReadRow, f" WHERE {OF_ACCOUNT}", key)
 
 
 # -- one User ID -----------------------------------------------------------------------------------
@@ -128,18 +120,24 @@ def live_reads(budget: RateBudget) -> SelectQuery[list[LiveReadRow]]:
     query = select_readable(
         LiveReadRow,
         " WHERE kind=? AND environment=? AND account IN"
-        f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {_OF_USER}) ORDER BY read_wall",
+        f" (SELECT account FROM {TABLES[IdentityRow]} WHERE {OF_USER}) ORDER BY read_wall",
         (*key[:2], *key),
     )
     return then(query, lambda found: found.rows)
 
 
-def _of_user(kind: type[Row], budget: RateBudget, rest: str = "") -> SelectQuery[list[Row]]:
-    return select_rows(kind, f" WHERE {_OF_USER}{rest}", budget_key(budget))
+def live_reads_and_proofs(budget: RateBudget) -> SelectQuery[tuple[list[LiveReadRow], list[AppliedRow]]]:
+    """Select the last live reads of the User ID, and its last proofs."""
+    return together(live_reads(budget), all_applied(budget))
 
 
-def _of_family(kind: type[Row], budget: RateBudget, family: str, rest: str = "") -> SelectQuery[list[Row]]:
-    return select_rows(kind, f" WHERE {_OF_USER} AND family=?{rest}", (*budget_key(budget), family))
+def _of_user(
+    kind: type[Row], budget: RateBudget, rest: str = "", *, family: str | None = None, index: str = ""
+) -> SelectQuery[list[Row]]:
+    """Select rows of a User ID, or of one of its families."""
+    of_family, values = ("", ()) if family is None else (" AND family=?", (family,))
+    text = f"{index and f' INDEXED BY {index}'} WHERE {OF_USER}{of_family}{rest}"
+    return select_rows(kind, text, (*budget_key(budget), *values))
 
 
 def all_applied(budget: RateBudget) -> SelectQuery[list[AppliedRow]]:
@@ -149,7 +147,7 @@ def all_applied(budget: RateBudget) -> SelectQuery[list[AppliedRow]]:
 
 def applied(budget: RateBudget, family: str) -> SelectQuery[AppliedRow | None]:
     """Select the last proof of one family."""
-    return select_row(AppliedRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+    return first(_of_user(AppliedRow, budget, family=family))
 
 
 KnownRows = tuple[list[AppliedRow], list[AttemptRow], list[LossRow]]
@@ -157,33 +155,28 @@ KnownRows = tuple[list[AppliedRow], list[AttemptRow], list[LossRow]]
 
 def known(budget: RateBudget) -> SelectQuery[KnownRows]:
     """Select what is known of every family: the last proofs, the open attempts and the losses."""
-    return together(all_applied(budget), all_open(budget), losses(budget))
+    return together(all_applied(budget), open_attempts(budget), losses(budget))
 
 
-def all_accepted(budget: RateBudget) -> SelectQuery[list[AcceptedRow]]:
-    """Select the settings that passed the policy guard, of all families, in the order of acceptance."""
-    return _of_user(AcceptedRow, budget, " ORDER BY id")
-
-
-def accepted_of(budget: RateBudget, family: str) -> SelectQuery[list[AcceptedRow]]:
-    """Select the accepted settings of one family, in the order of acceptance."""
-    return _of_family(AcceptedRow, budget, family, " ORDER BY id")
+def accepted(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AcceptedRow]]:
+    """Select the settings that passed the policy guard, of a family or all, in order."""
+    return _of_user(AcceptedRow, budget, " ORDER BY id", family=family)
 
 
 def plan_changes(budget: RateBudget, plan: str) -> SelectQuery[list[PlanChangeRow]]:
     """Select the applied changes of a saved plan."""
-    return select_rows(PlanChangeRow, f" WHERE {_OF_USER} AND plan=?", (*budget_key(budget), plan))
+    return select_rows(PlanChangeRow, f" WHERE {OF_USER} AND plan=?", (*budget_key(budget), plan))
 
 
 def plan_change(budget: RateBudget, plan: str, family: str) -> SelectQuery[PlanChangeRow | None]:
     """Select the applied change of one family; None while it is not applied."""
     values = (*budget_key(budget), plan, family)
-    return select_row(PlanChangeRow, f" WHERE {_OF_USER} AND plan=? AND family=?", values)
+    return select_row(PlanChangeRow, f" WHERE {OF_USER} AND plan=? AND family=?", values)
 
 
 def newest_policy(budget: RateBudget) -> SelectQuery[PolicyRow | None]:
     """Select the policy that was recorded last."""
-    return select_row(PolicyRow, f" WHERE {_OF_USER} ORDER BY id DESC LIMIT 1", budget_key(budget))
+    return first(_of_user(PolicyRow, budget, " ORDER BY id DESC LIMIT 1"))
 
 
 def policies(budget: RateBudget) -> SelectQuery[list[PolicyRow]]:
@@ -191,42 +184,27 @@ def policies(budget: RateBudget) -> SelectQuery[list[PolicyRow]]:
     return _of_user(PolicyRow, budget, " ORDER BY id DESC")
 
 
-def all_open(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
-    """Select the open attempts, in the order of their ids."""
-    rest = f" INDEXED BY attempts_open WHERE {_OF_USER} AND resolved=0 ORDER BY id"
-    return select_rows(AttemptRow, rest, budget_key(budget))
+def open_attempts(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AttemptRow]]:
+    """Select the open attempts, of one family or all, in the order of their ids."""
+    rest = " AND resolved=0 ORDER BY id"
+    return _of_user(AttemptRow, budget, rest, family=family, index="attempts_open")
 
 
-def open_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
-    """Select the open attempts of one family, in the order of their ids."""
-    rest = f" INDEXED BY attempts_open WHERE {_OF_USER} AND family=? AND resolved=0 ORDER BY id"
-    return select_rows(AttemptRow, rest, (*budget_key(budget), family))
-
-
-def all_tries(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
-    """Select the attempts that count as tries without success, in the order of their ids."""
-    rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND tries > 0 ORDER BY id"
-    return select_rows(AttemptRow, rest, budget_key(budget))
-
-
-def tries_of(budget: RateBudget, family: str) -> SelectQuery[list[AttemptRow]]:
-    """Select such attempts of one family, in the order of their ids."""
-    rest = f" INDEXED BY attempts_tries WHERE {_OF_USER} AND family=? AND tries > 0 ORDER BY id"
-    return select_rows(AttemptRow, rest, (*budget_key(budget), family))
+def tries(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AttemptRow]]:
+    """Select the attempts that count as tries without success, of one family or all, by their ids."""
+    rest = " AND tries > 0 ORDER BY id"
+    return _of_user(AttemptRow, budget, rest, family=family, index="attempts_tries")
 
 
 def newest_acknowledged(budget: RateBudget) -> SelectQuery[AttemptRow | None]:
     """Select the newest acknowledged attempt."""
-    rest = (
-        f" INDEXED BY attempts_sent WHERE {_OF_USER}"
-        " AND status <> 'not-sent' AND status = 'applied' ORDER BY id DESC LIMIT 1"
-    )
-    return select_row(AttemptRow, rest, budget_key(budget))
+    rest = " AND status <> 'not-sent' AND status = 'applied' ORDER BY id DESC LIMIT 1"
+    return first(_of_user(AttemptRow, budget, rest, index="attempts_sent"))
 
 
 def attempt(budget: RateBudget, number: int) -> SelectQuery[AttemptRow | None]:
     """Select one attempt."""
-    return select_row(AttemptRow, f" WHERE id=? AND {_OF_USER}", (number, *budget_key(budget)))
+    return select_row(AttemptRow, f" WHERE id=? AND {OF_USER}", (number, *budget_key(budget)))
 
 
 def newest_attempt(budget: RateBudget, family: str) -> SelectQuery[int]:
@@ -234,8 +212,8 @@ def newest_attempt(budget: RateBudget, family: str) -> SelectQuery[int]:
     one."""
     key = (*budget_key(budget), family)
     text = (
-        f"SELECT max(id) FROM (SELECT max(id) AS id FROM attempts WHERE {_OF_USER} AND family=?"
-        f" UNION ALL SELECT max(attempt) FROM losses WHERE {_OF_USER} AND family=?) newest"
+        f"SELECT max(id) FROM (SELECT max(id) AS id FROM attempts WHERE {OF_USER} AND family=?"
+        f" UNION ALL SELECT max(attempt) FROM losses WHERE {OF_USER} AND family=?) newest"
     )
     return select_number(text, (*key, *key))
 
@@ -245,8 +223,8 @@ def newest_attempts(budget: RateBudget) -> SelectQuery[dict[str, int]]:
     key = budget_key(budget)
     text = (
         "SELECT family, max(id) FROM"
-        f" (SELECT family, max(id) AS id FROM attempts WHERE {_OF_USER} GROUP BY family"
-        f" UNION ALL SELECT family, attempt FROM losses WHERE {_OF_USER} AND family IS NOT NULL) newest"
+        f" (SELECT family, max(id) AS id FROM attempts WHERE {OF_USER} GROUP BY family"
+        f" UNION ALL SELECT family, attempt FROM losses WHERE {OF_USER} AND family IS NOT NULL) newest"
         " GROUP BY family"
     )
     return SelectQuery((Statement(text, (*key, *key)),), lambda found: dict(found[0]))
@@ -267,13 +245,10 @@ class FamilyRows(NamedTuple):
 def family_rows(budget: RateBudget, family: str) -> SelectQuery[FamilyRows]:
     """Select what is recorded of one family."""
     query = together(
-        tries_of(budget, family),
-        applied(budget, family),
-        together(open_of(budget, family), _of_family(LossRow, budget, family)),
-        newest_attempt(budget, family),
-        accepted_of(budget, family),
+        together(tries(budget, family), applied(budget, family), open_attempts(budget, family)),
+        together(losses(budget, family), newest_attempt(budget, family), accepted(budget, family)),
     )
-    return then(query, lambda found: FamilyRows(*found[:2], *found[2], *found[3:]))
+    return then(query, lambda found: FamilyRows(*found[0], *found[1]))
 
 
 class AttemptAndFamily(NamedTuple):
@@ -295,13 +270,13 @@ def attempt_and_family(
 
 def reserved_then(budget: RateBudget, boot: str, at: float) -> SelectQuery[int]:
     """Select how many requests were reserved at this instant of a boot."""
-    text = f"SELECT count(*) FROM attempts WHERE {_OF_USER} AND boot=? AND reserved_at=?"
+    text = f"SELECT count(*) FROM attempts WHERE {OF_USER} AND boot=? AND reserved_at=?"
     return select_number(text, (*budget_key(budget), boot, at))
 
 
 def select_history(budget: RateBudget) -> SelectQuery[Readable[AttemptRow]]:
     """Select all attempts, newest first."""
-    return select_readable(AttemptRow, f" WHERE {_OF_USER} ORDER BY id DESC", budget_key(budget))
+    return select_readable(AttemptRow, f" WHERE {OF_USER} ORDER BY id DESC", budget_key(budget))
 
 
 def overrides(budget: RateBudget) -> SelectQuery[list[OverrideRow]]:
@@ -316,12 +291,12 @@ def pauses(budget: RateBudget) -> SelectQuery[list[PauseRow]]:
 
 def select_pause(budget: RateBudget, family: str) -> SelectQuery[PauseRow | None]:
     """Select the pause of one family."""
-    return select_row(PauseRow, f" WHERE {_OF_USER} AND family=?", (*budget_key(budget), family))
+    return first(_of_user(PauseRow, budget, family=family))
 
 
 def file(budget: RateBudget, sha256: str) -> SelectQuery[FileRow | None]:
     """Select the acceptance of this content of a settings file; None: it never was accepted."""
-    return select_row(FileRow, f" WHERE {_OF_USER} AND sha256=?", (*budget_key(budget), sha256))
+    return select_row(FileRow, f" WHERE {OF_USER} AND sha256=?", (*budget_key(budget), sha256))
 
 
 def newest_number(budget: RateBudget) -> SelectQuery[int]:
@@ -331,9 +306,9 @@ def newest_number(budget: RateBudget) -> SelectQuery[int]:
     """
     key = budget_key(budget)
     text = (
-        f"SELECT max(number) FROM (SELECT max(number) AS number FROM files WHERE {_OF_USER}"
-        f" UNION ALL SELECT max(file_number) FROM applied WHERE {_OF_USER}"
-        f" UNION ALL SELECT max(file_number) FROM attempts WHERE {_OF_USER} AND resolved=0) numbers"
+        f"SELECT max(number) FROM (SELECT max(number) AS number FROM files WHERE {OF_USER}"
+        f" UNION ALL SELECT max(file_number) FROM applied WHERE {OF_USER}"
+        f" UNION ALL SELECT max(file_number) FROM attempts WHERE {OF_USER} AND resolved=0) numbers"
     )
     return select_number(text, (*key, *key, *key))
 
@@ -345,21 +320,18 @@ def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
     sends, up to BURST_AGAIN_AFTER. A send is a request that was sent or may have been.
     """
     key = budget_key(budget)
-    counting = select_rows(AttemptRow, f" INDEXED BY attempts_counting WHERE {_OF_USER} AND retired=0", key)
-    limited = select_row(
-        AttemptRow,
-        f" INDEXED BY attempts_limited WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1",
-        key,
-    )
+    counting = _of_user(AttemptRow, budget, " AND retired=0", index="attempts_counting")
+    newest = " AND limited=1 ORDER BY id DESC LIMIT 1"
+    limited = first(_of_user(AttemptRow, budget, newest, index="attempts_limited"))
     after = (
-        f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
+        f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {OF_USER}"
         " AND status <> 'not-sent'"
         " AND id > coalesce((SELECT id FROM attempts INDEXED BY attempts_limited"
-        f" WHERE {_OF_USER} AND limited=1 ORDER BY id DESC LIMIT 1), 0)"
+        f" WHERE {OF_USER}{newest}), 0)"
         " LIMIT ?) sends"
     )
     at_all = (
-        f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {_OF_USER}"
+        f"SELECT count(*) FROM (SELECT 1 FROM attempts INDEXED BY attempts_sent WHERE {OF_USER}"
         " AND status <> 'not-sent' LIMIT 1) sends"
     )
     losses_query = losses(budget)
@@ -381,20 +353,20 @@ def rate(budget: RateBudget) -> SelectQuery[RateHistory]:
     return SelectQuery((*counting.statements, *limited.statements, sends, *losses_query.statements), parse)
 
 
-def losses(budget: RateBudget) -> SelectQuery[list[LossRow]]:
-    """Select the losses that may still matter, in the order of their ids."""
-    return _of_user(LossRow, budget, " ORDER BY id")
+def losses(budget: RateBudget, family: str | None = None) -> SelectQuery[list[LossRow]]:
+    """Select the losses that may still matter, of one family or all, in the order of their ids."""
+    return _of_user(LossRow, budget, " ORDER BY id", family=family)
 
 
 def newest_of_user(budget: RateBudget) -> SelectQuery[int]:
     """Select the id of the newest attempt of the User ID, 0 without one."""
-    return select_number(f"SELECT max(id) FROM attempts WHERE {_OF_USER}", budget_key(budget))
+    return select_number(f"SELECT max(id) FROM attempts WHERE {OF_USER}", budget_key(budget))
 
 
 def recorded_families(budget: RateBudget) -> SelectQuery[list[str]]:
     """Select the families that have an attempt or a proof, in order."""
     key = budget_key(budget)
-    text = f"SELECT family FROM attempts WHERE {_OF_USER} UNION SELECT family FROM applied WHERE {_OF_USER}"
+    text = f"SELECT family FROM attempts WHERE {OF_USER} UNION SELECT family FROM applied WHERE {OF_USER}"
     return SelectQuery(
         (Statement(text, (*key, *key)),), lambda found: sorted(family for (family,) in found[0])
     )
@@ -405,12 +377,12 @@ def recorded_families(budget: RateBudget) -> SelectQuery[list[str]]:
 
 def observed_periods(key: AccountKey) -> SelectQuery[Readable[ObservedPeriodRow]]:
     """Select all observed periods, in the order of their ids."""
-    return select_readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id", key)
+    return select_readable(ObservedPeriodRow, f" WHERE {OF_ACCOUNT} ORDER BY id", key)
 
 
 def newest_observed_period(key: AccountKey) -> SelectQuery[ObservedPeriodRow | None]:
     """Select the newest observed period; None if there is none, or it is damaged."""
-    query = select_readable(ObservedPeriodRow, f" WHERE {_OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
+    query = select_readable(ObservedPeriodRow, f" WHERE {OF_ACCOUNT} ORDER BY id DESC LIMIT 1", key)
     return then(query, lambda found: found.rows[0] if found.rows else None)
 
 
@@ -418,14 +390,13 @@ def state_changes_after(
     key: AccountKey, family: str, number: int, limit: int
 ) -> SelectQuery[list[StateChangeRow]]:
     """Select the next state changes, by family and id, without checking them."""
-    rest = f" WHERE {_OF_ACCOUNT} AND (family, id) > (?, ?) ORDER BY family, id LIMIT ?"
-    statement = Statement(SELECTS[StateChangeRow] + rest, (*key, family, number, limit))
-    return SelectQuery((statement,), lambda found: unchecked(StateChangeRow, found[0]))
+    rest = f" WHERE {OF_ACCOUNT} AND (family, id) > (?, ?) ORDER BY family, id LIMIT ?"
+    return select_unchecked(StateChangeRow, rest, (*key, family, number, limit))
 
 
 def last_state_changes(key: AccountKey) -> SelectQuery[list[StateChangeRow]]:
     """Select the newest state change of each family, unless it is damaged."""
     table = TABLES[StateChangeRow]
-    rest = f" WHERE id IN (SELECT max(id) FROM {table} WHERE {_OF_ACCOUNT} GROUP BY family)"
+    rest = f" WHERE id IN (SELECT max(id) FROM {table} WHERE {OF_ACCOUNT} GROUP BY family)"
     query = select_readable(StateChangeRow, rest, key)
     return then(query, lambda found: found.rows)

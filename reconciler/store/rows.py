@@ -87,19 +87,19 @@ class AttemptRow(NamedTuple):
     reserved_at: float
     reserved_wall: str
     status: str
-    definite: int
-    code: str
-    message: str
-    answered_boot: str | None
-    answered_at: float | None
-    settled_wall: str | None
-    limited: int
-    retired: int
-    resolved: int
-    tries: int
-    file_sha256: str
-    file_number: int
-    plan: str
+    definite: int = 0
+    code: str = ""
+    message: str = ""
+    answered_boot: str | None = None
+    answered_at: float | None = None
+    settled_wall: str | None = None
+    limited: int = 0
+    retired: int = 0
+    resolved: int = 0
+    tries: int = 0
+    file_sha256: str = ""
+    file_number: int = 0
+    plan: str = ""
 
 
 class LossRow(NamedTuple):
@@ -404,6 +404,11 @@ AccountKey = tuple[str, str, str]
 def budget_key(budget: RateBudget) -> tuple[str, str, str]:
     """Return the columns that name a User ID of one kind of exchange, in one environment."""
     return budget.kind.value, budget.environment.value, budget.uid
+
+
+def setting_columns(setting: Setting) -> tuple[int, int, str]:
+    """Return the columns of a setting; inverse of :func:`setting_of`."""
+    return setting.time_interval_ms, setting.frozen_interval_ms, setting.qty_limit.text
 
 
 def new_state_id() -> str:

@@ -20,10 +20,10 @@ RawRows = Sequence[tuple[Any, ...]]
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
-Result2 = TypeVar("Result2")
-Result3 = TypeVar("Result3")
-Result4 = TypeVar("Result4")
-Result5 = TypeVar("Result5")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
 
 
 class Statement(NamedTuple):
@@ -56,30 +56,15 @@ NOTHING: SelectQuery[None] = SelectQuery((), lambda _: None)
 
 
 @overload
-def together(
-    first: SelectQuery[Result], second: SelectQuery[Result2], /
-) -> SelectQuery[tuple[Result, Result2]]: ...
+def together(a: SelectQuery[T1], b: SelectQuery[T2], /) -> SelectQuery[tuple[T1, T2]]: ...
 @overload
 def together(
-    first: SelectQuery[Result], second: SelectQuery[Result2], third: SelectQuery[Result3], /
-) -> SelectQuery[tuple[Result, Result2, Result3]]: ...
+    a: SelectQuery[T1], b: SelectQuery[T2], c: SelectQuery[T3], /
+) -> SelectQuery[tuple[T1, T2, T3]]: ...
 @overload
 def together(
-    first: SelectQuery[Result],
-    second: SelectQuery[Result2],
-    third: SelectQuery[Result3],
-    fourth: SelectQuery[Result4],
-    /,
-) -> SelectQuery[tuple[Result, Result2, Result3, Result4]]: ...
-@overload
-def together(
-    first: SelectQuery[Result],
-    second: SelectQuery[Result2],
-    third: SelectQuery[Result3],
-    fourth: SelectQuery[Result4],
-    fifth: SelectQuery[Result5],
-    /,
-) -> SelectQuery[tuple[Result, Result2, Result3, Result4, Result5]]: ...
+    a: SelectQuery[T1], b: SelectQuery[T2], c: SelectQuery[T3], d: SelectQuery[T4], /
+) -> SelectQuery[tuple[T1, T2, T3, T4]]: ...
 def together(*queries: SelectQuery[Any]) -> SelectQuery[Any]:
     """Return one query with the statements of several; its result is the tuple of theirs."""
 
@@ -90,7 +75,22 @@ def together(*queries: SelectQuery[Any]) -> SelectQuery[Any]:
     return SelectQuery(tuple(one for query in queries for one in query.statements), parse)
 
 
+OF_ACCOUNT = "account=? AND environment=? AND kind=?"
+"""The condition for rows of an AccountKey."""
+
+OF_USER = "kind=? AND environment=? AND uid=?"
+"""The condition for rows of a User ID, whose values ``rows.budget_key`` returns."""
+
 SELECTS = {kind: f"SELECT {', '.join(fields(kind))} FROM {name}" for kind, name in TABLES.items()}
+
+
+def select_unchecked(
+    kind: type[Row], rest: str = "", values: tuple[SqlValue, ...] = ()
+) -> SelectQuery[list[Row]]:
+    """Select rows of a kind, without checking them."""
+    make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
+    statement = Statement(SELECTS[kind] + rest, values)
+    return SelectQuery((statement,), lambda found: [make(row) for row in found[0]])
 
 
 def select_rows(
@@ -98,28 +98,25 @@ def select_rows(
 ) -> SelectQuery[list[Row]]:
     """Select rows of a kind, each checked against its checksum."""
 
-    def parse(found: Sequence[RawRows]) -> list[Row]:
-        return [check_checksum(row) for row in unchecked(kind, found[0])]
+    query = select_unchecked(kind, rest, values)
+    return then(query, lambda rows: [check_checksum(row) for row in rows])
 
-    return SelectQuery((Statement(SELECTS[kind] + rest, values),), parse)
+
+def first(query: SelectQuery[list[Row]]) -> SelectQuery[Row | None]:
+    """Return a query whose result is the first row, None if there is none."""
+    return then(query, lambda rows: rows[0] if rows else None)
 
 
 def select_row(kind: type[Row], rest: str, values: tuple[SqlValue, ...]) -> SelectQuery[Row | None]:
     """Select the first row of a kind, None if there is none."""
-
-    def parse(found: Sequence[RawRows]) -> Row | None:
-        rows = [check_checksum(row) for row in unchecked(kind, found[0])]
-        return rows[0] if rows else None
-
-    return SelectQuery((Statement(SELECTS[kind] + rest, values),), parse)
+    return first(select_rows(kind, rest, values))
 
 
 def select_readable(
     kind: type[Row], rest: str = "", values: tuple[SqlValue, ...] = ()
 ) -> SelectQuery[Readable[Row]]:
     """Select rows of a kind; damaged ones are left out and counted."""
-    statement = Statement(SELECTS[kind] + rest, values)
-    return SelectQuery((statement,), lambda found: readable(unchecked(kind, found[0])))
+    return then(select_unchecked(kind, rest, values), readable)
 
 
 def select_number(text: str, values: tuple[SqlValue, ...]) -> SelectQuery[int]:
@@ -127,15 +124,9 @@ def select_number(text: str, values: tuple[SqlValue, ...]) -> SelectQuery[int]:
     return SelectQuery((Statement(text, values),), lambda found: found[0][0][0] or 0)
 
 
-def then(query: SelectQuery[Result], change: Callable[[Result], Result2]) -> SelectQuery[Result2]:
+def then(query: SelectQuery[Result], change: Callable[[Result], T1]) -> SelectQuery[T1]:
     """Return a query whose result is changed."""
     return SelectQuery(query.statements, lambda found: change(query.parse(found)))
-
-
-def unchecked(kind: type[Row], found: RawRows) -> list[Row]:
-    """Return rows as values of their type, without checking them."""
-    make = cast("Callable[[tuple[Any, ...]], Row]", kind._make)
-    return [make(values) for values in found]
 
 
 def readable(rows: Iterable[Row]) -> Readable[Row]:

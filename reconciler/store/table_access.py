@@ -6,8 +6,9 @@ placeholders and the hints which index to use. Every row gets its checksum when 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Protocol
 
 from reconciler.core.model import RateBudget
@@ -32,10 +33,28 @@ from reconciler.store.rows import (
     is_numbered,
     with_checksum,
 )
-from reconciler.store.select_query import NOTHING, Result, SelectQuery, SqlValue, Statement
+from reconciler.store.select_query import (
+    NOTHING,
+    OF_ACCOUNT,
+    OF_USER,
+    Result,
+    SelectQuery,
+    SqlValue,
+    Statement,
+    select_unchecked,
+)
 
 Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
 """Rows with an id."""
+
+CHANGING: Mapping[RowKind, tuple[str, ...]] = {
+    AttemptRow: (
+        *("status", "definite", "code", "message", "answered_boot", "answered_at", "settled_wall"),
+        *("limited", "retired", "resolved", "tries"),
+    ),
+    ObservedPeriodRow: ("until_wall",),
+}
+"""The columns that can change after a row was written, of the kinds that are updated."""
 
 CHUNK = 10_000
 """Rows that are read at once when a table is verified: a fraction of a server's time limit."""
@@ -107,7 +126,7 @@ class Tables:
     async def _chunks(self, kind: type[Row]) -> list[SelectQuery[list[Row]]]:
         """Return the queries for all rows of a kind; a table that grows is read in chunks."""
         if not is_numbered(kind):
-            return [queries.all_unchecked(kind)]
+            return [select_unchecked(kind)]
         newest = await self.select(queries.newest_id(kind))
         return [
             queries.in_id_range(kind, first, first + CHUNK - 1) for first in range(1, newest + 1, CHUNK)
@@ -142,6 +161,16 @@ class Tables:
         """Write a row in place of the one with the same key, if there is one."""
         await self._transaction.run(_UPSERTS[type(row)], with_checksum(row))
 
+    async def update(self, rows: Sequence[AttemptRow | ObservedPeriodRow]) -> None:
+        """Write back everything of rows of one kind that can change."""
+        if rows:
+            names = ("checksum", *CHANGING[type(rows[0])])
+            query = (
+                f"UPDATE {TABLES[type(rows[0])]} SET {', '.join(f'{name}=?' for name in names)} WHERE id=?"
+            )
+            written = [attrgetter(*names, "id")(with_checksum(row)) for row in rows]
+            await self._transaction.run_each(query, written)
+
     # -- one User ID ---------------------------------------------------------------------------
 
     async def delete(self, kind: type[Numbered], numbers: Sequence[int]) -> None:
@@ -153,73 +182,42 @@ class Tables:
     async def prune_plan_changes(self, budget: RateBudget, before: str) -> None:
         """Delete changes of saved plans that were applied before a time of day."""
         await self._transaction.run(
-            f"DELETE FROM plan_changes WHERE {_OF_USER} AND at_wall < ?", (*budget_key(budget), before)
+            f"DELETE FROM plan_changes WHERE {OF_USER} AND at_wall < ?", (*budget_key(budget), before)
         )
 
     async def prune_policies(self, budget: RateBudget, keep: int) -> None:
         """Delete policies, except the newest ``keep`` of the User ID."""
-        key = budget_key(budget)
-        await self._transaction.run(
-            f"DELETE FROM policies WHERE {_OF_USER}"
-            f" AND id <= (SELECT id FROM policies WHERE {_OF_USER} ORDER BY id DESC LIMIT 1 OFFSET ?)",
-            (*key, *key, keep),
-        )
+        await self._prune_beyond("policies", budget, keep)
 
     async def prune_files(self, budget: RateBudget, up_to: int) -> None:
         """Delete content of settings files that was accepted as number ``up_to`` or before."""
         await self._transaction.run(
-            f"DELETE FROM files WHERE {_OF_USER} AND number <= ?", (*budget_key(budget), up_to)
-        )
-
-    async def update_attempt(self, row: AttemptRow) -> None:
-        """Write back everything of an attempt that can change after its reservation."""
-        await self._transaction.run(
-            "UPDATE attempts SET checksum=?, status=?, definite=?, code=?, message=?, answered_boot=?,"
-            " answered_at=?, settled_wall=?, limited=?, retired=?, resolved=?, tries=? WHERE id=?",
-            (
-                with_checksum(row).checksum,
-                row.status,
-                row.definite,
-                row.code,
-                row.message,
-                row.answered_boot,
-                row.answered_at,
-                row.settled_wall,
-                row.limited,
-                row.retired,
-                row.resolved,
-                row.tries,
-                row.id,
-            ),
+            f"DELETE FROM files WHERE {OF_USER} AND number <= ?", (*budget_key(budget), up_to)
         )
 
     async def prune_attempts(self, budget: RateBudget, keep: int) -> None:
         """Delete attempts that nothing depends on, except the newest ``keep`` of the budget."""
+        await self._prune_beyond("attempts", budget, keep, " AND retired=1 AND resolved=1 AND tries=0")
+
+    async def _prune_beyond(self, table: str, budget: RateBudget, keep: int, which: str = "") -> None:
         key = budget_key(budget)
         await self._transaction.run(
-            f"DELETE FROM attempts WHERE {_OF_USER} AND retired=1 AND resolved=1 AND tries=0"
-            f" AND id <= (SELECT id FROM attempts WHERE {_OF_USER} ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            f"DELETE FROM {table} WHERE {OF_USER}{which}"
+            f" AND id <= (SELECT id FROM {table} WHERE {OF_USER} ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (*key, *key, keep),
         )
 
     async def delete_pause(self, budget: RateBudget, family: str) -> None:
         """End the pause of a family; harmless without one."""
         key = (*budget_key(budget), family)
-        await self._transaction.run(f"DELETE FROM pauses WHERE {_OF_USER} AND family=?", key)
+        await self._transaction.run(f"DELETE FROM pauses WHERE {OF_USER} AND family=?", key)
 
     # -- timeline ------------------------------------------------------------------------------
-
-    async def extend_period(self, row: ObservedPeriodRow, until: str) -> ObservedPeriodRow:
-        """Set another end of an observed period; returns the changed row."""
-        changed = with_checksum(row._replace(until_wall=until))
-        query = "UPDATE observed_periods SET checksum=?, until_wall=? WHERE id=?"
-        await self._transaction.run(query, (changed.checksum, until, changed.id))
-        return changed
 
     async def delete_after(self, key: AccountKey, at: str) -> None:
         """Delete the observed periods that began, and the state changes recorded, later than ``at``."""
         for table, column in (("observed_periods", "from_wall"), ("state_changes", "at_wall")):
-            query = f"DELETE FROM {table} WHERE {_OF_ACCOUNT} AND {column} > ?"
+            query = f"DELETE FROM {table} WHERE {OF_ACCOUNT} AND {column} > ?"
             await self._transaction.run(query, (*key, at))
 
     async def prune_timeline(self, key: AccountKey, before: str, gone: str, keep: int) -> None:
@@ -228,9 +226,9 @@ class Tables:
         The state of each family at that time remains, unless it is ``gone`` and the family's last.
         """
         old, run = (*key, before), self._transaction.run
-        delete = f"DELETE FROM state_changes WHERE {_OF_ACCOUNT}"
-        last = f"SELECT max(id) FROM state_changes WHERE {_OF_ACCOUNT}"
-        await run(f"DELETE FROM observed_periods WHERE {_OF_ACCOUNT} AND until_wall < ?", old)
+        delete = f"DELETE FROM state_changes WHERE {OF_ACCOUNT}"
+        last = f"SELECT max(id) FROM state_changes WHERE {OF_ACCOUNT}"
+        await run(f"DELETE FROM observed_periods WHERE {OF_ACCOUNT} AND until_wall < ?", old)
         await run(
             f"{delete} AND at_wall < ? AND id NOT IN ({last} AND at_wall < ? GROUP BY family)", (*old, *old)
         )
@@ -238,14 +236,10 @@ class Tables:
             f"{delete} AND at_wall < ? AND state=? AND id IN ({last} GROUP BY family)", (*old, gone, *key)
         )
         await run(
-            f"{delete} AND id <= (SELECT id FROM state_changes WHERE {_OF_ACCOUNT}"
+            f"{delete} AND id <= (SELECT id FROM state_changes WHERE {OF_ACCOUNT}"
             f" ORDER BY id DESC LIMIT 1 OFFSET ?) AND id NOT IN ({last} GROUP BY family)",
             (*key, *key, keep, *key),
         )
-
-
-_OF_ACCOUNT = "account=? AND environment=? AND kind=?"
-_OF_USER = "kind=? AND environment=? AND uid=?"
 
 
 def _insert(kind: RowKind) -> str:

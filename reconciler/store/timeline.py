@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from reconciler.core.model import Environment, ExchangeKind, Family
+from reconciler.core.model import Family
 from reconciler.core.monitoring.state_timeline import (
     KEEP_S,
     UNMANAGED,
@@ -22,43 +21,40 @@ from reconciler.store.account_session import AccountSession
 from reconciler.store.rows import ObservedPeriodRow, StateChangeRow, sanitized, wall_text
 from reconciler.store.table_access import Tables, WriteScope
 
-if TYPE_CHECKING:
-    from reconciler.store.engine import Engine
-
 CHANGES_AT_ONCE = 1000
 """State changes that are read without a pause: some 5 ms."""
 
 
-class AccountTimeline(AccountSession):
+class AccountTimeline:
     """The timeline of one account."""
 
-    def __init__(self, engine: Engine, account: str, environment: Environment, kind: ExchangeKind) -> None:
-        super().__init__(engine, account, environment, kind)
+    def __init__(self, session: AccountSession) -> None:
+        self._session = session
         self._period: int | None = None
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
         """Record that the account is observed, and which families are in another state than before."""
         newest_period, last = (
-            queries.newest_observed_period(self._key),
-            queries.last_state_changes(self._key),
+            queries.newest_observed_period(self._session.key),
+            queries.last_state_changes(self._session.key),
         )
-        scope = WriteScope(self._key, ahead=select_query.together(newest_period, last))
-        async with self._engine.writing(scope) as tables:
-            at, newest = await self._observed_at(tables, self._engine.clock.wall())
+        scope = WriteScope(self._session.key, ahead=select_query.together(newest_period, last))
+        async with self._session.engine.writing(scope) as tables:
+            at, newest = await self._observed_at(tables, self._session.engine.clock.wall())
             before = {Family(row.family): row.state for row in await tables.select(last)}
             period = await self._record_observation(tables, newest, at)
             changed = changed_states(before, states)
             numbers = await tables.next_ids(StateChangeRow, len(changed)) if changed else ()
             await tables.insert_all(
                 [
-                    StateChangeRow("", number, *self._key, family, sanitized(state), wall_text(at))
+                    StateChangeRow("", number, *self._session.key, family, sanitized(state), wall_text(at))
                     for number, (family, state) in zip(numbers, changed.items(), strict=True)
                 ]
             )
             if period != self._period or changed:
                 oldest = wall_text(at - timedelta(seconds=KEEP_S))
                 await tables.prune_timeline(
-                    self._key, oldest, UNMANAGED, self._engine.options.keep_state_changes
+                    self._session.key, oldest, UNMANAGED, self._session.engine.options.keep_state_changes
                 )
         self._period = period
 
@@ -71,17 +67,17 @@ class AccountTimeline(AccountSession):
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
     ) -> Callable[[], Timeline]:
         """Read the rows of the timeline; returns a function that builds it from them in any thread."""
-        changes = queries.state_changes_after(self._key, "", 0, CHANGES_AT_ONCE)
-        query = select_query.together(queries.observed_periods(self._key), changes)
-        (periods, damaged), newest = await self._read(query)
-        rows, now = newest, self._engine.clock.wall()
+        changes = queries.state_changes_after(self._session.key, "", 0, CHANGES_AT_ONCE)
+        query = select_query.together(queries.observed_periods(self._session.key), changes)
+        (periods, damaged), newest = await self._session.read(query)
+        rows, now = newest, self._session.engine.clock.wall()
         observing = bool(periods) and periods[-1].id == self._period
         while len(newest) == CHANGES_AT_ONCE:
             if pause is not None:
                 await pause()
             last = newest[-1]
-            newest = await self._read(
-                queries.state_changes_after(self._key, last.family, last.id, CHANGES_AT_ONCE)
+            newest = await self._session.read(
+                queries.state_changes_after(self._session.key, last.family, last.id, CHANGES_AT_ONCE)
             )
             rows = rows + newest
 
@@ -93,7 +89,7 @@ class AccountTimeline(AccountSession):
                 since=since,
                 now=now,
                 watching=observing,
-                max_gap_s=self._engine.options.max_gap_s,
+                max_gap_s=self._session.engine.options.max_gap_s,
             )
             return Timeline(spans, damaged + changes.damaged)
 
@@ -103,11 +99,11 @@ class AccountTimeline(AccountSession):
         self, tables: Tables, wall: datetime
     ) -> tuple[datetime, ObservedPeriodRow | None]:
         """Return the time of an observation at ``wall``, and the newest period; deletes later rows."""
-        newest = await tables.select(queries.newest_observed_period(self._key))
+        newest = await tables.select(queries.newest_observed_period(self._session.key))
         at = monotonic_wall(
             None if newest is None else record_mapping.observed_period_of(newest).until,
             wall,
-            self._engine.options.max_gap_s,
+            self._session.engine.options.max_gap_s,
         )
         if newest is not None and at < record_mapping.observed_period_of(newest).until:
             newest = await self._delete_after(tables, at)
@@ -124,18 +120,22 @@ class AccountTimeline(AccountSession):
         if (
             newest is not None
             and ours
-            and continues(record_mapping.observed_period_of(newest), at, self._engine.options.max_gap_s)
+            and continues(
+                record_mapping.observed_period_of(newest), at, self._session.engine.options.max_gap_s
+            )
         ):
-            await tables.extend_period(newest, wall_text(at))
+            await tables.update([newest._replace(until_wall=wall_text(at))])
             return newest.id
         number = await tables.next_id(ObservedPeriodRow)
-        await tables.insert(ObservedPeriodRow("", number, *self._key, wall_text(at), wall_text(at)))
+        await tables.insert(ObservedPeriodRow("", number, *self._session.key, wall_text(at), wall_text(at)))
         return number
 
     async def _delete_after(self, tables: Tables, at: datetime) -> ObservedPeriodRow | None:
         """Delete what was recorded later than ``at``; returns the newest observed period that remains."""
-        await tables.delete_after(self._key, wall_text(at))
-        newest = await tables.select(queries.newest_observed_period(self._key))
+        await tables.delete_after(self._session.key, wall_text(at))
+        newest = await tables.select(queries.newest_observed_period(self._session.key))
         if newest is None or record_mapping.observed_period_of(newest).until <= at:
             return newest
-        return await tables.extend_period(newest, wall_text(at))
+        newest = newest._replace(until_wall=wall_text(at))
+        await tables.update([newest])
+        return newest

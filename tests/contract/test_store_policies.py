@@ -12,9 +12,8 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.state_records import PolicyRecord
 from reconciler.ports import AccountStore
-from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.file_locks import StoreMisuse
-from reconciler.store.policies import KEEP_POLICIES
+from reconciler.store.policies import KEEP_POLICIES, Policies
 from reconciler.store.rows import MAX_DOCUMENT
 from tests.contract.stores import HOST, NOON, PLACES, UID, Place, ScriptedClock
 
@@ -101,16 +100,16 @@ def test_another_policy_replaces_it_and_may_return(place: Place, clock: Scripted
 def test_a_policy_that_another_process_recorded_meanwhile_is_not_recorded_again(
     place: Place, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, seen = opened(place, clock), SqlAccountStore.policy_on_record
+    store, seen = opened(place, clock), Policies.policy_on_record
 
-    async def between(self: SqlAccountStore) -> PolicyRecord | None:
+    async def between(self: Policies) -> PolicyRecord | None:
         before = await seen(self)
-        monkeypatch.setattr(SqlAccountStore, "policy_on_record", seen)
+        monkeypatch.setattr(Policies, "policy_on_record", seen)
         await opened_again.record_policy(ONE, PATH, "")
         return before
 
     opened_again = opened(place, clock)
-    monkeypatch.setattr(SqlAccountStore, "policy_on_record", between)
+    monkeypatch.setattr(Policies, "policy_on_record", between)
     record(store, ONE)
     assert history(store) == [(ONE, None)]
 

@@ -240,7 +240,7 @@ def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPa
         async with desk(url) as one, desk(url) as two:
             assert isinstance(await one.reserve(), Reservation)
             shorten(monkeypatch, limit, 200)
-            async with one.state.writing(WriteScope(KEY, one.store._budget)):
+            async with one.state.writing(WriteScope(KEY, one.store._session.budget)):
                 with pytest.raises(StateUnavailable) as refused:
                     await two.reserve()
             assert refused.value.code == "state-busy"
@@ -260,10 +260,10 @@ def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
             assert refused.value.code == "state-unavailable"
 
     async def stop_within(one: Desk, two: Desk) -> None:
-        async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
+        async with one.state.writing(WriteScope(KEY, one.store._session.budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reservation)
-            await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
+            await tables.select(queries.newest_attempt(one.store._session.identified(), "BTC-USD"))
 
     play(scenario)
 
@@ -359,7 +359,7 @@ def test_who_waited_for_a_budget_reads_ahead_what_the_last_holder_wrote(
                 await until_one_waits_for_a_lock()
 
             waiting: list[asyncio.Task[ReserveResult]] = []
-            monkeypatch.setattr(a.store, "_prune", waited_for)  # the last before its COMMIT
+            monkeypatch.setattr(a.store._reservations, "_prune", waited_for)  # the last before its COMMIT
             noted(monkeypatch, said)
             assert isinstance(await a.reserve(), Reservation)
             assert isinstance(await waiting[0], NoSlotUntil)

@@ -212,7 +212,7 @@ def test_a_pause_waits_for_a_reservation_of_the_same_user_id_that_is_under_way()
 
     async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url, account="renamed") as two:
-            budget = two.store._identified()
+            budget = two.store._session.identified()
             async with two.state.writing(WriteScope(("renamed", "live", "okx"), budget)):
                 pausing = asyncio.ensure_future(one.store.pause([BTC], until=None, reason=""))
                 done, _ = await asyncio.wait([pausing], timeout=0.3)

@@ -108,9 +108,9 @@ def test_a_session_that_ends_within_a_transaction_fails_it_and_the_next_goes_on(
             assert isinstance(await one.reserve(), Reservation)
 
     async def end_within(one: Desk) -> None:
-        async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
+        async with one.state.writing(WriteScope(KEY, one.store._session.budget)) as tables:
             assert shared().kill_connections(ready_database()) > 0
-            await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
+            await tables.select(queries.newest_attempt(one.store._session.identified(), "BTC-USD"))
 
     empty_postgres()
     asyncio.run(scenario())
@@ -131,10 +131,10 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
             assert isinstance(await one.reserve(), NoSlotUntil)
 
     async def stop_within(one: Desk, two: Desk) -> None:
-        async with one.state.writing(WriteScope(KEY, one.store._budget)) as tables:
+        async with one.state.writing(WriteScope(KEY, one.store._session.budget)) as tables:
             await asyncio.sleep(0.5)
             assert isinstance(await two.reserve(), Reservation)
-            await tables.select(queries.newest_attempt(one.store._identified(), "BTC-USD"))
+            await tables.select(queries.newest_attempt(one.store._session.identified(), "BTC-USD"))
 
     empty_postgres()
     asyncio.run(scenario())

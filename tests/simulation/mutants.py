@@ -60,12 +60,16 @@ from reconciler.store import (
     sqlite_errors,
     sqlite_file,
 )
-from reconciler.store.account_store import SqlAccountStore
+from reconciler.store.account_locks import AccountLocks
+from reconciler.store.account_session import AccountSession
 from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.postgres import locks as leases
 from reconciler.store.postgres import schema, state
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.postgres.state import PostgresState
+from reconciler.store.proofs import Proofs
+from reconciler.store.queries import FamilyRows
+from reconciler.store.reservations import Reservations
 from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
 from reconciler.store.rows import AttemptRow, LossRow
 from reconciler.store.select_query import SelectQuery
@@ -243,7 +247,7 @@ class _RowClockOfAccount(RowClock):
 
 
 def _row_clock_of_account(self: Any) -> RowClock:
-    return _RowClockOfAccount(self._engine.first_seen, self._engine.clock.now(), self._account)
+    return _RowClockOfAccount(self.engine.first_seen, self.engine.clock.now(), self.account)
 
 
 _real_ledger = ledger_mapping.ledger_from_rows
@@ -256,7 +260,7 @@ def _ledger_of_account(history: RateHistory, row_clock: RowClock) -> Ledger:
 
 
 _BY_ACCOUNT = (
-    Patch(SqlAccountStore, "_row_clock", _row_clock_of_account),
+    Patch(AccountSession, "row_clock", _row_clock_of_account),
     Patch(ledger_mapping, "ledger_from_rows", _ledger_of_account),
 )
 
@@ -271,7 +275,7 @@ def _wall_to_true_time(self: Host, instant: float, boot: int | None = None) -> f
 
 # -- what is known ---------------------------------------------------------------------------------
 
-_real_open = queries.all_open
+_real_open = queries.open_attempts
 
 
 def _open_without_pending(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
@@ -406,7 +410,7 @@ def _no_policy_in_run(self: Any, now: float) -> PlanConstraints:
 # -- the pass --------------------------------------------------------------------------------------
 
 _real_send = pass_sending.send
-_real_reserve = SqlAccountStore.reserve
+_real_reserve = Reservations.reserve
 
 
 async def _send_marking_first(self: Any, following: Any) -> Any:
@@ -445,7 +449,7 @@ _real_pass_settle = pass_sending._settle
 
 async def _settled_after_the_lock(self: Any, *text: Any) -> Any:
     """Release the lock as soon as the reply arrives."""
-    self.store._store._engine.locks.close()
+    self.store._store._session.engine.locks.close()
     return await _real_pass_settle(self, *text)
 
 
@@ -509,14 +513,14 @@ def _deaf(self: Any) -> Any:
 
 
 async def _not_recorded(
-    self: SqlAccountStore, tables: Tables, budget: RateBudget, row: AttemptRow, row_clock: RowClock
+    self: Proofs, tables: Tables, rows: FamilyRows, row: AttemptRow, row_clock: RowClock
 ) -> AttemptRow:
     return row._replace(resolved=1)
 
 
 @asynccontextmanager
 async def _unlocked(
-    self: SqlAccountStore, purpose: str, *, timeout_s: float | None = None
+    self: AccountLocks, purpose: str, *, timeout_s: float | None = None
 ) -> AsyncIterator[None]:
     yield
 
@@ -537,11 +541,11 @@ async def _first_file_for_ever(self: loop.Loop) -> None:
     await _real_run(self)
 
 
-_real_record = SqlAccountStore._record_attempt
+_real_record = Reservations._record_attempt
 
 
 async def _headers_on_record(
-    self: SqlAccountStore, tables: Tables, budget: Any, request: Any, *rest: Any
+    self: Reservations, tables: Tables, budget: Any, request: Any, *rest: Any
 ) -> AttemptRow:
     signed = replace(request, timestamp=str(request.headers))
     return await _real_record(self, tables, budget, signed, *rest)
@@ -565,7 +569,7 @@ def _counted_by_one() -> int:
     return 1
 
 
-async def _loss_ignored(self: SqlAccountStore, tables: Tables, budget: RateBudget) -> None:
+async def _loss_ignored(self: AccountSession, tables: Tables, budget: RateBudget) -> None:
     """Continue as if nothing could be lost."""
 
 
@@ -580,7 +584,7 @@ def _requests_not_lost(*asked: Any) -> list[LossRow]:
     return [row for row in _real_losses(*asked) if row.family is not None]
 
 
-async def _newcomers_believed(self: SqlAccountStore, *_: object) -> None:
+async def _newcomers_believed(self: Proofs, *_: object) -> None:
     """Adopt a family that is new to the record as if it had always been."""
 
 
@@ -599,14 +603,14 @@ class _RowClockOfDatabase(RowClock):
 
 
 def _row_clock_by_database(self: Any) -> RowClock:
-    engine = self._engine
+    engine = self.engine
     if not isinstance(engine, SimulatedState):
         return RowClock(engine.first_seen, engine.clock.now())
     return _RowClockOfDatabase(engine.first_seen, engine.clock.now(), engine.connections.server)
 
 
 async def _reserved_if_unanswered(
-    self: SqlAccountStore, request: SignedRequest, options: ReserveOptions
+    self: Reservations, request: SignedRequest, options: ReserveOptions
 ) -> Any:
     """Treat a missing answer to COMMIT as success."""
     rows: list[AttemptRow] = []
@@ -615,7 +619,7 @@ async def _reserved_if_unanswered(
         rows.append(await _real_record(*asked))
         return rows[-1]
 
-    with mock.patch.object(SqlAccountStore, "_record_attempt", noting):
+    with mock.patch.object(Reservations, "_record_attempt", noting):
         try:
             return await _real_reserve(self, request, options)
         except StateUnavailable:
@@ -643,7 +647,7 @@ def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
         raise problem
 
 
-async def _reserved_again(self: SqlAccountStore, request: SignedRequest, options: ReserveOptions) -> Any:
+async def _reserved_again(self: Reservations, request: SignedRequest, options: ReserveOptions) -> Any:
     """Treat a missing answer to COMMIT as failure."""
     for _ in range(3):
         with suppress(StateUnavailable):
@@ -675,44 +679,43 @@ async def _run_each_and_remembered(self: Any, query: str, many: Any) -> None:
 
 async def _losses_left_to_others(self: Any, query: SelectQuery[Any]) -> Any:
     """Read the inputs of a decision without recording that something may have been lost."""
-    async with self._engine.reading(self._budget, query) as tables:
+    async with self.engine.reading(self.budget, query) as tables:
         return await tables.select(query)
 
 
-_real_settle = SqlAccountStore.settle
+_real_settle = Reservations.settle
 
 
-async def _settled_again(self: SqlAccountStore, attempt: int, result: AttemptResult) -> None:
+async def _settled_again(self: Reservations, attempt: int, result: AttemptResult) -> None:
     try:
         await _real_settle(self, attempt, result)
     except StateUnavailable:
         await _real_settle(self, attempt, result)
 
 
-async def _settled_by_the_holder(self: SqlAccountStore, attempt: int, result: AttemptResult) -> None:
+async def _settled_by_the_holder(self: Reservations, attempt: int, result: AttemptResult) -> None:
     """Record the result of a request only while the lock is held."""
-    with mock.patch.object(self, "_writing", partial(self._writing, held=self._lock_name)):
+    session = self._session
+    with mock.patch.object(session, "writing", partial(session.writing, held=session.lock_name)):
         await _real_settle(self, attempt, result)
 
 
-_real_adopt = SqlAccountStore.adopt
+_real_adopt = Proofs.adopt
 
 
-async def _adopted_by_anybody(self: SqlAccountStore, *text: Any, **more: Any) -> Any:
+async def _adopted_by_anybody(self: Proofs, *text: Any, **more: Any) -> Any:
     """Adopt what was read while the lock was held, even if another process wrote since."""
-    real = self._writing
+    real = self._session.writing
 
     def of_anybody(query: SelectQuery[Any], **_: object) -> Any:
         return real(query)
 
-    with mock.patch.object(self, "_writing", of_anybody):
+    with mock.patch.object(self._session, "writing", of_anybody):
         return await _real_adopt(self, *text, **more)
 
 
-async def _adopted_as_of_now(
-    self: SqlAccountStore, settings: Any, *, read_begun_at: float, **more: Any
-) -> Any:
-    return await _real_adopt(self, settings, read_begun_at=self._engine.clock.now(), **more)
+async def _adopted_as_of_now(self: Proofs, settings: Any, *, read_begun_at: float, **more: Any) -> Any:
+    return await _real_adopt(self, settings, read_begun_at=self._session.engine.clock.now(), **more)
 
 
 _real_overrides = pass_sending._record_overrides
@@ -870,7 +873,7 @@ async def _always_changed(self: Any) -> None:
         self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
 
 
-async def _everybody_controls(self: SqlAccountStore, purpose: str) -> bool:
+async def _everybody_controls(self: AccountLocks, purpose: str) -> bool:
     return True
 
 
@@ -931,7 +934,7 @@ MUTANTS = (
         "wall clock",
         (Patch(Host, "monotonic", _wall_as_monotonic), Patch(Host, "true_time", _wall_to_true_time)),
     ),
-    Mutant("pending attempts unknown", (Patch(queries, "all_open", _open_without_pending),)),
+    Mutant("pending attempts unknown", (Patch(queries, "open_attempts", _open_without_pending),)),
     Mutant(
         "uncertain equals last applied", (Patch(comparison, "_need_uncertain", _uncertain_equals_last),)
     ),
@@ -996,7 +999,7 @@ MUTANTS = (
     ),
     Mutant("applied before the reply", (Patch(reconcile, "send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile, "send", _send_again),)),
-    Mutant("lock not taken", (Patch(SqlAccountStore, "locked", _unlocked),)),
+    Mutant("lock not taken", (Patch(AccountLocks, "locked", _unlocked),)),
     Mutant("frozen ignored", (Patch(holds, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(planning, "may_be_enabled", lambda *_: False),)),
     Mutant(
@@ -1007,7 +1010,7 @@ MUTANTS = (
     ),
     Mutant(
         "reserved however long it took",
-        (Patch(SqlAccountStore, "reserve", _reserve_whenever),),
+        (Patch(Reservations, "reserve", _reserve_whenever),),
         first_seed=1_260,
     ),
     Mutant("an old read is fresh enough", (Patch(pass_step, "_is_fresh", lambda *_: True),)),
@@ -1023,9 +1026,9 @@ MUTANTS = (
         (Patch(reconcile, "send", _send_what_was), Patch(pass_sending, "_still_next", _same)),
     ),
     Mutant("deaf to being stopped", (Patch(reconcile, "_called_off", _deaf),)),
-    Mutant("acknowledgement not recorded", (Patch(SqlAccountStore, "_acknowledge", _not_recorded),)),
+    Mutant("acknowledgement not recorded", (Patch(Proofs, "acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
-    Mutant("headers on record", (Patch(SqlAccountStore, "_record_attempt", _headers_on_record),)),
+    Mutant("headers on record", (Patch(Reservations, "_record_attempt", _headers_on_record),)),
     Mutant("send deadline not passed", (Patch(pass_sending, "SEND_DEADLINE_S", FOREVER),)),
     Mutant(
         "echo's family ignored",
@@ -1039,7 +1042,7 @@ MUTANTS = (
         feature=Feature.ODD_REPLIES,
         first_seed=16,
     ),
-    Mutant("adopted as of now", (Patch(SqlAccountStore, "adopt", _adopted_as_of_now),)),
+    Mutant("adopted as of now", (Patch(Proofs, "adopt", _adopted_as_of_now),)),
     Mutant("no spacing after 50011", (Patch(Ledger, "throttled", property(lambda ledger: False)),)),
     Mutant(
         "policy judged after narrowing",
@@ -1238,12 +1241,12 @@ MUTANTS = (
         first_seed=7_070,
     ),
     _of_feature(
-        "two controllers", Feature.LAGGING_FILES, Patch(SqlAccountStore, "try_control", _everybody_controls)
+        "two controllers", Feature.LAGGING_FILES, Patch(AccountLocks, "try_control", _everybody_controls)
     ),
     _of_feature(
         "proofs of an account name",
         Feature.RENAMES,
-        Patch(SqlAccountStore, "_row_clock", _row_clock_of_account),
+        Patch(AccountSession, "row_clock", _row_clock_of_account),
         Patch(row_mapping, "known_from_rows", _known_of_account),
     ),
     _of_feature(
@@ -1264,7 +1267,7 @@ MUTANTS = (
     _of_feature(
         "a failed COMMIT is a yes",
         Feature.FILE_FAILURE,
-        Patch(SqlAccountStore, "reserve", _reserved_if_unanswered),
+        Patch(Reservations, "reserve", _reserved_if_unanswered),
     ),
     _of_feature(
         "a busy file ends the loop",
@@ -1284,7 +1287,7 @@ MUTANTS = (
     _of_postgres("locks not renewed", Patch(LeaseLocks, "_renew", _not_renewed)),
     _of_postgres("locks of the far future kept", Patch(leases, "_TAKE", _UNEXPIRED_AS_BEFORE)),
     _of_postgres("pass lock instead of row lock", Patch(state, "_LOCKED_HISTORY", state._HISTORY)),
-    _of_postgres("another timeline ignored", Patch(SqlAccountStore, "_record_loss", _loss_ignored)),
+    _of_postgres("another timeline ignored", Patch(AccountSession, "_record_loss", _loss_ignored)),
     _of_postgres("first requests cannot be lost", Patch(state, "_NEW_BUDGET", _BORN_NOW)),
     Mutant(
         "other tables have every request of a User ID that was not seen",
@@ -1298,9 +1301,7 @@ MUTANTS = (
     ),
     _of_postgres("a loss takes no slot", Patch(row_mapping, "loss_rows", _requests_not_lost)),
     _of_postgres(
-        "newcomers not doubted",
-        Patch(SqlAccountStore, "_doubt_newcomers", _newcomers_believed),
-        first_seed=635,
+        "newcomers not doubted", Patch(Proofs, "_doubt_newcomers", _newcomers_believed), first_seed=635
     ),
     _of_postgres(
         "numbers trusted after a loss",
@@ -1308,27 +1309,23 @@ MUTANTS = (
         first_seed=1_150,
     ),
     _of_postgres(
-        "aged by the database's clock", Patch(SqlAccountStore, "_row_clock", _row_clock_by_database)
+        "aged by the database's clock", Patch(AccountSession, "row_clock", _row_clock_by_database)
     ),
     _of_postgres("other hosts' rows at face value", Patch(FirstSeen, "local", _own_instant)),
     _of_postgres("other hosts' rows long past", Patch(FirstSeen, "local", _long_ago)),
+    _of_postgres("no answer to COMMIT is a yes", Patch(Reservations, "reserve", _reserved_if_unanswered)),
     _of_postgres(
-        "no answer to COMMIT is a yes", Patch(SqlAccountStore, "reserve", _reserved_if_unanswered)
+        "no answer to COMMIT is a no", Patch(Reservations, "reserve", _reserved_again), first_seed=260
     ),
+    _of_postgres("verdicts said twice", Patch(Reservations, "settle", _settled_again), first_seed=220),
     _of_postgres(
-        "no answer to COMMIT is a no", Patch(SqlAccountStore, "reserve", _reserved_again), first_seed=260
+        "verdicts need the lock", Patch(Reservations, "settle", _settled_by_the_holder), first_seed=190
     ),
-    _of_postgres("verdicts said twice", Patch(SqlAccountStore, "settle", _settled_again), first_seed=220),
-    _of_postgres(
-        "verdicts need the lock", Patch(SqlAccountStore, "settle", _settled_by_the_holder), first_seed=190
-    ),
-    _of_postgres(
-        "adoptions without the lock", Patch(SqlAccountStore, "adopt", _adopted_by_anybody), first_seed=55
-    ),
+    _of_postgres("adoptions without the lock", Patch(Proofs, "adopt", _adopted_by_anybody), first_seed=55),
     _of_postgres(
         "overrides take no time",
         Patch(pass_sending, "_record_overrides", _overrides_take_no_time),
-        Patch(SqlAccountStore, "reserve", _reserve_whenever),
+        Patch(Reservations, "reserve", _reserve_whenever),
         first_seed=375,
     ),
     _of_postgres(
@@ -1339,7 +1336,7 @@ MUTANTS = (
         "not forgotten after own writes",
         Patch(state._Statements, "run", _run_and_remembered),
         Patch(state._Statements, "run_each", _run_each_and_remembered),
-        Patch(SqlAccountStore, "_decide", _losses_left_to_others),  # else a plan records each loss before
+        Patch(AccountSession, "decide", _losses_left_to_others),  # else a plan records each loss before
     ),
     _of_postgres("one ledger per account, on hosts", *_BY_ACCOUNT),
     _of_postgres(

@@ -189,7 +189,7 @@ def test_a_breaker_that_cannot_write_it_down_ends_the_loop_and_not_silently(
     async def damaged(*_: object, **__: object) -> None:
         raise StateUnusable("state-damaged", "the state is damaged")
 
-    monkeypatch.setattr(type(here.store), "pause", damaged)
+    monkeypatch.setattr(here.store, "pause", damaged)
     with pytest.raises(StateUnusable):
         here.run(1000.0)
     assert len(sent(here)) == MOST

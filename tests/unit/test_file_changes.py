@@ -36,7 +36,6 @@ from reconciler.core.requests import (
     SignedRequest,
 )
 from reconciler.core.target import DriftPolicy
-from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
 from tests.unit.test_loop_faults import Odd, file_of, go, world
@@ -49,19 +48,17 @@ FORBIDDEN = PolicyInForce(Policy("p", "0" * 64, loosening=Loosening(max_families
 # -- what changes while a slot is reserved -----------------------------------------------------------------
 
 
-def while_reserving(monkeypatch: pytest.MonkeyPatch, *happens: Callable[[], object]) -> None:
+def while_reserving(here: World, *happens: Callable[[], object]) -> None:
     """Let one thing happen during each reservation: it is on record, and the pass does not know of it."""
-    left, real = list(happens), SqlAccountStore.reserve
+    left, real = list(happens), here.store.reserve
 
-    async def reserve(
-        self: SqlAccountStore, request: SignedRequest, options: ReserveOptions
-    ) -> ReserveResult:
-        slot = await real(self, request, options)
+    async def reserve(request: SignedRequest, options: ReserveOptions) -> ReserveResult:
+        slot = await real(request, options)
         if left and isinstance(slot, Reservation):
             left.pop(0)()
         return slot
 
-    monkeypatch.setattr(SqlAccountStore, "reserve", reserve)
+    here.store.reserve = reserve
 
 
 def edit(here: World, wanted: Setting, sha256: str) -> Callable[[], object]:
@@ -79,12 +76,12 @@ def looked_at(live: Setting = A) -> tuple[World, Odd]:
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_what_was_reserved_for_an_older_file_is_taken_back_and_the_newer_one_goes_at_once(
-    monkeypatch: pytest.MonkeyPatch, times: int
+    times: int,
 ) -> None:
     """However often that happens within a window, no slot is lost over it."""
     here, odd = looked_at()
     edits = [edit(here, B, str(n)) for n in range(2, 1 + times)]
-    while_reserving(monkeypatch, *edits, edit(here, TIGHTER, "9"))
+    while_reserving(here, *edits, edit(here, TIGHTER, "9"))
     go(here, 3.0)
     assert [wanted for _, _, wanted in odd.sent] == [TIGHTER]
     assert odd.sent[0][0] < 1002.0, "none of the reservations before it counts"
@@ -95,9 +92,7 @@ def test_what_was_reserved_for_an_older_file_is_taken_back_and_the_newer_one_goe
 
 
 @pytest.mark.parametrize("what", ["file", "policy"])
-def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
-    monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(what: str) -> None:
     policy = PolicyInForce()
     here, odd = looked_at()
     here.options = replace(here.options, policy=lambda: policy)
@@ -107,7 +102,7 @@ def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
         policy = FORBIDDEN
 
     before = at_once(here.store.recorded_inputs())
-    while_reserving(monkeypatch, forbid if what == "policy" else edit(here, A, "2"))
+    while_reserving(here, forbid if what == "policy" else edit(here, A, "2"))
     go(here, 3.0)
     after, now = at_once(here.store.recorded_inputs()), here.clock.now()
     assert odd.sent == []
@@ -119,9 +114,9 @@ def test_what_was_taken_back_counts_neither_against_the_rate_nor_as_a_try(
     assert here.times_of(RequestSettled) == []
 
 
-def test_a_file_rewritten_with_the_same_content_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_rewritten_with_the_same_content_takes_nothing_back() -> None:
     here, odd = looked_at()
-    while_reserving(monkeypatch, edit(here, B, "1"))
+    while_reserving(here, edit(here, B, "1"))
     go(here, 3.0)
     assert [wanted for _, _, wanted in odd.sent] == [B]
     assert [record.code for record in at_once(here.store.history(9)).attempts] == ["0"]

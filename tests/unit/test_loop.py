@@ -58,6 +58,7 @@ from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection
+from reconciler.store.account_session import AccountSession
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import MemoryDisk
@@ -563,10 +564,10 @@ def test_an_idle_loop_does_not_hold_the_lock() -> None:
 def test_a_state_that_cannot_be_relied_on_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     here = world()
 
-    async def damaged(_self: SqlAccountStore) -> None:
+    async def damaged() -> None:
         raise StateUnusable("state-damaged", "the state is damaged")
 
-    monkeypatch.setattr(SqlAccountStore, "recorded_inputs", damaged)
+    monkeypatch.setattr(here.store, "recorded_inputs", damaged)
     with pytest.raises(StateUnusable):
         here.run(100.0)
     assert here.exchange.sent == []
@@ -619,12 +620,12 @@ def test_another_state_in_use_on_this_machine_is_told_once_and_asked_about_again
     """It took this one's place after this loop had been identified."""
     asked, until = [], 1200.0
 
-    async def register(_: SqlAccountStore, __: RateBudget) -> None:
+    async def register(_: AccountSession, __: RateBudget) -> None:
         asked.append(here.clock.now())
         if len(asked) > 1 and asked[-1] < until:
             raise AccountProblem("state-second", "another state is in use", "use that one")
 
-    monkeypatch.setattr(SqlAccountStore, "_register", register)
+    monkeypatch.setattr(AccountSession, "register", register)
     here = world()
     here.run(300.0)
     [(_, message)] = here.failures()
@@ -637,13 +638,13 @@ def test_a_state_without_the_newest_request_is_asked_about_again_once_that_does_
 ) -> None:
     until = 1017.0
 
-    async def register(_: SqlAccountStore, __: RateBudget) -> None:
+    async def register(_: AccountSession, __: RateBudget) -> None:
         if here.clock.now() < until:
             problem = AccountProblem("state-behind", "a request is not on record", "wait")
             problem.wait_s = until - here.clock.now()
             raise problem
 
-    monkeypatch.setattr(SqlAccountStore, "_register", register)
+    monkeypatch.setattr(AccountSession, "register", register)
     here = world()
     here.run(60.0)
     [(_, message)] = here.failures()
@@ -792,14 +793,14 @@ def test_a_state_that_is_away_is_waited_for_with_back_off(
     monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     here = world()
-    real = getattr(SqlAccountStore, step)
+    real = getattr(here.store, step)
 
-    async def away(self: SqlAccountStore, *args: Any, **named: Any) -> Any:
+    async def away(*args: Any, **named: Any) -> Any:
         if here.clock.now() < 1100.0:
             raise StateUnavailable("state-unavailable", "the connection was lost")
-        return await real(self, *args, **named)
+        return await real(*args, **named)
 
-    monkeypatch.setattr(SqlAccountStore, step, away)
+    monkeypatch.setattr(here.store, step, away)
     here.run(300.0)
     waits = here.times_of(StateFailed)
     assert len(waits) == (1 if step == "settle" else 8)

@@ -64,8 +64,8 @@ def store(state: SqliteState) -> SqlAccountStore:
 
 
 def opened_by(store: SqlAccountStore) -> SqliteState:
-    assert isinstance(store._engine, SqliteState)
-    return store._engine
+    assert isinstance(store._session.engine, SqliteState)
+    return store._session.engine
 
 
 def database(store: SqlAccountStore) -> sqlite3.Connection:

@@ -20,7 +20,6 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import StateUnavailable, StateUnusable
-from reconciler.store.account_store import SqlAccountStore
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
 
@@ -205,10 +204,10 @@ def test_a_state_that_cannot_be_used_while_recording_is_told_and_stops_no_pass(
 ) -> None:
     here = calm()
 
-    async def busy(_self: SqlAccountStore, _: Mapping[Family, str]) -> None:
+    async def busy(_: Mapping[Family, str]) -> None:
         raise StateUnavailable("state-busy", "kept busy")
 
-    monkeypatch.setattr(SqlAccountStore, "record_states", busy)
+    monkeypatch.setattr(here.store, "record_states", busy)
     here.clock.at(1050.0, lambda: here.want({BTC: B}))
     here.run(200.0)
     assert here.exchange.live[BTC].setting == B
@@ -219,11 +218,11 @@ def test_a_state_that_cannot_be_written_stops_no_pass(monkeypatch: pytest.Monkey
     here = calm()
     calls: list[Mapping[Family, str]] = []
 
-    async def full(_self: SqlAccountStore, seen: Mapping[Family, str]) -> None:
+    async def full(seen: Mapping[Family, str]) -> None:
         calls.append(seen)
         raise StateUnusable("state-full", "the disk is full")
 
-    monkeypatch.setattr(SqlAccountStore, "record_states", full)
+    monkeypatch.setattr(here.store, "record_states", full)
     here.clock.at(1050.0, lambda: here.want({BTC: B}))
     here.run(200.0)
     assert here.exchange.live[BTC].setting == B
