@@ -58,7 +58,7 @@ class AcceptanceSteps:
 
     async def accepted_log(self, limit: int, family: str = "*") -> list[AcceptedRecord]:
         """Return at most ``limit`` accepted settings of families matching the glob, newest first."""
-        rows = await self._session.read_of_user(queries.accepted) or ()
+        rows = await self._session.read_of_user(queries.select_accepted) or ()
         return record_mapping.accepted_log([row for row in rows if fnmatchcase(row.family, family)])[:limit]
 
     def row(

@@ -105,7 +105,7 @@ class SqlAccountStore:
         query = together(
             together(queries.identity(*self._session.key[:2]), queries.known(budget)),
             together(queries.tries(budget), queries.newest_acknowledged(budget)),
-            together(queries.accepted(budget), queries.plan_changes(budget, plan)),
+            together(queries.select_accepted(budget), queries.plan_changes(budget, plan)),
             together(queries.pauses(budget), queries.rate(budget)),
         )
         found = await self._session.decide(query)
@@ -151,7 +151,7 @@ class SqlAccountStore:
             if budget is not None:
                 history = self._reservations.with_uncommitted(await tables.select(queries.rate(budget)))
                 applied, attempts, losses = await tables.select(queries.known(budget))
-                accepted = await tables.select(queries.accepted(budget))
+                accepted = await tables.select(queries.select_accepted(budget))
             live, damaged = await tables.select(queries.live(self._session.key))
         row_clock = self._session.row_clock()
         return StateSnapshot(

@@ -75,7 +75,7 @@ class Proofs:
             queries.known(budget),
             queries.tries(budget),
             queries.newest_attempts(budget),
-            queries.accepted(budget),
+            queries.select_accepted(budget),
         )
         async with self._session.writing(query, held=self._session.lock_name) as (tables, found):
             row_clock = self._session.row_clock()

@@ -155,10 +155,10 @@ KnownRows = tuple[list[AppliedRow], list[AttemptRow], list[LossRow]]
 
 def known(budget: RateBudget) -> SelectQuery[KnownRows]:
     """Select what is known of every family: the last proofs, the open attempts and the losses."""
-    return together(all_applied(budget), open_attempts(budget), losses(budget))
+    return together(all_applied(budget), select_open(budget), losses(budget))
 
 
-def accepted(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AcceptedRow]]:
+def select_accepted(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AcceptedRow]]:
     """Select the settings that passed the policy guard, of a family or all, in order."""
     return _of_user(AcceptedRow, budget, " ORDER BY id", family=family)
 
@@ -184,7 +184,7 @@ def policies(budget: RateBudget) -> SelectQuery[list[PolicyRow]]:
     return _of_user(PolicyRow, budget, " ORDER BY id DESC")
 
 
-def open_attempts(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AttemptRow]]:
+def select_open(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AttemptRow]]:
     """Select the open attempts, of one family or all, in the order of their ids."""
     rest = " AND resolved=0 ORDER BY id"
     return _of_user(AttemptRow, budget, rest, family=family, index="attempts_open")
@@ -245,8 +245,8 @@ class FamilyRows(NamedTuple):
 def family_rows(budget: RateBudget, family: str) -> SelectQuery[FamilyRows]:
     """Select what is recorded of one family."""
     query = together(
-        together(tries(budget, family), applied(budget, family), open_attempts(budget, family)),
-        together(losses(budget, family), newest_attempt(budget, family), accepted(budget, family)),
+        together(tries(budget, family), applied(budget, family), select_open(budget, family)),
+        together(losses(budget, family), newest_attempt(budget, family), select_accepted(budget, family)),
     )
     return then(query, lambda found: FamilyRows(*found[0], *found[1]))
 

@@ -86,7 +86,7 @@ class Reservations:
         query = select_query.together(
             select_query.together(queries.select_pause(budget, family), plan_change),
             queries.tries(budget, family),
-            queries.accepted(budget, family),
+            queries.select_accepted(budget, family),
             queries.rate(budget),
         )
         numbers = (AttemptRow, AcceptedRow) if accepting else (AttemptRow,)

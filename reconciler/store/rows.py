@@ -342,22 +342,17 @@ TABLES: Mapping[RowKind, str] = {
 }
 
 
-KEYS: Mapping[RowKind, tuple[str, ...]] = {
+_OTHER_KEYS: Mapping[RowKind, tuple[str, ...]] = {
     StateRow: ("state_id",),
     IdentityRow: ("account", "environment"),
-    AttemptRow: ("id",),
-    LossRow: ("id",),
     AppliedRow: ("kind", "environment", "uid", "family"),
-    AcceptedRow: ("id",),
     PlanChangeRow: ("kind", "environment", "uid", "plan", "family"),
-    PolicyRow: ("id",),
     FileRow: ("kind", "environment", "uid", "sha256"),
     LiveReadRow: ("account", "environment", "kind"),
     PauseRow: ("kind", "environment", "uid", "family"),
-    OverrideRow: ("id",),
-    ObservedPeriodRow: ("id",),
-    StateChangeRow: ("id",),
 }
+
+KEYS: Mapping[RowKind, tuple[str, ...]] = {kind: _OTHER_KEYS.get(kind, ("id",)) for kind in TABLES}
 """The primary key of each table."""
 
 

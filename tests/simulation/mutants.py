@@ -275,11 +275,11 @@ def _wall_to_true_time(self: Host, instant: float, boot: int | None = None) -> f
 
 # -- what is known ---------------------------------------------------------------------------------
 
-_real_open = queries.open_attempts
+_real_open = queries.select_open
 
 
-def _open_without_pending(budget: RateBudget) -> SelectQuery[list[AttemptRow]]:
-    query = _real_open(budget)
+def _open_without_pending(budget: RateBudget, family: str | None = None) -> SelectQuery[list[AttemptRow]]:
+    query = _real_open(budget, family)
     return replace(
         query,
         parse=lambda found: [row for row in query.parse(found) if row.status != AttemptStatus.PENDING],
@@ -934,7 +934,7 @@ MUTANTS = (
         "wall clock",
         (Patch(Host, "monotonic", _wall_as_monotonic), Patch(Host, "true_time", _wall_to_true_time)),
     ),
-    Mutant("pending attempts unknown", (Patch(queries, "open_attempts", _open_without_pending),)),
+    Mutant("pending attempts unknown", (Patch(queries, "select_open", _open_without_pending),)),
     Mutant(
         "uncertain equals last applied", (Patch(comparison, "_need_uncertain", _uncertain_equals_last),)
     ),
