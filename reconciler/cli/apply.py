@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from reconciler.cli.flags import (
 )
 from reconciler.cli.no_policy import given_up, refuse_needless_no_policy
 from reconciler.cli.options import CommandOptions, with_options
+from reconciler.cli.output import has_terminal
 from reconciler.cli.read_files import read_desired, watched_policies
 from reconciler.core.model import Desired
 from reconciler.core.plan import Basis
@@ -40,11 +40,6 @@ ALLOW_UNSEEN = UsageError(
     "without a prompt, --allow needs --expect DIGEST or a plan file: it applies to one reviewed plan",
     "mmp plan prints the digest, and with each refusal the complete command",
 )
-
-
-def may_ask(yes: bool) -> bool:
-    """Return whether a person sees the plan and must confirm it before anything is sent."""
-    return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +107,7 @@ def apply(flags: ApplyFlags) -> Exit:
     from reconciler import logs
     from reconciler.cli.apply_account import ApplyOptions
     from reconciler.cli.apply_flow import ApplyCommand
+    from reconciler.cli.apply_output import ApplyOutput
 
     base = flags.exchange_address()
     desired = read_desired(flags)
@@ -141,9 +137,10 @@ def apply(flags: ApplyFlags) -> Exit:
     if flags.allows:
         allowed = [str(each) for each in flags.allows]
         logs.log("warning", "overrides given", allow=allowed, reason=flags.reason)
-    applying = ApplyCommand(desired, policies, options, flags.out)
-    asyncio.run(applying.run())
-    return applying.report()
+    output = ApplyOutput(options, flags.out)
+    applying = ApplyCommand(desired, policies, options, output)
+    ended = asyncio.run(applying.run())
+    return output.report(applying.runs, applying.stop.status) if ended is None else ended
 
 
 def _check_together(flags: ApplyFlags, desired: Sequence[Desired]) -> None:
@@ -157,7 +154,7 @@ def _check_together(flags: ApplyFlags, desired: Sequence[Desired]) -> None:
     for flag, given in about_one:
         if given and len(desired) != 1:
             raise UsageError("one-account", f"{flag} requires exactly one account", "name one file with -c")
-    if flags.allows and not reviewed and not may_ask(flags.yes):
+    if flags.allows and not reviewed and (flags.yes or not has_terminal()):
         raise ALLOW_UNSEEN
 
 

@@ -1,4 +1,4 @@
-"""How an apply runs: identify every account, review every first plan, then reconcile, then report.
+"""How an apply runs: identify every account, review every first plan, then reconcile.
 
 With one account the review happens inside the pass, under the lock. With several, or when a person must
 confirm, all plans are made first: if one is refused, nothing is sent. If the plan of an account is
@@ -8,19 +8,14 @@ different under the lock, nothing is sent for that account.
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing
-from typing import NoReturn
-
-import click
+from contextlib import AbstractContextManager, aclosing
+from typing import Protocol
 
 from reconciler import factories, logs
 from reconciler.cli.apply_account import AccountApply, ApplyOptions
 from reconciler.cli.apply_errors import (
     PLAN_MOVED,
-    STOPPED,
     join_errors,
     not_approved,
     policy_refusal,
@@ -28,9 +23,6 @@ from reconciler.cli.apply_errors import (
     stale_plan,
     unexpected_digest,
 )
-from reconciler.cli.apply_status import account_results, apply_exit_status, combined_status
-from reconciler.cli.output import BackgroundStdout, Output, wait_for_stderr
-from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.family_globs import no_match
@@ -42,24 +34,38 @@ from reconciler.core import events
 from reconciler.core.account_check import claim_conflict
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
-from reconciler.core.outcome import FamilyResult
 from reconciler.core.plan import Plan, PlanConstraints, digest
 from reconciler.core.problems import has_visible_text
 from reconciler.core.saved_plan import Reviewed, reviewed
-from reconciler.documents.plan import PlanContext, apply_document, one_or_list
 from reconciler.errors import PRECEDENCE, Exit, MmpError
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.ports import StateBackend
-from reconciler.process_signals import SIGNALS
-from reconciler.render.plan_text import plan_text, results_text
-from reconciler.render.policy_refusals import tighter_families
-from reconciler.render.values import count
 from reconciler.watch.config_files import Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
 DEFAULT_TIMEOUT_EXTRA_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
+
+
+class ApplyView(Protocol):
+    """What an apply shows, and the person that it asks."""
+
+    def has_terminal(self) -> bool:
+        """Whether a person can be asked."""
+        ...
+
+    def show_plan(self, run: AccountApply, plan: Plan, *, to_confirm: bool) -> None:
+        """Show the first plan of an account; ``to_confirm``: a person is asked about it."""
+        ...
+
+    def confirm(self, runs: Sequence[AccountApply]) -> bool:
+        """Ask whether the first plans of all accounts may be sent."""
+        ...
+
+    def progress(self, run: AccountApply, log: Observe, *, alone: bool) -> AbstractContextManager[Observe]:
+        """Show the progress of an account, from its events; ``alone``: there is no other account."""
+        ...
 
 
 class ApplyCommand:
@@ -70,11 +76,10 @@ class ApplyCommand:
         desired: tuple[Desired, ...],
         policies: tuple[WatchedPolicy, ...],
         order: ApplyOptions,
-        out: Output,
+        view: ApplyView,
     ) -> None:
         self.order = order
-        self.out = out
-        self.plan_output = BackgroundStdout()
+        self.view = view
         self.stop = GracefulShutdown()
         self.desired = desired
         self.policies = policies
@@ -83,8 +88,8 @@ class ApplyCommand:
         self.answered = False
         """Whether a person was asked and confirmed."""
 
-    async def run(self) -> None:
-        """Apply everything; ``report`` writes the results."""
+    async def run(self) -> Exit | None:
+        """Apply everything; returns None if there are results, else the exit status: nothing was sent."""
         self._refuse_no_family()
         order, clock = self.order, self.stop.clock
         log = logs.shielded(logs.observer(simulator=order.base.is_simulator))
@@ -95,7 +100,7 @@ class ApplyCommand:
             async with factories.open_state(order.state, clock, order.lock_timeout_s) as state:
                 self.runs = self._prepared(state, clients)
                 self.stop.install()
-                await self.stop.run(self._all())
+                return await self.stop.run(self._all())
 
     def _refuse_no_family(self) -> None:
         globs = self.order.globs
@@ -126,14 +131,16 @@ class ApplyCommand:
             self.order.only(desired),
         )
 
-    async def _all(self) -> None:
+    async def _all(self) -> Exit | None:
         if not await self._each(self._identify) or self._claimed_twice():
-            return
+            return None
         if len(self.runs) > 1 or self._may_ask():
             if not await self._each(self._survey):
-                return
-            self._ask()
+                return None
+            if (ended := self._ask()) is not None:
+                return ended
         await self._each(self._reconcile)
+        return None
 
     def _claimed_twice(self) -> bool:
         """Return whether two files want the same family of one account; then nothing may be sent."""
@@ -200,15 +207,13 @@ class ApplyCommand:
         run.approved = requests_digest(plan)
 
     async def _reconcile(self, run: AccountApply) -> None:
-        progress = self._progress(run)
-        observe = self._watching(run, progress.observe)
-        with progress:
+        with self.view.progress(run, self._observer(run), alone=len(self.runs) == 1) as observe:
             run.result = await reconcile(
                 lambda: run.desired,
                 store=run.store,
                 exchange=run.exchange,
                 clock=run.clock,
-                observe=observe,
+                observe=self._tracked(run, observe),
                 options=self._options(run),
                 memory=run.memory,
                 review=lambda plan: self._review(run, plan),
@@ -266,18 +271,8 @@ class ApplyCommand:
         return None if self.order.expect is None else reviewed(plan)
 
     def _show(self, run: AccountApply, plan: Plan) -> None:
-        """Show a plan; if a document was requested, only a person who must confirm sees the plan."""
         run.first = plan
-        if self.out.json and not self._may_ask():
-            return
-        policy, missing = run.rules.in_force.policy, run.rules.missing
-        context = PlanContext.of(run.desired, self.order.base.host, policy, missing)
-        write, stream = (
-            (self.out.info, sys.stderr) if self.out.json else (self.plan_output.write, sys.stdout)
-        )
-        simulator, paint = self.order.base.is_simulator, self.out.paint(stream)
-        wait_for_stderr()  # a long plan fills the buffer of the log
-        write(plan_text(plan, context, simulator=simulator, paint=paint) + "\n")
+        self.view.show_plan(run, plan, to_confirm=self._may_ask())
 
     def _veto(self, run: AccountApply, plan: Plan, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied with these options; None when it may.
@@ -304,150 +299,31 @@ class ApplyCommand:
             yield not_approved(plan)
 
     def _may_ask(self) -> bool:
-        return not self.approved and sys.stdin.isatty() and sys.stderr.isatty()
+        return not self.approved and self.view.has_terminal()
 
-    def _ask(self) -> None:
-        """Ask once for all accounts; raises Exit or Abort when the answer is no."""
+    def _ask(self) -> Exit | None:
+        """Ask once for all accounts; returns the exit status if nothing may be sent."""
         if self.stop.status is not None:
-            raise click.exceptions.Exit(self.stop.status)
-        requests = sum(len(run.first.requests) for run in self.runs if run.first)
-        if requests and not self.approved:
-            try:
-                self.approved = self.answered = self._confirmed(
-                    f"Send {count(requests, 'request')} to {self._where()}?"
-                )
-            finally:
-                if not self.approved:
-                    self._declined()
-            if not self.approved:
-                raise click.exceptions.Exit(Exit.FAILED)
+            return self.stop.status
+        if not self.approved and any(run.first and run.first.requests for run in self.runs):
+            if not self.view.confirm(self.runs):
+                return Exit.FAILED
+            self.answered = True
         self.approved = True
-
-    def _confirmed(self, question: str) -> bool:
-        """Ask on the terminal; a signal answers the question, and does not wait for requests in flight.
-
-        The question blocks the event loop, so its own handlers would not run before the answer.
-        """
-        loops = {
-            signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
-        }
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            loops[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
-        try:
-            self.plan_output.finish()  # the person saw the plans
-            return click.confirm(question, err=True)
-        except KeyboardInterrupt:
-            raise click.Abort from None
-        finally:
-            for number, handler in loops.items():
-                signal.signal(number, handler)
-
-    def _where(self) -> str:
-        host = self.order.base.host
-        if self.order.base.is_simulator:
-            return f"the SIMULATOR at {host}"
-        return f"{host} ({', '.join(sorted({run.desired.environment.value for run in self.runs}))})"
-
-    def _declined(self) -> None:
-        self.out.info("Nothing was sent.")
-        if self.out.json:
-            self.out.failure_document(MmpError("declined", "nothing was sent: the answer was no"))
-
-    def _progress(self, run: AccountApply) -> LogProgress | BarProgress:
-        log = self._observer(run)
-        if len(self.runs) == 1 and sys.stderr.isatty():
-            return BarProgress(log, run.clock, colored=self.out.colored_stderr())
-        return LogProgress(log, logs.log, run.clock)
+        return None
 
     def _observer(self, run: AccountApply) -> Observe:
-        return logs.observer(
-            run.desired.account, run.desired.environment.value, simulator=self.order.base.is_simulator
-        )
-
-    def _watching(self, run: AccountApply, observe: Observe) -> Observe:
-        def watch(event: Event) -> None:
-            self.stop.track(f"{run.desired.account}/{run.desired.environment}", event)
-            logs.shielded(observe)(event)
-
-        return watch
-
-    def report(self) -> Exit:
-        """Write every account's results and failures; returns the exit status of all.
-
-        It runs outside the event loop: the result may have to wait for its reader, and a signal ends that.
-        """
-        SIGNALS.limit_result_wait()
-        self.plan_output.finish()
-        outcomes = [account_results(run, self.stop.status, self.order.reviewed) for run in self.runs]
-        if self.out.json:
-            self._report_documents(outcomes)
-        for run, message in zip(self.runs, outcomes, strict=True):
-            if run.result is not None and run.problem is None and not self.out.json:
-                self.out.result(self._results_text(run, message))
-                self._tell_left_tighter(run)
-            if run.failure is not None:
-                self.out.error(self._placed(run, run.failure))
-        if self.stop.status is not None:
-            banner = "SIMULATOR: " if self.order.base.is_simulator else ""
-            self.out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
-            return self.stop.status
-        statuses = [
-            apply_exit_status(run, message) for run, message in zip(self.runs, outcomes, strict=True)
-        ]
-        missing = all(run.rules.missing for run in self.runs if apply_exit_status(run, ()) is Exit.INVALID)
-        return combined_status(statuses, outcomes, missing=missing)
-
-    def _tell_left_tighter(self, run: AccountApply) -> None:
-        """Name the command that applies the file's values where fields stayed tighter."""
-        if run.remaining_plan is not None:
-            for family, one in tighter_families(run.remaining_plan, run.desired.path).items():
-                if one.command:
-                    self.out.info(
-                        f"{family} stays tighter than the file; to set the file's values: {one.command}"
-                    )
-
-    def _results_text(self, run: AccountApply, message: tuple[FamilyResult, ...]) -> str:
         simulator = self.order.base.is_simulator
-        return results_text(
-            message,
-            finished=run.finished,
-            place=run.place if simulator or len(self.runs) > 1 else "",
-            simulator=simulator,
-            paint=self.out.paint(),
-        )
+        return logs.observer(run.desired.account, run.desired.environment.value, simulator=simulator)
 
-    def _placed(self, run: AccountApply, problem: MmpError) -> MmpError:
-        """Return ``problem`` with the name of its account, if there are several accounts."""
-        if len(self.runs) == 1:
-            return problem
-        return problem.prefixed(run.place, path=run.desired.path)
+    def _tracked(self, run: AccountApply, observe: Observe) -> Observe:
+        whose, shielded = f"{run.desired.account}/{run.desired.environment}", logs.shielded(observe)
 
-    def _report_documents(self, outcomes: list[tuple[FamilyResult, ...]]) -> None:
-        """Write one document in every case: the applies, or why there was not even a plan."""
-        simulator = self.order.base.is_simulator
-        documents = [
-            apply_document(run.first, message, self._digest(run.first), simulator=simulator)
-            for run, message in zip(self.runs, outcomes, strict=True)
-            if run.first is not None
-        ]
-        if len(documents) == len(self.runs):
-            self.out.document(one_or_list("apply", documents))
-            return
-        problems = [self._placed(run, run.failure) for run in self.runs if run.failure]
-        self.out.failure_document(*(problems or [STOPPED]))
+        def track(event: Event) -> None:
+            self.stop.track(whose, event)
+            shielded(event)
 
-    def _digest(self, first: Plan) -> str:
-        """Return the digest of what was reviewed: the plan file's, else that of the first plan."""
-        return first.digest if self.order.saved is None else self.order.saved.plan.digest
-
-
-def _terminated(_number: int, _frame: object) -> NoReturn:
-    raise click.exceptions.Exit(Exit.TERMINATED)
-
-
-def _hung_up(_number: int, _frame: object) -> NoReturn:
-    raise click.exceptions.Exit(Exit.HANGUP)
+        return track
 
 
 def requests_digest(plan: Plan) -> str:

@@ -128,6 +128,11 @@ class Output:
         return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
+def has_terminal() -> bool:
+    """Return whether a person can be asked: input and messages are on a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def _log_line(level: str, event: str, **values: object) -> None:
     from reconciler import logs  # late: commands that do not log pay for it only here
 

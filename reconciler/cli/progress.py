@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from reconciler.core.events import Event, Observe, Planned, RequestSettled, Waiting
 from reconciler.core.reply import AttemptStatus
@@ -31,9 +31,9 @@ class LogProgress:
         self._waiting: Waiting | None = None
         self._heart: asyncio.Task[None] | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Observe:
         self._heart = asyncio.get_running_loop().create_task(self._beat())
-        return self
+        return self.observe
 
     def __exit__(self, *_: object) -> None:
         if self._heart is not None:
@@ -75,9 +75,9 @@ class BarProgress:
         self._task: TaskID | None = None
         self._total = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Observe:
         self._bar.start()
-        return self
+        return self.observe
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from reconciler import factories
 from reconciler.cli.flags import config_option, exchange_options, output_option, state_options, yes_option
 from reconciler.cli.options import CommandOptions, with_options
-from reconciler.cli.output import Output
+from reconciler.cli.output import Output, has_terminal
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.core.model import Desired, Family, LiveRow, parse_family
@@ -136,7 +135,7 @@ class ResetCommand:
 
         if self.approved:
             return True
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not has_terminal():
             raise UsageError(
                 "not-approved",
                 f"{self.family} is frozen, and there is no terminal to ask on",
