@@ -105,9 +105,9 @@ def apply(flags: ApplyFlags) -> Exit:
     import asyncio  # late: help texts and usage errors need no event loop
 
     from reconciler import logs
-    from reconciler.cli.apply_account import ApplyOptions
-    from reconciler.cli.apply_flow import ApplyCommand
     from reconciler.cli.apply_output import ApplyOutput
+    from reconciler.controller.apply_account import ApplyOptions
+    from reconciler.controller.apply_flow import ApplyCommand
 
     base = flags.exchange_address()
     desired = read_desired(flags)

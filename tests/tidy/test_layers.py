@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "observer_port",
         "ports",
         "process_signals",
+        "render",
         "store",
         "watch",
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.cli.apply_account import AccountApply
+from reconciler.controller.apply_account import AccountApply
 from reconciler.core.outcome import FamilyResult, results, results_exit_status
 from reconciler.core.saved_plan import Reviewed
 from reconciler.errors import Exit, overall_status

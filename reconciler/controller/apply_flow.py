@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, aclosing
 from typing import Protocol
 
 from reconciler import factories, logs
-from reconciler.cli.apply_account import AccountApply, ApplyOptions
-from reconciler.cli.apply_errors import (
+from reconciler.controller.account_policy import AccountPolicy, refuse_other
+from reconciler.controller.apply_account import AccountApply, ApplyOptions
+from reconciler.controller.apply_errors import (
     PLAN_MOVED,
     join_errors,
     not_approved,
@@ -23,7 +24,6 @@ from reconciler.cli.apply_errors import (
     stale_plan,
     unexpected_digest,
 )
-from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.family_globs import no_match
 from reconciler.controller.identify import verify_key_owner, warn_of_clock

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reconciler.cli.apply_errors import policy_refusal
 from reconciler.clock import SystemClock
 from reconciler.controller.account_policy import AccountPolicy, missing_error
+from reconciler.controller.apply_errors import policy_refusal
 from reconciler.controller.family_globs import matching_families
 from reconciler.controller.pass_values import (
     Completed,
