@@ -13,9 +13,14 @@ import click
 from reconciler import logs
 from reconciler.cli.output import BackgroundStdout, Output, has_terminal, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
-from reconciler.controller.apply_account import AccountApply, ApplyOptions
+from reconciler.controller.apply_account import (
+    AccountApply,
+    ApplyOptions,
+    account_results,
+    apply_exit_status,
+    combined_status,
+)
 from reconciler.controller.apply_errors import STOPPED
-from reconciler.controller.apply_status import account_results, apply_exit_status, combined_status
 from reconciler.core.events import Observe
 from reconciler.core.outcome import FamilyResult
 from reconciler.core.plan import Plan

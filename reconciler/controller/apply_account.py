@@ -1,4 +1,4 @@
-"""The options of an apply, and the state of the apply of one account."""
+"""The options of an apply, the state of the apply of one account, and its results and exit status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from reconciler.clock import SystemClock
 from reconciler.controller.account_policy import AccountPolicy, missing_error
-from reconciler.controller.apply_errors import policy_refusal
+from reconciler.controller.apply_errors import policy_refusal, timed_out
 from reconciler.controller.family_globs import matching_families
 from reconciler.controller.pass_values import (
     Completed,
@@ -18,20 +18,25 @@ from reconciler.controller.pass_values import (
     Stopped,
     TimedOut,
 )
+from reconciler.core.events import Observe
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
+from reconciler.core.outcome import FamilyResult, results, results_exit_status
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Override
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.saved_plan import Reviewed, SavedPlan, families_in_scope, reviewed
-from reconciler.errors import InvalidInput, MmpError
+from reconciler.errors import Exit, InvalidInput, MmpError, overall_status
 from reconciler.okx.client import OkxTradingClient
-from reconciler.okx.hints import exchange_error, timed_out
+from reconciler.okx.hints import exchange_error
 from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
 from reconciler.store.location import StateLocation
 from reconciler.watch.config_files import WatchedPolicy
+
+DEFAULT_TIMEOUT_EXTRA_S = 300.0
+"""Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ class ApplyOptions:
             return None
         return reviewed(self.saved.plan, frozenset(allow.family for allow in self.allowed))
 
+    def limit_s(self, *, eta_s: float) -> float:
+        """Return how long an apply may take whose requests take ``eta_s``."""
+        return eta_s + DEFAULT_TIMEOUT_EXTRA_S if self.timeout_s is None else self.timeout_s
+
     def only(self, desired: Desired) -> frozenset[Family] | None:
         """Return the families to look at; None for all that are desired."""
         named = matching_families(desired, self.globs)
@@ -88,6 +97,7 @@ class AccountApply:
     exchange: OkxTradingClient
     reads: RetryingReads
     only: frozenset[Family] | None
+    observe: Observe
     uid: str = ""
     approved: str | None = None
     begun: bool = False
@@ -164,3 +174,52 @@ def _refused_meanwhile(run: AccountApply, left: Plan | None) -> MmpError | None:
 def _refused_families(plan: Plan | None) -> str:
     """Return the names of the families that the policy refuses to change."""
     return ", ".join(dict.fromkeys(refusal.family for refusal in plan.refusals)) if plan else ""
+
+
+def apply_exit_status(run: AccountApply, outcomes: tuple[FamilyResult, ...]) -> Exit:
+    """Return the exit status of one account's apply."""
+    ended = run.failure.exit_status if run.failure else Exit.DONE
+    if run.finished and run.rules.missing is not None:
+        return Exit.INVALID  # even after some requests were sent: the policy needs attention first
+    return results_exit_status(outcomes, run.remaining_plan, ended)
+
+
+def combined_status(
+    statuses: list[Exit], outcomes: list[tuple[FamilyResult, ...]], *, missing: bool = False
+) -> Exit:
+    """Return the status of all accounts: partly, once one settled a family and another is not done.
+
+    ``missing``: a policy is missing, and that is all that is wrong with the accounts that are invalid.
+    """
+    if len(statuses) == 1:
+        return statuses[0]
+    if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
+        return Exit.INVALID
+    settled = any(result.settled_now for of_account in outcomes for result in of_account)
+    if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
+        return Exit.PARTLY
+    return overall_status(statuses)
+
+
+def account_results(
+    run: AccountApply, signalled: Exit | None, promised: Reviewed | None
+) -> tuple[FamilyResult, ...]:
+    """Return the result of every family of one account."""
+    memory = run.memory
+    return results(
+        done=memory.done,
+        left=run.remaining_plan,
+        uncertain=run.result.uncertain if run.result else frozenset(),
+        refusals={family: one.reply for family, one in memory.rejected.items()},
+        attempts=memory.attempts,
+        ended=_why_not_reached(run, signalled),
+        chosen=run.chosen,
+        reviewed=promised,
+        applied=memory.applied,
+    )
+
+
+def _why_not_reached(run: AccountApply, signalled: Exit | None) -> str:
+    if signalled is not None:
+        return "stopped by a signal before its turn"
+    return run.failure.message if run.failure else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reconciler.core.plan import HoldReason, Plan
 from reconciler.core.policy import GUARD_RULE, Policy
+from reconciler.core.reply import Reply
 from reconciler.core.saved_plan import AppliedChanges, Reviewed, describe_moved
 from reconciler.errors import ChangeRefused, MmpError, PlanStale, UsageError
 from reconciler.render.policy_refusals import override_command, protection_command
@@ -72,6 +73,14 @@ def reason_missing(plan: Plan) -> UsageError:
         "no-reason",
         f"nothing was sent, because --allow needs a --reason: {text}",
         'add --reason "…" with visible text; the history records it',
+    )
+
+
+def timed_out(failing: Reply | None) -> MmpError:
+    """Return the failure of an apply that timed out, with its last failed reply."""
+    last = f"; the last trouble was: {failing.message or failing.code}" if failing else ""
+    return MmpError(
+        "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
     )
 
 

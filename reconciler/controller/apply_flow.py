@@ -44,9 +44,6 @@ from reconciler.ports import StateBackend
 from reconciler.watch.config_files import Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
-DEFAULT_TIMEOUT_EXTRA_S = 300.0
-"""Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""
-
 
 class ApplyView(Protocol):
     """What an apply shows, and the person that it asks."""
@@ -75,60 +72,52 @@ class ApplyCommand:
         self,
         desired: tuple[Desired, ...],
         policies: tuple[WatchedPolicy, ...],
-        order: ApplyOptions,
+        options: ApplyOptions,
         view: ApplyView,
     ) -> None:
-        self.order = order
+        self.options = options
         self.view = view
         self.stop = GracefulShutdown()
         self.desired = desired
         self.policies = policies
         self.runs: list[AccountApply] = []
-        self.approved = order.yes
+        self.approved = options.yes
         self.answered = False
         """Whether a person was asked and confirmed."""
 
     async def run(self) -> Exit | None:
         """Apply everything; returns None if there are results, else the exit status: nothing was sent."""
-        self._refuse_no_family()
-        order, clock = self.order, self.stop.clock
-        log = logs.shielded(logs.observer(simulator=order.base.is_simulator))
+        options, clock = self.options, self.stop.clock
+        if options.globs and not any(options.only(one) for one in self.desired):
+            what = "desired family" if options.saved is None else "family of the plan"
+            raise no_match(options.globs, what=what)
+        log = logs.shielded(logs.observer(simulator=options.base.is_simulator))
         async with aclosing(ExchangeClock(log)) as timing:
-            clients = [
-                factories.trading_client(desired, order.base, clock, timing) for desired in self.desired
-            ]
-            async with factories.open_state(order.state, clock, order.lock_timeout_s) as state:
-                self.runs = self._prepared(state, clients)
+            clients = [factories.trading_client(one, options.base, clock, timing) for one in self.desired]
+            async with factories.open_state(options.state, clock, options.lock_timeout_s) as state:
+                parts = zip(self.desired, self.policies, clients, strict=True)
+                self.runs = [self._account(state, *each) for each in parts]
                 self.stop.install()
                 return await self.stop.run(self._all())
 
-    def _refuse_no_family(self) -> None:
-        globs = self.order.globs
-        if globs and not any(self.order.only(desired) for desired in self.desired):
-            raise no_match(
-                globs, what="desired family" if self.order.saved is None else "family of the plan"
-            )
-
-    def _prepared(self, state: StateBackend, clients: Sequence[OkxTradingClient]) -> list[AccountApply]:
-        parts = zip(self.desired, self.policies, clients, strict=True)
-        return [self._run(state, *each) for each in parts]
-
-    def _run(
+    def _account(
         self, state: StateBackend, desired: Desired, policy: WatchedPolicy, client: OkxTradingClient
     ) -> AccountApply:
-        store = state.account(desired.account, desired.environment, self.order.base.kind)
-        if self.order.saved is not None:
-            changes = (self.order.reviewed or {}).items()
-            store.apply_plan(self.order.saved.id, {family: after for family, (_, after) in changes})
+        options, clock, environment = self.options, self.stop.clock, desired.environment
+        store = state.account(desired.account, environment, options.base.kind)
+        if options.saved is not None:
+            changes = (options.reviewed or {}).items()
+            store.apply_plan(options.saved.id, {family: after for family, (_, after) in changes})
         return AccountApply(
             desired,
             policy,
-            AccountPolicy(policy, store, self.order.given_up),
-            self.stop.clock,
+            AccountPolicy(policy, store, options.given_up),
+            clock,
             store,
             client,
-            factories.retrying_reads(client, self.stop.clock, timeout_s=self.order.timeout_s),
-            self.order.only(desired),
+            factories.retrying_reads(client, clock, timeout_s=options.timeout_s),
+            options.only(desired),
+            logs.observer(desired.account, environment.value, simulator=options.base.is_simulator),
         )
 
     async def _all(self) -> Exit | None:
@@ -164,20 +153,20 @@ class ApplyCommand:
 
     async def _identify(self, run: AccountApply) -> None:
         """Ask the exchange which account the key belongs to; then read its policy from the state."""
-        saved = self.order.saved
+        saved = self.options.saved
         owner = await verify_key_owner(
             run.desired,
-            self.order.base,
+            self.options.base,
             run.reads,
             run.store,
             writing=True,
-            observe=self._observer(run),
+            observe=run.observe,
             reviewed_uid=saved.uid if saved else None,
         )
         run.uid = owner.uid
         warn_of_clock(run.exchange)
         await run.rules.look_up()
-        refuse_other(run.rules.missing, self.order.given_up)
+        refuse_other(run.rules.missing, self.options.given_up)
         if run.policy.policy is not None:
             await run.rules.record()
 
@@ -188,26 +177,26 @@ class ApplyCommand:
         constraints = PlanConstraints(
             policy=in_force.policy,
             policy_unreadable=in_force.unreadable,
-            allowed=self.order.allowed,
+            allowed=self.options.allowed,
             only=run.only,
-            reviewed=self.order.reviewed,
+            reviewed=self.options.reviewed,
         )
         plan = await plan_dry_run(
             run.desired,
             recorded,
             await run.store.last_rows(),
             constraints,
-            exchange=run.reads if self.order.live else None,
+            exchange=run.reads if self.options.live else None,
             clock=run.clock,
-            assume_idle=self.order.assume_idle,
+            assume_idle=self.options.assume_idle,
         )
         self._show(run, plan)
         run.shown = plan
-        run.problem = self._veto(run, plan)
+        run.problem = self._check(run, plan)
         run.approved = requests_digest(plan)
 
     async def _reconcile(self, run: AccountApply) -> None:
-        with self.view.progress(run, self._observer(run), alone=len(self.runs) == 1) as observe:
+        with self.view.progress(run, run.observe, alone=len(self.runs) == 1) as observe:
             run.result = await reconcile(
                 lambda: run.desired,
                 store=run.store,
@@ -225,17 +214,17 @@ class ApplyCommand:
     def _options(self, run: AccountApply) -> PassOptions:
         return PassOptions(
             purpose="apply",
-            live=self.order.live,
-            assume_idle=self.order.assume_idle,
+            live=self.options.live,
+            assume_idle=self.options.assume_idle,
             policy=lambda: run.rules.in_force,
             recheck=lambda: self._recheck(run),
-            allowed=self.order.allowed,
-            reason=self.order.reason or "",
-            reviewed=self.order.reviewed,
-            from_saved_plan=self.order.saved is not None,
+            allowed=self.options.allowed,
+            reason=self.options.reason or "",
+            reviewed=self.options.reviewed,
+            from_saved_plan=self.options.saved is not None,
             only=run.only,
-            timeout_s=DEFAULT_TIMEOUT_EXTRA_S if self.order.timeout_s is None else self.order.timeout_s,
-            review_binds=self.answered or self.order.expect is not None,
+            timeout_s=self.options.limit_s(eta_s=0.0),
+            review_binds=self.answered or self.options.expect is not None,
         )
 
     async def _recheck(self, run: AccountApply) -> bool:
@@ -246,53 +235,50 @@ class ApplyCommand:
             return False
         seen = run.policy.decide(found, ReadConfidence.NEEDS_TWO_READS, run.clock.now())
         if isinstance(seen, events.PolicyAccepted | events.PolicyRejected):
-            self._observer(run)(seen)
+            run.observe(seen)
         await run.rules.record()
         return not isinstance(seen, Undecided | events.PolicyRejected)
 
     def _review(self, run: AccountApply, plan: Plan) -> Approval | None:
-        """Check the first plan against the options; None vetoes."""
+        """Check the first plan against the options; None declines it."""
         if run.first is None:
             self._show(run, plan)
         run.first, run.begun = plan, True
-        run.problem = self._veto(run, plan, run.approved)
+        run.problem = self._check(run, plan, run.approved)
         if run.problem is not None:
             return None
-        patience_s = self.order.timeout_s
-        deadline = run.clock.now() + (
-            plan.eta_s + DEFAULT_TIMEOUT_EXTRA_S if patience_s is None else patience_s
-        )
+        deadline = run.clock.now() + self.options.limit_s(eta_s=plan.eta_s)
         return Approval(deadline, self._reviewed(run, plan))
 
     def _reviewed(self, run: AccountApply, plan: Plan) -> Reviewed | None:
         """Return the plan that was reviewed, which limits what is sent; None without a review."""
         if self.answered and run.shown is not None:
             return reviewed(run.shown)
-        return None if self.order.expect is None else reviewed(plan)
+        return None if self.options.expect is None else reviewed(plan)
 
     def _show(self, run: AccountApply, plan: Plan) -> None:
         run.first = plan
         self.view.show_plan(run, plan, to_confirm=self._may_ask())
 
-    def _veto(self, run: AccountApply, plan: Plan, approved: str | None = None) -> MmpError | None:
+    def _check(self, run: AccountApply, plan: Plan, approved: str | None = None) -> MmpError | None:
         """Return why this plan must not be applied with these options; None when it may.
 
         ``approved`` is the digest of the approved requests, None when none are approved yet. With several
         reasons all are reported, under the code and status of the first. A stale family is a reason only
         beside others: by itself it is skipped.
         """
-        found = list(self._objections(run, plan, approved))
-        if found and (moved_by := stale_plan(plan, self.order.reviewed or {}, run.memory.applied)):
+        found = list(self._problems(run, plan, approved))
+        if found and (moved_by := stale_plan(plan, self.options.reviewed or {}, run.memory.applied)):
             found.append(moved_by)
         return join_errors(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
 
-    def _objections(self, run: AccountApply, plan: Plan, approved: str | None) -> Iterator[MmpError]:
-        if plan.overridden and not has_visible_text(self.order.reason or ""):
+    def _problems(self, run: AccountApply, plan: Plan, approved: str | None) -> Iterator[MmpError]:
+        if plan.overridden and not has_visible_text(self.options.reason or ""):
             yield reason_missing(plan)
         if plan.refusals and run.rules.missing is None:
             yield policy_refusal(plan, run.policy.policy, run.desired.path)
-        if self.order.expect is not None and plan.digest != self.order.expect:
-            yield unexpected_digest(plan, self.order.expect)
+        if self.options.expect is not None and plan.digest != self.options.expect:
+            yield unexpected_digest(plan, self.options.expect)
         if approved is not None and requests_digest(plan) != approved:
             yield PLAN_MOVED
         if plan.requests and not self.approved and not self._may_ask():
@@ -311,10 +297,6 @@ class ApplyCommand:
             self.answered = True
         self.approved = True
         return None
-
-    def _observer(self, run: AccountApply) -> Observe:
-        simulator = self.order.base.is_simulator
-        return logs.observer(run.desired.account, run.desired.environment.value, simulator=simulator)
 
     def _tracked(self, run: AccountApply, observe: Observe) -> Observe:
         whose, shielded = f"{run.desired.account}/{run.desired.environment}", logs.shielded(observe)

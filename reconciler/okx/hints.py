@@ -36,14 +36,6 @@ def hint_for_event(event: ExchangeFailed | RequestSettled) -> str:
     return lookup(event.reply.code).advice_on_reads if text and asked else text
 
 
-def timed_out(failing: Reply | None) -> MmpError:
-    """Return the failure of an apply that timed out, with its last failed reply."""
-    last = f"; the last trouble was: {failing.message or failing.code}" if failing else ""
-    return MmpError(
-        "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
-    )
-
-
 def hint_for_code(code: str, read: bool) -> str:
     """Return what to do about a code of OKX; ``read``: it answered a read, so nothing was changed."""
     known = lookup(code)
