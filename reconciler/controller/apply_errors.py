@@ -78,7 +78,7 @@ def reason_missing(plan: Plan) -> UsageError:
 
 def timed_out(failing: Reply | None) -> MmpError:
     """Return the failure of an apply that timed out, with its last failed reply."""
-    last = f"; the last trouble was: {failing.message or failing.code}" if failing else ""
+    last = f"; the last error was: {failing.message or failing.code}" if failing else ""
     return MmpError(
         "timed-out", f"not everything was settled in time{last}", "run it again, or raise --timeout"
     )
