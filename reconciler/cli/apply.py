@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import flags
 from reconciler.cli.flag_types import DURATION, OVERRIDE
-from reconciler.cli.flags import (
-    config_option,
-    exchange_options,
-    family_option,
-    no_policy_option,
-    output_option,
-    pass_options,
-    policy_option,
-    state_options,
-    yes_option,
-)
-from reconciler.cli.no_policy import given_up, refuse_needless_no_policy
+from reconciler.cli.no_policy import given_up
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import has_terminal
 from reconciler.cli.read_files import read_desired, watched_policies
@@ -32,6 +22,7 @@ from reconciler.documents.plan_file import load_fresh_plan
 from reconciler.errors import Exit, UsageError
 
 if TYPE_CHECKING:
+    from reconciler.controller.apply_account import ApplyOptions
     from reconciler.core.saved_plan import SavedPlan
     from reconciler.okx.wire import BaseUrl
 
@@ -54,13 +45,13 @@ class ApplyFlags(CommandOptions):
 
 @click.command()
 @click.argument("plan_file", metavar="[PLAN]", required=False, type=click.Path())
-@config_option
-@policy_option
-@no_policy_option
-@state_options
-@exchange_options
-@family_option
-@yes_option
+@flags.config_option
+@flags.policy_option
+@flags.no_policy_option
+@flags.state_options
+@flags.exchange_options
+@flags.family_option
+@flags.yes_option
 @click.option("--expect", metavar="DIGEST", help="Send nothing unless the plan has this digest.")
 @click.option(
     "--allow",
@@ -73,11 +64,11 @@ class ApplyFlags(CommandOptions):
 @click.option(
     "--reason", metavar="TEXT", help="Reason for --allow or --no-policy; recorded in the history."
 )
-@pass_options
+@flags.pass_options
 @click.option("--timeout", "timeout_s", type=DURATION, help="Stop after this time. [default: ETA + 5 min]")
-@output_option("text", "json")
+@flags.output_option("text", "json")
 @with_options(ApplyFlags)
-def apply(flags: ApplyFlags) -> Exit:
+def apply(options: ApplyFlags) -> Exit:
     """Make live settings equal to the file, in both directions, and exit when everything is settled.
 
     With PLAN, a file that mmp plan --out wrote: send exactly the reviewed changes. A family that has
@@ -106,65 +97,69 @@ def apply(flags: ApplyFlags) -> Exit:
 
     from reconciler import logs
     from reconciler.cli.apply_output import ApplyOutput
-    from reconciler.controller.apply_account import ApplyOptions
     from reconciler.controller.apply_flow import ApplyCommand
 
-    base = flags.exchange_address()
-    desired = read_desired(flags)
-    _check_together(flags, desired)
-    saved = _saved_plan(flags, desired, base)
-    options = ApplyOptions(
-        state=flags.location(),
-        base=base,
-        lock_timeout_s=flags.lock_timeout,
-        live=not flags.no_live,
-        assume_idle=flags.assume_idle,
-        yes=flags.yes,
-        expect=flags.expect if saved is None else None,
-        timeout_s=flags.timeout_s,
-        globs=flags.globs,
-        allowed=frozenset(flags.allows),
-        reason=flags.reason,
-        saved=saved,
-        given_up=given_up(flags),
-    )
-    policies = watched_policies(desired, flags)
-    refuse_needless_no_policy(flags, [watched.policy for watched in policies])
-    flags.configure_logging()
+    base = options.exchange_address()
+    desired = read_desired(options)
+    _check_together(options, desired)
+    saved = _saved_plan(options, desired, base)
+    apply_options = _apply_options(options, base, saved)
+    policies = watched_policies(desired, options)
+    options.configure_logging()
     if saved is not None:
         made_at = format_utc(saved.made_at)
         logs.log("info", "applying a reviewed plan", made_at=made_at, digest=saved.plan.digest)
-    if flags.allows:
-        allowed = [str(each) for each in flags.allows]
-        logs.log("warning", "overrides given", allow=allowed, reason=flags.reason)
-    output = ApplyOutput(options, flags.out)
-    applying = ApplyCommand(desired, policies, options, output)
+    if options.allows:
+        allowed = [str(each) for each in options.allows]
+        logs.log("warning", "overrides given", allow=allowed, reason=options.reason)
+    output = ApplyOutput(apply_options, options.out)
+    applying = ApplyCommand(desired, policies, apply_options, output)
     ended = asyncio.run(applying.run())
     return output.report(applying.runs, applying.stop.status) if ended is None else ended
 
 
-def _check_together(flags: ApplyFlags, desired: Sequence[Desired]) -> None:
+def _apply_options(options: ApplyFlags, base: BaseUrl, saved: SavedPlan | None) -> ApplyOptions:
+    from reconciler.controller.apply_account import ApplyOptions
+
+    return ApplyOptions(
+        state=options.location(),
+        base=base,
+        lock_timeout_s=options.lock_timeout,
+        live=not options.no_live,
+        assume_idle=options.assume_idle,
+        yes=options.yes,
+        expect=options.expect if saved is None else None,
+        timeout_s=options.timeout_s,
+        globs=options.globs,
+        allowed=frozenset(options.allows),
+        reason=options.reason,
+        saved=saved,
+        given_up=given_up(options),
+    )
+
+
+def _check_together(options: ApplyFlags, desired: Sequence[Desired]) -> None:
     """Refuse flags that are about one account beside several, and --allow for a plan that was not seen."""
-    reviewed = flags.expect is not None or flags.plan_file is not None
+    reviewed = options.expect is not None or options.plan_file is not None
     about_one = (
-        ("--expect", flags.expect is not None),
-        ("PLAN", flags.plan_file is not None),
-        ("--allow", bool(flags.allows)),
+        ("--expect", options.expect is not None),
+        ("PLAN", options.plan_file is not None),
+        ("--allow", bool(options.allows)),
     )
     for flag, given in about_one:
         if given and len(desired) != 1:
             raise UsageError("one-account", f"{flag} requires exactly one account", "name one file with -c")
-    if flags.allows and not reviewed and (flags.yes or not has_terminal()):
+    if options.allows and not reviewed and (options.yes or not has_terminal()):
         raise ALLOW_UNSEEN
 
 
-def _saved_plan(flags: ApplyFlags, desired: Sequence[Desired], base: BaseUrl) -> SavedPlan | None:
+def _saved_plan(options: ApplyFlags, desired: Sequence[Desired], base: BaseUrl) -> SavedPlan | None:
     """Return the plan of PLAN, which must be applicable now; None without PLAN."""
-    if flags.plan_file is None:
+    if options.plan_file is None:
         return None
     saved = load_fresh_plan(
-        flags.plan_file, desired[0], base.host, flags.expect, simulator=base.is_simulator
+        options.plan_file, desired[0], base.host, options.expect, simulator=base.is_simulator
     ).saved
-    if flags.no_live and saved.plan.basis is not Basis.LAST_APPLIED:
+    if options.no_live and saved.plan.basis is not Basis.LAST_APPLIED:
         raise UsageError("no-live-plan", "--no-live needs a plan that was made with --no-live")
     return saved

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import click
 
-from reconciler.cli.flags import config_option, output_option, policy_option
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.core.model import FAMILY_PATTERN, Family
@@ -33,9 +33,9 @@ class ExplainOptions(CommandOptions):
 
 @click.command()
 @click.argument("term", metavar="CODE|FIELD|WORD|FAMILY")
-@config_option
-@policy_option
-@output_option("text", "json")
+@flags.config_option
+@flags.policy_option
+@flags.output_option("text", "json")
 @with_options(ExplainOptions)
 def explain(options: ExplainOptions) -> None:
     """Explain a code of mmp or OKX, a field of the file, a word of a plan, or an exit status.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.flags import config_option, exchange_options, output_option, state_options
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
@@ -33,9 +33,9 @@ class HistoryOptions(CommandOptions):
 
 
 @click.command()
-@config_option
-@state_options
-@exchange_options
+@flags.config_option
+@flags.state_options
+@flags.exchange_options
 @click.option("--family", "glob", default="*", metavar="GLOB", help="Only families that match.")
 @click.option(
     "--limit",
@@ -44,7 +44,7 @@ class HistoryOptions(CommandOptions):
     show_default=True,
     help="Largest number of lines.",
 )
-@output_option("text", "json")
+@flags.output_option("text", "json")
 @with_options(HistoryOptions)
 def history(options: HistoryOptions) -> None:
     """Show every recorded Set MMP request and its result, newest first.

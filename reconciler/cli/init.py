@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import click
 
 from reconciler.atomic_create import STDOUT, write_new
-from reconciler.cli.flags import DEFAULT_CONFIG, naming_options, output_option
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.core.model import Environment
 from reconciler.core.problems import escape_unprintable
@@ -23,9 +23,9 @@ class InitOptions(CommandOptions):
 
 
 @click.command()
-@click.argument("file", default=DEFAULT_CONFIG, type=click.Path())
-@naming_options(Environment.DEMO)
-@output_option("text", "json")
+@click.argument("file", default=flags.DEFAULT_CONFIG, type=click.Path())
+@flags.naming_options(Environment.DEMO)
+@flags.output_option("text", "json")
 @with_options(InitOptions)
 def init(options: InitOptions) -> None:
     """Write a commented starter FILE (default mmp.yaml) that is valid; '-' is stdout.

@@ -14,7 +14,6 @@ from reconciler.errors import UsageError
 
 if TYPE_CHECKING:
     from reconciler.config.policy import PolicyReading
-    from reconciler.core.policy import Policy
 
 
 def given_up(options: CommandOptions) -> GivenUp | None:
@@ -30,9 +29,7 @@ def given_up(options: CommandOptions) -> GivenUp | None:
     return GivenUp(options.no_policy, options.reason)
 
 
-def refuse_needless_no_policy(
-    options: CommandOptions, found: Sequence[Policy | PolicyReading | None]
-) -> None:
+def refuse_needless_no_policy(options: CommandOptions, found: Sequence[PolicyReading | None]) -> None:
     """Raise UsageError where ``--no-policy`` is given and there is a policy file, or one is named."""
     if options.no_policy is None:
         return

@@ -6,14 +6,8 @@ from dataclasses import dataclass
 
 import click
 
+from reconciler.cli import flags
 from reconciler.cli.flag_types import DURATION
-from reconciler.cli.flags import (
-    config_option,
-    output_option,
-    policy_option,
-    required_family_option,
-    state_options,
-)
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_policies
 from reconciler.errors import UsageError
@@ -32,16 +26,16 @@ class PauseOptions(CommandOptions):
 
 
 @click.command()
-@config_option
-@policy_option
-@state_options
-@required_family_option
+@flags.config_option
+@flags.policy_option
+@flags.state_options
+@flags.required_family_option
 @click.option(
     "--for", "for_s", type=DURATION, default="30m", show_default=True, help="How long, at most 30d."
 )
 @click.option("--until-resumed", is_flag=True, help="Until mmp resume.")
 @click.option("--reason", default="", metavar="TEXT", help="Reason; mmp status shows it.")
-@output_option("text", "json")
+@flags.output_option("text", "json")
 @with_options(PauseOptions)
 def pause(options: PauseOptions) -> None:
     """Stop writes to desired families for a time, even to restore drift.

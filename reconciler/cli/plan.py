@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import factories
+from reconciler.cli import flags
 from reconciler.cli.flag_types import DURATION
-from reconciler.cli.flags import (
-    config_option,
-    exchange_options,
-    family_option,
-    no_policy_option,
-    output_option,
-    policy_option,
-    state_options,
-)
-from reconciler.cli.no_policy import refuse_needless_no_policy, warn_of_missing
+from reconciler.cli.no_policy import warn_of_missing
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import (
@@ -87,12 +79,12 @@ class AccountPlan:
 
 
 @click.command()
-@config_option
-@policy_option
-@no_policy_option
-@state_options
-@exchange_options
-@family_option
+@flags.config_option
+@flags.policy_option
+@flags.no_policy_option
+@flags.state_options
+@flags.exchange_options
+@flags.family_option
 @click.option("--no-live", is_flag=True, help="Compare with the last applied state alone; needs no key.")
 @click.option(
     "--against",
@@ -115,7 +107,7 @@ class AccountPlan:
     help="Exit 2 if something is to be sent or held, or changes what is accepted.",
 )
 @fail_on_option
-@output_option(*PLAN_FORMATS)
+@flags.output_option(*PLAN_FORMATS)
 @with_options(PlanOptions)
 def plan(options: PlanOptions) -> Exit:
     """Show what apply would send, family by family, in order and with times. Sends nothing.
@@ -142,7 +134,6 @@ def plan(options: PlanOptions) -> Exit:
     if out_file is not None and len(desired) != 1:
         raise UsageError("out-one", "--out requires exactly one account", "name one file with -c")
     policies = read_policies(desired, options)
-    refuse_needless_no_policy(options, policies)
     answers = make_plans(desired, policies, options, state, base)
     made = [one for one in answers if isinstance(one, AccountPlan)]
     failed = [one for one in answers if isinstance(one, MmpError)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.no_policy import refuse_needless_no_policy
 from reconciler.cli.options import CommandOptions
 from reconciler.cli.output import Output
 from reconciler.core.model import Desired
@@ -83,7 +84,7 @@ def _valid_policies(
     from reconciler.config.policy_check import with_unmatched_entries
 
     named, out = options.policy_file, options.out
-    found = read_policy_files(desired, named)
+    found = read_policy_files(desired, options)
     readings = [
         with_unmatched_entries(reading, accounts_under(reading, desired, found, named))
         for reading in {each.path: each for each in found if each is not None}.values()
@@ -93,11 +94,18 @@ def _valid_policies(
     return found
 
 
-def read_policy_files(desired: Sequence[Desired], named: str | None) -> tuple[PolicyReading | None, ...]:
-    """Read each account's policy, valid or not: the one named, else the one beside its config, or None."""
+def read_policy_files(
+    desired: Sequence[Desired], options: CommandOptions
+) -> tuple[PolicyReading | None, ...]:
+    """Read each account's policy, valid or not: the one named, else the one beside its config, or None.
+
+    Raises UsageError if there is one and ``--no-policy`` says that it is missing.
+    """
     from reconciler.config.policy import policy_for
 
-    return tuple(policy_for(one.path, named) for one in desired)
+    found = tuple(policy_for(one.path, options.policy_file) for one in desired)
+    refuse_needless_no_policy(options, found)
+    return found
 
 
 def accounts_under(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import factories
-from reconciler.cli.flags import config_option, exchange_options, output_option, state_options, yes_option
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output, has_terminal
 from reconciler.cli.read_files import read_desired
@@ -34,11 +34,11 @@ class ResetOptions(CommandOptions):
 
 @click.command()
 @click.argument("family")
-@config_option
-@state_options
-@exchange_options
-@yes_option
-@output_option("text", "json")
+@flags.config_option
+@flags.state_options
+@flags.exchange_options
+@flags.yes_option
+@flags.output_option("text", "json")
 @with_options(ResetOptions)
 def reset(options: ResetOptions) -> Exit:
     """End the freeze of FAMILY, so that OKX accepts its quotes again. Needs a key with Trade permission.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.flags import config_option, output_option, required_family_option, state_options
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 
 
 @click.command()
-@config_option
-@state_options
-@required_family_option
-@output_option("text", "json")
+@flags.config_option
+@flags.state_options
+@flags.required_family_option
+@flags.output_option("text", "json")
 @with_options(CommandOptions)
 def resume(options: CommandOptions) -> None:
     """End the pauses of families, and show what is still paused.

@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import flags
 from reconciler.cli.flag_types import WEBHOOK, duration
-from reconciler.cli.flags import (
-    config_option,
-    exchange_options,
-    no_policy_option,
-    output_option,
-    pass_options,
-    policy_option,
-    state_options,
-)
-from reconciler.cli.no_policy import given_up, refuse_needless_no_policy
+from reconciler.cli.no_policy import given_up
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import print_warnings, read_desired, read_policy_files, read_present
 from reconciler.core.target import DriftPolicy
@@ -61,12 +53,12 @@ class RunFlags(CommandOptions):
 
 
 @click.command()
-@config_option
-@policy_option
-@no_policy_option
+@flags.config_option
+@flags.policy_option
+@flags.no_policy_option
 @click.option("--reason", metavar="TEXT", help="Reason for --no-policy; recorded in the history.")
-@state_options
-@exchange_options
+@flags.state_options
+@flags.exchange_options
 @click.option(
     "--interval",
     type=duration(least_s=MIN_INTERVAL_S),
@@ -88,7 +80,7 @@ class RunFlags(CommandOptions):
     show_default=True,
     help="If there is no file at the start: wait for it, or exit 4.",
 )
-@pass_options
+@flags.pass_options
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -112,9 +104,9 @@ class RunFlags(CommandOptions):
     help="Post notifications to this address as JSON; may be repeated. The address is a secret:"
     " prefer MMP_NOTIFY (several addresses: separated by blanks).",
 )
-@output_option("text", "json")
+@flags.output_option("text", "json")
 @with_options(RunFlags)
-def run(flags: RunFlags) -> None:
+def run(options: RunFlags) -> None:
     """Keep live settings equal to the file: apply file changes and restore drift, until SIGTERM.
 
     An invalid new file is rejected and logged; the last valid version stays in use. Changes that the
@@ -135,37 +127,36 @@ def run(flags: RunFlags) -> None:
     from reconciler.controller.run_context import RunOptions
     from reconciler.controller.supervisor import Supervisor
 
-    listen_at = flags.listen_at
-    options = RunOptions(
-        config=flags.paths,
-        policy_file=flags.policy_file,
-        state=flags.location(),
-        base=flags.exchange_address(),
-        lock_timeout_s=flags.lock_timeout,
-        interval_s=flags.interval,
-        drift=DriftPolicy(flags.drift),
-        assume_idle=flags.assume_idle,
-        live=not flags.no_live,
-        given_up=given_up(flags),
+    listen_at = options.listen_at
+    run_options = RunOptions(
+        config=options.paths,
+        policy_file=options.policy_file,
+        state=options.location(),
+        base=options.exchange_address(),
+        lock_timeout_s=options.lock_timeout,
+        interval_s=options.interval,
+        drift=DriftPolicy(options.drift),
+        assume_idle=options.assume_idle,
+        live=not options.no_live,
+        given_up=given_up(options),
     )
-    read = read_present if flags.missing == "wait" else read_desired
-    desired = read(flags)
-    policies = read_policy_files(desired, flags.policy_file)
-    refuse_needless_no_policy(flags, policies)
-    print_warnings([reading for reading in policies if reading and reading.policy], flags.out)
-    flags.configure_logging()
-    observers = _observers(flags, listen_at, options.base)
-    asyncio.run(Supervisor(desired, policies, options, observers).run())
+    read = read_present if options.missing == "wait" else read_desired
+    desired = read(options)
+    policies = read_policy_files(desired, options)
+    print_warnings([reading for reading in policies if reading and reading.policy], options.out)
+    options.configure_logging()
+    observers = _observers(options, listen_at, run_options.base)
+    asyncio.run(Supervisor(desired, policies, run_options, observers).run())
     logs.log("info", "stopped")
 
 
-def _observers(flags: RunFlags, listen_at: Listen | None, base: BaseUrl) -> list[AccountObserver]:
+def _observers(options: RunFlags, listen_at: Listen | None, base: BaseUrl) -> list[AccountObserver]:
     """Return the observers that the command line requests; what they need is imported only then."""
     from reconciler.clock import SystemClock
     from reconciler.okx.hints import hint_for, hint_for_code
 
     observers: list[AccountObserver] = []
-    clock, interval_s = SystemClock(), flags.interval
+    clock, interval_s = SystemClock(), options.interval
     if listen_at is not None:
         from reconciler.web.observer import HttpObserver
 
@@ -173,12 +164,12 @@ def _observers(flags: RunFlags, listen_at: Listen | None, base: BaseUrl) -> list
         observers.append(
             HttpObserver(listen_at, interval_s=interval_s, clock=clock, hint_for_code=hint_for_code)
         )
-    if flags.targets:
+    if options.targets:
         from reconciler.notify.observer import WebhookObserver
 
         observers.append(
             WebhookObserver(
-                flags.targets,
+                options.targets,
                 host=base.host,
                 simulator=base.is_simulator,
                 interval_s=interval_s,

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 import click
 
 from reconciler import factories
-from reconciler.cli.flags import (
-    config_option,
-    filesystem_option,
-    lock_timeout_option,
-    output_option,
-    state_options,
-)
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, state_location, with_options
 from reconciler.core.state_records import StateCheck
 from reconciler.documents.status import paused_document
@@ -55,10 +49,10 @@ def state() -> None:
 @state.command()
 @click.argument("source", metavar="SQLITE")
 @click.argument("target", metavar="POSTGRES")
-@filesystem_option
-@lock_timeout_option
+@flags.filesystem_option
+@flags.lock_timeout_option
 @click.option("--undo", is_flag=True, help="Use the file again after a copy that was not completed.")
-@output_option("text", "json")
+@flags.output_option("text", "json")
 @with_options(CopyOptions)
 def copy(options: CopyOptions) -> None:
     """Copy a state file into a PostgreSQL state, and retire the file.
@@ -94,9 +88,9 @@ def copy(options: CopyOptions) -> None:
 
 
 @state.command()
-@config_option
-@state_options
-@output_option("text", "json")
+@flags.config_option
+@flags.state_options
+@flags.output_option("text", "json")
 @with_options(CommandOptions)
 def check(options: CommandOptions) -> None:
     """Verify every record of a state, and that none is missing; changes nothing.

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.flags import (
-    config_option,
-    exchange_options,
-    output_option,
-    policy_option,
-    state_options,
-)
+from reconciler.cli import flags
 from reconciler.cli.no_policy import warn_of_missing
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import read_desired, read_policies
@@ -30,11 +24,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@config_option
-@policy_option
-@state_options
-@exchange_options
-@output_option("text", "json")
+@flags.config_option
+@flags.policy_option
+@flags.state_options
+@flags.exchange_options
+@flags.output_option("text", "json")
 @with_options(CommandOptions)
 def status(options: CommandOptions) -> None:
     """Show desired, applied and live settings, what is pending and when, and the pacing window.

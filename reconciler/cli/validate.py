@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from reconciler.cli.flags import DEFAULT_CONFIG, config_option, output_option, policy_option
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.read_files import accounts_under
 from reconciler.errors import Exit
@@ -35,14 +35,14 @@ class ValidateOptions(CommandOptions):
         """
         source = click.get_current_context().get_parameter_source("config")
         named = (*self.files, *(self.config if source is ParameterSource.COMMANDLINE else ()))
-        return tuple(dict.fromkeys(named or self.config or (DEFAULT_CONFIG,)))
+        return tuple(dict.fromkeys(named or self.config or (flags.DEFAULT_CONFIG,)))
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path())
-@config_option
-@policy_option
-@output_option("text", "json", "github")
+@flags.config_option
+@flags.policy_option
+@flags.output_option("text", "json", "github")
 @with_options(ValidateOptions)
 def validate(options: ValidateOptions) -> Exit:
     """Check files or folders (- is standard input) and list every problem.
