@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import click
 
 from reconciler.atomic_create import STDOUT, write_new
-from reconciler.cli import flags
-from reconciler.cli.options import CommandOptions, with_options
+from reconciler.cli.flags import DEFAULT_CONFIG, naming_options, output_option
+from reconciler.cli.output import Output
 from reconciler.core.model import Environment
 from reconciler.core.problems import escape_unprintable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitOptions(CommandOptions):
-    """The options of ``init``."""
-
-    file: str
-    account: str
-    environment: str
-
-
 @click.command()
-@click.argument("file", default=flags.DEFAULT_CONFIG, type=click.Path())
-@flags.naming_options(Environment.DEMO)
-@flags.output_option("text", "json")
-@with_options(InitOptions)
-def init(options: InitOptions) -> None:
+@click.argument("file", default=DEFAULT_CONFIG, type=click.Path())
+@naming_options(Environment.DEMO)
+@output_option("text", "json")
+def init(
+    file: str, account: str, environment: str, output_format: str, color: str, **_logging: str | None
+) -> None:
     """Write a commented starter FILE (default mmp.yaml) that is valid; '-' is stdout.
 
     Never overwrites a file. The file is for the demo environment and has example families: replace
@@ -40,7 +30,7 @@ def init(options: InitOptions) -> None:
     """
     from reconciler.render.config_file import Naming, starter_text
 
-    out, file, account, environment = options.out, options.file, options.account, options.environment
+    out = Output(output_format, color)
     text = starter_text(Naming(account, Environment(environment)))
     if file == STDOUT:
         out.result(text)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import click
 
 from reconciler.cli.flags import output_option
-from reconciler.cli.options import CommandOptions, with_options
+from reconciler.cli.output import Output
 from reconciler.cli.plan_output import show_plans
 from reconciler.documents.plan_file import load_plan, stale_reasons
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShowOptions(CommandOptions):
-    """The options of ``show``."""
-
-    plan_file: str
 
 
 @click.command()
 @click.argument("plan_file", metavar="PLAN", type=click.Path())
 @output_option("text", "json", "markdown")
-@with_options(ShowOptions)
-def show(options: ShowOptions) -> None:
+def show(plan_file: str, output_format: str, color: str, **_logging: str | None) -> None:
     """Show the saved plan in the file PLAN, with a banner if it is stale.
 
     Needs no keys, no network and no state. A plan is stale if it has expired, or if its settings file
@@ -37,8 +29,8 @@ def show(options: ShowOptions) -> None:
       mmp show plan.json
       mmp show plan.json --output markdown > comment.md
     """
-    out = options.out
-    loaded = load_plan(options.plan_file)
+    out = Output(output_format, color)
+    loaded = load_plan(plan_file)
     kept = replace(loaded.kept, stale=stale_reasons(loaded))
     if not out.json:
         context = replace(loaded.context, saved=kept)

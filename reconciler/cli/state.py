@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
@@ -14,7 +13,6 @@ from reconciler.cli.options import CommandOptions, state_location, with_options
 from reconciler.core.state_records import StateCheck
 from reconciler.documents.status import paused_document
 from reconciler.errors import Exit, MmpError, UsageError
-from reconciler.ports import StateBackend
 from reconciler.render.status import check_text
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 
@@ -71,11 +69,10 @@ def copy(options: CopyOptions) -> None:
 
     out = options.out
     file, database = _places(options)
+    counts = dict(asyncio.run(_copy(options, file, database)))
     if options.undo:
-        asyncio.run(_undo(file, database, options.lock_timeout))
-        counts, result = {}, f"{file} is in use again: {database} has none of its records"
+        result = f"{file} is in use again: {database} has none of its records"
     else:
-        counts = asyncio.run(_copy(file, database, options.lock_timeout))
         rows = ", ".join(f"{count} {table}" for table, count in counts.items())
         result = f"copied {file} to {database}: {rows}"
     if out.json:
@@ -142,31 +139,19 @@ def _places(options: CopyOptions) -> tuple[StateFile, PostgresUrl]:
             raise WRONG_WAY
 
 
-async def _copy(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> dict[str, int]:
-    async with _both(file, database, lock_timeout_s) as (source, target):
-        from reconciler.store.copy_to_postgres import (
-            copy_state as copy_state,  # imported only after the store is known to be available
-        )
-
-        return dict(await copy_state(source, target))  # type: ignore[arg-type]  # opened by their locations
-
-
-async def _undo(file: StateFile, database: PostgresUrl, lock_timeout_s: float) -> None:
-    async with _both(file, database, lock_timeout_s) as (source, target):
-        from reconciler.store.copy_to_postgres import undo
-
-        await undo(source, target)  # type: ignore[arg-type]  # opened by their locations
-
-
-@asynccontextmanager
-async def _both(
-    file: StateFile, database: PostgresUrl, lock_timeout_s: float
-) -> AsyncIterator[tuple[StateBackend, StateBackend]]:
+async def _copy(options: CopyOptions, file: StateFile, database: PostgresUrl) -> Mapping[str, int]:
+    """Copy the file, or undo a copy; returns the number of copied rows of each table."""
     from reconciler.clock import SystemClock
 
     clock = SystemClock()
     async with (
-        factories.open_state(database, clock, lock_timeout_s) as target,
-        factories.open_state(file, clock, lock_timeout_s) as source,
+        factories.open_state(database, clock, options.lock_timeout) as target,
+        factories.open_state(file, clock, options.lock_timeout) as source,
     ):
-        yield source, target
+        # Imported only after the store is known to be available.
+        from reconciler.store.copy_to_postgres import copy_state, undo
+
+        if options.undo:
+            await undo(source, target)  # type: ignore[arg-type]  # opened by their locations
+            return {}
+        return await copy_state(source, target)  # type: ignore[arg-type]  # opened by their locations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +18,7 @@ from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
     from reconciler.core.policy import Policy
-    from reconciler.core.state_records import PolicyRecord, StateSnapshot
+    from reconciler.core.state_records import PolicyRecord
     from reconciler.ports import Clock, StateBackend
 
 
@@ -81,9 +80,20 @@ async def _status(
     record, simulator = StatusInputs(None, None, {}, None, {}, None), False
     if found is not None:
         store, kind = found
-        record, simulator = _record(await store.snapshot()), kind is ExchangeKind.SIMULATOR
-        record = replace(record, owner=await store.owner(), controller=await store.controller())
-        record = replace(record, pauses=await store.pauses())
+        snapshot, simulator = await store.snapshot(), kind is ExchangeKind.SIMULATOR
+        record = StatusInputs(
+            uid=snapshot.uid,
+            host=snapshot.host,
+            known=snapshot.known,
+            ledger=snapshot.ledger,
+            live_rows=snapshot.live.rows if snapshot.live else {},
+            live_at=snapshot.live.wall if snapshot.live else None,
+            pauses=await store.pauses(),
+            owner=await store.owner(),
+            controller=await store.controller(),
+            accepted=snapshot.accepted,
+            damaged=snapshot.damaged,
+        )
         missing = await store.policy_on_record() if policy is None else None
     status = recorded_status(
         desired,
@@ -95,16 +105,3 @@ async def _status(
         policy_unreadable=missing is not None,
     )
     return status, missing
-
-
-def _record(snapshot: StateSnapshot) -> StatusInputs:
-    return StatusInputs(
-        uid=snapshot.uid,
-        host=snapshot.host,
-        known=snapshot.known,
-        ledger=snapshot.ledger,
-        live_rows=snapshot.live.rows if snapshot.live else {},
-        live_at=snapshot.live.wall if snapshot.live else None,
-        accepted=snapshot.accepted,
-        damaged=snapshot.damaged,
-    )
