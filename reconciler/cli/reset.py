@@ -13,14 +13,14 @@ from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output, has_terminal
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state
-from reconciler.core.model import Desired, Family, LiveRow, parse_family
+from reconciler.core.evidence import why_unreadable
+from reconciler.core.model import Desired, Family, LiveRow, format_setting, parse_family
 from reconciler.core.problems import escape_unprintable
+from reconciler.core.reply import Reply, ReplyClass
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.okx.hints import exchange_error
 
 if TYPE_CHECKING:
-    from reconciler.core.reply import Reply
-    from reconciler.okx.client import OkxTradingClient
     from reconciler.okx.retrying_reads import RetryingReads
     from reconciler.okx.wire import BaseUrl
 
@@ -61,126 +61,89 @@ def reset(options: ResetOptions) -> Exit:
 
     options.configure_logging()
     family, base = _family(options.family), options.exchange_address()
-    desired = _the_one(read_desired(options))
-    return asyncio.run(ResetCommand(options, family, base, desired).run())
+    desired = read_desired(options)
+    if len(desired) != 1:
+        raise UsageError("one-account", "mmp reset requires exactly one account", "name one file with -c")
+    return asyncio.run(_reset(options, family, base, desired[0]))
 
 
-class ResetCommand:
-    """One reset: read, ask, send once, report."""
+async def _reset(options: ResetOptions, family: Family, base: BaseUrl, desired: Desired) -> Exit:
+    """Reset the family if it is frozen and that is approved; returns the exit status."""
+    from reconciler.clock import SystemClock
+    from reconciler.controller.identify import verify_key_owner, warn_of_clock
 
-    def __init__(self, options: ResetOptions, family: Family, base: BaseUrl, desired: Desired) -> None:
-        self.state = options.location()
-        self.approved = options.yes
-        self.out: Output = options.out
-        self.family = family
-        self.base = base
-        self.desired = desired
+    clock, location = SystemClock(), options.location()
+    client = factories.trading_client(desired, base, clock)
+    reads = factories.retrying_reads(client, clock)
+    async with open_recorded_state(location, clock) as state:
+        store = state.account(desired.account, desired.environment, base.kind) if state else None
+        await verify_key_owner(desired, base, reads, store, writing=True)
+    warn_of_clock(client)
+    row = await _live_row(family, reads)
+    if row is None and family not in desired.families:
+        where = f"neither {escape_unprintable(desired.path)} nor the exchange has a family {family}"
+        raise UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
+    if row is None or not row.frozen:
+        outcome, text = "not-frozen", f"{family} is not frozen: there is nothing to reset."
+    elif not options.yes and not _confirmed(family, row, options.out):
+        options.out.info("Nothing was sent.")
+        return Exit.FAILED
+    elif (error := _error(family, await client.reset(family))) is not None:
+        raise error
+    else:
+        outcome, text = "reset", f"{family} was reset. Its settings did not change. mmp restores no quotes."
+    if options.out.json:
+        account = {"account": desired.account, "environment": desired.environment.value}
+        document = {"format": "mmp/reset/1", **account, "family": family, "outcome": outcome}
+        options.out.document(document)
+    else:
+        options.out.result(f"{'SIMULATOR ' if base.is_simulator else ''}{text}\n")
+    return Exit.DONE
 
-    async def run(self) -> Exit:
-        """Reset the family if it is frozen and that is approved; returns the exit status."""
-        client, reads = await self._identified()
-        row = await self._row(reads)
-        if row is None and self.family not in self.desired.families:
-            raise self._nobody_knows()
-        if row is None or not row.frozen:
-            self._tell("not-frozen", f"{self.family} is not frozen: there is nothing to reset.")
-            return Exit.DONE
-        if not self._approve(row):
-            self.out.info("Nothing was sent.")
-            return Exit.FAILED
-        self._judge(await client.reset(self.family))
-        self._tell(
-            "reset", f"{self.family} was reset. Its settings did not change. mmp restores no quotes."
+
+async def _live_row(family: Family, reads: RetryingReads) -> LiveRow | None:
+    """Return the live row of the family alone; None without one. Raises MmpError if it cannot be read."""
+    read = await reads.retry(lambda: reads.read_family(family))
+    if isinstance(read, Reply):
+        raise exchange_error("live settings could not be read", read)
+    why = why_unreadable(family, read)
+    if why is None and family not in read.rows and read.nameless:
+        why = "it names no family"
+    if why is not None:
+        raise MmpError("bad-row", f"the live row of {family} cannot be understood: {why}")
+    return read.rows.get(family)
+
+
+def _confirmed(family: Family, row: LiveRow, out: Output) -> bool:
+    from reconciler.render.status import frozen_words
+
+    if not has_terminal():
+        raise UsageError(
+            "not-approved",
+            f"{family} is frozen, and there is no terminal to ask on",
+            "pass --yes to reset it without being asked",
         )
-        return Exit.DONE
+    out.info(f"{family} is {frozen_words(row)} ({format_setting(row.setting)}).")
+    return click.confirm("Do you know why it froze, and should OKX accept its quotes again?", err=True)
 
-    async def _identified(self) -> tuple[OkxTradingClient, RetryingReads]:
-        from reconciler.clock import SystemClock
-        from reconciler.controller.identify import verify_key_owner, warn_of_clock
 
-        clock = SystemClock()
-        client = factories.trading_client(self.desired, self.base, clock)
-        reads = factories.retrying_reads(client, clock)
-        async with open_recorded_state(self.state, clock) as state:
-            account, environment = self.desired.account, self.desired.environment
-            store = state.account(account, environment, self.base.kind) if state else None
-            await verify_key_owner(self.desired, self.base, reads, store, writing=True)
-        warn_of_clock(client)
-        return client, reads
-
-    async def _row(self, reads: RetryingReads) -> LiveRow | None:
-        from reconciler.core.evidence import why_unreadable
-        from reconciler.core.reply import Reply
-
-        read = await reads.retry(lambda: reads.read_family(self.family))
-        if isinstance(read, Reply):
-            raise exchange_error("live settings could not be read", read)
-        why = why_unreadable(self.family, read)
-        if why is None and self.family not in read.rows and read.nameless:
-            why = "it names no family"
-        if why is not None:
-            raise MmpError("bad-row", f"the live row of {self.family} cannot be understood: {why}")
-        return read.rows.get(self.family)
-
-    def _nobody_knows(self) -> UsageError:
-        """Return why a name is probably a typing error: neither the file nor the exchange has it."""
-        where = (
-            f"neither {escape_unprintable(self.desired.path)} nor the exchange has a family {self.family}"
+def _error(family: Family, result: bool | Reply) -> MmpError | None:
+    """Return why the family was not reset, or may not have been; None: it was."""
+    if result is True:
+        return None
+    if result is False:
+        return MmpError(
+            "reset-refused",
+            f"the exchange accepted the request but did not reset {family} (result false)",
+            "look at the family at OKX; mmp plan shows whether it is still frozen",
         )
-        return UsageError("no-family", f"nothing was reset: {where}", "mmp status shows which are frozen")
-
-    def _approve(self, row: LiveRow) -> bool:
-        from reconciler.core.model import format_setting
-        from reconciler.render.status import frozen_words
-
-        if self.approved:
-            return True
-        if not has_terminal():
-            raise UsageError(
-                "not-approved",
-                f"{self.family} is frozen, and there is no terminal to ask on",
-                "pass --yes to reset it without being asked",
-            )
-        self.out.info(f"{self.family} is {frozen_words(row)} ({format_setting(row.setting)}).")
-        return click.confirm("Do you know why it froze, and should OKX accept its quotes again?", err=True)
-
-    def _judge(self, result: bool | Reply) -> None:
-        if result is True:
-            return
-        if result is False:
-            raise MmpError(
-                "reset-refused",
-                f"the exchange accepted the request but did not reset {self.family} (result false)",
-                "look at the family at OKX; mmp plan shows whether it is still frozen",
-            )
-        raise self._unconfirmed(result)
-
-    def _unconfirmed(self, reply: Reply) -> MmpError:
-        from reconciler.core.reply import ReplyClass
-
-        unknown = reply.reply_class in (ReplyClass.NO_ANSWER, ReplyClass.AMBIGUOUS)
-        if unknown or reply.wrapper is not None:
-            return MmpError(
-                "reset-unconfirmed",
-                f"it is not known whether {self.family} was reset: {reply.message or reply.code}",
-                "run it again: it first reads whether the family is still frozen",
-            )
-        return exchange_error(f"{self.family} was not reset", reply)
-
-    def _tell(self, outcome: str, text: str) -> None:
-        if not self.out.json:
-            simulator = "SIMULATOR " if self.base.is_simulator else ""
-            self.out.result(f"{simulator}{text}\n")
-            return
-        self.out.document(
-            {
-                "format": "mmp/reset/1",
-                "account": self.desired.account,
-                "environment": self.desired.environment.value,
-                "family": self.family,
-                "outcome": outcome,
-            }
+    if result.reply_class in (ReplyClass.NO_ANSWER, ReplyClass.AMBIGUOUS) or result.wrapper is not None:
+        return MmpError(
+            "reset-unconfirmed",
+            f"it is not known whether {family} was reset: {result.message or result.code}",
+            "run it again: it first reads whether the family is still frozen",
         )
+    return exchange_error(f"{family} was not reset", result)
 
 
 def _family(text: str) -> Family:
@@ -192,9 +155,3 @@ def _family(text: str) -> Family:
         near = nearest_family(text)
         hint = f"did you mean {near}?" if near else "write it as OKX does, such as BTC-USD or SOL-USD_UM"
         raise UsageError("bad-family", f"{text!r} is not an instrument family", hint) from None
-
-
-def _the_one(desired: tuple[Desired, ...]) -> Desired:
-    if len(desired) != 1:
-        raise UsageError("one-account", "mmp reset requires exactly one account", "name one file with -c")
-    return desired[0]
