@@ -9,7 +9,7 @@ import click
 from reconciler.cli import flags
 from reconciler.cli.flag_types import DURATION
 from reconciler.cli.options import CommandOptions, with_options
-from reconciler.cli.read_files import read_policies
+from reconciler.cli.read_files import read_desired, read_policies
 from reconciler.errors import UsageError
 
 LONGEST_S = 30 * 86_400.0
@@ -20,7 +20,6 @@ LONGEST_S = 30 * 86_400.0
 class PauseOptions(CommandOptions):
     """The options of ``pause``."""
 
-    reason: str
     for_s: float
     until_resumed: bool
 
@@ -56,8 +55,8 @@ def pause(options: PauseOptions) -> None:
 
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.pause_common import PauseTarget, pause_families
+    from reconciler.cli.pause_common import pause_families
 
-    target = PauseTarget.of(options)
-    policies = read_policies(target.desired, options)
-    asyncio.run(pause_families(target, for_s=span_s, reason=options.reason, policies=policies))
+    desired = read_desired(options)
+    policies = read_policies(desired, options)
+    asyncio.run(pause_families(options, desired, policies, for_s=span_s))

@@ -11,16 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from reconciler import factories
 from reconciler.cli.options import CommandOptions
 from reconciler.cli.output import Output
-from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import recorded_name, recorded_store
 from reconciler.clock import SystemClock
+from reconciler.controller.account_policy import remembered
 from reconciler.controller.family_globs import is_match, matching_families, no_match
 from reconciler.core.model import Desired, ExchangeKind, Family
 from reconciler.core.pacing import LATEST_ARRIVAL_S, WINDOW_S
@@ -48,77 +47,65 @@ MAX_NAMES = 8
 """Account names that a message repeats; a state may have hundreds."""
 
 
-@dataclass(frozen=True, slots=True)
-class PauseTarget:
-    """What a command line is about: the accounts, the state, and globs of families."""
-
-    desired: tuple[Desired, ...]
-    state: StateLocation
-    lock_timeout_s: float
-    globs: tuple[str, ...]
-    out: Output
-
-    @classmethod
-    def of(cls, options: CommandOptions) -> PauseTarget:
-        """Return the target that ``options`` name, after reading the settings files."""
-        desired = read_desired(options)
-        return cls(desired, options.location(), options.lock_timeout, options.globs, options.out)
-
-
 async def pause_families(
-    target: PauseTarget, *, for_s: float | None, reason: str, policies: Sequence[Policy | None]
+    options: CommandOptions,
+    desired: Sequence[Desired],
+    policies: Sequence[Policy | None],
+    *,
+    for_s: float | None,
 ) -> None:
     """Pause the desired families that match, for ``for_s`` seconds (None: until resumed).
 
     Nothing is paused unless everything may be. Raises UsageError when none matches, Refused when the
     policy protects one, MmpError when an account was never used with the state.
     """
-    matching = [matching_families(one, target.globs) or frozenset() for one in target.desired]
-    _refuse_none(target, any(matching))
+    matching = [matching_families(one, options.globs) or frozenset() for one in desired]
+    if not any(matching):
+        raise no_match(options.globs)
     for families, policy in zip(matching, policies, strict=True):
         _refuse_protected(families, policy)
-    async with _opened(target) as state:
-        stores = await _stores(target, state)
+    async with _opened(options) as state:
+        stores = [await _store(one, state, options.out) for one in desired]
         for store, families, policy in zip(stores, matching, policies, strict=True):
-            if policy is None:
-                _refuse_protected(families, await _missing_policy(store))
+            if policy is None:  # its file may be missing: then the recorded policy still applies
+                _refuse_protected(families, remembered(await store.policy_on_record()))
         until = None if for_s is None else SystemClock().wall() + timedelta(seconds=for_s)
         for store, families in zip(stores, matching, strict=True):
-            await store.pause(sorted(families), until=until, reason=reason)
-        pairs = zip(stores, matching, strict=True)
-        in_flight = [await _in_flight(store, families) for store, families in pairs]
-        await _write_pauses(target, stores, in_flight)
+            await store.pause(sorted(families), until=until, reason=options.reason or "")
+        in_flight = [await _in_flight(*pair) for pair in zip(stores, matching, strict=True)]
+        await _write_pauses(options.out, desired, stores, in_flight)
 
 
-async def resume_families(target: PauseTarget) -> None:
+async def resume_families(options: CommandOptions, desired: Sequence[Desired]) -> None:
     """End the pauses of families that match, whether or not the file still names them.
 
     Raises UsageError when none matches, MmpError when an account was never used with the state.
     """
-    desired = any(matching_families(one, target.globs) for one in target.desired)
-    if _is_missing(target):
-        _refuse_none(target, desired)
-    async with _opened(target) as state:
-        stores = await _stores(target, state)
+    is_desired = any(matching_families(one, options.globs) for one in desired)
+    if not is_desired and _is_missing(options.location()):
+        raise no_match(options.globs)
+    async with _opened(options) as state:
+        stores = [await _store(one, state, options.out) for one in desired]
         recorded = [[pause.family for pause in await store.pauses()] for store in stores]
-        paused = [[one for one in families if is_match(one, target.globs)] for families in recorded]
-        _refuse_none(target, desired or any(paused))
+        paused = [[one for one in families if is_match(one, options.globs)] for families in recorded]
+        if not is_desired and not any(paused):
+            raise no_match(options.globs)
         for store, families in zip(stores, paused, strict=True):
             await store.resume(families)
-        await _write_pauses(target, stores, [()] * len(stores))
+        await _write_pauses(options.out, desired, stores, [()] * len(stores))
 
 
 @asynccontextmanager
-async def _opened(target: PauseTarget) -> AsyncIterator[StateBackend]:
+async def _opened(options: CommandOptions) -> AsyncIterator[StateBackend]:
     """Open the state. A state that does not exist was never used, and is not created."""
-    if _is_missing(target):
-        raise MmpError("state-unused", f"there is no state at {target.state}", NEVER_USED_HINT)
-    async with factories.open_state(target.state, SystemClock(), target.lock_timeout_s) as state:
+    if _is_missing(location := options.location()):
+        raise MmpError("state-unused", f"there is no state at {location}", NEVER_USED_HINT)
+    async with factories.open_state(location, SystemClock(), options.lock_timeout) as state:
         yield state
 
 
-def _is_missing(target: PauseTarget) -> bool:
-    return isinstance(target.state, StateFile) and not os.path.lexists(target.state.path)
+def _is_missing(location: StateLocation) -> bool:
+    return isinstance(location, StateFile) and not os.path.lexists(location.path)
 
 
 async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[AttemptRecord, ...]:
@@ -134,15 +121,11 @@ async def _in_flight(store: AccountStore, families: frozenset[Family]) -> tuple[
     )
 
 
-async def _stores(target: PauseTarget, state: StateBackend) -> list[AccountStore]:
-    """Return the store of each account, of the kind of exchange that it was used with.
-
-    Raises MmpError where an account was never used with the state.
-    """
-    return [await _store(one, state, target.out) for one in target.desired]
-
-
 async def _store(one: Desired, state: StateBackend, out: Output) -> AccountStore:
+    """Return the store of an account, of the kind of exchange that it was used with.
+
+    Raises MmpError if it was never used with the state.
+    """
     found = await recorded_store(state, one)
     if found is None:
         raise _unused(one, await state.account(one.account, one.environment, ExchangeKind.OKX).names())
@@ -167,18 +150,6 @@ def _unused(one: Desired, names: Sequence[NameRecord]) -> MmpError:
     return MmpError("state-unused", f"{message}, only for {known}{more}", hint, path=one.path)
 
 
-def _refuse_none(target: PauseTarget, found: bool) -> None:
-    if not found:
-        raise no_match(target.globs)
-
-
-async def _missing_policy(store: AccountStore) -> Policy | None:
-    """Return the recorded policy: its file is missing, but it still applies."""
-    from reconciler.controller.account_policy import remembered
-
-    return remembered(await store.policy_on_record())
-
-
 def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> None:
     if policy is not None and (protected := sorted(families & policy.protected)):
         raise ChangeRefused(
@@ -190,12 +161,15 @@ def _refuse_protected(families: frozenset[Family], policy: Policy | None) -> Non
 
 
 async def _write_pauses(
-    target: PauseTarget, stores: Sequence[AccountStore], in_flight: Sequence[Sequence[AttemptRecord]]
+    out: Output,
+    desired: Sequence[Desired],
+    stores: Sequence[AccountStore],
+    in_flight: Sequence[Sequence[AttemptRecord]],
 ) -> None:
     """Write what is in force now for every account, and which requests may still take effect."""
-    out, wall = target.out, SystemClock().wall()
+    wall = SystemClock().wall()
     documents, texts = [], []
-    for one, store, attempts in zip(target.desired, stores, in_flight, strict=True):
+    for one, store, attempts in zip(desired, stores, in_flight, strict=True):
         place = (one.account, one.environment.value)
         pauses = active_pauses(await store.pauses(), one)
         documents.append(pauses_document(*place, pauses, attempts))

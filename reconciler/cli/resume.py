@@ -6,6 +6,7 @@ import click
 
 from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
+from reconciler.cli.read_files import read_desired
 
 
 @click.command()
@@ -26,6 +27,6 @@ def resume(options: CommandOptions) -> None:
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.pause_common import PauseTarget, resume_families
+    from reconciler.cli.pause_common import resume_families
 
-    asyncio.run(resume_families(PauseTarget.of(options)))
+    asyncio.run(resume_families(options, read_desired(options)))
