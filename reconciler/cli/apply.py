@@ -10,10 +10,9 @@ import click
 
 from reconciler.cli import flags
 from reconciler.cli.flag_types import DURATION, OVERRIDE
-from reconciler.cli.no_policy import given_up
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import has_terminal
-from reconciler.cli.read_files import read_desired, watched_policies
+from reconciler.cli.read_files import given_up, read_desired, watched_policies
 from reconciler.core.model import Desired
 from reconciler.core.plan import Basis
 from reconciler.core.policy import Override

@@ -13,13 +13,7 @@ import click
 from reconciler import logs
 from reconciler.cli.output import BackgroundStdout, Output, has_terminal, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
-from reconciler.controller.apply_account import (
-    AccountApply,
-    ApplyOptions,
-    account_results,
-    apply_exit_status,
-    combined_status,
-)
+from reconciler.controller.apply_account import AccountApply, ApplyOptions, combined_status
 from reconciler.controller.apply_errors import STOPPED
 from reconciler.core.events import Observe
 from reconciler.core.outcome import FamilyResult
@@ -109,7 +103,7 @@ class ApplyOutput:
         """
         SIGNALS.limit_result_wait()
         self._plans.finish()
-        outcomes = [account_results(run, signalled, self._options.reviewed) for run in runs]
+        outcomes = [run.results(signalled, self._options.reviewed) for run in runs]
         if self._out.json:
             self._report_documents(runs, outcomes)
         for run, results in zip(runs, outcomes, strict=True):
@@ -121,9 +115,7 @@ class ApplyOutput:
             banner = "SIMULATOR: " if self._simulator else ""
             self._out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
             return signalled
-        statuses = [apply_exit_status(*pair) for pair in zip(runs, outcomes, strict=True)]
-        missing = all(run.rules.missing for run in runs if apply_exit_status(run, ()) is Exit.INVALID)
-        return combined_status(statuses, outcomes, missing=missing)
+        return combined_status(runs, outcomes)
 
     def _report_text(self, run: AccountApply, results: tuple[FamilyResult, ...], *, alone: bool) -> None:
         """Write the results, and the command that applies the file's values where fields stayed tighter."""

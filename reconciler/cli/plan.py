@@ -12,7 +12,6 @@ import click
 from reconciler import factories
 from reconciler.cli import flags
 from reconciler.cli.flag_types import DURATION
-from reconciler.cli.no_policy import warn_of_missing
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import (
@@ -22,7 +21,7 @@ from reconciler.cli.plan_output import (
     show_plans,
     warn_of_first_records,
 )
-from reconciler.cli.read_files import read_desired, read_policies
+from reconciler.cli.read_files import read_desired, read_policies, warn_of_missing
 from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.controller.family_globs import matching_families, no_match
 from reconciler.core.missing_policy import GivenUp
@@ -139,8 +138,7 @@ def plan(options: PlanOptions) -> Exit:
     failed = [one for one in answers if isinstance(one, MmpError)]
     statuses = [problem.exit_status for problem in failed]
     _report_failures(failed, out, alone=not made)
-    for missing in dict.fromkeys(one.missing for one in made if one.missing is not None):
-        warn_of_missing(missing, out)
+    warn_of_missing((one.missing for one in made), out)
     if made:
         plans, contexts = [one.plan for one in made], [one.context for one in made]
         if out_file is not None:

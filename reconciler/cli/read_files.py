@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.no_policy import refuse_needless_no_policy
 from reconciler.cli.options import CommandOptions
 from reconciler.cli.output import Output
+from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired
-from reconciler.core.problems import any_error
-from reconciler.errors import Exit
+from reconciler.core.problems import any_error, has_visible_text
+from reconciler.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from reconciler.config.policy import PolicyReading
     from reconciler.config.settings import Reading
     from reconciler.core.policy import Policy
+    from reconciler.core.state_records import PolicyRecord
     from reconciler.render.problems import Excerptable
     from reconciler.watch.config_files import WatchedPolicy
 
@@ -104,8 +105,49 @@ def read_policy_files(
     from reconciler.config.policy import policy_for
 
     found = tuple(policy_for(one.path, options.policy_file) for one in desired)
-    refuse_needless_no_policy(options, found)
+    _refuse_needless_no_policy(options, found)
     return found
+
+
+def given_up(options: CommandOptions) -> GivenUp | None:
+    """Return the policy that ``--no-policy`` names, with the reason. Raises UsageError without one."""
+    if options.no_policy is None:
+        return None
+    if options.reason is None or not has_visible_text(options.reason):
+        raise UsageError(
+            "no-reason",
+            "--no-policy needs a reason",
+            'add --reason "…" with visible text; the history records it',
+        )
+    return GivenUp(options.no_policy, options.reason)
+
+
+def _refuse_needless_no_policy(options: CommandOptions, found: Sequence[PolicyReading | None]) -> None:
+    """Raise UsageError where ``--no-policy`` is given and there is a policy file, or one is named."""
+    if options.no_policy is None:
+        return
+    if (named := options.policy_file) is not None:
+        raise UsageError(
+            "no-policy-named",
+            f"--no-policy is for a policy file that is missing, and --policy (or MMP_POLICY) names {named}",
+            "give one of the two",
+        )
+    for reading in found:
+        if reading is not None:
+            raise UsageError(
+                "no-policy-found",
+                f"--no-policy is for a policy file that is missing, and {reading.path} was found",
+                "leave out --no-policy, or remove the file first",
+            )
+
+
+def warn_of_missing(records: Iterable[PolicyRecord | None], out: Output) -> None:
+    """Warn on stderr of each policy whose file is missing; for commands that only read."""
+    from reconciler.controller.account_policy import missing_error  # late: it imports the log
+
+    for record in dict.fromkeys(records):
+        if record is not None:
+            out.error(missing_error(record), warning=True)
 
 
 def accounts_under(

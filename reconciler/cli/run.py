@@ -10,9 +10,14 @@ import click
 
 from reconciler.cli import flags
 from reconciler.cli.flag_types import WEBHOOK, duration
-from reconciler.cli.no_policy import given_up
 from reconciler.cli.options import CommandOptions, with_options
-from reconciler.cli.read_files import print_warnings, read_desired, read_policy_files, read_present
+from reconciler.cli.read_files import (
+    given_up,
+    print_warnings,
+    read_desired,
+    read_policy_files,
+    read_present,
+)
 from reconciler.core.target import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.web.request_filter import Listen, parse_listen

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import flags
-from reconciler.cli.no_policy import warn_of_missing
 from reconciler.cli.options import CommandOptions, with_options
-from reconciler.cli.read_files import read_desired, read_policies
+from reconciler.cli.read_files import read_desired, read_policies, warn_of_missing
 from reconciler.cli.recorded_state import open_recorded_state, recorded_store
 from reconciler.core.model import Desired, ExchangeKind
 from reconciler.core.monitoring.status import Status, StatusInputs, recorded_status
@@ -50,8 +49,7 @@ def status(options: CommandOptions) -> None:
     policies = read_policies(desired, options)
     answers = asyncio.run(_statuses(desired, policies, place))
     statuses = [status for status, _ in answers]
-    for missing in dict.fromkeys(missing for _, missing in answers if missing is not None):
-        warn_of_missing(missing, out)
+    warn_of_missing((missing for _, missing in answers), out)
     if out.json:
         out.document(one_or_list("status", [status_document(one) for one in statuses]))
     else:

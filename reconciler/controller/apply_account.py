@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reconciler.clock import SystemClock
+from reconciler.controller import pass_values
 from reconciler.controller.account_policy import AccountPolicy, missing_error
 from reconciler.controller.apply_errors import policy_refusal, timed_out
 from reconciler.controller.family_globs import matching_families
-from reconciler.controller.pass_values import (
-    Completed,
-    InMemoryState,
-    Interrupted,
-    NotApproved,
-    PassResult,
-    RequeueAt,
-    Stopped,
-    TimedOut,
-)
 from reconciler.core.events import Observe
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
@@ -101,21 +93,16 @@ class AccountApply:
     uid: str = ""
     approved: str | None = None
     begun: bool = False
-    memory: InMemoryState = field(default_factory=InMemoryState)
+    memory: pass_values.InMemoryState = field(default_factory=pass_values.InMemoryState)
     first: Plan | None = None
     shown: Plan | None = None
-    result: PassResult | None = None
+    result: pass_values.PassResult | None = None
     problem: MmpError | None = None
 
     @property
     def place(self) -> str:
         """The name of the account for people."""
         return f"{self.desired.account} ({self.desired.environment.value})"
-
-    @property
-    def chosen(self) -> frozenset[Family]:
-        """The families that are read."""
-        return frozenset(self.desired.families) if self.only is None else self.only
 
     @property
     def remaining_plan(self) -> Plan | None:
@@ -125,28 +112,51 @@ class AccountApply:
     @property
     def failure(self) -> MmpError | None:
         """Why this apply did not finish; None when it did, or was stopped by a signal."""
-        return self.problem or pass_error(self)
+        return self.problem or _pass_error(self)
 
     @property
     def finished(self) -> bool:
         """Whether everything that could be settled is settled."""
-        return self.problem is None and self.result is not None and isinstance(self.result.end, Completed)
+        ended = self.result is not None and isinstance(self.result.end, pass_values.Completed)
+        return ended and self.problem is None
+
+    def results(self, signalled: Exit | None, reviewed: Reviewed | None) -> tuple[FamilyResult, ...]:
+        """Return the result of every family; ``signalled`` is the status of the signal that stopped it."""
+        ended = self.failure.message if self.failure else ""
+        return results(
+            done=self.memory.done,
+            left=self.remaining_plan,
+            uncertain=self.result.uncertain if self.result else frozenset(),
+            refusals={family: one.reply for family, one in self.memory.rejected.items()},
+            attempts=self.memory.attempts,
+            ended=ended if signalled is None else "stopped by a signal before its turn",
+            chosen=frozenset(self.desired.families) if self.only is None else self.only,
+            reviewed=reviewed,
+            applied=self.memory.applied,
+        )
+
+    def exit_status(self, outcomes: tuple[FamilyResult, ...]) -> Exit:
+        """Return the exit status of this account."""
+        ended = self.failure.exit_status if self.failure else Exit.DONE
+        if self.finished and self.rules.missing is not None:
+            return Exit.INVALID  # even after some requests were sent: the policy needs attention first
+        return results_exit_status(outcomes, self.remaining_plan, ended)
 
 
-def pass_error(run: AccountApply) -> MmpError | None:
+def _pass_error(run: AccountApply) -> MmpError | None:
     """Return the error of a pass that did not settle everything; None where there is none to report."""
     if run.result is None:
         return None
     match run.result.end:
-        case Stopped(reply=reply):
+        case pass_values.Stopped(reply=reply):
             return exchange_error("writing was stopped", reply)
-        case TimedOut():
+        case pass_values.TimedOut():
             return timed_out(run.result.failing)
-        case Completed() if (missing := run.rules.missing) is not None:
+        case pass_values.Completed() if (missing := run.rules.missing) is not None:
             return missing_error(missing, _refused_families(run.result.plan))
-        case Completed():
+        case pass_values.Completed():
             return _refused_meanwhile(run, run.result.plan)
-        case RequeueAt() | NotApproved() | Interrupted():
+        case pass_values.RequeueAt() | pass_values.NotApproved() | pass_values.Interrupted():
             return None
 
 
@@ -176,50 +186,18 @@ def _refused_families(plan: Plan | None) -> str:
     return ", ".join(dict.fromkeys(refusal.family for refusal in plan.refusals)) if plan else ""
 
 
-def apply_exit_status(run: AccountApply, outcomes: tuple[FamilyResult, ...]) -> Exit:
-    """Return the exit status of one account's apply."""
-    ended = run.failure.exit_status if run.failure else Exit.DONE
-    if run.finished and run.rules.missing is not None:
-        return Exit.INVALID  # even after some requests were sent: the policy needs attention first
-    return results_exit_status(outcomes, run.remaining_plan, ended)
-
-
-def combined_status(
-    statuses: list[Exit], outcomes: list[tuple[FamilyResult, ...]], *, missing: bool = False
-) -> Exit:
+def combined_status(runs: Sequence[AccountApply], outcomes: Sequence[tuple[FamilyResult, ...]]) -> Exit:
     """Return the status of all accounts: partly, once one settled a family and another is not done.
 
-    ``missing``: a policy is missing, and that is all that is wrong with the accounts that are invalid.
+    It is the status of an invalid file if policies are missing and nothing else is wrong.
     """
+    statuses = [run.exit_status(results) for run, results in zip(runs, outcomes, strict=True)]
     if len(statuses) == 1:
         return statuses[0]
+    missing = all(run.rules.missing for run in runs if run.exit_status(()) is Exit.INVALID)
     if missing and Exit.INVALID in statuses and set(statuses) <= {Exit.DONE, Exit.INVALID}:
         return Exit.INVALID
     settled = any(result.settled_now for of_account in outcomes for result in of_account)
     if Exit.PARTLY in statuses or (settled and set(statuses) != {Exit.DONE}):
         return Exit.PARTLY
     return overall_status(statuses)
-
-
-def account_results(
-    run: AccountApply, signalled: Exit | None, promised: Reviewed | None
-) -> tuple[FamilyResult, ...]:
-    """Return the result of every family of one account."""
-    memory = run.memory
-    return results(
-        done=memory.done,
-        left=run.remaining_plan,
-        uncertain=run.result.uncertain if run.result else frozenset(),
-        refusals={family: one.reply for family, one in memory.rejected.items()},
-        attempts=memory.attempts,
-        ended=_why_not_reached(run, signalled),
-        chosen=run.chosen,
-        reviewed=promised,
-        applied=memory.applied,
-    )
-
-
-def _why_not_reached(run: AccountApply, signalled: Exit | None) -> str:
-    if signalled is not None:
-        return "stopped by a signal before its turn"
-    return run.failure.message if run.failure else ""

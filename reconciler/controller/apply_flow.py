@@ -13,17 +13,9 @@ from contextlib import AbstractContextManager, aclosing
 from typing import Protocol
 
 from reconciler import factories, logs
+from reconciler.controller import apply_errors
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.apply_account import AccountApply, ApplyOptions
-from reconciler.controller.apply_errors import (
-    PLAN_MOVED,
-    join_errors,
-    not_approved,
-    policy_refusal,
-    reason_missing,
-    stale_plan,
-    unexpected_digest,
-)
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.family_globs import no_match
 from reconciler.controller.identify import verify_key_owner, warn_of_clock
@@ -268,21 +260,23 @@ class ApplyCommand:
         beside others: by itself it is skipped.
         """
         found = list(self._problems(run, plan, approved))
-        if found and (moved_by := stale_plan(plan, self.options.reviewed or {}, run.memory.applied)):
-            found.append(moved_by)
-        return join_errors(sorted(found, key=lambda problem: PRECEDENCE.index(problem.exit_status)))
+        stale = apply_errors.stale_plan(plan, self.options.reviewed or {}, run.memory.applied)
+        if found and stale is not None:
+            found.append(stale)
+        found.sort(key=lambda problem: PRECEDENCE.index(problem.exit_status))
+        return apply_errors.join_errors(found)
 
     def _problems(self, run: AccountApply, plan: Plan, approved: str | None) -> Iterator[MmpError]:
         if plan.overridden and not has_visible_text(self.options.reason or ""):
-            yield reason_missing(plan)
+            yield apply_errors.reason_missing(plan)
         if plan.refusals and run.rules.missing is None:
-            yield policy_refusal(plan, run.policy.policy, run.desired.path)
+            yield apply_errors.policy_refusal(plan, run.policy.policy, run.desired.path)
         if self.options.expect is not None and plan.digest != self.options.expect:
-            yield unexpected_digest(plan, self.options.expect)
+            yield apply_errors.unexpected_digest(plan, self.options.expect)
         if approved is not None and requests_digest(plan) != approved:
-            yield PLAN_MOVED
+            yield apply_errors.PLAN_MOVED
         if plan.requests and not self.approved and not self._may_ask():
-            yield not_approved(plan)
+            yield apply_errors.not_approved(plan)
 
     def _may_ask(self) -> bool:
         return not self.approved and self.view.has_terminal()
