@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler import factories
-from reconciler.cli import flags
+from reconciler.cli import flags, plan_output
 from reconciler.cli.flag_types import DURATION
 from reconciler.cli.options import CommandOptions, with_options
-from reconciler.cli.output import Output
-from reconciler.cli.plan_output import (
-    PLAN_FORMATS,
-    fail_on_option,
-    plans_exit_status,
-    show_plans,
-    warn_of_first_records,
-)
 from reconciler.cli.read_files import read_desired, read_policies, warn_of_missing
 from reconciler.cli.recorded_state import open_recorded_state
 from reconciler.controller.family_globs import matching_families, no_match
@@ -34,7 +26,7 @@ from reconciler.errors import Exit, MmpError, UsageError, overall_status
 
 if TYPE_CHECKING:
     from reconciler.core.model import Desired
-    from reconciler.core.policy import Policy, Refusal
+    from reconciler.core.policy import Policy
     from reconciler.core.state_records import PolicyRecord
     from reconciler.okx.wire import BaseUrl
     from reconciler.store.location import StateLocation
@@ -71,11 +63,6 @@ class AccountPlan:
     policy: Policy | None
     missing: PolicyRecord | None = None
 
-    @property
-    def unfit(self) -> tuple[Refusal, ...]:
-        """What the policy refuses among live settings that are recorded for the first time."""
-        return unfit(first_records(self.plan.changes), self.policy)
-
 
 @click.command()
 @flags.config_option
@@ -105,8 +92,8 @@ class AccountPlan:
     is_flag=True,
     help="Exit 2 if something is to be sent or held, or changes what is accepted.",
 )
-@fail_on_option
-@flags.output_option(*PLAN_FORMATS)
+@plan_output.fail_on_option
+@flags.output_option(*plan_output.PLAN_FORMATS)
 @with_options(PlanOptions)
 def plan(options: PlanOptions) -> Exit:
     """Show what apply would send, family by family, in order and with times. Sends nothing.
@@ -137,28 +124,25 @@ def plan(options: PlanOptions) -> Exit:
     made = [one for one in answers if isinstance(one, AccountPlan)]
     failed = [one for one in answers if isinstance(one, MmpError)]
     statuses = [problem.exit_status for problem in failed]
-    _report_failures(failed, out, alone=not made)
+    for problem in failed:
+        out.error(problem)
+    if not made and out.json:
+        out.failure_document(*failed)
     warn_of_missing((one.missing for one in made), out)
     if made:
         plans, contexts = [one.plan for one in made], [one.context for one in made]
         if out_file is not None:
             save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=options.expires_s)
         for each in made:
-            warn_of_first_records(each.unfit, out)
-        show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
+            plan_output.warn_of_first_records(unfit(first_records(each.plan.changes), each.policy), out)
+        plan_output.show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
         changes_count = options.detailed_exitcode
         statuses.append(
-            plans_exit_status(plans, contexts, out, fail_on=options.fail_on, changes_count=changes_count)
+            plan_output.plans_exit_status(
+                plans, contexts, out, fail_on=options.fail_on, changes_count=changes_count
+            )
         )
     return overall_status(statuses)
-
-
-def _report_failures(failed: list[MmpError], out: Output, *, alone: bool) -> None:
-    """Report why accounts have no plan; ``alone``: none has one, so the failures are the document."""
-    for problem in failed:
-        out.error(problem)
-    if alone and out.json:
-        out.failure_document(*failed)
 
 
 def make_plans(
