@@ -1,0 +1,137 @@
+"""The values of flags, and the one value that a command gets for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from reconciler.cli import flags
+from reconciler.cli.flag_types import (
+    ACCOUNT_NAME,
+    DURATION,
+    OVERRIDE,
+    POLICY_HASH,
+    WEBHOOK,
+    Parsed,
+    duration,
+)
+from reconciler.cli.options import CommandOptions, with_options
+from reconciler.core.policy import Override, RefusalKind
+from tests.unit.builders import BTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeUpOptions(CommandOptions):
+    """A command with one flag of its own."""
+
+    limit: int
+
+
+def options_of(*arguments: str) -> MadeUpOptions:
+    """Return what a command gets for these arguments."""
+    found: list[MadeUpOptions] = []
+
+    @click.command()
+    @flags.config_option
+    @flags.state_options
+    @flags.family_option
+    @click.option("--limit", type=int, default=5)
+    @flags.output_option("text", "json")
+    @with_options(MadeUpOptions)
+    def made_up(options: MadeUpOptions) -> None:
+        """Do nothing."""
+        found.append(options)
+
+    CliRunner().invoke(made_up, arguments, catch_exceptions=False)
+    return found[0]
+
+
+def test_a_command_gets_the_defaults_of_its_flags_and_of_those_that_it_lacks() -> None:
+    options = options_of()
+    assert (options.limit, options.lock_timeout, options.output_format, options.config) == (
+        5,
+        30.0,
+        "text",
+        (),
+    )
+    assert (options.policy_file, options.yes, options.base_url) == (None, False, flags.DEFAULT_BASE_URL)
+    assert options.paths == ("mmp.yaml",)
+
+
+def test_a_command_gets_the_given_values() -> None:
+    options = options_of(
+        *("-c", "a.yaml", "-c", "b", "--family", "BTC-*", "--limit", "7"),
+        *("--lock-timeout", "2m", "--output", "json", "--color", "never"),
+    )
+    assert (options.paths, options.globs, options.limit) == (("a.yaml", "b"), ("BTC-*",), 7)
+    assert (options.lock_timeout, options.out.json, options.out.color) == (120.0, True, "never")
+
+
+def test_a_command_keeps_its_name_and_help() -> None:
+    @with_options(CommandOptions)
+    def made_up(options: CommandOptions) -> int:
+        """Do it."""
+        return 7
+
+    assert (made_up.__name__, made_up.__doc__, made_up(config=())) == ("made_up", "Do it.", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("30s", 30.0),
+        ("5m", 300.0),
+        ("1.5h", 5400.0),
+        ("2d", 172_800.0),
+        ("7", 7.0),
+        ("0", 0.0),
+    ],
+)
+def test_a_time_span_is_read_into_seconds(text: str, seconds: float) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (ACCOUNT_NAME, "desk-2.main", "desk-2.main"),
+        (POLICY_HASH, "ABCDEF012345", "abcdef012345"),
+        (OVERRIDE, "disable:BTC-USD", Override(RefusalKind.DISABLE, BTC)),
+    ],
+)
+def test_a_value_is_read_and_a_value_that_was_read_stays_as_it_is(
+    kind: Parsed[Any], text: str, value: object
+) -> None:
+    assert kind.convert(text, None, None) == value
+    assert kind.convert(value, None, None) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (DURATION, "soon", "'soon' is not a time span"),
+        (DURATION, "-1s", "'-1s' is not a time span"),
+        (DURATION, "1 s", "'1 s' is not a time span"),
+        (duration(least_s=1.0), "999ms", "'999ms' is too short: it must be at least 1s"),
+        (ACCOUNT_NAME, "Main", "'Main' is not an account name"),
+        (ACCOUNT_NAME, "a" * 64, "is not an account name"),
+        (POLICY_HASH, "12ab", "'12ab' does not name a policy by its sha256"),
+        (OVERRIDE, "disable", "'disable' is not KIND:FAMILY with KIND one of loosen"),
+        (OVERRIDE, "drift:BTC-USD", "'drift:BTC-USD' is not KIND:FAMILY"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_a_usage_error(kind: Parsed[Any], text: str, message: str) -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        kind.convert(text, None, None)
+    assert message in caught.value.message
+
+
+def test_the_message_about_a_webhook_does_not_repeat_its_address() -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        WEBHOOK.convert("ftp://hooks.example/secret-token", None, None)
+    assert "secret-token" not in caught.value.message
