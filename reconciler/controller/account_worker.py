@@ -49,15 +49,15 @@ class AccountWorker:
         """The account's own clock: a change of one file wakes no other account."""
         self._context = context
         self._report = report
-        self._message: str | None = None
-        self._policy_message: PolicyRejected | None = None
+        self._reported: str | None = None
+        self._reported_policy: PolicyRejected | None = None
         self.owned: Callable[[], bool] = lambda: True
         """Whether the account may send: where replicas share the accounts, another may have the lease."""
         self.read_before_sending: Callable[[], Awaitable[bool]] = unwatched
         """Reads file and policy now; returns False if one of them has content that is not in force."""
         self.task: asyncio.Task[None] | None = None
         """The task that runs the account; None while it does not run."""
-        self._let_go = False
+        self._stop_requested = False
 
     @property
     def running(self) -> bool:
@@ -105,16 +105,16 @@ class AccountWorker:
 
     def request_stop(self) -> None:
         """Ask the worker to stop; the request in flight is settled first."""
-        self._let_go = True
+        self._stop_requested = True
         self.clock.wake()
 
     def should_stop(self) -> bool:
         """Tell whether to stop: the process ends, or another replica has the lease."""
-        return self._let_go or self._context.stop.requested()
+        return self._stop_requested or self._context.stop.requested()
 
     async def run(self, begin_at: float = float("-inf")) -> None:
         """Run the account from ``begin_at`` until asked to stop. Raises StateUnusable of a state file."""
-        failures, self._let_go, self._message, self._policy_message = 0, False, None, None
+        failures, self._stop_requested, self._reported, self._reported_policy = 0, False, None, None
         while self.clock.now() < begin_at and not self.should_stop():
             await self._rest(begin_at)
         while not self.should_stop():
@@ -130,7 +130,7 @@ class AccountWorker:
             else:
                 continue
             if self.clock.now() - begun_at > MAX_BACK_OFF_S:
-                failures, self._message = 0, None
+                failures, self._reported = 0, None
             await self._wait_after(failed, failures)
             failures += 1
 
@@ -153,14 +153,14 @@ class AccountWorker:
         # Damage has to be repaired by a person.
         wait_s = STOPPED_RETRY_S if isinstance(error, StateUnusable) else back_off_s(failures)
         retry_at = self.clock.now() + wait_s
-        if self._message != error.message:
+        if self._reported != error.message:
             self._report(LoopFailed(error.code, error.message, error.hint, retry_at))
-            self._message = error.message
+            self._reported = error.message
         await self._rest(retry_at)
 
     def _observe(self, event: Event) -> None:
         """Report an event of the loop; a failure after it is reported again."""
-        self._message = None
+        self._reported = None
         self._report(event)
 
     async def _rest(self, until: float) -> None:
@@ -207,10 +207,10 @@ class AccountWorker:
         await self.rules.look_up()
         if writing:
             await self.rules.record()
-        failing, before = self._policy_failure(), self._policy_message
+        failing, before = self._policy_failure(), self._reported_policy
         if failing == before:
             return
-        self._policy_message = failing
+        self._reported_policy = failing
         if failing is not None:
             self._report(failing)
         elif before is not None and self.rules.in_force == PolicyInForce():

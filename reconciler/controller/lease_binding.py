@@ -52,16 +52,16 @@ def this_replica() -> Replica:
 class AccountOwnership:
     """``LeaseCallbacks`` over the workers of this process, and this process as a member of the group.
 
-    ``workers`` has one of every account that has settings. ``start`` starts one, with the name of the
-    replica that had the lease before. ``stop`` stops one as soon as none of its requests is in flight.
+    ``workers`` has one of every account that has settings. ``start_worker`` starts one, with the name of
+    the replica that had the lease before. ``stop_worker`` stops one once none of its requests is in flight.
     """
 
     me: Replica
     context: RunContext
     sharing: LeaseStore
     workers: Mapping[LeaseName, AccountWorker]
-    start: Callable[[AccountWorker, str], None]
-    stop: Callable[[AccountWorker, bool, bool], None]
+    start_worker: Callable[[AccountWorker, str], None]
+    stop_worker: Callable[[AccountWorker, bool, bool], None]
     events: EventReporter
     member: ReplicaMember = field(init=False)
     _clock: SystemClock = field(init=False)
@@ -101,7 +101,7 @@ class AccountOwnership:
         """Return the accounts that have settings."""
         return frozenset(self.workers)
 
-    def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
+    def family_claims(self) -> Mapping[LeaseName, AccountClaim]:
         """Return the families that the accounts of this process claim."""
         self._sent = self.context.claims.claims_to_publish()
         return {
@@ -142,20 +142,20 @@ class AccountOwnership:
             refused = wrong.reply_class in REFUSED
             self._trials[account] = Trial(self._clock.now(), succeeded=False, refused=refused)
 
-    def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
+    def start(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Start an account."""
         whose = "" if before is None else str(self._met.get(before, before))
-        self.start(self.workers[account], whose)
+        self.start_worker(self.workers[account], whose)
 
-    def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
+    def stop(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Stop an account as soon as none of its requests is in flight."""
-        self.stop(self.workers[account], lost, unable)
+        self.stop_worker(self.workers[account], lost, unable)
 
-    def ended(self, account: LeaseName) -> bool:
+    def is_stopped(self, account: LeaseName) -> bool:
         """Tell whether an account is stopped."""
         return not self.workers[account].running
 
-    def seen(self, leases: LeaseTable) -> None:
+    def on_leases(self, leases: LeaseTable) -> None:
         """Take the newest table of leases: the live replicas and the owner of each account."""
         self._met = dict(list({**self._met, **leases.replicas}.items())[-MAX_MET:])
         waiting = [worker for worker in self.workers.values() if self._waits(worker)]

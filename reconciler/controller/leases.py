@@ -67,7 +67,7 @@ class LeaseCallbacks(Protocol):
     def configured(self) -> frozenset[LeaseName]:
         """Return the accounts that have settings."""
 
-    def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
+    def family_claims(self) -> Mapping[LeaseName, AccountClaim]:
         """Return the families that the accounts of this replica claim."""
 
     def readings(self) -> Mapping[LeaseName, ReadState]:
@@ -82,19 +82,19 @@ class LeaseCallbacks(Protocol):
     def try_reading(self, account: LeaseName) -> None:
         """Read an account that does not run here, to see whether it could run here; one at a time."""
 
-    def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
+    def start(self, account: LeaseName, before: ReplicaId | None) -> None:
         """Start an account. ``before`` is the dead replica that had its lease, None if there was none."""
 
-    def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
+    def stop(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         """Stop an account as soon as none of its requests is in flight.
 
         ``lost``: another replica has the lease already. ``unable``: this replica cannot serve the account.
         """
 
-    def ended(self, account: LeaseName) -> bool:
+    def is_stopped(self, account: LeaseName) -> bool:
         """Tell whether an account is stopped here, so that another replica may have it."""
 
-    def seen(self, roster: LeaseTable) -> None:
+    def on_leases(self, leases: LeaseTable) -> None:
         """Take the newest table of leases: the live replicas and the owner of each account."""
 
     def state_recovered(self) -> None:
@@ -114,7 +114,7 @@ class ReplicaMember:
     _owned: set[LeaseName] = field(default_factory=set)
     leases_safe_until: float = float("-inf")
     """Until when this replica may trust its leases."""
-    _begun: bool = False
+    _started: bool = False
     _failed: bool = False
     """Whether the last round failed."""
     _take_from: float = float("-inf")
@@ -172,16 +172,16 @@ class ReplicaMember:
         trials = self.accounts.trials()
         self._experience = learned(self._experience, readings, trials, begun_at)
         able = serving_ability(self._experience, readings, trials, keeps, begun_at)
-        roster = await self.sharing.heartbeat(keeps, self.accounts.claims_made(), able)
+        leases = await self.sharing.heartbeat(keeps, self.accounts.family_claims(), able)
         self.leases_safe_until = leases_safe_until(begun_at)
-        if believed and not roster.was_alive:
+        if believed and not leases.was_alive:
             # The database's clock was set, so the rows of all replicas have expired. The others get time to
             # renew their rows before this replica takes their accounts.
             self._take_from = max(self._take_from, begun_at + COMING_BACK_S)
-        mine = roster.owned_by(self.me.id)
-        self._lose(self._owned - mine)
-        self.accounts.seen(roster)
-        shares = OwnershipView(self.me.id, roster.keeps, roster.owners, roster.abilities)
+        mine = leases.owned_by(self.me.id)
+        self._stop_lost(self._owned - mine)
+        self.accounts.on_leases(leases)
+        shares = OwnershipView(self.me.id, leases.keeps, leases.owners, leases.abilities)
         decided = rebalance(shares)
         await self._give_up(decided, mine, readings, begun_at)
         self._look_for_free(shares, begun_at)
@@ -192,20 +192,20 @@ class ReplicaMember:
 
     def _hold_back(self, begun_at: float) -> None:
         """At the start and after missed heartbeats, wait for the other replicas before taking leases."""
-        if self._begun and not self.lease_valid() and begun_at >= self._take_from:
+        if self._started and not self.lease_valid() and begun_at >= self._take_from:
             self._back_at = self._take_from = begun_at + COMING_BACK_S
-        if not self._begun:
-            self._begun, self._take_from = True, begun_at + BEGINNING_S
+        if not self._started:
+            self._started, self._take_from = True, begun_at + BEGINNING_S
 
     def _wanted(self, begun_at: float) -> frozenset[LeaseName]:
         """Return the accounts to ask for: all with settings, or only owned ones after missed heartbeats."""
         return self.accounts.configured() if begun_at >= self._back_at else frozenset(self._owned)
 
-    def _lose(self, lost: set[LeaseName]) -> None:
+    def _stop_lost(self, lost: set[LeaseName]) -> None:
         """Stop the accounts that another replica has taken over."""
         for account in sorted(lost):
             self._owned.discard(account)
-            self.accounts.end(account, lost=True)
+            self.accounts.stop(account, lost=True)
 
     async def _give_up(
         self,
@@ -223,13 +223,13 @@ class ReplicaMember:
         ending = sorted(self._owned.intersection(leaving))
         for account in ending:
             self._owned.discard(account)
-            self.accounts.end(account, lost=False, unable=account in unable)
+            self.accounts.stop(account, lost=False, unable=account in unable)
         given_up = [account for account in ending if account in unable]
         self._experience = released(self._experience, given_up, readings, begun_at)
-        idle = [account for account in sorted(mine - self._owned) if self.accounts.ended(account)]
+        idle = [account for account in sorted(mine - self._owned) if self.accounts.is_stopped(account)]
         for account in idle:
             if account not in decided.release:
-                self._begin(account, None)
+                self._start(account, None)
         given = [account for account in idle if account in decided.release]
         if given:
             await self.sharing.release(given)
@@ -242,7 +242,7 @@ class ReplicaMember:
         if waiting:
             self.accounts.read_soon()
         account = to_try(able, readings, self.accounts.trials(), waiting, begun_at)
-        if account is not None and self.accounts.ended(account):
+        if account is not None and self.accounts.is_stopped(account):
             self.accounts.try_reading(account)
 
     def _look_for_free(self, shares: OwnershipView, begun_at: float) -> None:
@@ -253,13 +253,13 @@ class ReplicaMember:
     async def _take(self, decided: Rebalance, begun_at: float) -> None:
         """Take the accounts assigned to this replica, and those that no replica took in time."""
         left = {account for account, at in self._left_at().items() if begun_at >= at}
-        wanted = [account for account in {*decided.take, *left} if self.accounts.ended(account)]
+        wanted = [account for account in {*decided.take, *left} if self.accounts.is_stopped(account)]
         if left.difference(decided.take):
             self._give_from = begun_at + LEASE_TTL_S
         if wanted:
             taken = await self.sharing.take(wanted)
             for account, before in sorted(taken.items()):
-                self._begin(account, before)
+                self._start(account, before)
 
     def _left_at(self) -> Mapping[LeaseName, float]:
         """Return when any replica may take each free account: LEFT_S from ``_take_from`` or later."""
@@ -270,6 +270,6 @@ class ReplicaMember:
         due = (self._take_from, *self._left_at().values())
         return min((begun_at + HEARTBEAT_S, *(at for at in due if at > begun_at)))
 
-    def _begin(self, account: LeaseName, before: ReplicaId | None) -> None:
+    def _start(self, account: LeaseName, before: ReplicaId | None) -> None:
         self._owned.add(account)
-        self.accounts.begin(account, before)
+        self.accounts.start(account, before)

@@ -274,16 +274,16 @@ class Process:
     def configured(self) -> frozenset[LeaseName]:
         return frozenset(self.has)
 
-    def claims_made(self) -> Mapping[LeaseName, AccountClaim]:
+    def family_claims(self) -> Mapping[LeaseName, AccountClaim]:
         return {}
 
-    def begin(self, account: LeaseName, before: ReplicaId | None) -> None:
-        assert self.ended(account), "what is not over is not begun again"
+    def start(self, account: LeaseName, before: ReplicaId | None) -> None:
+        assert self.is_stopped(account), "what is not over is not begun again"
         self.kept[account] = float("inf")
         self.read[account], self.next_read_at[account] = ReadState(), self.world.time + FIRST_READ_S
         self.message.append((f"from {before}" if before else "begin", account))
 
-    def end(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
+    def stop(self, account: LeaseName, *, lost: bool, unable: bool = False) -> None:
         self.kept[account] = self.world.time + self.world.random.uniform(0, self.settling_s)
         self.message.append(("lost" if lost else "unable" if unable else "end", account))
         del self.read[account], self.next_read_at[account]
@@ -323,10 +323,10 @@ class Process:
         world = self.world
         return self.cut_from_exchange or not world.exchange_up or account in world.unreadable
 
-    def ended(self, account: LeaseName) -> bool:
+    def is_stopped(self, account: LeaseName) -> bool:
         return self.kept.get(account, float("-inf")) <= self.world.time
 
-    def seen(self, roster: LeaseTable) -> None:
+    def on_leases(self, roster: LeaseTable) -> None:
         assert self.name in roster.replicas
 
     def state_recovered(self) -> None:
@@ -362,7 +362,7 @@ class Process:
     async def release(self, accounts: Collection[LeaseName]) -> None:
         await self._reach()
         for account in accounts:
-            assert self.ended(account), "an account is another's to take only when nothing is under way"
+            assert self.is_stopped(account), "an account may be taken only when nothing is under way"
             if self.world.leases.get(account) == self.name:
                 del self.world.leases[account]
         await self._answer()
