@@ -166,14 +166,14 @@ UNCONFIRMED = "a request has no definite answer, so what is in force is not know
 LIVE_UNKNOWN = "live settings were not read, so what is in force is not known"
 
 HOLD_WORDS = {
-    HoldReason.FROZEN: "frozen by the exchange: not written until that is over",
+    HoldReason.FROZEN: "frozen by the exchange: not written until the freeze ends",
     HoldReason.PAUSED: "paused",
     HoldReason.POLICY: "refused by the policy",
     HoldReason.GUARD: "would switch protection off",
     HoldReason.DRIFT_POLICY: "drifted tighter: reported, not changed back",
     HoldReason.REJECTED: "rejected by the exchange",
     HoldReason.STALE: "not as reviewed: skipped",
-    HoldReason.UNREADABLE: "its live setting could not be read for certain: not written",
+    HoldReason.UNREADABLE: "its live setting could not be read reliably: not written",
 }
 """Why a family is held, as people read it; :func:`hold_words` adds details."""
 
@@ -204,8 +204,8 @@ def hold_words(change: Change, *, stays_tighter: bool = False) -> str:
     if change.because in _REFUSERS and (stays_tighter or change.is_live):
         refuser = _REFUSERS[change.because]
         if stays_tighter:
-            return f"live stays tighter: the {refuser} refuses to undo that"
-        return f"live is so already, and the {refuser} refuses to accept it"
+            return f"live stays tighter: the {refuser} refuses to loosen it"
+        return f"live already has this value, but the {refuser} refuses to accept it"
     if change.because is HoldReason.GUARD and not change.after.disabled:
         return "would be as good as switching protection off"
     if change.because is not HoldReason.DRIFT_POLICY or not change.other_file:

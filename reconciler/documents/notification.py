@@ -72,11 +72,11 @@ NO_ACCOUNT = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs fr
 
 _RESOLVED = {
     AlertKind.KEY_PROBLEM: "Key and account are accepted again, or nothing is left to write.",
-    AlertKind.UNREACHABLE: "The exchange answers again, or there is nothing left to ask it.",
-    AlertKind.POLICY_REJECTED: "The policy is valid again and in force.",
-    AlertKind.STATE_LOCKED: "Another process no longer locks the state.",
+    AlertKind.UNREACHABLE: "The exchange answers again, or no family differs from the file any more.",
+    AlertKind.POLICY_REJECTED: "The policy is valid again and in use.",
+    AlertKind.STATE_LOCKED: "The state is no longer locked by another process.",
     AlertKind.STATE_UNAVAILABLE: "The state can be used again.",
-    AlertKind.STANDBY: "This process does not stand by any more.",
+    AlertKind.STANDBY: "This process is no longer a standby.",
     AlertKind.PROTECTED: "It is not known to be protected any more.",
 }
 """The sentences of alerts about an account that have ended; others depend on the family or the file."""
@@ -170,7 +170,7 @@ def _resolved(notice: Notification, runtime: AccountRuntime) -> str:
     if notice.families:
         return _resolved_families(notice, runtime)
     if kind is AlertKind.CONFIG_REJECTED:
-        return f"{runtime.desired.path} is valid again and in force."
+        return f"{runtime.desired.path} is valid again and in use."
     if kind is AlertKind.POLICY_REJECTED and runtime.policy is None:
         return _NO_POLICY
     return _RESOLVED[kind]
@@ -215,7 +215,7 @@ def _firing(notice: Notification, advice: Advice) -> NoticeText:
             return NoticeText(sentence, about.who, hint)
         case StateFailed():
             sentence = "Nothing is sent, because the state could not be used for a minute"
-            hint = "Free space, or see to the disk or the server. mmp retries automatically."
+            hint = "Free space, or check the disk or the server. mmp retries automatically."
             return NoticeText(f"{sentence}: {about.message}.", about.message, hint)
         case StateLockTimedOut(message):
             sentence = "Another process has locked the state for more than a minute"

@@ -247,10 +247,10 @@ def _change_line(change: Change, width: int, paint: Paint, *, stays_tighter: boo
 
 def _why_no_request(change: Change) -> str:
     if change.desired is not None:
-        return f"recorded as live has it, no request; {tighter_words(change)}"
+        return f"live is recorded, no request; {tighter_words(change)}"
     if change.known_at is None:
         return "live is already as desired: recorded, no request"
-    return f"an older attempt may still land: known {values.format_due(change.eta_s or 0.0)}"
+    return f"an earlier request may still take effect: known {values.format_due(change.eta_s or 0.0)}"
 
 
 def _look(change: Change) -> tuple[str, str, Tone]:

@@ -50,15 +50,15 @@ def refused_by(context: PlanContext, quote: Quote) -> str:
     judge = (
         f"{quote(policy.path)} (sha256 {quote(policy.sha256[:SHA_SHOWN])})" if policy else "no policy file"
     )
-    return f"Refused, as the plan file says of {judge}; mmp apply judges again"
+    return f"Refused by {judge} when the plan was saved; mmp apply checks it again"
 
 
 def left_tighter_by(context: PlanContext, quote: Quote) -> str:
     """Return the heading of the fields that stay tighter than in the file, without a colon."""
     policy = quote(context.policy.path) if context.policy else "the guard"
     if context.saved is not None:
-        return f"Stays tighter, as the plan file says of {policy}; mmp apply judges again"
-    return f"Stays tighter, as live has it: {policy} refuses to undo that"
+        return f"Stays tighter by {policy} when the plan was saved; mmp apply checks it again"
+    return f"Stays tighter than the file: {policy} refuses to loosen live"
 
 
 def override_command(plan: Plan, families: Iterable[Family], path: str) -> str:
@@ -99,7 +99,7 @@ def tighter_families(plan: Plan, path: str) -> dict[Family, RefusedFamily]:
     found: dict[Family, RefusedFamily] = {}
     for family, own in _by_family(plan.left_tighter).items():
         change = changes.get(family)
-        stays = (change and tighter_words(change)) or "stays tighter, as live has it"
+        stays = (change and tighter_words(change)) or "stays tighter than the file"
         sentences = [f"{stays}: refused from live: {one.sentence}" for one in own]
         found[family] = _refused(own, sentences, _command(plan, [family], path, [*own, *gone]))
     return found

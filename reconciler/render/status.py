@@ -238,7 +238,7 @@ def _pending_words(family: FamilyStatus) -> str:
 def _pacing_line(status: Status) -> str:
     if status.pacing is None:
         return "Pacing: no request of this User ID is on record; the first one waits for one window."
-    spaced = ", evenly spaced since the exchange said 50011" if status.pacing.spaced else ""
+    spaced = ", evenly spaced since the exchange answered 50011" if status.pacing.spaced else ""
     slot = values.format_due(status.pacing.next_slot_s)
     return f"Pacing: {status.pacing.counting} of 2 requests count, next slot {slot}{spaced}."
 
@@ -269,7 +269,7 @@ def _adoption_words(line: AcceptedRecord) -> str:
         return f"{format_setting(line.setting)}  (no accepted setting before it is on record)"
     way = direction(line.before, line.setting)
     assert way is not None, "only what differs is shown"
-    why = f"({way.value} from the accepted setting; live was so, no request)"
+    why = f"({way.value} from the accepted setting; live already had this value, no request)"
     return f"{values.format_moves(line.before, line.setting)}  {why}"
 
 

@@ -29,7 +29,7 @@ HELP = {
     "mmp_replicas": "Healthy replicas that share the accounts; no sample without replicas.",
     "mmp_leases": "Accounts that this replica runs; no sample without replicas.",
     "mmp_unable_accounts": (
-        "Accounts that this replica cannot serve now: not read live for 20 s, or key refused here."
+        "Accounts that this replica cannot serve now: not read live for 20 s, or key rejected here."
     ),
     "mmp_awaited_files": "Files or folders of settings that are not there yet.",
     "mmp_refused_files": "Settings files without a valid version: no account runs from them.",

@@ -65,7 +65,7 @@ def startup_checks(latest: LatestState, *, now: float) -> tuple[ProbeCheck, ...]
     shared = () if replica is None else (_assignment(latest, replica, now),)
     accounts = latest.accounts()
     some = accounts or unloaded or (replica is not None and _has_accounts(replica))
-    none = () if some else (ProbeCheck("settings", False, "none is in force yet"),)
+    none = () if some else (ProbeCheck("settings", False, "no file is accepted yet"),)
     return (*unloaded, *none, *shared, *(_protected(snapshot.runtime) for snapshot in accounts))
 
 
@@ -139,7 +139,7 @@ def _settings(runtime: AccountRuntime) -> ProbeCheck:
     config, policy = runtime.config, runtime.policy
     sentence = []
     if isinstance(config, RejectedFile):
-        sentence.append("a newer file was rejected, the last valid version stays in use")
+        sentence.append("a newer file is invalid, the last valid version stays in use")
     if isinstance(policy, RejectedFile):
         held = "the policy cannot be read, changes that loosen or disable are held"
         sentence.append(f"{held}: {_first_problem(policy)}")

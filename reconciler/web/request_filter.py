@@ -87,14 +87,14 @@ class RequestFilter:
     def rejection(self, request: RequestInfo) -> RequestRejection | None:
         """Return why a request is not answered; None when it is."""
         if not self.host_allowed(request.hosts):
-            message = "this is not a name of this server"
+            message = "this is not the name of this server"
             return RequestRejection(421, f"{message}; mmp run --listen-name NAME adds one")
         if request.method not in METHODS:
-            return RequestRejection(405, "everything here is for reading: GET or HEAD")
+            return RequestRejection(405, "only GET and HEAD are allowed")
         if not request.target.startswith("/"):
-            return RequestRejection(400, "the target is a path")
+            return RequestRejection(400, "the target must be a path")
         if request.has_body:
-            return RequestRejection(413, "a request here has no body")
+            return RequestRejection(413, "a request must not have a body")
         return None
 
     def host_allowed(self, hosts: Sequence[str]) -> bool:

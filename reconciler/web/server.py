@@ -179,7 +179,7 @@ def _sockets(listen: Listen) -> list[socket.socket]:
         for one in opened:
             one.close()
         message = f"cannot listen at {_place(listen.host, port)}: {_why(error)}"
-        hint = "end what listens there, or name another --listen HOST:PORT; port 0 is any free one"
+        hint = "stop the other program, or use another --listen HOST:PORT; port 0 is any free one"
         raise MmpError("listen-failed", message, hint) from None
     return opened
 

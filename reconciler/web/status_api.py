@@ -114,4 +114,4 @@ def _nothing_yet(latest: LatestState) -> Document:
     unloaded = latest.unloaded
     waiting = [MmpError("not-started", "waiting for this file", path=path) for path in unloaded.missing]
     rejected = [problem for file in unloaded.rejected for problem in file.problems]
-    return problems_document([*waiting, *rejected] or [MmpError("not-started", "no account is kept yet")])
+    return problems_document([*waiting, *rejected] or [MmpError("not-started", "no account runs yet")])

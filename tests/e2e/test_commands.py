@@ -169,7 +169,7 @@ def test_frozen_alone_is_9_and_beside_something_done_6(desk: Desk, exchange: Exc
     desk.wants({"BTC-USD": "5s/2s/90"})
     held = desk.mmp(*APPLY)
     assert held.status == 9
-    assert "frozen by the exchange: not written until that is over" in held.stdout
+    assert "frozen by the exchange: not written until the freeze ends" in held.stdout
     desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/100"})
     partly = desk.mmp(*APPLY, "--output", "json")
     assert (partly.status, partly.outcomes) == (6, {"BTC-USD": "held", "ETH-USD": "applied"})

@@ -101,7 +101,7 @@ def test_the_second_writes_nothing_and_takes_over_when_the_first_is_killed(
             10.0,
             "the end of the alert",
         )
-        assert over[0]["text"].endswith("does not stand by any more.")
+        assert over[0]["text"].endswith("is no longer a standby.")
         ends_well(second)
     assert "no controller runs" in desk.mmp("status", "-c", "first.yaml").stdout
 

@@ -106,7 +106,7 @@ def test_a_file_reverted_meanwhile_is_sent_at_once_and_stays_unconfirmed(
     ended = desk.mmp(*APPLY, "--timeout", "4s")
     assert exchange.live()["BTC-USD"] == "5000/2000/100"
     assert (ended.status, ended.outcomes) == (1, {"BTC-USD": "unknown"})
-    assert "may still land: known in " in desk.mmp("plan").stdout
+    assert "may still take effect: known in " in desk.mmp("plan").stdout
 
 
 @pytest.mark.proof

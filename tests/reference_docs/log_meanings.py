@@ -79,7 +79,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ),
     ("warning", "host changed"): "Another OKX host is used than last time. Check `--base-url`.",
     ("warning", "lease released: this replica cannot serve the account"): (
-        "The account's live reads fail here, or its key is refused here. Another replica takes it."
+        "The account's live reads fail here, or its key is rejected here. Another replica takes it."
     ),
     ("warning", "lines dropped: stderr could not be written"): (
         "`lines` log lines are missing here, because stderr was not read or its disk was full."

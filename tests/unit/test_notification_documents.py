@@ -155,30 +155,30 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
     (
         replace(CALM, outage=outage()),
         "The exchange has failed for a minute (reading live settings: no complete reply within 10 s).",
-        "The exchange answers again, or there is nothing left to ask it.",
+        "The exchange answers again, or no family differs from the file any more.",
     ),
     (
         replace(CALM, config=FILE),
         "A newer settings file is invalid, the last valid version stays in use: mmp.yaml:5:9: unknown "
         'key "qtylimit" (and 1 more). → did you mean qtyLimit?',
-        "mmp.yaml is valid again and in force.",
+        "mmp.yaml is valid again and in use.",
     ),
     (
         replace(CALM, policy=replace(FILE, problems=())),
         "The policy cannot be used. Changes that loosen or disable are held; the last valid policy checks "
         "other changes.",
-        "The policy is valid again and in force.",
+        "The policy is valid again and in use.",
     ),
     (
         replace(CALM, blocked=StateLockTimedOut("the state is held by mmp apply (pid 7)")),
         "Another process has locked the state for more than a minute: the state is held by mmp apply (pid "
         "7).",
-        "Another process no longer locks the state.",
+        "The state is no longer locked by another process.",
     ),
     (
         replace(CALM, blocked=DISK_FULL),
         "Nothing is sent, because the state could not be used for a minute: no space left for the state "
-        ".mmp/state.db. → Free space, or see to the disk or the server. mmp retries automatically.",
+        ".mmp/state.db. → Free space, or check the disk or the server. mmp retries automatically.",
         "The state can be used again.",
     ),
     (
@@ -188,13 +188,13 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "Another process has controlled this account for more than a minute: pid 7 on desk-1 (run, since "
         "2026-03-01T02:00:00Z). → This process writes nothing until the other one ends. Stop one of the "
         "two.",
-        "This process does not stand by any more.",
+        "This process is no longer a standby.",
     ),
     (
         replace(CALM, policy=NeverValid("mmp.yaml", WALL, ())),
         "The policy cannot be used. Changes that loosen or disable are held; only the guard checks other "
         "changes.",
-        "The policy is valid again and in force.",
+        "The policy is valid again and in use.",
     ),
 ]
 

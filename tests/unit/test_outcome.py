@@ -185,8 +185,8 @@ def test_a_refused_adoption_and_a_refused_return_have_words_of_their_own(
     if who is None:
         assert hold_words(held) == hold_words(held, stays_tighter=True) == "paused"
         return
-    assert hold_words(held) == f"live is so already, and the {who} refuses to accept it"
-    assert hold_words(held, stays_tighter=True) == f"live stays tighter: the {who} refuses to undo that"
+    assert hold_words(held) == f"live already has this value, but the {who} refuses to accept it"
+    assert hold_words(held, stays_tighter=True) == f"live stays tighter: the {who} refuses to loosen it"
 
 
 def test_without_a_plan_only_what_was_settled_is_told() -> None:

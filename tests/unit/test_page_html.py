@@ -72,7 +72,7 @@ def test_the_order_is_the_one_it_is_read_in_at_three_in_the_morning() -> None:
     assert re.findall(r"<h2>(.*?)</h2>", text) == [
         "Frozen",
         "What differs",
-        "Files in force",
+        "Files in use",
         "Pace",
         "Families, last 24 hours",
         "Last problems",

@@ -77,7 +77,7 @@ DIFFERING = [
     (
         "to be adopted",
         "✓ as the file says",
-        "Right already; recorded next, without a request.",
+        "Already as desired; recorded next, without a request.",
         "The file was changed.",
     ),
     ("changed", "▲ more protection", AT_ONCE, "The file was changed."),
@@ -308,7 +308,7 @@ def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> Non
     newer = replace(runtime({BTC: SHAPES["in sync"]}), config=FileInForce("mmp.yaml", "1" * 64, WALL))
     view = account(newer)
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
-    assert view.notices == ("A newer file is in force. Everything below is about the previous file.",)
+    assert view.notices == ("A newer file is in use. Everything below is about the previous file.",)
     assert view.files[0].sha256 == "1" * 12
 
 
@@ -333,7 +333,7 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
     )
     assert view.differing[0].when == ("After the exchange answers again; next try 03:00:08 UTC (in 8 s).")
     given_up = of("drifted looser", then=[failed(3, retry_in_s=None)])
-    assert given_up.notices[0].endswith("(3 s ago). It is asked again within a minute.")
+    assert given_up.notices[0].endswith("(3 s ago). mmp tries again within a minute.")
     assert given_up.differing[0].when == "After the exchange answers again."
 
 
@@ -361,7 +361,7 @@ def test_before_the_first_comparison_nothing_is_claimed() -> None:
         "Not known: live settings have not been read.",
         "Not known yet.",
     )
-    assert view.pacing.text == "Not known yet. Two requests may go in 10 s."
+    assert view.pacing.text == "Not known yet. Two requests can be sent in 10 s."
     assert view.place == "User ID not known yet at openapi.okx.com"
 
 
@@ -428,7 +428,11 @@ def test_each_hold_says_why_and_what_to_do() -> None:
         "Find out who changes it, then run:",
         "mmp resume --family BTC-USD",
     )
-    assert held(of("frozen and drifted")) == ("Frozen by the exchange: written once that is over.", "", "")
+    assert held(of("frozen and drifted")) == (
+        "Frozen by the exchange: written after the freeze ends.",
+        "",
+        "",
+    )
 
 
 def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
@@ -440,22 +444,22 @@ def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
 def test_what_the_exchange_refused_is_told_in_its_words() -> None:
     (view,) = page(LATEST_STATES["troubled"]()).accounts
     (line,) = [line for line in view.differing if line.family == "LTC-USD"]
-    assert line.why == "The exchange refused these settings. [51000] qtyLimit must be greater than 0"
+    assert line.why == "The exchange rejected these settings. [51000] qtyLimit must be greater than 0"
     assert line.advice is not None
-    assert line.advice.text == "Correct this family's entry in the file; the others go on."
+    assert line.advice.text == "Correct this family's entry in the file. Other families are not affected."
 
 
 def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
     (view,) = page(LATEST_STATES["guarded"]()).accounts
     line = view.differing[0]
-    assert line.why.startswith("The policy does not let it pass. ")
+    assert line.why.startswith("The policy refuses the change. ")
     assert "100, limit" in line.why
     assert line.advice is not None
     assert line.advice.command == 'mmp apply --family ADA-USD --allow bounds:ADA-USD --reason "…"'
     (view,) = page(LATEST_STATES["unguarded"]()).accounts
     line = view.differing[0]
-    assert line.why.startswith("It would switch protection off. guard:")
-    assert line.sign.word == "on, though to be off"
+    assert line.why.startswith("The change would switch protection off. guard:")
+    assert line.sign.word == "on, but should be off"
     assert line.advice is not None
     assert "--allow disable:BTC-USD" in line.advice.command
 
@@ -487,7 +491,7 @@ def test_the_last_problems_say_what_to_do() -> None:
     )
     ours, okx, none = (hint for _, hint in account(one).errors)
     assert ours.startswith("Nothing to do: a request to set counts as sent")
-    assert okx == "mmp explain 51000 tells what it means and what to do."
+    assert okx == "mmp explain 51000 explains it and says what to do."
     assert none == ""
     message = page_view(latest_of(one), now=NOW, wall=WALL, hint_for=lambda one: f"fix {one.code}")
     assert message.accounts[0].errors[1] == (one.errors[1], "fix 51000")
@@ -503,9 +507,9 @@ def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
 
 def test_the_pace_is_told_in_words() -> None:
     (view,) = page(LATEST_STATES["troubled"]()).accounts
-    assert view.pacing.text == "2 of 2 requests count now. The next may go in 4 s."
+    assert view.pacing.text == "2 of 2 requests count now. The next can be sent in 4 s."
     assert view.pacing.minute == (
-        "5 requests in the last minute: 1 ○ waiting for its reply, 2 ● applied, 1 ✗ refused, "
+        "5 requests in the last minute: 1 ○ waiting for its reply, 2 ● applied, 1 ✗ rejected, "
         "1 ? outcome unknown."
     )
     assert [line.at for line in view.pacing.requests][:2] == ["02:59:58 UTC", "02:59:51 UTC"]
@@ -581,7 +585,7 @@ def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> 
     rejected_setting = held(
         of("changed", rules=PlanConstraints(rejected={BTC: Rejection(setting(FILE), float("inf"))}))
     )
-    assert rejected_setting[0] == "The exchange refused these settings."
+    assert rejected_setting[0] == "The exchange rejected these settings."
     stopping = of("changed", rules=PlanConstraints(reviewed={}))
     assert held(stopping)[0] == labels.HOLDS[HoldReason.STALE]
 

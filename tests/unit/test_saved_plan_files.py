@@ -248,13 +248,13 @@ def test_refusals_of_a_plan_file_are_shown_as_its_policy_s_and_not_as_final() ->
     document = saved(refused_plan(), context)
     back = read_back(document)
     text = plan_text(back.plan, context_of(document, back), simulator=False)
-    said = "as the plan file says of mmp-policy.yaml (sha256 bbbbbbbbbbbb); mmp apply judges again:"
-    assert f"\nRefused, {said}\n" in text
+    said = "by mmp-policy.yaml (sha256 bbbbbbbbbbbb) when the plan was saved; mmp apply checks it again:"
+    assert f"\nRefused {said}\n" in text
     markdown = plans_markdown([(back.plan, context_of(document, back))])
     assert said.replace(
         "mmp-policy.yaml (sha256 bbbbbbbbbbbb)", "`mmp-policy.yaml` (sha256 `bbbbbbbbbbbb`)"
     ) in (markdown)
-    assert "as the plan file says" not in plan_text(back.plan, context, simulator=False)
+    assert "when the plan was saved" not in plan_text(back.plan, context, simulator=False)
 
 
 def test_a_sealed_plan_from_elsewhere_cannot_break_out_of_its_text() -> None:

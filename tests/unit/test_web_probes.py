@@ -103,7 +103,7 @@ def test_a_probe_tells_why_in_a_line_each() -> None:
     assert (verbose.status, verbose.body.decode()) == (
         503,
         "[-]settings failed: waiting for a\\nb.yaml\n"
-        "[+]settings-main-live ok: a newer file was rejected, the last valid version stays in use\n"
+        "[+]settings-main-live ok: a newer file is invalid, the last valid version stays in use\n"
         "[+]settings-other-live ok\n"
         "[+]state ok\n"
         "[-]event-loop failed: the program's event loop does not answer\n"

@@ -100,7 +100,7 @@ def test_a_state_that_is_not_heard_of_is_told_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("keeps", "owners", "expected"),
     [
-        ((), {}, {"settings": "none is in force yet"}),
+        ((), {}, {"settings": "no file is accepted yet"}),
         ((MAIN,), {}, {"leases": "1 account not assigned yet"}),
         ((MAIN,), {MAIN: "1"}, {"leases": "1 account not assigned yet"}),
         ((MAIN,), {MAIN: "2"}, {}),
@@ -211,7 +211,7 @@ def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
     ]
     assert counted(made)["mmp_unable_accounts"] == 2
     output = page_view(made, now=NOW, wall=WALL).remote_text
-    assert output.endswith("It cannot serve 2 accounts now: not read live, or the key is refused here.")
+    assert output.endswith("It cannot serve 2 accounts now: not read live, or its key is rejected here.")
 
 
 def test_who_keeps_nothing_still_tells_who_does() -> None:

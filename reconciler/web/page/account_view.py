@@ -135,7 +135,7 @@ def hint_from_glossary(error: RecentError) -> str:
     code, known = error.code, ERRORS.get(error.code)
     if known is not None:
         return READ_AGAIN if error.asked and known.remedy == READ_BACK else known.remedy
-    return f"mmp explain {code} tells what it means and what to do." if code.isalnum() else ""
+    return f"mmp explain {code} explains it and says what to do." if code.isalnum() else ""
 
 
 def account_view(
@@ -229,7 +229,7 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
             f"The program last made progress at {heard}. Restart it. Everything below is from that time."
         )
     if not is_current(runtime):
-        output.append("A newer file is in force. Everything below is about the previous file.")
+        output.append("A newer file is in use. Everything below is about the previous file.")
     if runtime.outage is not None:
         output.append(_outage_words(runtime.outage, moment))
     if runtime.terminal_error is not None:
@@ -261,7 +261,7 @@ def _reply_words(reply: Reply) -> str:
 def _outage_words(outage: Outage, moment: PageTime) -> str:
     times = "once" if outage.failures == 1 else f"{outage.failures} times"
     since = labels.moment_words(outage.since_wall, moment.wall)
-    again = _next_try(outage, moment, " Next try ") or " It is asked again within a minute"
+    again = _next_try(outage, moment, " Next try ") or " mmp tries again within a minute"
     return f"{labels.truncated(outage.failed.doing).capitalize()} has failed {times} since {since}.{again}."
 
 
@@ -349,9 +349,7 @@ def _rejected(name: str, file: RejectedFile, wall: datetime) -> str:
         )
     if isinstance(file, NeverValid):
         return f"Invalid since {at}. Nothing is written for it until this is corrected:"
-    return (
-        f"A newer version is invalid since {at}. The version above stays in force until this is corrected:"
-    )
+    return f"A newer version is invalid since {at}. The version above stays in use until this is corrected:"
 
 
 def _pacing(runtime: AccountRuntime, status: Status | None, moment: PageTime) -> PacingView:
@@ -372,12 +370,12 @@ def _pacing(runtime: AccountRuntime, status: Status | None, moment: PageTime) ->
 
 def _pacing_words(status: Status | None) -> str:
     if status is None or status.pacing is None:
-        return "Not known yet. Two requests may go in 10 s."
+        return "Not known yet. Two requests can be sent in 10 s."
     pacing = status.pacing
-    free = "The next may go now"
+    free = "The next can be sent now"
     if pacing.next_slot_s >= 1:
-        free = f"The next may go {format_due(pacing.next_slot_s)}"
-    spaced = " The exchange asked for less: they go one by one, 5 s apart." if pacing.spaced else ""
+        free = f"The next can be sent {format_due(pacing.next_slot_s)}"
+    spaced = " The exchange answered 50011: requests are sent 5 s apart." if pacing.spaced else ""
     return f"{pacing.counting} of 2 requests count now. {free}.{spaced}"
 
 

@@ -194,7 +194,7 @@ def _when(change: Change, moment: PageTime) -> str:
     if moment.delay:
         return moment.delay
     if change.action is Action.ADOPT and change.known_at is None:
-        return "Right already; recorded next, without a request."
+        return "Already as desired; recorded next, without a request."
     if change.eta_s is None:
         return "As soon as it is this family's turn."
     by = labels.moment_words(moment.wall + timedelta(seconds=change.eta_s), moment.wall)
@@ -262,7 +262,7 @@ def _refused(
         return why, PageHint("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)
     command = _command("apply", f'--family {family} {allows} --reason "…"', path) if allows else ""
-    return why, PageHint("Take the change back in the file. If it is meant, apply it by name:", command)
+    return why, PageHint("Revert the change in the file. If it is intended, run:", command)
 
 
 def _rejected(family: Family, runtime: AccountRuntime, moment: PageTime) -> tuple[str, PageHint | None]:
@@ -271,7 +271,7 @@ def _rejected(family: Family, runtime: AccountRuntime, moment: PageTime) -> tupl
         why += f" {labels.truncated(f'[{rejected.reply.code}] {rejected.reply.message}'.strip())}"
         if rejected.retry_at is not None:
             why += f" Tried again at {moment.words(rejected.retry_at)}."
-    return why, PageHint("Correct this family's entry in the file; the others go on.")
+    return why, PageHint("Correct this family's entry in the file. Other families are not affected.")
 
 
 def _day(family: FamilyStatus, spans: Sequence[Segment], wall: datetime, columns: int) -> DayLine:

@@ -73,26 +73,26 @@ STRENGTHS: dict[Direction, StatusLabel] = {
     Direction.LOOSEN: StatusLabel("▼", "less protection", ColorRole.BAD),
     Direction.MIXED: StatusLabel("◆", "partly less protection", ColorRole.BAD),
     Direction.TIGHTEN: StatusLabel("▲", "more protection", ColorRole.WARN),
-    Direction.ENABLE: StatusLabel("▲", "on, though to be off", ColorRole.WARN),
+    Direction.ENABLE: StatusLabel("▲", "on, but should be off", ColorRole.WARN),
 }
 """The setting in force compared with the file: the direction from desired to in force."""
 
 ATTEMPTS: dict[AttemptStatus, StatusLabel] = {
     AttemptStatus.PENDING: StatusLabel("○", "waiting for its reply", ColorRole.WARN),
     AttemptStatus.APPLIED: StatusLabel("●", "applied", ColorRole.GOOD),
-    AttemptStatus.REJECTED: StatusLabel("✗", "refused", ColorRole.BAD),
+    AttemptStatus.REJECTED: StatusLabel("✗", "rejected", ColorRole.BAD),
     AttemptStatus.UNKNOWN: StatusLabel("?", "outcome unknown", ColorRole.UNKNOWN),
     AttemptStatus.NOT_SENT: StatusLabel("–", "not sent", ColorRole.QUIET),
 }
 
 HOLDS: dict[HoldReason, str] = {
-    HoldReason.FROZEN: "Frozen by the exchange: written once that is over.",
+    HoldReason.FROZEN: "Frozen by the exchange: written after the freeze ends.",
     HoldReason.PAUSED: "Paused: not written, not even restored.",
-    HoldReason.POLICY: "The policy does not let it pass.",
-    HoldReason.GUARD: "It would switch protection off.",
+    HoldReason.POLICY: "The policy refuses the change.",
+    HoldReason.GUARD: "The change would switch protection off.",
     HoldReason.DRIFT_POLICY: "Tighter than the file says, changed outside mmp: reported, not changed back.",
-    HoldReason.REJECTED: "The exchange refused these settings.",
-    HoldReason.UNREADABLE: "Its live setting could not be read for certain: not written.",
+    HoldReason.REJECTED: "The exchange rejected these settings.",
+    HoldReason.UNREADABLE: "Its live setting could not be read reliably: not written.",
     HoldReason.STALE: "Not as reviewed any more: skipped.",
 }
 """Why a family is held."""
@@ -105,7 +105,7 @@ REASONS: dict[Reason, str] = {
 }
 """Why a family differs that is not held."""
 
-NEAR_OFF = "It would be as good as switching protection off."
+NEAR_OFF = "The change would be as good as switching protection off."
 """The guard's reason for a change that does not disable the family."""
 
 PAUSED: dict[PausedBy, str] = {PausedBy.MANUAL: "Paused by hand", PausedBy.BREAKER: "Paused by mmp"}

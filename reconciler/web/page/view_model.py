@@ -150,7 +150,7 @@ def _replica_words(latest: LatestState, now: float) -> str:
     living = len(replica.leases.replicas) if replica.leases else 0
     here = f"This is {truncated(str(replica.me))}: it runs {count(len(latest.accounts()), 'account')}."
     unable = len(replica.unable)
-    cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or the key is refused here."
+    cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or its key is rejected here."
     return (
         f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
         f"{cannot if unable else ''}"
