@@ -144,7 +144,6 @@ class Store(Protocol):
 
         ``timeout_s`` None: the state's lock timeout.
         """
-        ...
 
     async def identify(self, uid: str, host: str) -> str | None:
         """Stamp or check the owner. Raises StateAccountMismatch for another uid or kind.
@@ -152,18 +151,15 @@ class Store(Protocol):
         Returns the host used before when it was another one (a warning), else None.
         Must be called before ``recorded_inputs`` and ``reserve``.
         """
-        ...
 
     async def check_identity(self, uid: str) -> None:
         """Check the owner and change nothing. Raises StateAccountMismatch for another uid or kind.
 
         After it ``recorded_inputs`` may be called, as after ``identify``.
         """
-        ...
 
     async def record_in_force(self, families: Collection[Family]) -> None:
         """Record, durably, that changes of the saved plan were already in force, so nothing is sent."""
-        ...
 
     async def try_control(self, purpose: str) -> bool:
         """Become the account's controller, or return False at once if another process is.
@@ -171,19 +167,15 @@ class Store(Protocol):
         A state has one controller per account, until it releases control or ends. Calling again is
         harmless. If leases assign the accounts, there is no such lock and the answer is True.
         """
-        ...
 
     async def release_control(self) -> None:
         """Stop being the account's controller; harmless if this process is not."""
-        ...
 
     async def controller(self) -> LockHolder | None:
         """Return the account's controller; None when there is none, or none that can be named."""
-        ...
 
     async def recorded_inputs(self) -> RecordedInputs:
         """Return what is known of each family on record (never NeverApplied), the pauses and the ledger."""
-        ...
 
     async def accept_file(self, sha256: str, *, changed: bool) -> FileVersion:
         """Record, durably, that this content of the settings file is in force; returns its version.
@@ -192,7 +184,6 @@ class Store(Protocol):
         Content that was accepted before keeps its number, unless ``changed``: this process saw its file
         change to it, or a person applies it. Then it gets the next number, unless it has the newest.
         """
-        ...
 
     async def reserve(self, request: SignedRequest, options: ReserveOptions) -> ReserveResult:
         """Reserve a slot now and record the attempt, in one durable transaction, or say why not.
@@ -200,7 +191,6 @@ class Store(Protocol):
         A pause of the family that is in force by now, and of this setting if the breaker set it, is seen in
         the same transaction. A change of a saved plan that was applied is not reserved again.
         """
-        ...
 
     async def settle(self, attempt: int, result: AttemptResult) -> None:
         """Record the result of an attempt, durably.
@@ -212,7 +202,6 @@ class Store(Protocol):
         longer accepted, unless an earlier request for it is open or it was proven in force. An attempt is
         settled once.
         """
-        ...
 
     async def adopt(
         self,
@@ -232,7 +221,6 @@ class Store(Protocol):
         (:func:`~reconciler.core.evidence.reflects_until`). Others still leave their family uncertain.
         Raises StateLocked if the lock was taken and lost: another process may have written since the read.
         """
-        ...
 
     async def end_attempts(self, families: Collection[Family], *, read_begun_at: float) -> None:
         """End the open attempts of families that a live read shows to have been superseded, durably.
@@ -240,7 +228,6 @@ class Store(Protocol):
         Only those end whose effects by their latest arrival the read shows completely; proofs stay.
         Raises StateLocked as ``adopt`` does.
         """
-        ...
 
     async def pause(
         self,
@@ -256,18 +243,15 @@ class Store(Protocol):
         paused by hand. A newer pause replaces an older one of any kind, with one exception: the breaker
         never replaces a pause by hand that is in force.
         """
-        ...
 
     async def clear_heal_breakers(self, contested_setting: Mapping[Family, Setting]) -> None:
         """End the heal breaker's pauses of these families for exactly these settings, durably.
 
         A pause that has replaced it meanwhile stays.
         """
-        ...
 
     async def record_override(self, family: Family, *, refusal: str, reason: str) -> None:
         """Record for the history, durably, that a refusal was overridden by name, and why."""
-        ...
 
     async def record_live(self, read: LiveRead, *, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> None:
         """Record the latest live read for ``mmp status``, and for :meth:`last_rows`.
@@ -275,7 +259,6 @@ class Store(Protocol):
         ``last_seen`` are the last rows of families that the read leaves out, and that are not known to
         be gone.
         """
-        ...
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
         """Return the rows of the latest live read on record, for a process that has not read yet.
@@ -283,7 +266,6 @@ class Store(Protocol):
         Each counts as seen now, or as seen long ago if the family's proof was recorded later. They can only
         prevent a write: if a list leaves a family out, the setting last seen must not be loosened.
         """
-        ...
 
     async def record_states(self, states: Mapping[Family, str]) -> None:
         """Record that the account is observed now, and the state of each desired family.
@@ -291,7 +273,6 @@ class Store(Protocol):
         Only the timeline uses it; cheap while nothing changes. A family that is no longer in ``states``
         changes to unmanaged.
         """
-        ...
 
 
 class AccountStore(Store, Protocol):
@@ -304,69 +285,54 @@ class AccountStore(Store, Protocol):
         with its proof: the acknowledgement of the request, a proof of the same setting while the
         request is open (recorded by any process), or the adoption.
         """
-        ...
 
     async def known(self) -> Mapping[Family, Known]:
         """Return what is known of every family on record (never NeverApplied)."""
-        ...
 
     async def ledger(self) -> Ledger:
         """Return the pacing ledger of this account's User ID."""
-        ...
 
     async def pauses(self) -> tuple[Pause, ...]:
         """Return the pauses whose time is not over at this moment, by family."""
-        ...
 
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
-        ...
 
     async def names(self) -> tuple[NameRecord, ...]:
         """Return every account of this environment that is on record, by name."""
-        ...
 
     async def history(self, limit: int, family: str = "*") -> AttemptLog:
         """Return at most ``limit`` attempts of families matching the glob ``family``, newest first."""
-        ...
 
     async def overrides(self, limit: int, family: str = "*") -> Sequence[OverrideRecord]:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
-        ...
 
     async def policy_on_record(self) -> PolicyRecord | None:
         """Return the policy that was recorded last; None where none was, or a person gave it up."""
-        ...
 
     async def policies(self, limit: int) -> Sequence[PolicyRecord]:
         """Return at most ``limit`` policies that were in force or given up, newest first."""
-        ...
 
     async def record_policy(self, sha256: str, path: str, document: str) -> None:
         """Record, durably, that a policy is in force; ``document`` is the text of its file.
 
         Writes only if another policy was recorded last, or if this one was given up since.
         """
-        ...
 
     async def give_up_policy(self, sha256: str, reason: str) -> bool:
         """Record, durably and once, that a person gives up the policy on record, and why.
 
         Returns False and records nothing if another policy is on record, or none that counts.
         """
-        ...
 
     async def accepted_log(self, limit: int, family: str = "*") -> Sequence[AcceptedRecord]:
         """Return at most ``limit`` accepted settings of families matching the glob, newest first."""
-        ...
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
-        ...
 
     async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
         """Return the timeline of each family from ``since`` (at most 24 h ago) to this moment."""
-        ...
 
     async def read_timeline(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None
@@ -378,15 +344,12 @@ class AccountStore(Store, Protocol):
 
         Building is most of the work, does not use the state, and may run in any thread.
         """
-        ...
 
     async def lock_holder(self) -> LockHolder | None:
         """Return the holder of the account's lock; None when it is not locked, or by an unknown holder."""
-        ...
 
     async def owner(self) -> Replica | None:
         """Return the replica that runs the account; None when none does, or the state has no leases."""
-        ...
 
 
 class LeaseStore(Protocol):
@@ -405,7 +368,6 @@ class LeaseStore(Protocol):
         ``claims``: what it writes for the accounts it owns; ``ability``: how well it can serve accounts.
         It counts as alive for LEASE_TTL_S from some moment after the call on.
         """
-        ...
 
     async def take(self, accounts: Collection[LeaseName]) -> Mapping[LeaseName, ReplicaId | None]:
         """Become the owner of accounts; returns those it really became the owner of.
@@ -413,15 +375,12 @@ class LeaseStore(Protocol):
         It can take only accounts that are free or whose owner is dead, and only while it is alive itself.
         Each is returned with its dead owner; None: it was free.
         """
-        ...
 
     async def release(self, accounts: Collection[LeaseName]) -> None:
         """Release accounts; harmless for one that this replica no longer owns."""
-        ...
 
     async def leave(self) -> None:
         """Release all accounts, leave the group and close; others need not wait for leases to expire."""
-        ...
 
 
 class StateBackend(Protocol):
@@ -429,20 +388,15 @@ class StateBackend(Protocol):
 
     def account(self, account: str, environment: Environment, kind: ExchangeKind) -> AccountStore:
         """Return the store of one account; makes no request to the engine."""
-        ...
 
     async def moved(self) -> MmpError | None:
         """Return an error if the state was moved, so that nothing is written to it; None: it was not."""
-        ...
 
     def sharing(self, replica: Replica) -> LeaseStore | None:
         """Return the leases as ``replica`` sees them; None if a state has none: it runs all accounts."""
-        ...
 
     async def check(self) -> StateCheck:
         """Verify every row of all accounts; changes nothing."""
-        ...
 
     async def close(self) -> None:
         """Release all locks and close; harmless when done before."""
-        ...

@@ -36,15 +36,12 @@ class Files(Protocol):
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names of the files in ``folder``; None if it is not a folder. Raises OSError."""
-        ...
 
     def file_id(self, path: str) -> str:
         """Return an identifier that is equal for two paths to the same file."""
-        ...
 
     def content(self, path: str, limit: int) -> bytes:
         """Return at most ``limit`` bytes of the file. Raises OSError, or ValueError for its name."""
-        ...
 
 
 class OnDisk:

@@ -42,19 +42,15 @@ class ApplyView(Protocol):
 
     def has_terminal(self) -> bool:
         """Whether a person can be asked."""
-        ...
 
     def show_plan(self, run: AccountApply, plan: Plan, *, to_confirm: bool) -> None:
         """Show the first plan of an account; ``to_confirm``: a person is asked about it."""
-        ...
 
     def confirm(self, runs: Sequence[AccountApply]) -> bool:
         """Ask whether the first plans of all accounts may be sent."""
-        ...
 
     def progress(self, run: AccountApply, log: Observe, *, alone: bool) -> AbstractContextManager[Observe]:
         """Show the progress of an account, from its events; ``alone``: there is no other account."""
-        ...
 
 
 class ApplyCommand:

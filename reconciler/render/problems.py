@@ -46,22 +46,18 @@ class Excerptable(Protocol):
     @property
     def path(self) -> str:
         """The path of the file, as given."""
-        ...
 
     @property
     def text(self) -> str:
         """The file's content."""
-        ...
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the file."""
-        ...
 
     @property
     def quotable(self) -> bool:
         """Whether the file may be quoted: it has no configured secret."""
-        ...
 
 
 def problems_text(readings: Sequence[Excerptable], *, paint: Paint = plain) -> str:

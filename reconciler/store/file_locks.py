@@ -40,15 +40,12 @@ class Locks(Protocol):
 
         Raises StoreMisuse when this process has it already.
         """
-        ...
 
     async def release(self, name: str) -> None:
         """Release the lock; harmless when this process does not have it."""
-        ...
 
     async def holder(self, name: str) -> LockHolder | None:
         """Return the holder of the lock; None when it is free, or its holder is unknown."""
-        ...
 
 
 class ProcessLocks(Locks, Protocol):
@@ -56,7 +53,6 @@ class ProcessLocks(Locks, Protocol):
 
     def close(self) -> None:
         """Release every lock of this process."""
-        ...
 
 
 class FileLocks:

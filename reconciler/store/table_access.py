@@ -65,19 +65,15 @@ class Transaction(Protocol):
 
     async def fetch(self, statement: Statement) -> Sequence[tuple[Any, ...]]:
         """Return the rows of one SELECT."""
-        ...
 
     async def run(self, query: str, values: Sequence[SqlValue]) -> None:
         """Run a statement that returns no rows."""
-        ...
 
     async def run_each(self, query: str, many: Sequence[Sequence[SqlValue]]) -> None:
         """Run a statement that returns no rows once for each of ``many`` values."""
-        ...
 
     async def next_ids(self, table: str, count: int) -> Sequence[int]:
         """Return the ids of the table's next rows: a row's checksum covers its id."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
