@@ -1,4 +1,4 @@
-"""Creates files atomically; an existing file is never replaced."""
+"""Writes files that appear complete or not at all. ``write_new`` never replaces an existing file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_new(path: str, text: str) -> None:
     fail_if_exists(path)
     aside = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.new")
     try:
-        _write_aside(aside, text)
+        write_aside(aside, text.encode())
         os.link(aside, path)
     except FileExistsError:
         raise _exists(path) from None
@@ -54,9 +54,10 @@ def write_hint(error: OSError) -> str:
     return _HINTS.get(error.errno or 0, "check the folder and its permissions")
 
 
-def _write_aside(path: str, text: str) -> None:
-    with open(path, "x", encoding="utf-8") as file:
-        file.write(text)
+def write_aside(path: str, content: bytes, mode: int = 0o666) -> None:
+    """Create a file with ``content`` and sync it; a process's umask may remove rights of ``mode``."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -102,11 +102,18 @@ def read_policy_files(
 
     Raises UsageError if there is one and ``--no-policy`` says that it is missing.
     """
-    from reconciler.config.policy import policy_for
-
-    found = tuple(policy_for(one.path, options.policy_file) for one in desired)
+    by_folder = policies_by_folder([one.path for one in desired], options.policy_file)
+    found = tuple(by_folder[os.path.dirname(one.path)] for one in desired)
     _refuse_needless_no_policy(options, found)
     return found
+
+
+def policies_by_folder(paths: Sequence[str], named: str | None) -> dict[str, PolicyReading | None]:
+    """Read the policy of each folder of ``paths``, once; ``named`` is the one of every folder."""
+    from reconciler.config.policy import policy_for
+
+    by_folder = {os.path.dirname(path): path for path in paths}
+    return {folder: policy_for(path, named) for folder, path in by_folder.items()}
 
 
 def given_up(options: CommandOptions) -> GivenUp | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
-from reconciler.cli.read_files import accounts_under
+from reconciler.cli.read_files import accounts_under, policies_by_folder
 from reconciler.errors import Exit
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def read_all(
     given = [path for path in paths if os.path.basename(path) in POLICY_NAMES]
     configs = load_configs([path for path in paths if path not in given])
     policies = {path: load_policy(path) for path in given + ([named] if named else [])}
-    found = list(_policies_for(configs, named))
+    by_folder = policies_by_folder([reading.path for reading in configs if reading.text], named)
+    found = [by_folder.get(os.path.dirname(reading.path)) for reading in configs]
     policies |= {policy.path: policy for policy in found if policy is not None}
     policies = {
         path: with_unmatched_entries(
@@ -102,18 +103,6 @@ def read_all(
         for reading, policy in zip(configs, found, strict=True)
     )
     return tuple(held), tuple(policies.values())
-
-
-def _policies_for(configs: Sequence[Reading], named: str | None) -> Iterator[PolicyReading | None]:
-    """Yield the policy of each config; a folder's is read once, a missing file has none."""
-    from reconciler.config.policy import policy_for
-
-    read: dict[str, PolicyReading | None] = {}
-    for reading in configs:
-        folder = os.path.dirname(reading.path)
-        if reading.text and folder not in read:
-            read[folder] = policy_for(reading.path, named)
-        yield read.get(folder)
 
 
 def _status(configs: Sequence[Reading], policies: Sequence[PolicyReading]) -> Exit:

@@ -203,7 +203,7 @@ def reject_ambiguous(word: str) -> None:
     is_yaml = word.endswith((".yaml", ".yml"))
     try:
         commit = _commit(word)
-        is_repository = commit is not None or is_yaml or _is_repository()
+        is_repository = commit is not None or is_yaml or _is_shallow() is not None
     except InvalidInput:
         if is_yaml:  # without git there is no revision of this name
             return
@@ -240,27 +240,29 @@ def _commit(ref: str) -> str | None:
     return commit if answer.returncode == 0 and _COMMIT.fullmatch(commit) else None
 
 
-def _is_repository() -> bool:
-    """Return whether there is a git repository here. Raises InvalidInput if git fails."""
+def _is_shallow() -> bool | None:
+    """Return whether the git repository here is a shallow clone; None: there is no repository.
+
+    Raises InvalidInput if git fails.
+    """
     answer = _git("rev-parse", "--is-shallow-repository")
-    if answer.returncode and b"not a git repository" not in answer.stderr:
+    if b"not a git repository" in answer.stderr:
+        return None
+    if answer.returncode:
         raise _failed(answer)
-    return answer.returncode == 0
+    return answer.stdout.strip() == b"true"
 
 
 def _unknown_revision(named: str) -> InvalidInput:
     """Return why ``named`` is not a commit here: each cause has its own remedy."""
-    ref = named or "an empty name"
-    answer = _git("rev-parse", "--is-shallow-repository")
-    if b"not a git repository" in answer.stderr:
+    ref, is_shallow = named or "an empty name", _is_shallow()
+    if is_shallow is None:
         return InvalidInput(
             "not-a-repository",
             f"{ref} is not a file or folder, and there is no git repository here",
             "check the path (one with a colon is written ./PATH), or run mmp inside the repository",
         )
-    if answer.returncode:
-        return _failed(answer)
-    if answer.stdout.strip() == b"true" and _is_plausible(named):
+    if is_shallow and _is_plausible(named):
         return InvalidInput(
             "shallow-clone",
             f"{ref} is not in this clone, which is a shallow one",

@@ -6,7 +6,6 @@ Used by ``plan --out``, ``show`` and ``apply PLAN``. Offline: it imports neither
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import stat
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from reconciler.atomic_create import write_hint
+from reconciler.atomic_create import write_aside, write_hint
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan
 from reconciler.core.problems import escape_unprintable, json_text
@@ -154,21 +153,12 @@ def _write(path: Path, document: Document) -> None:
     try:
         if path.exists() and not path.is_file():
             raise _unwritable(path, "there is something there that is not a file", "name a file with --out")
-        _write_aside(aside, text.encode())
+        write_aside(str(aside), text.encode(), PRIVATE)
         aside.replace(path)
     except OSError as error:
         with suppress(OSError):
             aside.unlink()
         raise _unwritable(path, error.strerror or "it cannot be written", write_hint(error)) from None
-
-
-def _write_aside(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, PRIVATE)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def _unwritable(path: Path, why: str, hint: str) -> MmpError:
