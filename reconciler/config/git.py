@@ -314,7 +314,7 @@ def _content(entry: TreeEntry, display_path: str, limit: int) -> bytes:
         raise InvalidInput(
             "git-failed",
             f"git cannot read the content of {display_path}",
-            "in a clone without all objects (--filter) fetch them first; git fsck tells what is damaged",
+            "in a clone without all objects (--filter) fetch them first; git fsck shows what is damaged",
             path=display_path,
         )
     return content

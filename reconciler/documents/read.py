@@ -39,7 +39,7 @@ def read_document(content: bytes, source: str, *kinds: str) -> dict[str, Any]:
         if has_secret(text) or has_secret(_ESCAPE.sub(_unescaped, text)) or has_secret(refused.message):
             raise InvalidInput(
                 refused.code,
-                f"{source} is refused; nothing of it is quoted, because a configured secret is in it",
+                f"{source} is invalid; its content is not shown, because it contains a configured secret",
                 "remove the secret from the file, and replace the key",
             ) from None
         raise
@@ -68,12 +68,12 @@ def _read(content: bytes, source: str, kinds: tuple[str, ...]) -> dict[str, Any]
 
 def _check_format(document: object, source: str, kinds: tuple[str, ...]) -> None:
     kind = kinds[0]
-    said = document.get("format") if isinstance(document, dict) else None
-    match = _FORMAT.fullmatch(said) if isinstance(said, str) else None
+    named = document.get("format") if isinstance(document, dict) else None
+    match = _FORMAT.fullmatch(named) if isinstance(named, str) else None
     if match is None or match[1] not in kinds:
-        sentence = f"says its format is {_cut(json.dumps(said))}" if said is not None else "names no format"
+        sentence = "names no format" if named is None else f"has the format {_cut(json.dumps(named))}"
         wanted = " or ".join(f"mmp/{name}/{_VERSION}" for name in kinds)
-        raise _refused(kind, "foreign", source, f"{sentence}; wanted is {wanted}")
+        raise _refused(kind, "foreign", source, f"{sentence}; expected is {wanted}")
     if int(match[2]) != _VERSION:
         raise _refused(kind, "too-new", source, f"has format {match[0]}, which this version does not know")
 
@@ -88,10 +88,9 @@ def _check_schema(document: object, source: str, kind: str) -> None:
         place = "".join(
             f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
         )
-        sentence = (
-            f"is not as the schema says at {_cut(place.lstrip('.') or 'its top')}: {_cut(error.message)}"
-        )
-        raise _refused(kind, "malformed", source, sentence)
+        position = _cut(place.lstrip(".") or "its top")
+        message = f"does not match the schema at {position}: {_cut(error.message)}"
+        raise _refused(kind, "malformed", source, message)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
