@@ -37,7 +37,7 @@ class TourStep:
     """One step: its text, its preparation, its command, and the expected results.
 
     ``control`` are (endpoint, payload) pairs for the simulator; ``edit`` replaces text in the file.
-    ``says`` must be in the output; ``requests`` is how many Set MMP requests the step must cause.
+    ``output`` must be in the output; ``requests`` is how many Set MMP requests the step must cause.
     """
 
     title: str
@@ -45,25 +45,25 @@ class TourStep:
     control: tuple[tuple[str, dict[str, str]], ...] = ()
     edit: tuple[str, str] | None = None
     status: Exit = Exit.DONE
-    says: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
     requests: int = 0
     seconds: float | None = None
 
 
 STEPS = (
-    TourStep("The file is valid: checked offline, without keys", ("validate",), says=("no problems",)),
+    TourStep("The file is valid: checked offline, without keys", ("validate",), output=("no problems",)),
     TourStep(
         "What would happen, and when (nothing is sent)",
         ("plan",),
-        says=("+ enable", "▲ tighten    ETH-USD", "= adopt", "unmanaged  XAU-USD_UM", "Plan: 4 to set"),
+        output=("+ enable", "▲ tighten    ETH-USD", "= adopt", "unmanaged  XAU-USD_UM", "Plan: 4 to set"),
     ),
     TourStep(
         "Apply at the real pace: two requests, then the next two 10 s later",
         ("apply", "--yes", "--assume-idle"),
-        says=("4 applied, 1 adopted",),
+        output=("4 applied, 1 adopted",),
         requests=4,
     ),
-    TourStep("A second plan: no changes", ("plan", "--detailed-exitcode"), says=("No changes",)),
+    TourStep("A second plan: no changes", ("plan", "--detailed-exitcode"), output=("No changes",)),
     TourStep(
         "Drift: another program loosened BTC-USD, and the plan shows it",
         ("plan", "--detailed-exitcode"),
@@ -74,12 +74,12 @@ STEPS = (
             ),
         ),
         status=Exit.CHANGES,
-        says=("▲ tighten    BTC-USD", "qtyLimit 9999 → 100", "drifted"),
+        output=("▲ tighten    BTC-USD", "qtyLimit 9999 → 100", "drifted"),
     ),
     TourStep(
         "mmp run restores it automatically (SIGTERM stops it)",
         ("run", "--interval", "2s"),
-        says=("request applied", "stopped"),
+        output=("request applied", "stopped"),
         requests=1,
         seconds=30.0,
     ),
@@ -89,15 +89,15 @@ STEPS = (
         control=(("freeze", {"family": "ETH-USD"}),),
         edit=("qtyLimit: 500", "qtyLimit: 450"),
         status=Exit.HELD,
-        says=("! held", "frozen by the exchange"),
+        output=("! held", "frozen by the exchange"),
     ),
     TourStep(
         "The freeze is over: now it is applied",
         ("apply", "--yes"),
         control=(("unfreeze", {"family": "ETH-USD"}),),
-        says=("✓ applied", "ETH-USD"),
+        output=("✓ applied", "ETH-USD"),
         requests=1,
     ),
-    TourStep("What is on record", ("status",), says=("As desired", "Pacing:")),
-    TourStep("Every attempt and its result", ("history",), says=("6 attempts",)),
+    TourStep("What is on record", ("status",), output=("As desired", "Pacing:")),
+    TourStep("Every attempt and its result", ("history",), output=("6 attempts",)),
 )

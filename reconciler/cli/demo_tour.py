@@ -38,7 +38,7 @@ class Tour:
     def run(self) -> Exit:
         """Run every step; DONE when all of them had the expected results."""
         with _temporary_folder() as folder, _simulator() as exchange:
-            self._say(f"SIMULATOR at {exchange.url}. Nothing here reaches OKX. mmp.yaml:\n\n{CONFIG}")
+            self._print(f"SIMULATOR at {exchange.url}. Nothing here reaches OKX. mmp.yaml:\n\n{CONFIG}")
             for number, step in enumerate(STEPS, 1):
                 self._step(number, step, folder, exchange)
             self._check(not exchange.violations(), "the exchange saw no violation of the pace")
@@ -47,31 +47,31 @@ class Tour:
     def _step(self, number: int, step: TourStep, folder: Path, exchange: _Exchange) -> None:
         if self._pauses and number > 1:
             input("\n[Enter] ")
-        self._say(self._paint(f"\n── SIMULATOR {number}/{len(STEPS)} · {step.title}", Tone.STRONG))
+        self._print(self._paint(f"\n── SIMULATOR {number}/{len(STEPS)} · {step.title}", Tone.STRONG))
         self._prepare(step, folder, exchange)
         sent_before = exchange.sets()
         begun = time.monotonic()
         status, text = self._command(step, folder, exchange)
         took = time.monotonic() - begun
         sent = exchange.sets() - sent_before
-        self._say(self._paint(f"(exit {status}, {count(sent, 'request')}, {took:.1f} s)", Tone.QUIET))
+        self._print(self._paint(f"(exit {status}, {count(sent, 'request')}, {took:.1f} s)", Tone.QUIET))
         self._report.append({"step": step.title, "exit": status, "requests": sent})
         self._check(status == step.status, f"step {number}: exit {status}, expected {step.status.value}")
         self._check(sent == step.requests, f"step {number}: {sent} requests, expected {step.requests}")
-        for words in step.says:
+        for words in step.output:
             self._check(words in text, f"step {number}: {words!r} is in the output")
 
     def _prepare(self, step: TourStep, folder: Path, exchange: _Exchange) -> None:
         for endpoint, payload in step.control:
             exchange.post(endpoint, payload)
-            self._say(self._paint(f"(at the exchange: {endpoint} {json.dumps(payload)})", Tone.QUIET))
+            self._print(self._paint(f"(at the exchange: {endpoint} {json.dumps(payload)})", Tone.QUIET))
         if step.edit is not None:
             file = folder / "mmp.yaml"
             file.write_text(file.read_text(encoding="utf-8").replace(*step.edit), encoding="utf-8")
-            self._say(self._paint(f"(in mmp.yaml: {step.edit[0]} → {step.edit[1]})", Tone.QUIET))
+            self._print(self._paint(f"(in mmp.yaml: {step.edit[0]} → {step.edit[1]})", Tone.QUIET))
 
     def _command(self, step: TourStep, folder: Path, exchange: _Exchange) -> tuple[int, str]:
-        self._say(f"$ mmp {' '.join(step.command)}")
+        self._print(f"$ mmp {' '.join(step.command)}")
         command = [sys.executable, "-m", "reconciler", *step.command]
         flags = [] if step.command[0] == "validate" else ["--log-format", "console"]
         if step.command[0] in ("plan", "apply", "run"):
@@ -88,14 +88,14 @@ class Tour:
                 exchange.wait_for_set(step.seconds)
                 process.terminate()
             text, _ = process.communicate()
-        self._say(_indented(text))
+        self._print(_indented(text))
         return process.returncode, text
 
-    def _check(self, holds: bool, what: str) -> None:
-        if not holds:
+    def _check(self, passed: bool, what: str) -> None:
+        if not passed:
             self._failures.append(what)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if not self._out.json:
             self._out.result(text.rstrip("\n") + "\n")
 
@@ -106,7 +106,7 @@ class Tour:
             self._out.info(f"✗ {failure}")
         if self._failures:
             return Exit.FAILED
-        self._say(self._paint("\n✓ Everything came out as expected. Nothing was sent to OKX.", Tone.GOOD))
+        self._print(self._paint("\n✓ Everything came out as expected. Nothing was sent to OKX.", Tone.GOOD))
         return Exit.DONE
 
 

@@ -77,7 +77,7 @@ def diff(
 class AccountPolicies:
     """What the changes of one account have to pass, and the policies that require it."""
 
-    asked: tuple[Policy | None, ...]
+    to_pass: tuple[Policy | None, ...]
     old: Policy | None
     new: Policy | None
     change: PolicyChange | None = None
@@ -107,13 +107,13 @@ def compare_accounts(
     contexts: list[PlanContext] = []
     for was, now in pairs:
         found = policies.of(was, now)
-        plan = compare(was, now, found.asked)
+        plan = compare(was, now, found.to_pass)
         old = _old_side(was, now, plan, found, policies.old.name, dropped)
         plans.append(plan)
         contexts.append(replace(PlanContext.of(now, None, found.new), old=old))
     for was in dropped:
         found = policies.of(was, None)
-        plan = removed_account_plan(was, found.asked)
+        plan = removed_account_plan(was, found.to_pass)
         old = _old_side(was, was, plan, found, policies.old.name, ())
         plans.append(plan)
         contexts.append(replace(PlanContext.of(was, None, found.new), old=old))
@@ -196,6 +196,6 @@ def _old_side(
         environment=was.environment.value if was else None,
         identity=identity_changes(was, now) if was else (),
         not_compared=() if was else tuple(f"{one.account} ({one.environment.value})" for one in dropped),
-        share_unproven=is_share_judged(plan, found.asked),
-        per_not_asked=windows_not_asked(plan, found.asked),
+        share_unproven=is_share_judged(plan, found.to_pass),
+        per_not_asked=windows_not_asked(plan, found.to_pass),
     )

@@ -66,7 +66,7 @@ def show_plans(
     """Write the plans, at least one, in the requested format."""
     pages = list(zip(plans, contexts, strict=True))
     if out.format in ("json", "gitlab"):
-        _tell_of_accounts(pages, out)
+        _print_accounts(pages, out)
     match out.format:
         case "json":
             from reconciler.documents.plan import one_or_list, plan_document
@@ -95,7 +95,7 @@ def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
         )
 
 
-def _tell_of_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) -> None:
+def _print_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) -> None:
     """Write to stderr what other documents have in fields or not at all: the owner and the policy."""
     from reconciler.render.identity_warnings import account_sentences
     from reconciler.render.plan_headline import policy_lines, record_sentences

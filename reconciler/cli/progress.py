@@ -24,9 +24,9 @@ PROGRESS_INTERVAL_S = 30.0
 class LogProgress:
     """Log lines per event, and a heartbeat while waiting."""
 
-    def __init__(self, log: Observe, say: Callable[..., None], clock: Clock) -> None:
+    def __init__(self, log: Observe, write_log: Callable[..., None], clock: Clock) -> None:
         self._log = log
-        self._say = say
+        self._write_log = write_log
         self._clock = clock
         self._waiting: Waiting | None = None
         self._heart: asyncio.Task[None] | None = None
@@ -48,7 +48,7 @@ class LogProgress:
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL_S)
             if self._waiting is not None:
-                self._say("info", "still waiting", **_words(self._waiting, self._clock))
+                self._write_log("info", "still waiting", **_words(self._waiting, self._clock))
 
 
 class BarProgress:

@@ -31,11 +31,11 @@ def show(plan_file: str, output_format: str, color: str, **_logging: str | None)
     """
     out = Output(output_format, color)
     loaded = load_plan(plan_file)
-    kept = replace(loaded.kept, stale=stale_reasons(loaded))
+    saved_info = replace(loaded.saved_info, stale=stale_reasons(loaded))
     if not out.json:
-        context = replace(loaded.context, saved=kept)
+        context = replace(loaded.context, saved=saved_info)
         show_plans([loaded.saved.plan], [context], out, simulator=loaded.saved.place.simulator)
         return
-    if kept.stale:
-        out.info(kept.banner)
+    if saved_info.stale:
+        out.info(saved_info.banner)
     out.document(loaded.document)

@@ -109,7 +109,7 @@ class PlanContext:
     """The context of a plan: the file it was made from and the host it is for (None offline).
 
     ``policy`` None: there is no policy file, only the guard. ``against`` None: live was read.
-    ``old`` is None unless two files are compared, ``kept`` unless the plan was read from a file.
+    ``old`` is None unless two files are compared, ``saved`` unless the plan was read from a file.
     """
 
     host: str | None

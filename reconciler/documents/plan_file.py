@@ -47,7 +47,7 @@ class LoadedPlan:
     document: Document
 
     @property
-    def kept(self) -> SavedInfo:
+    def saved_info(self) -> SavedInfo:
         """When the plan was saved and until when it may be applied."""
         assert self.context.saved is not None
         return self.context.saved
