@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.flags import config_option, output_option, policy_option
-from reconciler.cli.options import config_paths
+from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output
-from reconciler.cli.plan_output import PLAN_FORMATS, fail_on_option, plans_exit_status, show_plans
+from reconciler.cli.plan_output import PLAN_FORMATS, PlanPage, fail_on_option, plans_exit_status, show_plans
 from reconciler.cli.read_files import desired_of, exit_if_invalid, print_warnings, valid_policy
+from reconciler.errors import Exit
 
 if TYPE_CHECKING:
     from reconciler.config.diff_side import DiffSide
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
     from reconciler.core.policy import Policy
     from reconciler.core.policy_change import PolicyChange
-    from reconciler.documents.plan import DiffBase, PlanContext
+    from reconciler.documents.plan import DiffBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffOptions(CommandOptions):
+    """The options of ``diff``."""
+
+    old: str
+    new: str
+    exit_code: bool
+    fail_on: frozenset[str]
 
 
 @click.command()
@@ -36,20 +47,8 @@ if TYPE_CHECKING:
 @click.option("--exit-code", is_flag=True, help="Exit 2 if there are changes.")
 @fail_on_option
 @output_option(*PLAN_FORMATS)
-@click.pass_context
-def diff(
-    ctx: click.Context,
-    /,
-    old: str,
-    new: str,
-    config: tuple[str, ...],
-    policy_file: str | None,
-    exit_code: bool,
-    fail_on: frozenset[str],
-    output_format: str,
-    color: str,
-    **_logging: str | None,
-) -> None:
+@with_options(DiffOptions)
+def diff(options: DiffOptions) -> Exit:
     """Show the changes from OLD to NEW, each a file, a folder or a git revision.
 
     A revision is REF (the config at that revision: --config, else mmp.yaml) or REF:path. A word that
@@ -65,12 +64,12 @@ def diff(
     """
     from reconciler.config.diff_side import diff_side
 
-    out = Output(output_format, color)
-    sides = diff_side(old, config_paths(config)), diff_side(new, config_paths(config))
+    out = options.out
+    sides = diff_side(options.old, options.paths), diff_side(options.new, options.paths)
     befores, afters = read_sides(*sides, out)
-    plans, contexts = compare_accounts(befores, afters, PolicyLookup(*sides, policy_file, out))
-    show_plans(plans, contexts, out)
-    ctx.exit(plans_exit_status(plans, contexts, out, fail_on=fail_on, changes_count=exit_code))
+    pages = compare_accounts(befores, afters, PolicyLookup(*sides, options.policy_file, out))
+    show_plans(pages, out)
+    return plans_exit_status(pages, out, fail_on=options.fail_on, changes_count=options.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +96,24 @@ def read_sides(
 
 def compare_accounts(
     befores: Sequence[Desired], afters: Sequence[Desired], policies: PolicyLookup
-) -> tuple[list[Plan], list[PlanContext]]:
+) -> list[PlanPage]:
     """Return a plan for each account of either side, with its context."""
     from reconciler.core.file_diff import compare, match_accounts, removed_account_plan
     from reconciler.documents.plan import PlanContext
 
     pairs, dropped = match_accounts(befores, afters, policies.same_place)
-    plans: list[Plan] = []
-    contexts: list[PlanContext] = []
+    pages: list[PlanPage] = []
     for was, now in pairs:
         found = policies.of(was, now)
         plan = compare(was, now, found.to_pass)
         old = _old_side(was, now, plan, found, policies.old.name, dropped)
-        plans.append(plan)
-        contexts.append(replace(PlanContext.of(now, None, found.new), old=old))
+        pages.append((plan, replace(PlanContext.of(now, None, found.new), old=old)))
     for was in dropped:
         found = policies.of(was, None)
         plan = removed_account_plan(was, found.to_pass)
         old = _old_side(was, was, plan, found, policies.old.name, ())
-        plans.append(plan)
-        contexts.append(replace(PlanContext.of(was, None, found.new), old=old))
-    return plans, contexts
+        pages.append((plan, replace(PlanContext.of(was, None, found.new), old=old)))
+    return pages
 
 
 class PolicyLookup:

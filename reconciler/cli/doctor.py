@@ -19,8 +19,8 @@ from reconciler.errors import Exit, overall_status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorFlags(CommandOptions):
-    """The values of the flags of ``doctor``."""
+class DoctorOptions(CommandOptions):
+    """The options of ``doctor``."""
 
     purpose: str
     allow_withdraw: bool
@@ -41,8 +41,8 @@ class DoctorFlags(CommandOptions):
 )
 @click.option("--allow-withdraw", is_flag=True, help="Do not refuse a key that may withdraw.")
 @output_option("text", "json")
-@with_options(DoctorFlags)
-def doctor(options: DoctorFlags) -> Exit:
+@with_options(DoctorOptions)
+def doctor(options: DoctorOptions) -> Exit:
     """Check file, policy, keys, host, clock, account, MMP and state: one line each, with what to do.
 
     Changes nothing, neither at the exchange nor in the state. Marks: ✓ good, ! advice, ✗ must be
@@ -59,7 +59,7 @@ def doctor(options: DoctorFlags) -> Exit:
     """
     import asyncio  # late: help texts and usage errors need no event loop
 
-    from reconciler.cli.doctor_checks import DoctorOptions, examine
+    from reconciler.cli.doctor_checks import examine
     from reconciler.config.load import load_configs
     from reconciler.core.doctor import doctor_exit_status
     from reconciler.documents.doctor import doctor_document
@@ -68,15 +68,9 @@ def doctor(options: DoctorFlags) -> Exit:
 
     out = options.out
     options.configure_logging()
-    examination = DoctorOptions(
-        base=options.exchange_address(),
-        state=options.location(),
-        policy_file=options.policy_file,
-        purpose=Purpose(options.purpose),
-        allow_withdraw=options.allow_withdraw,
-    )
+    base, place = options.exchange_address(), options.location()
     readings = load_configs(options.paths)
-    checkups = [asyncio.run(examine(reading, examination)) for reading in readings]
+    checkups = [asyncio.run(examine(reading, options, base, place)) for reading in readings]
     if out.json:
         out.document(one_or_list("doctor", [doctor_document(checkup) for checkup in checkups]))
     else:

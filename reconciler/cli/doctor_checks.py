@@ -7,7 +7,7 @@ made because an earlier one failed is reported as unchecked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from reconciler import factories
 from reconciler.cli.recorded_state import open_recorded_state
@@ -32,22 +32,16 @@ from reconciler.render.values import count, families
 from reconciler.store.access import group_of
 from reconciler.store.location import StateFile, StateLocation
 
+if TYPE_CHECKING:
+    from reconciler.cli.doctor import DoctorOptions
+
 ASKED_WITH_THE_KEY = ("host", "clock", "account", "permissions", "mode", "address", "mmp", "families")
 """The queries to the exchange, in this order; after one fails, the rest stay unchecked."""
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorOptions:
-    """The options on the command line of ``doctor``."""
-
-    base: BaseUrl
-    state: StateLocation
-    policy_file: str | None
-    purpose: Purpose
-    allow_withdraw: bool
-
-
-async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
+async def examine(
+    reading: Reading, options: DoctorOptions, base: BaseUrl, place: StateLocation
+) -> DoctorReport:
     """Examine the account of one file; a problem is a result, never an exception."""
     findings = [_config(reading)]
     if reading.desired is None:
@@ -55,14 +49,14 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
             ("policy", "credentials", *ASKED_WITH_THE_KEY, "state"), "the file is invalid"
         )
     else:
-        findings += await _AccountChecks(reading.desired, asked).results()
+        findings += await _AccountChecks(reading.desired, options, base, place).results()
     owner = reading.owner
     return DoctorReport(
         path=reading.path,
         account=owner.account if owner else None,
         environment=owner.environment.value if owner else None,
-        host=asked.base.host,
-        simulator=asked.base.is_simulator,
+        host=base.host,
+        simulator=base.is_simulator,
         findings=tuple(findings),
     )
 
@@ -70,9 +64,14 @@ async def examine(reading: Reading, asked: DoctorOptions) -> DoctorReport:
 class _AccountChecks:
     """The checks of one account: the results so far, and the owner of the key once it is known."""
 
-    def __init__(self, desired: Desired, asked: DoctorOptions) -> None:
+    def __init__(
+        self, desired: Desired, options: DoctorOptions, base: BaseUrl, place: StateLocation
+    ) -> None:
         self.desired = desired
-        self.asked = asked
+        self.options = options
+        self.base = base
+        self.place = place
+        self.purpose = Purpose(options.purpose)
         self.clock = SystemClock()
         self.findings: list[CheckResult] = []
         self.info: AccountInfo | None = None
@@ -80,7 +79,7 @@ class _AccountChecks:
 
     async def results(self) -> list[CheckResult]:
         """Make every check that can be made."""
-        policy = policy_for(self.desired.path, self.asked.policy_file)
+        policy = policy_for(self.desired.path, self.options.policy_file)
         self._has_policy_file = policy is not None
         self.findings.append(_policy(policy))
         client = self._client()
@@ -95,11 +94,11 @@ class _AccountChecks:
     @property
     def _is_to_be_written(self) -> bool:
         """Whether the state has to be writable: a plan only reads it."""
-        return self.asked.purpose is Purpose.APPLY
+        return self.purpose is Purpose.APPLY
 
     def _client(self) -> OkxClient | None:
         try:
-            client = factories.reading_client(self.desired, self.asked.base, self.clock)
+            client = factories.reading_client(self.desired, self.base, self.clock)
         except MmpError as problem:
             self._failed("credentials", problem, "there is no usable key", ASKED_WITH_THE_KEY)
             return None
@@ -114,7 +113,7 @@ class _AccountChecks:
             await self._families(client, reads)
 
     async def _host(self, client: OkxClient, reads: RetryingReads) -> bool:
-        host = self.asked.base.host
+        host = self.base.host
         unsynced = await reads.sync_clock()
         if unsynced is not None:
             problem = _unreachable(host, unsynced)
@@ -131,7 +130,7 @@ class _AccountChecks:
             self._failed("account", problem, "the account is not known", ASKED_WITH_THE_KEY[3:-1])
             return
         self.info = info
-        may = doctor.permissions(info, purpose=self.asked.purpose, allow_withdraw=self.asked.allow_withdraw)
+        may = doctor.permissions(info, purpose=self.purpose, allow_withdraw=self.options.allow_withdraw)
         self.findings += [doctor.ownership(info, self.desired), *may]
         self.findings += [doctor.account_mode(info), doctor.address_binding(info)]
         read = await reads.read_live()
@@ -150,26 +149,26 @@ class _AccountChecks:
 
     async def _state(self) -> None:
         """Check the state without changing it. Raises MmpError if it cannot be used."""
-        place = self.asked.state
-        async with open_recorded_state(place, self.clock) as state:
+        async with open_recorded_state(self.place, self.clock) as state:
             if self._is_to_be_written:
-                await factories.check_state_writable(place)
+                await factories.check_state_writable(self.place)
             if state is None:
-                self.findings.append(doctor.ok("state", f"none yet at {place}; the first apply creates it"))
+                self.findings.append(
+                    doctor.ok("state", f"none yet at {self.place}; the first apply creates it")
+                )
             elif self._is_to_be_written and (moved := await state.moved()) is not None:
                 raise moved
             else:
                 account, environment = self.desired.account, self.desired.environment
-                await self._found(state.account(account, environment, self.asked.base.kind))
+                await self._existing_state(state.account(account, environment, self.base.kind))
 
-    async def _found(self, store: AccountStore) -> None:
+    async def _existing_state(self, store: AccountStore) -> None:
         """Report an existing state: its owner, the holder of its lock, and the paused families."""
         if self.info is not None:
-            await store.identify(self.info.uid, self.asked.base.host)
-        whole = "is undamaged and can be written" if self._is_to_be_written else "is undamaged"
-        self.findings.append(doctor.ok("state", f"{self.asked.state} {whole}"))
-        place = self.asked.state
-        if isinstance(place, StateFile) and (group := group_of(str(place))) is not None:
+            await store.identify(self.info.uid, self.base.host)
+        usable = "is undamaged and can be written" if self._is_to_be_written else "is undamaged"
+        self.findings.append(doctor.ok("state", f"{self.place} {usable}"))
+        if isinstance(self.place, StateFile) and (group := group_of(str(self.place))) is not None:
             self.findings.append(doctor.group_access(group))
         await self._policy_on_record(store)
         holder = await store.lock_holder()

@@ -130,17 +130,15 @@ def plan(options: PlanOptions) -> Exit:
         out.failure_document(*failed)
     warn_of_missing((one.missing for one in made), out)
     if made:
-        plans, contexts = [one.plan for one in made], [one.context for one in made]
+        pages = [(one.plan, one.context) for one in made]
         if out_file is not None:
-            save_plan(Path(out_file), plans[0], contexts[0], made[0].origin, expires_s=options.expires_s)
+            save_plan(Path(out_file), *pages[0], made[0].origin, expires_s=options.expires_s)
         for each in made:
             plan_output.warn_of_first_records(unfit(first_records(each.plan.changes), each.policy), out)
-        plan_output.show_plans(plans, contexts, out, simulator=any(one.origin.simulator for one in made))
+        plan_output.show_plans(pages, out, simulator=any(one.origin.simulator for one in made))
         changes_count = options.detailed_exitcode
         statuses.append(
-            plan_output.plans_exit_status(
-                plans, contexts, out, fail_on=options.fail_on, changes_count=changes_count
-            )
+            plan_output.plans_exit_status(pages, out, fail_on=options.fail_on, changes_count=changes_count)
         )
     return overall_status(statuses)
 

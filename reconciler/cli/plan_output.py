@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.flag_types import Parsed
 from reconciler.cli.flags import combine
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction, direction
@@ -24,27 +25,18 @@ PLAN_FORMATS = ("text", "json", "markdown", "gitlab")
 FAIL_ON = ("loosen", "mixed", "disable", "drift", "policy", "policy-change", "identity")
 
 
-class FailOn(click.ParamType[frozenset[str]]):
-    """A comma-separated list of the kinds ``--fail-on`` knows."""
-
-    name = "kind,…"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> frozenset[str]:
-        """Return the kinds, or fail as a usage error."""
-        if isinstance(value, frozenset):
-            return value
-        kinds = frozenset(str(value).split(","))
-        unknown = sorted(kinds - set(FAIL_ON))
-        if unknown:
-            self.fail(f"unknown kind {unknown[0]!r}; the kinds are {', '.join(FAIL_ON)}", param, ctx)
-        return kinds
+PlanPage = tuple["Plan", "PlanContext"]
+"""The plan of one account and its context."""
 
 
-def _added_up(
-    _ctx: click.Context, _param: click.Parameter, given: tuple[frozenset[str], ...]
-) -> frozenset[str]:
+def _fail_on_kinds(text: str) -> frozenset[str]:
+    kinds = frozenset(text.split(","))
+    if unknown := sorted(kinds - set(FAIL_ON)):
+        raise ValueError(f"unknown kind {unknown[0]!r}; the kinds are {', '.join(FAIL_ON)}")
+    return kinds
+
+
+def _union(_ctx: click.Context, _param: click.Parameter, given: Iterable[frozenset[str]]) -> frozenset[str]:
     """Return the kinds of all uses of the flag: a later one in a script removes none."""
     return frozenset().union(*given)
 
@@ -52,19 +44,16 @@ def _added_up(
 fail_on_option = combine(
     click.option(
         "--fail-on",
-        type=FailOn(),
+        type=Parsed("kind,…", _fail_on_kinds),
         multiple=True,
-        callback=_added_up,
+        callback=_union,
         help=f"Exit 3 on any of {', '.join(FAIL_ON)}; may be repeated; the kinds add up.",
     )
 )
 
 
-def show_plans(
-    plans: Sequence[Plan], contexts: Sequence[PlanContext], out: Output, *, simulator: bool = False
-) -> None:
+def show_plans(pages: Sequence[PlanPage], out: Output, *, simulator: bool = False) -> None:
     """Write the plans, at least one, in the requested format."""
-    pages = list(zip(plans, contexts, strict=True))
     if out.format in ("json", "gitlab"):
         _print_accounts(pages, out)
     match out.format:
@@ -79,7 +68,7 @@ def show_plans(
         case "gitlab":
             from reconciler.render.plan_gitlab import plans_gitlab
 
-            out.document(plans_gitlab(plans))
+            out.document(plans_gitlab([plan for plan, _ in pages]))
         case _:
             from reconciler.render.plan_text import plans_text
 
@@ -95,7 +84,7 @@ def warn_of_first_records(unfit: Sequence[Refusal], out: Output) -> None:
         )
 
 
-def _print_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) -> None:
+def _print_accounts(pages: Sequence[PlanPage], out: Output) -> None:
     """Write to stderr what other documents have in fields or not at all: the owner and the policy."""
     from reconciler.render.identity_warnings import account_sentences
     from reconciler.render.plan_headline import policy_lines, record_sentences
@@ -111,15 +100,9 @@ def _print_accounts(pages: Sequence[tuple[Plan, PlanContext]], out: Output) -> N
 
 
 def plans_exit_status(
-    plans: Sequence[Plan],
-    contexts: Sequence[PlanContext],
-    out: Output,
-    *,
-    fail_on: frozenset[str],
-    changes_count: bool,
+    pages: Sequence[PlanPage], out: Output, *, fail_on: frozenset[str], changes_count: bool
 ) -> Exit:
     """Return the exit status of plans that were shown; a refusal is explained on stderr."""
-    pages = list(zip(plans, contexts, strict=True))
     found = [kind for kind in sorted(fail_on) if any(_has(kind, *page) for page in pages)]
     if found:
         # The document is already written, and stdout may have only one.

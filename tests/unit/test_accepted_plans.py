@@ -133,11 +133,11 @@ def test_fail_on_counts_adoptions_and_the_direction_from_what_was_accepted(
     plan, out = plan_of({BTC: case}), Output("text", "never")
 
     def status(kind: str) -> Exit:
-        return plans_exit_status([plan], [CONTEXT], out, fail_on=frozenset({kind}), changes_count=False)
+        return plans_exit_status([(plan, CONTEXT)], out, fail_on=frozenset({kind}), changes_count=False)
 
     assert {kind for kind in FAIL_ON if status(kind) is Exit.REFUSED} == kinds
     assert (
-        plans_exit_status([plan], [CONTEXT], out, fail_on=frozenset(), changes_count=True) is Exit.CHANGES
+        plans_exit_status([(plan, CONTEXT)], out, fail_on=frozenset(), changes_count=True) is Exit.CHANGES
     )
 
 
@@ -146,6 +146,6 @@ def test_what_was_accepted_and_is_only_recorded_is_no_change() -> None:
     plan, out = plan_of({BTC: (None, same, same)}), Output("text", "never")
     assert only(plan) == (Action.ADOPT, None)
     assert (
-        plans_exit_status([plan], [CONTEXT], out, fail_on=frozenset(FAIL_ON), changes_count=True)
+        plans_exit_status([(plan, CONTEXT)], out, fail_on=frozenset(FAIL_ON), changes_count=True)
         is Exit.DONE
     )
