@@ -141,22 +141,22 @@ class PolicyLookup:
             return AccountPolicies((new,), None, new)
         if new is None and not self._new.has_every_policy(self.old):
             return AccountPolicies((old,), old, old)
-        asked = (new,) if (old and old.sha256) == (new and new.sha256) else (old, new)
-        return AccountPolicies(asked, old, new, self._change(old, new, was, now))
+        to_pass = (new,) if (old and old.sha256) == (new and new.sha256) else (old, new)
+        return AccountPolicies(to_pass, old, new, self._change(old, new, was, now))
 
     def _change(
         self, old: Policy | None, new: Policy | None, was: Desired | None, now: Desired | None
     ) -> PolicyChange | None:
         from reconciler.core.policy_change import policy_change
 
-        new_name = os.path.basename(self._new.place(new.path)) if new else None
+        new_name = os.path.basename(self._new.relative_path(new.path)) if new else None
         if old is not None and new is None:
             new_name = self._new.name_of_content(old, now)
         return policy_change(
             old,
             new,
             {family for one in (was, now) if one for family in one.families},
-            old_name=os.path.basename(self.old.place(old.path)) if old else None,
+            old_name=os.path.basename(self.old.relative_path(old.path)) if old else None,
             new_name=new_name,
         )
 
@@ -166,7 +166,8 @@ class PolicyLookup:
 
         if self.old.is_one_file and self._new.is_one_file:
             return True
-        return self.old.place(was.path) == self._new.place(now.path) and not other_uid(was, now)
+        is_same_path = self.old.relative_path(was.path) == self._new.relative_path(now.path)
+        return is_same_path and not other_uid(was, now)
 
 
 def _old_side(

@@ -34,7 +34,7 @@ def show(plan_file: str, output_format: str, color: str, **_logging: str | None)
     saved_info = replace(loaded.saved_info, stale=stale_reasons(loaded))
     if not out.json:
         context = replace(loaded.context, saved=saved_info)
-        show_plans([(loaded.saved.plan, context)], out, simulator=loaded.saved.place.simulator)
+        show_plans([(loaded.saved.plan, context)], out, simulator=loaded.saved.target.simulator)
         return
     if saved_info.stale:
         out.info(saved_info.banner)

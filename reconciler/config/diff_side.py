@@ -117,7 +117,7 @@ class DiffSide:
         folder = posixpath.dirname(path) if path is not None and self.is_one_file else path
         return folder in {one if other._is_folder(one) else posixpath.dirname(one) for one in other.paths}
 
-    def place(self, path: str) -> str:
+    def relative_path(self, path: str) -> str:
         """Return the path of a file within the named path; from the top where several were named."""
         path = self._parse_path(path)
         if self.is_one_file:

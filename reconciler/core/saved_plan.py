@@ -77,7 +77,7 @@ class SavedPlan:
 
     id: str
     plan: Plan
-    place: PlanTarget
+    target: PlanTarget
     made_at: datetime
     expires_at: datetime
     uid: str | None

@@ -91,7 +91,7 @@ def load_fresh_plan(
     late = expired(loaded.saved, datetime.now(UTC))
     digest = loaded.saved.plan.digest
     other = () if expect in (None, digest) else (f"its digest is {digest}, not the expected {expect}",)
-    reasons = (*((late,) if late else ()), *target_mismatches(loaded.saved.place, here), *other)
+    reasons = (*((late,) if late else ()), *target_mismatches(loaded.saved.target, here), *other)
     if reasons:
         raise PlanStale(
             "plan-stale",

@@ -19,15 +19,15 @@ from reconciler.documents.status import status_document
 
 
 def runtime_document(
-    status: Status, runtime: AccountRuntime, judged: ProtectionResult, *, now: float, dropped_log_lines: int
+    status: Status, runtime: AccountRuntime, result: ProtectionResult, *, now: float, dropped_log_lines: int
 ) -> Document:
     """Return the ``mmp/status/1`` document of a running account; ``now`` is when ``status`` was made.
 
     If the state of the account is unknown, it is not reported as in sync. ``dropped_log_lines`` are those
     of the process.
     """
-    in_sync = status.in_sync and judged.protection is not Protection.UNKNOWN
-    watch = {**_watch(status, runtime, judged, now), "dropped_log_lines": dropped_log_lines}
+    in_sync = status.in_sync and result.protection is not Protection.UNKNOWN
+    watch = {**_watch(status, runtime, result, now), "dropped_log_lines": dropped_log_lines}
     return {**status_document(status), "in_sync": in_sync, "watch": watch}
 
 
@@ -43,7 +43,7 @@ def file_document(file: FileState) -> Document:
     }
 
 
-def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, now: float) -> Document:
+def _watch(status: Status, runtime: AccountRuntime, result: ProtectionResult, now: float) -> Document:
     def at_wall(instant: float | None) -> str | None:
         """Return an instant of this process's clock as a time of day."""
         return (
@@ -52,8 +52,8 @@ def _watch(status: Status, runtime: AccountRuntime, judged: ProtectionResult, no
 
     outage, terminal, blocked = runtime.outage, runtime.terminal_error, runtime.blocked
     return {
-        "protection": judged.protection.value,
-        "sentence": judged.sentence,
+        "protection": result.protection.value,
+        "sentence": result.sentence,
         "started": runtime.started,
         "in_sync_at": at_wall(runtime.in_sync_at),
         "loop": {

@@ -87,7 +87,7 @@ def read_saved(document: Document, source: str) -> SavedPlan:
     found = SavedPlan(
         id=saved["id"],
         plan=_plan(document),
-        place=PlanTarget(
+        target=PlanTarget(
             document["account"],
             Environment(document["environment"]),
             document["host"],
@@ -107,7 +107,7 @@ def read_saved(document: Document, source: str) -> SavedPlan:
 
 def _is_as_written(document: Document, saved: SavedPlan) -> bool:
     """Tell whether ``document`` equals the document that is written from before and after."""
-    written = plan_document(saved.plan, context_of(document, saved), simulator=saved.place.simulator)
+    written = plan_document(saved.plan, context_of(document, saved), simulator=saved.target.simulator)
     return written == {name: value for name, value in document.items() if name != "saved"}
 
 

@@ -85,7 +85,7 @@ def test_a_plan_comes_back_as_it_was_saved(context: PlanContext, origin: Origin)
         assert validator.is_valid(document)
         back = read_saved(document, "plan.json")
         again = context_of(document, back)
-        assert saved(back.plan, again, Origin(back.place.simulator, back.uid)) == document
+        assert saved(back.plan, again, Origin(back.target.simulator, back.uid)) == document
         assert back.plan.digest == plan.digest
         assert back.plan.requests == tuple(rounded(change) for change in plan.requests)
         assert (back.made_at, back.expires_at) == (WALL, WALL + timedelta(hours=24))
