@@ -276,7 +276,6 @@ READS_OF_ITS_OWN = {
     "cli/main.py": "the null device",
     "cli/output.py": "the null device",
     "atomic_create.py": "makes a file that must not exist before",
-    "documents/plan_file.py": "makes a file that must not exist before",
     "cli/demo_tour.py": "a file that the tour itself wrote, in a folder of its own",
     "store/access.py": "folders, and a scratch file that must not exist before",
     "store/file_locks.py": "lock files: opened without waiting, and checked when open",
