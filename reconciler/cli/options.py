@@ -96,13 +96,13 @@ def state_location(
     """Return the state location: as given, else ``.mmp/state.db`` beside (or in) the first config."""
     allowed = frozenset(allow_filesystems)
     if state is not None:
-        return _named_place(state, allowed)
+        return _named_location(state, allowed)
     first = Path(config_paths(config)[0])
     folder = first if first.is_dir() else first.parent
     return StateFile(folder / ".mmp" / "state.db", allowed)
 
 
-def _named_place(state: str, allow_filesystems: frozenset[str]) -> StateLocation:
+def _named_location(state: str, allow_filesystems: frozenset[str]) -> StateLocation:
     if state.startswith(f"{SCHEME}://"):
         return PostgresUrl(state)
     if "://" not in state and not may_be_an_address(state):

@@ -31,7 +31,7 @@ def hint_for(reply: Reply) -> str:
 
 
 def hint_for_event(event: ExchangeFailed | RequestSettled) -> str:
-    """Return what to do about a failure, as ``advice``; a refused query had no effect."""
+    """Return what to do about a failure, as ``hint_for`` does; a refused query had no effect."""
     text, asked = hint_for(event.reply), isinstance(event, ExchangeFailed)
     return lookup(event.reply.code).advice_on_reads if text and asked else text
 

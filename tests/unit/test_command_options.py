@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import inspect
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, get_type_hints
 
 import click
 import pytest
@@ -19,6 +20,7 @@ from reconciler.cli.flag_types import (
     Parsed,
     duration,
 )
+from reconciler.cli.main import cli
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.core.policy import Override, RefusalKind
 from tests.unit.builders import BTC
@@ -48,6 +50,44 @@ def options_of(*arguments: str) -> MadeUpOptions:
 
     CliRunner().invoke(made_up, arguments, catch_exceptions=False)
     return found[0]
+
+
+def all_commands() -> dict[str, click.Command]:
+    """Return every command and those below it."""
+    with click.Context(cli) as context:
+        found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    below = {
+        f"{name} {verb}": command
+        for name, group in found.items()
+        if isinstance(group, click.Group)
+        for verb, command in group.commands.items()
+    }
+    return {name: command for name, command in {**found, **below}.items() if command is not None}
+
+
+def options_kinds() -> dict[str, type[CommandOptions]]:
+    """Return the class of the options of every command that takes its flags as one value."""
+    hints = {
+        name: get_type_hints(inspect.unwrap(command.callback)).get("options")
+        for name, command in all_commands().items()
+        if command.callback is not None
+    }
+    return {name: kind for name, kind in hints.items() if kind is not None}
+
+
+@pytest.mark.parametrize("name", options_kinds())
+def test_the_options_of_a_command_have_a_field_for_each_of_its_flags(name: str) -> None:
+    kind = options_kinds()[name]
+    required = {each.name for each in fields(kind) if each.default is MISSING}
+    given = {each.name for each in all_commands()[name].params}
+    assert required <= given <= {each.name for each in fields(kind)}
+
+
+def test_the_commands_with_many_flags_take_them_as_one_value() -> None:
+    assert {name for name, command in all_commands().items() if len(command.params) > 10} <= {
+        *options_kinds(),
+        *("diff", "import", "simulator"),
+    }
 
 
 def test_a_command_gets_the_defaults_of_its_flags_and_of_those_that_it_lacks() -> None:
