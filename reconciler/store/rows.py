@@ -364,14 +364,6 @@ class ColumnType(Enum):
     REAL = "real"
 
 
-class Column(NamedTuple):
-    """A column of a table."""
-
-    name: str
-    type: ColumnType
-    is_nullable: bool
-
-
 _COLUMN_TYPES: Mapping[Any, tuple[ColumnType, bool]] = {
     str: (ColumnType.TEXT, False),
     int: (ColumnType.INTEGER, False),
@@ -382,9 +374,36 @@ _COLUMN_TYPES: Mapping[Any, tuple[ColumnType, bool]] = {
 }
 
 
-def columns(kind: RowKind) -> list[Column]:
-    """Return the columns of a table, in the order of the fields of its row kind."""
-    return [Column(name, *_COLUMN_TYPES[of]) for name, of in get_type_hints(kind).items()]
+def column_lines(kind: RowKind, types: Mapping[ColumnType, str]) -> list[str]:
+    """Return the SQL of the columns of a table, in the order of the fields of its row kind."""
+    hints = {name: _COLUMN_TYPES[of] for name, of in get_type_hints(kind).items()}
+    return [f"{name} {types[of]}{'' if null else ' NOT NULL'}" for name, (of, null) in hints.items()]
+
+
+def create_indexes(schema: str = "", then_id: str = "") -> tuple[str, ...]:
+    """Return the statements that create the indexes of the tables.
+
+    ``then_id``: added to the columns where SQLite's indexes end with the id of the row anyway.
+    """
+    return tuple(f"CREATE INDEX {index.format(schema=schema, id=then_id)}" for index in _INDEXES)
+
+
+_INDEXES = (
+    # Partial indexes, so that a slot, a family's open attempts and its failed tries are found without
+    # reading the history; the queries name them, because without statistics SQLite takes a wider one.
+    "attempts_counting ON {schema}attempts (kind, environment, uid) WHERE retired = 0",
+    "attempts_sent ON {schema}attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
+    "attempts_limited ON {schema}attempts (kind, environment, uid, id) WHERE limited = 1",
+    "attempts_open ON {schema}attempts (kind, environment, uid, family) WHERE resolved = 0",
+    "attempts_tries ON {schema}attempts (kind, environment, uid, family) WHERE tries > 0",
+    "attempts_of_family ON {schema}attempts (kind, environment, uid, family{id})",
+    "losses_of_user ON {schema}losses (kind, environment, uid)",
+    "accepted_of_family ON {schema}accepted (kind, environment, uid, family{id})",
+    "policies_of_user ON {schema}policies (kind, environment, uid{id})",
+    "files_by_number ON {schema}files (kind, environment, uid, number)",
+    "periods_of_account ON {schema}observed_periods (account, environment, kind{id})",
+    "state_changes_of_family ON {schema}state_changes (account, environment, kind, family)",
+)
 
 
 def is_numbered(kind: RowKind) -> bool:

@@ -17,7 +17,8 @@ from reconciler.store.rows import (
     ColumnType,
     LiveReadRow,
     RowKind,
-    columns,
+    column_lines,
+    create_indexes,
     is_numbered,
     new_state,
 )
@@ -75,10 +76,7 @@ _TYPES: Mapping[ColumnType, str] = {
 
 def _create_table(kind: RowKind) -> str:
     """Return the statement that creates the table of a row kind."""
-    lines = [
-        f"{name} {_TYPES[of]}{'' if is_nullable else ' NOT NULL'}"
-        for name, of, is_nullable in columns(kind)
-    ]
+    lines = column_lines(kind, _TYPES)
     if is_numbered(kind):
         lines[lines.index("id INTEGER NOT NULL")] = "id INTEGER PRIMARY KEY AUTOINCREMENT"
     else:
@@ -102,20 +100,7 @@ _FIRST: Migration = (
         PRIMARY KEY (kind, environment, uid)
     ) STRICT, WITHOUT ROWID""",
     *(trigger for table, decides in DECIDING.items() for trigger in _sum_triggers(table, decides)),
-    # Partial indexes, so that a slot, a family's open attempts and its failed tries are found without
-    # reading the history; the queries name them, because without statistics SQLite takes a wider one.
-    "CREATE INDEX attempts_counting ON attempts (kind, environment, uid) WHERE retired = 0",
-    "CREATE INDEX attempts_sent ON attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
-    "CREATE INDEX attempts_limited ON attempts (kind, environment, uid, id) WHERE limited = 1",
-    "CREATE INDEX attempts_open ON attempts (kind, environment, uid, family) WHERE resolved = 0",
-    "CREATE INDEX attempts_tries ON attempts (kind, environment, uid, family) WHERE tries > 0",
-    "CREATE INDEX attempts_of_family ON attempts (kind, environment, uid, family)",
-    "CREATE INDEX losses_of_user ON losses (kind, environment, uid)",
-    "CREATE INDEX accepted_of_family ON accepted (kind, environment, uid, family)",
-    "CREATE INDEX policies_of_user ON policies (kind, environment, uid)",
-    "CREATE INDEX files_by_number ON files (kind, environment, uid, number)",
-    "CREATE INDEX periods_of_account ON observed_periods (account, environment, kind)",
-    "CREATE INDEX state_changes_of_family ON state_changes (account, environment, kind, family)",
+    *create_indexes(),
 )
 
 MIGRATIONS: tuple[Migration, ...] = (_FIRST,)

@@ -267,11 +267,11 @@ CREATE INDEX policies_of_user ON mmp.policies (kind, environment, uid, id);
 
 CREATE INDEX files_by_number ON mmp.files (kind, environment, uid, number);
 
-CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id);
-
 CREATE INDEX periods_of_account ON mmp.observed_periods (account, environment, kind, id);
 
 CREATE INDEX state_changes_of_family ON mmp.state_changes (account, environment, kind, family);
+
+CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id);
 
 CREATE TABLE mmp.replicas (
         id text PRIMARY KEY,

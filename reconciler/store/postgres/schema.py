@@ -18,7 +18,8 @@ from reconciler.store.rows import (
     ColumnType,
     RowKind,
     StateRow,
-    columns,
+    column_lines,
+    create_indexes,
     fields,
     is_numbered,
     new_state,
@@ -51,11 +52,7 @@ _TYPES: Mapping[ColumnType, str] = {
 
 def _create_table(kind: RowKind) -> str:
     """Return the statement that creates the table of a row kind."""
-    lines = [
-        f"{name} {_TYPES[of]}{'' if is_nullable else ' NOT NULL'}"
-        for name, of, is_nullable in columns(kind)
-    ]
-    lines.append(f"PRIMARY KEY ({', '.join(KEYS[kind])})")
+    lines = [*column_lines(kind, _TYPES), f"PRIMARY KEY ({', '.join(KEYS[kind])})"]
     body = ",\n    ".join(lines)
     return f"CREATE TABLE mmp.{TABLES[kind]} (\n    {body}\n)"
 
@@ -97,19 +94,8 @@ _FIRST: Migration = (
         for kind, name in TABLES.items()
         if is_numbered(kind)
     ),
-    "CREATE INDEX attempts_counting ON mmp.attempts (kind, environment, uid) WHERE retired = 0",
-    "CREATE INDEX attempts_sent ON mmp.attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
-    "CREATE INDEX attempts_limited ON mmp.attempts (kind, environment, uid, id) WHERE limited = 1",
-    "CREATE INDEX attempts_open ON mmp.attempts (kind, environment, uid, family) WHERE resolved = 0",
-    "CREATE INDEX attempts_tries ON mmp.attempts (kind, environment, uid, family) WHERE tries > 0",
-    "CREATE INDEX attempts_of_family ON mmp.attempts (kind, environment, uid, family, id)",
-    "CREATE INDEX losses_of_user ON mmp.losses (kind, environment, uid)",
-    "CREATE INDEX accepted_of_family ON mmp.accepted (kind, environment, uid, family, id)",
-    "CREATE INDEX policies_of_user ON mmp.policies (kind, environment, uid, id)",
-    "CREATE INDEX files_by_number ON mmp.files (kind, environment, uid, number)",
+    *create_indexes("mmp.", ", id"),
     "CREATE INDEX overrides_of_user ON mmp.overrides (kind, environment, uid, id)",
-    "CREATE INDEX periods_of_account ON mmp.observed_periods (account, environment, kind, id)",
-    "CREATE INDEX state_changes_of_family ON mmp.state_changes (account, environment, kind, family)",
     # A replica: the accounts that it has settings for, those that it cannot serve (with the seconds
     # since the first failed read), the age of its newest live read, the accounts that it released and
     # does not take for a while, and until when it counts as live.
