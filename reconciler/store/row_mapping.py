@@ -41,6 +41,7 @@ from reconciler.store.rows import (
     budget_key,
     file_of,
     sanitized,
+    setting_columns,
     setting_of,
     wall_text,
 )
@@ -196,20 +197,8 @@ def loss_rows(
     All lost reservations are older than now. One row is about the rate, and one about each of the recorded
     ``families``. ``newest``: the newest recorded attempt of the User ID.
     """
-    return [
-        LossRow(
-            "",
-            0,
-            *budget_key(budget),
-            account,
-            family,
-            newest,
-            row_clock.first_seen.boot,
-            row_clock.now,
-            wall_text(wall),
-        )
-        for family in (None, *families)
-    ]
+    found = (newest, row_clock.first_seen.boot, row_clock.now, wall_text(wall))
+    return [LossRow(*("", 0, *budget_key(budget), account, of, *found)) for of in (None, *families)]
 
 
 def loss_for(
@@ -264,21 +253,10 @@ def pause_of(row: PauseRow) -> Pause:
 
 def pause_row(pause: Pause, budget: RateBudget, account: str) -> PauseRow:
     """Return the row that records a pause."""
-    contested_setting = pause.contested
-    return PauseRow(
-        checksum="",
-        kind=budget.kind.value,
-        environment=budget.environment.value,
-        uid=budget.uid,
-        family=pause.family,
-        account=account,
-        time_interval_ms=None if contested_setting is None else contested_setting.time_interval_ms,
-        frozen_interval_ms=None if contested_setting is None else contested_setting.frozen_interval_ms,
-        qty_limit=None if contested_setting is None else contested_setting.qty_limit.text,
-        reason=sanitized(pause.reason),
-        since_wall=wall_text(pause.since),
-        until_wall=None if pause.until is None else wall_text(pause.until),
-    )
+    whose = (*budget_key(budget), pause.family, account)
+    contested = (None, None, None) if pause.contested is None else setting_columns(pause.contested)
+    until = None if pause.until is None else wall_text(pause.until)
+    return PauseRow(*("", *whose, *contested, sanitized(pause.reason), wall_text(pause.since), until))
 
 
 def pauses_request(row: PauseRow | None, setting: Setting, wall: datetime) -> bool:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
+from typing import Any, NamedTuple, TypeVar, cast
 
 from reconciler.core.model import FileVersion, Quantity, RateBudget, Setting
 
@@ -354,56 +353,6 @@ _OTHER_KEYS: Mapping[RowKind, tuple[str, ...]] = {
 
 KEYS: Mapping[RowKind, tuple[str, ...]] = {kind: _OTHER_KEYS.get(kind, ("id",)) for kind in TABLES}
 """The primary key of each table."""
-
-
-class ColumnType(Enum):
-    """The type of a column; each engine has its own names for it."""
-
-    TEXT = "text"
-    INTEGER = "integer"
-    REAL = "real"
-
-
-_COLUMN_TYPES: Mapping[Any, tuple[ColumnType, bool]] = {
-    str: (ColumnType.TEXT, False),
-    int: (ColumnType.INTEGER, False),
-    float: (ColumnType.REAL, False),
-    str | None: (ColumnType.TEXT, True),
-    int | None: (ColumnType.INTEGER, True),
-    float | None: (ColumnType.REAL, True),
-}
-
-
-def column_lines(kind: RowKind, types: Mapping[ColumnType, str]) -> list[str]:
-    """Return the SQL of the columns of a table, in the order of the fields of its row kind."""
-    hints = {name: _COLUMN_TYPES[of] for name, of in get_type_hints(kind).items()}
-    return [f"{name} {types[of]}{'' if null else ' NOT NULL'}" for name, (of, null) in hints.items()]
-
-
-def create_indexes(schema: str = "", then_id: str = "") -> tuple[str, ...]:
-    """Return the statements that create the indexes of the tables.
-
-    ``then_id``: added to the columns where SQLite's indexes end with the id of the row anyway.
-    """
-    return tuple(f"CREATE INDEX {index.format(schema=schema, id=then_id)}" for index in _INDEXES)
-
-
-_INDEXES = (
-    # Partial indexes, so that a slot, a family's open attempts and its failed tries are found without
-    # reading the history; the queries name them, because without statistics SQLite takes a wider one.
-    "attempts_counting ON {schema}attempts (kind, environment, uid) WHERE retired = 0",
-    "attempts_sent ON {schema}attempts (kind, environment, uid, id) WHERE status <> 'not-sent'",
-    "attempts_limited ON {schema}attempts (kind, environment, uid, id) WHERE limited = 1",
-    "attempts_open ON {schema}attempts (kind, environment, uid, family) WHERE resolved = 0",
-    "attempts_tries ON {schema}attempts (kind, environment, uid, family) WHERE tries > 0",
-    "attempts_of_family ON {schema}attempts (kind, environment, uid, family{id})",
-    "losses_of_user ON {schema}losses (kind, environment, uid)",
-    "accepted_of_family ON {schema}accepted (kind, environment, uid, family{id})",
-    "policies_of_user ON {schema}policies (kind, environment, uid{id})",
-    "files_by_number ON {schema}files (kind, environment, uid, number)",
-    "periods_of_account ON {schema}observed_periods (account, environment, kind{id})",
-    "state_changes_of_family ON {schema}state_changes (account, environment, kind, family)",
-)
 
 
 def is_numbered(kind: RowKind) -> bool:

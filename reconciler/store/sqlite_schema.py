@@ -11,17 +11,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from reconciler.store.rows import (
-    KEYS,
-    TABLES,
-    ColumnType,
-    LiveReadRow,
-    RowKind,
-    column_lines,
-    create_indexes,
-    is_numbered,
-    new_state,
-)
+from reconciler.store.rows import KEYS, TABLES, LiveReadRow, RowKind, is_numbered, new_state
+from reconciler.store.table_layout import column_lines, create_indexes
 
 APPLICATION_ID = 0x4D4D5053
 """The four bytes ``MMPS`` in the file's header: they mark a state of this program."""
@@ -67,11 +58,7 @@ def _sum_triggers(table: str, decides: str) -> Iterator[str]:
         yield f"CREATE TRIGGER {name} AFTER {event} ON {table} BEGIN {body} END"
 
 
-_TYPES: Mapping[ColumnType, str] = {
-    ColumnType.TEXT: "TEXT",
-    ColumnType.INTEGER: "INTEGER",
-    ColumnType.REAL: "REAL",
-}
+_TYPES: Mapping[type, str] = {str: "TEXT", int: "INTEGER", float: "REAL"}
 
 
 def _create_table(kind: RowKind) -> str:

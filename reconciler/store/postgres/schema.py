@@ -15,16 +15,14 @@ from reconciler.store.postgres.connections import PostgresTransaction
 from reconciler.store.rows import (
     KEYS,
     TABLES,
-    ColumnType,
     RowKind,
     StateRow,
-    column_lines,
-    create_indexes,
     fields,
     is_numbered,
     new_state,
     new_state_id,
 )
+from reconciler.store.table_layout import column_lines, create_indexes
 
 SCHEMA = "mmp"
 
@@ -43,11 +41,7 @@ USABLE = "(SELECT max(usable_from) FROM mmp.version)"
 
 Migration = tuple[str, ...]
 
-_TYPES: Mapping[ColumnType, str] = {
-    ColumnType.TEXT: "text",
-    ColumnType.INTEGER: "bigint",
-    ColumnType.REAL: "double precision",
-}
+_TYPES: Mapping[type, str] = {str: "text", int: "bigint", float: "double precision"}
 
 
 def _create_table(kind: RowKind) -> str:
