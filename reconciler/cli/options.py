@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reconciler.cli.flags import DEFAULT_BASE_URL, DEFAULT_CONFIG
 from reconciler.cli.output import Output, current_stderr_style
 from reconciler.errors import UsageError
-from reconciler.store.location import PostgresUrl, StateFile, StateLocation
-from reconciler.store.postgres_url import SCHEME, may_be_an_address
+from reconciler.store.location import SCHEME, PostgresUrl, StateFile, StateLocation, may_be_an_address
 
 if TYPE_CHECKING:
     from reconciler.okx.wire import BaseUrl

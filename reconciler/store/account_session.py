@@ -16,10 +16,10 @@ from reconciler.errors import MmpError, StateAccountMismatch
 from reconciler.store import queries, row_mapping
 from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.row_clock import RowClock
-from reconciler.store.rows import IdentityRow, sanitized, wall_text
+from reconciler.store.rows import IdentityRow, Numbered, sanitized, wall_text
 from reconciler.store.select_query import Result, SelectQuery, together
 from reconciler.store.state_move import move_target, state_moved
-from reconciler.store.table_access import Numbered, Tables, WriteScope
+from reconciler.store.table_access import Tables, WriteScope
 
 if TYPE_CHECKING:
     from reconciler.store.engine import Engine

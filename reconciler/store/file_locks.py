@@ -178,7 +178,7 @@ def _open_lock(state: str, path: str) -> int:
 
 def _write_holder(descriptor: int, holder: LockHolder | None) -> None:
     """Write the holder of the lock. On a full disk the lock is valid too, but names no holder."""
-    text = b"" if holder is None else json.dumps(asdict(holder)).encode("ascii")
+    text = b"" if holder is None else holder_text(holder).encode("ascii")
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text, 0)
@@ -188,11 +188,17 @@ def _read_holder(descriptor: int) -> LockHolder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _parse_holder(os.pread(descriptor, MAX_HOLDER_BYTES, 0))
+        return parse_holder(os.pread(descriptor, MAX_HOLDER_BYTES, 0))
     return None
 
 
-def _parse_holder(text: bytes) -> LockHolder | None:
+def holder_text(holder: LockHolder) -> str:
+    """Return the holder of a lock as JSON."""
+    return json.dumps(asdict(holder))
+
+
+def parse_holder(text: str | bytes) -> LockHolder | None:
+    """Return the holder of a lock; None where the text names none."""
     try:
         return LockHolder(**json.loads(text))
     except (ValueError, TypeError):

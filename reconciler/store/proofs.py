@@ -21,7 +21,6 @@ from reconciler.ports import NO_ACCEPTING, NO_ROWS
 from reconciler.store import queries, record_mapping, row_mapping, select_query
 from reconciler.store.acceptance import AcceptanceSteps, SavedPlanChanges
 from reconciler.store.account_session import AccountSession
-from reconciler.store.live_document import live_document
 from reconciler.store.queries import FamilyRows
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
@@ -111,7 +110,9 @@ class Proofs:
         """Record the latest live read, and the last rows of families that it leaves out."""
         wall = self._session.wall()
         async with self._session.engine.writing(WriteScope(self._session.key)) as tables:
-            await tables.upsert(LiveReadRow("", *self._session.key, live_document(read, last_seen), wall))
+            await tables.upsert(
+                LiveReadRow("", *self._session.key, record_mapping.live_document(read, last_seen), wall)
+            )
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
         """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""

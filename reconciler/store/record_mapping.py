@@ -1,12 +1,16 @@
-"""Converts rows to records for people: attempts, proofs, overrides, policies, live reads."""
+"""Converts rows to records for people: attempts, proofs, overrides, policies, live reads.
+
+A live read is recorded as one JSON document, written and read back here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from reconciler.core.evidence import SeenRow
-from reconciler.core.model import Family, Setting
+from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
 from reconciler.core.monitoring.state_timeline import ObservedPeriod, StateChange
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.state_records import (
@@ -18,7 +22,7 @@ from reconciler.core.state_records import (
     PolicyRecord,
     ProofKind,
 )
-from reconciler.store.live_document import last_seen_rows, stored_live_rows
+from reconciler.ports import NO_ROWS
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     AcceptedRow,
@@ -89,6 +93,15 @@ def accepted_log(rows: Iterable[AcceptedRow]) -> list[AcceptedRecord]:
     return found[::-1]
 
 
+def live_document(read: LiveRead, last_seen: Mapping[Family, LiveRow] = NO_ROWS) -> str:
+    """Return a live read as one JSON document."""
+    rows, missing = (
+        {family: _wire(row) for family, row in sorted(of.items())} for of in (read.rows, last_seen)
+    )
+    unreadable = dict(sorted(read.unreadable.items()))
+    return json.dumps({"rows": rows, "unreadable": unreadable, "lastSeen": missing})
+
+
 def seen_rows(
     reads: Iterable[LiveReadRow], applied: Iterable[AppliedRow], row_clock: RowClock
 ) -> dict[Family, SeenRow]:
@@ -99,8 +112,8 @@ def seen_rows(
     proven = {row.family: row.at_wall for row in applied}
     found: dict[Family, SeenRow] = {}
     for read in reads:
-        rows, _ = stored_live_rows(read.document)
-        for family, row in (rows | last_seen_rows(read.document)).items():
+        rows, _, last_seen = _read_document(read.document)
+        for family, row in (rows | last_seen).items():
             is_old = proven.get(family, "") > read.read_wall
             found[family] = SeenRow(row, float("-inf") if is_old else row_clock.now)
     return found
@@ -108,7 +121,7 @@ def seen_rows(
 
 def live_record(row: LiveReadRow) -> LiveRecord:
     """Return the stored live read as a record for people."""
-    rows, unreadable = stored_live_rows(row.document)
+    rows, unreadable, _ = _read_document(row.document)
     return LiveRecord(rows, unreadable, datetime.fromisoformat(row.read_wall))
 
 
@@ -120,3 +133,25 @@ def observed_period_of(row: ObservedPeriodRow) -> ObservedPeriod:
 def state_change_of(row: StateChangeRow) -> StateChange:
     """Return the state change of a row."""
     return StateChange(Family(row.family), row.state, datetime.fromisoformat(row.at_wall))
+
+
+def _read_document(document: str) -> tuple[dict[Family, LiveRow], dict[Family, str], dict[Family, LiveRow]]:
+    """Return the readable rows, the unreadable ones (family to reason) and the last rows of the others."""
+    content = json.loads(document)
+    rows, last_seen = (
+        {Family(family): _live_row(wire) for family, wire in content[name].items()}
+        for name in ("rows", "lastSeen")
+    )
+    return rows, {Family(family): why for family, why in content["unreadable"].items()}, last_seen
+
+
+def _wire(row: LiveRow) -> dict[str, object]:
+    return {**row.setting.wire(), "frozen": row.frozen, "frozenUntil": row.frozen_until}
+
+
+def _live_row(wire: Mapping[str, str]) -> LiveRow:
+    return LiveRow(_setting(wire), frozen=bool(wire["frozen"]), frozen_until=wire["frozenUntil"])
+
+
+def _setting(wire: Mapping[str, str]) -> Setting:
+    return Setting(int(wire["timeInterval"]), int(wire["frozenInterval"]), Quantity(wire["qtyLimit"]))

@@ -19,6 +19,7 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
 from reconciler.core.model import ExchangeKind, RateBudget
@@ -115,27 +116,25 @@ class StateRegistry:
 
     async def reserved(self, budget: RateBudget, state_id: str, at: float) -> None:
         """Record that a request was reserved in the registered state; ``at`` as it is on record."""
-        if budget.kind is not ExchangeKind.OKX:
-            return
         self._found[budget, state_id] = at
-        with self._carrying_on():
-            async with self._entry(budget) as entry:
-                registered = entry.read()
-                if registered is not None and registered.id == state_id:
-                    entry.write(replace(registered, boot=self.boot, reserved_at=at))
+        await self._update(budget, state_id, boot=self.boot, reserved_at=at)
 
     async def hand_over(self, budget: RateBudget, before: str, state_id: str, place: str) -> None:
         """Register the database to which the rows of the state with the id ``before`` were copied.
 
         Nothing changes where that state is not the one registered: its copy is registered when it is used.
         """
+        await self._update(budget, before, id=state_id, place=place, is_file=False)
+
+    async def _update(self, budget: RateBudget, state_id: str, **changes: Any) -> None:
+        """Change the entry of a User ID, if it names this state."""
         if budget.kind is not ExchangeKind.OKX:
             return
         with self._carrying_on():
             async with self._entry(budget) as entry:
                 registered = entry.read()
-                if registered is not None and registered.id == before:
-                    entry.write(replace(registered, id=state_id, place=place, is_file=False))
+                if registered is not None and registered.id == state_id:
+                    entry.write(replace(registered, **changes))
 
     def release(self, budget: RateBudget, user: str) -> None:
         """Stop using the registered state; harmless where it is not used."""
@@ -248,14 +247,8 @@ class _Entry:
 
     def open(self, name: str) -> int:
         """Open or create a file of the folder. Raises OSError where it is not trusted."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
-        try:
-            _check_trust(descriptor, name, stat.S_ISREG)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
+        return _open_trusted(name, flags, stat.S_ISREG, folder=self._folder)
 
     def read(self) -> RegisteredState | None:
         """Return what is registered; a damaged entry is reported and counts as none."""
@@ -299,9 +292,16 @@ def _open_folder(path: str) -> int:
     """Open or create the folder of the registry. Raises OSError where it is not trusted."""
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return _open_trusted(path, os.O_RDONLY | os.O_DIRECTORY, stat.S_ISDIR)
+
+
+def _open_trusted(
+    name: str, flags: int, is_kind: Callable[[int], bool], *, folder: int | None = None
+) -> int:
+    """Open or create a file or folder. Raises OSError where it is not trusted."""
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
-        _check_trust(descriptor, path, stat.S_ISDIR)
+        _check_trust(descriptor, name, is_kind)
     except BaseException:
         os.close(descriptor)
         raise

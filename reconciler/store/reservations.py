@@ -34,13 +34,14 @@ from reconciler.store.rows import (
     AcceptedRow,
     AttemptRow,
     LossRow,
+    Numbered,
     budget_key,
     file_of,
     sanitized,
     setting_columns,
 )
 from reconciler.store.select_query import Result, SelectQuery
-from reconciler.store.table_access import Numbered, Tables
+from reconciler.store.table_access import Tables
 
 PRUNE_STEPS = 100
 """Old attempts are deleted once for every hundredth part of the number that stays."""

@@ -301,22 +301,10 @@ class StateChangeRow(NamedTuple):
     at_wall: str
 
 
-AnyRow = (
-    StateRow
-    | IdentityRow
-    | AttemptRow
-    | LossRow
-    | AppliedRow
-    | AcceptedRow
-    | PlanChangeRow
-    | PolicyRow
-    | FileRow
-    | LiveReadRow
-    | PauseRow
-    | OverrideRow
-    | ObservedPeriodRow
-    | StateChangeRow
-)
+Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
+"""Rows with an id."""
+
+AnyRow = Numbered | StateRow | IdentityRow | AppliedRow | PlanChangeRow | FileRow | LiveReadRow | PauseRow
 
 Row = TypeVar("Row", bound=AnyRow)
 

@@ -16,17 +16,14 @@ from reconciler.store import queries
 from reconciler.store.rows import (
     KEYS,
     TABLES,
-    AcceptedRow,
     AccountKey,
     AttemptRow,
     LossRow,
+    Numbered,
     ObservedPeriodRow,
-    OverrideRow,
-    PolicyRow,
     Row,
     RowDamaged,
     RowKind,
-    StateChangeRow,
     budget_key,
     check_checksum,
     fields,
@@ -43,9 +40,6 @@ from reconciler.store.select_query import (
     Statement,
     select_unchecked,
 )
-
-Numbered = AttemptRow | LossRow | AcceptedRow | PolicyRow | OverrideRow | ObservedPeriodRow | StateChangeRow
-"""Rows with an id."""
 
 CHANGING: Mapping[RowKind, tuple[str, ...]] = {
     AttemptRow: (

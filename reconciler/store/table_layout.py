@@ -1,4 +1,4 @@
-"""The SQL of the tables that both engines have alike: their columns, from the row types, and their indexes."""
+"""The SQL of what the tables of both engines have alike: columns, from the row types, and indexes."""
 
 from __future__ import annotations
 

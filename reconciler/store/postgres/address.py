@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from reconciler.store.postgres_url import bad_address, check_address
+from reconciler.store.location import bad_address, check_address
 
 DEFAULTS: Mapping[str, str] = {
     "application_name": "mmp",

@@ -10,15 +10,13 @@ disturbing each other; the rate is safe without it. No other time of the databas
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields
 
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateLocked
-from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse
+from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse, holder_text, parse_holder
 from reconciler.store.postgres.connections import Connections, DatabaseRow, Mode, PostgresStatement
 from reconciler.store.postgres.expiry import unexpired
 
@@ -60,9 +58,6 @@ _GENERATION = "SELECT generation, holder FROM locks WHERE name = %s FOR SHARE"
 """Shared, so that no process takes the lock between this read and the commit."""
 
 
-_FIELDS = fields(LockHolder)
-
-
 class LeaseLocks:
     """``engine.Locks`` of one process; a separate task renews the locks that it holds."""
 
@@ -77,9 +72,8 @@ class LeaseLocks:
         """Take the lock if it is free or expired."""
         if name in self._held:
             raise StoreMisuse(f"the lock {name} is already held by this process")
-        sentence = json.dumps({field.name: getattr(holder, field.name) for field in _FIELDS})
         async with self._connections.transaction() as transaction:
-            take = _TAKE, (name, _stride(), sentence, LEASE_S)
+            take = _TAKE, (name, _stride(), holder_text(holder), LEASE_S)
             [taken] = await transaction.commit_batch(take)
         if not taken:
             return False
@@ -102,7 +96,7 @@ class LeaseLocks:
         """Return the holder of the lock."""
         async with self._connections.transaction(Mode.READ) as transaction:
             found = await transaction.row(_HOLDER, (name,))
-        return _parse(found[0]) if found else None
+        return parse_holder(found[0]) if found else None
 
     async def close(self) -> None:
         """Release every lock of this process."""
@@ -116,7 +110,7 @@ class LeaseLocks:
     def assert_held(self, name: str, found: Sequence[DatabaseRow]) -> None:
         """Raise StateLocked if the rows of :meth:`lock_query` show that the lock was lost."""
         if [generation for generation, _ in found] != [self._held.get(name)]:
-            by = _parse(found[0][1]) if found else None
+            by = parse_holder(found[0][1]) if found else None
             message = f"the lock {name} was lost{'' if by is None else f' to {by}'}; nothing was sent"
             hint = "this process did not renew the lock in time; it continues when it has the lock again"
             raise StateLocked("state-lock-lost", message, hint)
@@ -140,10 +134,3 @@ class LeaseLocks:
 
 def _stride() -> int:
     return 1 + secrets.randbelow(MAX_STRIDE)
-
-
-def _parse(text: str) -> LockHolder | None:
-    try:
-        return LockHolder(**json.loads(text))
-    except (ValueError, TypeError):
-        return None
