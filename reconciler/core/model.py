@@ -120,7 +120,7 @@ class Setting:
     """One family's complete MMP setting; a write always replaces all three fields.
 
     ``time_interval_ms`` 0 means MMP is disabled (no protection); ``frozen_interval_ms`` 0 means
-    frozen until someone resets (the longest freeze). The two zeroes mean opposite things [doc].
+    frozen until a manual reset (the longest freeze). The two zeroes mean opposite things [doc].
     """
 
     time_interval_ms: int

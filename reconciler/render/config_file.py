@@ -81,7 +81,7 @@ def import_text(found: Imported, naming: Naming, info: AccountInfo, *, host: str
     common = common_values(found.settings)
     lines = [
         f"# What was live at {host} on {wall:%Y-%m-%d %H:%M} UTC, written by mmp import.",
-        "# A family that is not in this file is left alone. mmp explain FIELD says more of each field.",
+        "# A family that is not in this file is left alone. mmp explain FIELD explains each field.",
         *_head(naming),
         _line(f'expect: {{uid: "{info.uid}"}}', "refuse to write to any other account"),
         *_defaults(common),
@@ -100,10 +100,10 @@ def starter_text(naming: Naming) -> str:
         *_head(naming),
         _line('# expect: {uid: "446556540"}', "refuse to write to any other account; with its quotes"),
         "",
-        "# What every family has that does not say otherwise. Intervals: 500ms, 5s, 2m, 1h.",
+        "# Values of families that do not set their own. Intervals: 500ms, 5s, 2m, 1h.",
         "defaults:",
         _line("  timeInterval: 5s", f"{_FIELD_COMMENTS[Field.TIME_INTERVAL]}; disabled: no protection"),
-        _line("  frozenInterval: until-reset", "how long quotes stay pulled: 2s, or until someone resets"),
+        _line("  frozenInterval: until-reset", "how long quotes stay pulled: 2s, or until a manual reset"),
         "",
         "# The families as OKX names them. Replace these with yours; mmp import writes what is live.",
         "families:",
@@ -133,7 +133,7 @@ def describe_setting(setting: Setting) -> str:
         return "protection is switched off"
     window, limit = setting.field_text(Field.TIME_INTERVAL), setting.field_text(Field.QTY_LIMIT)
     freeze = setting.field_text(Field.FROZEN_INTERVAL)
-    pulled = "until someone resets" if setting.until_reset else f"for {freeze}"
+    pulled = "until a manual reset" if setting.until_reset else f"for {freeze}"
     contracts = "contract" if limit == "1" else "contracts"
     return f"{limit} {contracts} within {window} pull the quotes {pulled}"
 
@@ -143,7 +143,7 @@ def _why_odd(name: str) -> str:
     try:
         parse_family(name)
     except ValueError:
-        return "this is no family's name"
+        return "not a family name"
     return "the exchange sent its name with blanks around it"
 
 
@@ -166,7 +166,7 @@ def _head(naming: Naming) -> Iterator[str]:
 
 def _defaults(common: Mapping[Field, str]) -> Iterator[str]:
     if common:
-        yield _line("defaults:", "for every family that does not say otherwise")
+        yield _line("defaults:", "for families that do not set their own")
     for name, value in common.items():
         yield _line(f"  {name.value}: {value}", _FIELD_COMMENTS[name])
 

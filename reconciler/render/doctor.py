@@ -40,9 +40,7 @@ def _summary(findings: Sequence[CheckResult]) -> str:
     number = {mark: sum(result.mark is mark for result in findings) for mark in CheckStatus}
     if not number[CheckStatus.FAILED]:
         text = (
-            f"; {count(number[CheckStatus.ADVICE], 'thing')} worth knowing"
-            if number[CheckStatus.ADVICE]
-            else ""
+            f"; {count(number[CheckStatus.ADVICE], 'recommendation')}" if number[CheckStatus.ADVICE] else ""
         )
         return f"No problem found{text}."
     more = f", {number[CheckStatus.SKIPPED]} not checked" if number[CheckStatus.SKIPPED] else ""

@@ -289,8 +289,8 @@ STATUSES: dict[Exit, Explanation] = {
     Exit.STALE: Explanation(
         "The plan is stale",
         "The plan is not the one that was reviewed: another digest; a plan file that has expired or is of "
-        "another account, environment, host or config; everything left of it has moved; or a published "
-        "status that is too old. Nothing was sent.",
+        "another account, environment, host or config; everything that remains of it has changed; or a "
+        "published status that is too old. Nothing was sent.",
         "Make a new plan and review it.",
     ),
     Exit.PARTLY: Explanation(

@@ -53,8 +53,8 @@ def _identity_sentences(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str
         if more := len(old.not_compared) - len(shown):
             shown.append(f"{more} more")
         yield (
-            f"account {name} ({environment}) is not compared: it may be one that is gone, "
-            f"under another name ({', '.join(shown)}); whether anything gets looser is not known"
+            f"account {name} ({environment}) is not compared: it may be a removed account "
+            f"under a new name ({', '.join(shown)}); whether anything gets looser is not known"
         )
         return
     if old.account is None or old.environment is None:
@@ -65,17 +65,17 @@ def _identity_sentences(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str
         return
     if is_removed(plan):
         gone = families(len(plan.unmanaged))
-        yield f"account {name} ({environment}) is gone: {gone} will no longer be managed"
+        yield f"account {name} ({environment}) was removed: {gone} will no longer be managed"
         return
     if old.account != plan.account:
         yield (
             f"account renamed {quote(old.account)} → {name}: compared with what "
-            f"{quote(old.account)} wants; nothing is on record under the new name yet"
+            f"{quote(old.account)} wants; there is no record under the new name yet"
         )
     if old.environment != environment:
         yield (
-            f"environment changed {quote(old.environment)} → {environment}: another exchange world with "
-            f"settings of its own; what is in force in {quote(old.environment)} stays as it is, and "
+            f"environment changed {quote(old.environment)} → {environment}: the other environment has "
+            f"its own settings; what is in force in {quote(old.environment)} stays as it is, and "
             "mmp no longer watches it"
         )
     yield from (_identity_sentence(each, quote) for each in old.identity)
@@ -84,18 +84,18 @@ def _identity_sentences(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str
 def _identity_sentence(moved: IdentityChange, quote: Quote) -> str:
     if moved.key != EXPECTED_UID:
         change = f"{moved.key} changed {quote(moved.before or '')} → {quote(moved.after or '')}"
-        return f"{change}: other keys are used, and perhaps they are of another account"
+        return f"{change}: other keys are used; they may belong to another account"
     if moved.before is None:
-        return f"{moved.key} is {quote(moved.after or '')} now: no other account is written to"
+        return f"{moved.key} is {quote(moved.after or '')} now: mmp writes to no other account"
     if moved.after is None:
-        gone = f"{moved.key} {quote(moved.before)} is gone"
-        return f"{gone}: whichever account the keys are of is written to"
+        gone = f"{moved.key} {quote(moved.before)} is removed"
+        return f"{gone}: mmp writes to whichever account the keys belong to"
     change = f"{moved.key} changed {quote(moved.before)} → {quote(moved.after)}"
-    return f"{change}: another account is written to, and what is in force there does not show here"
+    return f"{change}: mmp writes to another account, and what is in force there is not shown here"
 
 
 def _unrecorded_sentence(plan: Plan, quote: Quote) -> str:
     return (
-        f"nothing is on record of account {quote(plan.account)} ({plan.environment.value}): "
+        f"there is no record of account {quote(plan.account)} ({plan.environment.value}): "
         "every family is new here and nothing counts as looser"
     )

@@ -125,7 +125,7 @@ def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
         limits = " and ".join(map(window_text, windows))
         which = f"limit per {limits} was" if len(windows) == 1 else f"limits per {limits} were"
         sentences.append(
-            f"The {which} not asked, because mmp diff has no record; mmp plan and mmp apply have one."
+            f"The {which} not checked, because mmp diff has no record; mmp plan and mmp apply have one."
         )
     return tuple(sentences)
 

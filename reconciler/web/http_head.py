@@ -27,7 +27,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 
 TOO_LARGE = RequestRejection(431, "the head of the request is too large")
-MALFORMED = RequestRejection(400, "this is no HTTP request")
+MALFORMED = RequestRejection(400, "malformed HTTP request")
 
 
 def read_head(received: bytes | bytearray) -> RequestInfo | RequestRejection | None:

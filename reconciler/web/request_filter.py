@@ -64,7 +64,7 @@ def parse_listen(text: str, names: Iterable[str] = ()) -> Listen:
     if not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > MAX_PORT:
         raise _listen_error(text, "the port is a number from 0 to 65535")
     if colon and host and not _is_host(host):
-        raise _listen_error(text, "the host is a name or an address; an IPv6 address stands in brackets")
+        raise _listen_error(text, "the host is a name or an address; put an IPv6 address in brackets")
     return Listen(
         host.strip("[]").lower() or DEFAULT_HOST, int(port), tuple(_own_name(name) for name in names)
     )
@@ -145,6 +145,4 @@ def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _listen_error(text: str, why: str, flag: str = "--listen") -> UsageError:
-    return UsageError(
-        "listen-address", f"{flag} {text!r} cannot be used: {why}", "write it like 127.0.0.1:9464"
-    )
+    return UsageError("listen-address", f"{flag} {text!r} cannot be used: {why}", "example: 127.0.0.1:9464")

@@ -159,12 +159,12 @@ async def _handle(
     path, _, query = request.target.partition("?")
     route = routes.get(path)
     if route is None:
-        return text_response(404, f"there is nothing here; there is {' '.join(sorted(routes))}")
+        return text_response(404, f"not found; the paths are {' '.join(sorted(routes))}")
     try:
         return await route(Query(verbose="verbose" in parse_qs(query, keep_blank_values=True)))
     except Exception as error:
         on_error(error)
-        return text_response(500, "this is a bug in mmp; its log says where")
+        return text_response(500, "internal error: a bug in mmp; see its log")
 
 
 def _sockets(listen: Listen) -> list[socket.socket]:

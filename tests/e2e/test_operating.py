@@ -152,7 +152,7 @@ def test_an_import_of_nothing_says_what_to_do_instead(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("form", "named", "why"),
     [
-        ("lower-case", "eth-usd", "this is no family's name"),
+        ("lower-case", "eth-usd", "not a family name"),
         ("blanks", "ETH-USD", "the exchange sent its name with blanks around it"),
         ("nameless", "a row without a name", "the exchange sent 1 of them"),
         ("twice", "ETH-USD", "listed 2 times"),

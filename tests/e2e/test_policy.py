@@ -272,7 +272,7 @@ def test_a_renamed_account_has_nothing_on_record_and_no_live_says_so(
     assert "on record" not in desk.mmp("plan", "--no-live", "--output", "json").stderr
     desk.wants({"BTC-USD": "5s/2s/400"}, account="spare")
     under(desk, FACTOR_2)
-    message = "nothing is on record of account spare (live): every family is new here"
+    message = "there is no record of account spare (live): every family is new here"
     as_json = desk.mmp("plan", "--no-live", "--output", "json")
     assert as_json.status == 0
     assert message in as_json.stderr

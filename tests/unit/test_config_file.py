@@ -65,13 +65,13 @@ def test_an_imported_file_names_whose_it_is() -> None:
 def test_what_families_share_is_under_defaults_and_the_rest_beside_them() -> None:
     text = text_of({BTC: "5000/2000/100", ETH: "5000/0/500", SOL: "0/2000/10"})
     assert text.splitlines()[6:] == [
-        "defaults:                           # for every family that does not say otherwise",
+        "defaults:                           # for families that do not set their own",
         "  timeInterval: 5s                  # the window over which fills are counted",
         "  frozenInterval: 2s                # how long quotes stay pulled once the limit is hit",
         "families:",
         "  BTC-USD: {qtyLimit: 100}          # 100 contracts within 5s pull the quotes for 2s",
         "  ETH-USD: {frozenInterval: until-reset, qtyLimit: 500}"
-        "  # 500 contracts within 5s pull the quotes until someone resets",
+        "  # 500 contracts within 5s pull the quotes until a manual reset",
         "  SOL-USD_UM: {timeInterval: disabled, qtyLimit: 10}  # protection is switched off",
     ]
 
@@ -100,7 +100,7 @@ def test_the_common_value_is_the_most_frequent_and_of_equals_the_first(
     ("text", "says"),
     [
         ("5000/2000/1", "1 contract within 5s pull the quotes for 2s"),
-        ("1500/0/0.5", "0.5 contracts within 1500ms pull the quotes until someone resets"),
+        ("1500/0/0.5", "0.5 contracts within 1500ms pull the quotes until a manual reset"),
         ("0/0/10", "protection is switched off"),
     ],
 )
@@ -126,19 +126,15 @@ def test_what_a_file_cannot_say_is_left_out_and_named() -> None:
     ("odd_names", "nameless", "left_out"),
     [
         ({}, 0, {}),
-        ({"BTC-USD_UM": "btc-usd_um"}, 0, {"btc-usd_um": "this is no family's name"}),
-        ({"N/A": "n/a"}, 0, {"n/a": "this is no family's name"}),
+        ({"BTC-USD_UM": "btc-usd_um"}, 0, {"btc-usd_um": "not a family name"}),
+        ({"N/A": "n/a"}, 0, {"n/a": "not a family name"}),
         ({"ETH-USD": "ETH-USD"}, 0, {"ETH-USD": "the exchange sent its name with blanks around it"}),
-        ({"A\nB": "a\nb"}, 0, {"a\\nb": "this is no family's name"}),
+        ({"A\nB": "a\nb"}, 0, {"a\\nb": "not a family name"}),
         ({}, 1, {NO_NAME: "the exchange sent 1 of them"}),
         (
             {"X": "x", "A": "a"},
             3,
-            {
-                "a": "this is no family's name",
-                NO_NAME: "the exchange sent 3 of them",
-                "x": "this is no family's name",
-            },
+            {"a": "not a family name", NO_NAME: "the exchange sent 3 of them", "x": "not a family name"},
         ),
     ],
 )

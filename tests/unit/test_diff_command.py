@@ -600,7 +600,7 @@ def test_a_config_that_only_the_older_revision_has_is_gone_whole(desk: Desk) -> 
     desk.commit({"mmp.yaml": None})
     message = desk.diff("HEAD~1", "HEAD")
     assert (message.status, message.changes) == (0, {})
-    assert message.stderr == "account main (live) is gone: 1 family will no longer be managed\n"
+    assert message.stderr == "account main (live) was removed: 1 family will no longer be managed\n"
     assert message.document["summary"]["unmanaged"] == 1
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 2
     for output in ("text", "markdown"):
@@ -702,7 +702,7 @@ def test_another_environment_is_told_and_its_settings_are_compared(desk: Desk) -
     message = desk.diff("HEAD~1", "HEAD", "--fail-on", "loosen")
     assert (message.status, message.changes) == (3, {"BTC-USD": "set"})
     assert (
-        "environment changed live → demo: another exchange world"
+        "environment changed live → demo: the other environment has"
         in desk.diff("HEAD~1", "HEAD", output="text").stdout
     )
 
@@ -720,9 +720,9 @@ UID, KEYS = "environment: live\nexpect: {uid: '%s'}", "environment: live\ncreden
 @pytest.mark.parametrize(
     ("before", "after", "message", "document"),
     [
-        (UID % 111, UID % 222, "expect.uid changed 111 → 222: another", ("expect.uid", "111", "222")),
-        (UID % 111, None, "expect.uid 111 is gone: whichever", ("expect.uid", "111", None)),
-        (None, UID % 222, "expect.uid is 222 now: no other", ("expect.uid", None, "222")),
+        (UID % 111, UID % 222, "expect.uid changed 111 → 222: mmp writes", ("expect.uid", "111", "222")),
+        (UID % 111, None, "expect.uid 111 is removed: mmp writes", ("expect.uid", "111", None)),
+        (None, UID % 222, "expect.uid is 222 now: mmp writes", ("expect.uid", None, "222")),
         (
             KEYS % "DESK_",
             KEYS % "OTHER_",
@@ -810,7 +810,7 @@ def test_accounts_that_may_be_several_are_not_compared_and_nothing_is_claimed(de
     assert come["four"]["not_compared"] == ["one (live)", "two (live)"]
     assert come["four"]["account"] is None
     text = desk.diff("HEAD~1", "HEAD", "-c", "a", output="text").stdout
-    assert "account four (live) is not compared: it may be one that is gone, under another name" in text
+    assert "account four (live) is not compared: it may be a removed account under a new name" in text
     assert "Not compared: whether anything gets looser is not known. Plan: 1 to set" in text
     markdown = desk.diff("HEAD~1", "HEAD", "-c", "a", output="markdown").stdout
     assert "**Not compared in 2 accounts.**" in markdown
@@ -1016,9 +1016,7 @@ def test_a_limit_within_a_time_is_said_not_to_be_asked_once_in_every_rendering(d
     limit = "version: 1\nloosening: {maxFactor: 2, per: 24h}\n"
     desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: limit})
     desk.commit({"mmp.yaml": config(BTC="150", ETH="1")})
-    says = (
-        "The limit per 24h was not asked, because mmp diff has no record; mmp plan and mmp apply have one."
-    )
+    says = "The limit per 24h was not checked, because mmp diff has no record; mmp plan and mmp apply have"
     for output in ("text", "markdown"):
         assert desk.diff("HEAD~1", "HEAD", output=output).stdout.count(says) == 1
     ended = desk.diff("HEAD~1", "HEAD")
@@ -1034,7 +1032,7 @@ def test_the_windows_of_both_policies_are_named(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: limit})
     desk.commit({"mmp.yaml": config(BTC="150"), POLICY: limit.replace("7d", "24h")})
     message = desk.diff("HEAD~1", "HEAD", output="markdown").stdout
-    assert "The limits per 24h and 7d were not asked, because mmp diff has no record" in message
+    assert "The limits per 24h and 7d were not checked, because mmp diff has no record" in message
     assert desk.diff("HEAD~1", "HEAD").document["old"]["per_not_asked"] == ["24h", "7d"]
 
 
@@ -1053,7 +1051,7 @@ def test_what_needs_a_record_is_said_once_for_all_accounts(desk: Desk) -> None:
     for output in ("text", "markdown", "json", "gitlab"):
         ended = desk.diff("HEAD~1", "HEAD", "-c", "a", output=output)
         message = ended.stdout if output in ("text", "markdown") else ended.stderr
-        assert message.count("The limit per 24h was not asked") == 1
+        assert message.count("The limit per 24h was not checked") == 1
         assert message.count("this base is not proven") == 1
 
 

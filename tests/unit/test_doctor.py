@@ -205,7 +205,7 @@ def test_every_finding_is_a_line_with_what_to_do_under_it() -> None:
 
 def test_the_summary_says_whether_anything_is_in_the_way() -> None:
     assert doctor_text(checkup(FINDINGS[0])).endswith("\nNo problem found.\n")
-    assert doctor_text(checkup(FINDINGS[1])).endswith("No problem found; 1 thing worth knowing.\n")
+    assert doctor_text(checkup(FINDINGS[1])).endswith("No problem found; 1 recommendation.\n")
     assert doctor_text(checkup(FINDINGS[2])).endswith("1 problem to fix.\n")
     nobody = replace(checkup(FINDINGS[3]), account=None, simulator=True)
     assert doctor_text(nobody).startswith("SIMULATOR unknown account at openapi.okx.com")

@@ -70,7 +70,7 @@ def of(shape: str, **more: object) -> AccountView:
 # ---- every family state --------------------------------------------------------------------------
 
 HEALED = "It was changed outside mmp: it is being restored."
-AT_ONCE = "Right by 03:00:00 UTC (now)."
+AT_ONCE = "As desired by 03:00:00 UTC (now)."
 
 DIFFERING = [
     ("never applied", "✗ no protection", AT_ONCE, "Not set yet."),
@@ -376,9 +376,9 @@ def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
     assert first.advice.command == "mmp reset ETH-USD"
     assert (second.needs_person, second.advice) == (False, None)
     assert second.text == "Frozen (the exchange says until 1772420405000). It ends by itself."
-    assert account(runtime(shapes)).frozen_text == "One needs a person."
+    assert account(runtime(shapes)).frozen_text == "1 family needs a manual reset."
     both = all_of("frozen until reset", (BTC, ETH))
-    assert account(runtime(both)).frozen_text == "2 need a person."
+    assert account(runtime(both)).frozen_text == "2 families need a manual reset."
     assert of("frozen").frozen_text == "No action is needed."
     assert of("in sync").frozen_text == "Nothing is frozen, as read from the exchange 4 s ago."
 
@@ -598,4 +598,4 @@ def test_what_is_only_to_be_off_and_is_not_there_at_all_is_no_danger() -> None:
 def test_without_a_record_of_requests_no_time_is_promised() -> None:
     record = status("nothing", "nothing", None)
     message = differing_lines(record, runtime({BTC: SHAPES["never applied"]}), PageTime(NOW, WALL))
-    assert {line.when for line in message} == {"As soon as it is this family's turn."}
+    assert {line.when for line in message} == {"When a request slot is free."}

@@ -293,7 +293,7 @@ def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
     assert page.accounts[0].place.endswith("run by pod-1 (pid 7)")
     assert [line.name for line in page.remote] == ["new (live)", "desk (live)"]
     assert page.remote[1].text == "run by pod-2 (pid 8)"
-    assert page.remote_text == "This is pod-1 (pid 7): it runs 1 account. 2 replicas share them out."
+    assert page.remote_text == "This is pod-1 (pid 7): it runs 1 account. 2 replicas share the accounts."
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def _frozen_words(status: Status | None, frozen: Sequence[FrozenLine]) -> str:
         return f"Nothing is frozen{_as_of(status)}."
     if not needs:
         return "No action is needed."
-    return f"{'One needs' if needs == 1 else f'{needs} need'} a person."
+    return f"{families(needs)} {'needs' if needs == 1 else 'need'} a manual reset."
 
 
 def _differing_words(status: Status | None, differing: Sequence[DifferingLine], moment: PageTime) -> str:

@@ -196,11 +196,11 @@ def _when(change: Change, moment: PageTime) -> str:
     if change.action is Action.ADOPT and change.known_at is None:
         return "Already as desired; recorded next, without a request."
     if change.eta_s is None:
-        return "As soon as it is this family's turn."
+        return "When a request slot is free."
     by = labels.moment_words(moment.wall + timedelta(seconds=change.eta_s), moment.wall)
     if change.action is Action.ADOPT:
         return f"Known at {by}."
-    return f"Sent again at {by}." if change.reason is Reason.UNCERTAIN else f"Right by {by}."
+    return f"Sent again at {by}." if change.reason is Reason.UNCERTAIN else f"As desired by {by}."
 
 
 def _held(

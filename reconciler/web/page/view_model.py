@@ -152,7 +152,7 @@ def _replica_words(latest: LatestState, now: float) -> str:
     unable = len(replica.unable)
     cannot = f" It cannot serve {count(unable, 'account')} now: not read live, or its key is rejected here."
     return (
-        f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} them out."
+        f"{here} {count(living, 'replica')} share{'s' if living == 1 else ''} the accounts."
         f"{cannot if unable else ''}"
     )
 
