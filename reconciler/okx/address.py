@@ -60,7 +60,7 @@ class SharedAddress:
         if isinstance(connection, TransportFailure):
             self._failed(Reply(ReplyClass.NOT_SENT, connection.code, connection.message), clock.now())
         elif isinstance(connection, ReportingConnection):
-            connection.report = lambda answer: self._heard(answer, clock.now(), epoch_s())
+            connection.report = lambda answer: self._on_result(answer, clock.now(), epoch_s())
         return connection
 
     @contextmanager
@@ -94,15 +94,15 @@ class SharedAddress:
 
     async def _result_within(self, seconds: float) -> None:
         """Return as soon as a request has a result, or after ``seconds``."""
-        learned = asyncio.Event()
-        self._waiting.add(learned)
+        result = asyncio.Event()
+        self._waiting.add(result)
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(learned.wait(), seconds)
+                await asyncio.wait_for(result.wait(), seconds)
         finally:
-            self._waiting.discard(learned)
+            self._waiting.discard(result)
 
-    def _heard(self, answer: RawReply | TransportFailure, now: float, epoch_s: float) -> None:
+    def _on_result(self, answer: RawReply | TransportFailure, now: float, epoch_s: float) -> None:
         """Record the result of a request whose connection was open."""
         if isinstance(answer, TransportFailure):
             if self.health.failure is not None or answer.code in BROKEN_CODES:
@@ -122,16 +122,16 @@ class SharedAddress:
 
     def _failed(self, failure: Reply, now: float) -> None:
         self.health = self.health.failed(failure, now)
-        self._learned()
+        self._wake_waiting()
 
     def _works(self) -> None:
         was, self.health = self.health, WORKS
-        self._learned()
+        self._wake_waiting()
         if was.is_outage:
             for call in tuple(self._on_recovery):
                 call()
 
-    def _learned(self) -> None:
+    def _wake_waiting(self) -> None:
         self._results += 1
         for waiting in self._waiting:
             waiting.set()

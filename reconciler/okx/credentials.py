@@ -7,7 +7,6 @@ be repeated at any time.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -96,9 +95,9 @@ def _load(name: str, environ: Mapping[str, str]) -> Secret:
     file_variable = _file_variable(name)
     if name not in environ:
         path = environ[file_variable]
-        return _checked(
-            _without_newline(_read(path, file_variable)), f"the file of {file_variable}, {path},"
-        )
+        # Without the one newline at the end that an editor adds; a second one is a mistake and stays.
+        text = _read(path, file_variable).removesuffix("\n")
+        return _checked(text, f"the file of {file_variable}, {path},")
     if file_variable in environ:
         raise AccountProblem(
             "credentials-twice",
@@ -109,40 +108,31 @@ def _load(name: str, environ: Mapping[str, str]) -> Secret:
 
 
 def _read(path: str, variable: str) -> str:
-    """Return the text of a secret file; symbolic links are followed (Kubernetes mounts are links)."""
+    """Return the text of a secret file; symbolic links are followed (Kubernetes mounts are links).
+
+    Any access for others is refused. Group access is allowed: with ``fsGroup`` Kubernetes mounts secrets
+    readable by the pod's group.
+    """
+
+    def bad_file(why: str, hint: str) -> AccountProblem:
+        return AccountProblem("credentials-file", f"{path} (named by {variable}) {why}", hint)
+
     try:
         status, content = read_with_status(path, MAX_SECRET_CHARS + 2)
     except NotRegularFile:
-        raise _bad_file(
-            path, variable, "is not a regular file", "Name a file that holds the secret."
-        ) from None
+        raise bad_file("is not a regular file", "Name a file that holds the secret.") from None
     except (OSError, ValueError) as error:
-        raise _bad_file(path, variable, _why(error), "Check the path and who may read it.") from None
-    _refuse_untrusted(status, path, variable)
+        raise bad_file(_why(error), "Check the path and who may read it.") from None
+    if status.st_mode & stat.S_IRWXO:
+        mode = stat.S_IMODE(status.st_mode)
+        raise bad_file(
+            f"is open to every user of this machine (mode {mode:04o})",
+            f"Run: chmod 600 {path} (in Kubernetes: defaultMode 0440 or 0400).",
+        )
     try:
         return content.decode("ascii")
     except UnicodeDecodeError:
         raise _bad_value(f"the file of {variable}, {path},", "has characters that are not ASCII") from None
-
-
-def _refuse_untrusted(status: os.stat_result, path: str, variable: str) -> None:
-    """Refuse any access for others.
-
-    Group access is allowed: with ``fsGroup`` Kubernetes mounts secrets readable by the pod's group.
-    """
-    if status.st_mode & stat.S_IRWXO:
-        mode = stat.S_IMODE(status.st_mode)
-        raise _bad_file(
-            path,
-            variable,
-            f"is open to every user of this machine (mode {mode:04o})",
-            f"Run: chmod 600 {path} (in Kubernetes: defaultMode 0440 or 0400).",
-        )
-
-
-def _without_newline(text: str) -> str:
-    """Remove the one newline at the end that an editor adds; a second one is a mistake and stays."""
-    return text.removesuffix("\n")
 
 
 def _checked(value: str, where: str) -> Secret:
@@ -168,10 +158,6 @@ def _missing(names: list[str]) -> AccountProblem:
         f"{', '.join(names)} {noun} not set",
         "Set them, or name files that hold them in " + ", ".join(map(_file_variable, names)) + ".",
     )
-
-
-def _bad_file(path: str, variable: str, why: str, hint: str) -> AccountProblem:
-    return AccountProblem("credentials-file", f"{path} (named by {variable}) {why}", hint)
 
 
 def _bad_value(where: str, why: str) -> AccountProblem:

@@ -21,11 +21,11 @@ from reconciler.okx.address import SharedAddress
 if TYPE_CHECKING:
     from reconciler.ports import Clock
 
-PATIENCE_S = 2.0
+MEASUREMENT_WAIT_S = 2.0
 """How long others wait for a measurement in progress, which takes milliseconds, before the next one
 measures itself: one hanging connection must not delay every account. The rate is at most 0.5 queries/s."""
 
-BRIEFLY_S = 1.0
+BACKGROUND_WAIT_S = 1.0
 """How long a read waits for the measurement in the background once the last one is too old for writing. A
 read is fresh for 2 s, so it stays fresh."""
 
@@ -75,13 +75,13 @@ class ExchangeClock:
     async def measure(self, ask: Ask) -> Reply | None:
         """Measure, or use a measurement that ended meanwhile; None when the clock was measured."""
         before = self._measured
-        async with AsyncExitStack() as whatever_happens:
+        async with AsyncExitStack() as stack:
             async with self._one_at_a_time:
                 if self._measured != before:
                     return self.last_failure
                 measuring = asyncio.create_task(self._measure(ask))
-                whatever_happens.callback(measuring.cancel)
-                await asyncio.wait({measuring}, timeout=PATIENCE_S)
+                stack.callback(measuring.cancel)
+                await asyncio.wait({measuring}, timeout=MEASUREMENT_WAIT_S)
             return await measuring
 
     def refresh(self, ask: Ask, clock: Clock) -> None:
@@ -101,7 +101,7 @@ class ExchangeClock:
     async def refreshed(self) -> None:
         """Return when the measurement in the background is over, or after a second; at once without one."""
         if self._refreshing is not None:
-            await asyncio.wait({self._refreshing}, timeout=BRIEFLY_S)
+            await asyncio.wait({self._refreshing}, timeout=BACKGROUND_WAIT_S)
 
     async def aclose(self) -> None:
         """End the measurement in the background; harmless without one, and at any time."""

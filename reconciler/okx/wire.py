@@ -19,7 +19,7 @@ from typing import NoReturn, final
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler import __version__
-from reconciler.core.model import Environment, ExchangeKind, Family, Field, Setting
+from reconciler.core.model import Environment, ExchangeKind, Family, Setting
 from reconciler.errors import UsageError
 from reconciler.okx.credentials import Credentials
 from reconciler.secret import MASK
@@ -93,14 +93,7 @@ class Headers(Mapping[str, str]):
 
 def set_mmp(family: Family, setting: Setting) -> Request:
     """Return Set MMP for one family: all four fields, as OKX requires even to disable [doc]."""
-    wire = setting.wire()
-    fields = {
-        "instFamily": family,
-        Field.TIME_INTERVAL.value: wire[Field.TIME_INTERVAL],
-        Field.FROZEN_INTERVAL.value: wire[Field.FROZEN_INTERVAL],
-        Field.QTY_LIMIT.value: wire[Field.QTY_LIMIT],
-    }
-    return Request("POST", MMP_CONFIG_PATH, _compact(fields))
+    return Request("POST", MMP_CONFIG_PATH, _compact({"instFamily": family, **setting.wire()}))
 
 
 def get_mmp(family: Family | None = None) -> Request:

@@ -1544,7 +1544,7 @@ def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> N
 def test_nobody_waits_long_for_somebody_elses_measurement(
     monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
-    monkeypatch.setattr("reconciler.okx.exchange_clock.PATIENCE_S", 0.05)
+    monkeypatch.setattr("reconciler.okx.exchange_clock.MEASUREMENT_WAIT_S", 0.05)
     failure = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
     asked = 0
 
