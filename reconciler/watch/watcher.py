@@ -158,11 +158,6 @@ class FileWatcher:
             if handle.tracker.due(self.clock.now()):
                 self._begin(handle)
 
-    async def settled(self) -> None:
-        """Wait until no read is in progress."""
-        while tasks := [handle.task for handle in self.handles if handle.task is not None]:
-            await asyncio.wait(tasks)
-
     async def in_thread(self, read: Callable[[], Content]) -> Content:
         """Run ``read`` in a thread and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)

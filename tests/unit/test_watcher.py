@@ -105,12 +105,17 @@ class Here:
         return file
 
     async def turn(self, after_s: float = 0.0) -> list[object]:
-        """Let time pass and the lookout turn once; return what it told."""
+        """Let time pass and the watcher run once; return its decisions."""
         self.clock.time += after_s
         del self.message[:]
         self.file_watcher.run_once()
-        await self.file_watcher.settled()
+        await self.reads_ended()
         return list(self.message)
+
+    async def reads_ended(self) -> None:
+        """Wait until no read is in progress."""
+        while tasks := [one.task for one in self.file_watcher.handles if one.task is not None]:
+            await asyncio.wait(tasks)
 
 
 def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -532,7 +537,7 @@ async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> 
             writing.flush()
             await here.turn()
             here.file_watcher.reread_all()
-            await here.file_watcher.settled()
+            await here.reads_ended()
             assert here.message == ["half"]
 
 
@@ -598,7 +603,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
         assert threading.active_count() <= threads + 1, "one thread waits, however often it is looked at"
         here.file_watcher.reread_all()
         answers.set()
-        await here.file_watcher.settled()
+        await here.reads_ended()
         assert stuck.in_force == "2"
         assert await here.file_watcher.read_before_sending(stuck_post)
 
@@ -652,13 +657,13 @@ async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second
             assert not await here.file_watcher.read_before_sending(post), "what is there is not known"
         moved_in(file.path, "2")
         await asyncio.sleep(0.05)
-        await here.file_watcher.settled()
+        await here.reads_ended()
     assert (watching.done(), file.looks, post.task) == (False, 0, None)
     assert post.tracker.read_at == here.clock.time + SECOND_READ_S, "and not again and again"
     here.clock.time += SECOND_READ_S
     here.file_watcher.inotify_directories.wake()
     await asyncio.sleep(0.05)
-    await here.file_watcher.settled()
+    await here.reads_ended()
     assert here.message == ["2"], "the writer was done: one look decides"
     watching.cancel()
     await asyncio.wait({watching})
