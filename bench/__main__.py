@@ -10,7 +10,7 @@ from statistics import median
 from time import perf_counter
 
 from bench.arrival import swap_to_arrival
-from bench.families import CONTENT, DISTINCT, FAMILIES, planning, reading
+from bench.families import CONTENT, DISTINCT, FAMILIES, SHARED, planning, reading
 from bench.hostile import FAMILIES as PAGE_FAMILIES
 from bench.hostile import Effects, beside_hostile_clients
 from bench.idle import Cost, idling
@@ -64,6 +64,7 @@ def _families() -> None:
     print(f"{FAMILIES:,} families")
     alone = "yaml.CSafeLoader alone"
     print(row("reading, every check", reading(CONTENT, rounds=9), alone, goal=0.6))
+    print(row("the same, each its own quantity", reading(SHARED, rounds=9), alone, goal=0.6))
     print(row("the same, each with own fields", reading(DISTINCT, rounds=9), alone, goal=0.6))
     print(row("planning, half to change", planning(rounds=5), alone))
 

@@ -16,6 +16,11 @@ NAMES = tuple(f"F{number:05}-USD" for number in range(FAMILIES))
 
 HEAD = "version: 1\nenvironment: live\ndefaults: {timeInterval: 5s, frozenInterval: 2s}\nfamilies:\n"
 CONTENT = (HEAD + "".join(f"  {name}: {{qtyLimit: {100 + len(name)}}}\n" for name in NAMES)).encode()
+SHARED = (
+    HEAD + "".join(f"  {name}: {{qtyLimit: {number + 1}}}\n" for number, name in enumerate(NAMES))
+).encode()
+"""The intervals from the defaults, and no two families with the same quantity."""
+
 DISTINCT = (
     HEAD
     + "".join(
