@@ -102,7 +102,7 @@ def _okx(code: str) -> Term:
 def _families(family: Family, options: ExplainOptions) -> list[FamilyTerm]:
     """Explain ``family`` in every account whose file manages it; in all of them when none does."""
     from reconciler.config.load import load_configs
-    from reconciler.config.provenance import value_sources
+    from reconciler.config.settings import value_sources
 
     desired = read_desired(options)
     policies = read_policies(desired, options)

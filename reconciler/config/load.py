@@ -14,7 +14,7 @@ from typing import Protocol
 
 from reconciler.config.secret_redaction import without_secrets
 from reconciler.config.settings import Reading, read_config
-from reconciler.config.yaml_nodes import MAX_FILE_BYTES
+from reconciler.config.yaml_nodes import MAX_FILE_BYTES, problem_at
 from reconciler.core.model import Environment
 from reconciler.core.problems import Code, Collected, Problem, escape_unprintable, problem
 from reconciler.regular_file import PIPES, NotRegularFile, read_regular
@@ -105,19 +105,21 @@ def _load_file(path: str, files: Files) -> Reading:
 
 
 def read_content(
-    path: str, files: Files, failure: Callable[[str, Exception], Problem] | None = None
+    path: str,
+    files: Files,
+    failure: Callable[[str, Exception], Problem] | None = None,
+    missing: str = "the file does not exist; this never means “nothing desired”",
 ) -> bytes | Problem:
     """Return the content of a file, at most MAX_FILE_BYTES + 1 bytes, or the problem of reading it.
 
-    ``failure`` turns an error into a problem or raises it; None means ``unreadable``.
+    ``failure`` turns an error into a problem or raises it; None means ``unreadable``. ``missing`` is the
+    message for a file that does not exist.
     """
     try:
         # One byte more than the limit is enough to find that the file is too large.
         return files.content(path, MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        hint = "check the path and the folder you are in"
-        message = "the file does not exist; this never means “nothing desired”"
-        return problem(Code.FILE_MISSING, path, message, hint)
+        return problem(Code.FILE_MISSING, path, missing, "check the path and the folder you are in")
     except (OSError, ValueError) as error:
         return (failure or unreadable_reading)(path, error)
 
@@ -125,11 +127,9 @@ def read_content(
 def _with_duplicate_accounts(readings: Sequence[Reading]) -> Iterator[Reading]:
     first: dict[tuple[str, Environment], str] = {}
     for reading in readings:
-        if reading.owner is None:
-            yield reading
-            continue
-        key = (reading.owner.account, reading.owner.environment)
-        other = first.setdefault(key, reading.path)
+        owner, other = reading.owner, reading.path
+        if owner is not None:
+            other = first.setdefault((owner.account, owner.environment), reading.path)
         yield reading if other == reading.path else _as_duplicate(reading, other)
 
 
@@ -142,14 +142,10 @@ def duplicate_account(reading: Reading, other: str) -> Problem:
     """Return the problem of a file whose account is already in the file ``other``."""
     assert reading.owner is not None
     owner = reading.owner
-    return problem(
-        Code.DUPLICATE_ACCOUNT,
-        reading.path,
-        f"account {owner.account} in {owner.environment} is already set in {escape_unprintable(other)}",
-        "merge the two files, or correct the account of one of them",
-        line=owner.position.line,
-        column=owner.position.column,
-    )
+    where = escape_unprintable(other)
+    message = f"account {owner.account} in {owner.environment} is already set in {where}"
+    hint = "merge the two files, or correct the account of one of them"
+    return problem_at(owner.position, Code.DUPLICATE_ACCOUNT, reading.path, message, hint)
 
 
 def failed_reading(found: Problem) -> Reading:
@@ -160,9 +156,8 @@ def failed_reading(found: Problem) -> Reading:
 def unreadable_reading(path: str, error: Exception) -> Problem:
     """Return the problem of a file that exists but cannot be read."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    hint = "check the path, and that the user who runs mmp may read it"
-    if isinstance(error, NotRegularFile):
-        hint = NOT_REGULAR_HINT
+    readable = "check the path, and that the user who runs mmp may read it"
+    hint = NOT_REGULAR_HINT if isinstance(error, NotRegularFile) else readable
     return problem(Code.FILE_UNREADABLE, path, f"cannot be read: {why}", hint)
 
 

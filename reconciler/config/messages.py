@@ -33,17 +33,21 @@ _EXAMPLES: dict[KeyPath, str] = {
 }
 
 
+TOO_MANY_FAMILIES = ValueProblem(
+    Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made"
+)
+
+
 def schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
     """Return the problem for an error of the schema; ``node`` is the value concerned, None for a key."""
     if error.key is not None:
         return _key_message(error, error.key)
     if error.keyword == "maxProperties":
-        return ValueProblem(
-            Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made"
-        )
-    if error.path == ("families",) and (error.keyword == "minProperties" or _is_null(node)):
-        return _no_families()
-    if _is_null(node):
+        return TOO_MANY_FAMILIES
+    if error.path == ("families",) and (error.keyword == "minProperties" or is_null(node)):
+        message = "families is empty; this never means “nothing desired”"
+        return ValueProblem(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
+    if is_null(node):
         return null_value(place_name(error.path))
     if isinstance(node, Scalar) and error.path in _VALUE_ERRORS:
         return _VALUE_ERRORS[error.path](node)
@@ -52,17 +56,14 @@ def schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
 
 def ambiguity_message(path: KeyPath, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
     """Return the problem of an ambiguous plain value outside the three fields."""
-    hint = f"put it in quotes if it is text: {quoted(text)}"
-    if path == ("version",):
-        hint = "write version: 1"
+    hint = "write version: 1" if path == ("version",) else f"put it in quotes if it is text: {quoted(text)}"
     return ValueProblem(Code.YAML_NUMBER, _ambiguity_text(text, ambiguous), hint)
 
 
 def field_ambiguity(name: Field, text: str, ambiguous: AmbiguousScalar) -> ValueProblem:
     """Return the problem of an ambiguous plain value of a field."""
-    return ValueProblem(
-        Code.YAML_NUMBER, _ambiguity_text(text, ambiguous), _field_hint(name, text, ambiguous)
-    )
+    hint = _field_hint(name, text, ambiguous)
+    return ValueProblem(Code.YAML_NUMBER, _ambiguity_text(text, ambiguous), hint)
 
 
 def field_not_single(name: Field) -> ValueProblem:
@@ -96,45 +97,47 @@ def place_name(path: KeyPath) -> str:
 
 def _key_message(error: SchemaError, key: str) -> ValueProblem:
     if error.keyword == "propertyNames":
-        return _bad_family(key)
-    return _missing_key(error, key) if error.keyword == "required" else _unknown_key(error, key)
+        fields = "the three fields belong to a family: {BTC-USD: {qtyLimit: 100}}"
+        hint = f"{fields}; for all families use defaults" if nearest_key(key, Field) else ""
+        return bad_family(key, hint)
+    if error.keyword == "required":
+        return missing_key(place_name(error.path), key, _EXAMPLES.get((*error.path, key), f"{key}: …"))
+    hint = ""
+    if not error.path and not nearest_key(key, error.allowed):
+        if nearest_key(key, Field):
+            hint = "the three fields belong to a family, or under defaults for all families"
+        elif family := nearest_family(key):
+            hint = f"families are listed under families: {{{family}: …}}"
+    return unknown_key(error, key, place_name(error.path), hint)
 
 
-def _unknown_key(error: SchemaError, key: str) -> ValueProblem:
-    where = f" in {place_name(error.path)}" if error.path else ""
-    return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", _unknown_hint(error, key))
+def missing_key(place: str, key: str, example: str) -> ValueProblem:
+    """Return the problem of a table without a key that it must have."""
+    return ValueProblem(Code.MISSING_KEY, f"{place} has no {key}", f"add {example}")
 
 
-def _unknown_hint(error: SchemaError, key: str) -> str:
-    if meant := nearest_key(key, error.allowed):
-        return f"did you mean {meant}?"
-    if not error.path and nearest_key(key, Field):
-        return "the three fields belong to a family, or under defaults for all families"
-    if not error.path and (family := nearest_family(key)):
-        return f"families are listed under families: {{{family}: …}}"
-    return f"the keys here are: {', '.join(error.allowed)}"
+def unknown_key(error: SchemaError, key: str, place: str, hint: str = "") -> ValueProblem:
+    """Return the problem of a key that a table must not have; ``place`` is the name of the table."""
+    meant = nearest_key(key, error.allowed)
+    hint = f"did you mean {meant}?" if meant else hint or f"the keys here are: {', '.join(error.allowed)}"
+    where = f" in {place}" if error.path else ""
+    return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
 
 
-def _missing_key(error: SchemaError, key: str) -> ValueProblem:
-    example = _EXAMPLES.get((*error.path, key), f"{key}: …")
-    return ValueProblem(Code.MISSING_KEY, f"{place_name(error.path)} has no {key}", f"add {example}")
+def bad_family(name: str, hint: str = "") -> ValueProblem:
+    """Return the problem of a name that is not a family's; ``hint`` applies if no family is similar."""
+    meant = nearest_family(name)
+    if meant and _FAMILY.fullmatch(meant):
+        hint = f"did you mean {meant}?"
+    message = f"{quoted(name)} is not the name of an instrument family"
+    hint = hint or "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM"
+    return ValueProblem(Code.BAD_FAMILY, message, hint)
 
 
-def _bad_family(key: str) -> ValueProblem:
-    message = f"{quoted(key)} is not the name of an instrument family"
-    if (meant := nearest_family(key)) and _FAMILY.fullmatch(meant):
-        return ValueProblem(Code.BAD_FAMILY, message, f"did you mean {meant}?")
-    if nearest_key(key, Field):
-        hint = (
-            "the three fields belong to a family: {BTC-USD: {qtyLimit: 100}}; for all families use defaults"
-        )
-        return ValueProblem(Code.BAD_FAMILY, message, hint)
-    return ValueProblem(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
-
-
-def _bad_version(node: Scalar) -> ValueProblem:
+def bad_version(node: Scalar, shown: str) -> ValueProblem:
+    """Return the problem of a version that is not 1."""
     hint = "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
-    return ValueProblem(Code.BAD_VERSION, f"version must be 1, not {_as_written(node)}", hint)
+    return ValueProblem(Code.BAD_VERSION, f"version must be 1, not {shown}", hint)
 
 
 def _bad_account(node: Scalar) -> ValueProblem:
@@ -149,54 +152,37 @@ def _bad_account(node: Scalar) -> ValueProblem:
 def _bad_environment(node: Scalar) -> ValueProblem:
     meant = nearest_environment(node.text)
     hint = f"did you mean {meant}?" if meant else "write environment: live or environment: demo"
-    return ValueProblem(
-        Code.BAD_ENVIRONMENT, f"environment must be live or demo, not {_as_written(node)}", hint
-    )
+    message = f"environment must be live or demo, not {_as_written(node)}"
+    return ValueProblem(Code.BAD_ENVIRONMENT, message, hint)
 
 
 def _bad_uid(node: Scalar) -> ValueProblem:
     if node.plain and re.fullmatch("[0-9]{1,20}", node.text):
         message = "the uid must be in quotes: YAML changes plain numbers (0123 is not 123)"
         return ValueProblem(Code.BAD_UID, message, f'write uid: "{node.text}"')
-    return ValueProblem(
-        Code.BAD_UID, f"{_as_written(node)} is not a User ID", 'digits in quotes, as in uid: "446556540"'
-    )
+    message = f"{_as_written(node)} is not a User ID"
+    return ValueProblem(Code.BAD_UID, message, 'digits in quotes, as in uid: "446556540"')
 
 
 def _bad_prefix(node: Scalar) -> ValueProblem:
     # The message does not repeat the value, because it may be an API key.
     message = "this is not a prefix of environment variables"
+    hint = "capitals, digits and underscores, ending with one: prefix: OKX_"
     if re.fullmatch("[A-Z][A-Z0-9_]{0,15}", node.text):
-        return ValueProblem(Code.BAD_PREFIX, message, f"end it with an underscore: prefix: {node.text}_")
-    return ValueProblem(
-        Code.BAD_PREFIX, message, "capitals, digits and underscores, ending with one: prefix: OKX_"
-    )
-
-
-def _no_families() -> ValueProblem:
-    message = "families is empty; this never means “nothing desired”"
-    return ValueProblem(Code.NO_FAMILIES, message, "list at least one, as in BTC-USD: {qtyLimit: 100}")
+        hint = f"end it with an underscore: prefix: {node.text}_"
+    return ValueProblem(Code.BAD_PREFIX, message, hint)
 
 
 def _wrong_type(path: KeyPath, node: Node | None) -> ValueProblem:
     wanted = "a single value" if path in _VALUE_ERRORS else "a mapping of keys to values"
-    kind = (
-        "a single value"
-        if isinstance(node, Scalar)
-        else "a mapping"
-        if isinstance(node, Table)
-        else "a list"
-    )
-    example = _EXAMPLES.get(
-        path, "BTC-USD: {qtyLimit: 100}" if path else "version: 1, environment: live, …"
-    )
-    return ValueProblem(
-        Code.WRONG_TYPE, f"{place_name(path)} must be {wanted}, not {kind}", f"write it as {example}"
-    )
+    kind = {Scalar: "a single value", Table: "a mapping"}.get(type(node), "a list")
+    usual = "BTC-USD: {qtyLimit: 100}" if path else "version: 1, environment: live, …"
+    message = f"{place_name(path)} must be {wanted}, not {kind}"
+    return ValueProblem(Code.WRONG_TYPE, message, f"write it as {_EXAMPLES.get(path, usual)}")
 
 
 _VALUE_ERRORS: dict[KeyPath, Callable[[Scalar], ValueProblem]] = {
-    ("version",): _bad_version,
+    ("version",): lambda node: bad_version(node, _as_written(node)),
     ("account",): _bad_account,
     ("environment",): _bad_environment,
     ("expect", "uid"): _bad_uid,
@@ -210,12 +196,8 @@ def _ambiguity_text(text: str, ambiguous: AmbiguousScalar) -> str:
 
 def _field_hint(name: Field, text: str, ambiguous: AmbiguousScalar) -> str:
     if ambiguous.instead:
-        minutes = (
-            f"; for a duration of {quoted(text)} write it in seconds or minutes, such as 90s"
-            if ":" in text
-            else ""
-        )
-        return f"did you mean {ambiguous.instead}?{minutes}"
+        duration = f"; for a duration of {quoted(text)} write it in seconds or minutes, such as 90s"
+        return f"did you mean {ambiguous.instead}?{duration if ':' in text else ''}"
     if name is Field.TIME_INTERVAL and text.casefold() in ("n", "no", "off", "false"):
         return "to switch the protection off, write timeInterval: disabled"
     if name is Field.QTY_LIMIT:
@@ -227,7 +209,8 @@ def _as_written(node: Scalar) -> str:
     return quoted(node.text) if not node.plain else quoted(node.text)[1:-1]
 
 
-def _is_null(node: Node | None) -> bool:
+def is_null(node: Node | None) -> bool:
+    """Return whether a value means null to YAML."""
     return isinstance(node, Scalar) and node.plain and resolve_scalar(node.text) is None
 
 

@@ -16,16 +16,23 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from reconciler.config.load import POLICY_NAMES, unreadable_reading
-from reconciler.config.messages import ambiguity_message, null_value
-from reconciler.config.policy_values import bad_family, example_of, value_readers
+from reconciler.config.load import POLICY_NAMES, OnDisk, read_content, unreadable_reading
+from reconciler.config.messages import (
+    TOO_MANY_FAMILIES,
+    ambiguity_message,
+    bad_version,
+    is_null,
+    missing_key,
+    null_value,
+    unknown_key,
+)
+from reconciler.config.policy_values import bad_pattern, example_of, value_readers
 from reconciler.config.reader import Format, NodeReader, TooManyProblems, collector_paused
 from reconciler.config.schema_check import KeyPath, SchemaError, position_at
 from reconciler.config.secret_redaction import redacted
-from reconciler.config.suggest import nearest_key
 from reconciler.config.values import ValueProblem
-from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve_scalar
-from reconciler.config.yaml_nodes import MAX_FILE_BYTES, InvalidNode, Node, Scalar, Tree, read_nodes
+from reconciler.config.yaml_ambiguity import AmbiguousScalar
+from reconciler.config.yaml_nodes import InvalidNode, Node, Scalar, Tree, read_nodes
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Field, interval_text
 from reconciler.core.policy import Bound, Bounds, Exposures, Floor, Loosening, Policy, format_decimal
@@ -38,7 +45,6 @@ from reconciler.core.problems import (
     problem,
     quoted,
 )
-from reconciler.regular_file import read_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +104,10 @@ def load_policy(
     failure: Failure = unreadable_reading,
 ) -> PolicyReading:
     """Read the policy file at ``path``; ``read`` parses its content, None means read_policy."""
-    try:
-        # One byte more than the limit is enough to find that the file is too large.
-        content = read_regular(path, MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        message = "the policy file does not exist, so there would be no limits"
-        return _failed_reading(
-            problem(Code.FILE_MISSING, path, message, "check the path and the folder you are in")
-        )
-    except (OSError, ValueError) as error:
-        return _failed_reading(failure(path, error))
+    missing = "the policy file does not exist, so there would be no limits"
+    content = read_content(path, OnDisk(), failure, missing)
+    if isinstance(content, Problem):
+        return _failed_reading(content)
     return (read or read_policy)(content, path)
 
 
@@ -175,57 +175,42 @@ def _check_protected(root: Node, reader: NodeReader) -> None:
     seen = set()
     for index, family in reader.values.get(("protected",), {}).items():
         if family in seen:
-            found = ValueProblem(
-                Code.DUPLICATE_FAMILY, f"{family} is listed already", "delete one of the two"
-            )
-            place = ("protected", index)
+            place, message = ("protected", index), f"{family} is listed already"
+            found = ValueProblem(Code.DUPLICATE_FAMILY, message, "delete one of the two")
             reader.add(position_at(root, place), found, place)
         seen.add(family)
 
 
 def _schema_message(error: SchemaError, node: Node | None) -> ValueProblem:
+    place = _place_name(error.path)
     if error.key is not None:
-        return _key_message(error, error.key)
-    if isinstance(node, Scalar) and node.plain and resolve_scalar(node.text) is None:
-        return null_value(_place_name(error.path))
+        return _key_message(error, error.key, place)
+    if is_null(node):
+        return null_value(place)
     if error.path == ("version",) and isinstance(node, Scalar):
-        hint = (
-            "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
-        )
-        return ValueProblem(Code.BAD_VERSION, f"version must be 1, not {quoted(node.text)}", hint)
+        return bad_version(node, quoted(node.text))
     if error.keyword == "maxItems":
-        return ValueProblem(
-            Code.TOO_MANY_FAMILIES, "more than 10,000 families", "check how the file was made"
-        )
-    message = f"{_place_name(error.path)} must be {_kind_of(error.path)}"
-    return ValueProblem(Code.WRONG_TYPE, message, f"write it as {example_of(error.path)}")
-
-
-def _kind_of(path: KeyPath) -> str:
+        return TOO_MANY_FAMILIES
+    kind, path = "a mapping of keys to values", error.path
     if path == ("protected",):
-        return "a list"
-    if not path:
-        return "a mapping of keys to values"
-    key = None if isinstance(path[-1], int) else path[-1]
-    is_single = key in value_readers(path[:-1]) or path == ("version",)
-    return "a single value" if is_single else "a mapping of keys to values"
+        kind = "a list"
+    elif path == ("version",) or (
+        path and (None if isinstance(path[-1], int) else path[-1]) in value_readers(path[:-1])
+    ):
+        kind = "a single value"
+    return ValueProblem(Code.WRONG_TYPE, f"{place} must be {kind}", f"write it as {example_of(path)}")
 
 
-def _key_message(error: SchemaError, key: str) -> ValueProblem:
+def _key_message(error: SchemaError, key: str, place: str) -> ValueProblem:
     if error.keyword == "propertyNames":
-        return bad_family(key, patterns=True)
+        return bad_pattern(key)
     if error.keyword == "required":
-        return ValueProblem(
-            Code.MISSING_KEY, f"{_place_name(error.path)} has no {key}", f"add {example_of((key,))}"
-        )
+        return missing_key(place, key, example_of((key,)))
     if error.keyword == "dependentRequired":
         name, needed = _place_name((*error.path, key)), error.needed[0]
         message = f"{name} limits nothing without {_place_name((*error.path, needed))}"
         return ValueProblem(Code.MISSING_KEY, message, f"add {example_of((needed,))}, or delete {key}")
-    where = f" in {_place_name(error.path)}" if error.path else ""
-    meant = nearest_key(key, error.allowed)
-    hint = f"did you mean {meant}?" if meant else f"the keys here are: {', '.join(error.allowed)}"
-    return ValueProblem(Code.UNKNOWN_KEY, f"unknown key {quoted(key)}{where}", hint)
+    return unknown_key(error, key, place)
 
 
 def _place_name(path: KeyPath) -> str:
@@ -301,8 +286,7 @@ _POLICY_WORDING = {
 
 def _with_policy_wording(found: Problem) -> Problem:
     message, hint = _POLICY_WORDING.get(found.code, (found.message, found.hint))
-    hint = hint.replace("mmp schema mmp", "mmp schema policy")
-    return problem(found.code, found.path, message, hint, line=found.line, column=found.column)
+    return replace(found, message=message, hint=hint.replace("mmp schema mmp", "mmp schema policy"))
 
 
 def _failed_reading(found: Problem) -> PolicyReading:

@@ -15,11 +15,11 @@ from reconciler.config.schema_check import KeyPath, node_at, position_at
 from reconciler.config.secret_redaction import without_secrets
 from reconciler.config.settings import Reading
 from reconciler.config.values import SHORT_INTERVAL_MS
-from reconciler.config.yaml_nodes import START, Node, Position, read_nodes
+from reconciler.config.yaml_nodes import START, Node, Position, problem_at, read_nodes
 from reconciler.core.model import Desired, Family, Field, interval_text
 from reconciler.core.policy import Policy, Refusal, RefusalKind, unmatched_entries
 from reconciler.core.policy_rules import check_file
-from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, escape_unprintable, problem
+from reconciler.core.problems import MAX_PROBLEMS, Code, Collected, Problem, escape_unprintable
 
 CODES = {RefusalKind.BOUNDS: Code.POLICY_BOUNDS, RefusalKind.PROTECTED: Code.POLICY_PROTECTED}
 """The refusals that depend on the file alone, with their codes; the others depend on what is in force."""
@@ -56,16 +56,10 @@ def _below_floor(desired: Desired, policy: Policy) -> dict[Family, int]:
 
 def _warning(family: Family, ms: int, root: Node | None, path: str, policy: Policy) -> Problem:
     position = _first_position(root, _field_places(family, Field.TIME_INTERVAL))
-    return problem(
-        Code.POLICY_FLOOR,
-        path,
-        f"{family}: timeInterval {interval_text(ms)} is below the floor of "
-        f"{escape_unprintable(policy.path)}, "
-        f"{interval_text(policy.floor.time_interval_ms)}",
-        "a longer timeInterval protects more; if this one is intended, change nothing",
-        line=position.line,
-        column=position.column,
-    )
+    path_text, floor = escape_unprintable(policy.path), interval_text(policy.floor.time_interval_ms)
+    message = f"{family}: timeInterval {interval_text(ms)} is below the floor of {path_text}, {floor}"
+    hint = "a longer timeInterval protects more; if this one is intended, change nothing"
+    return problem_at(position, Code.POLICY_FLOOR, path, message, hint)
 
 
 def with_unmatched_entries(reading: PolicyReading, accounts: Sequence[Desired]) -> PolicyReading:
@@ -97,26 +91,15 @@ FAMILY_BOUNDS: KeyPath = ("bounds", "families")
 
 
 def _unmatched(name: str, of: str, position: Position, path: str) -> Problem:
-    return problem(
-        Code.POLICY_UNMATCHED,
-        path,
-        f"bounds.families.{name} matches no family of {of}, so it limits nothing",
-        "correct the name, or delete the entry",
-        line=position.line,
-        column=position.column,
-    )
+    message = f"bounds.families.{name} matches no family of {of}, so it limits nothing"
+    hint = "correct the name, or delete the entry"
+    return problem_at(position, Code.POLICY_UNMATCHED, path, message, hint)
 
 
 def _problem(refusal: Refusal, root: Node | None, desired: Desired, policy: Policy) -> Problem:
-    position = _position(refusal, root)
-    return problem(
-        CODES[refusal.kind],
-        desired.path,
-        f"{refusal.family} is refused by {escape_unprintable(policy.path)}: {refusal.sentence}",
-        f"change one of the two, or override it once: {_override(refusal, desired)}",
-        line=position.line,
-        column=position.column,
-    )
+    message = f"{refusal.family} is refused by {escape_unprintable(policy.path)}: {refusal.sentence}"
+    hint = f"change one of the two, or override it once: {_override(refusal, desired)}"
+    return problem_at(_position(refusal, root), CODES[refusal.kind], desired.path, message, hint)
 
 
 def _override(refusal: Refusal, desired: Desired) -> str:

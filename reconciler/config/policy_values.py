@@ -13,11 +13,12 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
+from reconciler.config.messages import bad_family
 from reconciler.config.schema_check import KeyPath
-from reconciler.config.suggest import nearest_family
 from reconciler.config.values import ValueProblem, guess_ms, read_interval, read_quantity
 from reconciler.config.yaml_nodes import Scalar
 from reconciler.core.accepted_settings import MAX_WINDOW
+from reconciler.core.exposure import Figure
 from reconciler.core.model import FAMILY_PATTERN, MAX_QUANTITY_DIGITS, Family, Field, window_text
 from reconciler.core.policy import ZERO_WORDS
 from reconciler.core.problems import Code, quoted
@@ -48,17 +49,9 @@ _MEANS_ALLOW = frozenset({"allowed", "allow", "permit", "permitted", "ok", "acce
 
 def value_readers(path: KeyPath) -> Mapping[str | None, Callable[[Scalar], Read]]:
     """Return the value readers of the table or list at ``path`` by key; the key None is for list items."""
-    match path:
-        case ():
-            return {"disable": _choice}
-        case ("bounds", *_, "timeInterval" | "frozenInterval" | "qtyLimit" as name):
-            return _BOUNDS[name]
-        case ("bounds", *_, "exposure", "perTrip" | "perSecond" | "perMinute"):
-            return _EXPOSURE
-        case ("floor" | "loosening" | "protected" as name,):
-            return _SECTIONS[name]
-        case _:
-            return {}
+    if path[:1] != ("bounds",):
+        return _SECTIONS.get(path, {})
+    return _BOUNDS.get(path[-1:]) or _BOUNDS.get(path[-2:], {})
 
 
 def example_of(path: KeyPath) -> str:
@@ -112,23 +105,19 @@ def _interval(name: Field, node: Scalar) -> Read:
     ms, found = read_interval(name, node.text)
     if ms:
         return Decimal(ms), found
+    word = ZERO_WORDS[name]
     if ms is None and found:
-        word = ZERO_WORDS[name]
         hint = found.hint.removesuffix(f", or {word}")
         if word not in hint:
             return None, replace(found, hint=hint)
-    return None, _zero_limit(name)
-
-
-def _zero_limit(name: Field) -> ValueProblem:
-    hint = f"to forbid {ZERO_WORDS[name]}, write {ZERO_WORDS[name]}: deny"
-    return ValueProblem(Code.BAD_INTERVAL, f"a limit of {name} is longer than zero", hint)
+    message, hint = f"a limit of {name} is longer than zero", f"to forbid {word}, write {word}: deny"
+    return None, ValueProblem(Code.BAD_INTERVAL, message, hint)
 
 
 def _floor(node: Scalar) -> Read:
     """Read the floor of timeInterval. There is no warning for a short one, because floors are short."""
-    value, complaint = _interval(Field.TIME_INTERVAL, node)
-    return (value, None) if value is not None else (None, complaint)
+    value, found = _interval(Field.TIME_INTERVAL, node)
+    return (value, None) if value is not None else (None, found)
 
 
 def _quantity(node: Scalar) -> Read:
@@ -161,19 +150,18 @@ def _factor(node: Scalar, *, example: str) -> Read:
 def _count(node: Scalar) -> Read:
     if node.plain and _COUNT.fullmatch(node.text) and int(node.text) <= MAX_FAMILIES_LIMIT:
         return int(node.text), None
-    hint = "write it without quotes" if _COUNT.fullmatch(node.text) and not node.plain else ""
+    hint = "write a whole number such as 3; 0 allows none"
+    if _COUNT.fullmatch(node.text) and not node.plain:
+        hint = "write it without quotes"
     message = f"{quoted(node.text)} is not a whole number of families up to {MAX_FAMILIES_LIMIT}"
-    return None, ValueProblem(
-        Code.BAD_COUNT, message, hint or "write a whole number such as 3; 0 allows none"
-    )
+    return None, ValueProblem(Code.BAD_COUNT, message, hint)
 
 
 def _share(node: Scalar) -> Read:
     if match := _SHARE.fullmatch(node.text):
         return Decimal(match[1]) / 100, None
-    return None, ValueProblem(
-        Code.BAD_SHARE, f"{quoted(node.text)} is not a share from 0% to 100%", _share_hint(node)
-    )
+    message = f"{quoted(node.text)} is not a share from 0% to 100%"
+    return None, ValueProblem(Code.BAD_SHARE, message, _share_hint(node))
 
 
 def _share_hint(node: Scalar) -> str:
@@ -226,40 +214,40 @@ def _window_ms(text: str) -> int | None:
 def _family(node: Scalar) -> Read:
     if _FAMILY.fullmatch(node.text):
         return Family(node.text), None
-    return None, bad_family(node.text)
+    hint = "patterns are not for this: name each family" if "*" in node.text else ""
+    return None, bad_family(node.text, hint)
 
 
-def bad_family(name: str, *, patterns: bool = False) -> ValueProblem:
-    """Return the problem of a key or item that is not a family name (or pattern, if ``patterns``)."""
-    if patterns and "*" in name:
-        message = f"{quoted(name)} is not a pattern of families"
-        hint = 'capitals, digits, dashes, underscores and *, at most 64 characters: "ETH-*"'
-        return ValueProblem(Code.BAD_PATTERN, message, hint)
-    message = f"{quoted(name)} is not the name of an instrument family"
-    if "*" in name:
-        return ValueProblem(Code.BAD_FAMILY, message, "patterns are not for this: name each family")
-    meant = nearest_family(name)
-    if meant and _FAMILY.fullmatch(meant):
-        return ValueProblem(Code.BAD_FAMILY, message, f"did you mean {meant}?")
-    return ValueProblem(Code.BAD_FAMILY, message, "name it as OKX does, in capitals: BTC-USD or SOL-USD_UM")
+def bad_pattern(name: str) -> ValueProblem:
+    """Return the problem of a key that is neither a family name nor a pattern."""
+    if "*" not in name:
+        return bad_family(name)
+    message = f"{quoted(name)} is not a pattern of families"
+    hint = 'capitals, digits, dashes, underscores and *, at most 64 characters: "ETH-*"'
+    return ValueProblem(Code.BAD_PATTERN, message, hint)
 
 
 _TIME = partial(_interval, Field.TIME_INTERVAL)
 _FREEZE = partial(_interval, Field.FROZEN_INTERVAL)
-_BOUNDS: Mapping[str, Mapping[str | None, Callable[[Scalar], Read]]] = {
-    "timeInterval": {"min": _TIME, "max": _TIME, "disabled": _choice},
-    "frozenInterval": {"min": _FREEZE, "max": _FREEZE, "until-reset": _choice},
-    "qtyLimit": {"min": _quantity, "max": _quantity},
+_Readers = Mapping[str | None, Callable[[Scalar], Read]]
+_BOUNDS: Mapping[KeyPath, _Readers] = {
+    ("timeInterval",): {"min": _TIME, "max": _TIME, "disabled": _choice},
+    ("frozenInterval",): {"min": _FREEZE, "max": _FREEZE, "until-reset": _choice},
+    ("qtyLimit",): {"min": _quantity, "max": _quantity},
+    **{("exposure", figure.value): {"max": _quantity} for figure in Figure},
 }
-_EXPOSURE: Mapping[str | None, Callable[[Scalar], Read]] = {"max": _quantity}
-_SECTIONS: Mapping[str, Mapping[str | None, Callable[[Scalar], Read]]] = {
-    "floor": {"timeInterval": _floor, "factor": partial(_factor, example="1000 or 500")},
-    "loosening": {
+"""The readers of the tables in bounds, by the end of their path."""
+
+_SECTIONS: Mapping[KeyPath, _Readers] = {
+    (): {"disable": _choice},
+    ("floor",): {"timeInterval": _floor, "factor": partial(_factor, example="1000 or 500")},
+    ("loosening",): {
         "maxFactor": partial(_factor, example="2 or 1.5; with 1 no exposure may rise"),
         "maxFamilies": _count,
         "maxShare": _share,
         "per": _window,
         "unknown": _choice,
     },
-    "protected": {None: _family},
+    ("protected",): {None: _family},
 }
+"""The readers of the other tables, by path."""

@@ -17,8 +17,17 @@ from reconciler.config.messages import ambiguity_message, null_value
 from reconciler.config.schema_check import KeyPath, SchemaError, error_position, node_at, schema_errors
 from reconciler.config.values import ValueProblem
 from reconciler.config.yaml_ambiguity import AmbiguousScalar, resolve_scalar
-from reconciler.config.yaml_nodes import Mark, Node, Position, Scalar, Sequence, Table, position_of
-from reconciler.core.problems import Code, Collected, problem
+from reconciler.config.yaml_nodes import (
+    Mark,
+    Node,
+    Position,
+    Scalar,
+    Sequence,
+    Table,
+    position_of,
+    problem_at,
+)
+from reconciler.core.problems import Code, Collected
 
 ValueReader = Callable[[Scalar], tuple[Any, ValueProblem | None]]
 """Reads one single value: returns it, perhaps with a warning; or None with what is wrong."""
@@ -87,10 +96,7 @@ class NodeReader:
         """Add a problem, that of the value at ``path`` or of a key. Raises TooManyProblems."""
         if path is not None:
             self._explained.add(path)
-        line, column = position
-        self._problems.add(
-            problem(found.code, self._file, found.message, found.hint, line=line, column=column)
-        )
+        self._problems.add(problem_at(position, found.code, self._file, found.message, found.hint))
         if self._problems.is_full():
             raise TooManyProblems
 
@@ -118,7 +124,7 @@ class NodeReader:
                 read = self.read(node, (*path, key))
             else:
                 known = known_texts.get((reader, node.text, node.plain)) if type(node) is Scalar else None
-                read, value = known or self._value(node, reader, (*path, key), table.key_marks[key])
+                read, value = known or self._value(node, reader, path, key, table.key_marks[key])
                 if value is not None:
                     values[key] = value
             if read is not ABSENT:
@@ -132,7 +138,7 @@ class NodeReader:
             if reader is None:
                 read = self.read(node, (*path, index))
             else:
-                read, value = self._value(node, reader, (*path, index), node.mark)
+                read, value = self._value(node, reader, path, index, node.mark)
                 if value is not None:
                     values[index] = value
             document.append(None if read is ABSENT else read)
@@ -148,25 +154,28 @@ class NodeReader:
             return ABSENT
         return value
 
-    def _value(self, node: Node, reader: ValueReader, path: KeyPath, key_mark: Mark) -> tuple[Any, Any]:
+    def _value(
+        self, node: Node, reader: ValueReader, table: KeyPath, key: str | int, key_mark: Mark
+    ) -> tuple[Any, Any]:
         """Return what a value with a reader is in the document, and the value, None if it is unusable."""
         if not isinstance(node, Scalar):
+            path = (*table, key)
             if isinstance(node, Table | Sequence) and (found := self._format.not_single(path)):
                 self.add(node.position, found, path)
             return self.read(node, path), None
         resolved: Any = resolve_scalar(node.text) if node.plain else node.text
         value = None
         if resolved is None:
-            found = null_value(self._format.name(path))
+            found = null_value(self._format.name((*table, key)))
         elif isinstance(resolved, AmbiguousScalar):
-            found, resolved = self._format.ambiguity(path, node.text, resolved), ABSENT
+            found, resolved = self._format.ambiguity((*table, key), node.text, resolved), ABSENT
         else:
             value, found = reader(node)
         if found is None:
             self._known[reader, node.text, node.plain] = resolved, value
         else:
             at_key = found.code is Code.NULL_VALUE and (self._format.null_at_key or not node.text)
-            self.add(position_of(key_mark if at_key else node.mark), found, path)
+            self.add(position_of(key_mark if at_key else node.mark), found, (*table, key))
         return resolved, value
 
 

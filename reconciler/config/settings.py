@@ -24,7 +24,7 @@ from reconciler.config.reader import (
     ValueReaders,
     collector_paused,
 )
-from reconciler.config.schema_check import KeyPath, position_at
+from reconciler.config.schema_check import KeyPath, node_at, position_at
 from reconciler.config.secret_redaction import redacted
 from reconciler.config.suggest import nearest_key
 from reconciler.config.values import read_interval, read_quantity
@@ -208,14 +208,9 @@ def _written(node: Node | None) -> set[str]:
 def _account_ref(root: Node, document: Any) -> AccountRef | None:
     if not isinstance(root, Table) or not isinstance(document, dict):
         return None
-    environment = document.get("environment")
-    is_written = "account" in root.values
+    environment, is_written = document.get("environment"), "account" in root.values
     account = document.get("account") if is_written else DEFAULT_ACCOUNT
-    if (
-        environment not in list(Environment)
-        or not isinstance(account, str)
-        or not _ACCOUNT.fullmatch(account)
-    ):
+    if not (isinstance(account, str) and _ACCOUNT.fullmatch(account) and environment in list(Environment)):
         return None
     position = position_at(root, ("account",) if is_written else ("environment",))
     return AccountRef(account, Environment(environment), position)
@@ -237,3 +232,25 @@ def _desired(
         credentials_prefix=document.get("credentials", {}).get("prefix", DEFAULT_PREFIX),
         expected_uid=document.get("expect", {}).get("uid"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSource:
+    """The position of one value; ``own`` is False if the value comes from the defaults."""
+
+    source: FilePosition
+    own: bool
+
+
+def value_sources(reading: Reading, family: Family) -> dict[Field, ValueSource]:
+    """Return where a valid file sets each field of a family: on its own line, or in the defaults."""
+    assert reading.desired is not None, "only a valid file has values"
+    root = read_nodes(reading.text.encode(), reading.path).root
+    assert root is not None, "a valid file can be read again"
+    found: dict[Field, ValueSource] = {}
+    for name in Field:
+        own = ("families", family, name.value)
+        is_own = node_at(root, own) is not None
+        position = position_at(root, own if is_own else ("defaults", name.value))
+        found[name] = ValueSource(FilePosition(reading.path, position.line, position.column), is_own)
+    return found

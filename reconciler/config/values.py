@@ -83,7 +83,8 @@ def read_interval(name: Field, text: str) -> tuple[int | None, ValueProblem | No
         return int(text), _interval_warning(name, text, int(text))
     if (match := _WITH_UNIT.fullmatch(text)) and len(match[1]) <= MAX_INTERVAL_DIGITS:
         return _with_unit(name, text, int(match[1]) * UNITS_MS[match[2]])
-    return None, _not_an_interval(name, text)
+    hint = _interval_hint(name, text)
+    return None, ValueProblem(Code.BAD_INTERVAL, f"{quoted(text)} is not a {name}", hint)
 
 
 def read_quantity(text: str) -> tuple[Quantity | None, ValueProblem | None]:
@@ -91,17 +92,19 @@ def read_quantity(text: str) -> tuple[Quantity | None, ValueProblem | None]:
 
     It is a plain decimal greater than 0, of at most 20 digits.
     """
-    if not _QUANTITY.fullmatch(text):
+    try:
+        quantity = Quantity(text)
+    except ValueError:
         message = f"{quoted(text)} is not a plain decimal number"
         return None, ValueProblem(Code.BAD_QUANTITY, message, _quantity_hint(text))
-    if len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
+    if len(text) > MAX_QUANTITY_DIGITS and len(text.replace(".", "")) > MAX_QUANTITY_DIGITS:
         message = f"{quoted(text)} has more than {MAX_QUANTITY_DIGITS} digits"
         hint = "write the number of contracts, such as 100 or 0.5"
         return None, ValueProblem(Code.BAD_QUANTITY, message, hint)
     if not text.strip("0."):
         hint = "to switch the family's protection off, write timeInterval: disabled and any quantity"
         return None, ValueProblem(Code.BAD_QUANTITY, "qtyLimit must be greater than 0", hint)
-    return Quantity(text), None
+    return quantity, None
 
 
 def _with_unit(name: Field, text: str, ms: int) -> tuple[int | None, ValueProblem | None]:
@@ -111,7 +114,10 @@ def _with_unit(name: Field, text: str, ms: int) -> tuple[int | None, ValueProble
         return None, ValueProblem(Code.ZERO_WITH_UNIT, message, f"if that is meant, write {name}: {word}")
     if len(str(ms)) > MAX_INTERVAL_DIGITS:
         message = f"{text} is more than {MAX_INTERVAL_DIGITS} digits of milliseconds"
-        return None, ValueProblem(Code.BAD_INTERVAL, message, _longest_hint(name))
+        hint = "check the unit: ms, s, m (minutes) or h"
+        if name is Field.FROZEN_INTERVAL:
+            hint = "for a freeze without an end write until-reset"
+        return None, ValueProblem(Code.BAD_INTERVAL, message, hint)
     return ms, _interval_warning(name, text, ms)
 
 
@@ -121,17 +127,10 @@ def _interval_warning(name: Field, text: str, ms: int) -> ValueProblem | None:
         return ValueProblem(Code.BARE_ZERO, message, f"write {name}: {ZERO_WORDS[name]}")
     if ms < SHORT_INTERVAL_MS:
         message = f"{name} is only {ms} ms; did you mean seconds?"
-        hint = (
-            f"write {ms}s for seconds"
-            if text.isdecimal()
-            else f"under {SHORT_INTERVAL_MS} ms protects little"
-        )
+        little = f"under {SHORT_INTERVAL_MS} ms protects little"
+        hint = f"write {ms}s for seconds" if text.isdecimal() else little
         return ValueProblem(Code.SHORT_INTERVAL, message, hint)
     return None
-
-
-def _not_an_interval(name: Field, text: str) -> ValueProblem:
-    return ValueProblem(Code.BAD_INTERVAL, f"{quoted(text)} is not a {name}", _interval_hint(name, text))
 
 
 def _interval_hint(name: Field, text: str) -> str:
@@ -148,12 +147,6 @@ def _interval_hint(name: Field, text: str) -> str:
     return f"{_INTERVAL_FORMS}, or {ZERO_WORDS[name]}"
 
 
-def _longest_hint(name: Field) -> str:
-    if name is Field.FROZEN_INTERVAL:
-        return "for a freeze without an end write until-reset"
-    return "check the unit: ms, s, m (minutes) or h"
-
-
 def guess_ms(word: str) -> int | None:
     """Return the milliseconds of a duration in another spelling; None if it is not one."""
     if match := _LOOSE_UNIT.fullmatch(word):
@@ -164,8 +157,8 @@ def guess_ms(word: str) -> int | None:
 
 
 def _product(count: str, unit_ms: int | None) -> int | None:
-    whole, _, fraction = count.partition(".")
-    ms, rest = divmod(int(whole + fraction) * (unit_ms or 0), 10 ** len(fraction))
+    integer, _, fraction = count.partition(".")
+    ms, rest = divmod(int(integer + fraction) * (unit_ms or 0), 10 ** len(fraction))
     return ms if ms and not rest else None
 
 

@@ -29,6 +29,8 @@ MAX_YAML_DEPTH = 16
 MAX_NODES = 120_000
 """Events of the parser in one file. 10,000 families with all of their fields have 90,000."""
 
+RIGHT_FILE_HINT = "check that the right file was named"
+
 MAX_BAD_CHARACTERS = 20
 """Bad characters that are reported for one file. A binary file may have a million."""
 
@@ -148,7 +150,7 @@ def read_nodes(content: bytes, path: str) -> Tree:
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         return _not_utf8(content, path, error.start)
-    if content.translate(None, _ORDINARY) and (bad := _bad_characters(text, path)):
+    if content.translate(None, _ORDINARY) and (bad := tuple(_bad_characters(text, path))):
         return Tree(text, None, bad)
     builder = _TreeBuilder(text, path)
     try:
@@ -186,26 +188,25 @@ class _TreeBuilder:
         Raises _ReadingEnded beyond a limit, and what the parser raises.
         """
         root: Node | None = None
-        documents = 0
-        for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    self._second_document(event)
-                    break
-                self._directives(event)
-                root = self._node(next(self._events), 0)
+        starts: Iterator[YamlEvent] = (
+            event for event in self._events if isinstance(event, yaml.DocumentStartEvent)
+        )
+        if (start := next(starts, None)) is not None:
+            if start.tags:
+                self._add_problem(Code.YAML_TAG, START, "a %TAG directive is not allowed", "remove it")
+            root = self._node(next(self._events), 0)
+        if (second := next(starts, None)) is not None:
+            message = "a second document begins here"
+            hint = "keep one account in a file: move what follows to a file of its own"
+            self._add_problem(Code.MULTIPLE_DOCUMENTS, position_of(second.start_mark), message, hint)
         return self._root_unless_empty(root)
 
     def _after_last(self) -> Iterator[YamlEvent]:
         """End the reading where the file has more events than are read."""
         event = self._loader.get_event()
         if event is not None:
-            message, hint = (
-                f"more than {MAX_NODES:,} keys and values",
-                "check that the right file was named",
-            )
-            self._add_problem(Code.TOO_LARGE, position_of(event.start_mark), message, hint)
+            message = f"more than {MAX_NODES:,} keys and values"
+            self._add_problem(Code.TOO_LARGE, position_of(event.start_mark), message, RIGHT_FILE_HINT)
             raise _ReadingEnded
         yield from ()
 
@@ -213,7 +214,8 @@ class _TreeBuilder:
         """Return the node that begins with ``event``, ``depth`` levels below the document."""
         kind = type(event)
         if kind is ScalarEvent:
-            if event.style or event.anchor is not None or event.tag is not None:
+            # The parser gives no anchor and no tag as empty text, only as None.
+            if event.style or event.anchor or event.tag:
                 return self._decorated_scalar(event)
             return Scalar(event.value, True, event.start_mark)
         if kind is AliasEvent:
@@ -232,12 +234,7 @@ class _TreeBuilder:
         for event in self._events:
             if type(event) is MappingEndEvent:
                 return Table(values, key_marks, mark, complete)
-            if (
-                type(event) is ScalarEvent
-                and not event.style
-                and event.anchor is None
-                and event.tag is None
-            ):
+            if type(event) is ScalarEvent and not (event.style or event.anchor or event.tag):
                 # Nearly every key is plain, and there are many: no node is made for them.
                 key, text = None, event.value
                 is_name = text != "<<" and type(resolve_scalar(text)) is str
@@ -288,12 +285,11 @@ class _TreeBuilder:
             self.decoded.append(event.value)
         if self._has_decoration(event):
             return InvalidNode(mark)
-        if event.style in ("|", ">"):
-            message = "block text (| or >) is not allowed here"
-            hint = "write the value on the line of its key"
-            self._add_problem(Code.YAML_BLOCK, position_of(mark), message, hint)
-            return InvalidNode(mark)
-        return Scalar(event.value, not event.style, mark)
+        if event.style not in ("|", ">"):
+            return Scalar(event.value, not event.style, mark)
+        message, hint = "block text (| or >) is not allowed here", "write the value on the line of its key"
+        self._add_problem(Code.YAML_BLOCK, position_of(mark), message, hint)
+        return InvalidNode(mark)
 
     def _alias(self, event: YamlEvent) -> Node:
         hint = "write the value out, or use defaults for what families have in common"
@@ -316,16 +312,6 @@ class _TreeBuilder:
             self._add_problem(Code.YAML_TAG, position, message, "remove it")
         return True
 
-    def _directives(self, event: YamlEvent) -> None:
-        if event.tags:
-            self._add_problem(Code.YAML_TAG, START, "a %TAG directive is not allowed", "remove it")
-
-    def _second_document(self, event: YamlEvent) -> None:
-        hint = "keep one account in a file: move what follows to a file of its own"
-        self._add_problem(
-            Code.MULTIPLE_DOCUMENTS, position_of(event.start_mark), "a second document begins here", hint
-        )
-
     def _root_unless_empty(self, root: Node | None) -> Node | None:
         if root is None or (isinstance(root, Scalar) and root.plain and not root.text):
             if not self.problems:
@@ -335,8 +321,7 @@ class _TreeBuilder:
         return root
 
     def _add_problem(self, code: Code, position: Position, message: str, hint: str = "") -> None:
-        line, column = position
-        self.problems.append(problem(code, self.path, message, hint, line=line, column=column))
+        self.problems.append(problem_at(position, code, self.path, message, hint))
         if len(self.problems) > MAX_PROBLEMS:
             raise _ReadingEnded
 
@@ -351,36 +336,34 @@ def position_of(mark: Mark) -> Position:
     return Position(mark.line + 1, mark.column + 1)
 
 
+def problem_at(position: Position, code: Code, path: str, message: str, hint: str = "") -> Problem:
+    """Return the problem of a file at a position."""
+    return problem(code, path, message, hint, line=position.line, column=position.column)
+
+
 def _position_of_offset(text: str, offset: int) -> Position:
     return Position(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
 
 
 def _too_large(path: str) -> Problem:
     message = f"the file is larger than 1 MiB ({MAX_FILE_BYTES} bytes)"
-    return problem(Code.TOO_LARGE, path, message, "check that the right file was named")
+    return problem(Code.TOO_LARGE, path, message, RIGHT_FILE_HINT)
 
 
 def _not_utf8(content: bytes, path: str, offset: int) -> Tree:
     before = content[:offset].decode("utf-8").removeprefix("\ufeff")
-    at = _position_of_offset(before, len(before))
     wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     message = "this is UTF-16, not UTF-8" if wide else f"byte 0x{content[offset]:02x} is not UTF-8"
-    found = problem(Code.NOT_UTF8, path, message, "save the file as UTF-8", line=at.line, column=at.column)
+    at = _position_of_offset(before, len(before))
+    found = problem_at(at, Code.NOT_UTF8, path, message, "save the file as UTF-8")
     return Tree(content.decode("utf-8", "replace").removeprefix("\ufeff"), None, (found,))
 
 
-def _bad_characters(text: str, path: str) -> tuple[Problem, ...]:
-    return tuple(_bad_character_problems(text, path))
-
-
-def _bad_character_problems(text: str, path: str) -> Iterator[Problem]:
-    for count, match in enumerate(_BAD_CHARACTER.finditer(text)):
-        if count == MAX_BAD_CHARACTERS:
-            return
-        at = _position_of_offset(text, match.start())
+def _bad_characters(text: str, path: str) -> Iterator[Problem]:
+    hint = "delete it and type the line again"
+    for match in islice(_BAD_CHARACTER.finditer(text), MAX_BAD_CHARACTERS):
         message = f"the character U+{ord(match.group()):04X} hides or moves text and is not allowed"
-        hint = "delete it and type the line again"
-        yield problem(Code.BAD_CHARACTER, path, message, hint, line=at.line, column=at.column)
+        yield problem_at(_position_of_offset(text, match.start()), Code.BAD_CHARACTER, path, message, hint)
 
 
 _SYNTAX_HINTS = (
@@ -402,10 +385,9 @@ _SYNTAX_HINTS = (
 
 def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
     at = _syntax_position(error, text.split("\n"))
-    said = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or 'unreadable'}"
-    message = f"this is not YAML: {escape_unprintable(' '.join(said.split()))}"
-    hint = _syntax_hint(said, text, at)
-    return problem(Code.YAML_SYNTAX, path, message, hint, line=at.line, column=at.column)
+    reason = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or 'unreadable'}"
+    message = f"this is not YAML: {escape_unprintable(' '.join(reason.split()))}"
+    return problem_at(at, Code.YAML_SYNTAX, path, message, _syntax_hint(reason, text, at))
 
 
 def _syntax_position(error: yaml.YAMLError, lines: list[str]) -> Position:
@@ -414,27 +396,21 @@ def _syntax_position(error: yaml.YAMLError, lines: list[str]) -> Position:
     For an unclosed bracket the bracket is shown, not the end of the file; for a key without a colon the
     key, not what comes after it.
     """
-    marks: list[yaml.Mark | None] = [
-        getattr(error, "problem_mark", None),
-        getattr(error, "context_mark", None),
-    ]
+    marks = [getattr(error, "problem_mark", None), getattr(error, "context_mark", None)]
     if "expected ':'" in str(getattr(error, "problem", "")):
         marks.reverse()
-    places = [Position(mark.line + 1, mark.column + 1) for mark in marks if mark is not None]
-    at_something = (at for at in places if at.line <= len(lines) and lines[at.line - 1].strip())
-    return next(at_something, START)
+    places = [position_of(mark) for mark in marks if mark is not None]
+    return next((at for at in places if at.line <= len(lines) and lines[at.line - 1].strip()), START)
 
 
-def _syntax_hint(said: str, text: str, at: Position) -> str:
+def _syntax_hint(reason: str, text: str, at: Position) -> str:
     lines = text.split("\n")
-    if conflict := next(
-        (number for number, line in enumerate(lines, 1) if line.startswith("<<<<<<< ")), None
-    ):
-        return f"line {conflict} begins a merge conflict that has not been resolved"
-    line = lines[at.line - 1] if at.line <= len(lines) else ""
-    character = line[at.column - 1 : at.column]
+    for number, line in enumerate(lines, 1):
+        if line.startswith("<<<<<<< "):
+            return f"line {number} begins a merge conflict that has not been resolved"
+    character = lines[at.line - 1][at.column - 1 : at.column] if at.line <= len(lines) else ""
     if character == "\t":
         return "indent with spaces; YAML does not allow tabs"
-    if "cannot start any token" in said:
+    if "cannot start any token" in reason:
         return f"put quotes around a value that begins with {escape_unprintable(character)}"
-    return next((hint for words, hint in _SYNTAX_HINTS if words in said), "compare with mmp schema mmp")
+    return next((hint for words, hint in _SYNTAX_HINTS if words in reason), "compare with mmp schema mmp")

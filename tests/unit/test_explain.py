@@ -11,8 +11,7 @@ from decimal import Decimal
 import pytest
 
 from reconciler.cli.explain import find_terms
-from reconciler.config.provenance import value_sources
-from reconciler.config.settings import read_config
+from reconciler.config.settings import read_config, value_sources
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
