@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -70,14 +70,10 @@ def load_configs(paths: Sequence[str], files: Files | None = None) -> tuple[Read
     ``files`` is where the files are; None means on disk.
     """
     places = files or OnDisk()
-    seen: set[str] = set()
-    once: list[Reading] = []
+    once: dict[str, Reading] = {}
     for reading in (reading for path in paths for reading in _load(path, places)):
-        found = places.file_id(reading.path)
-        if found not in seen:
-            seen.add(found)
-            once.append(reading)
-    return tuple(_with_duplicate_accounts(once))
+        once.setdefault(places.file_id(reading.path), reading)
+    return tuple(_with_duplicate_accounts(once.values()))
 
 
 def _load(path: str, files: Files) -> Iterator[Reading]:
@@ -124,7 +120,7 @@ def read_content(
         return (failure or unreadable_reading)(path, error)
 
 
-def _with_duplicate_accounts(readings: Sequence[Reading]) -> Iterator[Reading]:
+def _with_duplicate_accounts(readings: Iterable[Reading]) -> Iterator[Reading]:
     first: dict[tuple[str, Environment], str] = {}
     for reading in readings:
         owner, other = reading.owner, reading.path

@@ -57,10 +57,8 @@ def validator(schema_name: str) -> Validator:
     hundred problems. Whether the items of a list differ is not checked: for a long list with values of two
     types it takes hours, and the value readers report an item that is there twice.
     """
-    from jsonschema.validators import (
-        Draft202012Validator,
-        extend,
-    )  # late, because the import takes longer than the check
+    # Imported late, because the import takes longer than the check.
+    from jsonschema.validators import Draft202012Validator, extend
 
     keywords = {"additionalProperties": _additional_properties, "uniqueItems": lambda *_: ()}
     extended = extend(Draft202012Validator, keywords)  # type: ignore[no-untyped-call] # its stubs have no types
@@ -126,44 +124,26 @@ def _key_position(root: Node | None, path: KeyPath, key: str | int) -> Position:
 
 def _schema_errors(root: Node, error: ValidationError) -> Iterator[SchemaError]:
     path: KeyPath = tuple(error.absolute_path)
-    keyword = str(error.validator)
+    keyword, rule = str(error.validator), cast("Any", error.validator_value)
+    table = node_at(root, path)
+    # What seems to be missing in a table that is not complete may be behind an invalid key.
+    written = table.values if isinstance(table, Table) and table.complete else None
     if "propertyNames" in error.absolute_schema_path:
         yield SchemaError(path, "propertyNames", str(error.instance))
-    elif keyword == "required":
-        yield from _missing(root, path, cast("list[str]", error.validator_value))
     elif keyword == "additionalProperties":
-        yield from _unknown(
-            path, cast("dict[str, Any]", error.schema), cast("dict[str, Any]", error.instance)
-        )
-    elif keyword == "dependentRequired":
-        yield from _dependent(root, path, cast("dict[str, list[str]]", error.validator_value))
-    elif keyword != "minProperties" or _is_empty(root, path):
+        schema, instance = cast("dict[str, Any]", error.schema), cast("dict[str, Any]", error.instance)
+        allowed = tuple(schema["properties"])
+        yield from (SchemaError(path, keyword, key, allowed) for key in instance if key not in allowed)
+    elif keyword not in ("required", "dependentRequired", "minProperties"):
         yield SchemaError(path, keyword, None)
-
-
-def _missing(root: Node, path: KeyPath, required: list[str]) -> Iterator[SchemaError]:
-    table = node_at(root, path)
-    if isinstance(table, Table) and table.complete:
-        yield from (SchemaError(path, "required", key) for key in required if key not in table.values)
-
-
-def _dependent(root: Node, path: KeyPath, required: dict[str, list[str]]) -> Iterator[SchemaError]:
-    table = node_at(root, path)
-    if isinstance(table, Table) and table.complete:
-        for key, others in required.items():
-            needed = tuple(other for other in others if other not in table.values)
-            if key in table.values and needed:
-                yield SchemaError(path, "dependentRequired", key, needed=needed)
-
-
-def _is_empty(root: Node, path: KeyPath) -> bool:
-    """Return whether a table is empty in the file, not only in the document."""
-    table = node_at(root, path)
-    return isinstance(table, Table) and table.complete and not table.values
-
-
-def _unknown(path: KeyPath, schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[SchemaError]:
-    allowed = tuple(schema["properties"])
-    yield from (
-        SchemaError(path, "additionalProperties", key, allowed) for key in instance if key not in allowed
-    )
+    elif written is None:
+        return
+    elif keyword == "required":
+        yield from (SchemaError(path, keyword, key) for key in rule if key not in written)
+    elif keyword == "dependentRequired":
+        for key, others in rule.items():
+            needed = tuple(other for other in others if other not in written)
+            if key in written and needed:
+                yield SchemaError(path, keyword, key, needed=needed)
+    elif not written:  # empty in the file, not only in the document
+        yield SchemaError(path, keyword, None)

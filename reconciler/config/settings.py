@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,7 +128,15 @@ def _read(tree: Tree, content: bytes, path: str) -> Reading:
     problems = found.problems()
     if any_error(problems) or owner is None:
         return Reading(path, tree.text, None, problems, owner)
-    desired = _desired(document, reader.families, owner, path, content)
+    desired = Desired(
+        account=owner.account,
+        environment=owner.environment,
+        families=reader.families,
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        credentials_prefix=document.get("credentials", {}).get("prefix", DEFAULT_PREFIX),
+        expected_uid=document.get("expect", {}).get("uid"),
+    )
     return Reading(path, tree.text, desired, problems, owner)
 
 
@@ -161,6 +168,7 @@ class _SettingsReader(NodeReader):
         """
         document: dict[str, Any] = {}
         with_unknown_keys, leave_out = 0, False
+        default_values = self.values.get(_DEFAULTS, {})
         for name, node in table.values.items():
             if not isinstance(node, Table) or with_unknown_keys > MAX_PROBLEMS:
                 value = self.read(node, ("families", name))
@@ -168,7 +176,16 @@ class _SettingsReader(NodeReader):
                     document[name] = value
                 continue
             value, own = self.read_table(node, ("families", name))
-            self._combine(name, node, own, table, defaults)
+            values = {**default_values, **own}
+            if len(values) == len(_FIELDS):
+                mark = table.key_marks[name]
+                source = FilePosition(self._file, mark.line + 1, mark.column + 1)
+                setting = Setting(values["timeInterval"], values["frozenInterval"], values["qtyLimit"])
+                self.families[Family(name)] = DesiredFamily(setting, source)
+            elif missing := tuple(
+                each for each in Field if each not in _written(node) | _written(defaults)
+            ):
+                self.add(table.key_position(name), missing_fields(name, missing))
             if len(own) == len(node.values) and _FAMILY.fullmatch(name):
                 if not leave_out:
                     document[name] = value
@@ -179,19 +196,6 @@ class _SettingsReader(NodeReader):
                 if with_unknown_keys > MAX_PROBLEMS:  # more than are listed, so the schema refuses the file
                     self.read_no_more_values()
         return document
-
-    def _combine(
-        self, name: str, node: Table, own: Mapping[str | int, Any], table: Table, defaults: Node | None
-    ) -> None:
-        """Combine a family's ``own`` values with the defaults."""
-        values = {**self.values.get(_DEFAULTS, {}), **own}
-        if len(values) == len(_FIELDS):
-            mark = table.key_marks[name]
-            source = FilePosition(self._file, mark.line + 1, mark.column + 1)
-            setting = Setting(values["timeInterval"], values["frozenInterval"], values["qtyLimit"])
-            self.families[Family(name)] = DesiredFamily(setting, source)
-        elif missing := tuple(each for each in Field if each not in _written(node) | _written(defaults)):
-            self.add(table.key_position(name), missing_fields(name, missing))
 
 
 def _written(node: Node | None) -> set[str]:
@@ -214,24 +218,6 @@ def _account_ref(root: Node, document: Any) -> AccountRef | None:
         return None
     position = position_at(root, ("account",) if is_written else ("environment",))
     return AccountRef(account, Environment(environment), position)
-
-
-def _desired(
-    document: dict[str, Any],
-    families: dict[Family, DesiredFamily],
-    owner: AccountRef,
-    path: str,
-    content: bytes,
-) -> Desired:
-    return Desired(
-        account=owner.account,
-        environment=owner.environment,
-        families=families,
-        path=path,
-        sha256=hashlib.sha256(content).hexdigest(),
-        credentials_prefix=document.get("credentials", {}).get("prefix", DEFAULT_PREFIX),
-        expected_uid=document.get("expect", {}).get("uid"),
-    )
 
 
 @dataclass(frozen=True, slots=True)

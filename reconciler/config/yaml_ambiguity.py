@@ -7,8 +7,10 @@ was probably meant by the others. Quoted values are always text.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from reconciler.core.model import MAX_QUANTITY_DIGITS
 
@@ -22,16 +24,6 @@ _TRUTHS = frozenset(
     spelling for word in ("y", "yes", "n", "no", "true", "false", "on", "off")
     for spelling in (word, word.capitalize(), word.upper())
 )  # fmt: skip
-_BASES = (
-    (re.compile(r"([-+]?)0x([0-9a-fA-F_]+)"), 16, "hexadecimal"),
-    (re.compile(r"([-+]?)0o([0-7_]+)"), 8, "octal"),
-    (re.compile(r"([-+]?)0b([01_]+)"), 2, "binary"),
-)
-_SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
-_LOOSE_NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?")
-_NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?")
 _NUMBERS_BEGIN_WITH = frozenset("0123456789+-.")
 
 
@@ -64,44 +56,52 @@ def resolve_scalar(text: str) -> Resolved:
 
 
 def _ambiguous(text: str) -> AmbiguousScalar | None:
-    if _DATE.fullmatch(text):
-        return AmbiguousScalar("a date", "")
-    if _NO_NUMBER.fullmatch(text):
-        return AmbiguousScalar("a number without a value", "")
-    if _SIXTIES.fullmatch(text):
-        return AmbiguousScalar("a number in base 60", _sixties(text))
-    if text == "-0":
-        return AmbiguousScalar("a negative zero", "0")
-    for pattern, base, name in _BASES:
-        if match := pattern.fullmatch(text):
-            return AmbiguousScalar(f"a number in {name}", _whole(match[1], match[2], base))
-    if _LEADING_ZERO.fullmatch(text):
-        return AmbiguousScalar("an octal number", _decimal(text))
-    if _LOOSE_NUMBER.fullmatch(text):
-        return AmbiguousScalar("a number by some and text by others", _decimal(text))
+    for pattern, taken_for, instead in _AMBIGUOUS:
+        if pattern.fullmatch(text):
+            return AmbiguousScalar(taken_for, instead(text) if len(text) <= MAX_COMPUTED else "")
     return None
 
 
-def _whole(sign: str, digits: str, base: int) -> str:
-    digits = digits.replace("_", "")
-    if not digits or len(digits) > MAX_COMPUTED:
-        return ""
-    return f"{sign.replace('+', '')}{int(digits, base)}"
+def _from_base(base: int, text: str) -> str:
+    """Return the decimal number of one with a sign, perhaps, and a prefix such as 0x."""
+    digits = text.lstrip("+-")[2:].replace("_", "")
+    return f"{_minus(text)}{int(digits, base)}" if digits else ""
 
 
-def _sixties(text: str) -> str:
-    if len(text) > MAX_COMPUTED or "." in text:
+def _from_sixties(text: str) -> str:
+    if "." in text:
         return ""
     total = 0
     for part in text.lstrip("+-").replace("_", "").split(":"):
         total = total * 60 + int(part)
-    return f"{'-' if text.startswith('-') else ''}{total}"
+    return f"{_minus(text)}{total}"
+
+
+def _minus(text: str) -> str:
+    return "-" if text.startswith("-") else ""
 
 
 def _decimal(text: str) -> str:
-    if len(text) > MAX_COMPUTED:
-        return ""
     value = Decimal(text.replace("_", ""))
     if value == 0:
         return "0"
     return f"{value:f}" if abs(value.adjusted()) <= MAX_QUANTITY_DIGITS else ""
+
+
+def _unknown(_text: str) -> str:
+    return ""
+
+
+_LOOSE_NUMBER = r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+_AMBIGUOUS: tuple[tuple[re.Pattern[str], str, Callable[[str], str]], ...] = (
+    (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?"), "a date", _unknown),
+    (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), "a number without a value", _unknown),
+    (re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"), "a number in base 60", _from_sixties),
+    (re.compile("-0"), "a negative zero", _decimal),
+    (re.compile(r"[-+]?0x[0-9a-fA-F_]+"), "a number in hexadecimal", partial(_from_base, 16)),
+    (re.compile(r"[-+]?0o[0-7_]+"), "a number in octal", partial(_from_base, 8)),
+    (re.compile(r"[-+]?0b[01_]+"), "a number in binary", partial(_from_base, 2)),
+    (re.compile(r"[-+]?0[0-9_]+"), "an octal number", _decimal),
+    (re.compile(_LOOSE_NUMBER), "a number by some and text by others", _decimal),
+)
+"""Forms of numbers and dates: what they are taken for, and what to write; the first match counts."""

@@ -224,7 +224,7 @@ class _TreeBuilder:
             message = f"more than {MAX_YAML_DEPTH} levels of nesting"
             self._add_problem(Code.TOO_DEEP, position_of(event.start_mark), message)
             raise _ReadingEnded
-        is_invalid = self._has_decoration(event)
+        is_invalid = (event.anchor or event.tag) and self._has_decoration(event)
         read = self._table if kind is MappingStartEvent else self._sequence
         node = read(event.start_mark, depth + 1)
         return InvalidNode(node.mark) if is_invalid else node
@@ -299,8 +299,6 @@ class _TreeBuilder:
 
     def _has_decoration(self, event: YamlEvent) -> bool:
         """Add a problem for an anchor and for a tag of a node; return whether there was one."""
-        if event.anchor is None and event.tag is None:
-            return False
         position = position_of(event.start_mark)
         if event.anchor is not None:
             hint = "remove it; what families have in common goes under defaults"
@@ -310,7 +308,7 @@ class _TreeBuilder:
             self.decoded.append(event.tag)
             message = f"the tag {quoted(event.tag)} is not allowed"
             self._add_problem(Code.YAML_TAG, position, message, "remove it")
-        return True
+        return event.anchor is not None or event.tag is not None
 
     def _root_unless_empty(self, root: Node | None) -> Node | None:
         if root is None or (isinstance(root, Scalar) and root.plain and not root.text):
