@@ -31,8 +31,8 @@ HELP = {
     "mmp_unable_accounts": (
         "Accounts that this replica cannot serve now: not read live for 20 s, or key rejected here."
     ),
-    "mmp_awaited_files": "Files or folders of settings that are not there yet.",
-    "mmp_refused_files": "Settings files without a valid version: no account runs from them.",
+    "mmp_missing_files": "Files or folders of settings that are not there yet.",
+    "mmp_invalid_files": "Settings files without a valid version: no account runs from them.",
     "mmp_families": f"Desired families by state: {', '.join(FamilyState)}.",
     "mmp_family_state": "1 for the state that a desired family is in; the other states have no sample.",
     "mmp_protection": (
@@ -70,7 +70,7 @@ HELP = {
     "mmp_clock_offset_seconds": (
         "How far the exchange's clock is ahead of this machine's; no sample until it was measured."
     ),
-    "mmp_loop_heard_timestamp_seconds": "When the account's loop last reported progress.",
+    "mmp_loop_last_step_timestamp_seconds": "When the account's loop last reported progress.",
     "mmp_loop_alive": "1 while the account's loop reports progress in time.",
     "mmp_state_locked": "1 while another process has locked the account's state.",
     "mmp_standby": "1 while another process controls the account and this one writes nothing.",
@@ -95,8 +95,8 @@ def gauges(latest: LatestState, *, now: float, wall: datetime) -> Collection[Met
 def _process_values(latest: LatestState) -> Iterator[Value]:
     yield "mmp_build_info", 1, {"version": latest.version}
     yield "mmp_start_timestamp_seconds", latest.began_at, {}
-    yield "mmp_awaited_files", len(latest.unloaded.missing), {}
-    yield "mmp_refused_files", len(latest.unloaded.rejected), {}
+    yield "mmp_missing_files", len(latest.unloaded.missing), {}
+    yield "mmp_invalid_files", len(latest.unloaded.rejected), {}
     if latest.replica is not None and latest.replica.leases is not None:
         yield "mmp_replicas", len(latest.replica.leases.replicas), {}
         yield "mmp_leases", len(latest.accounts()), {}
@@ -133,7 +133,7 @@ def _account_values(snapshot: AccountSnapshot, now: float, wall: datetime) -> It
     yield "mmp_exchange_failing", runtime.outage is not None, {}
     yield "mmp_key_problem", runtime.terminal_error is not None, {}
     yield "mmp_clock_offset_seconds", snapshot.clock_offset_s, {}
-    yield "mmp_loop_heard_timestamp_seconds", at(runtime.last_step_at), {}
+    yield "mmp_loop_last_step_timestamp_seconds", at(runtime.last_step_at), {}
     yield "mmp_loop_alive", alive(runtime, now), {}
     yield "mmp_state_locked", isinstance(runtime.blocked, StateLockTimedOut), {}
     yield "mmp_standby", runtime.controller is not None, {}

@@ -161,9 +161,9 @@ def _protected(runtime: AccountRuntime) -> ProbeCheck:
 
 def _unloaded(latest: LatestState) -> tuple[ProbeCheck, ...]:
     """Report every file that is missing so far, and every file that was never valid."""
-    awaited = (f"waiting for {escape_unprintable(path)}" for path in latest.unloaded.missing)
-    refused = (_first_problem(file) for file in latest.unloaded.rejected)
-    return tuple(ProbeCheck("settings", False, sentence) for sentence in (*awaited, *refused))
+    missing = (f"waiting for {escape_unprintable(path)}" for path in latest.unloaded.missing)
+    invalid = (_first_problem(file) for file in latest.unloaded.rejected)
+    return tuple(ProbeCheck("settings", False, sentence) for sentence in (*missing, *invalid))
 
 
 def _first_problem(file: RejectedFile) -> str:

@@ -67,8 +67,8 @@ def status_response(latest: LatestState, *, now: float, wall: datetime) -> Respo
         named = sorted(map(parse_lease_name, replica.unable))
         beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]
     if latest.unloaded != NONE:
-        beside["awaited"] = list(latest.unloaded.missing)
-        beside["refused"] = [file_document(file) for file in latest.unloaded.rejected]
+        beside["missing_files"] = list(latest.unloaded.missing)
+        beside["invalid_files"] = [file_document(file) for file in latest.unloaded.rejected]
     if not beside:
         return json_response(200, one_or_list("status", documents))
     return json_response(200, {**as_list("status", documents), **beside})

@@ -70,9 +70,9 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
         page = sidecar.ask("/")[1]
         assert "Not known: 1 invalid settings file." in page.replace('<span class="word">', "")
         assert "accounts/b.yaml" in page
-        (refused,) = sidecar.status()["refused"]
-        assert (refused["path"], refused["accepted_at"]) == ("accounts/b.yaml", None)
-        assert sidecar.metric("mmp_refused_files") == 1
+        (invalid,) = sidecar.status()["invalid_files"]
+        assert (invalid["path"], invalid["accepted_at"]) == ("accounts/b.yaml", None)
+        assert sidecar.metric("mmp_invalid_files") == 1
         assert sidecar.metric("mmp_config_rejected_timestamp_seconds", account="") > 0
 
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
@@ -80,8 +80,8 @@ def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended
         sidecar.wait_for("/readyz", 5.0)
         document = sidecar.status()
         assert [one["account"] for one in document["statuses"]] == ["main", "second"]
-        assert "refused" not in document
-        assert sidecar.metric("mmp_refused_files") == 0
+        assert "invalid_files" not in document
+        assert sidecar.metric("mmp_invalid_files") == 0
         ends_well(sidecar)
 
 

@@ -87,7 +87,7 @@ def test_who_takes_over_says_that_a_newer_file_is_refused_and_all_do_of_a_new_on
     assert two.ask("/readyz")[0] == 200
     (six.desk.folder / "accounts" / "new.yaml").write_text("version: 1\n")
     eventually(lambda: two.ask("/readyz")[0] == 503, 10.0, "the new file to be told of")
-    assert two.metric("mmp_refused_files") == 1
+    assert two.metric("mmp_invalid_files") == 1
 
 
 def test_who_is_stopped_leaves_at_once_and_a_newcomer_gets_its_share(six: Fleet) -> None:

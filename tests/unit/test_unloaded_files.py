@@ -152,12 +152,12 @@ def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:
     assert (status, [one["line"] for one in found["problems"]]) == (503, [one.line for one in WRONG])
     status, found = document(BESIDE)
     assert (status, found["format"], len(found["statuses"])) == (200, "mmp/statuses/1", 1)
-    (refused,) = found["refused"]
+    (refused,) = found["invalid_files"]
     assert (refused["path"], refused["sha256"], refused["accepted_at"]) == ("b.yaml", None, None)
     assert refused["rejected_at"] == "2026-03-01T03:00:00.000Z"
     assert refused["problems"][1]["hint"] == "write 1000"
     _, found = document(served(fresh(), not_loaded=having_met(ConfigMissing(("c.yaml",)))))
-    assert (found["awaited"], found["refused"]) == (["c.yaml"], [])
+    assert (found["missing_files"], found["invalid_files"]) == (["c.yaml"], [])
     _, found = document(served(fresh(), not_loaded=NONE))
     assert found["format"] == "mmp/status/1"
 
@@ -165,8 +165,8 @@ def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:
 @pytest.mark.parametrize("made", [ALONE, BESIDE])
 def test_the_metrics_say_when_and_how_many(made: LatestState) -> None:
     found = samples(made)
-    assert found["mmp_refused_files"] == [({}, 1)]
-    assert found["mmp_awaited_files"] == [({}, 0)]
+    assert found["mmp_invalid_files"] == [({}, 1)]
+    assert found["mmp_missing_files"] == [({}, 0)]
     assert ({"account": "", "environment": ""}, WALL.timestamp()) in found[
         "mmp_config_rejected_timestamp_seconds"
     ]
@@ -174,7 +174,7 @@ def test_the_metrics_say_when_and_how_many(made: LatestState) -> None:
 
 def test_without_one_the_metrics_have_no_sample_of_no_account() -> None:
     found = samples(shared_state(fresh()))
-    assert found["mmp_refused_files"] == [({}, 0)]
+    assert found["mmp_invalid_files"] == [({}, 0)]
     assert found["mmp_config_rejected_timestamp_seconds"] == []
 
 

@@ -44,10 +44,10 @@ from tests.unit.runtime_world import INTERVAL_S, WALL, A, compared, fresh, havin
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 ALERTS = DOCS.parent / "examples" / "prometheus-alerts.yaml"
 OF_THE_PROCESS = {
-    "mmp_awaited_files",
+    "mmp_missing_files",
     "mmp_build_info",
     "mmp_log_lines_dropped_total",
-    "mmp_refused_files",
+    "mmp_invalid_files",
     "mmp_state_failures_total",
 }
 """The metrics of alerts that are not about one account."""
@@ -272,7 +272,7 @@ def test_every_gauge_says_what_the_board_says() -> None:
         "mmp_exchange_failing": 1,
         "mmp_key_problem": 0,
         "mmp_clock_offset_seconds": 0.25,
-        "mmp_loop_heard_timestamp_seconds": WALL.timestamp(),
+        "mmp_loop_last_step_timestamp_seconds": WALL.timestamp(),
         "mmp_loop_alive": 1,
         "mmp_state_locked": 1,
         "mmp_standby": 0,
@@ -306,7 +306,7 @@ KNOWN_AT_ONCE = {
     "mmp_startup_complete",
     "mmp_exchange_failing",
     "mmp_key_problem",
-    "mmp_loop_heard_timestamp_seconds",
+    "mmp_loop_last_step_timestamp_seconds",
     "mmp_loop_alive",
     "mmp_state_locked",
     "mmp_standby",

@@ -187,10 +187,10 @@ def _overall(
 
 
 def _unloaded_words(unloaded: UnloadedFiles) -> str:
-    awaited, refused = len(unloaded.missing), len(unloaded.rejected)
-    message = [count(awaited, "missing settings file")] if awaited else []
-    message += [count(refused, "invalid settings file")] if refused else []
-    return ", ".join(message)
+    missing, invalid = len(unloaded.missing), len(unloaded.rejected)
+    parts = [count(missing, "missing settings file")] if missing else []
+    parts += [count(invalid, "invalid settings file")] if invalid else []
+    return ", ".join(parts)
 
 
 def _overall_words(worst: Protection, number: int, of: int, here: str) -> str:
