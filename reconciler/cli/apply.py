@@ -123,7 +123,7 @@ def _apply_options(options: ApplyFlags, base: BaseUrl, saved: SavedPlan | None) 
     return ApplyOptions(
         state=options.location(),
         base=base,
-        lock_timeout_s=options.lock_timeout,
+        lock_timeout_s=options.lock_timeout_s,
         live=not options.no_live,
         assume_idle=options.assume_idle,
         yes=options.yes,

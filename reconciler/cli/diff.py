@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.flags import config_option, output_option, policy_option
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import PLAN_FORMATS, PlanPage, fail_on_option, plans_exit_status, show_plans
@@ -42,11 +42,11 @@ class DiffOptions(CommandOptions):
 @click.command()
 @click.argument("old")
 @click.argument("new")
-@config_option
-@policy_option
+@flags.config_option
+@flags.policy_option
 @click.option("--exit-code", is_flag=True, help="Exit 2 if there are changes.")
 @fail_on_option
-@output_option(*PLAN_FORMATS)
+@flags.output_option(*PLAN_FORMATS)
 @with_options(DiffOptions)
 def diff(options: DiffOptions) -> Exit:
     """Show the changes from OLD to NEW, each a file, a folder or a git revision.

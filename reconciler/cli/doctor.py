@@ -6,13 +6,7 @@ from dataclasses import dataclass
 
 import click
 
-from reconciler.cli.flags import (
-    config_option,
-    exchange_options,
-    output_option,
-    policy_option,
-    state_options,
-)
+from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.core.doctor import Purpose
 from reconciler.errors import Exit, overall_status
@@ -27,10 +21,10 @@ class DoctorOptions(CommandOptions):
 
 
 @click.command()
-@config_option
-@policy_option
-@state_options
-@exchange_options
+@flags.config_option
+@flags.policy_option
+@flags.state_options
+@flags.exchange_options
 @click.option(
     "--for",
     "purpose",
@@ -40,7 +34,7 @@ class DoctorOptions(CommandOptions):
     help="What the key is for: plan needs Read, apply needs Read and Trade.",
 )
 @click.option("--allow-withdraw", is_flag=True, help="Do not refuse a key that may withdraw.")
-@output_option("text", "json")
+@flags.output_option("text", "json")
 @with_options(DoctorOptions)
 def doctor(options: DoctorOptions) -> Exit:
     """Check file, policy, keys, host, clock, account, MMP and state: one line each, with what to do.

@@ -59,6 +59,7 @@ filesystem_option = click.option(
 
 lock_timeout_option = click.option(
     "--lock-timeout",
+    "lock_timeout_s",
     type=DURATION,
     default="30s",
     show_default=True,

@@ -11,15 +11,8 @@ import click
 
 from reconciler import factories
 from reconciler.atomic_create import STDOUT, fail_if_exists
+from reconciler.cli import flags
 from reconciler.cli.flag_types import Parsed
-from reconciler.cli.flags import (
-    DEFAULT_CONFIG,
-    exchange_options,
-    naming_options,
-    output_option,
-    policy_option,
-    state_options,
-)
 from reconciler.cli.options import CommandOptions, state_location, with_options
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import warn_of_first_records
@@ -66,12 +59,12 @@ def _prefix(text: str) -> str:
 @click.option(
     "--out",
     "path",
-    default=DEFAULT_CONFIG,
+    default=flags.DEFAULT_CONFIG,
     show_default=True,
     type=click.Path(),
     help="The file to write; '-' is stdout, and then nothing is recorded.",
 )
-@naming_options(Environment.LIVE)
+@flags.naming_options(Environment.LIVE)
 @click.option(
     "--prefix",
     type=Parsed("prefix_", _prefix),
@@ -84,10 +77,10 @@ def _prefix(text: str) -> str:
     is_flag=True,
     help="Also record live for families that have a record, if the policy allows it.",
 )
-@policy_option
-@state_options
-@exchange_options
-@output_option("text", "json")
+@flags.policy_option
+@flags.state_options
+@flags.exchange_options
+@flags.output_option("text", "json")
 @with_options(ImportOptions)
 def import_(options: ImportOptions) -> None:
     """Write live settings as a minimal file: common values under defaults, a comment on each line.
@@ -144,7 +137,7 @@ async def _import(
     file = file_of(read)
     if options.path == STDOUT:
         return ImportResult(file)
-    async with factories.open_state(place, clock, options.lock_timeout) as state:
+    async with factories.open_state(place, clock, options.lock_timeout_s) as state:
         store = state.account(naming.account, naming.environment, base.kind)
         async with store.locked("import"):
             await store.identify(info.uid, base.host)

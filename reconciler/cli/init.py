@@ -5,16 +5,16 @@ from __future__ import annotations
 import click
 
 from reconciler.atomic_create import STDOUT, write_new
-from reconciler.cli.flags import DEFAULT_CONFIG, naming_options, output_option
+from reconciler.cli import flags
 from reconciler.cli.output import Output
 from reconciler.core.model import Environment
 from reconciler.core.problems import escape_unprintable
 
 
 @click.command()
-@click.argument("file", default=DEFAULT_CONFIG, type=click.Path())
-@naming_options(Environment.DEMO)
-@output_option("text", "json")
+@click.argument("file", default=flags.DEFAULT_CONFIG, type=click.Path())
+@flags.naming_options(Environment.DEMO)
+@flags.output_option("text", "json")
 def init(
     file: str, account: str, environment: str, output_format: str, color: str, **_logging: str | None
 ) -> None:

@@ -33,7 +33,7 @@ class CommandOptions:
     reason: str | None = None
     state: str | None = None
     allow_filesystems: tuple[str, ...] = ()
-    lock_timeout: float = 0.0
+    lock_timeout_s: float = 0.0
     base_url: str = DEFAULT_BASE_URL
     allow_hosts: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class CommandOptions:
     @property
     def paths(self) -> tuple[str, ...]:
         """The given settings files and folders, or the default one."""
-        return config_paths(self.config)
+        return self.config or (DEFAULT_CONFIG,)
 
     @property
     def out(self) -> Output:
@@ -61,7 +61,11 @@ class CommandOptions:
 
     def exchange_address(self) -> BaseUrl:
         """Return the exchange's address, or raise UsageError."""
-        return parse_exchange_address(self.base_url, self.allow_hosts)
+        from reconciler.okx.wire import parse_base_url
+
+        base = parse_base_url(self.base_url, frozenset(self.allow_hosts))
+        current_stderr_style().simulator = base.is_simulator
+        return base
 
     def configure_logging(self) -> None:
         """Log to stderr as requested from now on."""
@@ -84,11 +88,6 @@ def with_options(kind: type[OptionsT]) -> Callable[[Callable[[OptionsT], ResultT
     return decorate
 
 
-def config_paths(config: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the given files and folders, or the default one."""
-    return config or (DEFAULT_CONFIG,)
-
-
 def state_location(
     state: str | None, config: tuple[str, ...], allow_filesystems: Sequence[str] = ()
 ) -> StateLocation:
@@ -96,7 +95,7 @@ def state_location(
     allowed = frozenset(allow_filesystems)
     if state is not None:
         return _named_location(state, allowed)
-    first = Path(config_paths(config)[0])
+    first = Path(config[0] if config else DEFAULT_CONFIG)
     folder = first if first.is_dir() else first.parent
     return StateFile(folder / ".mmp" / "state.db", allowed)
 
@@ -112,12 +111,3 @@ def _named_location(state: str, allow_filesystems: frozenset[str]) -> StateLocat
         "printed, because it may contain a password",
         f"give the path of a file (without : and @), or {SCHEME}://user@host/database",
     )
-
-
-def parse_exchange_address(text: str, allow_hosts: Sequence[str]) -> BaseUrl:
-    """Return the exchange's address, or raise UsageError."""
-    from reconciler.okx.wire import parse_base_url
-
-    base = parse_base_url(text, frozenset(allow_hosts))
-    current_stderr_style().simulator = base.is_simulator
-    return base

@@ -100,7 +100,7 @@ async def _opened(options: CommandOptions) -> AsyncIterator[StateBackend]:
     """Open the state. A state that does not exist was never used, and is not created."""
     if _is_missing(location := options.location()):
         raise MmpError("state-unused", f"there is no state at {location}", NEVER_USED_HINT)
-    async with factories.open_state(location, SystemClock(), options.lock_timeout) as state:
+    async with factories.open_state(location, SystemClock(), options.lock_timeout_s) as state:
         yield state
 
 

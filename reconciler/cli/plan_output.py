@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.flag_types import Parsed
-from reconciler.cli.flags import combine
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import Direction, direction
 from reconciler.core.plan import Basis, Change, Plan, Reason
@@ -41,14 +40,12 @@ def _union(_ctx: click.Context, _param: click.Parameter, given: Iterable[frozens
     return frozenset().union(*given)
 
 
-fail_on_option = combine(
-    click.option(
-        "--fail-on",
-        type=Parsed("kind,…", _fail_on_kinds),
-        multiple=True,
-        callback=_union,
-        help=f"Exit 3 on any of {', '.join(FAIL_ON)}; may be repeated; the kinds add up.",
-    )
+fail_on_option = click.option(
+    "--fail-on",
+    type=Parsed("kind,…", _fail_on_kinds),
+    multiple=True,
+    callback=_union,
+    help=f"Exit 3 on any of {', '.join(FAIL_ON)}; may be repeated; the kinds add up.",
 )
 
 

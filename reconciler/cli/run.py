@@ -138,7 +138,7 @@ def run(options: RunFlags) -> None:
         policy_file=options.policy_file,
         state=options.location(),
         base=options.exchange_address(),
-        lock_timeout_s=options.lock_timeout,
+        lock_timeout_s=options.lock_timeout_s,
         interval_s=options.interval,
         drift=DriftPolicy(options.drift),
         assume_idle=options.assume_idle,

@@ -145,8 +145,8 @@ async def _copy(options: CopyOptions, file: StateFile, database: PostgresUrl) ->
 
     clock = SystemClock()
     async with (
-        factories.open_state(database, clock, options.lock_timeout) as target,
-        factories.open_state(file, clock, options.lock_timeout) as source,
+        factories.open_state(database, clock, options.lock_timeout_s) as target,
+        factories.open_state(file, clock, options.lock_timeout_s) as source,
     ):
         # Imported only after the store is known to be available.
         from reconciler.store.copy_to_postgres import copy_state, undo
