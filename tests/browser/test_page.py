@@ -42,9 +42,7 @@ async def rest(page: Page) -> None:
 
 
 @each_latest
-def test_nothing_goes_wrong_and_everybody_can_use_it_in_light_and_dark(
-    chromium: Browser, name: str
-) -> None:
+def test_nothing_goes_wrong_and_everyone_can_use_it_in_light_and_dark(chromium: Browser, name: str) -> None:
     async def look(page: Page) -> list[str]:
         found = []
         schemes: tuple[Scheme, ...] = ("light", "dark")
@@ -127,7 +125,7 @@ def test_names_of_hosts_and_words_of_the_database_stay_text(chromium: Browser) -
     assert "The state cannot be reached: " + HOSTILE.split("\x1b")[0] in message
 
 
-def test_accounts_kept_by_others_do_not_push_down_those_kept_here(chromium: Browser) -> None:
+def test_accounts_of_other_replicas_do_not_push_down_those_of_this_one(chromium: Browser) -> None:
     async def look(page: Page) -> tuple[bool, bool, bool]:
         kept_here = page.get_by_role("heading", name="What differs")
         at = await kept_here.evaluate("one => one.getBoundingClientRect().top")
@@ -255,7 +253,7 @@ def test_selected_text_is_left_alone(chromium: Browser) -> None:
     assert "It waits while text is selected." in message
 
 
-def test_a_program_that_does_not_answer_is_told_plainly_until_it_does(chromium: Browser) -> None:
+def test_a_program_that_does_not_answer_is_reported_plainly_until_it_does(chromium: Browser) -> None:
     with site(calm()) as here:
 
         async def look(page: Page) -> tuple[str, bool]:
@@ -275,7 +273,7 @@ def test_a_program_that_does_not_answer_is_told_plainly_until_it_does(chromium: 
     assert not still
 
 
-def test_nothing_is_asked_for_while_nobody_looks(chromium: Browser) -> None:
+def test_a_hidden_page_requests_nothing(chromium: Browser) -> None:
     hide = "Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true})"
     with site(calm()) as here:
 

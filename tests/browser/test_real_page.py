@@ -111,7 +111,7 @@ def test_a_change_a_drift_a_freeze_and_a_refused_file_each_show_within_five_seco
     assert wrong == []
 
 
-def test_everybody_can_use_the_real_page_in_light_and_dark_and_on_a_phone(
+def test_everyone_can_use_the_real_page_in_light_and_dark_and_on_a_phone(
     chromium: Browser, sidecar: Sidecar, desk: Desk, exchange: Exchange
 ) -> None:
     """Everything at once: one family drifted, one frozen until reset, and a newer file refused."""

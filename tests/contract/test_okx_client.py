@@ -407,7 +407,7 @@ def test_the_environment_cannot_redirect_requests(monkeypatch: pytest.MonkeyPatc
     play(scenario)
 
 
-def test_a_cookie_is_not_kept() -> None:
+def test_a_cookie_is_not_stored() -> None:
     async def scenario(world: World) -> None:
         world.on_get("account/config", say(envelope(ACCOUNT), "200 OK", "Set-Cookie: a=b; Path=/"))
         await world.client.account()
@@ -600,7 +600,7 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(tls: ssl.SSLContext) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(tls: ssl.SSLContext) -> None:
     async def scenario(world: World) -> None:
         reply = await world.client.sync_clock()
         assert isinstance(reply, Reply)
@@ -680,7 +680,9 @@ UNANSWERED: list[tuple[str, Script, str]] = [
 @pytest.mark.parametrize(
     ("script", "code"), [row[1:] for row in UNANSWERED], ids=[row[0] for row in UNANSWERED]
 )
-def test_a_request_without_a_whole_answer_is_unknown_and_never_repeated(script: Script, code: str) -> None:
+def test_a_request_without_a_complete_reply_is_unknown_and_never_repeated(
+    script: Script, code: str
+) -> None:
     async def scenario(world: World) -> None:
         world.on_post(script)
         reply = await world.set_mmp()
@@ -874,7 +876,7 @@ def test_being_cancelled_in_flight_closes_and_ends() -> None:
 # Reading
 
 
-def test_live_settings_are_read_whole() -> None:
+def test_live_settings_are_read_completely() -> None:
     async def scenario(world: World) -> None:
         rows = [{**LIVE_ROW, "instFamily": f"F{number}-USD"} for number in range(10_000)]
         world.on_get("account/mmp-config", say(envelope(*rows)))
@@ -1084,7 +1086,7 @@ def _slow_time(world: World, half_s: float) -> Script:
     return script
 
 
-def test_a_measurement_is_kept_for_ten_minutes() -> None:
+def test_a_measurement_is_reused_for_ten_minutes() -> None:
     async def scenario(world: World) -> None:
         for _ in range(3):
             await (await world.opened()).close()
@@ -1446,7 +1448,7 @@ def test_a_reset_is_one_signed_request_for_one_family(done: bool) -> None:
         (say(envelope()), ReplyClass.NO_ANSWER),
     ],
 )
-def test_a_reset_without_a_result_is_told_and_never_repeated(
+def test_a_reset_without_a_result_is_reported_and_never_repeated(
     script: Script, reply_class: ReplyClass
 ) -> None:
     async def scenario(world: World) -> None:
@@ -1500,7 +1502,7 @@ def test_listed_families_are_asked_for_underlying_by_underlying_without_a_key() 
         (say(envelope(["BTC-USD"])), reset, "broken"),
     ],
 )
-def test_a_list_that_cannot_be_had_whole_is_none(
+def test_a_list_that_cannot_be_read_completely_is_none(
     underlyings: Script, instruments: Script | None, code: str
 ) -> None:
     async def scenario(world: World) -> None:
@@ -1518,7 +1520,7 @@ def test_a_list_that_cannot_be_had_whole_is_none(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> None:
+def test_a_caller_that_waits_for_a_measurement_gets_its_result(fails: bool) -> None:
     asked = 0
     failure = Reply(ReplyClass.NO_ANSWER, "timeout", "no reply")
     offset = ClockOffset(1.0, 2.0, 0.0)
@@ -1541,7 +1543,7 @@ def test_whoever_waits_for_a_measurement_takes_what_came_of_it(fails: bool) -> N
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_nobody_waits_long_for_somebody_elses_measurement(
+def test_a_caller_does_not_wait_long_for_the_measurement_of_another(
     monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
     monkeypatch.setattr("reconciler.okx.exchange_clock.MEASUREMENT_WAIT_S", 0.05)

@@ -168,7 +168,7 @@ def test_who_waits_takes_the_result_of_the_probe() -> None:
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-def test_a_probe_that_takes_long_holds_up_nobody(hangs: bool) -> None:
+def test_a_slow_probe_delays_no_other_account(hangs: bool) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.fail_once()
         fleet.on(CONFIG, silent, *[silent if hangs else OWN] * 3, *[OWN] * ACCOUNTS)

@@ -221,7 +221,7 @@ def test_far_too_large_a_body_is_not_looked_at() -> None:
     assert world.arrivals() == ()
 
 
-def test_a_request_that_never_comes_whole_has_no_effect() -> None:
+def test_a_request_that_stays_incomplete_has_no_effect() -> None:
     world = exchange()
 
     async def scenario(session: aiohttp.ClientSession, url: str) -> Any:

@@ -153,9 +153,7 @@ def test_the_first_key_stamps_the_account_and_the_same_key_is_welcome(
     assert asyncio.run(place.open(clock, boot="boot-2").identify(UID, HOST)) is None
 
 
-def test_another_host_is_told_once_and_then_is_the_one_on_record(
-    place: Place, clock: ScriptedClock
-) -> None:
+def test_another_host_is_reported_once_and_then_recorded(place: Place, clock: ScriptedClock) -> None:
     store = place.open(clock)
     asyncio.run(store.identify(UID, HOST))
     assert asyncio.run(store.identify(UID, "eea.okx.com")) == HOST
@@ -634,7 +632,7 @@ def test_whatever_an_exchange_says_can_be_recorded(place: Place, clock: Scripted
         assert isinstance(Process(place, clock).known(), Uncertain)
 
 
-def test_a_live_read_is_kept_and_decides_nothing(place: Place, clock: ScriptedClock) -> None:
+def test_a_live_read_is_stored_and_decides_nothing(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     one.applied("1", at=START)
     before = one.known()
@@ -787,7 +785,7 @@ def test_one_process_controls_an_account_and_is_named_until_it_releases_it(
     asyncio.run(both())
 
 
-def test_control_is_of_one_account_and_keeps_nobody_from_a_pass(place: Place, clock: ScriptedClock) -> None:
+def test_control_is_of_one_account_and_blocks_no_pass(place: Place, clock: ScriptedClock) -> None:
     async def several() -> None:
         controller = place.open(clock)
         assert await controller.try_control("run")

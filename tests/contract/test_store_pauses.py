@@ -152,7 +152,7 @@ def test_no_request_of_a_paused_family_is_reserved(place: Place, clock: Scripted
 
 
 @pytest.mark.parametrize(("wanted", "reserved"), [("7", False), ("7.0", False), ("8", True)])
-def test_a_fight_s_pause_holds_back_requests_of_the_setting_fought_over_alone(
+def test_a_pause_by_the_breaker_holds_only_requests_of_the_contested_setting(
     place: Place, clock: ScriptedClock, wanted: str, reserved: bool
 ) -> None:
     running = opened(place, clock)
@@ -171,7 +171,9 @@ def contested_family(
     asyncio.run(store.pause(families, until=until, reason=reason, contested_setting={BTC: setting("7.0")}))
 
 
-def test_a_fight_s_pause_is_kept_with_the_setting_fought_over(place: Place, clock: ScriptedClock) -> None:
+def test_a_pause_by_the_breaker_is_stored_with_the_contested_setting(
+    place: Place, clock: ScriptedClock
+) -> None:
     contested_family(opened(place, clock), BTC, ETH, until=at(60), reason="put back")
     held = asyncio.run(opened(place, clock).pauses())
     assert held == (
@@ -185,14 +187,14 @@ def test_a_fight_s_pause_is_kept_with_the_setting_fought_over(place: Place, cloc
     assert paused(opened(place, clock)) == set()
 
 
-def test_a_pause_by_hand_takes_the_place_of_a_fight_s(place: Place, clock: ScriptedClock) -> None:
+def test_a_manual_pause_replaces_one_by_the_breaker(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
     contested_family(store, BTC)
     asyncio.run(store.pause([BTC], until=at(9), reason="mine"))
     assert asyncio.run(store.pauses()) == (Pause(BTC, "mine", at(0), at(9)),)
 
 
-def test_a_fight_s_pause_takes_the_place_of_one_by_hand_once_that_is_over(
+def test_a_pause_by_the_breaker_replaces_a_manual_one_that_has_ended(
     place: Place, clock: ScriptedClock
 ) -> None:
     store = opened(place, clock)
@@ -204,7 +206,7 @@ def test_a_fight_s_pause_takes_the_place_of_one_by_hand_once_that_is_over(
     assert asyncio.run(store.pauses()) == (Pause(BTC, "", at(9), None, setting("7.0")),)
 
 
-def test_a_newer_fight_replaces_an_older_one_and_ends_like_any_pause(
+def test_a_newer_pause_by_the_breaker_replaces_an_older_one_and_ends_like_any_pause(
     place: Place, clock: ScriptedClock
 ) -> None:
     store = opened(place, clock)
@@ -216,7 +218,9 @@ def test_a_newer_fight_replaces_an_older_one_and_ends_like_any_pause(
     assert asyncio.run(store.pauses()) == ()
 
 
-def test_a_fight_s_pause_is_of_one_user_id_and_environment(place: Place, clock: ScriptedClock) -> None:
+def test_a_pause_by_the_breaker_is_of_one_user_id_and_environment(
+    place: Place, clock: ScriptedClock
+) -> None:
     contested_family(opened(place, clock), BTC)
     assert paused(opened(place, clock, account="renamed")) == {BTC}
     assert paused(opened(place, clock, account="other", uid="2")) == set()
@@ -227,7 +231,9 @@ def test_a_fight_s_pause_is_of_one_user_id_and_environment(place: Place, clock: 
 # -- overrides ------------------------------------------------------------------------------------
 
 
-def test_overrides_are_kept_newest_first_with_the_reason_given(place: Place, clock: ScriptedClock) -> None:
+def test_overrides_are_stored_newest_first_with_the_reason_given(
+    place: Place, clock: ScriptedClock
+) -> None:
     store = opened(place, clock)
     for number, family in enumerate((BTC, ETH, BTC)):
         clock.time = float(number)
@@ -305,7 +311,7 @@ def test_a_request_s_setting_is_listed_as_applied(place: Place, clock: ScriptedC
     )
 
 
-def test_whatever_people_write_can_be_kept(place: Place, clock: ScriptedClock) -> None:
+def test_any_text_of_a_person_can_be_stored(place: Place, clock: ScriptedClock) -> None:
     store = opened(place, clock)
     text = "a\x00b\ud800" + "x" * 1000
     asyncio.run(store.pause([BTC], until=None, reason=text))
@@ -315,7 +321,7 @@ def test_whatever_people_write_can_be_kept(place: Place, clock: ScriptedClock) -
     assert [(one.refusal, one.reason) for one in asyncio.run(store.overrides(1))] == [(kept, kept)]
 
 
-def test_only_a_fight_about_that_very_setting_is_ended(place: Place, clock: ScriptedClock) -> None:
+def test_only_a_pause_by_the_breaker_for_that_setting_is_ended(place: Place, clock: ScriptedClock) -> None:
     """Between a look at the pauses and the end of a fight somebody may have paused it, or fought on."""
     over, another, sol = setting("100"), setting("90"), Family("SOL-USD_UM")
     store = opened(place, clock)

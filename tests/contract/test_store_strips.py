@@ -60,13 +60,13 @@ def read_timelines(store: AccountStore, since: float = 0.0) -> Timelines:
     }
 
 
-def test_nothing_is_told_before_anybody_looked(store: AccountStore, clock: ScriptedClock) -> None:
+def test_nothing_is_recorded_before_the_first_read(store: AccountStore, clock: ScriptedClock) -> None:
     assert read_timelines(store) == {}
     look(store, clock, 0.0)
     assert read_timelines(store) == {}
 
 
-def test_states_are_told_from_the_look_that_found_them(store: AccountStore, clock: ScriptedClock) -> None:
+def test_a_state_begins_with_the_read_that_found_it(store: AccountStore, clock: ScriptedClock) -> None:
     look(store, clock, 10, BTC=FamilyState.PENDING, ETH=FamilyState.IN_SYNC)
     look(store, clock, 40, BTC=FamilyState.IN_SYNC, ETH=FamilyState.IN_SYNC)
     look(store, clock, 70, BTC=FamilyState.IN_SYNC, ETH=FamilyState.FROZEN)
@@ -78,7 +78,7 @@ def test_states_are_told_from_the_look_that_found_them(store: AccountStore, cloc
     assert read_timelines(store, 50)[BTC] == [("in-sync", 50, 100)]
 
 
-def test_what_lies_between_two_processes_nobody_watched(
+def test_the_time_between_two_processes_is_not_observed(
     place: Place, store: AccountStore, clock: ScriptedClock
 ) -> None:
     for seconds in (0, 30):
@@ -124,7 +124,7 @@ def test_a_family_not_desired_any_more_turns_to_unmanaged_and_may_come_back(
     }
 
 
-def test_strips_are_of_one_account_environment_and_kind(
+def test_timelines_are_of_one_account_environment_and_kind(
     place: Place, store: AccountStore, clock: ScriptedClock
 ) -> None:
     look(store, clock, 0, BTC="in-sync")
@@ -178,7 +178,7 @@ def test_a_clock_before_everything_starts_anew(store: AccountStore, clock: Scrip
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_the_clock_does_strips_are_whole(
+def test_timelines_are_complete_whatever_the_clock_does(
     store: AccountStore, clock: ScriptedClock, seed: int
 ) -> None:
     rng = Random(seed)
@@ -200,7 +200,7 @@ def test_whatever_the_clock_does_strips_are_whole(
 # -- drawing --------------------------------------------------------------------------------------
 
 
-def test_strips_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
+def test_timelines_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
     store: AccountStore, clock: ScriptedClock
 ) -> None:
     look(store, clock, 0, BTC="in-sync")
@@ -213,7 +213,7 @@ def test_strips_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
     assert timelines[BTC][-1] == Segment("held", at(30), at(40))
 
 
-def test_strips_are_read_in_pieces_with_a_pause_between_them(
+def test_timelines_are_read_in_pieces_with_a_pause_between_them(
     store: AccountStore, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seconds, state in ((0, "in-sync"), (30, "held"), (60, "in-sync")):
@@ -265,7 +265,7 @@ def test_turns_are_bounded_and_every_family_keeps_its_last(place: Place, clock: 
     assert [span[0] for span in timelines[BTC]] == [None, *("ab"[number % 2] for number in range(91, 100))]
 
 
-def test_what_is_older_than_a_strip_is_dropped(store: AccountStore, clock: ScriptedClock) -> None:
+def test_what_is_older_than_a_timeline_is_dropped(store: AccountStore, clock: ScriptedClock) -> None:
     for hour in range(100):
         look(store, clock, hour * 3600.0, BTC="ab"[hour % 2])
         look(store, clock, hour * 3600.0 + 60, BTC="ab"[hour % 2])

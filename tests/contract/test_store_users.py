@@ -366,7 +366,7 @@ def test_the_attempts_that_count_are_few_however_many_there_were(
 # -- slots that are kept free ---------------------------------------------------------------------
 
 
-def test_a_slot_can_be_kept_free_for_what_is_more_urgent(place: Place, clock: ScriptedClock) -> None:
+def test_a_slot_can_be_reserved_for_more_urgent_requests(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     one.applied("1")
     assert one.reserve(keep_free=1) == NoSlotUntil(START + GUARD_S)
@@ -375,7 +375,7 @@ def test_a_slot_can_be_kept_free_for_what_is_more_urgent(place: Place, clock: Sc
     assert isinstance(one.reserve(keep_free=1), Reservation)
 
 
-def test_a_kept_slot_is_beside_the_even_spacing(place: Place, clock: ScriptedClock) -> None:
+def test_a_reserved_slot_does_not_change_the_even_spacing(place: Place, clock: ScriptedClock) -> None:
     one = Process(place, clock)
     one.limited(at=START)
     one.applied("1", at=START + GUARD_S)

@@ -99,7 +99,7 @@ def test_a_clock_that_goes_wrong_while_running_is_measured_again(desk: Desk, exc
     eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/90", 20.0, "the new setting")
 
 
-def test_a_key_bound_to_other_addresses_is_told_without_its_id(desk: Desk, exchange: Exchange) -> None:
+def test_a_key_bound_to_other_addresses_is_reported_without_its_id(desk: Desk, exchange: Exchange) -> None:
     """OKX's own message for this contains the key id; the rig searches all output for it."""
     exchange.tell("accounts", ip=["192.0.2.1"])
     desk.wants(BTC)

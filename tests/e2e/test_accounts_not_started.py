@@ -55,7 +55,7 @@ def second_key(exchange: Exchange) -> dict[str, str]:
     }
 
 
-def test_a_broken_file_of_a_new_account_is_told_of_everywhere_until_it_is_mended(
+def test_a_broken_file_of_a_new_account_is_reported_everywhere_until_it_is_mended(
     desk: Desk, exchange: Exchange
 ) -> None:
     with webhook() as hook:
@@ -96,7 +96,7 @@ def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange
         ends_well(sidecar)
 
 
-def test_a_file_that_is_waited_for_and_comes_broken_is_not_said_to_be_waited_for(
+def test_a_missing_file_that_arrives_invalid_is_not_reported_as_missing(
     desk: Desk, exchange: Exchange
 ) -> None:
     process = desk.start("run", "--listen", "127.0.0.1:0", "-c", "late.yaml", "--state", str(desk.state))
@@ -134,7 +134,7 @@ def test_a_link_to_nowhere_is_waited_for(
     ends_well(sidecar)
 
 
-def test_an_account_without_a_key_is_told_of_everywhere(desk: Desk, exchange: Exchange) -> None:
+def test_an_account_without_a_key_is_reported_everywhere(desk: Desk, exchange: Exchange) -> None:
     with webhook() as hook:
         sidecar = begun(desk, hook)
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)

@@ -24,7 +24,7 @@ BOTH_FILES = ("-c", "mmp.yaml", "-c", "other.yaml")
         (("--yes", "--allow", "disable:BTC-USD", "--expect", "sha256:" + "0" * 64), 64, "no-reason"),
     ],
 )
-def test_where_several_objections_hold_the_one_that_goes_first_is_told(
+def test_of_several_terminal_errors_the_first_by_precedence_is_reported(
     desk: Desk, exchange: Exchange, flags: tuple[str, ...], status: int, code: str
 ) -> None:
     exchange.change("BTC-USD", "5000/2000/100")

@@ -141,7 +141,7 @@ def test_no_live_needs_no_keys(desk: Desk, exchange: Exchange) -> None:
     assert exchange.live()["BTC-USD"] == "5000/2000/90"
 
 
-def test_switching_protection_off_is_refused_as_a_whole(desk: Desk, exchange: Exchange) -> None:
+def test_switching_protection_off_is_refused_completely(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants({"BTC-USD": "disabled/2s/100", "ETH-USD": "5s/2s/100"})
     plan = desk.mmp("plan")
@@ -401,7 +401,7 @@ def test_colour_is_only_where_it_may_be(
 
 
 @pytest.mark.parametrize("command", [("history",), ("status",), ("schema", "mmp"), ("validate",)])
-def test_a_reader_that_goes_away_is_no_trouble(alone: Desk, command: tuple[str, ...]) -> None:
+def test_a_reader_that_closes_the_pipe_is_no_error(alone: Desk, command: tuple[str, ...]) -> None:
     alone.wants({f"AAA-USD_{number}": "5s/2s/100" for number in range(2000)})
     with subprocess.Popen(
         [MMP, *command],
@@ -416,7 +416,7 @@ def test_a_reader_that_goes_away_is_no_trouble(alone: Desk, command: tuple[str, 
         assert process.stderr.read() == b""
 
 
-def test_several_accounts_are_refused_as_a_whole_when_one_is_wrong(tmp_path: Path) -> None:
+def test_several_accounts_are_refused_completely_when_one_is_wrong(tmp_path: Path) -> None:
     with simulator(families=configured("BTC-USD")) as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
         (desk.folder / "all").mkdir()

@@ -121,7 +121,7 @@ def test_a_file_reverted_meanwhile_is_settled_once_the_lost_attempt_cannot_land(
     assert exchange.written() == ["BTC-USD"] * 2
 
 
-def test_a_refused_family_is_told_and_the_others_go_on(desk: Desk, exchange: Exchange) -> None:
+def test_a_rejected_family_is_reported_and_the_others_are_applied(desk: Desk, exchange: Exchange) -> None:
     exchange.tell("fault", fault="54009")
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)

@@ -108,7 +108,9 @@ def test_a_rejected_file_and_policy_arrive_once_each_with_their_end(desk: Desk, 
         ]
 
 
-def test_a_fight_is_given_up_told_and_taken_up_again_by_hand(desk: Desk, exchange: Exchange) -> None:
+def test_a_contested_family_is_paused_and_reported_and_resumed_by_hand(
+    desk: Desk, exchange: Exchange
+) -> None:
     healed = "5000/2000/100"
 
     def loosen_and_see(heals: int) -> None:
@@ -160,7 +162,7 @@ def test_an_address_that_will_not_do_is_a_usage_error_that_does_not_repeat_it(
     assert exchange.arrivals("account") == []
 
 
-def test_a_file_name_that_is_no_text_is_told_escaped_everywhere_and_stops_nothing(
+def test_a_file_name_that_is_not_text_is_escaped_in_every_report_and_stops_nothing(
     desk: Desk, exchange: Exchange
 ) -> None:
     name, message = os.fsdecode(b"accounts/main\xff.yaml"), "accounts/main\\udcff.yaml"

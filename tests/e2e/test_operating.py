@@ -68,7 +68,7 @@ def test_after_an_import_there_is_nothing_to_do(tmp_path: Path, flags: tuple[str
         desk.close()
 
 
-def test_an_import_overwrites_nothing_and_asks_nobody_when_it_could_not_write(
+def test_an_import_overwrites_nothing_and_sends_nothing_when_it_could_not_write(
     desk: Desk, exchange: Exchange
 ) -> None:
     desk.wants(BTC)
@@ -279,7 +279,7 @@ def test_what_is_in_the_way_is_named_with_what_to_do(name: str, tmp_path: Path) 
         desk.close()
 
 
-def test_a_key_for_plans_alone_passes_when_that_is_said(tmp_path: Path) -> None:
+def test_a_key_for_plans_alone_passes_with_the_flag_for_it(tmp_path: Path) -> None:
     with simulator("--permissions", "read_only,withdraw") as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
         desk.wants({**BTC, "DOGE-USD": "5s/2s/1"})
@@ -301,7 +301,9 @@ def test_a_state_that_cannot_be_used_is_in_the_way(desk: Desk, exchange: Exchang
     assert (ended.status, marks(ended)["state"]) == (1, {"failed"})
 
 
-def test_who_holds_the_state_is_named_and_in_nobodys_way(desk: Desk, exchange: Exchange) -> None:
+def test_the_process_that_holds_the_state_is_named_and_blocks_no_check(
+    desk: Desk, exchange: Exchange
+) -> None:
     desk.wants({**BTC, "ETH-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/100"})
     holder = desk.start(*APPLY)
     exchange.wait_for_requests(2)
@@ -364,7 +366,7 @@ def test_a_reset_needs_approval_only_when_there_is_something_to_reset(
     assert resets(exchange) == []
 
 
-def test_a_mistyped_family_is_not_told_to_be_fine(frozen: Desk, exchange: Exchange) -> None:
+def test_a_mistyped_family_is_not_reported_as_in_sync(frozen: Desk, exchange: Exchange) -> None:
     ended = frozen.mmp("reset", "BTC-USD_UM", "--yes")
     assert (ended.status, ended.error_code) == (64, "no-family"), ended.stdout
     exchange.change("SOL-USD_UM", "5000/0/100")
@@ -534,7 +536,7 @@ def test_a_pause_works_before_anything_is_applied_and_is_shown_everywhere(
     assert held == {"ETH-USD": None, "BTC-USD": "paused"}
 
 
-def test_a_fight_s_pause_is_heeded_everywhere_until_something_else_is_desired(
+def test_a_pause_by_the_breaker_counts_for_every_command_until_the_file_changes(
     desk: Desk, exchange: Exchange
 ) -> None:
     desk.wants(BTC)
@@ -609,7 +611,7 @@ def test_a_pause_that_cannot_be_meant_is_a_usage_error(
 # Explaining and completing --------------------------------------------------------------------
 
 
-def test_a_code_a_command_said_can_be_looked_up_without_anything(desk: Desk) -> None:
+def test_the_code_of_a_message_can_be_explained_without_file_and_state(desk: Desk) -> None:
     desk.wants(BTC)
     said = desk.mmp("plan", env={"OKX_API_KEY": None}).error_code
     nothing = dict.fromkeys(("OKX_API_KEY", "OKX_SECRET_KEY", "OKX_PASSPHRASE", "MMP_BASE_URL"))

@@ -96,7 +96,7 @@ def test_a_wait_for_a_pipe_can_be_interrupted(desk: Desk) -> None:
     assert running.wait().status == Exit.INTERRUPTED
 
 
-def test_a_pipe_that_nobody_writes_to_or_closes_is_given_up(
+def test_a_pipe_without_data_and_without_end_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(regular_file, "PIPE_DEADLINE_S", 0.3)

@@ -48,7 +48,7 @@ def three(desk: Desk) -> Desk:
 
 
 @pytest.mark.parametrize("output", ["text", "json", "markdown"])
-def test_every_account_that_cannot_be_planned_is_told_and_the_others_are_shown(
+def test_every_account_that_cannot_be_planned_is_reported_and_the_others_are_shown(
     three: Desk, output: str
 ) -> None:
     ended = three.mmp("plan", "-c", "all", "--output", output)
@@ -80,7 +80,7 @@ def test_the_worst_of_all_failures_is_the_status(three: Desk) -> None:
     assert both.status == 8
 
 
-def test_published_statuses_that_lack_several_accounts_are_told_one_by_one(three: Desk) -> None:
+def test_each_account_that_a_published_status_lacks_is_reported(three: Desk) -> None:
     status = three.mmp("status", "-c", "all/b.yaml", "--output", "json")
     (three.folder / "status.json").write_text(status.stdout)
     ended = three.mmp("plan", "-c", "all", "--against", "status.json")

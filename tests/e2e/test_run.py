@@ -71,7 +71,7 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
     assert exchange.live()["BTC-USD"] == "5000/2000/90"
 
 
-def test_loosened_is_healed_within_the_interval_and_tightened_is_only_told(
+def test_loosening_drift_is_healed_within_the_interval_and_tightening_drift_is_only_reported(
     desk: Desk, exchange: Exchange
 ) -> None:
     sidecar = begun(desk)

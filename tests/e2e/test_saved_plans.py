@@ -88,7 +88,7 @@ def test_when_everything_has_moved_nothing_is_sent(planned: Desk, exchange: Exch
     assert exchange.written() == []
 
 
-def test_what_has_moved_beside_a_refusal_is_told_with_it(planned: Desk, exchange: Exchange) -> None:
+def test_a_change_since_the_plan_is_reported_beside_a_refusal(planned: Desk, exchange: Exchange) -> None:
     """By precedence the status is that of the stale plan. Without the refusal the rest would be sent."""
     exchange.change("ETH-USD", "5000/2000/300")
     (planned.folder / "mmp-policy.yaml").write_text(
@@ -420,7 +420,7 @@ def test_without_live_a_plan_made_without_live_can_be_applied(desk: Desk, exchan
 # ---- the file, and how it is shown --------------------------------------------------------------
 
 
-def test_a_plan_is_saved_whole_and_for_its_owner_alone(desk: Desk) -> None:
+def test_a_plan_is_saved_completely_and_for_its_owner_alone(desk: Desk) -> None:
     desk.wants(TIGHTER)
     path = desk.folder / "plan.json"
     path.write_text("an older file that everybody may read")

@@ -192,7 +192,7 @@ def test_ctrl_c_while_waiting_for_a_slot_is_130(desk: Desk, exchange: Exchange) 
     assert exchange.written() == ["BTC-USD", "ETH-USD"]
 
 
-def test_a_terminal_gets_colours_unless_told_not_to(desk: Desk) -> None:
+def test_a_terminal_gets_colours_unless_they_are_switched_off(desk: Desk) -> None:
     desk.wants({"BTC-USD": "5s/2s/100"})
     with at_a_terminal(desk, "plan") as child:
         child.expect(pexpect.EOF)

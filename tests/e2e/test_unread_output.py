@@ -162,9 +162,7 @@ def test_a_log_that_cannot_be_written_changes_no_status(desk: Desk, exchange: Ex
     assert ended.status == 0, ended.stdout
 
 
-def test_a_reader_that_comes_back_is_told_how_many_lines_are_missing(
-    desk: Desk, exchange: Exchange
-) -> None:
+def test_a_reader_that_comes_back_gets_the_number_of_missing_lines(desk: Desk, exchange: Exchange) -> None:
     desk.wants(BTC)
     with full_pipe() as (log, stderr):
         sidecar = listening(desk, stderr)
@@ -251,7 +249,7 @@ def test_a_result_waits_for_its_reader_and_no_request_does(
 
 @pytest.mark.parametrize("flags", [(), ("--output", "json")], ids=["text", "json"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_result_that_nobody_reads(
+def test_a_signal_ends_the_output_of_a_result_that_is_not_read(
     desk: Desk, exchange: Exchange, flags: tuple[str, ...], number: signal.Signals, status: int
 ) -> None:
     desk.wants(BTC)
@@ -265,7 +263,7 @@ def test_a_signal_ends_a_result_that_nobody_reads(
     assert attempt["outcome"] == "applied"
 
 
-def test_a_signal_during_the_work_ends_it_although_nobody_reads(desk: Desk, exchange: Exchange) -> None:
+def test_a_signal_ends_the_work_although_its_output_is_not_read(desk: Desk, exchange: Exchange) -> None:
     exchange.tell("fault", fault="set/slow@0.5")
     desk.wants(TWO)
     with full_pipe() as (_, stdout), full_pipe() as (_, stderr):

@@ -244,7 +244,9 @@ def test_the_variable_is_the_flag_s_twin_and_the_status_is_a_basis_for_a_plan(
     ends_well(sidecar)
 
 
-def test_an_outage_leaves_it_live_and_ready_and_is_told(desk: Desk, exchange: Exchange) -> None:
+def test_an_outage_is_reported_and_leaves_the_process_live_and_ready(
+    desk: Desk, exchange: Exchange
+) -> None:
     desk.wants({"BTC-USD": "5s/2s/100"})
     sidecar = started(desk, "--interval", "1s")
     sidecar.wait_for("/startupz", 15.0)

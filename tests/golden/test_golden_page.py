@@ -10,5 +10,5 @@ def test_the_page_is_what_was_agreed() -> None:
     assert made() == kept, "if this is intended: python -m tests.golden.pages"
 
 
-def test_no_line_has_blanks_that_nobody_sees() -> None:
+def test_no_line_has_trailing_blanks() -> None:
     assert [line for line in made().split("\n") if line != line.rstrip() or not line] == []

@@ -18,7 +18,7 @@ def test_an_output_is_what_was_agreed(name: str) -> None:
     assert CASES[name]() == kept_text, "if this is intended: python -m tests.golden.reports"
 
 
-def test_nothing_else_is_kept() -> None:
+def test_no_other_golden_file_exists() -> None:
     assert sorted(kept()) == sorted(CASES)
 
 
@@ -43,5 +43,5 @@ def test_colour_only_decorates(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "simulator" in name])
-def test_what_the_simulator_said_is_called_so_first(name: str) -> None:
+def test_a_message_of_the_simulator_is_marked_as_one_first(name: str) -> None:
     assert COLOUR.sub("", CASES[name]()).startswith("SIMULATOR ")

@@ -34,7 +34,7 @@ def process_one(running: Running) -> int:
     [(("run", "--assume-idle"), 0), (("apply", "--yes"), 143), (("plan",), 143)],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_process_one_ends_when_it_is_told_to(
+def test_process_one_ends_on_a_signal(
     desk: Desk, exchange: Exchange, command: tuple[str, ...], status: int, after_s: float
 ) -> None:
     exchange.tell("outage", seconds=60)

@@ -252,7 +252,7 @@ def test_root_refuses_a_shared_state_that_is_open_to_others(volume: Path) -> Non
     as_user(0, refused_as("state-exposed", path), gid=0)
 
 
-def test_a_member_whose_files_would_be_of_another_group_is_told_to_set_the_folders_setgid(
+def test_a_member_whose_files_would_get_another_group_is_advised_to_set_setgid_on_the_folder(
     volume: Path,
 ) -> None:
     path = volume / "mmp" / "state.db"

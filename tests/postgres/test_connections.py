@@ -249,7 +249,7 @@ def test_waiting_for_another_transaction_is_bounded(monkeypatch: pytest.MonkeyPa
     play(scenario)
 
 
-def test_who_stops_within_a_transaction_loses_it_and_holds_nobody_up(
+def test_a_client_that_stops_within_a_transaction_loses_it_and_blocks_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario(url: str) -> None:

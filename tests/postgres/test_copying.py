@@ -225,7 +225,7 @@ def test_a_target_that_has_something_of_it_is_refused_and_left_as_it_was(
     text(tmp_path, scenario)
 
 
-def test_a_file_somebody_works_on_is_not_copied(tmp_path: Path) -> None:
+def test_a_file_in_use_is_not_copied(tmp_path: Path) -> None:
     async def scenario(url: str, source: SqliteState) -> None:
         worker = sqlite(tmp_path)
         async with (
@@ -441,7 +441,7 @@ def test_a_database_used_after_an_interrupted_copy_does_not_count_as_the_complet
 
 
 @pytest.mark.parametrize("again", [copy_state, undo])
-def test_a_copy_that_was_killed_before_it_told_its_source_is_found_to_be_complete(
+def test_a_copy_killed_before_it_retired_its_source_is_found_to_be_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: Callable[..., Coroutine[Any, Any, object]]
 ) -> None:
     async def killed(_: SqliteState) -> None:
@@ -614,7 +614,7 @@ def enlarge(state: SqliteState) -> None:
     state._db.execute("COMMIT")
 
 
-def test_a_large_state_is_told_and_read_in_pieces_and_no_silence_ends_it(
+def test_a_large_state_is_written_and_read_in_pieces_without_a_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered: list[int] = []

@@ -194,7 +194,7 @@ def test_what_a_replica_cannot_serve_is_seen_by_all() -> None:
     play(scenario)
 
 
-def test_claims_are_told_where_a_user_id_has_two_accounts_with_who_came_first() -> None:
+def test_claims_of_two_accounts_of_a_user_id_are_published_in_their_order() -> None:
     async def scenario(url: str) -> None:
         one, two = replica(url, "1"), replica(url, "2")
         await one.heartbeat(ABC, NOTHING)

@@ -184,7 +184,7 @@ def test_one_lock_of_several_is_given_back_and_the_others_stay() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"pid": 1}'])
-def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(text: str) -> None:
+def test_a_holder_that_cannot_be_read_is_not_named(text: str) -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url) as two, one.store.locked("run"):
             shared().ask(f"UPDATE mmp.locks SET holder = '{text}'", ready_database())
@@ -196,7 +196,7 @@ def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(text: str) -> 
     play(scenario)
 
 
-def test_a_lock_row_that_somebody_deleted_counts_as_lost() -> None:
+def test_a_deleted_lock_row_counts_as_lost() -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one, one.store.locked("run"):
             shared().ask("DELETE FROM mmp.locks", ready_database())

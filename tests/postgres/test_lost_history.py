@@ -33,7 +33,7 @@ def doubted(known: Known) -> bool:
 
 
 @pytest.mark.parametrize("first", ["reserve", "ledger", "known", "settle", "adopt"])
-def test_whoever_comes_first_after_a_failover_counts_two_requests_as_reserved_then(first: str) -> None:
+def test_the_first_process_after_a_failover_counts_two_requests_as_reserved_then(first: str) -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied("1")
@@ -74,7 +74,7 @@ def test_others_count_them_from_their_own_first_sight_of_the_loss() -> None:
     play(scenario)
 
 
-def test_a_loss_is_recorded_once_and_every_account_of_the_user_id_is_told() -> None:
+def test_a_loss_is_recorded_once_for_every_account_of_the_user_id() -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one, desk(url, account="other") as two:
             await one.applied("1")

@@ -58,7 +58,7 @@ def refusal(url: str, door: object = opened) -> MmpError:
 # -- creation ----------------------------------------------------------------------------------------
 
 
-def test_whoever_writes_makes_the_schema_and_whoever_reads_makes_nothing(empty: str) -> None:
+def test_a_writer_creates_the_schema_and_a_reader_creates_nothing(empty: str) -> None:
     url = shared().url(empty)
     assert not asyncio.run(looked_at(url))
     assert shared().ask("SELECT count(*) FROM pg_namespace WHERE nspname = 'mmp'", empty) == [(0,)]
@@ -169,7 +169,7 @@ def test_a_server_from_before_it_was_tried_is_refused(empty: str, monkeypatch: p
     assert refusal(shared().url(empty)).code == "state-old-server"
 
 
-def test_a_role_that_may_not_make_the_schema_is_told_what_it_needs() -> None:
+def test_a_role_that_may_not_create_the_schema_is_reported_with_what_it_needs() -> None:
     problem = refusal(shared().url("postgres"))
     assert problem.code == "state-unwritable"
     assert "GRANT CREATE" in problem.hint
@@ -184,7 +184,7 @@ def test_a_standby_is_refused_by_both_doors() -> None:
             assert refusal(standby.url(name), looked_at).code == "state-standby"
 
 
-def test_a_primary_that_became_read_only_is_told_as_a_standby() -> None:
+def test_a_primary_that_became_read_only_is_reported_as_a_standby() -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one:
             read_only = psycopg.errors.ReadOnlySqlTransaction("cannot execute")
@@ -252,7 +252,7 @@ def test_trying_to_write_leaves_no_trace(empty: str) -> None:
         ),
     ],
 )
-def test_a_role_that_lacks_a_right_is_told_which(empty: str, sql: str, named: str) -> None:
+def test_the_right_that_a_role_lacks_is_named(empty: str, sql: str, named: str) -> None:
     asyncio.run(opened(shared().url(empty)))
     with as_reader(empty, sql) as url:
         problem = refusal(url, refuse_unwritable)
@@ -267,7 +267,7 @@ def test_a_role_that_is_not_the_owner_and_has_every_right_can_write(empty: str) 
         asyncio.run(refuse_unwritable(url))
 
 
-def test_a_role_that_could_not_make_the_schema_is_told_before_the_first_apply() -> None:
+def test_a_role_that_could_not_make_the_schema_is_reported_before_the_first_apply() -> None:
     url = shared().url("postgres")
     assert not asyncio.run(looked_at(url))
     problem = refusal(url, refuse_unwritable)
@@ -275,7 +275,7 @@ def test_a_role_that_could_not_make_the_schema_is_told_before_the_first_apply() 
     assert "permission denied for database" in problem.message
 
 
-def test_a_standby_without_a_state_is_told_too() -> None:
+def test_a_standby_without_a_state_is_reported_too() -> None:
     with server() as primary, primary.database() as name, primary.standby() as standby:
         until(lambda: standby.caught_up_with(primary))
         assert not asyncio.run(looked_at(standby.url(name)))
@@ -373,7 +373,9 @@ def test_what_the_address_or_the_environment_says_goes_before_our_defaults(
         (psycopg.InterfaceError("the connection is closed"), "state-unavailable"),
     ],
 )
-def test_what_may_pass_is_told_from_what_a_person_has_to_mend(error: Exception, code: str) -> None:
+def test_passing_errors_are_distinguished_from_those_that_a_person_must_fix(
+    error: Exception, code: str
+) -> None:
     problem = to_error(parse_address("postgresql://desk:hunter2@here/db"), error)
     assert problem.code == code
     mended = code in ("state-unwritable", "state-tables-missing", "state-failed")
@@ -420,7 +422,7 @@ FATAL = 'connection failed: connection to server at "127.0.0.1", port 5432 faile
         (f"Connection refused\nMultiple connection attempts failed.\n- {FATAL}no such user: desk", True),
     ],
 )
-def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused: bool) -> None:
+def test_a_server_that_refuses_is_distinguished_from_one_that_is_away(said: str, refused: bool) -> None:
     """Reported as denied at startup; a running process waits, since the password may be about to change."""
     problem = to_error(parse_address("postgresql://desk:hunter2@here/db"), psycopg.OperationalError(said))
     assert isinstance(problem, StateAccessDenied if refused else StateUnavailable)
@@ -429,7 +431,7 @@ def test_a_server_that_says_no_is_told_from_one_that_is_away(said: str, refused:
     assert line in problem.message
 
 
-def test_a_row_that_does_not_fit_its_check_is_told_with_its_name() -> None:
+def test_a_row_that_does_not_fit_its_check_is_reported_with_its_name() -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one:
             await one.applied()
@@ -516,7 +518,7 @@ def test_statements_are_translated_and_nothing_else_is_changed() -> None:
     assert translated(query) == "SELECT * FROM attempts WHERE account=%s AND resolved=0"
 
 
-def test_a_budget_that_cannot_be_put_on_record_is_told_of_and_not_tried_for_ever() -> None:
+def test_a_budget_that_cannot_be_recorded_is_reported_and_not_retried_for_ever() -> None:
     async def scenario(url: str) -> None:
         async with desk(url) as one:
             [made] = shared().ask(

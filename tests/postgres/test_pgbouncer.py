@@ -150,7 +150,7 @@ def test_who_stops_within_a_transaction_loses_it(monkeypatch: pytest.MonkeyPatch
     ],
     ids=["password", "options", "database", "tls"],
 )
-def test_what_it_or_the_server_refuses_is_told_as_refused(
+def test_what_it_or_the_server_refuses_is_reported_as_refused(
     database: str, change: tuple[str, str], said: str
 ) -> None:
     ready_database()

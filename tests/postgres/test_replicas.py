@@ -117,9 +117,7 @@ def test_a_pipeline_enters_between_the_passes_of_a_replica(six: Fleet) -> None:
     assert len(six.exchange.arrivals()) == 7, "either of them, once"
 
 
-def test_a_server_that_is_away_is_waited_for_and_nobody_loses_an_account(
-    six: Fleet, postgres: Server
-) -> None:
+def test_replicas_wait_for_a_server_that_is_away_and_lose_no_account(six: Fleet, postgres: Server) -> None:
     one, two = pair(six)
     before = owned(one), owned(two)
     postgres.stop()
@@ -136,7 +134,7 @@ def test_a_server_that_is_away_is_waited_for_and_nobody_loses_an_account(
     assert one.metric("mmp_state_failures_total") > 0
 
 
-def test_a_replica_whose_file_comes_late_has_not_started_before_somebody_keeps_it(
+def test_a_replica_whose_file_comes_late_has_not_started_before_the_account_is_owned(
     six: Fleet, postgres: Server
 ) -> None:
     early, late = six.desk.folder / "accounts" / "desk-006.yaml", six.desk.folder / "late.yaml"
@@ -171,7 +169,7 @@ def test_one_that_was_stopped_for_long_finds_its_accounts_taken_and_sends_nothin
     assert six.different() == []
 
 
-def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: Fleet) -> None:
+def test_names_for_one_user_id_do_not_contest_a_family_across_replicas(six: Fleet) -> None:
     """One new name on each replica, with the key of the first account: held on either replica."""
     one, two = pair(six)
     for name in ("desk-007", "desk-008"):
@@ -193,7 +191,7 @@ def test_names_for_one_user_id_do_not_fight_over_a_family_across_replicas(six: F
     assert len(lines()) == said, "told once, and held for good"
 
 
-def test_a_damaged_row_of_one_account_holds_that_account_and_ends_nobody(
+def test_a_damaged_row_of_one_account_holds_that_account_and_ends_no_process(
     six: Fleet, postgres: Server
 ) -> None:
     one, two = pair(six)

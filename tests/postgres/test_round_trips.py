@@ -83,7 +83,7 @@ def test_nothing_can_be_asked_after_the_last_answers() -> None:
     play(scenario)
 
 
-def test_what_waits_to_be_said_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MAX_PENDING", 3)
 
     async def scenario(url: str) -> None:

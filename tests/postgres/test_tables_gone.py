@@ -67,7 +67,7 @@ def waited_out(
 
 
 @pytest.mark.parametrize("failing", FAILURES)
-def test_what_somebody_has_to_mend_in_the_database_is_waited_out(
+def test_a_database_error_that_a_person_must_fix_is_waited_out(
     two: Fleet, postgres: Server, failing: str
 ) -> None:
     one = two.listening()
@@ -125,7 +125,7 @@ def test_a_schema_that_is_made_anew_is_a_ledger_whose_history_is_unknown(
         ("ALTER TABLE mmp.attempts RENAME COLUMN code TO away", "state-incomplete"),
     ],
 )
-def test_at_its_start_run_ends_with_what_somebody_has_to_mend(
+def test_at_its_start_run_ends_with_an_error_that_a_person_must_fix(
     two: Fleet, postgres: Server, spoil: str, code: str
 ) -> None:
     assert two.desk.mmp("apply", "-c", "accounts", "--assume-idle", "--yes").status == 0

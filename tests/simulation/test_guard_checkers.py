@@ -199,7 +199,7 @@ def test_a_broken_promise_is_seen(checker: Checker, facts: tuple[Any, ...]) -> N
 
 
 @pytest.mark.parametrize(("checker", "facts"), CONSENTS, ids=_name)
-def test_a_kept_promise_is_no_violation(checker: Checker, facts: tuple[Any, ...]) -> None:
+def test_a_promise_that_was_met_is_no_violation(checker: Checker, facts: tuple[Any, ...]) -> None:
     assert checker(*facts) is None
 
 

@@ -103,7 +103,7 @@ def test_every_command_has_an_example_in_its_help(verb: str) -> None:
     assert "Example" in (command(verb).help or "")
 
 
-def test_the_signs_of_a_plan_are_told() -> None:
+def test_the_signs_of_a_plan_are_documented() -> None:
     shown = {(row[0].strip("`"), row[1]) for row in tables(section("commands", "mmp plan"))[0]}
     assert {(sign, direction.value) for direction, (sign, _) in _LOOK.items()} <= shown
 
@@ -126,7 +126,7 @@ def test_the_example_of_the_file_holds_without_a_warning() -> None:
     assert reading.desired is not None
 
 
-def test_what_is_written_means_what_is_said() -> None:
+def test_documented_values_mean_what_the_document_states() -> None:
     for written_, means in tables(section("file-format", "The three fields"))[1]:
         name, _, value = written_.strip("`").partition(": ")
         fields = {"timeInterval": "1s", "frozenInterval": "1s", "qtyLimit": "1"} | {name: value}
@@ -141,7 +141,7 @@ def test_what_is_written_means_what_is_said() -> None:
 # ---- documents -----------------------------------------------------------------------------------
 
 
-def test_every_format_is_told_with_the_one_of_several_accounts() -> None:
+def test_every_format_is_documented_with_the_one_of_several_accounts() -> None:
     package = DOCS.parent / "reconciler"
     source = "\n".join(file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
     formats = set(re.findall(r'"format": "(mmp/[a-z]+/1)"', source))

@@ -22,12 +22,12 @@ from tests.unit.report_samples import WALL
 DOC = "notifications"
 
 
-def test_every_kind_is_told_and_no_other() -> None:
+def test_every_kind_is_documented_and_no_other() -> None:
     message = [row[0].strip("`") for row in tables(section(DOC, "What is sent"))[0]]
     assert message == [kind.value for kind in AlertKind]
 
 
-def test_the_bounds_that_are_told_are_the_code_s() -> None:
+def test_documented_bounds_are_those_of_the_code() -> None:
     message, delivered = section(DOC, "What is sent"), section(DOC, "Delivery")
     waits = [retry_delay_s(tries, DeliveryResult(None), WALL) for tries in range(1, MAX_TRIES)]
     *first, last = [f"{wait:.0f}" for wait in waits if wait is not None]

@@ -110,7 +110,7 @@ def test_an_offline_command_imports_nothing_heavy(
 
 
 @pytest.mark.slow
-def test_a_sidecar_whose_page_nobody_opens_has_neither_rich_nor_jinja2_in_memory() -> None:
+def test_a_sidecar_whose_page_is_not_opened_has_neither_rich_nor_jinja2_in_memory() -> None:
     wired = (
         "import json, sys, reconciler.controller.supervisor, reconciler.web.observer\n"
         "print(json.dumps(sorted(sys.modules)))"

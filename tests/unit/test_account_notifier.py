@@ -80,7 +80,7 @@ def started(**changes: Any) -> tuple[World, Listener]:
 PROTECTED = ("protected", "firing", None)
 
 
-def test_an_account_that_stays_in_sync_is_told_of_once() -> None:
+def test_an_account_that_stays_in_sync_is_reported_once() -> None:
     here, listener = started()
     here.run(3600.0)
     assert listener.words() == [PROTECTED]
@@ -98,7 +98,7 @@ def test_an_account_taken_over_from_another_is_no_news_until_something_is_wrong(
     assert listener.words() == [PROTECTED] * protected + drift
 
 
-def test_a_fresh_exchange_is_told_of_when_the_last_family_is_confirmed() -> None:
+def test_a_fresh_exchange_is_reported_when_the_last_family_is_confirmed() -> None:
     here = World(desired(dict.fromkeys((BTC, ETH), A)))
     listener = Listener(here)
     here.run(100.0)
@@ -116,7 +116,7 @@ def test_a_changed_file_that_is_applied_in_time_is_nothing_to_tell() -> None:
     assert listener.words() == [PROTECTED]
 
 
-def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
+def test_drift_that_is_healed_is_reported_with_its_end() -> None:
     here, listener = started()
     here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
     here.run(200.0)
@@ -130,7 +130,7 @@ def test_drift_that_is_put_back_is_told_of_with_its_end() -> None:
     assert listener.message[2][1]["details"]["protection"] == "protected"
 
 
-def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> None:
+def test_drift_that_is_only_reported_is_reported_once_however_long_it_lasts() -> None:
     here, listener = started()
     here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(setting("5000/2000/50"))}))
     here.clock.at(5000.0, lambda: here.exchange.live.update({BTC: LiveRow(A)}))
@@ -140,7 +140,7 @@ def test_drift_that_is_only_reported_is_told_once_however_long_it_lasts() -> Non
     assert 5000.0 <= over <= 5031.0
 
 
-def test_a_freeze_until_reset_is_told_of_although_nothing_differs() -> None:
+def test_a_freeze_until_reset_is_reported_although_nothing_differs() -> None:
     here, listener = started()
     endless = setting("5000/0/100")
     here.desired = desired({BTC: endless})
@@ -155,7 +155,7 @@ def test_a_freeze_until_reset_is_told_of_although_nothing_differs() -> None:
     ]
 
 
-def test_a_refused_value_is_told_of_until_the_file_is_mended() -> None:
+def test_a_rejected_value_is_reported_until_the_file_is_fixed() -> None:
     here, listener = started()
     refused = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter error")
     here.clock.at(1100.0, lambda: setattr(here.exchange, "writing", refused))
@@ -204,7 +204,7 @@ def mended(here: World) -> None:
 
 
 @pytest.mark.parametrize("break_it", [cannot_read, cannot_write, may_not_trade])
-def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World], None]) -> None:
+def test_a_key_problem_is_reported_once_and_so_is_its_end(break_it: Callable[[World], None]) -> None:
     here, listener = started()
     here.clock.at(1100.0, lambda: break_it(here))
     here.clock.at(1500.0, lambda: mended(here))
@@ -217,7 +217,7 @@ def test_a_key_problem_is_told_once_and_so_is_its_end(break_it: Callable[[World]
 
 
 @pytest.mark.slow
-def test_a_flapping_family_is_told_of_within_bounds_and_counted() -> None:
+def test_a_flapping_family_is_reported_within_bounds_and_counted() -> None:
     here, listener = started(options=replace(world(drift=DriftPolicy.WARN).options), interval_s=5.0)
     for number in range(90):
         shown = LiveRow(B if number % 2 == 0 else A)
@@ -256,7 +256,7 @@ def test_a_webhook_that_hangs_makes_no_pass_late() -> None:
 
 
 @pytest.mark.slow
-def test_a_fight_is_told_of_once_and_over_when_it_is() -> None:
+def test_a_contested_family_is_reported_once_and_over_when_it_is() -> None:
     here, listener = started(interval_s=5.0)
     here.options = replace(here.options, drift=DriftPolicy.HEAL_LOOSENED, heal_breaker=True)
     for number in range(60):
@@ -345,7 +345,7 @@ class Many:
         ([(0, WRONG), (10, replace(WRONG, path=OTHER))], [BEGAN, BEGAN]),
     ],
 )
-def test_a_policy_over_many_accounts_is_told_as_often_as_one_over_one(
+def test_a_policy_over_many_accounts_is_reported_as_often_as_one_over_one(
     happened: list[tuple[float, PolicyAccepted | PolicyRejected]], message: list[tuple[str, str]]
 ) -> None:
     for number in (1, 30):
@@ -357,14 +357,14 @@ def test_a_policy_over_many_accounts_is_told_as_often_as_one_over_one(
         assert here.words() == message, number
 
 
-def test_an_account_that_begins_under_a_policy_that_is_told_of_tells_nothing_of_it() -> None:
+def test_an_account_that_starts_under_a_reported_policy_does_not_report_it_again() -> None:
     here = Many()
     here.hear(WRONG, at=0)
     here.one_more(WRONG)
     assert here.message == [(*BEGAN, "desk-0")]
 
 
-def test_a_policy_mended_while_no_account_is_under_it_is_told_of_when_it_is_wrong_again() -> None:
+def test_a_policy_fixed_while_no_account_is_under_it_is_reported_when_it_is_invalid_again() -> None:
     here = Many(1)
     here.hear(WRONG, at=0)
     here.leave()

@@ -109,7 +109,9 @@ def kept(monkeypatch: pytest.MonkeyPatch, *lives: Callable[[], None]) -> Account
     return run(monkeypatch, Account(list(lives)))
 
 
-def test_a_failure_is_told_once_and_waited_out_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_once_and_waited_out_longer_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     account = kept(monkeypatch, *[failing(NO_KEY)] * 7)
     assert [(event.code, event.hint) for event in account.text if isinstance(event, LoopFailed)] == [
         ("credentials-missing", "set it")
@@ -117,7 +119,7 @@ def test_a_failure_is_told_once_and_waited_out_longer_each_time(monkeypatch: pyt
     assert account.clock.pauses == [1, 2, 4, 8, 16, MAX_BACK_OFF_S, MAX_BACK_OFF_S]
 
 
-def test_another_failure_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_is_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
     account = kept(monkeypatch, failing(NO_KEY), failing(MmpError("other", "something else")))
     assert [event.code for event in account.text if isinstance(event, LoopFailed)] == [
         "credentials-missing",
@@ -151,7 +153,7 @@ def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatc
     assert text == [1, 2, 3]
 
 
-def test_a_bug_is_told_once_as_one_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_once_as_one_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     account = kept(monkeypatch, *[failing(RuntimeError("can't start new thread"))] * 3)
     (failed,) = [event for event in account.text if isinstance(event, LoopFailed)]
     assert (failed.code, failed.message) == ("internal-error", "this is a bug in mmp: RuntimeError")
@@ -179,9 +181,7 @@ def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_acco
     assert account.clock.pauses == [STOPPED_RETRY_S] * 3
 
 
-def test_the_loop_runs_under_a_policy_that_cannot_be_read_and_is_told_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_loop_runs_under_an_unreadable_policy_that_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
         monkeypatch.setenv(f"OKX_{part}", part)
     account = Account([])
@@ -192,7 +192,7 @@ def test_the_loop_runs_under_a_policy_that_cannot_be_read_and_is_told_so(
     assert asked() == PolicyInForce(None, unreadable=True)
 
 
-def test_a_key_is_told_of_when_it_changes_whatever_it_becomes(
+def test_a_key_is_reported_when_it_changes_whatever_it_becomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
@@ -241,7 +241,7 @@ def look_up(account: Account, *, writing: bool = True) -> list[Event]:
     return account.text[before:]
 
 
-def test_a_missing_policy_is_told_once_and_again_when_it_is_given_up(tmp_path: Path) -> None:
+def test_a_missing_policy_is_reported_once_and_again_when_it_is_given_up(tmp_path: Path) -> None:
     account = under_a_policy(tmp_path)
     (rejected,) = look_up(account)
     assert isinstance(rejected, PolicyRejected)

@@ -90,7 +90,7 @@ def test_one_failure_is_no_outage_yet() -> None:
     assert [WORKS.is_outage, once().is_outage, once().failed(PAGE, NOW).is_outage] == [False, False, True]
 
 
-def test_whoever_was_not_let_through_sent_nothing_and_says_why() -> None:
+def test_a_request_that_was_not_admitted_sent_nothing_and_has_the_reason() -> None:
     reply = not_tried(PAGE)
     assert (reply.reply_class, reply.code) == (ReplyClass.NOT_SENT, PAGE.code)
     assert PAGE.message in reply.message

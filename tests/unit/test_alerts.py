@@ -80,11 +80,11 @@ def test_an_account_in_sync_is_protected_and_that_is_all() -> None:
     assert active_alerts(CALM) == only
 
 
-def test_before_anything_was_compared_nothing_is_known_and_nothing_told() -> None:
+def test_before_the_first_comparison_nothing_is_known_and_nothing_reported() -> None:
     assert active_alerts(initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)) == {}
 
 
-def test_a_comparison_that_is_not_whole_says_nothing_of_a_family() -> None:
+def test_a_comparison_that_is_not_complete_says_nothing_of_a_family() -> None:
     assert family(runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, whole=False)) is None
 
 
@@ -149,7 +149,7 @@ def test_what_only_has_to_be_adopted_is_no_difference() -> None:
     assert family(runtime_of({BTC: A}, {}, {BTC: row("5000/2000/100")})) is None
 
 
-def test_an_unconfirmed_family_is_told_of_when_it_should_have_been_known() -> None:
+def test_an_unconfirmed_family_is_reported_once_its_time_is_over() -> None:
     other = unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW + 30)
     known = {BTC: Uncertain(confirmed("5000/2000/100", at=NOW - 3, attempt=9), (other,))}
     found = message(runtime_of({BTC: A}, known, {BTC: row("5000/2000/100")}))
@@ -170,9 +170,7 @@ def test_frozen_until_reset_goes_before_everything_else_and_only_desired_familie
 @pytest.mark.parametrize(
     ("shown", "severity"), [(LOOSER, CRITICAL), (TIGHTER, WARNING), ("5000/2000/100", WARNING)]
 )
-def test_a_fight_lasts_as_long_as_its_pause_whatever_is_in_force(
-    shown: str, severity: AlertSeverity
-) -> None:
+def test_a_contested_family_is_an_alert_as_long_as_its_pause(shown: str, severity: AlertSeverity) -> None:
     contested_setting = Pause(BTC, "somebody else", WALL, None, contested=A)
     by_hand = Pause(ETH, "testing", WALL, None)
     rules = PlanConstraints(paused=frozenset({BTC}))
@@ -195,7 +193,7 @@ def test_a_freeze_that_ends_by_itself_is_nothing_to_tell() -> None:
     assert family(runtime_of({BTC: A}, APPLIED, {BTC: row("5000/2000/100", frozen=True)})) is None
 
 
-def test_a_refused_value_is_told_in_the_exchange_s_words() -> None:
+def test_a_refused_value_is_reported_in_the_exchange_s_words() -> None:
     rejected_setting = SettingRejected(BTC, A, REFUSED, None)
     runtime = runtime_of(
         {BTC: A}, {}, {BTC: row(LOOSER)}, rules=PlanConstraints(rejected={BTC: Rejection(A, float("inf"))})
@@ -209,7 +207,7 @@ def test_a_refused_value_is_told_in_the_exchange_s_words() -> None:
     assert message(runtime) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
 
 
-def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:
+def test_a_rejection_that_was_fixed_is_not_reported_any_more() -> None:
     runtime = replace(CALM, rejected={BTC: SettingRejected(BTC, A, REFUSED, None)})
     assert family(runtime) is None
 
@@ -217,7 +215,7 @@ def test_a_refusal_that_was_mended_is_not_told_any_more() -> None:
 # ---- exchange, files, state ----------------------------------------------------------------------
 
 
-def test_an_outage_is_told_of_after_a_minute_and_a_key_problem_at_once() -> None:
+def test_an_outage_is_reported_after_a_minute_and_a_key_problem_at_once() -> None:
     key = AlertKey(AlertTopic.EXCHANGE)
     silent = replace(CALM, outage=outage())
     assert active_alerts(silent)[key] == Alert(
@@ -230,12 +228,12 @@ def test_an_outage_is_told_of_after_a_minute_and_a_key_problem_at_once() -> None
 LOCKED = StateLockTimedOut("pid 7")
 
 
-def test_a_state_held_by_another_process_is_told_of_after_a_minute() -> None:
+def test_a_state_held_by_another_process_is_reported_after_a_minute() -> None:
     found = active_alerts(replace(CALM, blocked=LOCKED))[AlertKey(AlertTopic.STATE)]
     assert found == Alert(AlertKind.STATE_LOCKED, WARNING, "locked", LOCKED, LOCKED_AFTER_S)
 
 
-def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() -> None:
+def test_a_state_that_cannot_be_used_is_reported_after_a_minute_until_it_can() -> None:
     failing = StateFailed("state-disk-full", "no space left", NOW + 1)
     lost = having_all(CALM, LOCKED, failing)
     found = active_alerts(lost)[AlertKey(AlertTopic.STATE)]
@@ -244,7 +242,7 @@ def test_a_state_that_cannot_be_used_is_told_of_after_a_minute_until_it_can() ->
     assert active_alerts(again)[AlertKey(AlertTopic.STATE)].kind is AlertKind.STATE_LOCKED
 
 
-def test_standing_by_is_told_of_after_a_minute() -> None:
+def test_standing_by_is_reported_after_a_minute() -> None:
     elsewhere = ControlledElsewhere(None)
     found = active_alerts(apply_event(CALM, elsewhere, now=NOW, wall=WALL))[AlertKey(AlertTopic.CONTROLLER)]
     assert found == Alert(AlertKind.STANDBY, WARNING, "standby", elsewhere, STANDBY_AFTER_S)
@@ -268,7 +266,7 @@ def having_all(runtime: AccountRuntime, *events: Event) -> AccountRuntime:
         (AlertTopic.POLICY, AlertKind.POLICY_REJECTED, lambda file: replace(CALM, policy=file)),
     ],
 )
-def test_a_file_that_does_not_hold_is_told_of_at_once(
+def test_an_invalid_file_is_reported_at_once(
     topic: AlertTopic, kind: AlertKind, placed: Callable[[FileState], AccountRuntime]
 ) -> None:
     good = FileInForce("mmp.yaml", "0" * 64, WALL)
@@ -319,7 +317,7 @@ READ = LiveReadDone(read(NOW, {}))
         ([OBJECTING, StateLockTimedOut("pid 7")], True),
     ],
 )
-def test_an_objection_lasts_until_it_is_shown_to_be_over(events: list[object], objected: bool) -> None:
+def test_an_error_lasts_until_it_is_shown_to_be_over(events: list[object], objected: bool) -> None:
     runtime = CALM
     for event in events:
         runtime = apply_event(runtime, event, now=NOW, wall=WALL)  # type: ignore[arg-type] # events of all kinds
@@ -341,7 +339,7 @@ def test_a_pass_that_only_holds_shows_no_key_to_be_accepted(
     assert (runtime.terminal_error is not None) == objected
 
 
-def test_what_a_write_was_told_is_not_over_because_a_read_was_refused_too() -> None:
+def test_the_error_of_a_write_is_not_over_because_a_read_was_refused_too() -> None:
     runtime = CALM
     for event in (OBJECTING, ExchangeFailed("reading live settings", STALE, None), READ):
         runtime = apply_event(runtime, event, now=NOW, wall=WALL)
@@ -349,7 +347,7 @@ def test_what_a_write_was_told_is_not_over_because_a_read_was_refused_too() -> N
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_an_outage_is_over_where_nobody_asks_the_exchange_any_more(live: bool) -> None:
+def test_an_outage_is_over_when_the_exchange_is_not_asked_any_more(live: bool) -> None:
     runtime = replace(CALM, outage=outage(), live=live)
     assert apply_event(runtime, PassEnded(0.1, finished=False), now=NOW, wall=WALL).outage is not None
     assert (

@@ -78,7 +78,7 @@ def refuse(number: int) -> Callable[..., None]:
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("calls", [("link",), ("link", "unlink"), ("fsync", "unlink")])
-def test_where_nothing_can_be_written_that_is_said_even_if_nothing_can_be_removed(
+def test_a_failed_write_is_reported_even_if_nothing_can_be_removed(
     failure: Callable[..., tuple[object, str, str]],
     monkeypatch: pytest.MonkeyPatch,
     number: int,

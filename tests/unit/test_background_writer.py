@@ -81,7 +81,7 @@ def test_what_is_missing_is_named_where_it_is_missing(pipe: tuple[int, int]) -> 
 
 
 @pytest.mark.slow
-def test_a_flood_that_nobody_reads_takes_bounded_memory(pipe: tuple[int, int]) -> None:
+def test_a_flood_of_unread_lines_takes_bounded_memory(pipe: tuple[int, int]) -> None:
     _, writing = pipe
     writer = writer_of(writing, 100_000)
     fill(writer)

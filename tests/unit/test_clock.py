@@ -76,7 +76,7 @@ def test_a_nudge_between_pauses_ends_the_next_one_only() -> None:
     asyncio.run(scenario())
 
 
-def test_a_nudge_that_was_heard_is_not_remembered() -> None:
+def test_a_wake_that_was_received_is_not_remembered() -> None:
     async def scenario() -> None:
         clock = SystemClock()
         pause = asyncio.create_task(clock.sleep_until(1e12))
@@ -199,7 +199,7 @@ def test_two_clocks_have_two_identities(one: Proc, other: Proc, identity_of: Cal
         Proc(childrens=None),
     ],
 )
-def test_a_clock_that_cannot_be_told_is_nobody_elses(
+def test_a_clock_without_an_identity_equals_no_other(
     proc: Proc, identity_of: Callable[[Proc], str]
 ) -> None:
     first = identity_of(proc)

@@ -104,7 +104,7 @@ def test_the_common_value_is_the_most_frequent_and_of_equals_the_first(
         ("0/0/10", "protection is switched off"),
     ],
 )
-def test_a_setting_is_said_in_one_phrase(text: str, says: str) -> None:
+def test_a_setting_is_written_in_one_phrase(text: str, says: str) -> None:
     assert describe_setting(setting(text)) == says
 
 

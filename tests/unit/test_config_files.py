@@ -113,7 +113,7 @@ def test_content_that_keeps_changing_is_never_in_force(file: File) -> None:
     assert file.again() == "accepted"
 
 
-def test_when_someone_says_that_the_file_is_whole_one_look_decides(file: File) -> None:
+def test_one_read_decides_when_the_file_is_known_to_be_complete(file: File) -> None:
     assert file.look(SECOND, trust=ReadConfidence.COMPLETE) == ["accepted"]
     assert file.look(BROKEN, trust=ReadConfidence.COMPLETE) == ["duplicate-key"]
     assert file.look(SECOND, trust=ReadConfidence.COMPLETE) == ["accepted"], "good again, which is news"
@@ -131,7 +131,7 @@ INVALID: list[tuple[str | bytes | None, Code]] = [
 
 
 @pytest.mark.parametrize(("content", "code"), INVALID)
-def test_what_does_not_hold_keeps_the_last_good_one_and_is_told_once(
+def test_an_invalid_file_is_reported_once_and_the_last_valid_one_stays(
     file: File, content: str | bytes | None, code: Code
 ) -> None:
     before = file.desired
@@ -142,7 +142,7 @@ def test_what_does_not_hold_keeps_the_last_good_one_and_is_told_once(
 
 
 @pytest.mark.parametrize("content", [None, BROKEN])
-def test_what_is_in_force_is_told_when_it_is_back_after_something_that_did_not_hold(
+def test_the_file_in_force_is_reported_when_it_is_back_after_an_invalid_one(
     file: File, content: str | None
 ) -> None:
     file.look(content)
@@ -159,7 +159,7 @@ def test_a_missing_file_is_never_believed_to_be_gone_at_one_look(file: File, tru
     assert file.look(None, trust=trust) == ["unsure"]
 
 
-def test_a_file_missing_again_is_told_again(file: File) -> None:
+def test_a_file_missing_again_is_reported_again(file: File) -> None:
     file.look(None)
     assert file.again() == "file-missing"
     assert file.look(FIRST) == ["accepted"]
@@ -181,7 +181,7 @@ def test_a_file_reverted_after_it_was_accepted_is_a_change(file: File) -> None:
     assert file.quantity == "100"
 
 
-def test_another_mistake_is_told_too(file: File) -> None:
+def test_another_mistake_is_reported_too(file: File) -> None:
     assert file.look(BROKEN) == ["unsure"]
     assert file.again() == "duplicate-key"
     assert file.look(EMPTY) == ["unsure"]
@@ -198,7 +198,7 @@ def test_a_corrected_file_is_accepted_after_a_refusal(file: File) -> None:
 @pytest.mark.parametrize(
     "line", ["account: desk-2\n", "credentials: {prefix: OKX_DESK2_}\n", "environment: demo\n"]
 )
-def test_a_file_of_another_account_is_refused_and_told_once(file: File, line: str) -> None:
+def test_a_file_of_another_account_is_refused_and_reported_once(file: File, line: str) -> None:
     other = line + SECOND.replace(
         "environment: live\n", "" if "environment" in line else "environment: live\n"
     )
@@ -230,13 +230,13 @@ def test_two_looks_count_only_a_second_apart(file: File) -> None:
     assert file.again(after_s=0.3) == "accepted"
 
 
-def test_while_somebody_writes_no_number_of_equal_looks_decides(file: File) -> None:
+def test_equal_reads_decide_nothing_while_the_file_is_being_written(file: File) -> None:
     assert file.look(*[HALF] * 20, trust=ReadConfidence.WRITING) == ["unsure"] * 20
     assert file.look(HALF) == ["unsure"], "the first of two, after the writer fell silent"
     assert file.again() == "accepted"
 
 
-def test_being_good_again_is_not_told_of_a_file_that_is_being_written(file: File) -> None:
+def test_a_file_that_is_being_written_is_not_reported_as_valid_again(file: File) -> None:
     file.look(BROKEN, trust=ReadConfidence.COMPLETE)
     assert file.look(FIRST, trust=ReadConfidence.WRITING) == ["unsure"]
     assert file.look(FIRST, trust=ReadConfidence.COMPLETE) == ["accepted"]
@@ -276,7 +276,7 @@ def test_the_first_content_that_holds_is_in_force(
     assert last == ConfigAccepted(file.path, file.desired.sha256)
 
 
-def test_the_first_content_may_be_refused_by_whoever_has_the_account(tmp_path: Path) -> None:
+def test_the_first_content_may_be_refused_for_an_account_of_another_file(tmp_path: Path) -> None:
     taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "somebody has it")
     file = newcomer(tmp_path / "mmp.yaml", taken)
     (tmp_path / "mmp.yaml").write_text(FIRST)
@@ -299,7 +299,7 @@ def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -
     )
 
 
-def test_a_newcomer_that_is_a_link_to_nowhere_is_awaited_and_told_so_once(tmp_path: Path) -> None:
+def test_a_new_broken_link_is_awaited_and_reported_once(tmp_path: Path) -> None:
     link, target = tmp_path / "mmp.yaml", tmp_path / "elsewhere.yaml"
     link.symlink_to(target)
     file = newcomer(link)
@@ -347,14 +347,14 @@ def test_a_place_leads_to_the_files_of_settings_of_a_folder(tmp_path: Path) -> N
     assert [Path(path).name for path in place.read()] == ["a.yml", "b.yaml"]
 
 
-def test_a_place_is_told_of_when_it_leads_elsewhere(tmp_path: Path) -> None:
+def test_a_place_is_reported_when_it_leads_elsewhere(tmp_path: Path) -> None:
     place = WatchedPath("mmp.yaml")
     paths = [(), ("mmp.yaml",), ("mmp.yaml",), ()]
     said = [place.decide(found, ReadConfidence.COMPLETE, 0.0) for found in paths]
     assert said == [None, FilesFound(("mmp.yaml",), complete=True), None, FilesFound((), complete=False)]
 
 
-def test_one_file_being_whole_says_nothing_of_the_others_in_its_folder() -> None:
+def test_a_complete_file_says_nothing_about_the_others_in_its_folder() -> None:
     place = WatchedPath("accounts")
     assert place.decide(("accounts/a.yaml",), ReadConfidence.COMPLETE, 0.0) == FilesFound(
         ("accounts/a.yaml",), complete=False

@@ -353,7 +353,9 @@ def test_a_path_that_gives_no_file_is_a_problem_at_1_1(
     assert found.hint
 
 
-def test_a_folder_that_cannot_be_listed_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: str) -> list[str]:
         raise PermissionError(13, "Permission denied", path)
 

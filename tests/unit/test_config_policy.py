@@ -123,7 +123,7 @@ def test_every_code_about_policies_is_shown_by_a_file() -> None:
 # ---- what is read --------------------------------------------------------------------------------
 
 
-def test_the_sample_is_read_whole() -> None:
+def test_the_sample_is_read_completely() -> None:
     file = CORPUS / "good" / "all.yaml"
     policy = load_policy(str(file)).policy
     assert policy is not None

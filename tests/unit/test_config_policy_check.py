@@ -229,7 +229,7 @@ def test_a_new_policy_is_accepted_after_two_equal_looks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "code"), [(BROKEN, "bad-factor"), (None, "file-missing"), ("", "empty-file")]
 )
-def test_one_that_does_not_hold_or_is_gone_is_told_once_and_the_last_good_one_stays(
+def test_an_invalid_or_missing_policy_is_reported_once_and_the_last_valid_one_stays(
     content: str | None, code: str, tmp_path: Path
 ) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
@@ -307,7 +307,7 @@ def test_a_named_policy_that_is_missing_cannot_be_read(tmp_path: Path) -> None:
     assert watched.in_force == PolicyInForce(watched.policy, unreadable=False)
 
 
-def test_a_policy_in_force_is_told_when_it_is_back(tmp_path: Path) -> None:
+def test_a_policy_in_force_is_reported_when_it_is_back(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
     assert [file.look(BROKEN, ReadConfidence.COMPLETE), file.look(FIRST), file.look(FIRST)] == [
         "bad-factor",

@@ -173,7 +173,7 @@ def test_what_is_no_quantity_is_answered_with_what_was_meant(text: str, hint: st
     ("ms", "text"),
     [(1, "1ms"), (1500, "1500ms"), (5000, "5s"), (90_000, "90s"), (120_000, "2m"), (3_600_000, "1h")],
 )
-def test_an_interval_is_spelled_with_its_largest_whole_unit(ms: int, text: str) -> None:
+def test_an_interval_is_written_with_the_largest_unit_that_divides_it(ms: int, text: str) -> None:
     assert interval_text(ms) == text
     assert read_interval(TIME, text)[0] == ms
 

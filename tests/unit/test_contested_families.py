@@ -92,7 +92,7 @@ def test_without_the_breaker_it_goes_on_for_ever() -> None:
 
 
 @pytest.mark.slow
-def test_somebody_who_changes_it_now_and_then_is_no_fighter() -> None:
+def test_rare_changes_of_another_writer_do_not_contest_a_family() -> None:
     here = contested_over(every_s=250.0)
     here.run(4000.0)
     assert len(sent(here)) == 16
@@ -128,7 +128,7 @@ def test_a_restart_forgets_the_count_and_not_the_pause() -> None:
     assert len(sent(here)) == MOST
 
 
-def test_whoever_resumes_it_lets_it_begin_anew() -> None:
+def test_a_resumed_family_is_counted_anew() -> None:
     here = contested_over(until=1900.0)
     resume = here.process().resume
     here.clock.at(1300.0, lambda: asyncio.get_running_loop().create_task(resume([BTC])))
@@ -241,7 +241,7 @@ def written(here: World) -> int:
 
 @pytest.mark.parametrize("doubt", [unanswered, lagging, missing, nameless, overtaken])
 @pytest.mark.parametrize("heals", [MOST - 1, MOST])
-def test_a_fight_is_judged_while_another_family_is_in_doubt(
+def test_a_contested_family_is_judged_while_another_family_is_in_doubt(
     doubt: Callable[[World, Odd], None], heals: int
 ) -> None:
     """BTC-USD was put back so many times, and is looser again."""

@@ -360,7 +360,7 @@ def test_a_comment_is_no_change(desk: Desk) -> None:
     assert desk.diff("HEAD~1", "HEAD", "--exit-code").status == 0
 
 
-def test_problems_of_both_sides_are_told_with_their_places(desk: Desk) -> None:
+def test_problems_of_both_sides_are_reported_with_their_places(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="x")})
     desk.commit({"mmp.yaml": config(ETH="y")})
     message = desk.diff("HEAD~1", "HEAD")
@@ -379,7 +379,7 @@ def test_the_same_account_twice_in_one_revision_is_refused(desk: Desk) -> None:
     assert {each["code"] for each in message.document["problems"]} == {"duplicate-account"}
 
 
-def test_warnings_are_told_of_the_newer_side_alone(desk: Desk) -> None:
+def test_only_warnings_of_the_newer_side_are_reported(desk: Desk) -> None:
     short = config(BTC="1").replace("5s", "50ms")
     desk.commit({"mmp.yaml": short})
     desk.commit({"mmp.yaml": short.replace("qtyLimit: 1", "qtyLimit: 2")})
@@ -419,7 +419,7 @@ def test_warnings_are_told_of_the_newer_side_alone(desk: Desk) -> None:
         ("HEAD:links", "not-a-file"),
     ],
 )
-def test_whatever_is_not_there_is_said_to_be_so_with_status_4(two: Desk, side: str, code: str) -> None:
+def test_whatever_is_missing_is_reported_with_status_4(two: Desk, side: str, code: str) -> None:
     folder = two.repository.folder
     (folder / "link.yaml").symlink_to("mmp.yaml")
     (folder / "links").mkdir()
@@ -480,7 +480,7 @@ def test_without_git_files_are_compared_and_revisions_are_not(
     assert (message.status, message.error) == (4, "git-missing")
 
 
-def test_a_shallow_clone_is_told_what_to_set(
+def test_the_message_for_a_shallow_clone_says_what_to_set(
     two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two.repository.git(
@@ -541,7 +541,7 @@ def test_a_clone_without_its_objects_fetches_nothing(
         ("", "exit status 128"),
     ],
 )
-def test_what_git_fails_with_is_told(
+def test_the_error_of_git_is_reported(
     two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
 ) -> None:
     stand_in(tmp_path, monkeypatch, f'echo "{said}" >&2; exit 128')
@@ -550,7 +550,7 @@ def test_what_git_fails_with_is_told(
     assert words in message.stderr
 
 
-def test_a_git_that_fails_later_is_told_as_well(
+def test_a_git_that_fails_later_is_reported_as_well(
     two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(tmp_path, monkeypatch, 'case "$*" in *ls-tree*) exit 1;; esac')
@@ -567,7 +567,7 @@ def test_a_git_that_does_not_answer_is_not_waited_for(
     assert (message.status, message.error) == (4, "git-failed")
 
 
-def test_a_file_beyond_the_limit_is_not_read_whole(desk: Desk) -> None:
+def test_a_file_beyond_the_limit_is_not_read_completely(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="1") + "#" * 3_000_000})
     message = desk.diff("HEAD", "HEAD")
     assert message.status == 4
@@ -577,7 +577,7 @@ def test_a_file_beyond_the_limit_is_not_read_whole(desk: Desk) -> None:
 # ---- files that come and go ------------------------------------------------------------------------
 
 
-def test_a_config_that_only_the_newer_revision_has_is_new_whole(desk: Desk) -> None:
+def test_a_config_that_only_the_newer_revision_has_is_new_in_every_family(desk: Desk) -> None:
     desk.commit({"README.md": "desk"})
     desk.commit({"mmp.yaml": config(BTC="100")})
     message = desk.diff("HEAD~1", "HEAD")
@@ -595,7 +595,7 @@ def test_a_config_that_only_the_newer_revision_has_is_new_whole(desk: Desk) -> N
     assert desk.diff("HEAD~1", ".", "-c", ".").changes == {"BTC-USD": "set"}
 
 
-def test_a_config_that_only_the_older_revision_has_is_gone_whole(desk: Desk) -> None:
+def test_a_config_that_only_the_older_revision_has_is_removed_in_every_family(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100")})
     desk.commit({"mmp.yaml": None})
     message = desk.diff("HEAD~1", "HEAD")
@@ -696,7 +696,7 @@ def test_an_account_in_a_folder_is_known_by_its_file_whatever_the_folder_is_call
     assert {plan["account"]: plan["old"]["account"] for plan in plans} == {"b": "b", "z": "a"}
 
 
-def test_another_environment_is_told_and_its_settings_are_compared(desk: Desk) -> None:
+def test_another_environment_is_reported_and_its_settings_are_compared(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="100")})
     desk.commit({"mmp.yaml": renamed(config(BTC="400"), "main", "demo")})
     message = desk.diff("HEAD~1", "HEAD", "--fail-on", "loosen")
@@ -937,7 +937,7 @@ def test_a_change_of_comments_says_so_and_is_none(desk: Desk) -> None:
         ),
     ],
 )
-def test_another_name_of_the_policy_file_is_told(desk: Desk, name: str, says: str) -> None:
+def test_another_name_of_the_policy_file_is_reported(desk: Desk, name: str, says: str) -> None:
     desk.commit({"mmp.yaml": config(BTC="100"), POLICY: policy(2)})
     (desk.repository.folder / POLICY).rename(desk.repository.folder / name)
     assert says in desk.diff("HEAD", "mmp.yaml", "--exit-code", output="text").stdout
@@ -1001,7 +1001,7 @@ def test_every_account_of_a_folder_counts_for_the_policy_of_all(desk: Desk) -> N
     assert message.startswith("**The policy gets looser in 2 accounts.** **No setting changes.**")
 
 
-def test_a_share_over_what_the_older_file_enables_is_said_to_be_unproven(desk: Desk) -> None:
+def test_a_share_over_what_the_older_file_enables_is_reported_as_unproven(desk: Desk) -> None:
     share = "version: 1\nloosening: {maxShare: 100%}\n"
     desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: share})
     desk.commit({"mmp.yaml": config(BTC="101", ETH="1")})
@@ -1012,7 +1012,7 @@ def test_a_share_over_what_the_older_file_enables_is_said_to_be_unproven(desk: D
     assert not desk.diff("HEAD", "HEAD~1").document["old"]["share_unproven"]
 
 
-def test_a_limit_within_a_time_is_said_not_to_be_asked_once_in_every_rendering(desk: Desk) -> None:
+def test_every_rendering_notes_once_that_a_limit_within_a_time_is_not_checked(desk: Desk) -> None:
     limit = "version: 1\nloosening: {maxFactor: 2, per: 24h}\n"
     desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: limit})
     desk.commit({"mmp.yaml": config(BTC="150", ETH="1")})
@@ -1044,7 +1044,7 @@ def test_a_new_account_may_be_on_record(desk: Desk) -> None:
     assert {one["account"]: one["old"]["per_not_asked"] for one in documents} == {"b": [], "c": ["24h"]}
 
 
-def test_what_needs_a_record_is_said_once_for_all_accounts(desk: Desk) -> None:
+def test_checks_that_need_a_record_are_noted_once_for_all_accounts(desk: Desk) -> None:
     limit = "version: 1\nloosening: {maxFactor: 2, maxShare: 100%, per: 24h}\n"
     desk.commit({"a/b.yaml": config("b", BTC="1"), "a/c.yaml": config("c", BTC="1"), f"a/{POLICY}": limit})
     desk.commit({"a/b.yaml": config("b", BTC="2"), "a/c.yaml": config("c", BTC="2")})

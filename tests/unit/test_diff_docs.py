@@ -27,13 +27,13 @@ def test_every_flag_that_is_shown_exists_and_there_are_two_sides(command: str) -
     assert len(words) >= 2
 
 
-def test_the_failures_of_revisions_are_all_told() -> None:
+def test_the_failures_of_revisions_are_all_documented() -> None:
     source = (PACKAGE / "config" / "git.py").read_text(encoding="utf-8")
     codes = set(re.findall(r'InvalidInput\(\s*"([a-z-]+)"', source))
     assert set(re.findall(r"^\| `([a-z-]+)` \|", DOCUMENT, re.MULTILINE)) == codes
 
 
-def test_every_output_and_every_kind_to_fail_on_is_told() -> None:
+def test_every_output_and_every_kind_to_fail_on_is_documented() -> None:
     assert [
         name for name in PLAN_FORMATS if f"`{name}`" not in DOCUMENT and f"--output {name}" not in DOCUMENT
     ] == []

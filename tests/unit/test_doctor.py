@@ -127,7 +127,7 @@ def test_a_family_that_is_not_listed_is_advice_and_many_are_counted() -> None:
     assert doctor.families_listed(many, ()).message.endswith("F4-USD and 2 more")
 
 
-def test_the_policy_is_told_of_and_its_absence_is_advice() -> None:
+def test_the_policy_is_reported_and_its_absence_is_advice() -> None:
     assert doctor.policy_found(None).mark is CheckStatus.ADVICE
     assert doctor.policy_found(Policy("p.yaml", "0" * 64)).message == "p.yaml is valid"
     assert doctor.policy_found(Policy("p.yaml", "0" * 64, protected=frozenset({BTC}))).message.endswith(
@@ -135,7 +135,7 @@ def test_the_policy_is_told_of_and_its_absence_is_advice() -> None:
     )
 
 
-def test_pauses_in_force_are_told_with_what_ends_them() -> None:
+def test_pauses_in_force_are_reported_with_what_ends_them() -> None:
     pauses = [
         Pause(BTC, "by hand", WALL, WALL + timedelta(seconds=60)),
         Pause(ETH, "", WALL, None),
@@ -159,7 +159,7 @@ def test_a_group_that_may_use_the_state_is_advice() -> None:
     assert "chmod 600" in finding.remedy
 
 
-def test_who_holds_the_state_is_told() -> None:
+def test_who_holds_the_state_is_reported() -> None:
     assert doctor.lock_held(None).mark is CheckStatus.OK
     assert doctor.lock_held("pid 7 on desk").message == "locked by pid 7 on desk"
 

@@ -187,7 +187,7 @@ def test_the_newest_file_of_a_family_is_that_of_its_newest_record(known: Known, 
         (NeverApplied(), 99.0, {}, B),
     ],
 )
-def test_what_somebody_else_proved_since_a_read_takes_another_one(
+def test_a_proof_by_another_process_since_a_read_needs_another_read(
     known: Known, begun_at: float, proved: dict[Family, int], seen: object
 ) -> None:
     reads = Reads(read(begun_at, {BTC: B})).with_record({BTC: known}, proved)

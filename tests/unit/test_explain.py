@@ -73,7 +73,7 @@ def test_every_code_the_program_can_say_is_explained() -> None:
     assert sorted(code for code in said if not list(find_terms(code))) == []
 
 
-def test_nothing_is_explained_that_nobody_says() -> None:
+def test_every_explained_code_is_used() -> None:
     assert sorted(set(ERRORS) - set(codes_said())) == []
 
 
@@ -203,13 +203,13 @@ def test_values_are_traced_to_the_line_they_come_from() -> None:
     )
 
 
-def test_an_unmanaged_family_is_said_to_be_one() -> None:
+def test_an_unmanaged_family_is_reported_as_one() -> None:
     term = explained("XAU-USD_UM")
     assert term.values == ()
     assert "unmanaged" in families_text([term])
 
 
-def test_a_family_is_told_what_its_policy_allows() -> None:
+def test_the_explanation_of_a_family_has_what_its_policy_allows() -> None:
     policy = Policy(
         "mmp-policy.yaml",
         "0" * 64,
@@ -243,7 +243,7 @@ def test_a_family_is_told_what_its_policy_allows() -> None:
     assert explained("BTC-USD", lax).notes == ()
 
 
-def test_a_bound_is_said_in_the_units_of_its_field() -> None:
+def test_a_bound_is_shown_in_the_units_of_its_field() -> None:
     assert bound_words(Field.FROZEN_INTERVAL, Bound(None, None, True)) == "may be until-reset"
     assert bound_words(Field.QTY_LIMIT, Bound(Decimal("0.5"), None)) == "at least 0.5"
     assert bound_words(Field.QTY_LIMIT, None) is None

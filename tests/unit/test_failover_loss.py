@@ -18,14 +18,16 @@ AGES_S = (0.0, 1.0, COUNTS_S - 0.01, COUNTS_S, 1e6)
 
 
 @pytest.mark.parametrize(("recorded", "current"), list(itertools.permutations(HISTORIES, 2)))
-def test_a_record_of_another_history_lacks_what_nobody_counted(recorded: str, current: str) -> None:
+def test_a_record_of_another_history_lacks_requests_that_were_not_counted(
+    recorded: str, current: str
+) -> None:
     for history, age in itertools.product(HISTORIES, AGES_S):
         assert may_have_lost(recorded, SeenTimeline(current, NOW), SeenTimeline(history, NOW - age))
     assert may_have_lost(recorded, SeenTimeline(current, NOW), None)
 
 
 @pytest.mark.parametrize("current", HISTORIES)
-def test_a_record_of_this_history_is_whole_for_whoever_saw_no_other(current: str) -> None:
+def test_a_record_of_this_history_is_complete_for_a_process_that_saw_no_other(current: str) -> None:
     assert not may_have_lost(current, SeenTimeline(current, NOW), None)
     for age in AGES_S:
         assert not may_have_lost(current, SeenTimeline(current, NOW), SeenTimeline(current, NOW - age))
@@ -47,7 +49,7 @@ def test_another_cluster_is_no_later_one(seen: str) -> None:
 
 
 @pytest.mark.parametrize(("earlier", "later"), list(itertools.combinations(ORDER, 2)))
-def test_a_failover_that_somebody_counted_is_counted_again_only_by_who_may_have_reserved_since(
+def test_a_counted_failover_is_counted_again_only_by_a_process_that_may_have_reserved_since(
     earlier: str, later: str
 ) -> None:
     lost = [

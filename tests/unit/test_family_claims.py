@@ -38,7 +38,7 @@ def test_the_first_to_claim_a_family_of_an_account_has_it(other: Desired, uid: s
     assert problem is None or (problem.code, "b.yaml" in problem.message) == ("claimed-twice", True)
 
 
-def test_whoever_takes_what_another_has_loses_what_it_had() -> None:
+def test_an_account_that_claims_families_of_another_loses_its_own() -> None:
     claims = FamilyClaims()
     assert claims.claim_families("1", file("a", BTC)) is None
     assert claims.claim_families("1", file("b", ETH)) is None
@@ -99,7 +99,7 @@ def test_who_claimed_a_family_before_elsewhere_has_it(
     }
 
 
-def test_nothing_is_on_record_before_it_was_recorded_and_news_are_told() -> None:
+def test_a_claim_counts_once_it_is_recorded_and_new_claims_are_reported() -> None:
     text: list[str] = []
     claims = FamilyClaims(recorded=RecordedClaims(), on_new_claim=lambda: text.append("news"))
     assert claims.on_record(A_OWNER), "who claims nothing has nothing to wait for"
@@ -113,13 +113,13 @@ def test_nothing_is_on_record_before_it_was_recorded_and_news_are_told() -> None
     assert not claims.on_record(A_OWNER)
 
 
-def test_where_nobody_shares_a_claim_is_good_at_once() -> None:
+def test_a_claim_without_other_replicas_is_granted_at_once() -> None:
     claims = FamilyClaims()
     assert claims.claim_families("1", file("a", BTC)) is None
     assert claims.on_record(A_OWNER)
 
 
-def test_an_account_that_is_not_kept_here_any_more_claims_nothing() -> None:
+def test_an_account_that_does_not_run_here_any_more_claims_nothing() -> None:
     claims = FamilyClaims()
     assert claims.claim_families("1", file("a", BTC)) is None
     assert claims.claim_families("1", file("b", BTC)) is not None
@@ -140,7 +140,7 @@ def on_record(*accounts: tuple[str, int], families: frozenset[Family] = frozense
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
-def test_whoever_asks_first_here_the_one_that_claimed_first_keeps_its_families(first: str) -> None:
+def test_the_account_that_claimed_first_keeps_its_families_whichever_asks_first(first: str) -> None:
     """Both accounts have just come here, in whatever order their loops begin: who wins stays the same."""
     claims = FamilyClaims(recorded=on_record(("a", 9), ("b", 4)))
     for name in (first, "a", "b", "a", "b"):

@@ -161,7 +161,7 @@ def found_before_sending(here: World, *finds: Callable[[], object]) -> list[floa
 
 
 @pytest.mark.parametrize("wanted", [TIGHTER, Setting(9000, 2000, B.qty_limit)], ids=["tighter", "mixed"])
-def test_a_file_that_nothing_told_of_is_found_before_the_request(wanted: Setting) -> None:
+def test_a_file_change_without_an_event_is_found_before_the_request(wanted: Setting) -> None:
     here, odd = looked_at()
     looks = found_before_sending(here, edit(here, wanted, "2"))
     go(here, 5.0)
@@ -169,7 +169,7 @@ def test_a_file_that_nothing_told_of_is_found_before_the_request(wanted: Setting
     assert len(looks) == 2, "once for each connection"
 
 
-def test_a_policy_that_nothing_told_of_is_found_before_the_request() -> None:
+def test_a_policy_change_without_an_event_is_found_before_the_request() -> None:
     policy = PolicyInForce()
     here, odd = looked_at()
     here.options = replace(here.options, policy=lambda: policy)
@@ -294,7 +294,7 @@ def overtaken(wanted: Setting) -> tuple[World, Odd]:
     return here, odd
 
 
-def test_a_fight_under_an_older_file_is_broken_off_as_any_other() -> None:
+def test_a_family_contested_under_an_older_file_is_paused_as_any_other() -> None:
     """What is restored is the newer file's value; the pause ends when this file wants another one."""
     here, odd = overtaken(TIGHTER)
     here.options = replace(here.options, heal_breaker=True)

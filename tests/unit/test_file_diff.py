@@ -303,7 +303,7 @@ def test_a_change_has_to_pass_the_policy_before_and_the_policy_after(
     assert because(plan) == held
 
 
-def test_what_both_policies_refuse_in_the_same_words_is_told_once() -> None:
+def test_what_both_policies_refuse_in_the_same_words_is_reported_once() -> None:
     plan = compare(file_of(BTC="1/1/1"), file_of(BTC="0/1/1"), [policy(), policy()])
     assert len(plan.refusals) == 1
 

@@ -65,17 +65,17 @@ def test_it_bites_after_three_heals_of_this_setting_within_ten_minutes_and_never
         pytest.param(drifted(ETH), id="another family"),
     ],
 )
-def test_only_drift_about_to_be_put_back_is_a_fight(plan: Plan) -> None:
+def test_only_drift_about_to_be_healed_counts_as_contested(plan: Plan) -> None:
     assert tripped(heals([(A, NOW - 1)] * 3), plan, NOW) == ()
 
 
-def test_an_unanswered_request_is_doubt_and_no_fight() -> None:
+def test_an_unanswered_request_is_uncertain_and_not_contested() -> None:
     doubtful = Uncertain(confirmed("5000/2000/100", at=NOW - 60), (unresolved("5000/2000/100"),))
     plan = plan_of({BTC: A}, {BTC: doubtful}, Reads(read(NOW - 1, {BTC: row("5000/2000/9999")})))
     assert tripped(heals([(A, NOW - 1)] * 3), plan, NOW) == ()
 
 
-def test_every_fight_of_a_plan_is_told_in_its_order() -> None:
+def test_every_contested_family_of_a_plan_is_reported_in_its_order() -> None:
     rows = {BTC: row("5000/2000/9999"), ETH: row("5000/2000/9999")}
     known: dict[Family, Known] = dict.fromkeys((BTC, ETH), confirmed("5000/2000/100", at=NOW - 60))
     plan = plan_of({BTC: A, ETH: A}, known, Reads(read(NOW - 1, rows)))

@@ -169,7 +169,7 @@ def test_a_loop_that_only_waits_for_the_lock_is_alive_however_long_it_may() -> N
 @pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("interval_s", [2.0, HOUR_S])
-def test_a_loop_that_goes_round_is_alive_in_any_trouble(interval_s: float) -> None:
+def test_a_loop_that_makes_its_rounds_is_alive_in_any_error(interval_s: float) -> None:
     here = world(interval_s=interval_s)
     pulse = Pulse(here)
     for second in range(1000, 6000, 5):

@@ -130,7 +130,7 @@ def test_excerpts_have_at_most_two_hundred_characters() -> None:
 # ---- more than a hundred -----------------------------------------------------------------------
 
 
-def test_a_file_with_many_warnings_is_accepted_as_a_whole() -> None:
+def test_a_file_with_many_warnings_is_accepted_completely() -> None:
     text = MANY + "".join(
         f"  F{number}-USD: {{qtyLimit: 1, timeInterval: 50ms}}\n" for number in range(500)
     )

@@ -448,7 +448,7 @@ def test_the_accounts_of_a_dead_one_are_taken_over_in_time(died_at: float) -> No
 
 @pytest.mark.parametrize("joined_at", [6.0, 7.5, 8.5, 9.5])
 @pytest.mark.parametrize("fell_silent_after", [0.05, 1.0, 1.6, 2.4])
-def test_one_that_dies_before_it_takes_what_it_is_to_have_makes_nobody_wait_longer(
+def test_a_replica_that_dies_before_it_takes_its_accounts_delays_no_other(
     joined_at: float, fell_silent_after: float
 ) -> None:
     world = World()
@@ -604,7 +604,7 @@ def test_who_has_no_account_to_read_may_try_one_that_another_cannot() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("read_every_s", [READ_EVERY_S, 300.0])
 @pytest.mark.parametrize("down_at", [0.0, 7.0, 14.0, 21.0, 28.0])
-def test_while_nobody_can_read_nothing_moves(down_at: float, read_every_s: float) -> None:
+def test_accounts_do_not_move_while_no_replica_can_read_them(down_at: float, read_every_s: float) -> None:
     world = sharing_evenly("a", "b", "c", read_every_s=read_every_s)
     world.run(down_at)
     before = len(world.taken)
@@ -690,7 +690,7 @@ def test_an_outage_of_the_exchange_moves_nothing_to_one_without_accounts_either(
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("number", [1, 4])
 @pytest.mark.parametrize("read_every_s", [READ_EVERY_S, 300.0])
-def test_an_account_that_nobody_can_read_does_not_go_to_and_fro(
+def test_an_account_that_no_replica_can_read_does_not_go_to_and_fro(
     refused: bool, number: int, read_every_s: float
 ) -> None:
     world = sharing_evenly("a", "b", number=number, read_every_s=read_every_s)
@@ -740,7 +740,9 @@ def test_one_that_gave_its_accounts_up_has_them_again_when_their_owner_is_cut_of
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
-def test_whoever_is_cut_off_when_accounts_are_not_kept_from_one_that_can_read(seed: int) -> None:
+def test_a_replica_cut_off_during_a_move_does_not_hold_accounts_from_one_that_can_read_them(
+    seed: int,
+) -> None:
     random, at, cuts = Random(seed * 15_485_863), 0.0, list[tuple[ReplicaId, float, float]]()
     for number in range(random.randrange(2, 7)):
         at += random.uniform(-60.0, 300.0) if cuts else 100.0
@@ -765,7 +767,7 @@ def believes_everybody(shares: OwnershipView, replica: ReplicaId, account: Lease
 def test_a_rule_that_asks_no_sign_of_who_can_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica_assignment, "_may_have", believes_everybody)
     with pytest.raises(AssertionError):
-        test_while_nobody_can_read_nothing_moves(14.0, 300.0)
+        test_accounts_do_not_move_while_no_replica_can_read_them(14.0, 300.0)
 
 
 @pytest.mark.slow
@@ -850,7 +852,7 @@ def test_a_short_stop_moves_nothing() -> None:
     assert len(world.taken) == 10
 
 
-def test_a_database_that_is_away_stops_everybody_and_moves_nothing() -> None:
+def test_a_database_that_is_away_stops_every_replica_and_moves_nothing() -> None:
     world = World()
     for name in "abc":
         world.start(name, accounts(30))
@@ -922,7 +924,7 @@ def test_what_is_in_flight_is_settled_before_another_may_take_it() -> None:
     assert world.shares() == [5, 5]
 
 
-def test_an_account_whose_taking_was_not_answered_is_kept_all_the_same() -> None:
+def test_an_account_whose_acquisition_was_not_answered_is_owned_all_the_same() -> None:
     world = World()
     one = world.start("a", accounts(1))
     while not world.taken:
@@ -935,7 +937,9 @@ def test_an_account_whose_taking_was_not_answered_is_kept_all_the_same() -> None
     assert len(one.may_begin()) == 1
 
 
-def test_a_new_file_is_kept_at_the_next_round_and_rounds_are_not_hurried_without_end() -> None:
+def test_the_account_of_a_new_file_is_owned_at_the_next_round_and_rounds_are_not_hurried_without_end() -> (
+    None
+):
     world = World()
     one = world.start("a", accounts(1))
     world.run(10.0)
@@ -1013,7 +1017,7 @@ def _end_disturbances(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_nobody_asks_for_too_much() -> None:
+def test_no_replica_asks_for_more_than_its_share() -> None:
     """Ten replicas over three hundred accounts: joining one by one, each moves its share and no more."""
     world = World()
     every = accounts(300)

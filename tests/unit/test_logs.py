@@ -376,7 +376,7 @@ def test_a_change_that_is_held_and_drift_are_pointed_out_once(lines: io.StringIO
     assert warnings[1]["reason"] == "would switch protection off"
 
 
-def test_the_end_of_an_outage_is_told_once(lines: io.StringIO) -> None:
+def test_the_end_of_an_outage_is_reported_once(lines: io.StringIO) -> None:
     observe = logs.observer("main", "live", simulator=False)
     answered, failed = LiveReadDone(read(NOW, {})), ExchangeFailed("reading", LOST, NOW)
     for event in (answered, failed, failed, answered, answered, failed, answered):
@@ -483,7 +483,7 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
     assert "hint" not in applied
 
 
-def test_of_a_question_nobody_is_told_that_it_counts_as_sent(lines: io.StringIO) -> None:
+def test_the_log_line_of_a_failed_read_does_not_say_that_it_counts_as_sent(lines: io.StringIO) -> None:
     ambiguous = Reply(ReplyClass.AMBIGUOUS, "50026", "no")
     observe = logs.observer("main", "live", simulator=False, advice=hint_for_event)
     observe(ExchangeFailed(READING_LIVE, ambiguous, NOW))

@@ -347,7 +347,7 @@ def test_drift_is_put_back_within_the_interval() -> None:
     assert here.exchange.live[BTC].setting == A
 
 
-def test_a_fight_s_pause_holds_until_the_file_wants_something_else() -> None:
+def test_a_pause_by_the_breaker_lasts_until_the_file_has_another_value() -> None:
     here = world(drift=DriftPolicy.HEAL)
     here.exchange.live[BTC] = LiveRow(B)
     asyncio.run(here.store.identify(INFO.uid, "openapi.okx.com"))
@@ -478,7 +478,7 @@ def test_a_lost_reply_is_not_reported_as_applied() -> None:
     assert statuses[-1] is AttemptStatus.APPLIED
 
 
-def test_a_refused_setting_is_parked_and_the_others_proceed() -> None:
+def test_a_refused_setting_is_rejected_and_the_others_proceed() -> None:
     here = World(desired({BTC: A, ETH: A}))
     here.exchange.writing = Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter error")
     here.clock.at(1000.3, lambda: setattr(here.exchange, "writing", None))
@@ -602,7 +602,7 @@ def test_a_key_replaced_while_the_slot_is_waited_for_is_not_used_unasked() -> No
     assert here.exchange.sent == []
 
 
-def test_a_key_of_another_account_writes_nothing_and_is_told_once() -> None:
+def test_a_key_of_another_account_writes_nothing_and_is_reported_once() -> None:
     here = world()
     here.exchange.owners["second"] = replace(INFO, uid="7")
     here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", "second"))
@@ -614,7 +614,7 @@ def test_a_key_of_another_account_writes_nothing_and_is_told_once() -> None:
     assert "live" not in {what for time, what in here.exchange.asked if time > 1021.0}
 
 
-def test_another_state_in_use_on_this_machine_is_told_once_and_asked_about_again(
+def test_another_state_in_use_on_this_machine_is_reported_once_and_asked_about_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It took this one's place after this loop had been identified."""
@@ -652,7 +652,7 @@ def test_a_state_without_the_newest_request_is_asked_about_again_once_that_does_
     assert [until <= time < until + 5.0 for time, _, _ in here.exchange.sent] == [True]
 
 
-def test_a_key_that_cannot_be_read_is_told_once_and_used_soon_after_it_can() -> None:
+def test_a_key_that_cannot_be_read_is_reported_once_and_used_soon_after_it_can() -> None:
     here = world()
     here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", None))
     here.clock.at(1020.0, lambda: here.want({BTC: B}))
@@ -679,7 +679,7 @@ def test_a_key_refused_while_it_was_being_replaced_is_asked_about_again_soon() -
 CLAIMED = AccountProblem("claimed-twice", "a.yaml and b.yaml both want BTC-USD", "keep it in one")
 
 
-def test_families_that_somebody_else_claims_are_not_written_until_they_are_free() -> None:
+def test_families_claimed_by_another_account_are_not_written_until_they_are_free() -> None:
     here = world()
     taken = True
     here.claim = lambda _: CLAIMED if taken else None
@@ -714,7 +714,7 @@ def test_a_claim_is_made_for_the_user_id_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("assume_idle", [True, False])
-def test_the_pace_that_is_told_is_the_one_that_is_kept(assume_idle: bool) -> None:
+def test_the_pace_that_is_reported_is_the_one_in_use(assume_idle: bool) -> None:
     here = World(desired({BTC: A}), options=PassOptions(purpose="run", assume_idle=assume_idle))
     here.run(30.0)
     first = next(event for _, event in here.events if isinstance(event, Compared))
@@ -828,7 +828,7 @@ def test_asked_before_it_began_it_does_nothing() -> None:
     assert here.exchange.asked == []
 
 
-def test_reads_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reads_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     here = world()
     here.exchange.live[BTC] = LiveRow(A)
     here.run(40.0)

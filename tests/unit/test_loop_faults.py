@@ -295,7 +295,7 @@ def test_while_its_own_read_fails_a_missing_family_may_only_be_tightened() -> No
     assert odd.live[BTC].setting == TIGHTER
 
 
-def test_odd_rows_are_told_once_and_hold_nobody_else() -> None:
+def test_odd_rows_are_reported_once_and_hold_no_other_family() -> None:
     here, odd = world({BTC: A, ETH: A})
     odd.spoil = lambda read: replace(read, odd_names={"N/A": "n/a"}, nameless=1)
     go(here, 200.0)
@@ -443,7 +443,7 @@ def test_an_uncertain_family_minds_the_drift_policy() -> None:
     assert odd.live[BTC].setting == A
 
 
-def test_no_failure_of_a_slow_read_is_told() -> None:
+def test_no_failure_of_a_slow_read_is_reported() -> None:
     here, odd = world({BTC: A})
     odd.reads_take_s = 5.0
     go(here, 100.0)

@@ -200,7 +200,7 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
 
 
 @pytest.mark.parametrize(("runtime", "began", "over"), SENTENCES, ids=range(len(SENTENCES)))
-def test_what_begins_and_ends_is_said_in_one_sentence(
+def test_an_alert_and_its_end_are_described_in_one_sentence(
     runtime: AccountRuntime, began: str, over: str
 ) -> None:
     (document,) = documents(calm(runtime), runtime)
@@ -262,7 +262,7 @@ def test_the_facts_stand_beside_the_sentence() -> None:
     }
 
 
-def test_what_to_do_is_told_where_there_is_something() -> None:
+def test_a_notification_says_what_to_do_if_there_is_something() -> None:
     hints = {
         document["kind"]: document["details"]["hint"]
         for runtime, _, _ in SENTENCES
@@ -333,7 +333,7 @@ def test_no_link_from_outside_is_one_in_a_chat() -> None:
     assert "see https: //x.example/ or [this] (https: //x.example)" in document["text"]
 
 
-def test_a_count_is_told() -> None:
+def test_a_notification_has_its_count() -> None:
     drifted = active_alerts(SENTENCES[0][0])
     ((_, condition),) = drifted.items()
     notice = Notification(condition, Transition.FIRING, (BTC,), WALL, 7)

@@ -48,18 +48,18 @@ def words(course: Course) -> list[tuple[float, str, str, int]]:
     return [(at, one.status.value, one.alert.code, one.count) for at, one in played(course)]
 
 
-def test_what_begins_is_told_once_and_what_ends_is_told_once() -> None:
+def test_an_alert_is_sent_once_and_its_end_is_sent_once() -> None:
     course = [(0.0, A), (1.0, A), (30.0, A), (900.0, A), (901.0, None), (902.0, None)]
     assert words(course) == [(0.0, "firing", "drifted", 1), (901.0, "resolved", "drifted", 1)]
 
 
-def test_since_is_when_it_began_and_not_when_it_was_told() -> None:
+def test_since_is_the_beginning_of_the_alert_and_not_the_time_of_sending() -> None:
     (at, notice), *_ = played([(0.0, PATIENT), (5.0, PATIENT), (12.0, PATIENT)])
     assert at == 12.0
     assert notice.since == WALL
 
 
-def test_what_passes_within_its_patience_is_never_told() -> None:
+def test_an_alert_that_ends_within_its_waiting_time_is_never_sent() -> None:
     assert words([(0.0, PATIENT), (9.9, PATIENT), (9.95, None), (600.0, None)]) == []
 
 
@@ -68,7 +68,7 @@ def test_patience_counts_from_the_beginning_and_begins_anew() -> None:
     assert words(course) == [(19.5, "firing", "new", 1)]
 
 
-def test_what_becomes_something_else_is_told_at_once_and_ends_as_that() -> None:
+def test_an_alert_that_changes_its_kind_is_sent_at_once_and_ends_as_that_kind() -> None:
     course = [(0.0, A), (1.0, B), (2.0, None)]
     assert words(course) == [
         (0.0, "firing", "drifted", 1),
@@ -112,7 +112,7 @@ def test_what_is_over_for_different_reasons_shares_no_message() -> None:
     ]
 
 
-def test_what_flaps_is_told_again_when_it_was_quiet_long_enough_with_a_count() -> None:
+def test_a_flapping_alert_is_sent_again_with_a_count_after_a_quiet_time() -> None:
     course: list[tuple[float, Alert | None]] = []
     for second in range(0, 320, 20):
         course += [(float(second), A), (second + 10.0, None)]
@@ -134,7 +134,7 @@ def test_what_came_and_went_unsent_is_counted_in_the_next_notification() -> None
     ]
 
 
-def test_a_story_that_is_over_is_forgotten() -> None:
+def test_a_resolved_alert_is_forgotten() -> None:
     scenarios: AlertStates = {}
     for at, found in ((0.0, {KEY: A}), (1.0, {}), (REPEAT_INTERVAL_S, {})):
         scenarios, _ = advance(scenarios, found, now=at, wall=WALL)
@@ -212,7 +212,7 @@ def counted(message: list[tuple[float, Notification]]) -> int:
 @pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("found", [(A, B, PATIENT), (A, FROZEN, WARY)], ids=["one kind", "several kinds"])
-def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Alert]) -> None:
+def test_every_short_history_is_sent_truly_and_sparingly(found: Sequence[Alert]) -> None:
     for course in courses((None, *found), 4):
         message = played(course)
         assert complaint(course, message) is None, (course, message)
@@ -221,7 +221,7 @@ def test_every_short_course_is_told_truly_and_sparingly(found: Sequence[Alert]) 
 
 @pytest.mark.slow
 @pytest.mark.unmeasured
-def test_whatever_was_told_of_is_over_once_all_is_right() -> None:
+def test_every_sent_alert_is_resolved_once_all_is_in_sync() -> None:
     for course in courses((None, A, PATIENT, FROZEN, WARY), 3):
         message = played([*course, (course[-1][0] + 1.0, None)])
         open_kinds: set[AlertKind] = set()
@@ -250,7 +250,7 @@ FAMILIES = [Family(f"F{number}-USD") for number in range(9)]
 
 
 @pytest.mark.parametrize("number", range(1, 9))
-def test_many_families_in_the_same_trouble_share_a_message(number: int) -> None:
+def test_many_families_with_the_same_alert_share_a_notification(number: int) -> None:
     found = {AlertKey(AlertTopic.FAMILY, family): A for family in FAMILIES[:number]}
     scenarios, begun = advance({}, found, now=0.0, wall=WALL)
     _, over = advance(scenarios, {}, now=1.0, wall=WALL)
@@ -259,7 +259,7 @@ def test_many_families_in_the_same_trouble_share_a_message(number: int) -> None:
         assert len(notices) == (number if number <= GROUP_ABOVE else 1)
 
 
-def test_the_worst_is_told_first_and_different_trouble_apart() -> None:
+def test_the_worst_alert_is_sent_first_and_different_alerts_apart() -> None:
     many = {AlertKey(AlertTopic.FAMILY, family): B for family in FAMILIES}
     locked = Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", StateLockTimedOut("pid 7"))
     found = {**many, AlertKey(AlertTopic.FAMILY, ETH): A, AlertKey(AlertTopic.STATE): locked}

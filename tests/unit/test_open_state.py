@@ -174,9 +174,7 @@ def test_what_is_shown_of_an_address_holds_no_password(text: str, shown: str) ->
         "postgresql://desk:hun\nter2@db/mmp",
     ],
 )
-def test_an_address_whose_pieces_cannot_be_told_from_a_password_is_refused_and_not_repeated(
-    text: str,
-) -> None:
+def test_an_address_with_an_ambiguous_password_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         state_location(text, ())
     assert (refused.value.code, refused.value.exit_status) == ("bad-postgres-address", Exit.USAGE)

@@ -97,7 +97,7 @@ ONE_FAMILY = [
 @pytest.mark.parametrize(
     ("because", "action", "uncertain", "refusal", "outcome", "code", "message"), ONE_FAMILY
 )
-def test_a_family_that_is_left_is_told_with_its_reason(
+def test_a_remaining_family_is_reported_with_its_reason(
     because: HoldReason | None,
     action: Action,
     uncertain: bool,
@@ -115,7 +115,7 @@ def test_a_family_that_is_left_is_told_with_its_reason(
     assert found == (FamilyResult(BTC, outcome, code, message, 2),)
 
 
-def test_what_was_settled_and_is_in_sync_is_told_by_name() -> None:
+def test_settled_families_that_are_in_sync_are_reported_by_name() -> None:
     found = text(left(), done={SOL: Outcome.ADOPTED, BTC: Outcome.APPLIED})
     assert found == (
         FamilyResult(BTC, Outcome.APPLIED, "0", "", 2),
@@ -140,7 +140,7 @@ def left_tighter(because: HoldReason = HoldReason.POLICY) -> Plan:
 
 
 @pytest.mark.parametrize("because", [HoldReason.POLICY, HoldReason.GUARD])
-def test_a_field_that_stays_tighter_is_told_with_the_rule(because: HoldReason) -> None:
+def test_a_field_that_stays_tighter_is_reported_with_the_rule(because: HoldReason) -> None:
     words = (
         "qtyLimit stays 10 (live), the file says 100: refused from live: loosening.maxFactor: ×10, limit ×2"
     )
@@ -189,7 +189,7 @@ def test_a_refused_adoption_and_a_refused_return_have_words_of_their_own(
     assert hold_words(held, stays_tighter=True) == f"live stays tighter: the {who} refuses to loosen it"
 
 
-def test_without_a_plan_only_what_was_settled_is_told() -> None:
+def test_without_a_plan_only_what_was_settled_is_reported() -> None:
     assert text(None) == ()
     assert text(None, done={BTC: Outcome.APPLIED}) == (FamilyResult(BTC, Outcome.APPLIED, "0", "", 2),)
 
@@ -207,7 +207,7 @@ def test_without_a_plan_only_what_was_settled_is_told() -> None:
         (replace(left(change(BTC)), unchanged=(ETH,)), {}, {BTC: Outcome.SKIPPED}),
     ],
 )
-def test_a_chosen_family_is_a_result_unless_a_whole_plan_says_it_is_in_sync(
+def test_a_chosen_family_is_a_result_unless_a_complete_plan_says_it_is_in_sync(
     plan: Plan | None, done: dict[Family, Outcome], outcomes: dict[Family, Outcome]
 ) -> None:
     found = text(plan, done=done, chosen=frozenset({BTC, ETH}), ended="no answer")

@@ -35,7 +35,7 @@ def test_a_failure_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "\x1b[31merror\x1b[0m[x]: no\n"
 
 
-def test_what_the_exchange_said_never_reaches_the_terminal_raw(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_of_the_exchange_never_reaches_the_terminal_raw(capsys: pytest.CaptureFixture[str]) -> None:
     Output().failure(MmpError("okx-1", HOSTILE, HOSTILE))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
@@ -130,7 +130,7 @@ def test_a_file_name_that_is_no_utf8_is_no_bug(tmp_path: Path) -> None:
     assert b"udcff" in run("status", "-c", name, "--state", str(tmp_path / "state.db")).stdout
 
 
-def test_a_usage_mistake_is_told_on_one_line() -> None:
+def test_a_usage_mistake_is_reported_on_one_line() -> None:
     done = run("schema")
     assert done.returncode == 64
     first, second = done.stderr.decode().splitlines()
@@ -193,7 +193,7 @@ def test_a_complaint_that_cannot_be_written_changes_no_status(
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_an_interrupt_is_told_like_any_failure(
+def test_an_interrupt_is_reported_like_any_failure(
     as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:

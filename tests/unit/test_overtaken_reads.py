@@ -62,7 +62,7 @@ def one_pass(here: World, stopping: Callable[[], bool] = lambda: False) -> tuple
 
 
 @BOOTS
-def test_it_is_read_again_before_anything_is_told(boot: str) -> None:
+def test_a_second_read_comes_before_any_report(boot: str) -> None:
     here = late_verdict(boot)
     result, memory = one_pass(here)
     text = [(at, event.plan.unchanged) for at, event in here.events if isinstance(event, Planned)]

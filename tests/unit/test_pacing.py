@@ -302,7 +302,7 @@ def test_a_schedule_is_what_asking_one_slot_at_a_time_would_give() -> None:
     assert schedule(start, 100.0, 7, round_trip_s=0.3) == pytest.approx(slots)
 
 
-def test_unknown_history_delays_a_whole_schedule_once() -> None:
+def test_unknown_history_delays_a_schedule_once() -> None:
     slots = schedule(Ledger(empty_since=100.0), 100.0, 4)
     assert slots == pytest.approx([110.055, 110.055, 120.11, 120.11])
     assert schedule(Ledger(empty_since=100.0), 100.0, 2, assume_idle=True) == (100.0, 100.0)
@@ -321,7 +321,7 @@ def test_unknown_history_delays_a_whole_schedule_once() -> None:
         ((NOW - GUARD_S,), 1, NOW),
     ],
 )
-def test_a_slot_that_is_kept_free_is_as_if_another_request_were_in_the_window(
+def test_a_reserved_slot_counts_as_another_request_in_the_window(
     sent: tuple[float, ...], keep_free: int, slot: float
 ) -> None:
     ledger = Ledger(tuple(CountedRequest(number, hi) for number, hi in enumerate(sent)))

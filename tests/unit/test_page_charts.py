@@ -82,7 +82,7 @@ def drawn(*states: tuple[float, str | None], columns: int = COLUMNS) -> dict[str
     return {stroke.mark.value: stroke.path for stroke in paths(day_of(*states), WALL, columns)}
 
 
-def test_a_strip_is_one_path_for_each_mark() -> None:
+def test_a_timeline_is_one_path_for_each_mark() -> None:
     assert drawn((1440, "in-sync")) == {"in-sync": "M0 10h96"}
     assert drawn((720, "in-sync"), (720, "drifted")) == {"in-sync": "M0 10h48", "differs": "M48 8h48"}
     assert drawn((360, "pending"), (360, "in-sync"), (720, "held"), columns=4) == {
@@ -97,7 +97,7 @@ def test_a_strip_is_one_path_for_each_mark() -> None:
     ("state", "mark"),
     [("frozen", "frozen"), ("drifted", "differs"), ("uncertain", "failed"), ("failed", "failed")],
 )
-def test_one_second_of_what_matters_marks_its_whole_column(state: str, mark: str) -> None:
+def test_one_second_of_a_worse_state_marks_its_entire_column(state: str, mark: str) -> None:
     found = drawn((1400, "in-sync"), (1 / 60, state), (39, "in-sync"))
     assert found[mark] == f"M93 {MIDDLES[TimelineMark(mark)]}h1"
 
@@ -107,7 +107,7 @@ def test_the_worst_of_a_column_is_the_one_that_is_drawn() -> None:
     assert set(drawn((5, "frozen"), (5, "drifted"))) == {"differs"}
 
 
-def test_a_column_nobody_watched_for_most_of_it_is_empty() -> None:
+def test_a_column_that_was_mostly_not_observed_is_empty() -> None:
     assert drawn((8, "in-sync")) == {"in-sync": "M95 10h1"}
     assert drawn((7, "in-sync"), (8, None)) == {}
 
@@ -127,7 +127,7 @@ def test_what_is_older_than_a_day_or_still_to_come_is_left_out() -> None:
     assert paths([gone], WALL) == ()
 
 
-def test_a_day_is_told_by_how_long_and_how_often() -> None:
+def test_a_day_is_summed_up_by_how_long_and_how_often() -> None:
     message = shares(
         day_of(
             (60, "in-sync"), (2, "drifted"), (3, "pending"), (30, "in-sync"), (1, "held"), (4, "in-sync")
@@ -157,5 +157,5 @@ def test_a_day_always_adds_up_and_every_column_is_drawn_once_at_most(seed: int) 
     assert all(0 <= column < columns for column in filled)
 
 
-def test_many_families_have_coarser_strips() -> None:
+def test_many_families_have_coarser_timelines() -> None:
     assert (columns_for(50), columns_for(51)) == (COLUMNS, FEWER_COLUMNS)

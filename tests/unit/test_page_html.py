@@ -46,7 +46,7 @@ def html(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", LATEST_STATES)
-def test_the_markup_is_whole_and_no_id_is_there_twice(name: str) -> None:
+def test_the_markup_is_complete_and_no_id_is_there_twice(name: str) -> None:
     seen = Seen(html(name))
     assert seen.open == []
     ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
@@ -80,7 +80,7 @@ def test_the_order_is_the_one_it_is_read_in_at_three_in_the_morning() -> None:
     assert text.index("<h1") < text.index("<h2")
 
 
-def test_what_the_simulator_said_is_called_so_first() -> None:
+def test_a_message_of_the_simulator_is_marked_as_one_first() -> None:
     text = html("simulator")
     assert text.index("SIMULATOR") < text.index('id="answer"')
     assert "SIMULATOR" not in html("troubled")
@@ -145,7 +145,7 @@ def test_the_files_it_loads_are_there_under_the_paths_it_names() -> None:
     }
 
 
-def test_the_script_is_short_and_asks_nobody_but_us() -> None:
+def test_the_script_is_short_and_requests_only_from_its_own_server() -> None:
     script = assets()["/assets/refresh.js"].body.decode()
     assert len(script.splitlines()) <= MAX_SCRIPT_LINES
     assert not re.search(r"https?:|innerHTML|eval|document\.write", script)

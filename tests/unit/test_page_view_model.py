@@ -117,7 +117,7 @@ DIFFERING = [
 
 
 @pytest.mark.parametrize(("shape", "sign", "when", "why"), DIFFERING, ids=lambda value: value[:20])
-def test_a_family_that_differs_is_told_which_way_by_when_and_why(
+def test_a_family_that_differs_is_shown_with_direction_due_time_and_reason(
     shape: str, sign: str, when: str, why: str
 ) -> None:
     (line,) = of(shape).differing
@@ -188,7 +188,7 @@ def test_no_two_signs_look_the_same_without_colour(table: dict[object, labels.St
         ),
     ],
 )
-def test_what_differs_is_told_as_in_force_and_as_in_the_file(
+def test_a_difference_is_shown_as_in_force_and_as_in_the_file(
     shape: str, values: str, in_force: str
 ) -> None:
     view = of(shape)
@@ -233,7 +233,7 @@ STANDINGS = [
 
 
 @pytest.mark.parametrize(("standing", "shape", "sentence"), STANDINGS)
-def test_an_account_is_told_in_one_sentence(standing: Protection, shape: str, sentence: str) -> None:
+def test_an_account_is_described_in_one_sentence(standing: Protection, shape: str, sentence: str) -> None:
     view = page(latest_of(runtime({BTC: SHAPES[shape]})))
     assert view.headline.sentence == sentence
     assert view.headline == view.accounts[0].headline
@@ -304,7 +304,7 @@ def test_a_loop_that_fell_silent_is_never_called_protected(live: bool) -> None:
     )
 
 
-def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> None:
+def test_content_below_a_newer_invalid_file_is_marked_as_of_the_one_before() -> None:
     newer = replace(runtime({BTC: SHAPES["in sync"]}), config=FileInForce("mmp.yaml", "1" * 64, WALL))
     view = account(newer)
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
@@ -312,7 +312,7 @@ def test_what_stands_below_a_newer_file_is_said_to_be_of_the_one_before() -> Non
     assert view.files[0].sha256 == "1" * 12
 
 
-def test_states_of_an_old_read_are_said_to_be_that_old() -> None:
+def test_states_of_an_old_read_are_shown_with_their_age() -> None:
     (view,) = page(LATEST_STATES["old read"]()).accounts
     assert view.headline.sign == labels.PROTECTIONS[Protection.UNKNOWN]
     assert view.days_text == "State and settings, as read from the exchange 8 min 20 s ago."
@@ -325,7 +325,7 @@ def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None
     assert silent.differing[0].when == "Not known: the program makes no progress."
 
 
-def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
+def test_an_outage_is_shown_and_every_due_time_waits_for_its_end() -> None:
     view = of("drifted looser", then=[failed(1), failed(3)])
     assert view.notices == (
         "Reading live settings has failed 2 times since 02:59:57 UTC (3 s ago). "
@@ -337,7 +337,7 @@ def test_an_outage_is_told_and_every_promise_waits_for_its_end() -> None:
     assert given_up.differing[0].when == "After the exchange answers again."
 
 
-def test_a_lock_and_an_exchange_that_is_not_read_are_told() -> None:
+def test_a_lock_and_an_exchange_that_is_not_read_are_shown() -> None:
     locked = account(replace(runtime({BTC: SHAPES["changed"]}), blocked=StateLockTimedOut("held by pid 7")))
     assert locked.notices == ("Waiting for another process: held by pid 7",)
     assert locked.differing[0].when == "After the other process releases the state."
@@ -441,7 +441,7 @@ def test_under_a_policy_that_cannot_be_read_no_override_is_offered() -> None:
     assert (what, command) == ("Correct the policy file; mmp validate says where.", "")
 
 
-def test_what_the_exchange_refused_is_told_in_its_words() -> None:
+def test_a_rejection_is_shown_in_the_words_of_the_exchange() -> None:
     (view,) = page(LATEST_STATES["troubled"]()).accounts
     (line,) = [line for line in view.differing if line.family == "LTC-USD"]
     assert line.why == "The exchange rejected these settings. [51000] qtyLimit must be greater than 0"
@@ -467,7 +467,7 @@ def test_what_policy_and_guard_refuse_names_rule_and_override() -> None:
 # ---- files, problems, the rest ---------------------------------------------------------------------
 
 
-def test_the_file_in_force_and_what_is_wrong_with_a_newer_one_are_told() -> None:
+def test_the_file_in_force_and_the_problems_of_a_newer_one_are_shown() -> None:
     one = runtime({BTC: SHAPES["in sync"]})
     (plain,) = account(one).files
     assert (plain.path, plain.sha256, plain.refused) == ("mmp.yaml", "4aff09264aff", "")
@@ -497,7 +497,7 @@ def test_the_last_problems_say_what_to_do() -> None:
     assert message.accounts[0].errors[1] == (one.errors[1], "fix 51000")
 
 
-def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
+def test_a_failed_read_is_not_shown_as_counting_as_sent() -> None:
     lost, cut = Reply(ReplyClass.NO_ANSWER, "timeout"), Reply(ReplyClass.NO_ANSWER, "not-okx")
     failed = (ExchangeFailed(READING_LIVE, lost, NOW + 1), ExchangeFailed(READING_LIVE, cut, NOW + 1))
     (_, cut_off), (_, timeout) = account(having(runtime({BTC: SHAPES["in sync"]}), *failed)).errors
@@ -505,7 +505,7 @@ def test_of_a_read_that_failed_nobody_is_told_that_it_counts_as_sent() -> None:
     assert cut_off == ERRORS["not-okx"].remedy
 
 
-def test_the_pace_is_told_in_words() -> None:
+def test_the_pace_is_shown_in_words() -> None:
     (view,) = page(LATEST_STATES["troubled"]()).accounts
     assert view.pacing.text == "2 of 2 requests count now. The next can be sent in 4 s."
     assert view.pacing.minute == (
@@ -524,7 +524,7 @@ def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
     )
 
 
-def test_a_pause_of_a_family_that_is_in_sync_is_told_too() -> None:
+def test_a_pause_of_a_family_that_is_in_sync_is_shown_too() -> None:
     pause = Pause(BTC, "", WALL, None)
     contested_family = replace(pause, contested=setting(FILE))
     message = {one: of("in sync", pauses=(one,)).pauses for one in (pause, contested_family)}
@@ -564,7 +564,7 @@ def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
         (-200_000, "2 days ago"),
     ],
 )
-def test_distances_are_told_in_the_largest_unit_that_says_enough(seconds: float, message: str) -> None:
+def test_relative_times_are_shown_in_the_largest_sufficient_unit(seconds: float, message: str) -> None:
     assert labels.relative_time(seconds) == message
 
 
@@ -581,7 +581,7 @@ def test_two_names_never_have_one_anchor() -> None:
     assert all(anchor.isascii() and " " not in anchor for anchor in (labels.anchor(*one) for one in pairs))
 
 
-def test_a_parked_family_and_a_missing_row_are_told_even_without_the_reply() -> None:
+def test_a_rejected_family_and_a_missing_row_are_shown_even_without_the_reply() -> None:
     rejected_setting = held(
         of("changed", rules=PlanConstraints(rejected={BTC: Rejection(setting(FILE), float("inf"))}))
     )

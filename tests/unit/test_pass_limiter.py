@@ -26,7 +26,7 @@ def test_so_many_are_at_it_at_once_and_who_came_first_goes_first() -> None:
     asyncio.run(scenario())
 
 
-def test_nobody_waits_longer_than_the_longest_and_no_turn_is_given_back_twice() -> None:
+def test_no_pass_waits_longer_than_the_limit_and_no_permit_is_released_twice() -> None:
     async def scenario() -> None:
         turns, slow = PassLimiter(1, longest_wait_s=0.02), asyncio.Event()
 

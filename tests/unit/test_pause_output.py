@@ -54,7 +54,7 @@ def test_what_would_be_done_about_a_paused_family_is_held() -> None:
     assert held.change.because is HoldReason.PAUSED
 
 
-def test_a_fight_over_another_setting_than_the_desired_one_holds_nothing() -> None:
+def test_a_pause_by_the_breaker_for_another_setting_than_the_desired_one_holds_nothing() -> None:
     other = replace(CONTESTED, contested=setting("1000/0/501"))
     status = status_with(other)
     assert status.pauses == ()

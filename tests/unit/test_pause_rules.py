@@ -34,7 +34,7 @@ def pause(family: Family, contested_setting: Setting | None = None, until: datet
         (SOL, setting("5000/2000/100"), True),  # a file that does not name it wants no other value
     ],
 )
-def test_a_fight_is_over_as_soon_as_another_value_is_desired(
+def test_a_pause_by_the_breaker_is_over_as_soon_as_another_value_is_desired(
     family: Family, contested_setting: Setting | None, holds: bool
 ) -> None:
     one = pause(family, contested_setting)
@@ -45,12 +45,12 @@ def test_a_fight_is_over_as_soon_as_another_value_is_desired(
 
 
 @pytest.mark.parametrize("new", list(PausedBy))
-def test_any_pause_of_a_family_that_had_none_is_kept(new: PausedBy) -> None:
+def test_any_pause_of_a_family_that_had_none_is_stored(new: PausedBy) -> None:
     assert replaces(made(new, "endless"), None, WALL)
 
 
 @pytest.mark.parametrize(("new", "old", "end"), list(product(PausedBy, PausedBy, ENDS)))
-def test_only_a_pause_by_hand_in_force_withstands_and_only_a_fight_s(
+def test_only_a_manual_pause_in_force_withstands_one_by_the_breaker(
     new: PausedBy, old: PausedBy, end: str
 ) -> None:
     withstands = (new, old) == ("breaker", "manual") and end != "over"

@@ -1115,7 +1115,7 @@ def test_the_digest_of_some_families_is_that_of_their_own_plan() -> None:
         ("5000/2000/1", "5000/2000/1", ""),
     ],
 )
-def test_a_change_is_told_field_by_field(before: str | None, after: str, words: str) -> None:
+def test_a_change_is_reported_field_by_field(before: str | None, after: str, words: str) -> None:
     was, now = setting(before) if before else None, setting(after)
     change = Change(BTC, Action.SET, Reason.CHANGED, was, now, fields=changed_fields(was, now))
     assert change.field_words == words

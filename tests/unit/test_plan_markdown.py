@@ -156,7 +156,7 @@ def test_an_enable_tells_what_it_is_measured_from_and_is_not_called_harmless() -
     assert "**Nothing gets looser.** More protection: 1 enabled." in plans_markdown([(same, CONTEXT)])
 
 
-def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
+def test_a_refusal_is_reported_with_rule_numbers_and_the_very_override() -> None:
     held = sections(plans_markdown([(between(), BETWEEN)]))["Held: not sent"]
     assert "- `BTC-USD` `loosening.maxFactor: ×4, limit ×2`; if this is intended: " in held
     command = 'mmp apply --family BTC-USD --expect DIGEST --allow loosen:BTC-USD --reason "…"'
@@ -168,7 +168,7 @@ def test_a_refusal_is_told_with_rule_numbers_and_the_very_override() -> None:
 @pytest.mark.parametrize(
     "hold", [each for each in HoldReason if each not in (HoldReason.POLICY, HoldReason.GUARD)]
 )
-def test_what_is_held_by_the_moment_is_told_with_the_reason(hold: HoldReason) -> None:
+def test_a_family_held_for_now_is_reported_with_the_reason(hold: HoldReason) -> None:
     (change,) = plan_of({BTC: setting("1/1/1")}).changes
     plan = plan_of({BTC: setting("1/1/1")})
     held = replace(plan, changes=(replace(change, action=Action.HOLD, because=hold, order=None),))

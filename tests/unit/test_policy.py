@@ -282,7 +282,7 @@ def test_the_floor_counts_from_whatever_an_open_request_may_have_set(may_be: str
         ("99999999999999999999", "5000/2000/0", "5000/2000/1", "unlimited"),
     ],
 )
-def test_a_factor_is_compared_exactly_and_told_so_that_it_looks_beyond_its_limit(
+def test_a_factor_is_compared_exactly_and_shown_as_beyond_its_limit(
     limit: str, before: str, after: str, measured: str | None
 ) -> None:
     refusals = judged({BTC: (before, after)}, policy(factor=limit, disable_allowed=True)).refusals
@@ -356,7 +356,7 @@ def test_a_share_bites_in_a_small_file_as_in_a_large_one(share: str, of: int, pa
         assert {one.measured for one in judgement.refusals} <= {f"{changed} of {of} at once"}
 
 
-def test_a_limit_in_percent_is_told_in_percent() -> None:
+def test_a_limit_in_percent_is_reported_in_percent() -> None:
     judgement = judged(looser(2), policy(share="0.125"))
     assert judgement.refusals[0].limit == "12.5%"
 
@@ -574,7 +574,7 @@ def test_a_figure_above_its_limit_is_refused_unless_it_was_so_before(
     assert {(one.kind, one.field, one.limit) for one in message} <= {(RefusalKind.BOUNDS, None, "20")}
 
 
-def test_a_figure_above_its_limit_is_told_with_both_numbers() -> None:
+def test_a_figure_above_its_limit_is_reported_with_both_numbers() -> None:
     under = policy(exposure={Figure.PER_MINUTE: Decimal("3099.9")})
     (message,) = judged({BTC: (None, "5000/2000/100")}, under).refusals
     assert message.sentence == "bounds.exposure.perMinute.max: 3100, limit 3099.9"
@@ -607,7 +607,7 @@ def test_a_protected_family_is_not_disabled_even_where_disabling_is_allowed(befo
 # ---- overrides, words, plans ---------------------------------------------------------------------
 
 
-def test_an_override_lets_its_own_kind_and_family_pass_and_is_told_only_if_it_was_needed() -> None:
+def test_an_override_allows_its_own_kind_and_family_and_is_reported_only_if_it_was_needed() -> None:
     under = policy(default=LIMITS, factor="2")
     change = {BTC: ("5000/2000/100", "5000/2000/5000"), ETH: ("5000/2000/100", "5000/2000/100")}
     both = {Override(RefusalKind.BOUNDS, BTC), Override(RefusalKind.LOOSEN, BTC)}
@@ -840,7 +840,7 @@ def test_what_is_left_out_refuses_nothing_else_but_what_is_gone_does() -> None:
     assert (len(alone.requests), alone.refusals) == (1, ())
 
 
-def test_an_override_is_heard_only_where_its_family_is_about_to_be_changed() -> None:
+def test_an_override_applies_only_where_its_family_is_about_to_be_changed() -> None:
     """Else naming a family that stays out would make room for others and leave no trace."""
     rules = PlanConstraints(policy=policy(count=2), only=frozenset({BTC}))
     other = replace(rules, allowed=frozenset({Override(RefusalKind.LOOSEN, ETH)}))

@@ -189,7 +189,7 @@ def doubted(*unanswered: Family) -> Status:
         ((ETH,), "Not known: a request for ETH-USD has no definite answer."),
     ],
 )
-def test_a_read_nobody_expected_is_not_told_as_a_request_without_an_answer(
+def test_an_unexpected_read_is_not_reported_as_a_request_without_a_reply(
     unanswered: tuple[Family, ...], sentence: str
 ) -> None:
     judged = status_protection(doubted(*unanswered), live=True, interval_s=30.0)
@@ -220,7 +220,7 @@ def test_a_read_too_old_for_the_interval_proves_nothing(
     assert judged.sentence == expected
 
 
-def test_the_first_names_are_said_and_the_others_counted() -> None:
+def test_the_first_names_are_listed_and_the_others_counted() -> None:
     names = (BTC, ETH, SOL, Family("XAU-USD_UM"), Family("XRP-USD"))
     wanted = desired(dict.fromkeys(names, setting(TEXT["A"])))
     record = StatusInputs("1", "openapi.okx.com", {}, IDLE, {}, WALL)

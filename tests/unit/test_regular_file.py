@@ -97,7 +97,7 @@ def test_a_document_is_refused(no_file: str, kind: str) -> None:
     assert caught.value.message.endswith(WHY)
 
 
-def test_what_is_no_file_is_an_error_of_the_system_to_whoever_reads_it(no_file: str) -> None:
+def test_reading_what_is_no_regular_file_is_a_system_error(no_file: str) -> None:
     with pytest.raises(NotRegularFile):
         at_once(lambda: read_regular(no_file, 10))
 

@@ -74,7 +74,7 @@ def test_text_of_one_problem_is_laid_out_as_documented() -> None:
     )
 
 
-def test_nothing_wrong_is_said_in_one_line() -> None:
+def test_files_without_problems_are_reported_in_one_line() -> None:
     assert problems_text([File("", ())]) == "no problems in mmp.yaml\n"
     assert problems_text([File("", ()), File("", (), "b.yaml")]) == "no problems in 2 files\n"
     assert problems_github(()) == ""
@@ -152,7 +152,7 @@ def test_a_problem_beyond_the_text_or_on_an_empty_line_has_no_excerpt() -> None:
         assert "= wrong\n" in problems_text([file])
 
 
-def test_files_are_told_apart_and_counted() -> None:
+def test_files_are_listed_separately_and_counted() -> None:
     text = problems_text([one("a: 1", 1), one("b: 1", 1, path="b.yaml")])
     assert text.index("mmp.yaml:1:1\n  1 | a: 1") < text.index("b.yaml:1:1\n  1 | b: 1")
     assert text.endswith("\n2 errors in 2 files\n")

@@ -245,7 +245,7 @@ def test_an_account_leaves_who_cannot_read_it_for_one_that_has_read_since(
     assert balance(OwnershipView("b", keeps, owners, {"a": theirs, "b": mine}))["x"] == owner_of_x
 
 
-def test_an_account_that_nobody_owns_and_nobody_can_serve_is_given_to_somebody() -> None:
+def test_an_account_without_an_owner_that_no_replica_can_serve_is_still_assigned() -> None:
     keeps = {replica: frozenset("x") for replica in "ab"}
     assert balance(OwnershipView("a", keeps, {}, {name: Ability({"x": None}) for name in "ab"})) == {
         "x": "a"

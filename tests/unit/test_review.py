@@ -48,7 +48,7 @@ def passed(here: World, answer: Approval | None) -> tuple[list[Plan], list[Known
     return plans, on_record, here.one_pass(InMemoryState(), review=review).end
 
 
-def test_nothing_is_recorded_before_the_first_whole_plan_was_reviewed() -> None:
+def test_nothing_is_recorded_before_the_first_complete_plan_was_reviewed() -> None:
     here = doubted()
     (plan,), on_record, end = passed(here, answer=Approval(9_999.0))
     assert {change.family: change.action for change in plan.changes} == {BTC: Action.ADOPT, ETH: Action.SET}

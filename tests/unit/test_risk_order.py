@@ -153,7 +153,7 @@ def every_pair() -> Iterator[Plan]:
 
 @pytest.mark.slow
 @pytest.mark.unmeasured
-def test_nothing_is_said_to_get_no_looser_while_any_exposure_rises_or_nothing_is_known() -> None:
+def test_a_change_is_not_called_no_looser_while_any_exposure_rises_or_is_unknown() -> None:
     calm = "Nothing gets looser"
     for found in every_pair():
         message = plans_markdown([(found, CONTEXT)])

@@ -255,7 +255,7 @@ def test_the_table_has_every_event() -> None:
     assert {type(event) for event, _ in ROWS_OF_EVENTS} == set(get_args(Event))
 
 
-def test_a_refused_request_and_the_family_parked_for_it_are_one_problem() -> None:
+def test_a_refused_request_and_the_family_rejected_for_it_are_one_problem() -> None:
     made = having(fresh(), settled(AttemptStatus.REJECTED), REJECTED_SETTING)
     assert [failing.message for failing in made.errors] == [
         "rejected by the exchange: Parameter qtyLimit error"
@@ -360,7 +360,7 @@ def test_in_doubt_nothing_is_proven() -> None:
 
 
 @pytest.mark.parametrize("overtaken", [frozenset[Family](), frozenset({BTC})])
-def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: frozenset[Family]) -> None:
+def test_a_read_that_another_process_s_record_overtook_proves_nothing(overtaken: frozenset[Family]) -> None:
     """Loosening it asks for no second read, but whether it is as tight as its record nobody knows."""
     wanted = {BTC: setting("5000/2000/200")}
     rows = {BTC: row("5000/2000/400")}
@@ -373,7 +373,7 @@ def test_a_read_that_somebody_else_s_record_overtook_proves_nothing(overtaken: f
     assert (made.started, sentence.families[0].live) == (not overtaken, None)
 
 
-def test_what_is_overtaken_is_told_as_not_known_until_it_is_read_again() -> None:
+def test_an_overtaken_read_counts_as_unknown_until_it_is_read_again() -> None:
     rows = {BTC: row("5000/2000/400")}
     known = {BTC: confirmed("5000/2000/100", at=NOW)}
     reads = Reads(read(NOW - 1, rows), frozenset({BTC}))

@@ -250,7 +250,7 @@ def test_what_a_request_of_ours_left_open_is_not_stale_until_a_new_read_tells(
         ),
     ],
 )
-def test_a_family_that_has_moved_is_told_by_the_fields_that_did(
+def test_a_family_that_has_changed_is_reported_with_its_changed_fields(
     now: Setting | None, promised: dict[Family, tuple[Setting | None, Setting]], says: str
 ) -> None:
     assert describe_moved(change(now), promised) == says
@@ -321,7 +321,7 @@ def test_a_plan_is_for_one_place(here: PlanTarget, says: tuple[str, ...]) -> Non
     assert target_mismatches(PLACE, here) == says
 
 
-def test_every_difference_of_place_is_told() -> None:
+def test_every_difference_of_place_is_reported() -> None:
     other = PlanTarget("spare", Environment.DEMO, "127.0.0.1", True, "1" * 64)
     assert len(target_mismatches(PLACE, other)) == 4
 
@@ -470,7 +470,7 @@ def test_a_pause_counts_until_its_end() -> None:
 
 
 @pytest.mark.parametrize(("contested_setting", "held"), [(A, {BTC}), (B, set())])
-def test_a_published_fight_holds_for_its_own_setting_only(
+def test_a_published_contested_family_counts_for_its_own_setting_only(
     contested_setting: Setting, held: set[Family]
 ) -> None:
     published = snapshot(pauses=(Pause(BTC, "", WALL, None, contested_setting),))

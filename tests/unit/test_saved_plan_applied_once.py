@@ -172,7 +172,7 @@ def moves() -> Iterator[tuple[Setting | None, str]]:
 
 
 @pytest.mark.parametrize(("now", "says"), list(moves()))
-def test_a_family_that_moved_since_is_told_with_what_moved(now: Setting | None, says: str) -> None:
+def test_a_family_that_changed_since_is_reported_with_what_changed(now: Setting | None, says: str) -> None:
     [change] = plan_of({BTC: setting(OTHER)}).changes
     applied_then = {BTC: AppliedChange(ProofKind.APPLIED, APPLIED_AT)}
     assert (

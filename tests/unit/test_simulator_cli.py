@@ -78,7 +78,7 @@ def test_a_skew_may_be_negative(text: str, seconds: float) -> None:
     assert parse_skew(text) == seconds
 
 
-def test_the_exchange_is_built_as_told() -> None:
+def test_the_exchange_is_built_from_the_flags() -> None:
     world = build_exchange(
         fake_account(),
         parse_family_specs("BTC-USD=5000/2000/100,ETH-USD"),
@@ -133,7 +133,7 @@ def test_a_host_that_is_not_loopback_is_a_usage_error() -> None:
     assert "loopback only" in str(result.exception)
 
 
-def test_a_taken_port_is_said_without_a_traceback() -> None:
+def test_a_taken_port_is_reported_without_a_traceback() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

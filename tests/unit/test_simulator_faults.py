@@ -184,7 +184,7 @@ def test_replies_with_headers_of_a_gateway(text: str, header: tuple[str, str]) -
 
 
 @pytest.mark.parametrize(("text", "least"), [("large-headers", 100_000), ("endless-headers", 2_000_000)])
-def test_headers_are_as_large_as_they_are_said_to_be(text: str, least: int) -> None:
+def test_headers_are_as_large_as_documented(text: str, least: int) -> None:
     world = exchange()
     world.inject(parse_fault(text))
     reply = world.handle(post_set(), T0)

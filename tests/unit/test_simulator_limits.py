@@ -151,7 +151,7 @@ def test_refused_calls_of_a_known_key_use_up_its_limit() -> None:
     assert refusal.code == "50011"
 
 
-def test_calls_of_an_unknown_key_use_up_nobody_s_limit() -> None:
+def test_calls_of_an_unknown_key_use_up_no_limit() -> None:
     world = exchange()
     for _ in range(5):
         world.set_mmp("nobody", "BTC-USD", SETTING, T0)

@@ -529,7 +529,7 @@ def test_the_unsigned_doors_answer_as_the_signed_ones() -> None:
 # The record -----------------------------------------------------------------------------------
 
 
-def test_arrivals_say_what_was_asked_and_what_was_told() -> None:
+def test_arrivals_have_the_request_and_the_verdict() -> None:
     world = exchange()
     world.inject(parse_fault("lost-after"))
     for asked in (post_set(), post_set({**BTC, "qtyLimit": 1}), get(), post_set(drop="OK-ACCESS-KEY")):

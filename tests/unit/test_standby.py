@@ -200,7 +200,7 @@ def test_a_policy_that_cannot_be_read_holds_in_what_it_sees_too() -> None:
     ],
     ids=["reads fail", "the key is not answered"],
 )
-def test_an_outage_is_backed_off_from_and_told(failing: Callable[[World], None], asked: str) -> None:
+def test_an_outage_is_backed_off_from_and_reported(failing: Callable[[World], None], asked: str) -> None:
     here, controller = standing_by()
     failing(here)
     ends(here, controller, 1200.0)
@@ -212,7 +212,7 @@ def test_an_outage_is_backed_off_from_and_told(failing: Callable[[World], None],
     assert here.exchange.sent == []
 
 
-def test_a_refused_key_is_told_and_asked_about_again_each_minute() -> None:
+def test_a_refused_key_is_reported_and_asked_about_again_each_minute() -> None:
     here, _ = standing_by()
     here.exchange.identity = BAD_KEY
     here.run(3 * STOPPED_RETRY_S - 5)
@@ -220,7 +220,7 @@ def test_a_refused_key_is_told_and_asked_about_again_each_minute() -> None:
     assert here.exchange.moments("live") == []
 
 
-def test_a_key_of_another_account_than_expected_is_told_once_and_nothing_is_read() -> None:
+def test_a_key_of_another_account_than_expected_is_reported_once_and_nothing_is_read() -> None:
     here, _ = standing_by()
     here.want({BTC: A}, expected_uid="1")
     here.run(3 * STOPPED_RETRY_S - 5)

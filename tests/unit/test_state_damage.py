@@ -70,7 +70,7 @@ def check(path: Path, *flags: str) -> Result:
     return CliRunner().invoke(cli, command, catch_exceptions=False)
 
 
-def test_a_good_state_is_said_to_be_good(tmp_path: Path) -> None:
+def test_a_valid_state_is_reported_as_valid(tmp_path: Path) -> None:
     damage.build(tmp_path / "state.db")
     done = check(tmp_path / "state.db")
     assert done.exit_code == 0

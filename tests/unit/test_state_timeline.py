@@ -109,17 +109,17 @@ TIMELINES = {
 
 
 @pytest.mark.parametrize("name", TIMELINES)
-def test_a_strip_says_what_was_seen_and_when_nobody_looked(name: str) -> None:
+def test_a_timeline_has_what_was_seen_and_when_nothing_was_observed(name: str) -> None:
     watches, turns, spans = TIMELINES[name]
     assert drawn(watches, turns, 10, 100) == ({} if spans is None else {BTC: spans})
 
 
-def test_whether_another_process_still_watches_nobody_knows() -> None:
+def test_it_is_unknown_whether_another_process_still_observes() -> None:
     watches, turns = [watch(0, 90)], [turn(0, "in-sync")]
     assert drawn(watches, turns, 10, 100, watching=False) == {BTC: [("in-sync", 10, 90), (None, 90, 100)]}
 
 
-def test_every_family_has_its_own_strip_by_name() -> None:
+def test_every_family_has_its_own_timeline_by_name() -> None:
     turns = [turn(0, "held", SOL), turn(0, "in-sync", BTC), turn(50, "frozen", SOL)]
     assert list(drawn([watch(0, 100)], turns, 10, 100).items()) == [
         (BTC, [("in-sync", 10, 100)]),
@@ -128,7 +128,7 @@ def test_every_family_has_its_own_strip_by_name() -> None:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_strips_are_what_an_oracle_says_second_by_second(seed: int) -> None:
+def test_timelines_are_what_an_oracle_says_second_by_second(seed: int) -> None:
     rng = Random(seed)
     edges = sorted(rng.sample(range(120), 2 * rng.randint(0, 4)))
     watches = [watch(edges[place], edges[place + 1]) for place in range(0, len(edges), 2)]

@@ -156,7 +156,7 @@ def test_what_is_pending_is_due_at_its_slot() -> None:
     assert made.eta_s == change.eta_s
 
 
-def test_without_a_ledger_nothing_is_said_about_times() -> None:
+def test_without_a_ledger_no_times_are_shown() -> None:
     made = status_of(confirmed(A), row(B), ledger=None)
     change = only(made).change
     assert change is not None
@@ -183,7 +183,9 @@ PACING = [
 
 
 @pytest.mark.parametrize(("ledger", "counting", "next_slot_s", "spaced"), PACING)
-def test_the_pacing_window_is_told(ledger: Ledger, counting: int, next_slot_s: float, spaced: bool) -> None:
+def test_the_pacing_window_is_shown(
+    ledger: Ledger, counting: int, next_slot_s: float, spaced: bool
+) -> None:
     pacing = status_of(confirmed(A), row(A), ledger=ledger).pacing
     assert pacing is not None
     assert (pacing.counting, pacing.spaced) == (counting, spaced)

@@ -216,7 +216,7 @@ def test_an_image_is_written_to_its_last_byte(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("call", ["link", "write", "open", "mkdir"])
-def test_a_place_that_cannot_hold_a_state_is_told(
+def test_a_place_that_cannot_hold_a_state_is_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -331,7 +331,7 @@ def test_a_file_that_cannot_be_believed_is_refused_and_left_as_it_is(
     assert (made.read_bytes() if made.is_file() else None) == before
 
 
-def test_a_file_that_cannot_be_read_is_told(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_is_reported(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 

@@ -193,7 +193,7 @@ def test_a_request_whose_record_was_lost_is_not_settled_on_anothers_row(world: W
 @pytest.mark.parametrize(
     ("definite", "counts_until"), [(True, 1002.0 + GUARD_S), (False, 1000.0 + L + GUARD_S)]
 )
-def test_a_request_whose_record_was_lost_counts_for_whoever_sent_it(
+def test_a_request_whose_record_was_lost_counts_for_the_process_that_sent_it(
     world: World, definite: bool, counts_until: float
 ) -> None:
     slot = world.reserve("1")
@@ -207,7 +207,7 @@ def test_a_request_whose_record_was_lost_counts_for_whoever_sent_it(
     assert world.reserve("3") == NoSlotUntil(counts_until)
 
 
-def test_requests_that_are_gone_from_the_record_count_for_whoever_saw_them(world: World) -> None:
+def test_requests_that_are_gone_from_the_record_count_for_a_process_that_saw_them(world: World) -> None:
     """To assume that nothing was sent is no way to forget what was seen."""
     world.applied("1")
     world.applied("2")

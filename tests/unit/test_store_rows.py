@@ -177,7 +177,7 @@ def test_a_lock_file_is_closed_to_others_and_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1, 2]", b"7", b'{"pid": 1}', b"\xff\xfe"])
-def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(tmp_path: Path, text: bytes) -> None:
+def test_a_holder_that_cannot_be_read_is_not_named(tmp_path: Path, text: bytes) -> None:
     one, two = (file_locks(tmp_path) for _ in range(2))
     run(one.take("main", HOLDER))
     (tmp_path / "state.db.main.lock").write_bytes(text)
@@ -186,7 +186,7 @@ def test_a_holder_that_cannot_be_read_is_nobody_that_can_be_named(tmp_path: Path
     one.close()
 
 
-def test_a_place_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 

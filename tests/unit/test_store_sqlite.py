@@ -421,7 +421,7 @@ def test_a_step_that_meets_damage_changes_nothing(store: SqlAccountStore, clock:
 # -- failures of the engine: those that pass are in test_store_trouble -----------------------------
 
 
-def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqlAccountStore, path: str) -> None:
+def test_a_file_broken_under_an_open_state_is_reported_as_damage(store: SqlAccountStore, path: str) -> None:
     db = database(store)
     write(store, "1", AttemptStatus.APPLIED)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -435,7 +435,7 @@ def test_a_file_broken_under_an_open_state_is_told_as_damage(store: SqlAccountSt
     assert refused.value.code == "state-damaged"
 
 
-def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_kept(store: SqlAccountStore) -> None:
+def test_nothing_of_a_transaction_that_fails_in_our_own_code_is_stored(store: SqlAccountStore) -> None:
     async def forget_and_fail() -> None:
         async with opened_by(store).writing(WriteScope(("main", "live", "okx"))):
             database(store).execute("DELETE FROM identity")
@@ -470,7 +470,7 @@ def test_a_look_that_finds_nothing_new_changes_one_row(
     assert counted(store) == (1, 2)
 
 
-def test_only_what_a_strip_can_show_is_kept(store: SqlAccountStore, clock: ScriptedClock) -> None:
+def test_only_what_a_timeline_can_show_is_stored(store: SqlAccountStore, clock: ScriptedClock) -> None:
     asyncio.run(store.record_states({BTC: "in-sync", ETH: "held"}))
     clock.time += 30
     asyncio.run(store.record_states({BTC: "pending"}))
@@ -514,9 +514,7 @@ def test_every_step_of_a_pass_finds_its_rows_by_index(store: SqlAccountStore, cl
         assert "SCAN observed_periods" not in plan, f"{text}: {plan}"
 
 
-def test_a_file_has_no_leases_and_nobody_owns_its_accounts(
-    state: SqliteState, store: SqlAccountStore
-) -> None:
+def test_a_file_has_no_leases_and_its_accounts_no_owner(state: SqliteState, store: SqlAccountStore) -> None:
     asked: object = state.sharing(Replica("1", "pod-1", 7))  # type: ignore[func-returns-value] # what is tested
     assert asked is None
     assert asyncio.run(store.owner()) is None

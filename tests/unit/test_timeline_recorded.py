@@ -81,7 +81,7 @@ def test_each_family_has_the_word_for_what_was_seen(
     assert seen == {BTC: expected(known, live, frozen, rules, refused)}
 
 
-def test_where_nobody_could_see_every_family_has_failed() -> None:
+def test_every_family_has_failed_where_nothing_could_be_read() -> None:
     wanted = desired({BTC: A, ETH: A})
     assert family_states(wanted, {}, Reads(), None, refused=False) == {BTC: FAILED, ETH: FAILED}
 
@@ -118,7 +118,7 @@ def calm() -> World:
     return here
 
 
-def test_a_strip_tells_drift_and_its_end_when_they_were_seen() -> None:
+def test_a_timeline_has_drift_and_its_end_when_they_were_seen() -> None:
     here = calm()
     here.clock.at(1050.0, lambda: here.exchange.live.update({BTC: LiveRow(setting("5000/2000/50"))}))
     here.clock.at(1200.0, lambda: here.exchange.live.update({BTC: LiveRow(A)}))
@@ -175,7 +175,7 @@ def test_a_family_taken_out_of_the_file_is_unmanaged() -> None:
     assert states(here, ETH) == [None, "in-sync", UNMANAGED]
 
 
-def test_a_restart_goes_on_with_the_strip_after_what_nobody_watched() -> None:
+def test_a_restart_continues_the_timeline_after_the_unobserved_time() -> None:
     here = calm()
     here.run(200.0)
     here.stopped = False
@@ -199,7 +199,7 @@ def test_a_death_of_less_than_a_gap_is_not_drawn_as_watched() -> None:
     assert unwatched[2] - unwatched[1] >= 80.0
 
 
-def test_a_state_that_cannot_be_used_while_recording_is_told_and_stops_no_pass(
+def test_a_state_that_cannot_be_used_while_recording_is_reported_and_stops_no_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = calm()

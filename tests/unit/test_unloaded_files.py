@@ -236,7 +236,7 @@ def test_a_policy_that_cannot_be_read_any_more_holds_and_leaves_the_account_read
 NO_KEY = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
 
 
-def test_an_account_without_a_key_is_told_of_everywhere() -> None:
+def test_an_account_without_a_key_is_reported_everywhere() -> None:
     made = shared_state(having(fresh(), NO_KEY, LoopIdle(NOW + 30)))
     (failed,) = (check for check in ready_checks(made, answers=True, now=NOW) if not check.passed)
     assert (failed.name, failed.message) == ("key-main-live", "OKX_API_KEY is not set; set it")
@@ -272,7 +272,7 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
         (ConfigMissing(("b.yaml",)), "b.yaml is gone."),
     ],
 )
-def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: str) -> None:
+def test_a_file_that_was_never_valid_is_reported_once_with_its_end(end: Event, words: str) -> None:
     again = replace(BROKEN, problems=(WRONG[0], replace(WRONG[1], message="another")))
     began, over = notices((0, BROKEN), (5, again), (9, LoopIdle(NOW)), (60, end), (70, LoopIdle(NOW)))
     assert (began["kind"], began["status"], began["severity"]) == ("config-rejected", "firing", "critical")
@@ -284,7 +284,7 @@ def test_a_file_that_never_held_is_told_of_once_with_its_end(end: Event, words: 
     assert (over["status"], over["severity"], over["text"]) == ("resolved", "info", words)
 
 
-def test_two_files_are_two_stories_and_one_that_flaps_is_counted() -> None:
+def test_two_files_are_two_alerts_and_one_that_flaps_is_counted() -> None:
     other = replace(BROKEN, path="c.yaml")
     output = notices(
         (0, BROKEN), (0, other), (10, GONE), (20, BROKEN), (30, GONE), (900, BROKEN), (910, GONE)

@@ -226,7 +226,7 @@ def linked(folder: Path, text: str) -> Path:
 
 
 @in_loop
-async def test_before_a_request_a_change_is_found_that_nothing_told_of(tmp_path: Path) -> None:
+async def test_a_change_without_an_event_is_found_before_a_request(tmp_path: Path) -> None:
     elsewhere = linked(tmp_path, "1")
     with looking(tmp_path / "watched") as here:
         await here.watch("mmp.yaml")
@@ -282,7 +282,7 @@ async def test_a_look_before_a_request_does_not_end_the_wait_for_a_writer(tmp_pa
 
 
 @in_loop
-async def test_what_is_heard_by_a_look_before_a_request_wakes_the_lookout(tmp_path: Path) -> None:
+async def test_an_event_received_by_a_read_before_a_request_wakes_the_watcher(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     (tmp_path / "other.yaml").write_text("1")
     with looking(tmp_path) as here:
@@ -372,7 +372,7 @@ async def test_a_look_during_which_the_file_is_written_to_counts_for_nothing(tmp
 
 
 @in_loop
-async def test_whoever_still_writes_to_the_file_that_was_replaced_is_no_matter(tmp_path: Path) -> None:
+async def test_writes_to_the_replaced_file_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -451,7 +451,7 @@ async def test_a_file_behind_links_is_watched_where_it_is(tmp_path: Path) -> Non
 
 
 @in_loop
-async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twice(tmp_path: Path) -> None:
+async def test_a_change_without_an_event_is_found_by_the_slow_poll_and_read_twice(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -464,7 +464,7 @@ async def test_what_no_sign_told_of_is_found_by_the_slow_poll_and_looked_at_twic
 
 @pytest.mark.slow
 @in_loop
-async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_counts(tmp_path: Path) -> None:
+async def test_after_an_overflow_every_file_is_read_and_no_earlier_event_counts(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -488,7 +488,7 @@ async def test_after_an_overflow_everything_is_looked_at_and_nothing_heard_count
     ],
 )
 @in_loop
-async def test_without_inotify_files_are_polled_every_second_and_that_is_said_once(
+async def test_without_inotify_files_are_polled_every_second_and_that_is_reported_once(
     error: Exception, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(**_: object) -> None:
@@ -528,7 +528,7 @@ async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
 
 
 @in_loop
-async def test_everything_is_looked_at_when_somebody_says_so(tmp_path: Path) -> None:
+async def test_every_file_is_read_on_request(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")

@@ -296,7 +296,7 @@ def test_states_and_standing_are_labels() -> None:
     assert values(made, family="BTC-USD", state="in-sync") == {}
 
 
-def test_pauses_by_hand_and_by_the_fight_breaker_are_counted_apart() -> None:
+def test_manual_pauses_and_those_by_the_breaker_are_counted_apart() -> None:
     for runtime, numbers in ((busy(), [1, 1]), (having(fresh(), compared()), [0, 0])):
         made = metrics(shared_state(runtime))
         assert [values(made, by=by.value)["mmp_paused_families"] for by in PausedBy] == numbers

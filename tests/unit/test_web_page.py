@@ -71,13 +71,13 @@ def page(site: Endpoints) -> Response:
     return asyncio.run(ask())
 
 
-def test_the_page_shows_the_strips_of_the_state() -> None:
+def test_the_page_shows_the_timelines_of_the_state() -> None:
     answer = page(State().site())
     assert (answer.status, answer.content_type) == (200, "text/html; charset=utf-8")
     assert SHOWN in answer.body.decode()
 
 
-def test_strips_are_asked_for_once_in_a_while_however_often_somebody_looks() -> None:
+def test_timelines_are_read_once_in_a_while_however_often_the_page_is_opened() -> None:
     state = State()
     site = state.site()
     for _ in range(5):
@@ -88,7 +88,7 @@ def test_strips_are_asked_for_once_in_a_while_however_often_somebody_looks() -> 
     assert state.asked == 2
 
 
-def test_a_state_that_does_not_tell_leaves_the_strips_as_they_were() -> None:
+def test_a_state_that_cannot_be_read_leaves_the_timelines_unchanged() -> None:
     state = State()
     site = state.site()
     page(site)
@@ -97,7 +97,7 @@ def test_a_state_that_does_not_tell_leaves_the_strips_as_they_were() -> None:
     assert SHOWN in page(site).body.decode()
 
 
-def test_strips_are_drawn_in_no_thread_that_answers_others() -> None:
+def test_timelines_are_drawn_in_no_thread_that_answers_others() -> None:
     state = State()
     assert SHOWN in page(state.site()).body.decode()
     asking, drawing = state.threads

@@ -114,9 +114,7 @@ def test_a_probe_tells_why_in_a_line_each() -> None:
 
 
 @pytest.mark.parametrize(("code", "check"), [("credentials-missing", "key"), ("state-damaged", "state")])
-def test_an_account_that_cannot_be_kept_at_all_is_not_ready_and_says_for_what(
-    code: str, check: str
-) -> None:
+def test_an_account_that_cannot_run_is_not_ready_and_has_the_reason(code: str, check: str) -> None:
     made = shared_state(ALIVE, having(fresh(account="other"), LoopFailed(code, "no", "mend it", NOW + 60)))
     text = probe_response(ready_checks(made, answers=True, now=NOW), verbose=False)
     assert (text.status, text.body.decode()) == (503, f"{check}-other-live: no; mend it\n")
@@ -156,7 +154,7 @@ def test_a_loop_that_turns_answers() -> None:
     assert with_other_loop(lambda other: asyncio.run(ask(other)))
 
 
-def test_a_loop_that_hangs_does_not_answer_and_a_later_answer_hurts_nobody() -> None:
+def test_a_loop_that_hangs_does_not_reply_and_a_late_reply_does_no_harm() -> None:
     def hang_and_ask(other: asyncio.AbstractEventLoop) -> bool:
         other.call_soon_threadsafe(time.sleep, PING_TIMEOUT_S + 0.3)
         return asyncio.run(ask(other))
@@ -235,7 +233,7 @@ def test_once_started_it_stays_so_whatever_comes_after() -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
-def test_a_process_in_trouble_with_the_exchange_is_live_and_ready(path: str) -> None:
+def test_a_process_that_cannot_reach_the_exchange_is_live_and_ready(path: str) -> None:
     assert statuses(site(shared_state(IN_FAILURE)), path) == 200
 
 
@@ -302,7 +300,7 @@ def test_making_an_answer_starts_no_garbage_collection_that_would_stop_the_loops
     assert gc.isenabled()
 
 
-def test_an_answer_that_could_not_be_made_is_made_by_whoever_asks_next() -> None:
+def test_a_response_that_failed_is_made_again_for_the_next_request() -> None:
     failures = [RuntimeError("a bug")]
 
     def make() -> Response:

@@ -74,7 +74,7 @@ def test_who_keeps_nothing_while_others_keep_everything_is_ready_and_started() -
     assert failed(ALL_ELSEWHERE) == {}
 
 
-def test_an_account_that_is_nobody_s_keeps_a_replica_from_having_started() -> None:
+def test_with_an_unassigned_account_a_replica_has_not_started() -> None:
     assert failed(SHARED) == {"leases": "1 account not assigned yet"}
     assert failed(sharing(STARTED, owners={MAIN: "1", DESK: "2", NEW: "2"})) == {}
     assert failed(sharing(fresh(), owners={MAIN: "1", DESK: "2", NEW: "2"})).keys() == {
@@ -82,7 +82,7 @@ def test_an_account_that_is_nobody_s_keeps_a_replica_from_having_started() -> No
     }
 
 
-def test_before_anybody_was_heard_of_nothing_is_ready() -> None:
+def test_nothing_is_ready_before_the_first_cluster_view() -> None:
     assert failed(UNHEARD) == {
         "state": "it is not open yet",
         "sharing": "the state has not been reached",
@@ -90,7 +90,7 @@ def test_before_anybody_was_heard_of_nothing_is_ready() -> None:
     }
 
 
-def test_a_state_that_is_not_heard_of_is_told_with_the_reason() -> None:
+def test_a_state_that_does_not_reply_is_reported_with_the_reason() -> None:
     silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, failing="the server is away")
     assert failed(silent) == {}, "one lost beat is nothing"
     output = dict.fromkeys(("sharing", "leases"), "the server is away")
@@ -107,7 +107,7 @@ def test_a_state_that_is_not_heard_of_is_told_with_the_reason() -> None:
         ((), {MAIN: "2"}, {}),
     ],
 )
-def test_where_nothing_is_kept_by_anybody_nothing_is_protected(
+def test_without_any_running_account_nothing_is_protected(
     keeps: tuple[str, ...], owners: dict[str, str], expected: dict[str, str]
 ) -> None:
     made = sharing(owners=owners)
@@ -157,14 +157,14 @@ def test_a_state_that_an_account_cannot_use_is_not_ready_until_it_can() -> None:
     assert failed(shared_state(having(away, StateLockTimedOut("pid 7 holds it")))) == {}
 
 
-def test_a_state_that_was_never_open_is_told_with_the_reason() -> None:
+def test_a_state_that_was_never_open_is_reported_with_the_reason() -> None:
     made = shared_state()
     assert failed(made)["state"] == "it is not open yet"
     made.error = "the server is away"
     assert failed(made)["state"] == "the server is away"
 
 
-def test_what_a_server_says_is_told_in_one_line() -> None:
+def test_the_message_of_a_server_is_shown_in_one_line() -> None:
     made = shared_state()
     made.error = HOSTILE
     silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, failing=HOSTILE)
@@ -187,7 +187,7 @@ def served(made: LatestState) -> Any:
     return document
 
 
-def test_a_status_has_the_accounts_kept_here_and_who_keeps_the_others() -> None:
+def test_a_status_has_the_accounts_of_this_replica_and_the_owners_of_the_others() -> None:
     document = served(SHARED)
     assert [one["account"] for one in document["statuses"]] == ["main"]
     assert document["statuses"][0]["owner"] == {"host": "pod-1", "pid": 7, "replica": "1"}
@@ -220,7 +220,7 @@ def test_who_keeps_nothing_still_tells_who_does() -> None:
     assert status_response(UNHEARD, now=NOW, wall=WALL).status == 503
 
 
-def test_an_account_on_its_way_from_here_is_nobody_s() -> None:
+def test_an_account_on_its_way_from_here_is_unassigned() -> None:
     """The newest roster still has it as ours, and it is not kept any more."""
     leaving = sharing(owners={MAIN: "1", DESK: "2", NEW: "2"})
     assert leaving.remote_accounts() == (
@@ -288,7 +288,7 @@ def test_a_failure_that_is_about_no_account_is_counted_too() -> None:
 # ---- the page --------------------------------------------------------------------------------------
 
 
-def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
+def test_the_page_shows_the_owner_of_each_account_with_unassigned_ones_first() -> None:
     page = page_view(SHARED, now=NOW, wall=WALL)
     assert page.accounts[0].place.endswith("run by pod-1 (pid 7)")
     assert [line.name for line in page.remote] == ["new (live)", "desk (live)"]
@@ -306,7 +306,7 @@ def test_the_page_tells_who_keeps_what_nobody_s_accounts_first() -> None:
         (0, 20, 12, 8, "8 more accounts"),
     ],
 )
-def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
+def test_of_many_remote_accounts_the_unassigned_are_shown_and_the_rest_is_folded(
     theirs: int, free: int, shown: int, folded: int, output: str
 ) -> None:
     page = page_view(shared(2, theirs, free), now=SHARED_NOW, wall=SHARED_WALL)
@@ -315,7 +315,7 @@ def test_of_many_accounts_of_others_nobody_s_are_shown_and_the_rest_is_folded(
     assert all(line.text == UNASSIGNED for line in page.remote[:free])
 
 
-def test_an_answer_for_several_accounts_speaks_of_those_kept_here() -> None:
+def test_a_response_for_several_accounts_has_those_of_this_replica() -> None:
     page = page_view(shared(2, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
     assert page.headline.sentence == "Yes: all 2 accounts run here as their files say."
     assert page.title == "✓ Protected · 2 accounts run here · mmp"

@@ -162,7 +162,7 @@ def test_anything_else_is_not_there(server: Server, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PROPFIND"])
-def test_other_methods_are_told_which_there_are(server: Server, method: str) -> None:
+def test_the_response_to_another_method_lists_the_allowed_ones(server: Server, method: str) -> None:
     answer = ask(server, "/livez", method)
     assert (answer.status, answer.getheader("Allow")) == (405, "GET, HEAD")
 
@@ -175,7 +175,7 @@ def test_a_host_that_is_not_ours_is_refused_in_one_line(server: Server, host: st
     assert b"told" not in body
 
 
-def test_a_bug_is_told_to_us_and_not_to_the_asker() -> None:
+def test_a_bug_is_logged_and_not_shown_to_the_client() -> None:
     bugs: list[Exception] = []
     with serving(bugs=bugs) as server:
         answer = ask(server, "/broken", Accept="text/html")
@@ -486,7 +486,7 @@ def test_an_address_of_another_machine_is_an_error(place: str) -> None:
         ("[::]:0", "http://[::]:", "127.0.0.1"),
     ],
 )
-def test_it_listens_where_it_was_told(place: str, url: str, asked: str) -> None:
+def test_it_listens_on_the_given_address(place: str, url: str, asked: str) -> None:
     with serving(parse_listen(place)) as server:
         assert server.url.startswith(url)
         connection = http.client.HTTPConnection(asked, port_of(server), timeout=5)
@@ -502,7 +502,7 @@ def test_a_restart_takes_the_same_port_at_once() -> None:
         probe_s(server)
 
 
-def test_stopping_is_bounded_whoever_hangs_on() -> None:
+def test_stopping_is_bounded_whichever_client_stays_connected() -> None:
     with ExitStack() as stack:
         with serving() as server:
             stack.enter_context(slow_clients(server, 20, GET))

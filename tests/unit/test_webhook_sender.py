@@ -199,7 +199,7 @@ def test_what_passes_is_tried_again_and_arrives(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422, 301, 302, 307, 308])
-def test_what_will_never_be_taken_is_given_up_and_told(status: int) -> None:
+def test_a_notification_that_is_never_accepted_is_dropped_and_reported(status: int) -> None:
     with webhook(Reply(status, {"Location": "/elsewhere/s3cr3t-token"}), OK) as hook:
         with notifying(hook.url()) as (notifier, message):
             notifier.post(notice(1))
@@ -251,7 +251,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
         assert message.events() == ["notice delivered"]
 
 
-def test_handing_over_never_waits_and_what_is_too_much_is_dropped_oldest_first_and_told() -> None:
+def test_queueing_never_waits_and_beyond_the_limit_the_oldest_is_dropped_and_reported() -> None:
     many = MAX_WAITING + 50
     with webhook(Reply(after_s=0.5), OK) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice(0))
@@ -331,14 +331,14 @@ def test_after_the_end_nothing_is_delivered_and_nothing_breaks() -> None:
         assert hook.arrived == []
 
 
-def test_an_error_that_carries_the_address_is_told_in_our_words() -> None:
+def test_an_error_that_contains_the_address_is_reworded() -> None:
     with webhook(Reply(breaks=True)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
         eventually(lambda: "notice not delivered" in message.events())
         assert "the connection broke" in str(message.lines[-1][2]["reason"])
 
 
-def test_tls_that_cannot_be_set_up_is_told() -> None:
+def test_tls_that_cannot_be_set_up_is_reported() -> None:
     with webhook() as hook:
         url = hook.url().replace("http://", "https://")
         with notifying(url) as (notifier, message):

@@ -192,7 +192,7 @@ def test_an_address_no_key_may_go_to_is_refused(text: str, why: str) -> None:
     assert "hunter2" not in caught.value.message + caught.value.hint
 
 
-def test_another_host_is_told_how_to_be_allowed() -> None:
+def test_the_message_for_another_host_says_how_to_allow_it() -> None:
     with pytest.raises(UsageError) as caught:
         parse_base_url("https://proxy.desk.example", frozenset({"other.example"}))
     assert "--allow-host proxy.desk.example" in caught.value.hint
