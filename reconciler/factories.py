@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AnyClient = TypeVar("AnyClient", bound="OkxClient")
 
 NO_POSTGRES = UsageError(
-    "no-postgres", "this installation cannot keep a state in PostgreSQL", "install mmp-reconciler[postgres]"
+    "no-postgres", "PostgreSQL support is not installed", "install mmp-reconciler[postgres]"
 )
 """The error for a ``postgresql://`` address when the extra for PostgreSQL is not installed."""
 

@@ -17,7 +17,8 @@ NO_VALID_VERSION = "no valid version yet"
 STANDING_BY = "standing by: another process controls the account, nothing is written from here"
 
 LET_CLOCK_BE_MEASURED = (
-    "let this machine reach GET /api/v5/public/time; one hour after the last measurement mmp only reads"
+    "allow this machine to reach GET /api/v5/public/time; one hour after the last measurement mmp only"
+    " reads"
 )
 
 UNREADABLE_POLICY = "changes that loosen or disable are held"

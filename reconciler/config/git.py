@@ -265,7 +265,7 @@ def _unknown_revision(named: str) -> InvalidInput:
     if is_shallow and _is_plausible(named):
         return InvalidInput(
             "shallow-clone",
-            f"{ref} is not in this clone, which is a shallow one",
+            f"{ref} is not in this clone, which is shallow",
             "clone the complete history: fetch-depth: 0 for actions/checkout, GIT_DEPTH: 0 in GitLab CI, "
             "git fetch --unshallow by hand",
         )

@@ -161,8 +161,8 @@ def _check_limits(root: Node, reader: NodeReader) -> None:
         if isinstance(least, Decimal) and isinstance(most, Decimal) and least > most:
             place = (*path, "min")
             least_text, most_text = _limit_text(path, least), _limit_text(path, most)
-            message = f"{_place_name(place)} is {least_text}, which is more than the max of {most_text}"
-            found = ValueProblem(Code.MIN_OVER_MAX, message, "nothing fits between")
+            message = f"{_place_name(place)} is {least_text}, which is above the max of {most_text}"
+            found = ValueProblem(Code.MIN_OVER_MAX, message, "no value is allowed between them")
             reader.add(position_at(root, place), found, place)
 
 
@@ -175,7 +175,7 @@ def _check_protected(root: Node, reader: NodeReader) -> None:
     seen = set()
     for index, family in reader.values.get(("protected",), {}).items():
         if family in seen:
-            place, message = ("protected", index), f"{family} is listed already"
+            place, message = ("protected", index), f"{family} is already listed"
             found = ValueProblem(Code.DUPLICATE_FAMILY, message, "delete one of the two")
             reader.add(position_at(root, place), found, place)
         seen.add(family)

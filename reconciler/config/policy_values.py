@@ -110,7 +110,7 @@ def _interval(name: Field, node: Scalar) -> Read:
         hint = found.hint.removesuffix(f", or {word}")
         if word not in hint:
             return None, replace(found, hint=hint)
-    message, hint = f"a limit of {name} is longer than zero", f"to forbid {word}, write {word}: deny"
+    message, hint = f"a limit of {name} must be longer than zero", f"to forbid {word}, write {word}: deny"
     return None, ValueProblem(Code.BAD_INTERVAL, message, hint)
 
 
@@ -133,7 +133,7 @@ def _choice(node: Scalar) -> Read:
     word = node.text.strip().casefold()
     meant = "deny" if word in _MEANS_DENY else "allow" if word in _MEANS_ALLOW else None
     hint = f"did you mean {meant}?" if meant else "write deny or allow"
-    return None, ValueProblem(Code.BAD_CHOICE, f"this is deny or allow, not {quoted(node.text)}", hint)
+    return None, ValueProblem(Code.BAD_CHOICE, f"this must be deny or allow, not {quoted(node.text)}", hint)
 
 
 def _factor(node: Scalar, *, example: str) -> Read:

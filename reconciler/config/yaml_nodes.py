@@ -197,7 +197,7 @@ class _TreeBuilder:
             root = self._node(next(self._events), 0)
         if (second := next(starts, None)) is not None:
             message = "a second document begins here"
-            hint = "keep one account in a file: move what follows to a file of its own"
+            hint = "a file has one account: move the second document to its own file"
             self._add_problem(Code.MULTIPLE_DOCUMENTS, position_of(second.start_mark), message, hint)
         return self._root_unless_empty(root)
 
@@ -272,7 +272,7 @@ class _TreeBuilder:
         elif text in key_marks:
             line = position_of(key_marks[text]).line
             code, message = Code.DUPLICATE_KEY, f"the key {quoted(text)} is already on line {line}"
-            hint = "keep the one that is meant, delete the other"
+            hint = "delete the wrong one"
         else:
             code, message = Code.NON_STRING_KEY, f"the key {quoted(text)} is not text to YAML"
             hint = "keys are names such as BTC-USD or qtyLimit"
@@ -384,7 +384,7 @@ _SYNTAX_HINTS = (
 def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
     at = _syntax_position(error, text.split("\n"))
     reason = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or 'unreadable'}"
-    message = f"this is not YAML: {escape_unprintable(' '.join(reason.split()))}"
+    message = f"this is not valid YAML: {escape_unprintable(' '.join(reason.split()))}"
     return problem_at(at, Code.YAML_SYNTAX, path, message, _syntax_hint(reason, text, at))
 
 

@@ -174,12 +174,12 @@ def describe_moved(change: Change, promised: Reviewed, applied: AppliedChanges =
     if change.family in applied:
         return _moved_since(change.in_force, after, applied[change.family])
     if change.after != after:
-        return "the plan file wants another value: skipped"
+        return "the plan file has another value: skipped"
     if before is None or change.before is None:
         was = "nothing" if before is None else "a setting"
         now = "none is" if change.before is None else "one is"
         return f"the plan file found {was} in force, now {now}: skipped"
-    return f"moved since the plan file was made: {_differing(before, change.before)}: skipped"
+    return f"changed since the plan file was made: {_differing(before, change.before)}: skipped"
 
 
 def _moved_since(now: Setting | None, after: Setting, applied: AppliedChange) -> str:
@@ -189,7 +189,7 @@ def _moved_since(now: Setting | None, after: Setting, applied: AppliedChange) ->
     elif now == after:
         why = "another request may have changed it"
     else:
-        why = f"moved since: {_differing(after, now)}"
+        why = f"changed since: {_differing(after, now)}"
     return f"{applied.sentence}, {why}: not sent again"
 
 

@@ -95,9 +95,9 @@ def load_fresh_plan(
     if reasons:
         raise PlanStale(
             "plan-stale",
-            f"nothing was sent, because {escape_unprintable(path)} is not a plan for here and now: "
+            f"nothing was sent, because {escape_unprintable(path)} cannot be applied here and now: "
             + "; ".join(reasons),
-            f"make a new plan and have it reviewed; the config read was {escape_unprintable(desired.path)}",
+            f"make a new plan and review it; the config read was {escape_unprintable(desired.path)}",
             path=path,
         )
     return loaded
@@ -152,7 +152,7 @@ def _write(path: Path, document: Document) -> None:
     aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
     try:
         if path.exists() and not path.is_file():
-            raise _unwritable(path, "there is something there that is not a file", "name a file with --out")
+            raise _unwritable(path, "it exists and is not a file", "name a file with --out")
         write_aside(str(aside), text.encode(), PRIVATE)
         aside.replace(path)
     except OSError as error:

@@ -71,7 +71,7 @@ def _check_format(document: object, source: str, kinds: tuple[str, ...]) -> None
     named = document.get("format") if isinstance(document, dict) else None
     match = _FORMAT.fullmatch(named) if isinstance(named, str) else None
     if match is None or match[1] not in kinds:
-        sentence = "names no format" if named is None else f"has the format {_cut(json.dumps(named))}"
+        sentence = "has no format" if named is None else f"has the format {_cut(json.dumps(named))}"
         wanted = " or ".join(f"mmp/{name}/{_VERSION}" for name in kinds)
         raise _refused(kind, "foreign", source, f"{sentence}; expected is {wanted}")
     if int(match[2]) != _VERSION:
@@ -96,7 +96,7 @@ def _check_schema(document: object, source: str, kind: str) -> None:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     return table
 
 

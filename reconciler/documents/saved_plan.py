@@ -101,7 +101,7 @@ def read_saved(document: Document, source: str) -> SavedPlan:
     )
     if saved["integrity"] != integrity(document) or not _is_as_written(document, found):
         hint = "make it again: mmp plan --out FILE"
-        raise InvalidInput("plan-edited", f"{source} is not as mmp wrote it: edited, or damaged", hint)
+        raise InvalidInput("plan-edited", f"{source} was edited or damaged after mmp wrote it", hint)
     return found
 
 

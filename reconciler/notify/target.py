@@ -26,12 +26,12 @@ class Target:
 def parse_target(text: str) -> Target:
     """Return the webhook at ``text``; raises ValueError with a message that does not repeat ``text``."""
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("the address has a blank or a character that belongs in no address")
+        raise ValueError("the address has a blank or another character that is not allowed")
     if len(text) > MAX_URL_CHARS:
         raise ValueError(f"the address is longer than {MAX_URL_CHARS} characters")
     parts, host = _split(text)
     if parts.scheme not in ("https", "http"):
-        raise ValueError("the address has to begin with https://")
+        raise ValueError("the address must begin with https://")
     if not host:
         raise ValueError("the address names no host")
     if parts.scheme == "http" and not _is_loopback(host):
@@ -45,7 +45,7 @@ def _split(text: str) -> tuple[SplitResult, str]:
         _ = parts.port  # the port is checked only when it is read
     except ValueError:
         # The library's message repeats the address.
-        raise ValueError("the address is not one of the web") from None
+        raise ValueError("the address is not an http(s) address") from None
     return parts, parts.hostname or ""
 
 

@@ -106,9 +106,7 @@ class OkxClient:
         if isinstance(underlyings, Reply):
             return underlyings
         if len(underlyings) > MAX_UNDERLYINGS:
-            return replies.no_answer(
-                "too-many", f"{len(underlyings)} underlyings are too many to ask about"
-            )
+            return replies.no_answer("too-many", f"{len(underlyings)} underlyings are too many to read")
         found: set[Family] = set()
         for underlying in underlyings:
             families = await self._ask(
@@ -374,8 +372,8 @@ def _clock_too_old(age_s: float, failed: Reply | None) -> Reply:
     """Return why nothing is written ``age_s`` after the exchange's clock was last measured."""
     why = f", and measuring it failed ({failed.message})" if failed is not None else ""
     message = (
-        f"the exchange's clock was last measured {age_s / 60:.0f} min ago{why}; requests that change"
-        f" something are sent within {CLOCK_LAST_AGE_S / 60:.0f} min of a measurement: let this machine"
+        f"the exchange's clock was last measured {age_s / 60:.0f} min ago{why}; mmp sends a"
+        f" change only within {CLOCK_LAST_AGE_S / 60:.0f} min of a measurement: allow this machine to"
         f" reach GET {wire.PUBLIC_TIME_PATH}"
     )
     return Reply(ReplyClass.NOT_SENT, "clock-old", message)

@@ -120,7 +120,7 @@ def _read(path: str, variable: str) -> str:
     try:
         status, content = read_with_status(path, MAX_SECRET_CHARS + 2)
     except NotRegularFile:
-        raise bad_file("is not a regular file", "Name a file that holds the secret.") from None
+        raise bad_file("is not a regular file", "Name a file that contains the secret.") from None
     except (OSError, ValueError) as error:
         raise bad_file(_why(error), "Check the path and who may read it.") from None
     if status.st_mode & stat.S_IRWXO:

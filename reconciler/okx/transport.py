@@ -144,7 +144,7 @@ class SingleUseConnection:
                 return _HEADERS_TOO_LARGE
             retry_after = response.headers.get("Retry-After", "")
             if not _is_plain(response):
-                why = "the reply is compressed although we refused that"
+                why = "the reply is compressed, which mmp does not accept"
                 return TransportFailure(True, "encoded", why, retry_after)
             content = await _read_bounded(response.content, limit_bytes)
         if content is None:

@@ -32,8 +32,8 @@ _COMMENT_COLUMN = 36
 
 _FIELD_COMMENTS = {
     Field.TIME_INTERVAL: "the window over which fills are counted",
-    Field.FROZEN_INTERVAL: "how long quotes stay pulled once the limit is hit",
-    Field.QTY_LIMIT: "contracts filled within the window that pull the quotes",
+    Field.FROZEN_INTERVAL: "how long quotes stay frozen after the limit is hit",
+    Field.QTY_LIMIT: "contracts filled within the window that freeze the quotes",
 }
 
 
@@ -98,16 +98,16 @@ def starter_text(naming: Naming) -> str:
         "# Desired Market Maker Protection settings of one account. Check it with: mmp validate",
         "# A family that is not in this file is left alone: never written, never disabled.",
         *_head(naming),
-        _line('# expect: {uid: "446556540"}', "refuse to write to any other account; with its quotes"),
+        _line('# expect: {uid: "446556540"}', "refuse to write to any other account; keep the quotes"),
         "",
         "# Values of families that do not set their own. Intervals: 500ms, 5s, 2m, 1h.",
         "defaults:",
         _line("  timeInterval: 5s", f"{_FIELD_COMMENTS[Field.TIME_INTERVAL]}; disabled: no protection"),
-        _line("  frozenInterval: until-reset", "how long quotes stay pulled: 2s, or until a manual reset"),
+        _line("  frozenInterval: until-reset", "how long quotes stay frozen: 2s, or until a manual reset"),
         "",
         "# The families as OKX names them. Replace these with yours; mmp import writes what is live.",
         "families:",
-        _line("  BTC-USD: {qtyLimit: 10}", "10 contracts filled within the window pull the quotes"),
+        _line("  BTC-USD: {qtyLimit: 10}", "10 contracts filled within the window freeze the quotes"),
         _line("  ETH-USD: {timeInterval: 1s, qtyLimit: 100}", "its own window, tighter or looser"),
     ]
     return "\n".join(lines) + "\n"
@@ -135,7 +135,7 @@ def describe_setting(setting: Setting) -> str:
     freeze = setting.field_text(Field.FROZEN_INTERVAL)
     pulled = "until a manual reset" if setting.until_reset else f"for {freeze}"
     contracts = "contract" if limit == "1" else "contracts"
-    return f"{limit} {contracts} within {window} pull the quotes {pulled}"
+    return f"{limit} {contracts} within {window} freeze the quotes {pulled}"
 
 
 def _why_odd(name: str) -> str:
@@ -157,8 +157,8 @@ def _why_not_expressible(row: LiveRow) -> str:
 
 def _head(naming: Naming) -> Iterator[str]:
     yield _line("version: 1", "of this file's format")
-    yield _line(f"account: {_text(naming.account)}", "the desk's own name for the account")
-    yield _line(f"environment: {naming.environment.value}", "which of OKX's two: live or demo")
+    yield _line(f"account: {_text(naming.account)}", "your own name for the account")
+    yield _line(f"environment: {naming.environment.value}", "OKX's environment: live or demo")
     if naming.prefix != DEFAULT_PREFIX:
         key = f"{naming.prefix}API_KEY"
         yield _line(f"credentials: {{prefix: {naming.prefix}}}", f"where the keys are looked up: {key}, …")

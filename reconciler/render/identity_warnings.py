@@ -76,7 +76,7 @@ def _identity_sentences(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str
         yield (
             f"environment changed {quote(old.environment)} → {environment}: the other environment has "
             f"its own settings; what is in force in {quote(old.environment)} stays as it is, and "
-            "mmp no longer watches it"
+            "mmp no longer reads it"
         )
     yield from (_identity_sentence(each, quote) for each in old.identity)
 

@@ -75,10 +75,10 @@ def refuse_volume_root(folder: str, state: str) -> None:
         own = os.path.join(folder, "mmp", os.path.basename(state))
         raise StateUnusable(
             "state-exposed",
-            f"the state {state} was not made: group {info.st_gid} shares its folder, and others may enter"
-            " it, as the root of a volume in Kubernetes; at the next mount the group would get the file,"
-            " and it would be refused",
-            f"give the state a folder of its own, which is made: --state {own}",
+            f"the state {state} was not created: its folder belongs to group {info.st_gid} and is open to"
+            " others, like the root of a volume in Kubernetes; the next mount would give the file to the"
+            " group, and mmp would refuse it",
+            f"use a separate folder, which mmp creates: --state {own}",
         )
 
 
@@ -208,15 +208,15 @@ def refuse_foreign(state: str, scratch: str) -> None:
 
 def foreign(path: str, owner: FileOwner) -> StateUnusable:
     """Return the error for a process that cannot create files for the state's owner."""
-    hint = f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown), for good"
+    hint = f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown)"
     if owner.shares and os.geteuid() != ROOT:
         folder = os.path.dirname(path)
         share = f"chgrp {owner.gid} {folder} and chmod g+s {folder}, so that members of the group can"
         hint = f"{share}; or {hint}"
     return StateUnusable(
         "state-owner",
-        f"user {os.geteuid()} cannot make files beside the state {path} that its owner, user {owner.uid},"
-        " could use; nothing was made",
+        f"user {os.geteuid()} cannot create files beside the state {path} that its owner, user {owner.uid},"
+        " could use; nothing was created",
         hint,
     )
 

@@ -89,7 +89,7 @@ class AccountLocks:
         holder = await self.lock_holder()
         by = "another process" if holder is None else str(holder)
         message = (
-            f"the state {self._session.engine.place} of account {self._session.account} is held by {by}"
+            f"the state {self._session.engine.place} of account {self._session.account} is locked by {by}"
         )
-        hint = "wait until it is done, or give more time with --lock-timeout"
+        hint = "wait until it ends, or use a longer --lock-timeout"
         return StateLocked("state-locked", message, hint)

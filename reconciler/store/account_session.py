@@ -133,14 +133,14 @@ class AccountSession:
             return None
         whose = f"the state {self.engine.place} of account {self.account} ({self.environment.value})"
         if found.kind != self.kind.value:
-            hint = f"name the state used with {self.kind.value} (--state), and keep the simulator's apart"
-            message = f"{whose} was made with {found.kind}, and this is {self.kind.value}"
+            hint = f"use the state of {self.kind.value} (--state); never use one state for both"
+            message = f"{whose} belongs to {found.kind}, but this is {self.kind.value}"
             raise StateAccountMismatch("state-foreign-kind", message, hint)
         if found.uid != uid:
             hint = (
                 "use the key of that account, or give this User ID an account name of its own in its file"
             )
-            message = f"{whose} belongs to User ID {found.uid}, and this key is of {uid}"
+            message = f"{whose} belongs to User ID {found.uid}, but this key belongs to {uid}"
             raise StateAccountMismatch("state-foreign-uid", message, hint)
         return found
 

@@ -174,7 +174,7 @@ async def _put_back(source: SqliteState) -> None:
 def _without_answer(error: BaseException) -> BaseException:
     """Return the error for a commit without an answer: it is unknown whether the copy is complete."""
     if isinstance(error, MmpError):
-        error.hint = "run the same command again: it completes the copy, or says that it is complete"
+        error.hint = "run the same command again: it completes the copy, or reports that it is complete"
     return error
 
 
@@ -215,7 +215,7 @@ def _budgets(rows: Rows) -> list[RateBudget]:
 
 async def _refuse_taken(tables: Tables, rows: Rows, place: str) -> None:
     """Raise StateUnusable if the target has any row of these accounts, or of their User IDs."""
-    hint = "give each state that is copied accounts and User IDs of its own, or a database of its own"
+    hint = "copy it into another database"
     for account, environment in _accounts(rows):
         if await tables.select(queries.identity(account, environment)):
             message = f"the state {place} has the account {account} ({environment}) already"
@@ -274,7 +274,7 @@ async def _check(tables: Tables, rows: Rows, place: str) -> None:
     """Raise StateUnusable unless the target has all rows as they were written."""
     for kind, some in rows.items():
         if missing := await _missing(tables, kind, some):
-            message = f"{missing} rows of {TABLES[kind]} did not arrive in the state {place} as they were"
+            message = f"{missing} rows of {TABLES[kind]} are missing or differ in the state {place}"
             raise StateUnusable("state-copy-failed", message, "nothing was copied; see the server's log")
 
 

@@ -75,9 +75,9 @@ def refuse_mounted(path: str, mountinfo: str) -> None:
             raise StateAccessDenied(
                 "state-mounted",
                 f"{mount.point} of the state {path} is mounted by itself: under its other name it has"
-                " another log and other locks, so there would be two ledgers",
-                "mount the folder that the state is in, not the file (in Kubernetes no subPath that"
-                " names a file); stop everything that uses the state first",
+                " another log and other locks, so there would be two records of requests",
+                "mount the folder that the state is in, not the file (in Kubernetes use no subPath that"
+                " names a file); first stop every process that uses the state",
             )
 
 
@@ -90,13 +90,13 @@ def refuse_file_system(path: str, kind: str | None, allowed: Collection[str]) ->
         raise StateUnusable(
             "state-network-fs",
             f"the state {path} is on a file system that several hosts can use ({kind}): locks and shared"
-            " memory do not work across hosts, so there would be two ledgers",
-            "move the state to a local disk of this host; for several hosts keep it in PostgreSQL",
+            " memory do not work across hosts, so there would be two records of requests",
+            "move the state to a local disk of this host; for several hosts use PostgreSQL",
         )
     if kind is not None and kind not in LOCAL_FILE_SYSTEMS and kind not in allowed:
         raise StateUnusable(
             "state-unknown-fs",
-            f"the state {path} is on a file system of type {kind}, which mmp does not know as a local one",
+            f"the state {path} is on a file system of type {kind}, which mmp does not know to be local",
             "move the state to a local disk (ext4, xfs and the like); or, if only this host uses it and its"
             f" locks and shared memory work, add --allow-filesystem {kind}",
         )

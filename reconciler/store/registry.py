@@ -158,7 +158,7 @@ class StateRegistry:
             entry.forget_holders(registered)
             self._report(
                 f"the state {registered.place} was used on this machine for User ID {entry.budget.uid};"
-                f" it is not in use, and {ours.place} takes its place"
+                f" it is not in use, and {ours.place} replaces it"
             )
         self._hold(entry, ours)
         if registered is not None:
@@ -258,7 +258,9 @@ class _Entry:
         try:
             return _parsed(json.loads(text))
         except (ValueError, TypeError, KeyError, RecursionError):
-            self._report(f"the entry {self._name} of the registry of states is damaged: it is made again")
+            self._report(
+                f"the entry {self._name} of the registry of states is damaged: mmp creates it again"
+            )
             return None
 
     def write(self, registered: RegisteredState) -> None:
@@ -312,7 +314,7 @@ def _check_trust(descriptor: int, name: str, is_kind: Callable[[int], bool]) -> 
     """Raise OSError unless a file or folder is this user's, and no other user may write to it."""
     info = os.fstat(descriptor)
     if not is_kind(info.st_mode):
-        raise OSError(f"{name} is not what it should be")
+        raise OSError(f"{name} is not of the expected type")
     if info.st_uid != os.geteuid():
         raise OSError(f"{name} belongs to another user")
     if info.st_mode & _OTHERS_MAY_WRITE:

@@ -183,7 +183,7 @@ class Reservations:
                     answered_boot=row_clock.first_seen.boot, answered_at=row_clock.now
                 )
             row_clock.first_seen.remember_uncommitted(reserved, row_clock.now)
-            hint = "nothing has to be done: what may have been lost is counted and read back"
+            hint = "nothing to do: lost requests count against the rate, and mmp reads the result"
             message = f"the record of request {attempt} was lost by the server of the state"
             raise StateUnavailable("state-record-lost", message, hint)
         if row is None or row.status != AttemptStatus.PENDING.value:

@@ -399,7 +399,7 @@ def with_checksum(row: Row) -> Row:
 def check_checksum(row: Row) -> Row:
     """Return ``row``, or raise RowDamaged if its checksum does not fit."""
     if not _fits(row):
-        raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)} does not fit its check")
+        raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)} does not match its checksum")
     return row
 
 

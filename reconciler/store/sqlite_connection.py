@@ -36,7 +36,7 @@ def refuse_damaged_log(path: str) -> None:
     """Raise StateUnusable if SQLite would drop complete transactions of the write-ahead log."""
     if wal.is_damaged(path):
         raise sqlite_file.damaged(
-            path, "its write-ahead log (-wal) is broken, and SQLite would drop what follows"
+            path, "its write-ahead log (-wal) is damaged, and SQLite would drop the rest"
         )
 
 

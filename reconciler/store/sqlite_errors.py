@@ -91,8 +91,10 @@ def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
     """Return ``error`` as an error of mmp: a temporary one, or one that a person must fix."""
     code = primary_code(error)
     if code in BUSY_CODES:
-        message = f"another process kept the state {path} busy for {BUSY_WAIT_S:g} s"
-        return StateUnavailable(BUSY, message, "see what has it open (fuser, lsof) and try again")
+        message = f"another process has used the state {path} for {BUSY_WAIT_S:g} s"
+        return StateUnavailable(
+            BUSY, message, "find out which process has it open (fuser, lsof), and try again"
+        )
     if code in _NOT_OPENED and (failing := sqlite_file.failure_beside(path)) is not None:
         return failing
     match code:
@@ -111,5 +113,5 @@ def sqlite_error(path: str, error: sqlite3.DatabaseError) -> MmpError:
             message = f"cannot write the state {path}: {error}"
             return StateAccessDenied("state-unwritable", message, sqlite_file.WRITE_THERE)
         case _:
-            hint = "see whether the disk is in order; nothing that failed was recorded"
+            hint = "check the disk; nothing that failed was recorded"
             return StateUnusable("state-failed", f"the state {path} cannot be used: {error}", hint)

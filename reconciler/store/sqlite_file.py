@@ -21,9 +21,9 @@ from reconciler.store import access
 from reconciler.store.sqlite_schema import APPLICATION_ID
 
 START_ANEW = (
-    "see what mmp state check still reads: pauses are lost with the file. Then keep the file aside (mv),"
-    " find out what happened, and let a new one be made a minute after the last request: that waits one"
-    " window and adopts what live already shows. Pause again what has to stay paused before you apply"
+    "run mmp state check to see what is still readable: pauses are lost with the file. Then move the file"
+    " away (mv) and find out what happened. Let mmp create a new one, a minute after the last request: it"
+    " waits 10 s and adopts what is live. Pause again the families that must stay paused before you apply"
 )
 
 WRITE_THERE = (
@@ -158,7 +158,7 @@ def watch(path: str) -> Callable[[], None]:
     def still_there() -> None:
         info = _found(path, path)
         if info is None and _identity(_found(folder, path)) != opened_folder:
-            hint = "mount it again, or start again: the file that is there then is used"
+            hint = "mount it again, or start again: mmp then uses the file that is there"
             raise StateUnavailable("state-unreadable", f"the folder of the state {path} is gone", hint)
         if _identity(info) != opened:
             hint = "start again: the file that is there now, or a new one, is used from then on"
@@ -174,9 +174,9 @@ def linked(state: str, file: str) -> StateAccessDenied:
     return StateAccessDenied(
         "state-linked",
         f"{file} is a link, or has another hard link: under its other name the state {state} has another"
-        " log and other locks, so there would be two ledgers",
-        f"remove the other link (find / -xdev -samefile {file} shows it) once nothing uses the state by"
-        " that name; to use the state from elsewhere, mount or link its folder, not the file",
+        " log and other locks, so there would be two records of requests",
+        f"remove the other link (find / -xdev -samefile {file} shows it) once no process uses the state by"
+        " that name; to use the state in another place, mount or link its folder, not the file",
     )
 
 
@@ -187,7 +187,7 @@ def damaged(path: str, what: str) -> StateUnusable:
 
 def truncated_error(path: str, size: int) -> StateUnusable:
     """Return the error for a truncated state file of ``size`` bytes."""
-    return StateUnusable("state-truncated", f"the state {path} is cut off at {size} bytes", START_ANEW)
+    return StateUnusable("state-truncated", f"the state {path} is truncated at {size} bytes", START_ANEW)
 
 
 def broken(path: str, what: str) -> StateUnusable:
@@ -202,7 +202,7 @@ def broken(path: str, what: str) -> StateUnusable:
 
 def missing(path: str) -> StateUnusable:
     """Return the error for a command that only reads, where there is no state."""
-    hint = "mmp apply and mmp run make it; if there should be one already, correct --state"
+    hint = "mmp apply and mmp run create it; if one should exist, correct --state"
     return StateUnusable("state-missing", f"there is no state {path}", hint)
 
 
@@ -227,7 +227,7 @@ def disk_full(path: str) -> StateUnavailable:
 
 def disk_failed(path: str, said: str) -> StateUnavailable:
     """Return the error for a disk that fails to read or write; ``said`` is the message of the system."""
-    hint = "see whether the disk is in order; what was recorded before is safe"
+    hint = "check the disk; what was recorded before is safe"
     return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {said}", hint)
 
 
@@ -323,7 +323,7 @@ def _passing(path: str, error: OSError) -> StateUnavailable | None:
     if error.errno == errno.EIO:
         return disk_failed(path, said)
     if error.errno in _LACKING:
-        hint = "see what the system lacks (ulimit -n, free memory, mounts); it is safe to try again"
+        hint = "check ulimit -n, free memory and mounts, and try again"
         return StateUnavailable("state-unavailable", f"the state {path} cannot be used now: {said}", hint)
     return None
 

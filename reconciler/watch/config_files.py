@@ -253,10 +253,10 @@ class WatchedPolicy(WatchedSource[PolicyReading, PolicyAccepted, PolicyRejected]
 
     def _gone(self) -> PolicyReading:
         """Return the problem to report if there was a policy and none is found now."""
-        hint = "put it back; to go on without one, start mmp again"
+        hint = "restore it; to continue without a policy, restart mmp"
         if self.policy is not None:
             hint += f' with --no-policy {self.policy.sha256[:MIN_DIGITS]} --reason "…"'
-        gone = problem(Code.FILE_MISSING, self._path, "the policy is gone", hint)
+        gone = problem(Code.FILE_MISSING, self._path, "the policy file was deleted", hint)
         return PolicyReading(self._path, "", None, (gone,))
 
 

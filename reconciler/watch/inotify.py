@@ -163,4 +163,4 @@ def _kinds() -> dict[Mask, FileEventKind]:
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return _WHY.get(error.errno or 0, error.strerror or "inotify failed")
-    return "inotify is not there"
+    return "inotify is not available"

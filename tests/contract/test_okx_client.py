@@ -1171,7 +1171,7 @@ def test_a_write_that_is_refused_says_why_and_what_to_do(use: str) -> None:
             "61 min ago",
             f"{TIME}: HTTP 403",
             "within 60 min",
-            f"let this machine reach GET {TIME}",
+            f"allow this machine to reach GET {TIME}",
         ):
             assert part in reply.message
         assert world.server.posts == []

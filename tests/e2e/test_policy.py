@@ -449,7 +449,7 @@ FIVE = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM")
     [
         ("version: 1\nloosening: {maxFactor: 2}\n", "policy", "limit ×2"),
         ("version: 1\nloosenin: {maxFactor: 9}\n", "unknown-key", "became invalid meanwhile"),
-        (None, "file-missing", "the policy is gone"),
+        (None, "file-missing", "the policy file was deleted"),
     ],
     ids=["stricter", "broken", "deleted"],
 )

@@ -68,7 +68,7 @@ def test_a_family_that_has_moved_is_skipped_and_the_others_proceed(
     assert ended.status == 6, ended.stderr
     assert ended.outcomes == {"BTC-USD": "applied", "ETH-USD": "stale", "SOL-USD_UM": "applied"}
     message = {result["family"]: result["message"] for result in ended.document["results"]}
-    assert message["ETH-USD"] == "moved since the plan file was made: qtyLimit is 300, not 100: skipped"
+    assert message["ETH-USD"] == "changed since the plan file was made: qtyLimit is 300, not 100: skipped"
     assert sorted(exchange.written()) == ["BTC-USD", "SOL-USD_UM"], "nothing else was written"
     assert exchange.live()["ETH-USD"] == "5000/2000/300"
     again = planned.mmp(*APPLY)
@@ -96,7 +96,7 @@ def test_a_change_since_the_plan_is_reported_beside_a_refusal(planned: Desk, exc
     )
     ended = planned.mmp(*APPLY)
     assert (ended.status, ended.error_code) == (5, "plan-moved"), ended.stderr
-    assert "ETH-USD: moved since the plan file was made: qtyLimit is 300, not 100" in ended.stderr
+    assert "ETH-USD: changed since the plan file was made: qtyLimit is 300, not 100" in ended.stderr
     assert "the policy refuses BTC-USD: bounds.qtyLimit.min" in ended.stderr
     assert "--allow bounds:BTC-USD" in ended.stderr
     assert exchange.written() == []
@@ -163,7 +163,7 @@ def test_a_rerun_of_a_plan_never_sends_again_what_the_desk_has_put_back(
     assert moved.outcomes == {"BTC-USD": "stale", "ETH-USD": "applied"}
     message = {result["family"]: result["message"] for result in moved.document["results"]}
     assert message["BTC-USD"].startswith("already applied at 20")
-    assert message["BTC-USD"].endswith("moved since: qtyLimit is 100, not 400: not sent again")
+    assert message["BTC-USD"].endswith("changed since: qtyLimit is 100, not 400: not sent again")
     assert exchange.live()["BTC-USD"] == LIVE
     desk.mmp("plan", "--out", "plan.json")
     assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}, "a new plan is a new review"

@@ -100,7 +100,7 @@ def test_a_yes_to_a_saved_plan_does_not_send_a_family_that_was_shown_as_stale(
         child.sendline("y")
         status, shown = ended(child)
     assert (status, exchange.written()) == (6, ["BTC-USD"])
-    assert "moved since the plan file was made: qtyLimit is 50, not 100: skipped" in shown
+    assert "changed since the plan file was made: qtyLimit is 50, not 100: skipped" in shown
 
 
 def test_a_person_who_is_asked_sees_what_an_override_is_for(desk: Desk, exchange: Exchange) -> None:

@@ -280,7 +280,7 @@ def test_one_row_in_any_piece_that_did_not_arrive_is_missed(
         async with desk(url, account="other", uid="99") as one:
             with pytest.raises(MmpError) as refused:
                 await copy_state(source, one.state)
-            assert refused.value.message.startswith(f"1 rows of {lost} did not arrive")
+            assert refused.value.message.startswith(f"1 rows of {lost} are missing or differ")
 
     text(tmp_path, scenario)
 

@@ -545,7 +545,7 @@ def test_a_check_names_each_damaged_row_of_every_account() -> None:
             assert (await one.state.check()).damaged == ()
             shared().ask("UPDATE mmp.attempts SET boot = '7'", ready_database())
             found = await one.state.check()
-            assert found.damaged == ("attempts row 1 does not fit its check",)
+            assert found.damaged == ("attempts row 1 does not match its checksum",)
             assert found.rows["attempts"] == 1
 
     play(scenario)

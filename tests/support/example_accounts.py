@@ -486,7 +486,7 @@ def never_open() -> LatestState:
     return shared_state
 
 
-LOCKED = StateLockTimedOut("held by pid 7")
+LOCKED = StateLockTimedOut("locked by pid 7")
 
 LATEST_STATES: dict[str, Callable[[], LatestState]] = {
     "calm": calm,

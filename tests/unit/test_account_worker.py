@@ -161,7 +161,7 @@ def test_a_bug_is_reported_once_as_one_and_waited_out(monkeypatch: pytest.Monkey
     assert (account.loops, account.clock.pauses) == (3, [1.0, 2.0, 4.0])
 
 
-DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not fit its check", "look into it")
+DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not match its checksum", "look into it")
 
 
 def test_a_state_file_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,11 +67,11 @@ def test_what_families_share_is_under_defaults_and_the_rest_beside_them() -> Non
     assert text.splitlines()[6:] == [
         "defaults:                           # for families that do not set their own",
         "  timeInterval: 5s                  # the window over which fills are counted",
-        "  frozenInterval: 2s                # how long quotes stay pulled once the limit is hit",
+        "  frozenInterval: 2s                # how long quotes stay frozen after the limit is hit",
         "families:",
-        "  BTC-USD: {qtyLimit: 100}          # 100 contracts within 5s pull the quotes for 2s",
+        "  BTC-USD: {qtyLimit: 100}          # 100 contracts within 5s freeze the quotes for 2s",
         "  ETH-USD: {frozenInterval: until-reset, qtyLimit: 500}"
-        "  # 500 contracts within 5s pull the quotes until a manual reset",
+        "  # 500 contracts within 5s freeze the quotes until a manual reset",
         "  SOL-USD_UM: {timeInterval: disabled, qtyLimit: 10}  # protection is switched off",
     ]
 
@@ -99,8 +99,8 @@ def test_the_common_value_is_the_most_frequent_and_of_equals_the_first(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("5000/2000/1", "1 contract within 5s pull the quotes for 2s"),
-        ("1500/0/0.5", "0.5 contracts within 1500ms pull the quotes until a manual reset"),
+        ("5000/2000/1", "1 contract within 5s freeze the quotes for 2s"),
+        ("1500/0/0.5", "0.5 contracts within 1500ms freeze the quotes until a manual reset"),
         ("0/0/10", "protection is switched off"),
     ],
 )

@@ -1016,7 +1016,10 @@ def test_every_rendering_notes_once_that_a_limit_within_a_time_is_not_checked(de
     limit = "version: 1\nloosening: {maxFactor: 2, per: 24h}\n"
     desk.commit({"mmp.yaml": config(BTC="100", ETH="1"), POLICY: limit})
     desk.commit({"mmp.yaml": config(BTC="150", ETH="1")})
-    says = "The limit per 24h was not checked, because mmp diff has no record; mmp plan and mmp apply have"
+    says = (
+        "The limit per 24h was not checked, because mmp diff has no record; mmp plan and mmp apply have "
+        "one."
+    )
     for output in ("text", "markdown"):
         assert desk.diff("HEAD~1", "HEAD", output=output).stdout.count(says) == 1
     ended = desk.diff("HEAD~1", "HEAD")

@@ -188,7 +188,7 @@ def test_values_are_traced_to_the_line_they_come_from() -> None:
     text = families_text([explained("BTC-USD"), explained("ETH-USD")])
     assert text == (
         "BTC-USD in main (live) · mmp.yaml\n"
-        "  100 contracts within 5s pull the quotes for 2s\n"
+        "  100 contracts within 5s freeze the quotes for 2s\n"
         "  timeInterval    5s           from defaults, mmp.yaml:4:17\n"
         "  frozenInterval  2s           from defaults, mmp.yaml:5:19\n"
         "  qtyLimit        100          its own, mmp.yaml:7:23\n"

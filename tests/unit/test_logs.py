@@ -216,17 +216,17 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
             "code": "timeout",
             "reason": "/api/v5/public/time: no complete reply",
             "class": "no-answer",
-            "hint": "let this machine reach GET /api/v5/public/time; one hour after the last measurement"
-            " mmp only reads",
+            "hint": "allow this machine to reach GET /api/v5/public/time; one hour after the last"
+            " measurement mmp only reads",
         },
     ),
     (ClockMeasured(), "info", "the exchange's clock can be measured again", {}),
     (PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
     (
-        StateLockTimedOut("the state is held by pid 7"),
+        StateLockTimedOut("the state is locked by pid 7"),
         "warning",
         "state is locked",
-        {"reason": "the state is held by pid 7"},
+        {"reason": "the state is locked by pid 7"},
     ),
     (
         ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),

@@ -170,9 +170,9 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "The policy is valid again and in use.",
     ),
     (
-        replace(CALM, blocked=StateLockTimedOut("the state is held by mmp apply (pid 7)")),
-        "Another process has locked the state for more than a minute: the state is held by mmp apply (pid "
-        "7).",
+        replace(CALM, blocked=StateLockTimedOut("the state is locked by mmp apply (pid 7)")),
+        "Another process has locked the state for more than a minute: the state is locked by mmp apply "
+        "(pid 7).",
         "The state is no longer locked by another process.",
     ),
     (

@@ -338,8 +338,10 @@ def test_an_outage_is_shown_and_every_due_time_waits_for_its_end() -> None:
 
 
 def test_a_lock_and_an_exchange_that_is_not_read_are_shown() -> None:
-    locked = account(replace(runtime({BTC: SHAPES["changed"]}), blocked=StateLockTimedOut("held by pid 7")))
-    assert locked.notices == ("Waiting for another process: held by pid 7",)
+    locked = account(
+        replace(runtime({BTC: SHAPES["changed"]}), blocked=StateLockTimedOut("locked by pid 7"))
+    )
+    assert locked.notices == ("Waiting for another process: locked by pid 7",)
     assert locked.differing[0].when == "After the other process releases the state."
     elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
     standby = account(replace(runtime({BTC: SHAPES["changed"]}), controller=elsewhere))

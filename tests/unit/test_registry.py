@@ -130,7 +130,7 @@ def test_a_state_that_is_not_in_use_is_replaced_with_a_notice(machine: Machine) 
     identify(second)
     [notice] = machine.notices
     assert "first/state.db was used on this machine" in notice
-    assert "second/state.db takes its place" in notice
+    assert "second/state.db replaces it" in notice
     refused(lambda: reserve(first))
     assert machine.entry["place"] == f"{machine.folder.parent}/second/state.db"
     assert len(list(machine.folder.iterdir())) == 2, "the entry, and the lock of the state in use"
@@ -348,7 +348,7 @@ def test_a_damaged_entry_is_reported_and_made_again(machine: Machine, name: str)
     identify(first)
     reserve(first)
     [notice] = machine.notices
-    assert "is damaged: it is made again" in notice
+    assert "is damaged: mmp creates it again" in notice
     refused(lambda: identify(machine.account("second")))
 
 

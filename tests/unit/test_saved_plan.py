@@ -238,14 +238,14 @@ def test_what_a_request_of_ours_left_open_is_not_stale_until_a_new_read_tells(
     ("now", "promised", "says"),
     [
         (A, {}, "not a change of the plan file: skipped"),
-        (A, {BTC: (A, C)}, "the plan file wants another value: skipped"),
+        (A, {BTC: (A, C)}, "the plan file has another value: skipped"),
         (A, {BTC: (None, B)}, "the plan file found nothing in force, now one is: skipped"),
         (None, {BTC: (A, B)}, "the plan file found a setting in force, now none is: skipped"),
-        (C, {BTC: (A, B)}, "moved since the plan file was made: qtyLimit is 300, not 100: skipped"),
+        (C, {BTC: (A, B)}, "changed since the plan file was made: qtyLimit is 300, not 100: skipped"),
         (
             setting("0/0/100.0"),
             {BTC: (A, B)},
-            "moved since the plan file was made: "
+            "changed since the plan file was made: "
             "timeInterval is 0, not 5000, frozenInterval is 0, not 2000: skipped",
         ),
     ],

@@ -166,7 +166,7 @@ def _shown(btc: str, eth: str) -> Reads:
 
 
 def moves() -> Iterator[tuple[Setting | None, str]]:
-    yield setting(BEFORE), "moved since: qtyLimit is 100, not 400"
+    yield setting(BEFORE), "changed since: qtyLimit is 100, not 400"
     yield None, "no setting is in force now"
     yield setting(AFTER), "another request may have changed it"
 

@@ -89,9 +89,9 @@ def test_each_damaged_record_is_named_and_the_status_is_1(tmp_path: Path) -> Non
     assert done.exit_code == 1
     named, lines = done.stdout.splitlines()[:3], done.stdout.splitlines()
     assert named == [
-        "! attempts row 3 does not fit its check",
-        "! pauses row okx/live/446556540/BTC-USD does not fit its check",
-        "! pauses row okx/live/77/BTC-USD does not fit its check",
+        "! attempts row 3 does not match its checksum",
+        "! pauses row okx/live/446556540/BTC-USD does not match its checksum",
+        "! pauses row okx/live/77/BTC-USD does not match its checksum",
     ]
     assert any(line.endswith(" records, 3 damaged") for line in lines)
     assert [line.split()[2:3] for line in lines[-2:]] == [["ETH-USD"], ["ETH-USD"]], "pauses to make again"

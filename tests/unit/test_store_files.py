@@ -401,7 +401,7 @@ def test_a_state_with_another_link_is_refused_and_left_as_it_is(
     with pytest.raises(StateAccessDenied) as refused:
         opener(made)
     assert refused.value.code == "state-linked"
-    assert "two ledgers" in refused.value.message
+    assert "two records of requests" in refused.value.message
     assert "folder" in refused.value.hint
     assert (made.read_bytes(), sorted(os.listdir(made.parent))) == before
 

@@ -164,7 +164,7 @@ def test_the_lock_of_another_process_is_named_and_ends_with_it(tmp_path: Path) -
 
     with pytest.raises(StateLocked) as refused:
         asyncio.run(enter())
-    assert f"held by pid {holder.pid} on {os.uname().nodename} (apply, since 20" in refused.value.message
+    assert f"locked by pid {holder.pid} on {os.uname().nodename} (apply, since 20" in refused.value.message
     holder.kill()
     holder.communicate(timeout=10)
     asyncio.run(enter())

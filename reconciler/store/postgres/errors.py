@@ -75,16 +75,14 @@ def to_error(address: Address, error: Exception) -> MmpError:
             hint = "use a role that owns the schema mmp or may create it (GRANT CREATE ON DATABASE)"
             return StateAccessDenied("state-unwritable", f"access to {place} is denied: {said}", hint)
         case pg.UndefinedTable() | pg.UndefinedColumn() | pg.InvalidSchemaName() | pg.UndefinedObject():
-            hint = (
-                "restore the schema mmp or the role's USAGE on it; a backup of the database is the way back"
-            )
+            hint = "restore the schema mmp from a backup, or grant the role USAGE on it"
             message = f"{place} has tables missing, or hidden from this role: {said}"
             return StateAccessDenied("state-tables-missing", message, hint)
         case pg.DiskFull():
             hint = "free some space on the server; what was recorded before is safe"
             return StateUnavailable("state-disk-full", f"no space left for {place}", hint)
         case pg.LockNotAvailable() | pg.QueryCanceled() | pg.DeadlockDetected() | pg.SerializationFailure():
-            hint = "find what keeps the server busy (pg_stat_activity); it is safe to try again"
+            hint = "find out why the server is busy (pg_stat_activity), and try again"
             return StateUnavailable("state-busy", f"{place} is busy: {said}", hint)
         case psycopg.OperationalError() if refusal := _refusal(error):
             hint = "check the user, password, database, TLS and access rules (pg_hba.conf)"
@@ -103,7 +101,7 @@ def to_error(address: Address, error: Exception) -> MmpError:
 
 
 def _damaged(message: str) -> StateUnusable:
-    hint = "look into what happened to it before anything else; a backup of the database is the way back"
+    hint = "find out what happened first; then restore the database from a backup"
     return StateUnusable("state-damaged", message, hint)
 
 

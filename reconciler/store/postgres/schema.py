@@ -167,7 +167,7 @@ async def version_of(transaction: PostgresTransaction, place: str) -> int | None
     if not versions:
         hint = "give mmp a database of its own, or rename that schema"
         raise StateUnusable(
-            "state-foreign-schema", f"the schema mmp in {place} is not this program's", hint
+            "state-foreign-schema", f"the schema mmp in {place} belongs to another program", hint
         )
     found = await transaction.rows("SELECT migrations, usable_from FROM mmp.version")
     version, usable_from = found[0] if len(found) == 1 else (-1, 0)
@@ -200,10 +200,10 @@ async def believe(transaction: PostgresTransaction, place: str, version: int) ->
         hint = f"use PostgreSQL {OLDEST_SERVER // 10_000} or newer"
         raise StateUnusable("state-old-server", f"the server of the state {place} is too old", hint)
     if encoding != "UTF8":
-        hint = "make a database for it with ENCODING 'UTF8'"
+        hint = "create a database for it with ENCODING 'UTF8'"
         raise StateUnusable("state-encoding", f"the state {place} is in {encoding}, not in UTF8", hint)
     if version < len(MIGRATIONS):
-        hint = "`mmp apply` or `mmp run` of this version brings it up to date"
+        hint = "`mmp apply` or `mmp run` of this version upgrades it"
         raise StateUnusable("state-older", f"the state {place} was written by an older mmp", hint)
     found = await _columns(transaction)
     for name, expected in expected_columns().items():
@@ -226,8 +226,8 @@ def expected_columns() -> dict[str, list[str]]:
 
 def incomplete(place: str, table: str) -> StateAccessDenied:
     """Return the error for a state whose tables do not match its version."""
-    hint = "look into what happened to it; a backup of the whole database is the way back"
-    message = f"the state {place} does not have the table {table} as its version makes it"
+    hint = "find out what happened; then restore the complete database from a backup"
+    message = f"the state {place} has no valid table {table}: it is missing or was changed"
     return StateAccessDenied("state-incomplete", message, hint)
 
 
