@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-SCHEMA_NAMES = ("mmp", "policy", "plan", "status", "problems", "apply", "notice")
+SCHEMA_NAMES = ("mmp", "policy", "plan", "status", "problems", "apply", "notification")
 """The documents with a published schema, as ``mmp schema NAME`` names them."""
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -87,7 +87,7 @@ _NO_POLICY = "There is no policy any more. Only the guard against switching prot
 def notification_document(
     notice: Notification, runtime: AccountRuntime, judged: ProtectionResult, *, at: datetime, advice: Advice
 ) -> Document:
-    """Return the ``mmp/notice/1`` document of a notification that is sent ``at`` that time of day."""
+    """Return the ``mmp/notification/1`` document of a notification that is sent ``at`` that time of day."""
     firing = notice.status is Transition.FIRING
     text = _firing(notice, advice) if firing else NoticeText(_resolved(notice, runtime))
     subject = NoticeSubject(runtime.desired, runtime.desired.path, runtime.host, runtime.simulator)
@@ -97,7 +97,7 @@ def notification_document(
 def file_notification_document(
     notice: Notification, path: str, *, gone: bool, host: str, simulator: bool, at: datetime
 ) -> Document:
-    """Return the ``mmp/notice/1`` document of a settings file from which no account runs.
+    """Return the ``mmp/notification/1`` document of a settings file from which no account runs.
 
     ``gone``: the alert is resolved because the file was removed, not because the file is valid.
     """
@@ -113,7 +113,7 @@ def _document(
     account, alert, families = subject.account, notice.alert, notice.families
     alone = len(families) == 1
     return {
-        "format": "mmp/notice/1",
+        "format": "mmp/notification/1",
         "id": _id(notice, subject, at),
         "kind": alert.kind.value,
         "status": notice.status.value,

@@ -62,7 +62,7 @@ _HEADERS = {
 
 _WORST_FIRST = tuple(AlertSeverity)
 
-_OUTCOME = {True: ("debug", "notice delivered"), False: ("warning", "notice not delivered")}
+_OUTCOME = {True: ("debug", "notification delivered"), False: ("warning", "notification not delivered")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class _Worker:
             again_s = None if self._closing.is_set() else retry_delay_s(tries, answer, datetime.now(UTC))
             if again_s is None:
                 break
-            self._report("debug", "notice tried again", message, tries, answer)
+            self._report("debug", "notification tried again", message, tries, answer)
             await self._wait(again_s)
             tries += 1
         level, event = _OUTCOME[answer.delivered]
@@ -224,7 +224,7 @@ class _Worker:
     def _log_dropped(self) -> None:
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            self._log("warning", "notices dropped", {"to": self._target.shown, "number": dropped})
+            self._log("warning", "notifications dropped", {"to": self._target.shown, "number": dropped})
 
 
 def _mildest(messages: Sequence[Message]) -> int:

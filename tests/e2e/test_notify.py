@@ -19,7 +19,7 @@ from tests.support.webhook import Reply, Webhook, webhook
 pytestmark = pytest.mark.e2e
 
 TOKEN = "s3cr3t-token"
-VALIDATOR = Draft202012Validator(load_schema("notice"))
+VALIDATOR = Draft202012Validator(load_schema("notification"))
 WANTED = {"BTC-USD": "5s/2s/100", "ETH-USD": "5s/until-reset/100"}
 
 

@@ -54,7 +54,7 @@ def plan() -> Plan:
     return with_schedule(made, LEDGERS["full"], NOW, assume_idle=False)
 
 
-def notice() -> Document:
+def notification() -> Document:
     """Return the notification about a setting of BTC-USD that was loosened outside mmp."""
     wanted = {BTC: setting("5000/2000/100"), ETH: setting("1000/0/500")}
     known = {BTC: confirmed("5000/2000/100", at=NOW - 60), ETH: confirmed("1000/0/500", at=NOW - 60)}
@@ -130,7 +130,7 @@ def examples() -> dict[str, Document]:
         "status": status_document(
             recorded_status(desired(WANTED), record, simulator=False, now=NOW, wall=WALL, policy=POLICY)
         ),
-        "notice": notice(),
+        "notification": notification(),
         "history": history_document("main", "live", AccountHistory(attempts, [override], [policy])),
         "problems": problems_document([wrong]),
         "several": one_or_list(

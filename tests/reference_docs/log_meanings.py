@@ -84,8 +84,11 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("warning", "lines dropped: stderr could not be written"): (
         "`lines` log lines are missing here, because stderr was not read or its disk was full."
     ),
-    ("warning", "notice not delivered"): "A webhook did not accept a notification; `reason` says why.",
-    ("warning", "notices dropped"): (
+    (
+        "warning",
+        "notification not delivered",
+    ): "A webhook did not accept a notification; `reason` says why.",
+    ("warning", "notifications dropped"): (
         "The webhook was not reachable for too long; `number` notifications will not be sent."
     ),
     ("warning", "overrides given"): (
@@ -169,8 +172,8 @@ MEANINGS: dict[tuple[str, str], str] = {
     ),
     ("info", "waiting for a settings file"): "There is no file at `paths` yet.",
     ("debug", "live read"): "One read of live settings ended.",
-    ("debug", "notice delivered"): "A webhook accepted a notification.",
-    ("debug", "notice tried again"): "A notification is sent again; `reason` says why.",
+    ("debug", "notification delivered"): "A webhook accepted a notification.",
+    ("debug", "notification tried again"): "A notification is sent again; `reason` says why.",
     ("debug", "pass ended"): "One pass ended.",
     ("debug", "request reserved"): "A request has its slot and is recorded; it is sent next.",
     ("debug", "waiting"): "The loop waits for a slot or a time.",

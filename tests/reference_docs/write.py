@@ -393,7 +393,9 @@ FILES: dict[str, Callable[[], str]] = {
     "commands": commands,
     "document-apply": lambda: json_document("Results of apply: mmp/apply/1", "apply", "apply", "several"),
     "document-history": lambda: json_document("History: mmp/history/1", "", "history"),
-    "document-notice": lambda: json_document("Notification: mmp/notice/1", "notice", "notice"),
+    "document-notification": lambda: json_document(
+        "Notification: mmp/notification/1", "notification", "notification"
+    ),
     "document-plan": lambda: json_document("Plan: mmp/plan/1", "plan", "plan"),
     "document-problems": lambda: json_document("Problems: mmp/problems/1", "problems", "problems"),
     "document-status": lambda: json_document("Status: mmp/status/1", "status", "status"),

@@ -48,4 +48,7 @@ def test_documented_bounds_are_those_of_the_code() -> None:
         f"unsent messages have {FLUSH_S:.0f} s",
     ):
         assert words in re.sub(r"\s+", " ", delivered), words
-    assert load_schema("notice")["properties"]["details"]["properties"]["families"]["maxItems"] == MAX_NAMED
+    assert (
+        load_schema("notification")["properties"]["details"]["properties"]["families"]["maxItems"]
+        == MAX_NAMED
+    )

@@ -29,7 +29,7 @@ def test_there_is_no_other_file_among_the_reference_documents() -> None:
     assert {path.name for path in FOLDER.iterdir()} == {f"{name}.md" for name in FILES}
 
 
-@pytest.mark.parametrize("example", ["plan", "apply", "several", "status", "problems", "notice"])
+@pytest.mark.parametrize("example", ["plan", "apply", "several", "status", "problems", "notification"])
 def test_an_example_is_as_its_schema_says(example: str) -> None:
     validator = Draft202012Validator(load_schema("apply" if example == "several" else example))
     made = json.loads(written(examples()[example]))

@@ -37,7 +37,7 @@ from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world
 
 pytestmark = pytest.mark.unmeasured
 
-VALIDATOR = Draft202012Validator(load_schema("notice"))
+VALIDATOR = Draft202012Validator(load_schema("notification"))
 
 
 class Listener:

@@ -35,7 +35,7 @@ from tests.unit.builders import BTC, ETH, NOW, confirmed, row, setting, unresolv
 from tests.unit.report_samples import HOSTILE, WALL
 from tests.unit.runtime_builders import BAD_KEY, outage, runtime_of
 
-VALIDATOR = Draft202012Validator(load_schema("notice"))
+VALIDATOR = Draft202012Validator(load_schema("notification"))
 A = setting("5000/2000/100")
 APPLIED = {BTC: confirmed("5000/2000/100", at=NOW - 60)}
 LOOSER = {BTC: row("5000/2000/9999")}
@@ -77,8 +77,8 @@ def message(notice: Notification, runtime: AccountRuntime) -> Document:
     judged = status_protection(None, live=True, interval_s=30.0)
     document = notification_document(notice, runtime, judged, at=WALL, advice=advice)
     assert list(VALIDATOR.iter_errors(document)) == []
-    assert set(document) == set(load_schema("notice")["required"])
-    assert set(document["details"]) == set(load_schema("notice")["properties"]["details"]["required"])
+    assert set(document) == set(load_schema("notification")["required"])
+    assert set(document["details"]) == set(load_schema("notification")["properties"]["details"]["required"])
     assert len(document["text"]) <= MAX_TEXT_CHARS
     assert document["text"].isprintable()
     assert not set(document["text"]) & set("<>@&`")
@@ -371,7 +371,7 @@ def test_a_notice_has_one_id_and_every_other_has_another() -> None:
 
 
 def test_the_words_of_the_schema_are_the_code_s() -> None:
-    properties = load_schema("notice")["properties"]
+    properties = load_schema("notification")["properties"]
     assert properties["kind"]["enum"] == [kind.value for kind in AlertKind]
     assert properties["status"]["enum"] == [turn.value for turn in Transition]
     assert properties["severity"]["enum"] == [severity.value for severity in AlertSeverity]

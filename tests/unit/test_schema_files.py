@@ -23,7 +23,7 @@ from reconciler.core.problems import (
 from reconciler.render.problem_catalogue import CATALOGUE
 from reconciler.schema_files import SCHEMA_NAMES, load_schema, schema_text
 
-MINE = ("mmp", "policy", "problems", "notice")
+MINE = ("mmp", "policy", "problems", "notification")
 
 
 def properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:

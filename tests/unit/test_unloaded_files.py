@@ -249,7 +249,7 @@ def test_an_account_without_a_key_is_reported_everywhere() -> None:
 
 # ---- notices ---------------------------------------------------------------------------------------
 
-NOTICE = Draft202012Validator(load_schema("notice"))
+NOTICE = Draft202012Validator(load_schema("notification"))
 
 
 def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:

@@ -152,7 +152,7 @@ def notifying(*targets: str, timeout_s: float = 5.0) -> Iterator[tuple[WebhookSe
 
 def notice(number: int = 0, severity: AlertSeverity = AlertSeverity.CRITICAL) -> dict[str, object]:
     message = {"kind": "frozen", "severity": severity.value, "text": f"é {number}", "count": number}
-    return {"format": "mmp/notice/1", **message}
+    return {"format": "mmp/notification/1", **message}
 
 
 def numbers(hook: Webhook) -> list[object]:
@@ -171,7 +171,7 @@ def test_a_notice_arrives_once_as_json() -> None:
         assert message.lines == [
             (
                 "debug",
-                "notice delivered",
+                "notification delivered",
                 {"to": f"http://127.0.0.1:{hook.port}/…", "kind": "frozen", "tries": 1},
             )
         ]
@@ -192,7 +192,7 @@ def test_what_passes_is_tried_again_and_arrives(
 ) -> None:
     with webhook(*replies) as hook, notifying(hook.url(), timeout_s=0.3) as (notifier, message):
         notifier.post(notice(1))
-        eventually(lambda: "notice delivered" in message.events())
+        eventually(lambda: "notification delivered" in message.events())
         assert numbers(hook) == [1] * tries
         assert message.waits == waits
         assert message.lines[-1][2]["tries"] == tries
@@ -204,11 +204,11 @@ def test_a_notification_that_is_never_accepted_is_dropped_and_reported(status: i
         with notifying(hook.url()) as (notifier, message):
             notifier.post(notice(1))
             notifier.post(notice(2))
-            eventually(lambda: "notice delivered" in message.events())
+            eventually(lambda: "notification delivered" in message.events())
         assert numbers(hook) == [1, 2], "no second try, and no redirect followed"
         assert {path for path, _, _ in hook.arrived} == {"/hook/s3cr3t-token"}
         assert message.waits == []
-        assert message.lines[0][:2] == ("warning", "notice not delivered")
+        assert message.lines[0][:2] == ("warning", "notification not delivered")
         assert message.lines[0][2]["reason"] == f"it answered {status}"
 
 
@@ -216,7 +216,7 @@ def test_headers_that_a_gateway_adds_stop_no_delivery() -> None:
     headers = {"Content-Security-Policy": "x" * 60_000} | {f"X-Hop-{number}": "y" for number in range(500)}
     with webhook(Reply(200, headers)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice(1))
-        eventually(lambda: message.events() == ["notice delivered"])
+        eventually(lambda: message.events() == ["notification delivered"])
         assert numbers(hook) == [1]
 
 
@@ -226,10 +226,10 @@ def test_a_webhook_that_is_gone_is_given_up_after_five_tries() -> None:
         gone = f"http://127.0.0.1:{taken.getsockname()[1]}/s3cr3t-token"
         with notifying(gone) as (notifier, message):
             notifier.post(notice())
-            eventually(lambda: "notice not delivered" in message.events())
+            eventually(lambda: "notification not delivered" in message.events())
             assert message.waits == [1.0, 2.0, 4.0, 8.0]
             level, event, values = message.lines[-1]
-            assert (level, event) == ("warning", "notice not delivered")
+            assert (level, event) == ("warning", "notification not delivered")
             assert values["tries"] == MAX_TRIES
             assert values["reason"] == "no connection to it could be made"
 
@@ -239,7 +239,7 @@ def test_an_endless_reply_is_not_read() -> None:
     with webhook(Reply(body=body)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
         eventually(lambda: message.lines)
-        assert message.events() == ["notice delivered"]
+        assert message.events() == ["notification delivered"]
 
 
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
     with webhook() as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
         eventually(lambda: message.lines)
-        assert message.events() == ["notice delivered"]
+        assert message.events() == ["notification delivered"]
 
 
 def test_queueing_never_waits_and_beyond_the_limit_the_oldest_is_dropped_and_reported() -> None:
@@ -261,9 +261,11 @@ def test_queueing_never_waits_and_beyond_the_limit_the_oldest_is_dropped_and_rep
             notifier.post(notice(number))
         assert time.monotonic() - began < 0.4, "the first is still being answered"
         eventually(lambda: len(hook.arrived) == MAX_WAITING + 1)
-        eventually(lambda: message.events().count("notice delivered") == MAX_WAITING + 1)
+        eventually(lambda: message.events().count("notification delivered") == MAX_WAITING + 1)
         assert numbers(hook) == [0, *range(51, many + 1)]
-        dropped = [values["number"] for _, event, values in message.lines if event == "notices dropped"]
+        dropped = [
+            values["number"] for _, event, values in message.lines if event == "notifications dropped"
+        ]
         assert dropped == [50]
 
 
@@ -277,7 +279,7 @@ def test_of_too_many_the_mildest_make_way_and_of_those_the_oldest(seed: int) -> 
         eventually(lambda: hook.arrived)
         for number, severity in enumerate(severities):
             notifier.post(notice(number, severity))
-        eventually(lambda: message.events().count("notice delivered") == MAX_WAITING + 1)
+        eventually(lambda: message.events().count("notification delivered") == MAX_WAITING + 1)
         worst = sorted(
             range(len(severities)),
             key=lambda number: (list(AlertSeverity).index(severities[number]), -number),
@@ -294,7 +296,7 @@ def test_one_webhook_that_hangs_delays_no_other() -> None:
             assert len(slow.arrived) == 1
             began = time.monotonic()
         assert time.monotonic() - began < 2.0 + JOIN_S, "stopping is bounded"
-        lost = [values for _, event, values in message.lines if event == "notices dropped"]
+        lost = [values for _, event, values in message.lines if event == "notifications dropped"]
         assert [values["number"] for values in lost] == [3]
 
 
@@ -304,7 +306,7 @@ def test_stopping_delivers_what_waits() -> None:
             for number in range(5):
                 notifier.post(notice(number))
         assert numbers(hook) == [0, 1, 2, 3, 4]
-        assert message.events() == ["notice delivered"] * 5
+        assert message.events() == ["notification delivered"] * 5
 
 
 def test_stopping_gives_each_one_more_try_and_no_more() -> None:
@@ -314,12 +316,12 @@ def test_stopping_gives_each_one_more_try_and_no_more() -> None:
         notifier.start()
         notifier.post(notice(1))
         notifier.post(notice(2))
-        eventually(lambda: "notice tried again" in message.events())
+        eventually(lambda: "notification tried again" in message.events())
         began = time.monotonic()
         notifier.stop(2.0)
         assert time.monotonic() - began < 1.0, "the wait is cut short"
         assert numbers(hook) == [1, 1, 2]
-        assert message.events().count("notice not delivered") == 2
+        assert message.events().count("notification not delivered") == 2
 
 
 def test_after_the_end_nothing_is_delivered_and_nothing_breaks() -> None:
@@ -334,7 +336,7 @@ def test_after_the_end_nothing_is_delivered_and_nothing_breaks() -> None:
 def test_an_error_that_contains_the_address_is_reworded() -> None:
     with webhook(Reply(breaks=True)) as hook, notifying(hook.url()) as (notifier, message):
         notifier.post(notice())
-        eventually(lambda: "notice not delivered" in message.events())
+        eventually(lambda: "notification not delivered" in message.events())
         assert "the connection broke" in str(message.lines[-1][2]["reason"])
 
 
@@ -343,6 +345,6 @@ def test_tls_that_cannot_be_set_up_is_reported() -> None:
         url = hook.url().replace("http://", "https://")
         with notifying(url) as (notifier, message):
             notifier.post(notice())
-            eventually(lambda: "notice not delivered" in message.events())
+            eventually(lambda: "notification not delivered" in message.events())
             assert "TLS" in str(message.lines[-1][2]["reason"])
         assert hook.arrived == []
