@@ -45,14 +45,14 @@ def settings_in(text: str) -> dict[Family, Setting]:
 
 @pytest.mark.parametrize("environment", list(Environment))
 @pytest.mark.parametrize("account", ["main", "desk-2", "007", "no", "a.b_c"])
-def test_the_starter_holds_as_it_stands(account: str, environment: Environment) -> None:
+def test_the_starter_file_is_valid_unchanged(account: str, environment: Environment) -> None:
     reading = read_config(starter_text(Naming(account, environment)).encode(), "mmp.yaml")
     assert reading.problems == ()
     assert reading.desired is not None
     assert (reading.desired.account, reading.desired.environment) == (account, environment)
 
 
-def test_an_imported_file_names_whose_it_is() -> None:
+def test_an_imported_file_names_its_account() -> None:
     text = text_of({BTC: "5000/2000/100"}, Naming("on", Environment.DEMO, "DESK_2_"))
     reading = read_config(text.encode(), "mmp.yaml")
     assert reading.problems == ()
@@ -108,7 +108,7 @@ def test_a_setting_is_written_in_one_phrase(text: str, says: str) -> None:
     assert describe_setting(setting(text)) == says
 
 
-def test_what_a_file_cannot_say_is_left_out_and_named() -> None:
+def test_a_setting_that_a_file_cannot_express_is_left_out_and_named() -> None:
     rows = {
         BTC: row("5000/2000/100"),
         ETH: row(f"5000/2000/{'9' * 21}"),

@@ -203,7 +203,7 @@ def test_every_finding_is_a_line_with_what_to_do_under_it() -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_the_summary_says_whether_anything_is_in_the_way() -> None:
+def test_the_summary_counts_problems_and_advice() -> None:
     assert doctor_text(checkup(FINDINGS[0])).endswith("\nNo problem found.\n")
     assert doctor_text(checkup(FINDINGS[1])).endswith("No problem found; 1 recommendation.\n")
     assert doctor_text(checkup(FINDINGS[2])).endswith("1 problem to fix.\n")
@@ -211,7 +211,7 @@ def test_the_summary_says_whether_anything_is_in_the_way() -> None:
     assert doctor_text(nobody).startswith("SIMULATOR unknown account at openapi.okx.com")
 
 
-def test_the_document_says_the_same() -> None:
+def test_the_document_has_the_same_results() -> None:
     document = doctor_document(checkup(*FINDINGS))
     assert (document["format"], document["exit_status"]) == ("mmp/doctor/1", 8)
     assert [(one["check"], one["mark"], one["hint"]) for one in document["findings"]] == [

@@ -67,7 +67,7 @@ def codes_said() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_every_code_the_program_can_say_is_explained() -> None:
+def test_every_code_that_the_program_can_print_is_explained() -> None:
     said = set(codes_said())
     assert len(said) > 60
     assert sorted(code for code in said if not list(find_terms(code))) == []

@@ -108,7 +108,7 @@ def test_a_code_span_reads_as_the_text_it_was_made_of(payload: str) -> None:
 
 
 @pytest.mark.parametrize(("left", "right"), list(product("`|\\ a", repeat=2)))
-def test_a_cell_keeps_its_column_whatever_is_beside_it(left: str, right: str) -> None:
+def test_a_cell_stays_in_its_column_whatever_its_neighbours(left: str, right: str) -> None:
     row = f"| {cell(left + 'x' + right)} | {cell(right + left)} |"
     tokens = parsed(f"| A | B |\n|---|---|\n{row}\n")
     assert sum(token.type == "td_open" for token in tokens) == 2

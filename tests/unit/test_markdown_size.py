@@ -78,7 +78,7 @@ def test_cutting_for_size_leaves_out_what_is_least_bad_over_all_accounts() -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 120, 180, 300, 2_000, 10_000])
-def test_whatever_the_number_of_families_the_form_holds(count: int) -> None:
+def test_the_structure_is_valid_for_any_number_of_families(count: int) -> None:
     plan = compare(*crowd(count))
     hold_to_the_form(plans_markdown([(plan, BETWEEN)]))
     hold_to_the_form(plans_markdown([(removed_account_plan(crowd(count)[0]), BETWEEN)]))
@@ -99,7 +99,7 @@ def test_whatever_the_number_of_accounts_the_counts_at_the_top_are_of_all(
     assert len(shown) + (int(left[1]) if left else 0) == accounts
 
 
-def test_the_accounts_left_out_are_those_with_the_least_to_say() -> None:
+def test_the_accounts_left_out_are_those_of_least_concern() -> None:
     quiet = desired({BTC: setting("1/1/1")}, account="quiet")
     looser = (compare(*crowd(1, "looser")), BETWEEN)
     same = replace(BETWEEN, old=replace(OLD, account="quiet", policy_change=None))

@@ -53,13 +53,13 @@ def test_the_window_is_the_last_ten_seconds_of_the_axis() -> None:
     ("slot_s", "place"),
     [(0, "80.00%"), (-3, "80.00%"), (7.5, "90.00%"), (15, "100.00%"), (15.1, None), (None, None)],
 )
-def test_the_next_slot_stands_where_it_comes_unless_that_is_beyond_the_edge(
+def test_the_next_slot_is_drawn_at_its_time_unless_it_is_beyond_the_edge(
     slot_s: float | None, place: str | None
 ) -> None:
     assert pacing_picture([], slot_s=slot_s).slot == place
 
 
-def test_requests_stand_at_their_time_and_older_ones_are_gone() -> None:
+def test_requests_are_drawn_at_their_time_and_older_ones_are_left_out() -> None:
     picture = pacing_picture(
         [(-61, "applied", "a"), (-60, "applied", "b"), (-7.5, "unknown", "c")], slot_s=0
     )
@@ -69,7 +69,7 @@ def test_requests_stand_at_their_time_and_older_ones_are_gone() -> None:
     ]
 
 
-def test_requests_that_go_together_stand_one_above_the_other() -> None:
+def test_requests_sent_together_are_drawn_one_above_the_other() -> None:
     times = (-30, -29.9, -29.8, -20, -18, -9, -8.5)
     picture = pacing_picture([(at, "applied", "") for at in times], slot_s=0)
     assert [dot.top for dot in picture.dots] == [LOW, HIGH, LOW, LOW, LOW, LOW, HIGH]

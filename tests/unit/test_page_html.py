@@ -57,14 +57,14 @@ def test_the_markup_is_complete_and_no_id_is_there_twice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LATEST_STATES)
-def test_nothing_is_inline_that_the_content_security_policy_forbids(name: str) -> None:
+def test_no_inline_content_breaks_the_content_security_policy(name: str) -> None:
     for tag, attributes in Seen(html(name)).tags:
         assert tag != "style"
         assert tag != "script" or attributes.keys() == {"src", "defer"}
         assert not [one for one in attributes if one == "style" or one.startswith("on")]
 
 
-def test_the_order_is_the_one_it_is_read_in_at_three_in_the_morning() -> None:
+def test_the_most_urgent_section_comes_first() -> None:
     text = html("troubled")
     assert re.findall(r"<h1[^>]*>.*?<span>(.*?)</span></h1>", text) == [
         'No: 1 of 8 families has less protection than the file says: <span class="word">BTC-USD.</span>'
@@ -126,7 +126,7 @@ def test_two_hundred_families_stay_within_two_hundred_kilobytes(differing: float
 
 
 @pytest.mark.parametrize("name", LATEST_STATES)
-def test_one_board_at_one_moment_is_one_text(name: str) -> None:
+def test_the_same_state_at_the_same_time_gives_the_same_page(name: str) -> None:
     assert html(name) == html(name)
 
 

@@ -125,7 +125,7 @@ def test_a_family_that_differs_is_shown_with_direction_due_time_and_reason(
 
 
 @pytest.mark.parametrize("shape", ["in sync", "frozen"])
-def test_a_family_as_the_file_says_differs_in_nothing(shape: str) -> None:
+def test_a_family_in_sync_is_not_listed_as_differing(shape: str) -> None:
     view = of(shape)
     assert (view.differing, view.differing_text) == (
         (),
@@ -137,7 +137,7 @@ def test_the_rows_are_all_the_shapes_there_are() -> None:
     assert {row[0] for row in DIFFERING} | {"in sync", "frozen"} == set(SHAPES)
 
 
-def test_every_state_of_a_family_is_among_the_boards() -> None:
+def test_the_example_states_have_every_family_state() -> None:
     signs = {
         day.sign
         for make in LATEST_STATES.values()
@@ -264,7 +264,7 @@ OVERALL = [
 
 
 @pytest.mark.parametrize(("sentence", "shapes"), OVERALL)
-def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
+def test_several_accounts_have_the_worst_protection_and_are_sorted_worst_first(
     sentence: str, shapes: list[str]
 ) -> None:
     view = standing_together(*shapes)
@@ -275,14 +275,14 @@ def test_several_accounts_are_as_good_as_the_worst_and_stand_worst_first(
     assert view.headline.sign == view.accounts[0].headline.sign
 
 
-def test_without_an_account_nothing_is_called_protected() -> None:
+def test_without_an_account_the_page_does_not_say_protected() -> None:
     assert page(latest_of()).headline.sentence == "Not known yet: no settings were accepted so far."
     awaiting = page(LATEST_STATES["empty"]())
     assert awaiting.headline.sentence == "Not known: 1 missing settings file."
     assert awaiting.missing == ("accounts/main.yaml",)
 
 
-def test_a_missing_file_keeps_the_rest_from_being_called_protected_but_hides_no_exposure() -> None:
+def test_with_a_missing_file_the_page_never_says_protected_but_still_says_exposed() -> None:
     for shape, word in [("in sync", "Not known"), ("drifted looser", "Not protected")]:
         shared_state = latest_of(runtime({BTC: SHAPES[shape]}))
         shared_state.unloaded = UnloadedFiles(missing=("b.yaml",))
@@ -319,7 +319,7 @@ def test_states_of_an_old_read_are_shown_with_their_age() -> None:
     assert of("in sync", live=False).days_text == "State and settings from what was last applied."
 
 
-def test_a_silent_loop_promises_nothing_but_still_says_what_is_exposed() -> None:
+def test_a_silent_loop_has_no_due_times_but_still_shows_exposure() -> None:
     silent = account(runtime({BTC: SHAPES["drifted looser"]}), later_s=SILENCE_S + 2)
     assert silent.headline.sign == labels.PROTECTIONS[Protection.EXPOSED]
     assert silent.differing[0].when == "Not known: the program makes no progress."
@@ -370,7 +370,7 @@ def test_before_the_first_comparison_nothing_is_claimed() -> None:
 # ---- frozen --------------------------------------------------------------------------------------
 
 
-def test_a_freeze_until_reset_needs_a_person_and_stands_first() -> None:
+def test_a_freeze_until_reset_needs_a_person_and_comes_first() -> None:
     shapes = {BTC: SHAPES["frozen"], ETH: SHAPES["frozen until reset"]}
     first, second = account(runtime(shapes)).frozen
     assert (first.family, first.needs_person) == (ETH, True)
@@ -410,7 +410,7 @@ def held(one: AccountView) -> tuple[str, str, str]:
     return line.why, line.advice.text if line.advice else "", line.advice.command if line.advice else ""
 
 
-def test_each_hold_says_why_and_what_to_do() -> None:
+def test_each_hold_has_a_reason_and_a_hint() -> None:
     assert held(of("drifted tighter", rules=PlanConstraints(drift=DriftPolicy.HEAL_LOOSENED))) == (
         "Tighter than the file says, changed outside mmp: reported, not changed back.",
         "To restore the file's settings, run:",
@@ -485,7 +485,7 @@ def test_the_file_in_force_and_the_problems_of_a_newer_one_are_shown() -> None:
     assert (account(one).no_policy, view.no_policy) == (True, False)
 
 
-def test_the_last_problems_say_what_to_do() -> None:
+def test_recent_errors_have_hints() -> None:
     codes = [("timeout", BTC), ("51000", None), ("", None)]
     one = replace(
         runtime({BTC: SHAPES["in sync"]}),
@@ -518,7 +518,7 @@ def test_the_pace_is_shown_in_words() -> None:
     assert len(view.pacing.picture.dots) == 5
 
 
-def test_what_is_not_managed_is_counted_and_what_of_it_is_frozen() -> None:
+def test_unmanaged_families_are_listed_and_frozen_ones_named() -> None:
     unmanaged = {family: LiveRow(setting(FILE), frozen=family == ETH) for family in SIX if family != BTC}
     assert of("in sync", unmanaged=unmanaged).unmanaged == (
         "Live, but not in the file and never changed: ADA-USD, ETH-USD, SOL-USD, XAU-USD_UM, XRP-USD_UM. "

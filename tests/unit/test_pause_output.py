@@ -41,7 +41,7 @@ def status_with(*pauses: Pause) -> Status:
 
 
 @pytest.mark.parametrize(("ends_in_s", "holds"), [(None, True), (0.001, True), (0.0, False), (-1.0, False)])
-def test_a_pause_holds_until_its_time(ends_in_s: float | None, holds: bool) -> None:
+def test_a_pause_is_in_force_until_its_end(ends_in_s: float | None, holds: bool) -> None:
     assert pause(BTC, ends_in_s).holds(WALL) is holds
     assert bool(status_with(pause(BTC, ends_in_s)).pauses) is holds
 
@@ -100,7 +100,7 @@ def test_the_text_names_family_end_and_reason() -> None:
     assert "  ‖ paused     GONE-USD_UM  until it is resumed: no reason given\n" in text
 
 
-def test_the_text_says_when_it_was_not_a_person() -> None:
+def test_the_text_shows_that_the_breaker_paused_a_family() -> None:
     lasting = "until it is resumed or the file has another value: put back 3 times"
     assert f"  ‖ paused     ETH-USD  by mmp, {lasting}\n" in status_text(status_with(CONTESTED))
 
@@ -111,7 +111,7 @@ def test_what_people_wrote_cannot_reach_the_terminal_raw() -> None:
         assert all(line.isprintable() for line in text.splitlines())
 
 
-def test_pause_and_resume_tell_what_is_in_force() -> None:
+def test_pause_and_resume_show_the_pauses_in_force() -> None:
     assert pauses_text("main", "live", [], WALL) == "main (live) · no family is paused\n"
     assert pauses_text("main", "live", [pause(BTC)], WALL).startswith("main (live) · 1 family paused\n  ‖ ")
     document = pauses_document("main", "live", [pause(BTC)])

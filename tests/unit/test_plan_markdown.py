@@ -132,7 +132,7 @@ def test_the_worst_comes_first() -> None:
         ),
     ],
 )
-def test_a_row_tells_fields_factor_and_the_three_figures(before: str, after: str, row: str) -> None:
+def test_a_row_has_the_fields_the_factor_and_the_three_figures(before: str, after: str, row: str) -> None:
     assert row in plans_markdown([(between({BTC: setting(before)}, {BTC: setting(after)}), BETWEEN)])
 
 
@@ -143,7 +143,7 @@ def test_exactly_the_changed_fields_are_named() -> None:
     assert {family: re.findall(r"[a-z]+[IL]\w+", cell) for family, cell in rows.items()} == expected
 
 
-def test_an_enable_tells_what_it_is_measured_from_and_is_not_called_harmless() -> None:
+def test_an_enable_names_the_setting_it_is_measured_from() -> None:
     reads = Reads(read(990, {BTC: row("0/2000/100")}))
     plan = plan_of({BTC: setting("5000/2000/300")}, {BTC: confirmed("5000/2000/100")}, reads)
     message = plans_markdown([(plan, CONTEXT)])
@@ -187,7 +187,7 @@ def test_a_removed_protected_family_is_refused_though_nothing_changes() -> None:
     assert plans_gitlab([plan]) == {"create": 0, "update": 0, "delete": 1}
 
 
-def test_a_refusal_that_is_all_there_is_to_tell_is_not_called_no_changes() -> None:
+def test_a_plan_with_only_a_refusal_does_not_say_no_changes() -> None:
     guard = replace(POLICY, protected=frozenset({ETH}))
     plan = plan_of({BTC: setting("1/1/1")}, {BTC: confirmed("1/1/1")}, rules=PlanConstraints(policy=guard))
     message = plans_markdown([(plan, CONTEXT)])

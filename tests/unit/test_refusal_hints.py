@@ -18,7 +18,7 @@ PLAN = plan_of(
 )
 
 
-def test_an_override_names_family_digest_and_what_holds_up_every_loosening() -> None:
+def test_an_override_names_the_family_the_digest_and_what_blocks_every_loosening() -> None:
     digest = PLAN.digest_of(frozenset({BTC}))
     assert override_command(PLAN, (BTC,), "mmp.yaml") == (
         f"mmp apply --family BTC-USD --expect {digest} --allow loosen:BTC-USD --allow protected:XRP-USD"
@@ -26,20 +26,20 @@ def test_an_override_names_family_digest_and_what_holds_up_every_loosening() -> 
     )
 
 
-def test_what_is_gone_from_the_file_cannot_be_named_as_a_family() -> None:
+def test_a_family_that_is_not_in_the_file_is_not_named_in_the_command() -> None:
     assert override_command(PLAN, (GONE,), "mmp.yaml") == (
         f'mmp apply --expect {PLAN.digest} --allow protected:XRP-USD --reason "…"'
     )
 
 
-def test_a_config_that_is_not_looked_for_by_itself_is_named() -> None:
+def test_a_config_at_another_path_is_named() -> None:
     digest = PLAN.digest_of(frozenset({ETH}))
     assert protection_command(PLAN, "my desk/a.yaml") == (
         f"mmp apply -c 'my desk/a.yaml' --family ETH-USD --expect {digest}"
     )
 
 
-def test_where_nothing_adds_protection_there_is_no_command() -> None:
+def test_without_added_protection_there_is_no_command() -> None:
     looser = plan_of({BTC: setting("5000/2000/400")}, {BTC: confirmed("5000/2000/100")})
     assert protection_command(looser, "mmp.yaml") == ""
 

@@ -67,7 +67,7 @@ def names(plans: list[Plan]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("worse", "better"), [*product(KINDS, repeat=2)])
-def test_every_two_kinds_stand_in_the_order_of_the_table(worse: str, better: str) -> None:
+def test_any_two_kinds_are_sorted_as_in_the_table(worse: str, better: str) -> None:
     """The name decides only between alike kinds, and of two accounts the account before the family."""
     order = list(KINDS)
     alike = worse == better or {worse, better} in ALIKE
@@ -93,7 +93,7 @@ def shown(text: str) -> list[str]:
     return re.findall(r"^  \S (?:enable|tighten|mixed|loosen|disable|resend|adopt|hold) +(\S+)", text, re.M)
 
 
-def test_rows_keep_the_number_of_their_request_and_documents_their_order() -> None:
+def test_rows_show_the_request_number_and_documents_are_in_request_order() -> None:
     found = plan({BTC: "x1", ETH: "x1.5", SOL: "off"})
     text = plan_text(found, CONTEXT, simulator=False)
     assert shown(text) == [SOL, ETH, BTC]

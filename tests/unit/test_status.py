@@ -92,7 +92,7 @@ def test_a_family_s_word_is_the_most_pressing_thing_about_it(
     assert only(made).state is state
 
 
-def test_the_table_says_every_word() -> None:
+def test_the_table_has_every_word() -> None:
     assert {state for *_, state in STATES} == set(FamilyState)
 
 
@@ -130,7 +130,7 @@ def test_in_sync_means_that_nothing_is_left_to_do() -> None:
 
 @pytest.mark.parametrize("known", KNOWN)
 @pytest.mark.parametrize("live", LIVE)
-def test_in_sync_families_have_no_change_and_others_say_what_is_pending(known: str, live: str) -> None:
+def test_families_in_sync_have_no_change_and_others_have_one(known: str, live: str) -> None:
     for family in status(known, live).families:
         if family.state is FamilyState.IN_SYNC:
             assert family.change is None

@@ -158,7 +158,7 @@ COUNTED: list[tuple[str, list[Event], dict[str, str], dict[str, float]]] = [
 @pytest.mark.parametrize(
     ("events", "labels", "expected"), [case[1:] for case in COUNTED], ids=[case[0] for case in COUNTED]
 )
-def test_an_event_counts_what_it_is(
+def test_each_event_increments_its_counters(
     events: list[Event], labels: dict[str, str], expected: dict[str, float]
 ) -> None:
     made = metrics()
@@ -252,7 +252,7 @@ def busy_latest() -> LatestState:
     return made
 
 
-def test_every_gauge_says_what_the_board_says() -> None:
+def test_every_gauge_has_the_value_of_the_latest_state() -> None:
     assert values(metrics(busy_latest())) == {
         "mmp_startup_complete": 1,
         "mmp_in_sync_timestamp_seconds": wall_at(NOW - 90).timestamp(),
@@ -279,12 +279,12 @@ def test_every_gauge_says_what_the_board_says() -> None:
     }
 
 
-def test_standing_by_is_a_gauge() -> None:
+def test_standby_is_a_gauge() -> None:
     made = metrics(shared_state(having(fresh(), ControlledElsewhere(None))))
     assert values(made)["mmp_standby"] == 1
 
 
-def test_states_and_standing_are_labels() -> None:
+def test_family_states_and_protection_are_labels() -> None:
     made = metrics(busy_latest())
     found = {state: values(made, state=state.value)["mmp_families"] for state in FamilyState}
     assert {state: number for state, number in found.items() if number} == {
@@ -339,7 +339,7 @@ def test_what_is_not_known_has_no_sample(events: list[Event], expected: set[str]
         assert bool(of_families[name].samples) is compared_yet, name
 
 
-def test_the_process_tells_version_beginning_and_what_it_uses() -> None:
+def test_the_process_exports_version_start_time_and_resource_use() -> None:
     found = families(metrics(shared_state()))
     assert [sample.labels for sample in found["mmp_build_info"].samples] == [{"version": "1.2.3"}]
     assert [sample.value for sample in found["mmp_start_timestamp_seconds"].samples] == [WALL.timestamp()]

@@ -113,7 +113,7 @@ def test_the_page_counts_the_damaged_records_that_it_leaves_out() -> None:
     assert "damaged" not in page(State().site()).body.decode()
 
 
-def test_a_slow_state_does_not_keep_the_page() -> None:
+def test_a_slow_state_does_not_delay_the_page() -> None:
     state = State()
     state.slow = True
     within, routes.TIMELINE_TIMEOUT_S = routes.TIMELINE_TIMEOUT_S, 0.05

@@ -62,7 +62,7 @@ def passes(checks: object) -> bool:
         )
     ),
 )
-def test_live_and_ready_are_what_they_say(
+def test_livez_and_readyz_check_what_they_document(
     accounts: tuple[AccountRuntime, ...], answers: bool, awaited: tuple[str, ...]
 ) -> None:
     made = shared_state(*accounts, awaited=awaited)
@@ -90,7 +90,7 @@ def test_started_is_every_account(
     assert passes(startup_checks(shared_state(*accounts, awaited=awaited), now=NOW)) == expected
 
 
-def test_a_probe_tells_why_in_a_line_each() -> None:
+def test_a_failed_probe_has_one_line_for_each_reason() -> None:
     checks = ready_checks(shared_state(REJECTED, SILENT, awaited=("a\nb.yaml",)), answers=False, now=NOW)
     text = probe_response(checks, verbose=False)
     assert (text.status, text.body.decode()) == (
@@ -120,7 +120,7 @@ def test_an_account_that_cannot_run_is_not_ready_and_has_the_reason(code: str, c
     assert (text.status, text.body.decode()) == (503, f"{check}-other-live: no; mend it\n")
 
 
-def test_a_probe_that_passes_says_so() -> None:
+def test_a_passed_probe_answers_ok() -> None:
     checks = live_checks(shared_state(ALIVE), answers=True, now=NOW)
     assert probe_response(checks, verbose=False).body == b"ok\n"
     assert (
@@ -242,7 +242,7 @@ def test_healthz_is_livez() -> None:
     assert routes["/healthz"] == routes["/livez"]
 
 
-def test_what_takes_long_is_made_once_for_all_who_ask_meanwhile_and_makes_no_probe_late() -> None:
+def test_a_slow_response_is_made_once_for_all_clients_and_delays_no_probe() -> None:
     begun, released = threading.Event(), threading.Event()
     made = []
 
@@ -343,7 +343,7 @@ def test_an_answer_is_shared_while_nothing_changed_and_while_making_it_again_wou
     assert made.reusable((value,), now) == reusable
 
 
-def test_a_process_that_stands_by_is_ready_and_says_so() -> None:
+def test_a_standby_is_ready_and_reports_it() -> None:
     made = shared_state(having(fresh(), ControlledElsewhere(LockHolder(7, "desk-1", "run", "now"))))
     checks = ready_checks(made, answers=True, now=NOW)
     assert all(check.passed for check in checks)

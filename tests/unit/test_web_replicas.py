@@ -70,7 +70,7 @@ def failed(made: LatestState, *, now: float = NOW) -> dict[str, str]:
     return {check.name: check.message for check in checks if not check.passed}
 
 
-def test_who_keeps_nothing_while_others_keep_everything_is_ready_and_started() -> None:
+def test_a_replica_without_accounts_is_ready_and_started_if_others_run_all() -> None:
     assert failed(ALL_ELSEWHERE) == {}
 
 
@@ -197,7 +197,7 @@ def test_a_status_has_the_accounts_of_this_replica_and_the_owners_of_the_others(
     ]
 
 
-def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
+def test_accounts_that_a_replica_cannot_serve_are_reported_everywhere() -> None:
     made = sharing(STARTED, owners={MAIN: "1", DESK: "2", NEW: "2"})
     assert made.replica is not None
     assert made.replica.leases is not None
@@ -214,7 +214,7 @@ def test_a_replica_tells_which_accounts_it_cannot_serve_everywhere() -> None:
     assert output.endswith("It cannot serve 2 accounts now: not read live, or its key is rejected here.")
 
 
-def test_who_keeps_nothing_still_tells_who_does() -> None:
+def test_a_replica_without_accounts_still_reports_the_owners() -> None:
     document = served(ALL_ELSEWHERE)
     assert (document["statuses"], len(document["other_accounts"])) == ([], 3)
     assert status_response(UNHEARD, now=NOW, wall=WALL).status == 503
@@ -230,7 +230,7 @@ def test_an_account_on_its_way_from_here_is_unassigned() -> None:
     )
 
 
-def test_the_text_of_a_status_tells_who_keeps_the_account() -> None:
+def test_the_status_text_names_the_owner_of_the_account() -> None:
     (watched,) = SHARED.accounts()
     status = account_status(watched, now=NOW, wall=WALL).status
     assert "run by pod-1 (pid 7)" in status_text(status)
@@ -321,7 +321,7 @@ def test_a_response_for_several_accounts_has_those_of_this_replica() -> None:
     assert page.title == "✓ Protected · 2 accounts run here · mmp"
 
 
-def test_an_answer_for_one_account_says_that_there_are_others() -> None:
+def test_the_headline_of_one_account_says_that_others_run_elsewhere() -> None:
     page = page_view(shared(1, 7, 1), now=SHARED_NOW, wall=SHARED_WALL)
     (one,) = page.accounts
     assert page.headline.sentence == f"{one.headline.sentence} This replica runs no other account."
@@ -330,12 +330,12 @@ def test_an_answer_for_one_account_says_that_there_are_others() -> None:
     assert (only.headline, "run here" in only.title) == (only.accounts[0].headline, False)
 
 
-def test_a_page_of_one_that_keeps_nothing_claims_nothing() -> None:
+def test_the_page_of_a_replica_without_accounts_makes_no_claim() -> None:
     page = page_view(ALL_ELSEWHERE, now=NOW, wall=WALL)
     assert page.headline.sentence == "Not known here: this replica runs no account."
 
 
-def test_a_page_says_when_the_state_is_not_reached() -> None:
+def test_the_page_shows_that_the_state_cannot_be_reached() -> None:
     made = sharing(STARTED, owners={MAIN: "1"}, failing="the server is away")
     output = page_view(made, now=NOW + LEASE_TTL_S, wall=WALL).remote_text
     assert output == (
@@ -347,7 +347,7 @@ def test_a_page_says_when_the_state_is_not_reached() -> None:
     assert "The state cannot be used now, so nothing is sent: the connection was lost" in notices
 
 
-def test_a_page_says_what_is_wrong_with_a_state_that_was_never_open() -> None:
+def test_the_page_shows_why_the_state_could_not_be_opened() -> None:
     made = shared_state()
     made.error = f"the server {HOSTILE}"
     page = page_view(made, now=NOW, wall=WALL)

@@ -252,7 +252,7 @@ def test_a_client_that_ends_its_side_gets_its_answer(server: Server) -> None:
         assert all_of(connection).endswith(b"at last\n")
 
 
-def test_half_a_request_and_the_end_of_it_is_not_answered(server: Server) -> None:
+def test_half_a_request_is_not_answered(server: Server) -> None:
     with connected(server) as connection:
         connection.sendall(GET)
         connection.shutdown(socket.SHUT_WR)
@@ -280,26 +280,26 @@ def slow_clients(server: Server, number: int, sent: bytes) -> Iterator[list[sock
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HT", GET], ids=["nothing", "half a line", "no end"])
-def test_three_hundred_slow_connections_do_not_keep_a_probe_waiting(server: Server, sent: bytes) -> None:
+def test_three_hundred_slow_connections_do_not_delay_a_probe(server: Server, sent: bytes) -> None:
     with slow_clients(server, 300, sent) as opened:
         assert probe_s(server) < 5.0
         opened[0].settimeout(1.0)
         assert all_of_or_reset(opened[0]) == b"", "the one longest silent gave way"
 
 
-def test_readers_that_never_read_do_not_keep_a_probe_waiting(server: Server) -> None:
+def test_clients_that_never_read_do_not_delay_a_probe(server: Server) -> None:
     with slow_clients(server, 10, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         assert probe_s(server) < 5.0
 
 
-def test_a_house_full_of_askers_does_not_keep_a_probe_waiting(server: Server) -> None:
+def test_many_waiting_requests_do_not_delay_a_probe(server: Server) -> None:
     with slow_clients(server, MAX_CONNECTIONS + 10, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         for _ in range(5):
             assert probe_s(server) < 3.0
         assert server.connections <= MAX_CONNECTIONS
 
 
-def test_askers_and_the_silent_together_do_not_keep_a_probe_waiting(server: Server) -> None:
+def test_waiting_requests_and_silent_connections_together_do_not_delay_a_probe(server: Server) -> None:
     asking = slow_clients(server, MAX_CONNECTIONS, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
     with asking, slow_clients(server, MAX_CONNECTIONS, b""):
         for _ in range(5):
@@ -345,7 +345,7 @@ def drip(connection: socket.socket) -> None:
         connection.sendall(b"X: 1\r\n")
 
 
-def test_nothing_is_left_of_connections_that_are_over(server: Server) -> None:
+def test_closed_connections_leave_nothing_behind(server: Server) -> None:
     for _ in range(3):
         with slow_clients(server, 50, GET):
             pass

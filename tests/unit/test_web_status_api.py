@@ -112,7 +112,7 @@ def test_a_read_that_proves_nothing_yet_leaves_nothing_to_do_and_is_by_the_schem
     ]
 
 
-def test_before_anything_was_compared_the_families_are_there_and_nothing_is_claimed() -> None:
+def test_before_the_first_comparison_every_family_is_listed_as_uncertain() -> None:
     status, document = served(shared_state(fresh()))
     assert (status, errors(document)) == (200, [])
     assert document["families"] == [
@@ -138,7 +138,7 @@ def test_several_accounts_are_wrapped() -> None:
 
 
 @pytest.mark.parametrize("awaited", [(), ("mmp.yaml", "b.yaml")])
-def test_without_an_account_it_says_what_is_waited_for(awaited: tuple[str, ...]) -> None:
+def test_without_an_account_the_status_names_the_missing_files(awaited: tuple[str, ...]) -> None:
     status, document = served(shared_state(awaited=awaited))
     assert (status, errors(document)) == (503, [])
     assert [one["path"] for one in document["problems"]] == list(awaited or (None,))
