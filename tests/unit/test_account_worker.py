@@ -1,4 +1,4 @@
-"""One account of a run: a failure of its own is told once, waited out and ends nothing else."""
+"""One account of a run: a failure of its own is reported once, backs off and ends nothing else."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class VirtualClock(SystemClock):
 
 
 class Account:
-    """A keeper whose loop does what the test says, life after life, until the script is over."""
+    """A worker whose loop does what the test says, run after run, until the script is over."""
 
     def __init__(self, lives: list[Callable[[], None]]) -> None:
         self.text: list[Event] = []
@@ -93,7 +93,7 @@ def failing(error: Exception) -> Callable[[], None]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, account: Account) -> Account:
-    """Let the keeper go on until the script is over."""
+    """Run the worker until the script is over."""
 
     class Loop:
         async def run(self) -> None:
@@ -127,7 +127,7 @@ def test_another_failure_is_reported_too(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_long_loop_the_same_failure_is_reported_again(monkeypatch: pytest.MonkeyPatch) -> None:
     account = Account([])
 
     def long() -> None:
@@ -142,7 +142,7 @@ def test_after_a_loop_that_lasted_a_failure_is_news_again(monkeypatch: pytest.Mo
     assert len(rests) == 2, "each wait says until when silence is no sign of death"
 
 
-def test_in_another_lease_a_failure_is_news_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_another_lease_the_same_failure_is_reported_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever looks forgot the account in between: it begins anew, without what was wrong before."""
     account = Account([])
     text = []
@@ -164,14 +164,12 @@ def test_a_bug_is_reported_once_as_one_and_waited_out(monkeypatch: pytest.Monkey
 DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not match its checksum", "look into it")
 
 
-def test_a_state_file_that_cannot_be_relied_on_ends_the_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_file_that_cannot_be_relied_on_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StateUnusable):
         kept(monkeypatch, failing(DAMAGED), failing(NO_KEY))
 
 
-def test_in_a_state_of_many_hosts_what_is_damaged_of_one_account_holds_that_account_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_damage_in_a_shared_state_stops_only_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
     account = Account([failing(DAMAGED)] * 3)
     account.worker.options = replace(OPTIONS, state=PostgresUrl("postgresql://db/mmp"))
     run(monkeypatch, account)
@@ -270,7 +268,7 @@ def test_rules_on_record_count_beside_a_file_that_is_invalid(tmp_path: Path) -> 
     assert look_up(account) == []
 
 
-def test_a_file_that_is_back_is_the_watcher_s_to_tell(tmp_path: Path) -> None:
+def test_the_watcher_reports_a_file_that_is_back(tmp_path: Path) -> None:
     account = under_a_policy(tmp_path)
     look_up(account)
     (tmp_path / "mmp-policy.yaml").write_text(POLICY, encoding="utf-8")

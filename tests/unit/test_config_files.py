@@ -88,11 +88,11 @@ def file(tmp_path: Path) -> File:
     return File(tmp_path / "mmp.yaml")
 
 
-def test_an_unchanged_file_says_nothing(file: File) -> None:
+def test_an_unchanged_file_is_not_reported(file: File) -> None:
     assert [file.again() for _ in range(3)] == ["", "", ""]
 
 
-def test_new_content_is_accepted_after_two_equal_looks(file: File) -> None:
+def test_new_content_is_accepted_after_two_equal_reads(file: File) -> None:
     assert file.look(SECOND) == ["unsure"]
     assert file.quantity == "100"
     assert file.again() == "accepted"
@@ -150,12 +150,12 @@ def test_the_file_in_force_is_reported_when_it_is_back_after_an_invalid_one(
     assert file.look(FIRST, FIRST) == ["accepted", ""]
 
 
-def test_a_file_that_was_missing_for_one_look_is_no_news(file: File) -> None:
+def test_a_file_missing_in_one_read_is_not_reported(file: File) -> None:
     assert file.look(None, FIRST, None, FIRST) == ["unsure", "", "unsure", ""]
 
 
 @pytest.mark.parametrize("trust", list(ReadConfidence))
-def test_a_missing_file_is_never_believed_to_be_gone_at_one_look(file: File, trust: ReadConfidence) -> None:
+def test_one_read_never_shows_that_a_file_is_gone(file: File, trust: ReadConfidence) -> None:
     assert file.look(None, trust=trust) == ["unsure"]
 
 
@@ -164,7 +164,7 @@ def test_a_file_missing_again_is_reported_again(file: File) -> None:
     assert file.again() == "file-missing"
     assert file.look(FIRST) == ["accepted"]
     file.look(None)
-    assert file.again() == "file-missing", "gone again: told again"
+    assert file.again() == "file-missing", "gone again: reported again"
 
 
 def test_a_file_reverted_before_it_was_accepted_is_no_change(file: File) -> None:
@@ -224,7 +224,7 @@ def test_a_warning_does_not_keep_content_out(file: File) -> None:
 # ---- what a look is worth ------------------------------------------------------------------------
 
 
-def test_two_looks_count_only_a_second_apart(file: File) -> None:
+def test_two_reads_count_only_a_second_apart(file: File) -> None:
     file.write(SECOND)
     assert [file.again(after_s=0.3) for _ in range(4)] == ["unsure"] * 4
     assert file.again(after_s=0.3) == "accepted"
@@ -242,7 +242,7 @@ def test_a_file_that_is_being_written_is_not_reported_as_valid_again(file: File)
     assert file.look(FIRST, trust=ReadConfidence.COMPLETE) == ["accepted"]
 
 
-def test_content_read_before_is_not_taken_apart_again(file: File) -> None:
+def test_unchanged_content_is_not_parsed_again(file: File) -> None:
     file.write(SECOND)
     assert file.watched.read() is file.watched.read()
 
@@ -265,9 +265,7 @@ def test_a_file_that_does_not_exist_yet_is_no_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "trusts", [(ReadConfidence.COMPLETE,), (ReadConfidence.NEEDS_TWO_READS, ReadConfidence.NEEDS_TWO_READS)]
 )
-def test_the_first_content_that_holds_is_in_force(
-    tmp_path: Path, trusts: tuple[ReadConfidence, ...]
-) -> None:
+def test_the_first_valid_content_is_in_force(tmp_path: Path, trusts: tuple[ReadConfidence, ...]) -> None:
     file = newcomer(tmp_path / "mmp.yaml")
     (tmp_path / "mmp.yaml").write_text(FIRST)
     *before, last = looked(file, *trusts)
@@ -277,7 +275,7 @@ def test_the_first_content_that_holds_is_in_force(
 
 
 def test_the_first_content_may_be_refused_for_an_account_of_another_file(tmp_path: Path) -> None:
-    taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "somebody has it")
+    taken = problem(Code.DUPLICATE_ACCOUNT, "mmp.yaml", "another file has it")
     file = newcomer(tmp_path / "mmp.yaml", taken)
     (tmp_path / "mmp.yaml").write_text(FIRST)
     assert looked(file, ReadConfidence.COMPLETE, ReadConfidence.COMPLETE) == [
@@ -287,7 +285,7 @@ def test_the_first_content_may_be_refused_for_an_account_of_another_file(tmp_pat
     assert file.desired is None
 
 
-def test_a_newcomer_that_never_held_and_goes_away_says_nothing(tmp_path: Path) -> None:
+def test_a_new_file_that_never_was_valid_and_is_removed_is_not_reported(tmp_path: Path) -> None:
     file = newcomer(tmp_path / "mmp.yaml")
     (tmp_path / "mmp.yaml").write_text(BROKEN)
     assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigRejected)
@@ -317,7 +315,7 @@ def test_a_new_broken_link_is_awaited_and_reported_once(tmp_path: Path) -> None:
     assert isinstance(looked(file, ReadConfidence.COMPLETE)[0], ConfigAccepted)
 
 
-def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) -> None:
+def test_a_rejection_is_remembered_for_a_later_observer(file: File) -> None:
     remembered = []
     for content in (FIRST, BROKEN, FIRST, BROKEN, SECOND):
         file.look(content, trust=ReadConfidence.COMPLETE)
@@ -325,7 +323,7 @@ def test_what_is_refused_is_remembered_for_who_begins_to_look_later(file: File) 
     assert [bool(one and one.in_force) for one in remembered] == [False, True, False, True, False]
 
 
-def test_a_policy_that_is_refused_is_remembered_too(tmp_path: Path) -> None:
+def test_a_rejected_policy_is_remembered_too(tmp_path: Path) -> None:
     policy, remembered = tmp_path / "mmp-policy.yaml", []
     watched = WatchedPolicy(None, str(tmp_path / "mmp.yaml"), None)
     for text in ("version: 9\n", "version: 1\n", "version: 9\n", "version: 1\n"):
@@ -338,7 +336,7 @@ def test_a_policy_that_is_refused_is_remembered_too(tmp_path: Path) -> None:
 # ---- a place named on the command line -----------------------------------------------------------
 
 
-def test_a_place_leads_to_the_files_of_settings_of_a_folder(tmp_path: Path) -> None:
+def test_a_path_leads_to_the_settings_files_of_a_folder(tmp_path: Path) -> None:
     place = WatchedPath(str(tmp_path / "accounts"))
     assert place.read() == ()
     (tmp_path / "accounts").mkdir()
@@ -365,7 +363,7 @@ def test_a_complete_file_says_nothing_about_the_others_in_its_folder() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO])
-def test_a_shortage_or_a_disk_that_fails_is_no_version_of_anything(
+def test_a_shortage_or_a_failing_disk_is_not_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fail(*_: object, **__: object) -> None:

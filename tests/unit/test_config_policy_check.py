@@ -217,7 +217,7 @@ class File:
         return str(self.watched.policy.loosening.max_factor) if self.watched.policy else "none"
 
 
-def test_a_new_policy_is_accepted_after_two_equal_looks(tmp_path: Path) -> None:
+def test_a_new_policy_is_accepted_after_two_equal_reads(tmp_path: Path) -> None:
     file = File(tmp_path / "mmp-policy.yaml", FIRST)
     assert [file.look(FIRST), file.look(SECOND)] == ["", "unsure"]
     assert file.factor == "2"

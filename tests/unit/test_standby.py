@@ -61,7 +61,7 @@ def kinds(here: World) -> set[type[Event]]:
     return {type(event) for _, event in here.events}
 
 
-def test_it_looks_and_tells_but_writes_nothing_anywhere() -> None:
+def test_a_standby_reads_and_reports_and_writes_nothing() -> None:
     here, _ = standing_by({BTC: A, ETH: B})
     here.exchange.live[BTC] = LiveRow(B)
     before = dump(here)
@@ -77,7 +77,7 @@ def test_it_looks_and_tells_but_writes_nothing_anywhere() -> None:
     assert [change.family for change in compared[-1].plan.changes] == [BTC, ETH]
 
 
-def test_it_says_once_who_controls_the_account() -> None:
+def test_a_standby_reports_the_controller_once() -> None:
     here, _ = standing_by()
     here.run(100.0)
     ((at, event),) = [(at, event) for at, event in here.events if isinstance(event, ControlledElsewhere)]
@@ -85,7 +85,7 @@ def test_it_says_once_who_controls_the_account() -> None:
     assert (at, event.holder.pid, event.holder.purpose) == (1000.0, os.getpid(), "run")
 
 
-def test_a_controller_that_follows_another_is_named_too() -> None:
+def test_the_next_controller_is_reported_too() -> None:
     here, first = standing_by()
     second = here.process()
     ends(here, first, 1020.3)
@@ -103,7 +103,7 @@ def _now(coroutine: Coroutine[None, None, object]) -> None:
         coroutine.send(None)
 
 
-def test_it_takes_over_within_two_seconds_of_the_end_and_begins_anew() -> None:
+def test_a_standby_takes_over_within_two_seconds_and_starts_with_an_empty_memory() -> None:
     here, controller = standing_by()
     ends(here, controller, 1050.5)
     here.run(100.0)
@@ -142,7 +142,7 @@ def test_a_changed_file_is_compared_at_once() -> None:
     assert newest.desired.families[BTC].setting == C
 
 
-def test_what_the_controller_applies_between_two_looks_is_no_drift() -> None:
+def test_what_the_controller_applies_between_two_reads_is_no_drift() -> None:
     here, controller = standing_by({BTC: B})
     asyncio.run(controller.identify("446556540", "openapi.okx.com"))
     here.exchange.live[BTC] = LiveRow(A)
@@ -159,7 +159,7 @@ def test_what_the_controller_applies_between_two_looks_is_no_drift() -> None:
     assert believed[-1].plan.changes == ()
 
 
-def test_a_row_that_is_missing_is_looked_at_again_and_not_for_ever() -> None:
+def test_a_missing_row_is_read_again_a_bounded_number_of_times() -> None:
     here, controller = standing_by()
     asyncio.run(controller.identify("446556540", "openapi.okx.com"))
     asyncio.run(controller.adopt({BTC: A}, read_begun_at=here.clock.now()))
@@ -172,7 +172,7 @@ def test_a_row_that_is_missing_is_looked_at_again_and_not_for_ever() -> None:
     assert [change.before for change in believed.plan.changes] == [None]
 
 
-def test_without_live_reads_the_record_is_all_it_looks_at() -> None:
+def test_without_live_reads_a_standby_uses_the_record_alone() -> None:
     here, controller = standing_by()
     asyncio.run(controller.identify("446556540", "openapi.okx.com"))
     asyncio.run(controller.adopt({BTC: A}, read_begun_at=here.clock.now()))
@@ -183,7 +183,7 @@ def test_without_live_reads_the_record_is_all_it_looks_at() -> None:
     assert here.exchange.moments("live") == []
 
 
-def test_a_policy_that_cannot_be_read_holds_in_what_it_sees_too() -> None:
+def test_an_unreadable_policy_holds_changes_in_the_comparison_too() -> None:
     here, _ = standing_by({BTC: B})
     here.exchange.live[BTC] = LiveRow(A)
     here.options = replace(here.options, policy=lambda: PolicyInForce(unreadable=True))
@@ -229,7 +229,7 @@ def test_a_key_of_another_account_than_expected_is_reported_once_and_nothing_is_
     assert asyncio.run(here.store.snapshot()).uid is None
 
 
-def test_a_replaced_key_is_asked_about_before_the_next_look() -> None:
+def test_a_replaced_key_is_identified_before_the_next_read() -> None:
     here, _ = standing_by()
     here.clock.at(1010.0, lambda: setattr(here.exchange, "kept", "second"))
     here.run(45.0)
@@ -255,7 +255,7 @@ def test_a_row_that_cannot_be_read_holds_its_family_alone() -> None:
     assert held == {BTC: HoldReason.UNREADABLE, ETH: None}
 
 
-def test_it_is_alive_all_the_while() -> None:
+def test_a_standby_counts_as_alive() -> None:
     here, _ = standing_by()
     runtime = initial(here.desired, host="h", simulator=False, live=True, now=here.clock.now())
     looks: list[bool] = []
@@ -274,7 +274,7 @@ def test_it_is_alive_all_the_while() -> None:
     assert max(gaps(here.times_of(LoopIdle))) <= CONTROL_RETRY_S + 0.5
 
 
-def test_it_prepares_without_writing_until_it_takes_over() -> None:
+def test_a_standby_prepares_without_writing_until_it_takes_over() -> None:
     here, controller = standing_by()
     asked: list[tuple[float, bool]] = []
 

@@ -101,7 +101,7 @@ def test_a_path_that_cannot_be_one_leads_nowhere() -> None:
     assert resolve_path("/\0").directories == {"/"}
 
 
-def test_ways_are_put_together(tmp_path: Path) -> None:
+def test_watch_paths_are_combined(tmp_path: Path) -> None:
     one, other = resolve_path(f"{tmp_path}/a"), resolve_path(f"{tmp_path}/b")
     both = WatchPath(one.entries | other.entries, one.directories | other.directories)
     assert union([one, other]) == both

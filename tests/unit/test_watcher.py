@@ -55,7 +55,7 @@ class HandClock:
         return 0.0
 
     async def sleep_until(self, until: float) -> None:
-        raise AssertionError("the lookout waits for its ears")
+        raise AssertionError("the watcher waits for inotify")
 
 
 class File:
@@ -88,14 +88,14 @@ class File:
 
 
 class Here:
-    """A lookout over files of one folder, and what it told."""
+    """A watcher of files in one folder, and its decisions."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = HandClock()
-        self.deaf: list[str] = []
+        self.degraded: list[str] = []
         self.message: list[object] = []
-        self.file_watcher = FileWatcher(self.clock, self.deaf.append)
+        self.file_watcher = FileWatcher(self.clock, self.degraded.append)
 
     async def watch(self, name: str) -> File:
         file = File(self.folder / name)
@@ -176,7 +176,7 @@ async def test_a_file_moved_into_place_is_decided_on_at_once(tmp_path: Path) -> 
 
 
 @in_loop
-async def test_every_swap_of_a_config_map_is_seen_at_once(tmp_path: Path) -> None:
+async def test_every_replacement_of_a_config_map_is_read_at_once(tmp_path: Path) -> None:
     swapped(tmp_path, 0, "0")
     with looking(tmp_path) as here:
         await here.watch("mmp.yaml")
@@ -192,7 +192,7 @@ async def test_every_swap_of_a_config_map_is_seen_at_once(tmp_path: Path) -> Non
 
 
 @in_loop
-async def test_of_a_storm_of_swaps_the_last_one_is_in_force(tmp_path: Path) -> None:
+async def test_after_many_replacements_the_last_one_is_in_force(tmp_path: Path) -> None:
     swapped(tmp_path, 0, "0")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -203,7 +203,7 @@ async def test_of_a_storm_of_swaps_the_last_one_is_in_force(tmp_path: Path) -> N
 
 
 @in_loop
-async def test_a_file_being_written_is_not_looked_at_until_it_is_closed(tmp_path: Path) -> None:
+async def test_a_file_being_written_is_not_read_until_it_is_closed(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -241,7 +241,7 @@ async def test_a_change_without_an_event_is_found_before_a_request(tmp_path: Pat
 
 
 @in_loop
-async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_path: Path) -> None:
+async def test_the_first_read_before_a_request_reports_invalid_content(tmp_path: Path) -> None:
     elsewhere = linked(tmp_path, TEXT)
     path = str(tmp_path / "watched" / "mmp.yaml")
     with looking(tmp_path / "watched") as here:
@@ -262,7 +262,7 @@ async def test_before_a_request_what_is_invalid_is_not_sure_the_first_time(tmp_p
 
 
 @in_loop
-async def test_a_look_before_a_request_does_not_end_the_wait_for_a_writer(tmp_path: Path) -> None:
+async def test_a_read_before_a_request_does_not_end_the_wait_for_a_writer(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -296,7 +296,7 @@ async def test_an_event_received_by_a_read_before_a_request_wakes_the_watcher(tm
 
 
 @in_loop
-async def test_a_file_never_closed_counts_30_s_after_it_fell_silent_twice_the_same(tmp_path: Path) -> None:
+async def test_a_file_that_is_never_closed_counts_after_30_s_and_two_equal_reads(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -333,7 +333,7 @@ async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for
 
 
 @in_loop
-async def test_writing_another_file_never_makes_a_look_at_ours_count(tmp_path: Path) -> None:
+async def test_an_event_of_another_file_does_not_complete_this_one(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -348,7 +348,7 @@ async def test_writing_another_file_never_makes_a_look_at_ours_count(tmp_path: P
 
 
 @in_loop
-async def test_a_look_during_which_the_file_is_written_to_counts_for_nothing(tmp_path: Path) -> None:
+async def test_a_read_during_which_the_file_is_written_decides_nothing(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -502,7 +502,7 @@ async def test_without_inotify_files_are_polled_every_second_and_that_is_reporte
         assert await here.turn(DEGRADED_POLL_S) == []
         assert await here.turn(DEGRADED_POLL_S) == ["2"]
         assert await here.turn(DEGRADED_POLL_S) == []
-        (reason,) = here.deaf
+        (reason,) = here.degraded
         assert says in reason
 
 
@@ -519,7 +519,7 @@ async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
         file = await here.watch("mmp.yaml")
         file.path.write_text("2")
         assert [await here.turn(DEGRADED_POLL_S), await here.turn(DEGRADED_POLL_S)] == [[], ["2"]]
-        (reason,) = here.deaf
+        (reason,) = here.degraded
         assert "max_user_watches" in reason
         monkeypatch.undo()
         await here.turn(DEGRADED_POLL_S)
@@ -542,7 +542,7 @@ async def test_every_file_is_read_on_request(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_path: Path) -> None:
+async def test_it_wakes_at_an_event_and_four_times_a_minute_otherwise(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -558,7 +558,7 @@ async def test_it_wakes_up_at_a_notice_and_four_times_a_minute_otherwise(tmp_pat
 
 
 @in_loop
-async def test_a_folder_that_vanishes_while_it_is_to_be_watched_is_looked_up_again(tmp_path: Path) -> None:
+async def test_a_folder_that_vanishes_before_it_is_watched_is_resolved_again(tmp_path: Path) -> None:
     inotify_directories = InotifyDirectories.open()
     inotify_directories.set_directories([str(tmp_path / "gone"), str(tmp_path)])
     assert (inotify_directories.error, inotify_directories.missed) == (None, True)
@@ -609,7 +609,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
 
 
 @in_loop
-async def test_what_is_watched_no_longer_is_not_decided_on(tmp_path: Path) -> None:
+async def test_nothing_is_decided_about_an_object_that_was_removed(tmp_path: Path) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -639,7 +639,7 @@ async def test_a_failed_decision_ends_the_watcher(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("beside", [False, True], ids=["a look", "a look before a request"])
 @in_loop
-async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second_later(
+async def test_without_a_thread_nothing_is_decided_and_the_next_read_is_a_second_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
@@ -673,9 +673,7 @@ async def test_without_a_thread_nothing_is_decided_and_the_next_look_is_a_second
     "shortage", [MemoryError(), OSError(errno.ENFILE, "too many open files")], ids=repr
 )
 @in_loop
-async def test_what_is_short_while_a_file_is_read_decides_nothing(
-    tmp_path: Path, shortage: Exception
-) -> None:
+async def test_a_shortage_during_a_read_decides_nothing(tmp_path: Path, shortage: Exception) -> None:
     (tmp_path / "mmp.yaml").write_text("1")
     with looking(tmp_path) as here:
         file = await here.watch("mmp.yaml")
@@ -691,7 +689,7 @@ async def test_what_is_short_while_a_file_is_read_decides_nothing(
 
 
 @in_loop
-async def test_what_has_to_be_read_is_read_again_until_there_is_a_thread(
+async def test_a_required_read_is_retried_until_there_is_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -716,7 +714,7 @@ WORST = "version: 1\nenvironment: live\n" + "".join(f"k{number}: 010\n" for numb
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [LARGEST, WORST], ids=["largest valid file", "worst invalid file"])
-def test_the_event_loop_goes_on_while_a_file_is_parsed(tmp_path: Path, text: str) -> None:
+def test_the_event_loop_runs_while_a_file_is_parsed(tmp_path: Path, text: str) -> None:
     """A request that is due while a file is parsed is sent in time, although parsing takes long."""
     path = tmp_path / "mmp.yaml"
     path.write_text(TEXT)

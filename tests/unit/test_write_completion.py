@@ -36,7 +36,7 @@ def after(*signs: FileEventKind, begin: FileTracker | None = None) -> FileTracke
         (FileEventKind.GONE, SECOND_READ_S, ReadConfidence.NEEDS_TWO_READS),
     ],
 )
-def test_a_sign_says_when_to_look_and_what_that_is_worth(
+def test_an_event_sets_the_next_read_and_its_confidence(
     sign: FileEventKind, look_after_s: float, trust: ReadConfidence
 ) -> None:
     attention = after(sign)
@@ -46,7 +46,7 @@ def test_a_sign_says_when_to_look_and_what_that_is_worth(
 @pytest.mark.parametrize(
     "signs", list(product(FileEventKind, repeat=3)), ids=lambda signs: "-".join(s.name for s in signs)
 )
-def test_one_look_decides_exactly_when_the_writer_was_done_at_the_last_sign(
+def test_one_read_decides_only_when_the_last_event_completed_the_file(
     signs: tuple[FileEventKind, ...],
 ) -> None:
     """Against an oracle that reads backwards; what goes away behind a whole file is no matter."""
@@ -55,7 +55,7 @@ def test_one_look_decides_exactly_when_the_writer_was_done_at_the_last_sign(
     assert (after(*signs).confidence(T) is ReadConfidence.WRITING) == (signs[-1] is FileEventKind.MODIFIED)
 
 
-def test_a_file_written_to_is_waited_for_and_then_looked_at_twice() -> None:
+def test_a_file_being_written_is_waited_for_and_then_read_twice() -> None:
     attention = after(FileEventKind.CREATED, FileEventKind.MODIFIED)
     just_before, over = T + UNCLOSED_S - 0.1, T + UNCLOSED_S
     assert (attention.due(just_before), attention.confidence(just_before)) == (
@@ -70,26 +70,26 @@ def test_a_file_written_to_is_waited_for_and_then_looked_at_twice() -> None:
     )
 
 
-def test_each_modification_begins_the_waiting_anew() -> None:
+def test_each_modification_starts_the_wait_again() -> None:
     attention = after(FileEventKind.MODIFIED).on_event(FileEventKind.MODIFIED, T + 20.0)
     assert attention.confidence(T + 45.0) is ReadConfidence.WRITING
 
 
 @pytest.mark.parametrize("sign", list(FileEventKind))
-def test_a_doubt_never_makes_a_look_decide_nor_hurries_one_that_is_planned(sign: FileEventKind) -> None:
+def test_a_recheck_neither_decides_nor_moves_a_scheduled_read(sign: FileEventKind) -> None:
     assert after(sign).recheck(T + 5.0) == after(sign)
     assert FileTracker().recheck(T) == FileTracker(read_at=T)
 
 
 @pytest.mark.parametrize("sign", list(FileEventKind))
-def test_after_signs_were_lost_none_of_them_counts(sign: FileEventKind) -> None:
+def test_after_lost_events_no_event_counts(sign: FileEventKind) -> None:
     assert after(sign).reset(T) == FileTracker(read_at=T)
     assert after(sign).reset(T).confidence(T) is ReadConfidence.NEEDS_TWO_READS
 
 
-def test_after_a_look_that_decided_nothing_is_due() -> None:
+def test_no_read_is_due_after_one_that_decided() -> None:
     assert after(FileEventKind.CLOSED).after_read(T, unsure=False) == FileTracker()
 
 
-def test_a_look_that_decided_nothing_is_repeated_a_second_later() -> None:
+def test_a_read_that_decided_nothing_is_repeated_a_second_later() -> None:
     assert FileTracker(T).after_read(T, unsure=True) == FileTracker(T + SECOND_READ_S)
