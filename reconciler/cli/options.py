@@ -6,7 +6,7 @@ A command with flags of its own adds fields to ``CommandOptions``. The flags are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,13 +25,16 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandOptions:
-    """The values of the flags that several commands share; a command without a flag has its default."""
+    """The values of the flags that several commands share; a command without a flag has its default.
+
+    A value that may contain a password is left out where the options are printed.
+    """
 
     config: tuple[str, ...] = ()
     policy_file: str | None = None
     no_policy: str | None = None
     reason: str | None = None
-    state: str | None = None
+    state: str | None = field(default=None, repr=False)
     allow_filesystems: tuple[str, ...] = ()
     lock_timeout_s: float = 0.0
     base_url: str = DEFAULT_BASE_URL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ MAX_AGE_S = 300.0
 class PlanOptions(CommandOptions):
     """The options of ``plan``."""
 
-    against: str | None
+    against: str | None = field(repr=False)
     max_age_s: float | None
     out_file: str | None
     expires_s: float | None

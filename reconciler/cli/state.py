@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
@@ -28,8 +28,8 @@ WRONG_WAY = UsageError(
 class CopyOptions(CommandOptions):
     """The options of ``state copy``."""
 
-    source: str
-    target: str
+    source: str = field(repr=False)
+    target: str = field(repr=False)
     undo: bool
 
 

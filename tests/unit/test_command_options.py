@@ -175,3 +175,20 @@ def test_the_message_about_a_webhook_does_not_repeat_its_address() -> None:
     with pytest.raises(click.BadParameter) as caught:
         WEBHOOK.convert("ftp://hooks.example/secret-token", None, None)
     assert "secret-token" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "--state", "postgresql://desk:hunter2@db/mmp"],
+        ["state", "copy", "desk:hunter2@db", "postgresql://desk:hunter2@db/mmp"],
+        ["plan", "--against", "https://desk:hunter2@host/status.json"],
+        ["run", "--notify", "https://hooks.example/hunter2"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_options_that_are_printed_show_no_password(arguments: list[str]) -> None:
+    name = " ".join(arguments[: 2 if arguments[0] == "state" else 1])
+    context = all_commands()[name].make_context(name, arguments[len(name.split()) :])
+    options = options_kinds()[name](**context.params)
+    assert "hunter2" not in repr(options)
