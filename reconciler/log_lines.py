@@ -167,12 +167,12 @@ def _file_line(event: events.LoggedFileEvent) -> LogLine:
             return "info", "policy accepted", {"path": path, "sha256": sha256}
         case events.ConfigRejected(_, problems, in_force):
             left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}, account not started"
-            return "error", f"config rejected{left}", _problem(problems[0])
+            return "error", f"config invalid{left}", _problem(problems[0])
         case events.RejectedConfigRemoved(path):
             return "info", "invalid config file removed", {"path": path}
         case events.PolicyRejected(_, problems, in_force):
             left = f", {LAST_GOOD}" if in_force else f"; {NO_VALID_VERSION}"
-            return "error", f"policy rejected{left}: {UNREADABLE_POLICY}", _problem(problems[0])
+            return "error", f"policy invalid{left}: {UNREADABLE_POLICY}", _problem(problems[0])
         case events.WatchDegraded(reason):
             return "info", "files are read every second", {"reason": reason}
         case _:

@@ -73,7 +73,7 @@ NO_ACCOUNT = ProtectionResult(Protection.UNKNOWN, "Not known: no account runs fr
 _RESOLVED = {
     AlertKind.KEY_PROBLEM: "Key and account are accepted again, or nothing is left to write.",
     AlertKind.UNREACHABLE: "The exchange answers again, or no family differs from the file any more.",
-    AlertKind.POLICY_REJECTED: "The policy is valid again and in use.",
+    AlertKind.POLICY_INVALID: "The policy is valid again and in use.",
     AlertKind.STATE_LOCKED: "The state is no longer locked by another process.",
     AlertKind.STATE_UNAVAILABLE: "The state can be used again.",
     AlertKind.STANDBY: "This process is no longer a standby.",
@@ -169,9 +169,9 @@ def _resolved(notice: Notification, runtime: AccountRuntime) -> str:
         return f"{whose}: {kind.value} before, {notice.instead.value} now."
     if notice.families:
         return _resolved_families(notice, runtime)
-    if kind is AlertKind.CONFIG_REJECTED:
+    if kind is AlertKind.CONFIG_INVALID:
         return f"{runtime.desired.path} is valid again and in use."
-    if kind is AlertKind.POLICY_REJECTED and runtime.policy is None:
+    if kind is AlertKind.POLICY_INVALID and runtime.policy is None:
         return _NO_POLICY
     return _RESOLVED[kind]
 
@@ -265,7 +265,7 @@ def _contested(names: str, pause: Pause, *, alone: bool) -> NoticeText:
 
 
 def _file(alert: Alert, file: RejectedFile) -> NoticeText:
-    is_settings = alert.kind is AlertKind.CONFIG_REJECTED
+    is_settings = alert.kind is AlertKind.CONFIG_INVALID
     sentence = _settings_sentence(file) if is_settings else _policy_sentence(file)
     first, more = first_error(file.problems), len(file.problems) - 1
     if first is None:

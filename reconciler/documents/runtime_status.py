@@ -38,7 +38,7 @@ def file_document(file: FileState) -> Document:
         "path": file.path,
         "sha256": content.sha256 if content else None,
         "accepted_at": format_utc_ms(content.accepted_at) if content else None,
-        "rejected_at": format_utc_ms(rejected.rejected_at) if rejected else None,
+        "invalid_at": format_utc_ms(rejected.rejected_at) if rejected else None,
         "problems": problem_rows(rejected.problems) if rejected else [],
     }
 

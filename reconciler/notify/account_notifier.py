@@ -49,7 +49,7 @@ class PolicyDeduper:
 
     def should_send(self, notice: Notification) -> bool:
         """Tell whether no account has sent this yet, and record it as sent."""
-        if notice.alert.kind is not AlertKind.POLICY_REJECTED:
+        if notice.alert.kind is not AlertKind.POLICY_INVALID:
             return True
         file = notice.alert.about
         assert isinstance(file, RejectedFile)

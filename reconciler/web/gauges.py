@@ -55,12 +55,14 @@ HELP = {
     "mmp_next_slot_seconds": "Seconds until the next slot.",
     "mmp_slots_spaced": "1 while requests are spaced evenly because the exchange answered 50011.",
     "mmp_config_accepted_timestamp_seconds": "When the file in force was accepted.",
-    "mmp_config_rejected_timestamp_seconds": (
-        "When a newer file was rejected; no sample if none was. For files without a valid version: "
-        "one sample with empty labels."
+    "mmp_config_invalid_timestamp_seconds": (
+        "When a newer file was found to be invalid; no sample if none is. For files without a valid "
+        "version: one sample with empty labels."
     ),
     "mmp_policy_accepted_timestamp_seconds": "When the policy in force was accepted.",
-    "mmp_policy_rejected_timestamp_seconds": "When a newer policy was rejected; no sample if none was.",
+    "mmp_policy_invalid_timestamp_seconds": (
+        "When a newer policy was found to be invalid; no sample if none is."
+    ),
     "mmp_live_read_timestamp_seconds": "When live settings were last read.",
     "mmp_exchange_failing": "1 while requests to the exchange fail.",
     "mmp_key_problem": (
@@ -112,7 +114,7 @@ def _all_account_values(latest: LatestState, now: float, wall: datetime) -> Iter
     # For files that were never valid the account is unknown.
     times = [file.rejected_at for file in latest.unloaded.rejected]
     if times:
-        yield "mmp_config_rejected_timestamp_seconds", max(times), {"account": "", "environment": ""}
+        yield "mmp_config_invalid_timestamp_seconds", max(times), {"account": "", "environment": ""}
 
 
 def _account_values(snapshot: AccountSnapshot, now: float, wall: datetime) -> Iterator[Value]:
@@ -128,7 +130,7 @@ def _account_values(snapshot: AccountSnapshot, now: float, wall: datetime) -> It
     for kind, file in (("config", runtime.config), ("policy", runtime.policy)):
         content, rejected = content_in_force(file), rejection(file)
         yield f"mmp_{kind}_accepted_timestamp_seconds", content.accepted_at if content else None, {}
-        yield f"mmp_{kind}_rejected_timestamp_seconds", rejected.rejected_at if rejected else None, {}
+        yield f"mmp_{kind}_invalid_timestamp_seconds", rejected.rejected_at if rejected else None, {}
     yield "mmp_live_read_timestamp_seconds", at(runtime.read_at), {}
     yield "mmp_exchange_failing", runtime.outage is not None, {}
     yield "mmp_key_problem", runtime.terminal_error is not None, {}

@@ -61,7 +61,7 @@ def test_a_broken_file_of_a_new_account_is_reported_everywhere_until_it_is_mende
     with webhook() as hook:
         sidecar = begun(desk, hook, **second_key(exchange))
         desk.wants({"ETH-USD": "5s/2s/1e3"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = message(hook, "config-rejected", "firing")
+        began = message(hook, "config-invalid", "firing")
         assert (began["account"], began["severity"]) == (None, "critical")
         assert "accounts/b.yaml:" in began["text"]
         status, body = sidecar.ask("/readyz")
@@ -73,10 +73,10 @@ def test_a_broken_file_of_a_new_account_is_reported_everywhere_until_it_is_mende
         (invalid,) = sidecar.status()["invalid_files"]
         assert (invalid["path"], invalid["accepted_at"]) == ("accounts/b.yaml", None)
         assert sidecar.metric("mmp_invalid_files") == 1
-        assert sidecar.metric("mmp_config_rejected_timestamp_seconds", account="") > 0
+        assert sidecar.metric("mmp_config_invalid_timestamp_seconds", account="") > 0
 
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        assert message(hook, "config-rejected", "resolved")["text"].endswith("is valid and in force.")
+        assert message(hook, "config-invalid", "resolved")["text"].endswith("is valid and in force.")
         sidecar.wait_for("/readyz", 5.0)
         document = sidecar.status()
         assert [one["account"] for one in document["statuses"]] == ["main", "second"]
@@ -89,9 +89,9 @@ def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange
     with webhook() as hook:
         sidecar = begun(desk, hook)
         (desk.folder / "accounts" / "b.yaml").write_text("version: 1\n")
-        message(hook, "config-rejected", "firing")
+        message(hook, "config-invalid", "firing")
         (desk.folder / "accounts" / "b.yaml").unlink()
-        assert message(hook, "config-rejected", "resolved")["text"].endswith("accounts/b.yaml is gone.")
+        assert message(hook, "config-invalid", "resolved")["text"].endswith("accounts/b.yaml is gone.")
         sidecar.wait_for("/readyz", 5.0)
         ends_well(sidecar)
 

@@ -298,7 +298,7 @@ def test_run_without_the_file_holds_what_loosens_until_the_file_is_back(
 ) -> None:
     with webhook() as hook:
         running = lost.start(*RUN, env={"MMP_NOTIFY": hook.url()})
-        line = running.wait_for_log("policy rejected")
+        line = running.wait_for_log("policy invalid")
         assert (line["code"], line["level"]) == ("policy-missing", "error")
         assert MISSING in line["reason"]
         exchange.wait_for_requests(1)
@@ -310,15 +310,15 @@ def test_run_without_the_file_holds_what_loosens_until_the_file_is_back(
         running.wait_for_log("policy accepted")
         ended = stopped(running)
         assert ended.status == 0
-        assert len([one for one in ended.log if "policy rejected" in one["event"]]) == 1
-        turns = [one["status"] for one in hook.documents() if one["kind"] == "policy-rejected"]
+        assert len([one for one in ended.log if "policy invalid" in one["event"]]) == 1
+        turns = [one["status"] for one in hook.documents() if one["kind"] == "policy-invalid"]
         assert turns == ["firing", "resolved"]
     assert policies(lost) == [("in-force", SHA, None)]
 
 
 def test_run_gives_up_the_policy_it_names_and_no_other(lost: Desk, exchange: Exchange) -> None:
     running = lost.start(*RUN, "--no-policy", "0" * 64, "--reason", "x")
-    line = running.wait_for_log("policy rejected")
+    line = running.wait_for_log("policy invalid")
     assert "--no-policy names another policy" in line["reason"]
     exchange.wait_for_requests(1)
     stopped(running)
@@ -328,7 +328,7 @@ def test_run_gives_up_the_policy_it_names_and_no_other(lost: Desk, exchange: Exc
     exchange.wait_for_requests(2)
     ended = stopped(running)
     assert sorted(exchange.written()) == list(TWO)
-    assert "policy rejected" not in ended.stderr
+    assert "policy invalid" not in ended.stderr
     assert [change for change, *_ in policies(lost)] == ["given-up", "in-force"]
 
 
@@ -341,6 +341,6 @@ def test_run_records_the_policy_it_is_under_and_each_that_follows(desk: Desk, ex
     put_in_place(desk.folder / "mmp-policy.yaml", OTHER)
     eventually(lambda: len(policies(desk)) == 2, 15.0, "the next policy to be on record")
     (desk.folder / "mmp-policy.yaml").unlink()
-    running.wait_for_log("policy rejected")
+    running.wait_for_log("policy invalid")
     stopped(running)
     assert [change for change, *_ in policies(desk)] == ["in-force", "in-force"]

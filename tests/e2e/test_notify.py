@@ -90,21 +90,21 @@ def test_a_rejected_file_and_policy_arrive_once_each_with_their_end(desk: Desk, 
         sidecar = begun(desk, hook)
         good = desk.config.read_text()
         desk.config.write_text(good.replace("qtyLimit: 100", "qtyLimit: 1e3", 1))
-        rejected = arrives(hook, "config-rejected", "firing")
+        rejected = arrives(hook, "config-invalid", "firing")
         assert f"{desk.config.name}:" in rejected["text"]
         desk.config.write_text(good)
-        arrives(hook, "config-rejected", "resolved")
+        arrives(hook, "config-invalid", "resolved")
         policy = desk.config.parent / "mmp-policy.yaml"
         policy.write_text("version: 2\n")
-        arrives(hook, "policy-rejected", "firing")
+        arrives(hook, "policy-invalid", "firing")
         policy.write_text("version: 1\n")
-        arrives(hook, "policy-rejected", "resolved")
+        arrives(hook, "policy-invalid", "resolved")
         ended(sidecar)
         assert [(kind, turn) for kind, turn, _ in words(hook)[1:]] == [
-            ("config-rejected", "firing"),
-            ("config-rejected", "resolved"),
-            ("policy-rejected", "firing"),
-            ("policy-rejected", "resolved"),
+            ("config-invalid", "firing"),
+            ("config-invalid", "resolved"),
+            ("policy-invalid", "firing"),
+            ("policy-invalid", "resolved"),
         ]
 
 
@@ -173,14 +173,14 @@ def test_a_file_name_that_is_not_text_is_escaped_in_every_report_and_stops_nothi
         sidecar = started(desk, "-c", "accounts/", "--interval", "1s", "--log-format", "json")
         arrives(hook, "protected", "firing")
         put_in_place(desk.folder / name, "version: 1\nnonsense: 1\n")
-        rejected = arrives(hook, "config-rejected", "firing")
+        rejected = arrives(hook, "config-invalid", "firing")
         assert message in rejected["text"]
         assert message in rejected["details"]["reason"]
         assert sidecar.status()["config"]["path"] == message
         assert message in sidecar.ask("/")[1]
         assert sidecar.ask("/metrics")[0] == 200
         desk.wants({**WANTED, "BTC-USD": "5s/2s/300"}, name=name)
-        assert message in arrives(hook, "config-rejected", "resolved")["text"]
+        assert message in arrives(hook, "config-invalid", "resolved")["text"]
         eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/300", 15.0, "the file to be in force")
         ended(sidecar.process)
         log = sidecar.process.log()

@@ -322,9 +322,9 @@ def test_run_holds_it_goes_on_with_the_rest_and_obeys_a_new_policy(
     assert sidecar.wait_for_log("held")["reason"] == "refused by the policy"
     assert "held: refused by the policy" in looser.mmp("status").stdout
     under(looser, "version: 1\nloosening: {maxFactr: 9}\n")
-    assert sidecar.wait_for_log("policy rejected")["code"] == "unknown-key"
+    assert sidecar.wait_for_log("policy invalid")["code"] == "unknown-key"
     (looser.folder / "mmp-policy.yaml").unlink()
-    assert sidecar.wait_for_log("policy rejected", number=2)["code"] == "file-missing"
+    assert sidecar.wait_for_log("policy invalid", number=2)["code"] == "file-missing"
     time.sleep(1.5)
     assert exchange.written() == ["ETH-USD"], "the last good policy stays in force"
     under(looser, "version: 1\nloosening: {maxFactor: 4}\n")
@@ -357,14 +357,14 @@ def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
     with webhook() as hook:
         process = desk.start(*RUN, "--listen", "127.0.0.1:0", *named, env={"MMP_NOTIFY": hook.url()})
         sidecar = Sidecar(process, process.wait_for_log("listening")["url"])
-        assert process.wait_for_log("policy rejected; no valid version yet")["code"] == "unknown-key"
+        assert process.wait_for_log("policy invalid; no valid version yet")["code"] == "unknown-key"
         in_force(exchange, "ETH-USD", "5000/2000/70")
         status, body = sidecar.ask("/readyz")
         assert (status, "the policy cannot be read" in body, policy in body) == (503, True, True)
         (held,) = (one for one in sidecar.status()["families"] if one["family"] == "BTC-USD")
         assert (held["state"], held["pending"]["because"]) == ("held", "policy")
         began = eventually(
-            lambda: [one for one in hook.documents() if one["kind"] == "policy-rejected"], 15.0, "the alert"
+            lambda: [one for one in hook.documents() if one["kind"] == "policy-invalid"], 15.0, "the alert"
         )
         assert (began[0]["severity"], began[0]["status"]) == ("critical", "firing")
         exchange.change("ETH-USD", "5000/2000/9000")
@@ -384,11 +384,11 @@ def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
     process = desk.start(*RUN)
     process.wait_for_log("adopted")
     under(desk, TYPO)
-    process.wait_for_log("policy rejected, the last valid version stays in use")
+    process.wait_for_log("policy invalid, the last valid version stays in use")
     desk.wants({"BTC-USD": "5s/2s/150", "ETH-USD": "5s/2s/90"})
     in_force(exchange, "ETH-USD", "5000/2000/90")
     (desk.folder / "mmp-policy.yaml").unlink()
-    process.wait_for_log("policy rejected", number=2)
+    process.wait_for_log("policy invalid", number=2)
     time.sleep(1.5)
     assert exchange.written() == ["ETH-USD"], "the last valid policy would allow to loosen by a half"
     under(desk, FACTOR_2)

@@ -55,7 +55,7 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
     sidecar.wait_for_log("config accepted", number=2)
 
     put_in_place(desk.config, desk.config.read_text().replace("qtyLimit: 90", "qtyLimt: 50"))
-    rejected = sidecar.wait_for_log("config rejected")
+    rejected = sidecar.wait_for_log("config invalid")
     assert "last valid version stays in use" in rejected["event"]
     assert rejected["code"] == "unknown-key"
     assert rejected["at"] == "mmp.yaml:5:51"
@@ -64,7 +64,7 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
     in_force(exchange, "BTC-USD", "5000/2000/90")
 
     desk.config.unlink()
-    sidecar.wait_for_log("config rejected", number=2)
+    sidecar.wait_for_log("config invalid", number=2)
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar.wait_for_log("config accepted", number=3)
     ends_well(sidecar)
@@ -307,7 +307,7 @@ def test_a_file_that_does_not_hold_at_the_start_is_exit_4(desk: Desk, exchange: 
 def test_a_file_for_another_account_is_refused_while_running(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
     desk.wants({"BTC-USD": "5s/2s/90"}, account="other")
-    rejected = sidecar.wait_for_log("config rejected")
+    rejected = sidecar.wait_for_log("config invalid")
     assert "restart mmp run" in rejected["hint"]
     time.sleep(1.0)
     assert exchange.written() == []

@@ -98,7 +98,7 @@ def test_of_hundreds_of_swaps_the_last_is_applied_and_nothing_that_does_not_hold
     assert set(quantities(exchange)) <= valid
     assert descriptors(sidecar) <= before[0] + 1, "a connection may be open"
     assert resident_kb(sidecar) - before[1] < GROWTH_KB
-    assert any("config rejected" in line["event"] for line in sidecar.log())
+    assert any("config invalid" in line["event"] for line in sidecar.log())
     assert not any("failed" in line["event"] for line in sidecar.log())
 
 
@@ -237,14 +237,14 @@ def test_a_file_that_appears_in_a_folder_begins_an_account_of_its_own(
     assert (arrived["uid"], arrived["family"]) == ("999000000002", "ETH-USD")
 
     desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/c.yaml")
-    assert sidecar.wait_for_log("config rejected")["code"] == "duplicate-account"
+    assert sidecar.wait_for_log("config invalid")["code"] == "duplicate-account"
     desk.wants({"BTC-USD": "5s/2s/60"}, name="accounts/d.yaml", account="third")
     claimed = sidecar.wait_for_log("failed: reading the account of the key")
     assert (claimed["account"], claimed["code"]) == ("third", "claimed-twice")
     desk.wants({"ETH-USD": "5s/2s/60"}, name="accounts/d.yaml", account="third")
     in_force(exchange, "ETH-USD", "5000/2000/60")
     (accounts / "b.yaml").unlink()
-    gone = sidecar.wait_for_log("config rejected", number=2)
+    gone = sidecar.wait_for_log("config invalid", number=2)
     assert (gone["account"], gone["code"]) == ("second", "file-missing")
     assert exchange.live()["BTC-USD"] == "5000/2000/100"
 
@@ -300,14 +300,14 @@ def test_a_hostile_file_stops_no_protection_and_shows_no_key(
         case _:
             os.mkfifo(aside)
     aside.replace(desk.folder / "mmp.yaml")
-    rejected = sidecar.wait_for_log("config rejected")
+    rejected = sidecar.wait_for_log("config invalid")
     assert rejected["level"] == "error"
     exchange.change("BTC-USD", "5000/2000/500")
     in_force(exchange, "BTC-USD", "5000/2000/100")
     sidecar.signal(signal.SIGTERM)
     ended = sidecar.wait()
     assert ended.status == 0
-    message = [line for line in ended.log if line["event"].startswith("config rejected")]
+    message = [line for line in ended.log if line["event"].startswith("config invalid")]
     assert 1 <= len(message) <= 101
     assert len(ended.stderr) < 100_000
     assert not any(secret in ended.stderr for secret in secrets_of(desk.environment))

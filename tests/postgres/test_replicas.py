@@ -73,7 +73,7 @@ def refused(asked: Sidecar) -> list[str]:
     statuses = json.loads(asked.ask("/api/v1/status")[1])["statuses"]
     configs = {one["account"]: one["watch"]["config"] for one in statuses}
     # Null for the moment in which the account was taken and its file is not reported yet.
-    return [account for account, config in configs.items() if config and config["rejected_at"]]
+    return [account for account, config in configs.items() if config and config["invalid_at"]]
 
 
 def test_who_takes_over_says_that_a_newer_file_is_refused_and_all_do_of_a_new_one(six: Fleet) -> None:

@@ -17,11 +17,11 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("error", "a request could not be answered: this is a bug in mmp"): (
         "An HTTP request to `--listen` failed. The loops are not affected. Please report it."
     ),
-    ("error", "config rejected, the last valid version stays in use"): (
+    ("error", "config invalid, the last valid version stays in use"): (
         "The new content of the settings file is invalid; `at` and `reason` say where and why. "
-        "The last valid version stays in force. Correct the file."
+        "The last valid version stays in use. Correct the file."
     ),
-    ("error", "config rejected; no valid version yet, account not started"): (
+    ("error", "config invalid; no valid version yet, account not started"): (
         "The settings file is invalid and never was valid. Correct the file; the account then starts."
     ),
     ("error", "account loop failed: will restart"): (
@@ -38,12 +38,12 @@ MEANINGS: dict[tuple[str, str], str] = {
     ),
     (
         "error",
-        "policy rejected, the last valid version stays in use: changes that loosen or disable are held",
+        "policy invalid, the last valid version stays in use: changes that loosen or disable are held",
     ): (
         "The new content of the policy is invalid; `at` and `reason` say where and why. Correct it. With "
         "`policy-missing`: restore the file, or give the policy up with `--no-policy`."
     ),
-    ("error", "policy rejected; no valid version yet: changes that loosen or disable are held"): (
+    ("error", "policy invalid; no valid version yet: changes that loosen or disable are held"): (
         "The policy is invalid and never was valid. Correct it."
     ),
     ("error", "setting rejected by the exchange"): (
@@ -143,7 +143,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "A saved plan passed its checks; `made_at` and `digest` are of that plan."
     ),
     ("info", "config accepted"): (
-        "This content is in force. Logged at the start, after a change and after a rejection."
+        "This content is used. Logged at the start, after a change and after an invalid version."
     ),
     ("info", "files are read every second"): "inotify cannot be used; `reason` says why.",
     ("info", "lease acquired"): "This replica acquired the lease of the account.",
@@ -155,7 +155,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("info", "notifying"): "Notifications go to this webhook. The rest of its address is a secret.",
     ("info", "planned"): "What is going to be done, and the digest of the plan.",
     ("info", "policy accepted"): (
-        "This content is in force. Logged at the start, after a change and after a rejection."
+        "This content is used. Logged at the start, after a change and after an invalid version."
     ),
     ("info", "request applied"): "OKX acknowledged exactly what was sent, and this is recorded.",
     ("info", "still waiting"): "Heartbeat of `apply`: the next family, its time, and the expected end.",

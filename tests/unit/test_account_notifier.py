@@ -280,7 +280,7 @@ POLICY, OTHER = "mmp-policy.yaml", "other-policy.yaml"
 WRONG = PolicyRejected(POLICY, (problem(Code.FILE_MISSING, POLICY, "it is gone", ""),))
 WORSE = replace(WRONG, problems=(problem(Code.UNKNOWN_KEY, POLICY, "it is odd", ""),))
 HOLDS = PolicyAccepted(POLICY, "1" * 64)
-BEGAN, OVER = ("firing", "policy-rejected"), ("resolved", "policy-rejected")
+BEGAN, OVER = ("firing", "policy-invalid"), ("resolved", "policy-invalid")
 
 
 class Many:

@@ -262,8 +262,8 @@ def having_all(runtime: AccountRuntime, *events: Event) -> AccountRuntime:
 @pytest.mark.parametrize(
     ("topic", "kind", "placed"),
     [
-        (AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, lambda file: replace(CALM, config=file)),
-        (AlertTopic.POLICY, AlertKind.POLICY_REJECTED, lambda file: replace(CALM, policy=file)),
+        (AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, lambda file: replace(CALM, config=file)),
+        (AlertTopic.POLICY, AlertKind.POLICY_INVALID, lambda file: replace(CALM, policy=file)),
     ],
 )
 def test_an_invalid_file_is_reported_at_once(

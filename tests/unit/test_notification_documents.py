@@ -270,7 +270,7 @@ def test_a_notification_says_what_to_do_if_there_is_something() -> None:
     }
     assert hints["frozen"] == "Find out why, then: mmp reset BTC-USD"
     assert hints["key-problem"] == "Create a new key."
-    assert hints["config-rejected"] == "did you mean qtyLimit?"
+    assert hints["config-invalid"] == "did you mean qtyLimit?"
 
 
 def test_the_simulator_is_named_first() -> None:

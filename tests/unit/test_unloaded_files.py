@@ -154,7 +154,7 @@ def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:
     assert (status, found["format"], len(found["statuses"])) == (200, "mmp/statuses/1", 1)
     (refused,) = found["invalid_files"]
     assert (refused["path"], refused["sha256"], refused["accepted_at"]) == ("b.yaml", None, None)
-    assert refused["rejected_at"] == "2026-03-01T03:00:00.000Z"
+    assert refused["invalid_at"] == "2026-03-01T03:00:00.000Z"
     assert refused["problems"][1]["hint"] == "write 1000"
     _, found = document(served(fresh(), not_loaded=having_met(ConfigMissing(("c.yaml",)))))
     assert (found["missing_files"], found["invalid_files"]) == (["c.yaml"], [])
@@ -168,14 +168,14 @@ def test_the_metrics_say_when_and_how_many(made: LatestState) -> None:
     assert found["mmp_invalid_files"] == [({}, 1)]
     assert found["mmp_missing_files"] == [({}, 0)]
     assert ({"account": "", "environment": ""}, WALL.timestamp()) in found[
-        "mmp_config_rejected_timestamp_seconds"
+        "mmp_config_invalid_timestamp_seconds"
     ]
 
 
 def test_without_one_the_metrics_have_no_sample_of_no_account() -> None:
     found = samples(shared_state(fresh()))
     assert found["mmp_invalid_files"] == [({}, 0)]
-    assert found["mmp_config_rejected_timestamp_seconds"] == []
+    assert found["mmp_config_invalid_timestamp_seconds"] == []
 
 
 def test_the_page_says_where_it_is_wrong_and_calls_nothing_protected() -> None:
@@ -275,7 +275,7 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
 def test_a_file_that_was_never_valid_is_reported_once_with_its_end(end: Event, words: str) -> None:
     again = replace(BROKEN, problems=(WRONG[0], replace(WRONG[1], message="another")))
     began, over = notices((0, BROKEN), (5, again), (9, LoopIdle(NOW)), (60, end), (70, LoopIdle(NOW)))
-    assert (began["kind"], began["status"], began["severity"]) == ("config-rejected", "firing", "critical")
+    assert (began["kind"], began["status"], began["severity"]) == ("config-invalid", "firing", "critical")
     assert (began["account"], began["environment"], began["family"]) == (None, None, None)
     assert began["text"].startswith(
         "The settings file is invalid and there is no earlier valid version, so nothing is written"

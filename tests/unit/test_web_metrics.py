@@ -265,9 +265,9 @@ def test_every_gauge_has_the_value_of_the_latest_state() -> None:
         "mmp_next_slot_seconds": pytest.approx(6.055),
         "mmp_slots_spaced": 0,
         "mmp_config_accepted_timestamp_seconds": wall_at(NOW - 60).timestamp(),
-        "mmp_config_rejected_timestamp_seconds": wall_at(NOW - 5).timestamp(),
+        "mmp_config_invalid_timestamp_seconds": wall_at(NOW - 5).timestamp(),
         "mmp_policy_accepted_timestamp_seconds": wall_at(NOW - 60).timestamp(),
-        "mmp_policy_rejected_timestamp_seconds": wall_at(NOW - 5).timestamp(),
+        "mmp_policy_invalid_timestamp_seconds": wall_at(NOW - 5).timestamp(),
         "mmp_live_read_timestamp_seconds": WALL.timestamp(),
         "mmp_exchange_failing": 1,
         "mmp_key_problem": 0,
@@ -414,5 +414,5 @@ def test_alerts_use_metrics_labels_and_values_that_exist() -> None:
 
 def test_the_alert_on_a_newer_file_excludes_files_that_were_never_valid() -> None:
     """These have a sample with empty labels, and no earlier version is in use."""
-    (expr,) = (rule["expr"] for rule in rules() if rule["alert"] == "MmpConfigRejected")
+    (expr,) = (rule["expr"] for rule in rules() if rule["alert"] == "MmpConfigInvalid")
     assert 'account!=""' in expr

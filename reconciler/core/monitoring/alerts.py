@@ -54,8 +54,8 @@ class AlertKind(StrEnum):
     CONTESTED = "contested"
     KEY_PROBLEM = "key-problem"
     UNREACHABLE = "unreachable"
-    CONFIG_REJECTED = "config-rejected"
-    POLICY_REJECTED = "policy-rejected"
+    CONFIG_INVALID = "config-invalid"
+    POLICY_INVALID = "policy-invalid"
     STATE_LOCKED = "state-locked"
     STATE_UNAVAILABLE = "state-unavailable"
     STANDBY = "standby"
@@ -132,8 +132,8 @@ def active_alerts(runtime: AccountRuntime) -> Alerts:
     return {
         **_families(runtime),
         **_exchange(runtime),
-        **_file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, runtime.config),
-        **_file(AlertTopic.POLICY, AlertKind.POLICY_REJECTED, runtime.policy),
+        **_file(AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, runtime.config),
+        **_file(AlertTopic.POLICY, AlertKind.POLICY_INVALID, runtime.policy),
         **_state(runtime),
         **_standby(runtime),
         **_start(runtime),
@@ -212,7 +212,7 @@ def _exchange(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
 
 def rejected_file_alerts(file: RejectedFile) -> Alerts:
     """Return the alerts of a rejected settings file from which no account runs."""
-    return _file(AlertTopic.CONFIG, AlertKind.CONFIG_REJECTED, file)
+    return _file(AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, file)
 
 
 def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[AlertKey, Alert]:
