@@ -76,7 +76,7 @@ class LatestState:
         replica = self.replica
         if replica is None or replica.leases is None:
             return ()
-        leases, here = replica.leases, self._accounts.keys()
+        leases, own = replica.leases, self._accounts.keys()
         known = {
             parse_lease_name(key): leases.owners.get(key, "")
             for key in replica.configured | leases.owners.keys()
@@ -84,5 +84,5 @@ class LatestState:
         return tuple(
             (*account, None if owner == replica.me.id else leases.replicas.get(owner))
             for account, owner in sorted(known.items())
-            if "/".join(account) not in here
+            if "/".join(account) not in own
         )

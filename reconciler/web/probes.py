@@ -48,10 +48,10 @@ def ready_checks(latest: LatestState, *, answers: bool, now: float) -> tuple[Pro
     """Check that every file is accepted and the state is open, and check the heartbeats."""
     accounts = [snapshot.runtime for snapshot in latest.accounts()]
     settings = (*_unloaded(latest), *map(_settings, accounts))
-    begun = tuple(check for check in map(_startable, accounts) if not check.passed)
+    failed = tuple(check for check in map(_startable, accounts) if not check.passed)
     heartbeats = live_checks(latest, answers=answers, now=now)
     standing_by = tuple(_standby(one) for one in accounts if one.controller is not None)
-    return (*settings, *begun, *standing_by, _state(latest), *_lease_freshness(latest, now), *heartbeats)
+    return (*settings, *failed, *standing_by, _state(latest), *_lease_freshness(latest, now), *heartbeats)
 
 
 def startup_checks(latest: LatestState, *, now: float) -> tuple[ProbeCheck, ...]:

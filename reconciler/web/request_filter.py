@@ -87,8 +87,8 @@ class RequestFilter:
     def rejection(self, request: RequestInfo) -> RequestRejection | None:
         """Return why a request is not answered; None when it is."""
         if not self.host_allowed(request.hosts):
-            message = "this is not the name of this server"
-            return RequestRejection(421, f"{message}; mmp run --listen-name NAME adds one")
+            text = "this is not the name of this server"
+            return RequestRejection(421, f"{text}; mmp run --listen-name NAME adds one")
         if request.method not in METHODS:
             return RequestRejection(405, "only GET and HEAD are allowed")
         if not request.target.startswith("/"):

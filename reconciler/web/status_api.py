@@ -51,8 +51,8 @@ def account_status(snapshot: AccountSnapshot, *, now: float, wall: datetime) -> 
 def status_response(latest: LatestState, *, now: float, wall: datetime) -> Response:
     """Return every account's status as one document; 503 and the reason while there is none.
 
-    If replicas share the accounts, it is always the list, beside the accounts of other replicas. It is also
-    the list while there are settings files from which no account runs, beside those files.
+    If replicas share the accounts, it is always the list, with the accounts of other replicas. It is also
+    the list while there are settings files from which no account runs, with those files.
     """
     accounts, replica = latest.accounts(), latest.replica
     shared = replica is not None and replica.leases is not None
@@ -60,18 +60,18 @@ def status_response(latest: LatestState, *, now: float, wall: datetime) -> Respo
         return json_response(503, _nothing_yet(latest))
     dropped = latest.dropped_log_lines()
     documents = [_document(snapshot, dropped, now=now, wall=wall) for snapshot in accounts]
-    beside: Document = {}
+    more: Document = {}
     if shared:
-        beside["other_accounts"] = _other_accounts(latest)
+        more["other_accounts"] = _other_accounts(latest)
     if replica is not None and replica.unable:
         named = sorted(map(parse_lease_name, replica.unable))
-        beside["unable"] = [{"account": name, "environment": environment} for name, environment in named]
+        more["unable"] = [{"account": name, "environment": environment} for name, environment in named]
     if latest.unloaded != NONE:
-        beside["missing_files"] = list(latest.unloaded.missing)
-        beside["invalid_files"] = [file_document(file) for file in latest.unloaded.rejected]
-    if not beside:
+        more["missing_files"] = list(latest.unloaded.missing)
+        more["invalid_files"] = [file_document(file) for file in latest.unloaded.rejected]
+    if not more:
         return json_response(200, one_or_list("status", documents))
-    return json_response(200, {**as_list("status", documents), **beside})
+    return json_response(200, {**as_list("status", documents), **more})
 
 
 def _other_accounts(latest: LatestState) -> list[Document]:

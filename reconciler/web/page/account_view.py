@@ -141,12 +141,12 @@ def hint_from_glossary(error: RecentError) -> str:
 def account_view(
     snapshot: AccountSnapshot,
     status: Status | None,
-    found: ProtectionResult,
+    protection: ProtectionResult,
     *,
     moment: PageTime,
     hint_for: PageHintFor,
 ) -> AccountView:
-    """Return the content of the page for one account, from its ``status`` and ``found``."""
+    """Return the content of the page for one account, from its ``status`` and ``protection``."""
     runtime, wall = snapshot.runtime, moment.wall
     moment = replace(moment, delay=_delay(runtime, moment))
     account, environment = runtime.desired.account, runtime.desired.environment.value
@@ -159,7 +159,7 @@ def account_view(
         name=labels.truncated(f"{account} ({environment})"),
         place=_place(snapshot),
         simulator=runtime.simulator,
-        headline=Headline(labels.PROTECTIONS[found.protection], found.sentence),
+        headline=Headline(labels.PROTECTIONS[protection.protection], protection.sentence),
         notices=tuple(_notices(runtime, moment)),
         frozen=frozen,
         frozen_text=_frozen_words(status, frozen),
@@ -222,30 +222,30 @@ def _next_try(outage: Outage, moment: PageTime, words: str) -> str:
 
 def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
     """Return the notices that limit how far the rest of the page is valid."""
-    output = []
+    notices = []
     if not alive(runtime, moment.now):
-        heard = moment.words(runtime.last_step_at)
-        output.append(
-            f"The program last made progress at {heard}. Restart it. Everything below is from that time."
+        at = moment.words(runtime.last_step_at)
+        notices.append(
+            f"The program last made progress at {at}. Restart it. Everything below is from that time."
         )
     if not is_current(runtime):
-        output.append("A newer file is in use. Everything below is about the previous file.")
+        notices.append("A newer file is in use. Everything below is about the previous file.")
     if runtime.outage is not None:
-        output.append(_outage_words(runtime.outage, moment))
+        notices.append(_outage_words(runtime.outage, moment))
     if runtime.terminal_error is not None:
-        output.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
+        notices.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
     if isinstance(runtime.blocked, StateFailed):
-        output.append(state_unavailable_words(runtime.blocked.message))
+        notices.append(state_unavailable_words(runtime.blocked.message))
     if isinstance(runtime.blocked, StateLockTimedOut):
-        output.append(f"Waiting for another process: {labels.truncated(runtime.blocked.message)}")
+        notices.append(f"Waiting for another process: {labels.truncated(runtime.blocked.message)}")
     if runtime.controller is not None:
         who = labels.truncated(runtime.controller.who)
-        output.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
+        notices.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
     if not runtime.live:
-        output.append(
+        notices.append(
             "The exchange is never read here. Everything below is based on the last applied settings."
         )
-    return output
+    return notices
 
 
 def state_unavailable_words(why: str) -> str:
@@ -284,10 +284,10 @@ def _differing_words(status: Status | None, differing: Sequence[DifferingLine], 
         read_again = f"Not known of {labels.names(doubtful)}: it is read again."
         return read_again if doubtful else f"Nothing differs{_as_of(status)}."
     held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
-    output = f"{len(differing)} of {families(len(status.families))}."
+    text = f"{len(differing)} of {families(len(status.families))}."
     if held < len(differing) and not moment.delay and status.eta_s >= 1:
-        output += f" The last one is due {format_due(status.eta_s)}."
-    return f"{output} What is in force → what the file says:"
+        text += f" The last one is due {format_due(status.eta_s)}."
+    return f"{text} What is in force → what the file says:"
 
 
 def _as_of(status: Status) -> str:
@@ -301,18 +301,20 @@ def _other_pauses(status: Status | None, wall: datetime) -> tuple[tuple[str, str
     """Return the pauses that are not shown beside a family that differs."""
     if status is None:
         return ()
-    output = {
+    differing = {
         one.family for one in status.families if one.change and one.change.because is HoldReason.PAUSED
     }
-    return tuple((one.family, pause_line(one, wall)) for one in status.pauses if one.family not in output)
+    return tuple(
+        (one.family, pause_line(one, wall)) for one in status.pauses if one.family not in differing
+    )
 
 
 def _unmanaged(status: Status | None) -> str:
     if status is None or not status.unmanaged:
         return ""
     frozen = [family for family, row in status.unmanaged.items() if row.frozen]
-    output = f"Live, but not in the file and never changed: {labels.names(list(status.unmanaged))}."
-    return f"{output} Frozen of these: {labels.names(frozen)}." if frozen else output
+    text = f"Live, but not in the file and never changed: {labels.names(list(status.unmanaged))}."
+    return f"{text} Frozen of these: {labels.names(frozen)}." if frozen else text
 
 
 def _files(runtime: AccountRuntime, wall: datetime) -> list[FileView]:
@@ -384,5 +386,5 @@ def _minute_words(recent: Sequence[RecentRequest]) -> str:
         return "No request in the last minute."
     counts = Counter(labels.ATTEMPTS[request.status] for request in recent)
     found = [(counts[label], label) for label in labels.ATTEMPTS.values() if counts[label]]
-    output = ", ".join(f"{number} {label.symbol} {label.word}" for number, label in found)
-    return f"{count(len(recent), 'request')} in the last minute: {output}."
+    by_status = ", ".join(f"{number} {label.symbol} {label.word}" for number, label in found)
+    return f"{count(len(recent), 'request')} in the last minute: {by_status}."

@@ -136,9 +136,9 @@ def pacing_picture(dots: Iterable[tuple[float, str, str]], *, slot_s: float | No
 def _dots(requests: Iterable[tuple[float, str, str]]) -> Iterator[Dot]:
     """Yield each request, oldest first; one right after a low one is drawn above it."""
     low_at = float("-inf")
-    for at, kind, message in requests:
+    for at, kind, text in requests:
         top = HIGH if at - low_at < TOGETHER_S else LOW
-        yield Dot(_place(at), kind, message, top)
+        yield Dot(_place(at), kind, text, top)
         low_at = at if top == LOW else float("-inf")
 
 
@@ -165,13 +165,13 @@ def paths(spans: Sequence[Segment], wall: datetime, columns: int = COLUMNS) -> t
 def shares(spans: Sequence[Segment], wall: datetime) -> tuple[Share, ...]:
     """Return the share of each mark in the day up to ``wall``, worst first; the sum is always 24 hours."""
     watched = sorted(_clipped(spans, wall - DAY, wall), key=lambda piece: piece[1])
-    message = [
+    found = [
         Share(mark, *_sum(watched, mark))
         for mark in TimelineMark
         if mark is not TimelineMark.UNWATCHED and any(piece[0] is mark for piece in watched)
     ]
-    left = DAY.total_seconds() - sum(stretch.seconds for stretch in message)
-    return (*message, Share(TimelineMark.UNWATCHED, left, 1)) if left >= 1 else tuple(message)
+    left = DAY.total_seconds() - sum(share.seconds for share in found)
+    return (*found, Share(TimelineMark.UNWATCHED, left, 1)) if left >= 1 else tuple(found)
 
 
 def _sum(pieces: Sequence[tuple[TimelineMark, float, float]], mark: TimelineMark) -> tuple[float, int]:

@@ -214,14 +214,12 @@ def _held(
             return _paused(pause, moment.wall), _resume(pause, family, path)
         case HoldReason.POLICY | HoldReason.GUARD:
             near_off = because is HoldReason.GUARD and not change.after.disabled
-            message = labels.NEAR_OFF if near_off else labels.HOLDS[because]
-            return _refused(family, message, runtime, path)
+            why = labels.NEAR_OFF if near_off else labels.HOLDS[because]
+            return _refused(family, why, runtime, path)
         case HoldReason.DRIFT_POLICY:
-            message = (
-                f"Left as it is: {hold_words(change)}." if change.other_file else labels.HOLDS[because]
-            )
+            why = f"Left as it is: {hold_words(change)}." if change.other_file else labels.HOLDS[because]
             command = _command("apply", f"--family {family}", path)
-            return message, PageHint("To restore the file's settings, run:", command)
+            return why, PageHint("To restore the file's settings, run:", command)
         case HoldReason.REJECTED:
             return _rejected(family, runtime, moment)
         case HoldReason.FROZEN | HoldReason.STALE | HoldReason.UNREADABLE:
@@ -234,8 +232,8 @@ def _paused(pause: Pause | None, wall: datetime) -> str:
     if pause is None:
         return labels.HOLDS[HoldReason.PAUSED]
     left = "Paused" if pause.by is PausedBy.MANUAL else "Left"
-    message = f"{labels.PAUSED[pause.by]}: not written, not even restored."
-    return f"{message} {left} {_pause_words(pause, wall)}."
+    text = f"{labels.PAUSED[pause.by]}: not written, not even restored."
+    return f"{text} {left} {_pause_words(pause, wall)}."
 
 
 def _pause_words(pause: Pause, wall: datetime) -> str:
@@ -248,16 +246,16 @@ def _pause_words(pause: Pause, wall: datetime) -> str:
 
 def _resume(pause: Pause | None, family: Family, path: str) -> PageHint:
     contested_setting = pause is not None and pause.by is PausedBy.BREAKER
-    message = "Find out who changes it, then run:" if contested_setting else "To resume earlier, run:"
-    return PageHint(message, _command("resume", f"--family {family}", path))
+    text = "Find out who changes it, then run:" if contested_setting else "To resume earlier, run:"
+    return PageHint(text, _command("resume", f"--family {family}", path))
 
 
 def _refused(
-    family: Family, message: str, runtime: AccountRuntime, path: str
+    family: Family, reason: str, runtime: AccountRuntime, path: str
 ) -> tuple[str, PageHint | None]:
     plan = runtime.compared.plan if runtime.compared else None
     refusals = [refusal for refusal in (plan.refusals if plan else ()) if refusal.family == family]
-    why = f"{message} {'; '.join(labels.truncated(refusal.sentence) for refusal in refusals)}".strip()
+    why = f"{reason} {'; '.join(labels.truncated(refusal.sentence) for refusal in refusals)}".strip()
     if not all(refusal.overridable for refusal in refusals):
         return why, PageHint("Correct the policy file; mmp validate says where.")
     allows = allow_flags(refusals)

@@ -131,10 +131,10 @@ def moment_words(moment: datetime, wall: datetime) -> str:
 
 def relative_time(seconds: float) -> str:
     """Write the distance of an instant: ``in 5 s``, ``now``; negative seconds give ``50 min ago``."""
-    message = long_duration(abs(seconds))
-    if message == "now":
-        return message
-    return f"in {message}" if seconds > 0 else f"{message} ago"
+    duration = long_duration(abs(seconds))
+    if duration == "now":
+        return duration
+    return f"in {duration}" if seconds > 0 else f"{duration} ago"
 
 
 def long_duration(seconds: float) -> str:
@@ -149,6 +149,6 @@ def anchor(*parts: str) -> str:
 
 def names(families: Sequence[str], most: int = 12) -> str:
     """Write a list of families; those beyond ``most`` are counted."""
-    message = ", ".join(families[:most])
+    text = ", ".join(families[:most])
     more = len(families) - most
-    return f"{message} and {more} more" if more > 0 else message
+    return f"{text} and {more} more" if more > 0 else text

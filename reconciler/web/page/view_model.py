@@ -84,12 +84,12 @@ def page_view(
     latest: LatestState, *, now: float, wall: datetime, hint_for: PageHintFor = hint_from_glossary
 ) -> PageView:
     """Return the page as of ``now`` (the process's clock) and ``wall`` (UTC)."""
-    judged = [(snapshot, *known_status(snapshot, now=now, wall=wall)) for snapshot in latest.accounts()]
-    judged.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
-    accounts = tuple(account_view(*one, moment=PageTime(now, wall), hint_for=hint_for) for one in judged)
+    statuses = [(snapshot, *known_status(snapshot, now=now, wall=wall)) for snapshot in latest.accounts()]
+    statuses.sort(key=lambda one: WORST_FIRST.index(one[2].protection))
+    accounts = tuple(account_view(*one, moment=PageTime(now, wall), hint_for=hint_for) for one in statuses)
     remote = _remote_lines(latest)
     error = "" if accounts else state_unavailable_words(latest.error)
-    headline = _overall([one[2] for one in judged], accounts, latest.unloaded, remote, error)
+    headline = _overall([one[2] for one in statuses], accounts, latest.unloaded, remote, error)
     lines, more = _folded_remote(remote)
     whose = accounts[0].name if len(accounts) == 1 else count(len(accounts), "account")
     here = RUN_HERE if remote else ""
@@ -158,13 +158,13 @@ def _replica_words(latest: LatestState, now: float) -> str:
 
 
 def _overall(
-    found: Sequence[ProtectionResult],
+    results: Sequence[ProtectionResult],
     accounts: Sequence[AccountView],
     unloaded: UnloadedFiles,
     remote: Sequence[RemoteLine],
     error: str,
 ) -> Headline:
-    worst = worst_of(found)
+    worst = worst_of(results)
     unknown = ""
     if error:
         unknown = "Not known yet: the state cannot be reached."
@@ -181,9 +181,9 @@ def _overall(
         # It does not cover the accounts that this replica does not run.
         more = " This replica runs no other account." if remote else ""
         return Headline(headline.sign, f"{headline.sentence}{more}")
-    number = sum(one.protection is worst for one in found)
+    number = sum(one.protection is worst for one in results)
     here = RUN_HERE if remote else ""
-    return Headline(PROTECTIONS[worst], _overall_words(worst, number, len(found), here))
+    return Headline(PROTECTIONS[worst], _overall_words(worst, number, len(results), here))
 
 
 def _unloaded_words(unloaded: UnloadedFiles) -> str:
