@@ -28,7 +28,7 @@ from reconciler.core.model import (
     Pause,
     Setting,
 )
-from reconciler.core.monitoring.state_timeline import Segment, Timeline
+from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.pacing import Ledger
 from reconciler.core.replica_assignment import (
     ABLE,
@@ -330,9 +330,6 @@ class AccountStore(Store, Protocol):
 
     async def resume(self, families: Iterable[Family]) -> None:
         """End the pauses of families; harmless where there is none."""
-
-    async def timeline(self, since: datetime) -> Mapping[Family, tuple[Segment, ...]]:
-        """Return the timeline of each family from ``since`` (at most 24 h ago) to this moment."""
 
     async def read_timeline(
         self, since: datetime, pause: Callable[[], Awaitable[None]] | None = None

@@ -18,7 +18,9 @@ class AccountLocks:
 
     def __init__(self, session: AccountSession) -> None:
         self._session = session
-        self._controller_lock = f"{self._session.lock_name}.controller"
+        self._engine = session.engine
+        self._lock = session.lock_name
+        self._controller_lock = f"{session.lock_name}.controller"
         self._controls = False
 
     @asynccontextmanager
@@ -28,26 +30,26 @@ class AccountLocks:
         None: after the state's lock timeout.
         """
         await self._take_lock(
-            purpose, self._session.engine.options.lock_timeout_s if timeout_s is None else timeout_s
+            purpose, self._engine.options.lock_timeout_s if timeout_s is None else timeout_s
         )
         try:
             yield
         finally:
-            await self._session.engine.locks.release(self._session.lock_name)
+            await self._engine.locks.release(self._lock)
 
     async def lock_holder(self) -> LockHolder | None:
         """Return the holder of the account's lock; None when it is free."""
-        return await self._session.engine.locks.holder(self._session.lock_name)
+        return await self._engine.locks.holder(self._lock)
 
     async def owner(self) -> Replica | None:
         """Return the replica that owns the account; None when none does."""
-        return await self._session.engine.owner(self._session.lock_name)
+        return await self._engine.owner(self._lock)
 
     async def try_control(self, purpose: str) -> bool:
         """Become the account's controller, or return False at once where another process is."""
-        if self._session.engine.has_leases or self._controls:
+        if self._engine.has_leases or self._controls:
             return True
-        locks, name, holder = self._session.engine.locks, self._controller_lock, self._holder(purpose)
+        locks, name, holder = self._engine.locks, self._controller_lock, self._holder(purpose)
         self._controls = await locks.take(name, holder) or (
             # A process that reads the holder of the lock has a shared lock for a moment.
             await locks.holder(name) is None and await locks.take(name, holder)
@@ -56,25 +58,21 @@ class AccountLocks:
 
     async def release_control(self) -> None:
         """Stop being the account's controller, and unregister the state for it on this machine."""
-        if self._session.engine.options.registry is not None and self._session.budget is not None:
-            self._session.engine.options.registry.release(self._session.budget, self._session.lock_name)
+        if self._engine.options.registry is not None and self._session.budget is not None:
+            self._engine.options.registry.release(self._session.budget, self._lock)
         if self._controls:
             self._controls = False
-            await self._session.engine.locks.release(self._controller_lock)
+            await self._engine.locks.release(self._controller_lock)
 
     async def controller(self) -> LockHolder | None:
         """Return the account's controller; None when there is none, or it is unknown."""
-        return (
-            None
-            if self._session.engine.has_leases
-            else await self._session.engine.locks.holder(self._controller_lock)
-        )
+        return None if self._engine.has_leases else await self._engine.locks.holder(self._controller_lock)
 
     async def _take_lock(self, purpose: str, timeout_s: float) -> None:
-        clock, locks = self._session.engine.clock, self._session.engine.locks
+        clock, locks = self._engine.clock, self._engine.locks
         deadline = clock.now() + timeout_s
         holder = self._holder(purpose)
-        while not await locks.take(self._session.lock_name, holder):
+        while not await locks.take(self._lock, holder):
             now = clock.now()
             if now >= deadline:
                 raise await self._locked_out()
@@ -88,8 +86,6 @@ class AccountLocks:
     async def _locked_out(self) -> StateLocked:
         holder = await self.lock_holder()
         by = "another process" if holder is None else str(holder)
-        message = (
-            f"the state {self._session.engine.place} of account {self._session.account} is locked by {by}"
-        )
+        message = f"the state {self._engine.place} of account {self._session.account} is locked by {by}"
         hint = "wait until it ends, or use a longer --lock-timeout"
         return StateLocked("state-locked", message, hint)

@@ -91,7 +91,6 @@ class SqlAccountStore:
 
         timeline = AccountTimeline(session)
         self.record_states = timeline.record_states
-        self.timeline = timeline.timeline
         self.read_timeline = timeline.read_timeline
 
     async def recorded_inputs(self) -> RecordedInputs:

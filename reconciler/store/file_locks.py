@@ -109,41 +109,6 @@ class FileLocks:
         return f"{self._state}.{name}.lock"
 
 
-class MemoryLocks:
-    """Locks of simulated processes, which share one table; each process is one owner."""
-
-    poll_s = LOCK_POLL_S
-
-    def __init__(self, table: dict[str, tuple[object, LockHolder]]) -> None:
-        self._table = table
-
-    async def take(self, name: str, holder: LockHolder) -> bool:
-        """Take the lock if it is free."""
-        held = self._table.get(name)
-        if held is None:
-            self._table[name] = (self, holder)
-        elif held[0] is self:
-            raise StoreMisuse(f"the lock {name} is already held by this process")
-        return held is None
-
-    async def release(self, name: str) -> None:
-        """Release the lock, if it is this process's."""
-        self._release(name)
-
-    def _release(self, name: str) -> None:
-        if name in self._table and self._table[name][0] is self:
-            del self._table[name]
-
-    async def holder(self, name: str) -> LockHolder | None:
-        """Return the holder of the lock."""
-        return self._table[name][1] if name in self._table else None
-
-    def close(self) -> None:
-        """Release every lock of this process."""
-        for name in tuple(self._table):
-            self._release(name)
-
-
 _LOCK_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """A lock is a file: no link is followed, and opening a named pipe in its place does not block."""
 

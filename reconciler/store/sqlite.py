@@ -18,16 +18,15 @@ from typing import Any
 
 from reconciler.core.model import RateBudget
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import LockHolder, StateCheck
+from reconciler.core.state_records import StateCheck
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.ports import Clock
 from reconciler.store import mounts, queries, sqlite_file, sqlite_schema
 from reconciler.store.engine import Engine, StateOptions
-from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks
+from reconciler.store.file_locks import FileLocks, ProcessLocks
 from reconciler.store.rows import RowDamaged, new_state_id
 from reconciler.store.select_query import SelectQuery, SqlValue, Statement
 from reconciler.store.sqlite_connection import (
-    IN_MEMORY,
     in_memory,
     open_checked,
     read_image,
@@ -59,9 +58,6 @@ file, and all accounts of a process request it."""
 OPEN_POLL_S = 0.5
 """Seconds between two tries to open a file: each try checks all of the file."""
 
-
-SIMULATED_ID = "0" * 32
-"""The id of a state without a file: simulations are deterministic."""
 
 _WRITE = ("BEGIN IMMEDIATE",)
 _READ = ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
@@ -143,23 +139,6 @@ def open_existing(
     return SqliteState(db, real, FileLocks(real), options)
 
 
-class MemoryDisk:
-    """A state without a file, for simulations: it outlives the simulated processes that open it."""
-
-    def __init__(self, db: sqlite3.Connection | None = None) -> None:
-        self._db = db or in_memory()
-        self._db.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image(SIMULATED_ID), on=False))
-        self._locks: dict[str, tuple[object, LockHolder]] = {}
-
-    def open(self, options: StateOptions) -> SqliteState:
-        """Open the state as one more process; closing it releases its locks, as a process exit does."""
-        return SqliteState(self._db, IN_MEMORY, MemoryLocks(self._locks), options, is_shared=True)
-
-    def close(self) -> None:
-        """Delete all rows."""
-        self._db.close()
-
-
 class SqliteState(Engine):
     """``ports.StateBackend``, as one process sees it; all accounts share it. ``open_state`` makes one."""
 
@@ -175,19 +154,14 @@ class SqliteState(Engine):
         *,
         still_there: Callable[[], None] = lambda: None,
         reopen: Callable[[], sqlite3.Connection] | None = None,
-        is_shared: bool = False,
     ) -> None:
-        """Use an open connection. ``reopen``: returns a new one after a failure; None: this one stays.
-
-        ``is_shared``: others use the connection too, so it is not closed here.
-        """
+        """Use an open connection. ``reopen``: returns a new one after a failure; None: this one stays."""
         super().__init__(place, locks, options)
         self._failures = 0  # in a row, since something was last written
         self._failed_at = float("-inf")
         self._use(db)
         self._still_there = still_there
         self._reopen = reopen
-        self._is_shared = is_shared
 
     def _use(self, db: sqlite3.Connection) -> None:
         self._db, self._tables = db, Tables(_Statements(db))
@@ -224,8 +198,7 @@ class SqliteState(Engine):
         """Close at once, as the end of a process does; closing a file never waits."""
         self.locks.close()
         self._close_registry()
-        if not self._is_shared:
-            self._db.close()
+        self._db.close()
 
     def reading(
         self, _: RateBudget | None, /, query: SelectQuery[Any] | None = None

@@ -36,7 +36,8 @@ from reconciler.store.postgres.connections import Connections
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.postgres.state import open_state as open_postgres
 from reconciler.store.rows import TABLES, StateRow
-from reconciler.store.sqlite import MemoryDisk, SqliteState, open_state
+from reconciler.store.sqlite import SqliteState, open_state
+from tests.support.memory_state import MemoryDisk
 from tests.support.pgbouncer import Bouncer, bouncer
 from tests.support.postgres import ROLE, shared
 from tests.support.requirements import tried

@@ -50,7 +50,7 @@ def look(store: AccountStore, clock: ScriptedClock, seconds: float, **states: st
 
 
 def read_timelines(store: AccountStore, since: float = 0.0) -> Timelines:
-    made = asyncio.run(store.timeline(at(since)))
+    made = asyncio.run(store.read_timeline(at(since)))().spans
     return {
         family: [
             (span.state, (span.since - NOON).total_seconds(), (span.until - NOON).total_seconds())
@@ -206,7 +206,10 @@ def test_timelines_are_drawn_by_any_thread_and_show_the_moment_they_were_read(
     look(store, clock, 0, BTC="in-sync")
     look(store, clock, 30, BTC="held")
     clock.time = 40
-    timelines, draw = asyncio.run(store.timeline(at(0))), asyncio.run(store.read_timeline(at(0)))
+    timelines, draw = (
+        asyncio.run(store.read_timeline(at(0)))().spans,
+        asyncio.run(store.read_timeline(at(0))),
+    )
     look(store, clock, 60, BTC="in-sync")
     with ThreadPoolExecutor() as aside:
         assert aside.submit(draw).result() == Timeline(timelines)
@@ -218,7 +221,7 @@ def test_timelines_are_read_in_pieces_with_a_pause_between_them(
 ) -> None:
     for seconds, state in ((0, "in-sync"), (30, "held"), (60, "in-sync")):
         look(store, clock, seconds, BTC=state, ETH=state, SOL="in-sync")
-    at_once = asyncio.run(store.timeline(at(0)))
+    at_once = asyncio.run(store.read_timeline(at(0)))().spans
     pauses = []
 
     async def pause() -> None:
@@ -227,7 +230,7 @@ def test_timelines_are_read_in_pieces_with_a_pause_between_them(
         await store.record_states({BTC: "frozen", ETH: "in-sync", Family("SOL-USD"): "in-sync"})
 
     monkeypatch.setattr("reconciler.store.timeline.CHANGES_AT_ONCE", 2)
-    assert asyncio.run(store.timeline(at(0))) == at_once
+    assert asyncio.run(store.read_timeline(at(0)))().spans == at_once
     draw = asyncio.run(store.read_timeline(at(0), pause))
     assert len(pauses) == 4, "seven turns, and one more of BTC that was there before it was read"
     assert draw() == Timeline(at_once), "what happens meanwhile is not shown"

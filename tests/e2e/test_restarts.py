@@ -90,7 +90,7 @@ def strip(desk: Desk) -> tuple[Segment, ...]:
     assert state is not None
     store = state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR)
     try:
-        return asyncio.run(store.timeline(clock.wall() - timedelta(hours=1))).get(BTC, ())
+        return asyncio.run(store.read_timeline(clock.wall() - timedelta(hours=1)))().spans.get(BTC, ())
     finally:
         state.close_now()
 

@@ -118,7 +118,7 @@ async def seen(store: SqlAccountStore) -> list[object]:
     return [
         *(snapshot.kind, snapshot.uid, snapshot.host, known, applied, snapshot.live, attempts),
         sorted(sent.latest_arrival for sent in snapshot.ledger.sent) if snapshot.ledger else None,
-        *(await store.pauses(), await store.overrides(9), await store.timeline(NOON)),
+        *(await store.pauses(), await store.overrides(9), (await store.read_timeline(NOON))().spans),
         *(await store.policies(9), accepted),
         (await store.recorded_inputs()).applied,
         *((await store.recorded_inputs()).retries.tries, await store.accept_file("abc", changed=True)),

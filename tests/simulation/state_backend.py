@@ -9,8 +9,7 @@ from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.state_records import LockHolder
 from reconciler.ports import AccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.file_locks import MemoryLocks
-from reconciler.store.sqlite import MemoryDisk, SqliteState
+from reconciler.store.sqlite import SqliteState
 from tests.simulation import checkers
 from tests.simulation.ground_truth import Recollection
 from tests.simulation.host import ObserverClock
@@ -19,6 +18,7 @@ from tests.simulation.postgres import CommitWatchedStore, SimulatedState
 from tests.simulation.postgres_server import SEQUENCES_SKIP, Image, Server
 from tests.simulation.row_cache import Rows
 from tests.simulation.state_file import PLACE, TroubledFile
+from tests.support.memory_state import MemoryDisk, MemoryLocks
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

@@ -43,7 +43,7 @@ from reconciler.render.plan_markdown import plans_markdown
 from reconciler.render.plan_text import plan_text
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import MemoryDisk
+from tests.support.memory_state import MemoryDisk
 from tests.unit.builders import BTC, desired, setting
 from tests.unit.policy_oracle import Limits, Model, S, rises
 from tests.unit.test_loop import Clock, Exchange, Wire

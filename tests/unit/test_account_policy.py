@@ -16,10 +16,10 @@ from reconciler.core.policy import PolicyInForce
 from reconciler.errors import ChangeRefused
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 from tests.contract.stores import HOST, UID, ScriptedClock
+from tests.support.memory_state import MemoryDisk
 
 ONE = "version: 1\nprotected: [BTC-USD]\n"
 TWO = "version: 1\nprotected: [ETH-USD]\n"

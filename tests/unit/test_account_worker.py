@@ -25,10 +25,10 @@ from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.engine import StateOptions
 from reconciler.store.location import PostgresUrl, StateFile
-from reconciler.store.sqlite import MemoryDisk
 from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.key_files import KeyFiles
 from reconciler.watch.write_completion import ReadConfidence
+from tests.support.memory_state import MemoryDisk
 from tests.unit.builders import BTC, desired, setting
 
 OPTIONS = RunOptions(

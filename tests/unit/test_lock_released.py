@@ -35,7 +35,7 @@ from reconciler.errors import StateLocked
 from reconciler.ports import Connection
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import MemoryDisk
+from tests.support.memory_state import MemoryDisk
 from tests.unit.builders import desired
 from tests.unit.test_loop import A, B, C, Clock, Exchange, Wire
 

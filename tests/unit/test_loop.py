@@ -61,7 +61,7 @@ from reconciler.ports import Connection
 from reconciler.store.account_session import AccountSession
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import MemoryDisk
+from tests.support.memory_state import MemoryDisk
 from tests.unit.builders import BTC, ETH, desired, setting
 
 A, B, C = setting("5000/2000/100"), setting("5000/2000/400"), setting("5000/2000/7")

@@ -26,8 +26,9 @@ from reconciler.store import queries
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from reconciler.store.rows import AttemptRow, IdentityRow
-from reconciler.store.sqlite import MemoryDisk, SqliteState
+from reconciler.store.sqlite import SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
+from tests.support.memory_state import MemoryDisk
 
 L = LATEST_ARRIVAL_S
 SHOWN_S = L + READ_LAG_S

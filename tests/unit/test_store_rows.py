@@ -14,7 +14,7 @@ from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateAccessDenied
 from reconciler.store import row_clock
-from reconciler.store.file_locks import FileLocks, MemoryLocks, ProcessLocks, StoreMisuse
+from reconciler.store.file_locks import FileLocks, ProcessLocks, StoreMisuse
 from reconciler.store.row_clock import BootInstant, FirstSeen
 from reconciler.store.rows import (
     AppliedRow,
@@ -30,6 +30,7 @@ from reconciler.store.rows import (
     with_checksum,
 )
 from tests.contract.stores import NOON
+from tests.support.memory_state import MemoryLocks
 
 ROW = IdentityRow("", "main", "live", "okx", "446556540", "openapi.okx.com", "2026-01-02T12:00:00.000Z")
 HOLDER = LockHolder(4242, "host-a", "apply", "2026-01-02T12:03:04.000Z")

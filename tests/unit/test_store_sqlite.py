@@ -183,7 +183,7 @@ def test_a_snapshot_tells_all_and_a_reading_process_sees_the_same(
     assert asyncio.run(reader.snapshot()) == sentence
     assert asyncio.run(reader.history(10)) == asyncio.run(store.history(10))
     assert asyncio.run(reader.pauses()) == asyncio.run(store.pauses())
-    assert asyncio.run(reader.timeline(NOON)) == asyncio.run(store.timeline(NOON))
+    assert asyncio.run(reader.read_timeline(NOON))().spans == asyncio.run(store.read_timeline(NOON))().spans
     opened_by(reader).close_now()
 
 
@@ -251,7 +251,7 @@ TAMPERED = [
 async def read_all(store: SqlAccountStore) -> None:
     await store.snapshot()
     await store.pauses()
-    await store.timeline(NOON)
+    await store.read_timeline(NOON)
     await store.accept_file("abc", changed=False)
 
 

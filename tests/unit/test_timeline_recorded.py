@@ -99,7 +99,7 @@ def test_without_reads_what_was_applied_is_all_there_is() -> None:
 def spans(here: World, family: Family = BTC) -> list[tuple[str | None, float, float]]:
     """Return the recorded strip as state and virtual seconds."""
     since = here.clock.wall().replace(hour=0, minute=0)
-    timelines = asyncio.run(here.store.timeline(since))
+    timelines = asyncio.run(here.store.read_timeline(since))().spans
     begin = (here.clock.wall() - since).total_seconds() - here.clock.now()
 
     def virtual(wall: datetime) -> float:

@@ -29,9 +29,6 @@ RENEW_S = 3.0
 MAX_STRIDE = 2**32
 """The range of the difference between two generations: none repeats, and 2^31 holders fit into a bigint."""
 
-_FREE = ""
-"""The holder of a lock that was released."""
-
 _UNEXPIRED = unexpired(LEASE_S, "held.expires_at")
 """The SQL condition for a lock, not released, of a live process, in every statement."""
 
