@@ -92,7 +92,7 @@ def import_(options: ImportOptions) -> None:
     or guard measures live from the accepted setting. If it refuses one, nothing is written or recorded
     (exit 3). Without --adopt the file is written, and mmp plan shows the refusal and its --allow.
 
-    A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
+    A read that fails is repeated for 30 s, then the command fails. A rejected key is not retried.
 
     \b
     Examples:

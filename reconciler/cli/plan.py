@@ -101,7 +101,7 @@ def plan(options: PlanOptions) -> Exit:
     Needs a key with Read permission (none with --no-live or --against). Exit status 0 with
     or without changes, unless --detailed-exitcode or --fail-on is given.
 
-    A read that fails is repeated for 30 s, then the command fails. A refused key is not retried.
+    A read that fails is repeated for 30 s, then the command fails. A rejected key is not retried.
 
     \b
     Examples:

@@ -136,7 +136,7 @@ def bad_family(name: str, hint: str = "") -> ValueProblem:
 
 def bad_version(node: Scalar, shown: str) -> ValueProblem:
     """Return the problem of a version that is not 1."""
-    hint = "write version: 1 without quotes" if node.text == "1" else "this program reads version: 1 only"
+    hint = "write version: 1 without quotes" if node.text == "1" else "mmp reads version: 1 only"
     return ValueProblem(Code.BAD_VERSION, f"version must be 1, not {shown}", hint)
 
 

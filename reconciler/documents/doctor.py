@@ -30,10 +30,10 @@ def doctor_document(checkup: DoctorReport) -> Document:
         "host": checkup.host,
         "simulator": checkup.simulator,
         "exit_status": int(doctor_exit_status(checkup.findings)),
-        "findings": [
+        "results": [
             {
                 "check": finding.check,
-                "mark": finding.mark.value,
+                "status": finding.mark.value,
                 "message": finding.message,
                 "hint": finding.remedy or None,
             }

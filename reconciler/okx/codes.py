@@ -185,7 +185,7 @@ _BY_CLASS: Mapping[ReplyClass, _Rows] = {
         ("50120", "the key lacks the permission for this call", _PERMISSION, _DOC),
         (
             "50121",
-            "OKX refuses the address of this machine",
+            "OKX rejects the address of this machine",
             "Run from an address in a region OKX serves.",
             _DOC,
         ),

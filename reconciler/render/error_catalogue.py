@@ -128,7 +128,7 @@ ERRORS: dict[str, Explanation] = {
         "A family would be switched off",
         "Without a policy there is one guard: disabling an enabled family needs an explicit "
         "override. apply sent nothing at all.",
-        "If the change is meant: run the command that mmp plan prints with the refusal (--allow "
+        "If the change is intended: run the command that mmp plan prints with the refusal (--allow "
         "disable:FAMILY).",
     ),
     "fail-on": Explanation(

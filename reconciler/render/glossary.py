@@ -10,7 +10,7 @@ from reconciler.core.problems import Explanation
 from reconciler.core.reply import ReplyClass
 from reconciler.errors import Exit
 
-_OVERRIDE = "If meant: run the command that mmp plan prints ({}:FAMILY), or change the policy."
+_OVERRIDE = "If intended: run the command that mmp plan prints ({}:FAMILY), or change the policy."
 
 FIELDS: dict[str, Explanation] = {
     "timeInterval": Explanation(
@@ -63,11 +63,13 @@ FIELDS: dict[str, Explanation] = {
 
 WORDS: dict[str, Explanation] = {
     # Actions
-    "set": Explanation("To be set", "One request makes live as desired."),
+    "set": Explanation("To be set", "One request will set live to the desired setting."),
     "adopt": Explanation("To be adopted", "Live is already as desired: it is recorded, without a request."),
-    "hold": Explanation("Held", "It differs, but is not written now; the plan shows the reason."),
+    "hold": Explanation(
+        "Held", "It differs from the file, but is not written now. The plan shows the reason."
+    ),
     # Reasons
-    "new": Explanation("New", "The family is neither applied nor live."),
+    "new": Explanation("New", "No setting of the family was applied, and live has none."),
     "changed": Explanation("Changed", "The file has other values than were last applied."),
     "drifted": Explanation(
         "Drifted",
@@ -105,13 +107,13 @@ WORDS: dict[str, Explanation] = {
         "Refused by the policy",
         "A rule of mmp-policy.yaml refuses the change; rule, value and limit are shown. Or the policy is "
         "missing or cannot be read: until it is back, changes that loosen or disable are held.",
-        "If the change is meant: run the command that mmp plan prints with the refusal, with a reason.",
+        "If the change is intended: run the command that mmp plan prints with the refusal, with a reason.",
     ),
     "guard": Explanation(
         "Held by the guard",
-        "The change would switch the family's protection off, or nearly off (a timeInterval below "
+        "The change would switch the family's protection off, or as good as off (a timeInterval below "
         "100 ms, a factor of 1000 or more), and no policy allows it.",
-        "If the change is meant: run the command that mmp plan prints with the refusal (--allow "
+        "If the change is intended: run the command that mmp plan prints with the refusal (--allow "
         "disable:FAMILY).",
     ),
     "drift-policy": Explanation(
@@ -184,13 +186,13 @@ WORDS: dict[str, Explanation] = {
         )
     },
     "floor.timeInterval": Explanation(
-        "Nearly disabled",
+        "As good as disabled",
         "The change sets a timeInterval that is shorter than floor.timeInterval of "
         "mmp-policy.yaml and shorter than before. So short a window protects very little.",
         _OVERRIDE.format("disable"),
     ),
     "floor.factor": Explanation(
-        "Nearly disabled",
+        "As good as disabled",
         "The factor of the change is floor.factor of mmp-policy.yaml or more.",
         _OVERRIDE.format("disable"),
     ),
@@ -225,8 +227,8 @@ WORDS: dict[str, Explanation] = {
         "Nothing is known of the family",
         "Live was not read (--no-live) and there is no record. So it is not known whether the "
         "change loosens more than loosening.maxFactor allows.",
-        "Run the command without --no-live. If the change is meant: --allow loosen:FAMILY, or for mmp run "
-        "loosening: {unknown: allow} in the policy.",
+        "Run the command without --no-live. If the change is intended: --allow loosen:FAMILY, or for mmp "
+        "run loosening: {unknown: allow} in the policy.",
     ),
     # Words of the file
     "disabled": Explanation("Disabled", "timeInterval: disabled (0 at OKX): no protection for the family."),

@@ -208,7 +208,7 @@ _MEANING_AND_REMEDY: dict[Code, tuple[str, str]] = {
     ),
     Code.MIN_OVER_MAX: (
         "No value is at least min and at most max, so every value would be refused.",
-        "Exchange the two, or correct the unit of one of them.",
+        "Swap the two, or correct the unit of one of them.",
     ),
     Code.DUPLICATE_FAMILY: (
         "protected lists the same family twice. Another family may be meant.",
@@ -236,7 +236,7 @@ _MEANING_AND_REMEDY: dict[Code, tuple[str, str]] = {
         "Correct the name, or delete the entry.",
     ),
     Code.POLICY_FLOOR: (
-        "Such a short window counts as nearly disabled: a change to it needs the same override as "
+        "Such a short window is as good as disabled: a change to it needs the same override as "
         "disabling. Once accepted, it stays in force, and drift from it is restored as usual.",
         "Choose a longer timeInterval, or ignore the warning if it is meant.",
     ),

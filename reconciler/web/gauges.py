@@ -54,12 +54,12 @@ HELP = {
     "mmp_slots_counting": "Requests that count against the next slot, 2 at the most.",
     "mmp_next_slot_seconds": "Seconds until the next slot.",
     "mmp_slots_spaced": "1 while requests are spaced evenly because the exchange answered 50011.",
-    "mmp_config_accepted_timestamp_seconds": "When the file in force was accepted.",
+    "mmp_config_accepted_timestamp_seconds": "When the file in use was accepted.",
     "mmp_config_invalid_timestamp_seconds": (
         "When a newer file was found to be invalid; no sample if none is. For files without a valid "
         "version: one sample with empty labels."
     ),
-    "mmp_policy_accepted_timestamp_seconds": "When the policy in force was accepted.",
+    "mmp_policy_accepted_timestamp_seconds": "When the policy in use was accepted.",
     "mmp_policy_invalid_timestamp_seconds": (
         "When a newer policy was found to be invalid; no sample if none is."
     ),

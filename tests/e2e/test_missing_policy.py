@@ -117,7 +117,7 @@ def test_status_shows_what_is_held_and_why(lost: Desk) -> None:
 def test_the_doctor_finds_it(lost: Desk) -> None:
     ended = lost.mmp("doctor", "--output", "json")
     assert ended.status == 4
-    (finding,) = [one for one in ended.document["findings"] if one["check"] == "policy"]
+    (finding,) = [one for one in ended.document["results"] if one["check"] == "policy"]
     assert MISSING in json.dumps(finding)
     assert lost.mmp("apply", *APPLY[1:], *GIVE_UP).status == 0
     assert lost.mmp("doctor").status == 0

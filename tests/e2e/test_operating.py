@@ -187,8 +187,8 @@ def test_an_import_with_a_key_of_the_other_environment_writes_no_file(desk: Desk
 
 def marks(ended: Ended) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for one in ended.document["findings"]:
-        found.setdefault(one["check"], set()).add(one["mark"])
+    for one in ended.document["results"]:
+        found.setdefault(one["check"], set()).add(one["status"])
     return found
 
 
@@ -200,7 +200,7 @@ def test_a_desk_in_good_order_gets_advice_at_most(desk: Desk, exchange: Exchange
     ended = desk.mmp("doctor", "--output", "json")
     assert ended.status == 0, ended.stdout
     assert set().union(*marks(ended).values()) == {"ok"}
-    assert len(ended.document["findings"]) == 15
+    assert len(ended.document["results"]) == 15
     assert [one["endpoint"] for one in exchange.arrivals("reset")] == []
     assert exchange.written() == ["BTC-USD"]
     text = desk.mmp("doctor").stdout
@@ -218,8 +218,8 @@ def test_the_doctor_reports_that_a_group_may_use_the_state(desk: Desk, exchange:
     assert (ended.status, marks(ended)["state"]) == (0, {"ok", "advice"})
     (advice,) = (
         one["message"]
-        for one in ended.document["findings"]
-        if one["mark"] == "advice" and one["check"] == "state"
+        for one in ended.document["results"]
+        if one["status"] == "advice" and one["check"] == "state"
     )
     assert f"group {desk.state.stat().st_gid} " in advice
     desk.state.parent.chmod(0o2775)
@@ -272,7 +272,7 @@ def test_what_is_in_the_way_is_named_with_what_to_do(name: str, tmp_path: Path) 
         desk.wants(BTC, **dict(ill.top))
         ended = desk.mmp("doctor", "--output", "json")
         assert ended.status == ill.status, ended.stdout
-        failed = [one for one in ended.document["findings"] if one["mark"] == "failed"]
+        failed = [one for one in ended.document["results"] if one["status"] == "failed"]
         assert [one["check"] for one in failed] == ill.fails.split()
         assert any(ill.says in f"{one['message']} {one['hint']}" for one in failed), failed
         assert all(one["hint"] for one in failed if one["check"] != "mmp"), failed
@@ -308,8 +308,8 @@ def test_the_process_that_holds_the_state_is_named_and_blocks_no_check(
     holder = desk.start(*APPLY)
     exchange.wait_for_requests(2)
     ended = desk.mmp("doctor", "--output", "json")
-    (lock,) = [one for one in ended.document["findings"] if one["check"] == "lock"]
-    assert (ended.status, lock["mark"]) == (0, "advice")
+    (lock,) = [one for one in ended.document["results"] if one["check"] == "lock"]
+    assert (ended.status, lock["status"]) == (0, "advice")
     assert f"pid {holder.pid}" in lock["message"]
     holder.kill()
 
@@ -321,8 +321,8 @@ def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange
     asyncio.run(state.account("main", Environment.LIVE, ExchangeKind.SIMULATOR).identify("1", "127.0.0.1"))
     state.close_now()
     ended = desk.mmp("doctor", "--output", "json")
-    (found,) = [one for one in ended.document["findings"] if one["check"] == "state"]
-    assert (ended.status, found["mark"]) == (8, "failed")
+    (found,) = [one for one in ended.document["results"] if one["check"] == "state"]
+    assert (ended.status, found["status"]) == (8, "failed")
     assert "belongs to User ID 1" in found["message"]
     exchange.change("BTC-USD", "5000/2000/100")
     imported = desk.mmp("import", "--out", "other.yaml")

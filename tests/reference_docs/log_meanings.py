@@ -30,7 +30,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ),
     ("error", "failed: …"): (
         "Account, key, environment or clock is not accepted, or mmp has a bug. Follow `hint`. `run` stays "
-        "alive and asks again every minute."
+        "alive and tries again every minute."
     ),
     ("error", "another writer keeps changing this family: paused"): (
         "Another writer keeps changing the family. mmp paused it. Find the other writer, "
@@ -62,7 +62,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "A change that loosens waits until it is clear which content of the files applies. "
         "Tried again after 1, 2, 4 … 15 s. If this repeats, look at the files."
     ),
-    ("warning", "clock measured again"): "OKX refused the timestamp. Set this machine's clock by NTP.",
+    ("warning", "clock measured again"): "OKX rejected the timestamp. Set this machine's clock by NTP.",
     ("warning", "drift: will be restored"): (
         "Someone changed the setting outside mmp. mmp restores it. Find out who did it."
     ),
@@ -153,7 +153,7 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("info", "lease released to another replica"): "Another replica with fewer accounts takes this one.",
     ("info", "listening"): "Probes, metrics and status are served at `url`.",
     ("info", "notifying"): "Notifications go to this webhook. The rest of its address is a secret.",
-    ("info", "planned"): "What is going to be done, and the digest of the plan.",
+    ("info", "planned"): "The requests that follow, and the digest of the plan.",
     ("info", "policy accepted"): (
         "This content is used. Logged at the start, after a change and after an invalid version."
     ),

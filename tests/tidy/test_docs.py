@@ -177,7 +177,7 @@ def test_the_numbers_of_the_proof_are_the_code_s() -> None:
     assert f"hi + {WINDOW_S + EPS_S:.3f} s > t" in safety
     assert f"reservation + {LATEST_ARRIVAL_S:.0f} s" in safety
     assert f"{SEND_DEADLINE_S:.0f} s from the reservation to the first byte" in safety
-    assert f"requests go {SPACING_S:.0f} s apart until {BURST_AGAIN_AFTER} in a row" in safety
+    assert f"requests are sent {SPACING_S:.0f} s apart until {BURST_AGAIN_AFTER} in a row" in safety
     assert f"nothing is sent for {LATEST_ARRIVAL_S + GUARD_S:.0f} s" in safety
     assert f"a read that began {LATEST_ARRIVAL_S + READ_LAG_S:.0f} s later" in safety
     waits = ", ".join(f"{wait:.0f}" for wait in PROTECTIVE_RETRY_S)

@@ -85,8 +85,8 @@ def test_the_doctor_looks_at_the_file_system_before_there_is_a_state(
     def mark_of_the_state(*more: str) -> str:
         with pytest.raises(SystemExit):
             main(["doctor", *more, "--output", "json"])
-        findings = json.loads(capsys.readouterr().out)["findings"]
-        (mark,) = (one["mark"] for one in findings if one["check"] == "state")
+        findings = json.loads(capsys.readouterr().out)["results"]
+        (mark,) = (one["status"] for one in findings if one["check"] == "state")
         return str(mark)
 
     assert mark_of_the_state() == "failed"

@@ -277,7 +277,7 @@ HINTS = [
         "write whole milliseconds (5000) or a number and a unit (500ms, 5s, 2m, 1h)",
     ),
     ("version: '1'", "write version: 1 without quotes"),
-    ("version: 3", "this program reads version: 1 only"),
+    ("version: 3", "mmp reads version: 1 only"),
 ]
 
 

@@ -214,7 +214,7 @@ def test_the_summary_counts_problems_and_advice() -> None:
 def test_the_document_has_the_same_results() -> None:
     document = doctor_document(checkup(*FINDINGS))
     assert (document["format"], document["exit_status"]) == ("mmp/doctor/1", 8)
-    assert [(one["check"], one["mark"], one["hint"]) for one in document["findings"]] == [
+    assert [(one["check"], one["status"], one["hint"]) for one in document["results"]] == [
         ("config", "ok", None),
         ("clock", "advice", "set it"),
         ("mode", "failed", "switch it"),
