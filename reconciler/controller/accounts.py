@@ -137,7 +137,6 @@ class Accounts:
     def _add_worker(self, file: WatchedFile) -> None:
         """Add the worker of an account whose file was accepted."""
         assert file.desired is not None
-
         policy = self._policies.policy(file.path)
         worker = AccountWorker(
             file, policy, self._context, lambda event: self._events.report(event, worker)
