@@ -75,10 +75,10 @@ async def in_turn(page: Page, desk: Desk, exchange: Exchange) -> None:
     exchange.change(ETH, "5000/0/100")
     await says(page, "Yes")
 
-    exchange.tell("freeze", family=ETH, ms=0)
+    exchange.control("freeze", family=ETH, ms=0)
     await says(page, "Frozen")
     await shows(page, "Frozen until a manual reset.", "mmp reset ETH-USD")
-    exchange.tell("unfreeze", family=ETH)
+    exchange.control("unfreeze", family=ETH)
     await says(page, "Yes")
 
     whole = desk.config.read_text()
@@ -116,7 +116,7 @@ def test_everyone_can_use_the_real_page_in_light_and_dark_and_on_a_phone(
 ) -> None:
     """Everything at once: one family drifted, one frozen until reset, and a newer file refused."""
     exchange.change(BTC, "5000/2000/9999")
-    exchange.tell("freeze", family=ETH, ms=0)
+    exchange.control("freeze", family=ETH, ms=0)
     put_in_place(desk.config, desk.config.read_text() + "x: 1\n")
     schemes: tuple[Scheme, ...] = ("light", "dark")
 

@@ -138,7 +138,7 @@ class Unreachable(Exception):
 
 
 @dataclass(slots=True)
-class Tale:
+class History:
     """One history being told to a store and to the oracle; clocks differ from boot to boot."""
 
     place: Place
@@ -176,7 +176,7 @@ class Tale:
         self.true_time += seconds
         self.clock.time += seconds
 
-    def tell(self, event: str) -> None:
+    def apply(self, event: str) -> None:
         match event:
             case "wait":
                 self.pass_time(LATEST_ARRIVAL_S + 1)
@@ -253,7 +253,7 @@ class Tale:
         self.pass_time(LATEST_ARRIVAL_S + 12)
         if how == "read" and self.oracle.possible == {"nothing"}:
             return
-        self.tell(how)
+        self.apply(how)
         self.check_sound()
         assert isinstance(self.known(), Confirmed)
 
@@ -287,15 +287,15 @@ def test_confirmed_is_true_in_every_possible_world_and_doubt_ends(
     name, place, run = named_place
     text = 0
     for number, events in _histories(DEPTHS.get(name, 1) + more):
-        tale = Tale(place, run, f"a{number}", gap_s)
+        history = History(place, run, f"a{number}", gap_s)
         try:
             for done, event in enumerate(events):
                 if done == reboot_after:
-                    tale.boot()
-                tale.tell(event)
+                    history.boot()
+                history.apply(event)
                 if _first_of_its_beginning(events, done):
-                    tale.check_sound()
-            tale.check_ends(("read", "A+", "B+")[number % 3])
+                    history.check_sound()
+            history.check_ends(("read", "A+", "B+")[number % 3])
             text += 1
         except Unreachable:
             continue
@@ -311,18 +311,18 @@ def test_an_acknowledged_resend_settles_at_once_when_all_doubts_carry_its_value(
     settled = 0
     for number, events in _histories(DEPTHS.get(name, 1)):
         for value in VALUES:
-            tale = Tale(place, run, f"{value.lower()}{number}", 12.0)
+            history = History(place, run, f"{value.lower()}{number}", 12.0)
             try:
                 for event in events:
-                    tale.tell(event)
-                known = tale.known()
+                    history.apply(event)
+                known = history.known()
                 if not isinstance(known, Uncertain):
                     continue
                 if any(doubt.setting != VALUES[value] for doubt in known.unresolved):
                     continue
-                tale.tell(f"{value}+")
+                history.apply(f"{value}+")
             except Unreachable:
                 continue
             settled += 1
-            assert isinstance(tale.known(), Confirmed), " ".join(events)
+            assert isinstance(history.known(), Confirmed), " ".join(events)
     assert settled > 0

@@ -121,14 +121,16 @@ class Exchange:
         found: list[Any] = self._ask("violations")
         return found
 
-    def tell(self, endpoint: str, **payload: object) -> None:
+    def control(self, endpoint: str, **payload: object) -> None:
         """Make the exchange behave in a given way."""
         self._ask(endpoint, payload)
 
     def change(self, family: str, setting: str) -> None:
         """Change a setting at the exchange without mmp."""
         window, freeze, quantity = setting.split("/")
-        self.tell("settings", family=family, timeInterval=window, frozenInterval=freeze, qtyLimit=quantity)
+        self.control(
+            "settings", family=family, timeInterval=window, frozenInterval=freeze, qtyLimit=quantity
+        )
 
     def wait_for_requests(self, number: int, within_s: float = 30.0) -> None:
         """Wait until ``number`` Set MMP requests have arrived in all."""
@@ -183,12 +185,12 @@ class Running:
     def wait_for_log(self, words: str, within_s: float = 30.0, number: int = 1) -> dict[str, Any]:
         """Wait until ``number`` log lines contain ``words``; returns the last of them."""
 
-        def said() -> list[dict[str, Any]]:
+        def matching() -> list[dict[str, Any]]:
             assert self.process.poll() is None, self.err.read_text(encoding="utf-8")
             return [line for line in self.log() if words in line["event"]]
 
-        eventually(lambda: len(said()) >= number, within_s, f"the log to say {words!r}")
-        return said()[number - 1]
+        eventually(lambda: len(matching()) >= number, within_s, f"the log to say {words!r}")
+        return matching()[number - 1]
 
     def kill(self) -> Ended:
         """Send SIGKILL and wait."""

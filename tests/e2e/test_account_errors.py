@@ -94,14 +94,14 @@ def test_a_clock_that_goes_wrong_while_running_is_measured_again(desk: Desk, exc
     desk.wants(BTC)
     sidecar = desk.start("run", "--assume-idle", "--interval", "1s")
     sidecar.wait_for_log("adopted")
-    exchange.tell("rules", clock_skew_s=40.0)
+    exchange.control("rules", clock_skew_s=40.0)
     desk.wants({"BTC-USD": "5s/2s/90"})
     eventually(lambda: exchange.live()["BTC-USD"] == "5000/2000/90", 20.0, "the new setting")
 
 
 def test_a_key_bound_to_other_addresses_is_reported_without_its_id(desk: Desk, exchange: Exchange) -> None:
     """OKX's own message for this contains the key id; the rig searches all output for it."""
-    exchange.tell("accounts", ip=["192.0.2.1"])
+    exchange.control("accounts", ip=["192.0.2.1"])
     desk.wants(BTC)
     ended = desk.mmp(*APPLY, "--log-level", "debug", env={"MMP_TRACEBACK": "1"})
     assert (ended.status, ended.error_code) == (8, "okx-50110")
@@ -180,7 +180,7 @@ def test_apply_and_run_warn_once_of_a_key_that_may_withdraw(tmp_path: Path) -> N
         assert (warning["level"], warning["account"]) == ("warning", "main")
         sidecar = desk.start("run", "--interval", "1s", "--log-format", "json")
         sidecar.wait_for_log(MAY_WITHDRAW)
-        exchange.tell("accounts", permissions=["read_only", "trade"])
+        exchange.control("accounts", permissions=["read_only", "trade"])
         eventually(lambda: len(exchange.arrivals("get")) > 4, 20.0, "some rounds")
         sidecar.signal(signal.SIGTERM)
         ended = sidecar.wait()

@@ -36,7 +36,7 @@ def begun(desk: Desk, hook: Webhook, **env: str) -> Sidecar:
     return sidecar
 
 
-def message(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
+def notification_of(hook: Webhook, kind: str, turn: str) -> dict[str, Any]:
     """Return the one notification of that kind and status, which has to arrive within 15 s."""
 
     def found() -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def test_a_broken_file_of_a_new_account_is_reported_everywhere_until_it_is_mende
     with webhook() as hook:
         sidecar = begun(desk, hook, **second_key(exchange))
         desk.wants({"ETH-USD": "5s/2s/1e3"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = message(hook, "config-invalid", "firing")
+        began = notification_of(hook, "config-invalid", "firing")
         assert (began["account"], began["severity"]) == (None, "critical")
         assert "accounts/b.yaml:" in began["text"]
         status, body = sidecar.ask("/readyz")
@@ -76,7 +76,9 @@ def test_a_broken_file_of_a_new_account_is_reported_everywhere_until_it_is_mende
         assert sidecar.metric("mmp_config_invalid_timestamp_seconds", account="") > 0
 
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        assert message(hook, "config-invalid", "resolved")["text"].endswith("is valid and in force.")
+        assert notification_of(hook, "config-invalid", "resolved")["text"].endswith(
+            "is valid and in force."
+        )
         sidecar.wait_for("/readyz", 5.0)
         document = sidecar.status()
         assert [one["account"] for one in document["statuses"]] == ["main", "second"]
@@ -89,9 +91,11 @@ def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange
     with webhook() as hook:
         sidecar = begun(desk, hook)
         (desk.folder / "accounts" / "b.yaml").write_text("version: 1\n")
-        message(hook, "config-invalid", "firing")
+        notification_of(hook, "config-invalid", "firing")
         (desk.folder / "accounts" / "b.yaml").unlink()
-        assert message(hook, "config-invalid", "resolved")["text"].endswith("accounts/b.yaml is gone.")
+        assert notification_of(hook, "config-invalid", "resolved")["text"].endswith(
+            "accounts/b.yaml is gone."
+        )
         sidecar.wait_for("/readyz", 5.0)
         ends_well(sidecar)
 
@@ -138,7 +142,7 @@ def test_an_account_without_a_key_is_reported_everywhere(desk: Desk, exchange: E
     with webhook() as hook:
         sidecar = begun(desk, hook)
         desk.wants({"ETH-USD": "5s/2s/70"}, name="accounts/b.yaml", account="second", credentials=PREFIX)
-        began = message(hook, "key-problem", "firing")
+        began = notification_of(hook, "key-problem", "firing")
         assert (began["account"], began["details"]["code"]) == ("second", "credentials-missing")
         status, body = sidecar.ask("/readyz")
         assert (status, "key-second-live: SECOND_API_KEY" in body) == (503, True)

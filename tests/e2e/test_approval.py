@@ -39,7 +39,7 @@ def test_an_exchange_that_was_never_read_is_never_called_as_desired(desk: Desk, 
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants(BTC)
     assert desk.mmp(*APPLY).status == 0
-    exchange.tell("fault", fault="get/50013:99")
+    exchange.control("fault", fault="get/50013:99")
     ended = desk.mmp(*APPLY, "--timeout", "2s")
     assert (ended.status, ended.error_code) == (1, "timed-out")
     assert "as desired" not in ended.stdout

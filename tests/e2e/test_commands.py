@@ -165,7 +165,7 @@ def test_switching_protection_off_is_refused_completely(desk: Desk, exchange: Ex
 
 def test_frozen_alone_is_9_and_beside_something_done_6(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
-    exchange.tell("freeze", family="BTC-USD", ms=0)
+    exchange.control("freeze", family="BTC-USD", ms=0)
     desk.wants({"BTC-USD": "5s/2s/90"})
     held = desk.mmp(*APPLY)
     assert held.status == 9
@@ -204,7 +204,7 @@ def test_expect_wants_the_digest_that_was_reviewed(desk: Desk, exchange: Exchang
 def test_a_stopped_apply_settles_what_is_in_flight(
     desk: Desk, exchange: Exchange, number: signal.Signals, status: int
 ) -> None:
-    exchange.tell("fault", fault="set/slow@1")
+    exchange.control("fault", fault="set/slow@1")
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     running = desk.start(*APPLY, "--output", "json")
     exchange.wait_for_requests(1)

@@ -26,7 +26,7 @@ def done(desk: Desk, exchange: Exchange) -> Ended:
     return desk.mmp(*APPLY)
 
 
-def changes_nobody_opted_into(desk: Desk, exchange: Exchange) -> Ended:
+def changes_without_opting_in(desk: Desk, exchange: Exchange) -> Ended:
     desk.wants(BTC)
     return desk.mmp("plan")
 
@@ -47,12 +47,12 @@ def run_stopped(desk: Desk, exchange: Exchange) -> Ended:
 
 def exchange_out(desk: Desk, exchange: Exchange) -> Ended:
     desk.wants(BTC)
-    exchange.tell("outage", seconds=60)
+    exchange.control("outage", seconds=60)
     return desk.mmp("plan")
 
 
 def setting_refused(desk: Desk, exchange: Exchange) -> Ended:
-    exchange.tell("fault", fault="set/51000:9")
+    exchange.control("fault", fault="set/51000:9")
     desk.wants(BTC)
     return desk.mmp(*APPLY)
 
@@ -92,7 +92,7 @@ def unexpected(desk: Desk, exchange: Exchange) -> Ended:
 
 def partly(desk: Desk, exchange: Exchange) -> Ended:
     exchange.change("ETH-USD", "5000/2000/100")
-    exchange.tell("fault", fault="set/51000:9")
+    exchange.control("fault", fault="set/51000:9")
     desk.wants(TWO)
     return desk.mmp(*APPLY)
 
@@ -113,7 +113,7 @@ def wrong_key(desk: Desk, exchange: Exchange) -> Ended:
 
 def frozen(desk: Desk, exchange: Exchange) -> Ended:
     exchange.change("BTC-USD", "5000/0/900")
-    exchange.tell("freeze", family="BTC-USD")
+    exchange.control("freeze", family="BTC-USD")
     desk.wants({"BTC-USD": "5s/until-reset/100"})
     return desk.mmp(*APPLY)
 
@@ -148,7 +148,7 @@ def signalled(number: signal.Signals) -> Scene:
 
 SCENES: list[tuple[str, Exit, Scene]] = [
     ("done", Exit.DONE, done),
-    ("changes nobody opted into", Exit.DONE, changes_nobody_opted_into),
+    ("changes nobody opted into", Exit.DONE, changes_without_opting_in),
     ("only to adopt", Exit.DONE, only_to_adopt),
     ("run stopped by SIGTERM", Exit.DONE, run_stopped),
     ("the exchange is out", Exit.FAILED, exchange_out),

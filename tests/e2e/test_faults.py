@@ -26,7 +26,7 @@ def first_attempt(desk: Desk) -> dict[str, str]:
 
 @pytest.mark.parametrize("fault", WITH_EFFECT)
 def test_a_lost_success_is_read_back_and_not_sent_again(desk: Desk, exchange: Exchange, fault: str) -> None:
-    exchange.tell("fault", fault=fault)
+    exchange.control("fault", fault=fault)
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, ended.outcomes) == (0, {"BTC-USD": "adopted"})
@@ -42,7 +42,7 @@ def test_a_lost_success_is_read_back_and_not_sent_again(desk: Desk, exchange: Ex
 def test_what_had_no_effect_is_sent_again_in_the_next_free_slot(
     desk: Desk, exchange: Exchange, fault: str
 ) -> None:
-    exchange.tell("fault", fault=fault)
+    exchange.control("fault", fault=fault)
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, ended.outcomes) == (0, {"BTC-USD": "applied"})
@@ -53,7 +53,7 @@ def test_what_had_no_effect_is_sent_again_in_the_next_free_slot(
 
 
 def test_a_slow_reply_is_waited_for(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="slow")
+    exchange.control("fault", fault="slow")
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, exchange.written()) == (0, ["BTC-USD"])
@@ -66,18 +66,18 @@ def test_an_unread_success_is_unknown_as_long_as_live_cannot_be_read(
     """The reply is lost, and so is every read after it: no output may report the setting as applied."""
     desk.wants({"BTC-USD": "5s/2s/100"})
     assert desk.mmp(*APPLY).status == 0
-    exchange.tell("fault", fault="set/lost-after@1")
+    exchange.control("fault", fault="set/lost-after@1")
     desk.wants({"BTC-USD": "5s/2s/90"})
     running = desk.start(*APPLY, "--timeout", "4s")
     exchange.wait_for_requests(2)
-    exchange.tell("fault", fault="get/50001:50")
+    exchange.control("fault", fault="get/50001:50")
     ended = running.wait()
     assert (ended.status, ended.outcomes) == (1, {"BTC-USD": "unknown"})
     assert "not everything was settled in time" in ended.stderr
     status = desk.mmp("status", "--output", "json").document
     assert (status["in_sync"], status["families"][0]["state"]) == (False, "uncertain")
     assert "uncertain" in desk.mmp("plan", "--no-live").stdout, "also with the file as it was sent"
-    exchange.tell("fault", clear=True)
+    exchange.control("fault", clear=True)
     after = desk.mmp(*APPLY)
     assert (after.status, after.outcomes) == (0, {"BTC-USD": "adopted"}), "a read shows it: no request"
     assert exchange.written() == ["BTC-USD"] * 2
@@ -88,7 +88,7 @@ def reverted_meanwhile(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", LIVE)
     desk.wants({"BTC-USD": "5s/2s/100"})
     assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "adopted"}
-    exchange.tell("fault", fault="set/lost-after@5")
+    exchange.control("fault", fault="set/lost-after@5")
     desk.wants({"BTC-USD": "5s/2s/9999"})
     running = desk.start(*APPLY)
     exchange.wait_for_requests(1)
@@ -122,7 +122,7 @@ def test_a_file_reverted_meanwhile_is_settled_once_the_lost_attempt_cannot_land(
 
 
 def test_a_rejected_family_is_reported_and_the_others_are_applied(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="54009")
+    exchange.control("fault", fault="54009")
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert ended.status == 6
@@ -142,7 +142,7 @@ def test_a_family_the_exchange_does_not_know_is_exit_1_when_there_is_no_other(
 
 def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchange) -> None:
     """A 50011 means that other clients share the budget: a full quiet window, then requests continue."""
-    exchange.tell("fault", fault="50011")
+    exchange.control("fault", fault="50011")
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, ended.outcomes) == (0, {"BTC-USD": "applied"})
@@ -151,7 +151,7 @@ def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchan
 
 
 def test_a_read_that_lags_behind_does_not_cause_a_second_request(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("rules", read_delay_s=1.2)
+    exchange.control("rules", read_delay_s=1.2)
     desk.wants({"BTC-USD": "5s/2s/100"})
     sidecar = desk.start("run", "--assume-idle", "--interval", "1s", "--log-level", "debug")
     sidecar.wait_for_log("request applied")
@@ -162,7 +162,7 @@ def test_a_read_that_lags_behind_does_not_cause_a_second_request(desk: Desk, exc
 
 def test_questions_that_fail_are_asked_again(desk: Desk, exchange: Exchange) -> None:
     for fault in ("time/html-502", "account/lost-before", "get/html-502"):
-        exchange.tell("fault", fault=fault)
+        exchange.control("fault", fault=fault)
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, exchange.written()) == (0, ["BTC-USD"])
@@ -214,14 +214,14 @@ def test_a_setting_is_the_same_however_its_numbers_are_written(form: str, tmp_pa
 
 def test_headers_that_a_gateway_adds_stop_nothing(desk: Desk, exchange: Exchange) -> None:
     for endpoint in ("time", "account", "get", "set"):
-        exchange.tell("fault", fault=f"{endpoint}/large-headers:always")
+        exchange.control("fault", fault=f"{endpoint}/large-headers:always")
     desk.wants({"BTC-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, first_attempt(desk)["outcome"]) == (0, "applied")
 
 
 def test_headers_beyond_all_measure_are_named(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="set/endless-headers")
+    exchange.control("fault", fault="set/endless-headers")
     desk.wants({"BTC-USD": "5s/2s/100"})
     assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "adopted"}, "a read showed what the reply did not"
     attempt = first_attempt(desk)
@@ -229,7 +229,7 @@ def test_headers_beyond_all_measure_are_named(desk: Desk, exchange: Exchange) ->
 
 
 def test_a_wrapped_refusal_is_shown_with_both_codes(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="wrapped-54009")
+    exchange.control("fault", fault="wrapped-54009")
     desk.wants({"BTC-USD": "5s/2s/100"})
     desk.mmp(*APPLY, "--timeout", "4s")
     attempt = first_attempt(desk)
@@ -240,7 +240,7 @@ def test_a_wrapped_refusal_is_shown_with_both_codes(desk: Desk, exchange: Exchan
 def test_a_family_that_may_not_be_traded_here_does_not_stop_the_others(
     desk: Desk, exchange: Exchange
 ) -> None:
-    exchange.tell("fault", fault="BTC-USD/51155:always")
+    exchange.control("fault", fault="BTC-USD/51155:always")
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     ended = desk.mmp(*APPLY)
     assert (ended.status, ended.outcomes) == (6, {"BTC-USD": "rejected", "ETH-USD": "applied"})

@@ -26,7 +26,7 @@ PREFIXES = {"slow": "OKX_", "other": "SECOND_"}
 def exchange(request: pytest.FixtureRequest) -> Iterator[Exchange]:
     """An exchange with two accounts whose BTC-USD is the first setting of ``wants``."""
     with simulator("--accounts", "2", *getattr(request, "param", ()), families=configured("BTC-USD")) as up:
-        up.tell(
+        up.control(
             "settings",
             uid=OTHER,
             family="BTC-USD",
@@ -74,7 +74,7 @@ def test_a_slow_reply_to_one_account_delays_no_other(desk: Desk, exchange: Excha
     sidecar = started(desk)
     sidecar.wait_for_log("adopted", number=2)
     asked = len(exchange.arrivals(endpoint))
-    exchange.tell("fault", fault=f"{endpoint}/slow-unapplied@{SLOW_S:g}")
+    exchange.control("fault", fault=f"{endpoint}/slow-unapplied@{SLOW_S:g}")
     wants(desk, "slow", 50)
     eventually(lambda: len(exchange.arrivals(endpoint)) > asked, 15.0, "the request that is answered late")
     began = time.monotonic()
@@ -105,7 +105,7 @@ def test_after_an_outage_the_first_answer_lets_both_accounts_go_on(desk: Desk, e
     wants(desk, "other", 100)
     sidecar = started(desk)
     sidecar.wait_for_log("adopted", number=2)
-    exchange.tell("outage", seconds=20.0)
+    exchange.control("outage", seconds=20.0)
     wants(desk, "slow", 50)
     time.sleep(6.0)
     wants(desk, "other", 50)
@@ -119,7 +119,7 @@ def test_a_refused_key_of_one_account_delays_no_other(desk: Desk, exchange: Exch
     wants(desk, "other", 100)
     sidecar = started(desk)
     sidecar.wait_for_log("adopted", number=2)
-    exchange.tell("fault", fault="get/50111")
+    exchange.control("fault", fault="get/50111")
     wants(desk, "slow", 50)
     sidecar.wait_for_log("failed: reading live settings")
     began = time.monotonic()

@@ -71,9 +71,9 @@ def test_drift_and_a_freeze_arrive_once_each_with_their_end(desk: Desk, exchange
         drifted = arrives(hook, "out-of-sync", "firing")
         assert (drifted["details"]["code"], drifted["severity"]) == ("drifted", "critical")
         arrives(hook, "out-of-sync", "resolved")
-        exchange.tell("freeze", family="ETH-USD", ms=0)
+        exchange.control("freeze", family="ETH-USD", ms=0)
         assert "mmp reset ETH-USD" in arrives(hook, "frozen", "firing")["details"]["hint"]
-        exchange.tell("unfreeze", family="ETH-USD")
+        exchange.control("unfreeze", family="ETH-USD")
         arrives(hook, "frozen", "resolved")
         ended(sidecar)
         assert words(hook) == [

@@ -54,7 +54,7 @@ IMPORTED = "BTC-USD=5000/2000/100,ETH-USD=1500/0/100.0,SOL-USD_UM=0/2000/0.5,XAU
 def test_after_an_import_there_is_nothing_to_do(tmp_path: Path, flags: tuple[str, ...]) -> None:
     with simulator(*flags, families=IMPORTED) as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
-        exchange.tell("freeze", family="BTC-USD")
+        exchange.control("freeze", family="BTC-USD")
         ended = desk.mmp("import", "--output", "json")
         assert ended.status == 0, ended.stderr
         listed = {"BTC-USD", "BTC-USD_UM", "ETH-USD"}
@@ -83,7 +83,7 @@ def test_an_import_believes_no_read_that_lags_behind_the_record(
 ) -> None:
     with simulator(families="BTC-USD=5000/2000/100,ETH-USD") as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)
-        exchange.tell("rules", read_delay_s=3.0)
+        exchange.control("rules", read_delay_s=3.0)
         desk.wants({"BTC-USD": "5s/2s/100"} | wanted)
         (written,) = wanted
         assert desk.mmp(*APPLY, "--output", "json").outcomes[written] == "applied"
@@ -119,7 +119,7 @@ def test_a_plan_knows_what_was_in_force_under_another_account_name(tmp_path: Pat
         (desk.folder / "mmp-policy.yaml").write_text("version: 1\nloosening: {maxFactor: 2}\n")
         desk.wants({"BTC-USD": "5s/2s/1000"})
         assert desk.mmp(*APPLY).status == 3, "refused, so nothing but the read is on record"
-        exchange.tell("settings", family="BTC-USD", remove=True)
+        exchange.control("settings", family="BTC-USD", remove=True)
         for account in ("main", "renamed"):
             desk.wants({"BTC-USD": "5s/2s/1000"}, account=account)
             assert desk.mmp(*APPLY).status == 3
@@ -164,7 +164,7 @@ def test_an_import_leaves_odd_rows_out_and_names_them(
 ) -> None:
     for family in ("BTC-USD", "ETH-USD"):
         exchange.change(family, "5000/2000/100")
-    exchange.tell("rows", family="ETH-USD", form=form)
+    exchange.control("rows", family="ETH-USD", form=form)
     ended = desk.mmp("import", "--output", "json")
     assert ended.status == 0, ended.stderr
     assert ended.document["families"] == ["BTC-USD"]
@@ -196,7 +196,7 @@ def test_a_desk_in_good_order_gets_advice_at_most(desk: Desk, exchange: Exchange
     desk.wants(BTC, expect=f'{{uid: "{exchange.uid}"}}')
     (desk.folder / "mmp-policy.yaml").write_text("version: 1\nprotected: [BTC-USD]\n")
     assert desk.mmp(*APPLY).status == 0
-    exchange.tell("accounts", ip=["127.0.0.1"])
+    exchange.control("accounts", ip=["127.0.0.1"])
     ended = desk.mmp("doctor", "--output", "json")
     assert ended.status == 0, ended.stdout
     assert set().union(*marks(ended).values()) == {"ok"}
@@ -293,7 +293,7 @@ def test_a_state_that_cannot_be_used_is_in_the_way(desk: Desk, exchange: Exchang
     desk.wants(BTC)
     assert desk.mmp(*APPLY).status == 0
     desk.mmp("pause", "--family", "BTC-USD", "--reason", "by hand")
-    exchange.tell("freeze", family="BTC-USD", ms=0)
+    exchange.control("freeze", family="BTC-USD", ms=0)
     fine = desk.mmp("doctor", "--output", "json")
     assert (fine.status, marks(fine)["pause"], marks(fine)["frozen"]) == (0, {"advice"}, {"advice"})
     desk.state.write_bytes(b"")
@@ -337,14 +337,14 @@ def test_a_state_of_another_account_is_in_the_way(desk: Desk, exchange: Exchange
 def frozen(desk: Desk, exchange: Exchange) -> Desk:
     """A desk whose BTC-USD is in force and frozen until a manual reset."""
     exchange.change("BTC-USD", "5000/0/100")
-    exchange.tell("freeze", family="BTC-USD")
+    exchange.control("freeze", family="BTC-USD")
     desk.wants({"BTC-USD": "5s/until-reset/100", "ETH-USD": "5s/2s/100"})
     return desk
 
 
 def test_a_frozen_family_is_reset_once_and_only_it(frozen: Desk, exchange: Exchange) -> None:
     exchange.change("ETH-USD", "5000/0/100")
-    exchange.tell("freeze", family="ETH-USD")
+    exchange.control("freeze", family="ETH-USD")
     ended = frozen.mmp("reset", "BTC-USD", "--yes")
     assert ended.status == 0, ended.stderr
     assert ended.stdout.startswith("SIMULATOR BTC-USD was reset.")
@@ -403,7 +403,7 @@ def test_on_a_terminal_a_reset_asks(
 def test_a_reset_that_was_not_confirmed_is_a_failure_and_never_repeated(
     frozen: Desk, exchange: Exchange, fault: str, status: int, code: str
 ) -> None:
-    exchange.tell("fault", fault=fault)
+    exchange.control("fault", fault=fault)
     ended = frozen.mmp("reset", "BTC-USD", "--yes")
     assert (ended.status, ended.error_code) == (status, code), ended.stderr
     assert len(resets(exchange)) == 1
@@ -423,7 +423,7 @@ def test_a_reset_that_was_not_confirmed_is_a_failure_and_never_repeated(
 def test_nothing_is_reset_where_the_family_s_own_row_cannot_be_read(
     frozen: Desk, exchange: Exchange, form: str, why: str
 ) -> None:
-    exchange.tell("rows", family="BTC-USD", form=form)
+    exchange.control("rows", family="BTC-USD", form=form)
     ended = frozen.mmp("reset", "BTC-USD", "--yes")
     assert (ended.status, ended.error_code) == (1, "bad-row"), ended.stdout
     assert "the live row of BTC-USD cannot be understood: " in ended.stderr
@@ -433,7 +433,7 @@ def test_nothing_is_reset_where_the_family_s_own_row_cannot_be_read(
 
 @pytest.mark.parametrize("form", ["unlisted", "json-numbers", "exponents", "nulls"])
 def test_a_row_that_is_only_written_oddly_is_reset(frozen: Desk, exchange: Exchange, form: str) -> None:
-    exchange.tell("rows", family="BTC-USD", form=form)
+    exchange.control("rows", family="BTC-USD", form=form)
     ended = frozen.mmp("reset", "BTC-USD", "--yes")
     assert ended.status == 0, ended.stderr
     assert resets(exchange) == ["BTC-USD"]
@@ -477,7 +477,7 @@ def test_a_state_that_was_never_used_has_nothing_to_pause(
 def test_a_pause_names_a_request_that_may_still_take_effect(
     desk: Desk, exchange: Exchange, fault: str
 ) -> None:
-    exchange.tell("fault", fault=fault)
+    exchange.control("fault", fault=fault)
     desk.wants(BTC)
     running = desk.start("run", "--assume-idle", "--interval", "30s")
     exchange.wait_for_requests(1)

@@ -70,14 +70,14 @@ def test_down_for_a_minute_then_refused_for_its_rate_then_right_within_the_time_
     sidecar = started(desk, "--interval", "5s")
     sidecar.wait_for("/startupz", 15.0)
     with probed(sidecar) as answers:
-        exchange.tell(kind, seconds=DOWN_S)
+        exchange.control(kind, seconds=DOWN_S)
         down_at = time.monotonic()
         time.sleep(10.0)
         desk.wants(dict.fromkeys(FAMILIES, "5s/2s/90"))
         time.sleep(max(0.0, down_at + DOWN_S - 0.2 - time.monotonic()))
-        exchange.tell("fault", fault="set/50011:1000")
+        exchange.control("fault", fault="set/50011:1000")
         time.sleep(max(0.0, down_at + DOWN_S + LIMITED_S - time.monotonic()))
-        exchange.tell("fault", clear=True)
+        exchange.control("fault", clear=True)
         within_s = due_in_s(sidecar.status()) + LATER_S
         eventually(lambda: is_right(sidecar, exchange, "5000/2000/90"), within_s, "all to be right")
         time.sleep(1.0)

@@ -19,7 +19,7 @@ def test_with_unknown_history_the_first_request_is_one_window_after_the_plan(
 ) -> None:
     """The apply will wait, and it has not started: how slow the plan was does not count."""
     if fault:
-        exchange.tell("fault", fault=fault)
+        exchange.control("fault", fault=fault)
     desk.wants(WANTED)
     (change,) = desk.mmp("plan", "--output", "json").document["changes"]
     assert change["eta_seconds"] == 10.1

@@ -35,8 +35,8 @@ def desk(desk: Desk, exchange: Exchange) -> Desk:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_failure_of_a_read_fails_no_command(desk: Desk, exchange: Exchange, fault: str) -> None:
     for name in ("plan", "import", "doctor"):
-        exchange.tell("fault", fault=f"account/{fault}")
-        exchange.tell("fault", fault=f"get/{fault}")
+        exchange.control("fault", fault=f"account/{fault}")
+        exchange.control("fault", fault=f"get/{fault}")
         ended = desk.mmp(*COMMANDS[name])
         assert ended.status == 0, (name, ended.stderr)
         assert retries(ended) == 2, (name, ended.stderr)
@@ -48,15 +48,15 @@ def test_one_failure_of_a_read_fails_no_command(desk: Desk, exchange: Exchange, 
 def test_commands_that_send_survive_one_failure_of_their_reads(
     desk: Desk, exchange: Exchange, name: str, fault: str
 ) -> None:
-    exchange.tell("fault", fault=f"account/{fault}")
-    exchange.tell("fault", fault=f"get/{fault}")
+    exchange.control("fault", fault=f"account/{fault}")
+    exchange.control("fault", fault=f"get/{fault}")
     ended = desk.mmp(*COMMANDS[name])
     assert (ended.status, exchange.written()) == (0, []), ended.stderr
 
 
 def test_a_failure_of_the_public_endpoints_fails_no_command(desk: Desk, exchange: Exchange) -> None:
     for name, command in COMMANDS.items():
-        exchange.tell("fault", fault="time/html-502")
+        exchange.control("fault", fault="time/html-502")
         ended = desk.mmp(*command)
         assert (ended.status, retries(ended)) == (0, 1), (name, ended.stderr)
 
@@ -64,7 +64,7 @@ def test_a_failure_of_the_public_endpoints_fails_no_command(desk: Desk, exchange
 def test_a_failure_that_lasts_ends_every_command_after_half_a_minute(
     desk: Desk, exchange: Exchange
 ) -> None:
-    exchange.tell("fault", fault="account/50013:1000")
+    exchange.control("fault", fault="account/50013:1000")
     running = {name: desk.start(*command) for name, command in COMMANDS.items()}
     for name, started in running.items():
         ended = started.wait()
@@ -80,13 +80,13 @@ def test_a_failure_that_lasts_ends_every_command_after_half_a_minute(
 def test_what_a_person_has_to_correct_ends_a_command_at_once(
     desk: Desk, exchange: Exchange, name: str, fault: str, status: int
 ) -> None:
-    exchange.tell("fault", fault=f"account/{fault}:1000")
+    exchange.control("fault", fault=f"account/{fault}:1000")
     ended = desk.mmp(*COMMANDS[name])
     assert (ended.status, retries(ended)) == (status, 0), ended.stderr
 
 
 def test_the_timeout_of_apply_bounds_the_retries(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="account/50013:1000")
+    exchange.control("fault", fault="account/50013:1000")
     ended = desk.mmp(*COMMANDS["apply"], "--timeout", "3s")
     assert (ended.status, retries(ended)) == (1, 2)
     assert ended.seconds < 25
@@ -96,8 +96,8 @@ def test_a_reset_is_never_repeated(tmp_path_factory: pytest.TempPathFactory) -> 
     with simulator(families=configured("BTC-USD")) as exchange:
         desk = Desk(tmp_path_factory.mktemp("reset") / "desk", exchange.variables)
         desk.wants({"BTC-USD": "5s/2s/100"})
-        exchange.tell("freeze", family="BTC-USD", ms=0)
-        exchange.tell("fault", fault="reset/50013")
+        exchange.control("freeze", family="BTC-USD", ms=0)
+        exchange.control("fault", fault="reset/50013")
         ended = desk.mmp(*COMMANDS["reset"])
         assert (ended.status, len(exchange.arrivals("reset"))) == (1, 1), ended.stderr
         desk.close()

@@ -83,7 +83,7 @@ def stream(life: Life) -> None:
     life.change()
 
 
-def strip(desk: Desk) -> tuple[Segment, ...]:
+def timeline(desk: Desk) -> tuple[Segment, ...]:
     """Return the recorded timeline of BTC-USD of the last hour; empty before the first look."""
     clock = SystemClock()
     state = open_existing(str(desk.state), clock=clock, boot=boot_identity())
@@ -102,12 +102,12 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
     with webhook() as hook:
         life = Life(desk, hook)
         life.sidecar.wait_for("/startupz", 15.0)
-        began = eventually(lambda: strip(desk), 15.0, "the first look to be on record")[1]
+        began = eventually(lambda: timeline(desk), 15.0, "the first look to be on record")[1]
         stream(life)
         last = f"5000/2000/{life.values[-1]}"
         eventually(lambda: exchange.live()[BTC] == last, SETTLED_WITHIN_S, f"{last} to be in force")
         eventually(lambda: life.sidecar.status()["in_sync"], SETTLED_WITHIN_S, "it to be known")
-        eventually(lambda: strip(desk)[-2].state == "in-sync", 15.0, "it to be on record")
+        eventually(lambda: timeline(desk)[-2].state == "in-sync", 15.0, "it to be on record")
         ends_well(life.sidecar)
     assert life.starts >= FEWEST_STARTS
     sent = [int(one["setting"]["qtyLimit"]) for one in exchange.arrivals()]
@@ -117,10 +117,10 @@ def test_killed_under_a_stream_of_changes_it_loses_nothing_and_keeps_its_pace(
     message = Counter((one["kind"], one["status"]) for one in hook.documents())
     assert max(message.values()) <= life.starts, "each start may send again what it cannot know was sent"
     assert ("protected", "firing") in message
-    holds_together(strip(desk), began, life.starts)
+    check_consistent(timeline(desk), began, life.starts)
 
 
-def holds_together(spans: tuple[Segment, ...], began: Segment, starts: int) -> None:
+def check_consistent(spans: tuple[Segment, ...], began: Segment, starts: int) -> None:
     """The timeline shows what was observed from the first look on, and short gaps between runs."""
     before, *between, after = [span for span in spans if span.state is None]
     assert before == spans[0], "before the first start"

@@ -108,12 +108,12 @@ def test_drift_is_treated_as_ordered(
 
 def test_a_frozen_family_is_not_written_until_that_is_over(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
-    exchange.tell("freeze", family="BTC-USD", ms=0)
+    exchange.control("freeze", family="BTC-USD", ms=0)
     desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/90"})
     in_force(exchange, "ETH-USD", "5000/2000/90")
     time.sleep(1.5)
     assert exchange.written() == ["ETH-USD"]
-    exchange.tell("unfreeze", family="BTC-USD")
+    exchange.control("unfreeze", family="BTC-USD")
     in_force(exchange, "BTC-USD", "5000/2000/90")
     ends_well(sidecar)
 
@@ -133,7 +133,7 @@ def test_sighup_reads_the_file_at_once(desk: Desk, exchange: Exchange) -> None:
 @pytest.mark.parametrize("kind", ["unplug", "outage"])
 def test_an_outage_is_survived(desk: Desk, exchange: Exchange, kind: str) -> None:
     sidecar = begun(desk)
-    exchange.tell(kind, seconds=8)
+    exchange.control(kind, seconds=8)
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar.wait_for_log("failed: reading live settings", number=2)
     in_force(exchange, "BTC-USD", "5000/2000/90")
@@ -143,11 +143,11 @@ def test_an_outage_is_survived(desk: Desk, exchange: Exchange, kind: str) -> Non
 
 
 def test_it_starts_during_an_outage_and_waits_for_the_end(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("outage", seconds=60)
+    exchange.control("outage", seconds=60)
     desk.wants({"BTC-USD": "5s/2s/90"})
     sidecar = desk.start(*RUN)
     sidecar.wait_for_log("failed: reading the account of the key")
-    exchange.tell("outage", seconds=0)
+    exchange.control("outage", seconds=0)
     in_force(exchange, "BTC-USD", "5000/2000/90")
     ends_well(sidecar)
 
@@ -178,7 +178,7 @@ def test_a_family_taken_out_of_the_file_is_left_as_it_is(desk: Desk, exchange: E
 
 def test_sigterm_lets_the_request_in_flight_come_to_its_end(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
-    exchange.tell("fault", fault="set/slow@1.5")
+    exchange.control("fault", fault="set/slow@1.5")
     desk.wants({"BTC-USD": "5s/2s/90", "ETH-USD": "5s/2s/90"})
     exchange.wait_for_requests(1)
     sidecar.signal(signal.SIGTERM)
@@ -267,7 +267,7 @@ def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> N
 
 def test_an_emergency_is_sent_while_an_apply_fails_again_and_again(desk: Desk, exchange: Exchange) -> None:
     """A family that the exchange reports busy makes an apply wait: run sends what its file tightens."""
-    exchange.tell("fault", fault="ETH-USD/50013:always")
+    exchange.control("fault", fault="ETH-USD/50013:always")
     sidecar = begun(desk)
     desk.wants({"ETH-USD": "5s/2s/90"}, name="other.yaml")
     applying = desk.start("apply", "--yes", "-c", "other.yaml")
@@ -286,13 +286,13 @@ def test_a_key_that_loses_its_right_stops_the_writing_and_not_the_program(
     desk: Desk, exchange: Exchange
 ) -> None:
     sidecar = begun(desk)
-    exchange.tell("accounts", permissions=["read_only"])
+    exchange.control("accounts", permissions=["read_only"])
     desk.wants({"BTC-USD": "5s/2s/90"})
     refused = sidecar.wait_for_log("request rejected")
     assert refused["code"] == "50120"
     time.sleep(2.5)
     assert len(exchange.written()) == 1, "no second try before somebody had time to mend it"
-    exchange.tell("accounts", permissions=["read_only", "trade"])
+    exchange.control("accounts", permissions=["read_only", "trade"])
     ends_well(sidecar)
 
 

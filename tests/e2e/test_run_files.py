@@ -146,7 +146,7 @@ def test_a_key_replaced_while_running_is_used_from_the_next_request_on(
     desk.wants(BTC)
     sidecar = desk.start(*RUN, env=key_files(desk))
     sidecar.wait_for_log("adopted")
-    exchange.tell("accounts", passphrase="another-passphrase")
+    exchange.control("accounts", passphrase="another-passphrase")
     put_secret(desk.folder / "PASSPHRASE.secret", "another-passphrase")
     sidecar.wait_for_log("key replaced")
     sidecar.wait_for_log("account identified", number=2)

@@ -137,7 +137,7 @@ def test_a_reply_of_our_own_that_is_lost_makes_nothing_stale(
     assert desk.mmp("apply", "--yes", "--assume-idle").status == 0
     exchange.change("BTC-USD", "5000/2000/300")
     desk.mmp("plan", "--out", "plan.json")
-    exchange.tell("fault", fault=fault)
+    exchange.control("fault", fault=fault)
     ended = desk.mmp(*APPLY)
     assert (ended.status, ended.outcomes) == (0, {"BTC-USD": outcome}), ended.stderr
     assert exchange.live()["BTC-USD"] == LIVE
@@ -198,7 +198,7 @@ def test_a_controller_that_finds_the_change_of_a_killed_apply_applies_it_for_goo
 ) -> None:
     desk.wants({"BTC-USD": "5s/2s/400"})
     assert desk.mmp("plan", "--out", "plan.json").status == 0
-    exchange.tell("fault", fault="set/slow@30")
+    exchange.control("fault", fault="set/slow@30")
     applying = desk.start(*APPLY)
     eventually(lambda: exchange.live()["BTC-USD"] != LIVE, 30.0, "the request to take effect")
     applying.kill()

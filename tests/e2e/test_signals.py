@@ -86,7 +86,7 @@ def test_a_signal_at_any_moment_ends_it_with_its_status(
         ended = running.wait(5.0)
         over = ended.status == 0 and "Done: " in ended.stdout  # it had ended before the signal came
         assert ended.status == status or over or (ended.status == -number and not taken), moment
-    exchange.tell("fault", fault="set/slow@0.3")
+    exchange.control("fault", fault="set/slow@0.3")
     before = len(exchange.arrivals())
     desk.wants({"BTC-USD": "5s/2s/50", "ETH-USD": "5s/2s/50"})
     running = desk.start(*command)
@@ -100,7 +100,7 @@ def test_a_signal_at_any_moment_ends_it_with_its_status(
 
 def test_an_interrupt_that_the_caller_ignores_stays_ignored(desk: Desk, exchange: Exchange) -> None:
     """As sh does for a job in the background."""
-    exchange.tell("outage", seconds=60)
+    exchange.control("outage", seconds=60)
     desk.wants({"BTC-USD": "5s/2s/100"})
     running = desk.start("plan", under=("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"))
     eventually(lambda: takes(running.pid, signal.SIGTERM), 10.0, "its signals to be taken")
@@ -113,7 +113,7 @@ def test_an_interrupt_that_the_caller_ignores_stays_ignored(desk: Desk, exchange
 
 
 def test_under_nohup_an_apply_goes_on_when_the_session_is_gone(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="set/slow@0.3")
+    exchange.control("fault", fault="set/slow@0.3")
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     running = desk.start(*APPLY, under=("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"))
     exchange.wait_for_requests(1)

@@ -156,7 +156,7 @@ def test_a_log_that_is_closed_changes_nothing(desk: Desk, exchange: Exchange) ->
 def test_a_log_that_cannot_be_written_changes_no_status(desk: Desk, exchange: Exchange, verb: str) -> None:
     """Also where a read is repeated, which is a log line."""
     desk.wants(BTC)
-    exchange.tell("fault", fault="get/50013:1")
+    exchange.control("fault", fault="get/50013:1")
     with full_device() as stderr:
         ended = desk.start(verb, stderr=stderr).wait()
     assert ended.status == 0, ended.stdout
@@ -264,7 +264,7 @@ def test_a_signal_ends_the_output_of_a_result_that_is_not_read(
 
 
 def test_a_signal_ends_the_work_although_its_output_is_not_read(desk: Desk, exchange: Exchange) -> None:
-    exchange.tell("fault", fault="set/slow@0.5")
+    exchange.control("fault", fault="set/slow@0.5")
     desk.wants(TWO)
     with full_pipe() as (_, stdout), full_pipe() as (_, stderr):
         running = desk.start(*APPLY, stdout=stdout, stderr=stderr)

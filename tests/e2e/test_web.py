@@ -250,7 +250,7 @@ def test_an_outage_is_reported_and_leaves_the_process_live_and_ready(
     desk.wants({"BTC-USD": "5s/2s/100"})
     sidecar = started(desk, "--interval", "1s")
     sidecar.wait_for("/startupz", 15.0)
-    exchange.tell("outage", seconds=3)
+    exchange.control("outage", seconds=3)
     eventually(lambda: sidecar.metric("mmp_exchange_failing") == 1, 10.0, "the outage to be told")
     assert [sidecar.ask(path)[0] for path in ("/livez", "/readyz", "/startupz")] == [200, 200, 200]
     assert sidecar.status()["watch"]["outage"]["doing"] == "reading live settings"

@@ -432,13 +432,13 @@ def file_of(name: str) -> Path:
     return FOLDER / f"{name}.txt"
 
 
-def kept() -> Iterator[str]:
+def golden_names() -> Iterator[str]:
     """Yield the names of the outputs that are kept, the problems' aside."""
     yield from (file.stem for file in sorted(FOLDER.glob("*.txt")) if not file.stem.startswith("problems"))
 
 
 if __name__ == "__main__":
-    for stale in set(kept()) - set(CASES):
+    for stale in set(golden_names()) - set(CASES):
         file_of(stale).unlink()
     for name, made in CASES.items():
         file_of(name).write_text(made(), encoding="utf-8", newline="\n")

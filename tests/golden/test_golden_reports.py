@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from tests.golden.reports import CASES, file_of, kept
+from tests.golden.reports import CASES, file_of, golden_names
 
 COLOUR = re.compile(r"\x1b\[[0-9]+m")
 
@@ -19,7 +19,7 @@ def test_an_output_is_what_was_agreed(name: str) -> None:
 
 
 def test_no_other_golden_file_exists() -> None:
-    assert sorted(kept()) == sorted(CASES)
+    assert sorted(golden_names()) == sorted(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -39,14 +39,14 @@ def test_run_goes_on_beside_a_full_disk_and_says_later_what_is_missing(
     assert (disk / "log").read_bytes() == b""
     (disk / "ballast").unlink()
 
-    def message() -> list[int]:
+    def dropped_counts() -> list[int]:
         with suppress(ValueError):
             lines = log_lines((disk / "log").read_text())
             return [line["lines"] for line in lines if line["event"].startswith("lines dropped")]
         return []
 
-    eventually(message, 10.0, "a line about what is missing")
-    (missing,) = message()
+    eventually(dropped_counts, 10.0, "a line about what is missing")
+    (missing,) = dropped_counts()
     assert missing > 10
     running.signal(signal.SIGTERM)
     assert running.wait(4.0).status == 0

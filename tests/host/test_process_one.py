@@ -37,7 +37,7 @@ def process_one(running: Running) -> int:
 def test_process_one_ends_on_a_signal(
     desk: Desk, exchange: Exchange, command: tuple[str, ...], status: int, after_s: float
 ) -> None:
-    exchange.tell("outage", seconds=60)
+    exchange.control("outage", seconds=60)
     running = desk.start(*command, under=CONTAINER)
     one = process_one(running)
     time.sleep(after_s)

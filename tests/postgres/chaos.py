@@ -197,14 +197,14 @@ class Chaos:
         while not self._over.wait(LOOK_EVERY_S):
             # Read before the query: a server that answers was not down since then.
             now = time.monotonic() - self._away_s
-            kept = self._kept()
+            kept = self._owners()
             if kept is None:
                 continue
             unwell = set(self.unwell)
             well = {account: pid for account, pid in kept.items() if pid not in unwell}
             self.orphans.look(well, unwell, set(self.fleet.accounts) - well.keys(), now)
 
-    def _kept(self) -> dict[str, int] | None:
+    def _owners(self) -> dict[str, int] | None:
         if not self._serving.is_set():
             return None
         with suppress(psycopg.OperationalError):

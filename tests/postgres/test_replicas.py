@@ -35,7 +35,7 @@ def shared_evenly(*replicas: Sidecar) -> bool:
     return len(every) == len(set(every)) == 6 and max(map(len, kept)) - min(map(len, kept)) <= 1
 
 
-def message_elsewhere(asked: Sidecar, other: Sidecar) -> list[str]:
+def accounts_of_other(asked: Sidecar, other: Sidecar) -> list[str]:
     """Return the accounts that ``asked`` reports as run by the other replica."""
     elsewhere = json.loads(asked.ask("/api/v1/status")[1])["other_accounts"]
     assert len(elsewhere) + len(owned(asked)) >= 6
@@ -96,7 +96,7 @@ def test_who_is_stopped_leaves_at_once_and_a_newcomer_gets_its_share(six: Fleet)
     assert owned(one) == six.accounts
     two = six.listening()
     eventually(lambda: shared_evenly(one, two), 12.0, "the newcomer to have its share")
-    eventually(lambda: message_elsewhere(one, two) == owned(two), 6.0, "one to know what the other keeps")
+    eventually(lambda: accounts_of_other(one, two) == owned(two), 6.0, "one to know what the other keeps")
     assert f"(pid {two.process.pid})" in one.ask("/")[1]
 
     began = time.monotonic()
@@ -180,10 +180,10 @@ def test_names_for_one_user_id_do_not_contest_a_family_across_replicas(six: Flee
         every = [line for each in (one, two) for line in each.process.log()]
         return [line["account"] for line in every if line.get("code") == "claimed-twice"]
 
-    def message() -> set[str]:
+    def reported_accounts() -> set[str]:
         return set(lines())
 
-    eventually(lambda: message() == {"desk-007", "desk-008"}, 60.0, "both to be notified")
+    eventually(lambda: reported_accounts() == {"desk-007", "desk-008"}, 60.0, "both to be notified")
     time.sleep(10.0)  # accounts still move, and the conflict may be with another one then
     said = len(lines())
     time.sleep(8.0)
@@ -277,7 +277,7 @@ def test_one_that_gave_everything_up_has_it_again_when_the_other_one_is_cut_off(
 def test_while_the_exchange_is_away_for_all_nothing_moves(six: Fleet) -> None:
     one, two = pair(six)
     before = owned(one), owned(two)
-    six.exchange.tell("fault", fault="get/lost-before:always")
+    six.exchange.control("fault", fault="get/lost-before:always")
     eventually(lambda: one.metric("mmp_unable_accounts") > 0, 40.0, "the accounts to be reported")
     time.sleep(10.0)
     assert (owned(one), owned(two)) == before

@@ -183,13 +183,13 @@ class Auditor:
                 references = self._references(attempt, basis)
                 verify(guard_checkers.near_off_is_guarded, family, setting, references)
         if scenario.lock_works and process.role is Role.RUN:
-            verify(checkers.drift_policy_kept, family, setting, known, newest, scenario.drift)
+            verify(checkers.drift_policy_obeyed, family, setting, known, newest, scenario.drift)
 
     def _check_guards(self, process: Process, attempt: Attempt, basis: Basis) -> None:
         """Check what files, policies, pauses, reviews and lists forbid."""
         world, family, setting = self._world, attempt.family, attempt.setting
         verify, truth, extras = world.verify, world.truth, world.scenario.extras
-        verify(guard_checkers.pause_holds, family, truth.paused_at.get(family), basis.asked_at)
+        verify(guard_checkers.pause_respected, family, truth.paused_at.get(family), basis.asked_at)
         if process.role is Role.RUN and world.history_lost_at == float("-inf"):
             newer = list(self.may_be_in_force(family, but=attempt))
             live = self._live_for_certain(family, basis)
@@ -738,7 +738,7 @@ class Auditor:
             facts = family, newest.begun_at, proof.recorded_at
             self._world.verify(checkers.rests_on_a_later_read, *facts)
 
-    def heard(self, process: Process, event: Event) -> None:
+    def on_event(self, process: Process, event: Event) -> None:
         """Count how often one life of ``run`` heals a family, until it gives up; record rejections."""
         match event:
             case SettingRejected(family, setting):

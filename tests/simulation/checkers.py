@@ -140,7 +140,7 @@ def waits_out_a_lost_history(reserved_at: float, lost_at: float) -> str | None:
     return f"reserved {after:.2f} s after a failover that may have lost two requests"
 
 
-def lock_kept_while_healthy(before: str, now: str) -> str | None:
+def lock_held_while_healthy(before: str, now: str) -> str | None:
     """While nothing fails, a living process has the lock until it releases it."""
     return f"{now} took the lock of {before}, which was alive and well"
 
@@ -219,7 +219,7 @@ def disabling_is_guarded(
     return None
 
 
-def drift_policy_kept(
+def drift_policy_obeyed(
     family: Family, setting: Setting, known: Known | None, seen: SeenRead | None, policy: DriftPolicy
 ) -> str | None:
     """Drift is written only where the policy says so.

@@ -193,7 +193,7 @@ def families_within_limit(family: Family, loosened: Sequence[Family], limit: int
     return f"{family} is loosened, one of {len(loosened)} families of its file; the policy allows {limit}"
 
 
-def pause_holds(family: Family, paused_at: float | None, asked_at: float) -> str | None:
+def pause_respected(family: Family, paused_at: float | None, asked_at: float) -> str | None:
     """After a manual pause has returned, nothing of its family is reserved."""
     if paused_at is None or paused_at >= asked_at:
         return None

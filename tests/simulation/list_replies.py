@@ -96,7 +96,7 @@ def _with_unreadable(rng: Random, rows: list[SimRow], family: Family) -> list[Si
 
 
 def _with_numbers(rng: Random, rows: list[SimRow], _: Family) -> list[SimRow]:
-    convert: Callable[[str], Any] = rng.choice((float, _whole))
+    convert: Callable[[str], Any] = rng.choice((float, _json_number))
 
     def as_number(text: str) -> Any:
         return convert(text) if text.replace(".", "", 1).isdigit() else text  # spoilt already
@@ -105,7 +105,7 @@ def _with_numbers(rng: Random, rows: list[SimRow], _: Family) -> list[SimRow]:
     return [{**row, **{field: as_number(str(row[field])) for field in fields}} for row in rows]
 
 
-def _whole(text: str) -> Any:
+def _json_number(text: str) -> Any:
     number = float(text)
     return int(number) if number.is_integer() else number
 

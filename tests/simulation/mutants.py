@@ -508,7 +508,7 @@ def _answer_forgotten(self: Any, shown: Any) -> Any:
     return end
 
 
-def _deaf(self: Any) -> Any:
+def _ignores_cancellation(self: Any) -> Any:
     return pass_values.TimedOut() if self.clock.now() >= self.deadline else None
 
 
@@ -528,7 +528,7 @@ async def _unlocked(
 _really_keeps_lock = pass_reading._keeps_lock
 
 
-def _kept_while_waiting(self: Any, *wait: Any) -> bool:
+def _lock_held_while_waiting(self: Any, *wait: Any) -> bool:
     return self.options.wait_in_pass or _really_keeps_lock(self, *wait)
 
 
@@ -813,7 +813,7 @@ def _nothing_while_in_doubt(made: plan.Plan, **how: Any) -> pass_step.Next | Non
 _real_parse_live = replies.parse_live
 
 
-def _only_whole_lists(*text: Any, begun_at: float, asked: Family | None = None, **more: Any) -> Any:
+def _only_complete_lists(*text: Any, begun_at: float, asked: Family | None = None, **more: Any) -> Any:
     """Treat a list with one odd row as no answer."""
     read = _real_parse_live(*text, begun_at=begun_at, asked=asked, **more)
     odd = isinstance(read, LiveRead) and (read.odd_names or read.nameless or read.unreadable)
@@ -873,7 +873,7 @@ async def _always_changed(self: Any) -> None:
         self.memory.file = await self.store.accept_file(self.wanted.sha256, changed=True)
 
 
-async def _everybody_controls(self: AccountLocks, purpose: str) -> bool:
+async def _every_process_controls(self: AccountLocks, purpose: str) -> bool:
     return True
 
 
@@ -1025,7 +1025,7 @@ MUTANTS = (
         "sends what was there before",
         (Patch(reconcile, "send", _send_what_was), Patch(pass_sending, "_still_next", _same)),
     ),
-    Mutant("deaf to being stopped", (Patch(reconcile, "_called_off", _deaf),)),
+    Mutant("deaf to being stopped", (Patch(reconcile, "_called_off", _ignores_cancellation),)),
     Mutant("acknowledgement not recorded", (Patch(Proofs, "acknowledge", _not_recorded),)),
     Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(Reservations, "_record_attempt", _headers_on_record),)),
@@ -1088,7 +1088,7 @@ MUTANTS = (
     _of_feature(
         "an apply keeps the lock while it retries",
         Feature.LASTING_FATE,
-        Patch(pass_reading, "_keeps_lock", _kept_while_waiting),
+        Patch(pass_reading, "_keeps_lock", _lock_held_while_waiting),
     ),
     _of_feature(
         "a retried loosening takes the last slot",
@@ -1145,7 +1145,7 @@ MUTANTS = (
     _of_feature(
         "an odd row makes a list no answer",
         Feature.ODD_LISTS,
-        Patch(replies, "parse_live", _only_whole_lists),
+        Patch(replies, "parse_live", _only_complete_lists),
     ),
     _of_feature(
         "almost a family's name is another's",
@@ -1241,7 +1241,9 @@ MUTANTS = (
         first_seed=7_070,
     ),
     _of_feature(
-        "two controllers", Feature.LAGGING_FILES, Patch(AccountLocks, "try_control", _everybody_controls)
+        "two controllers",
+        Feature.LAGGING_FILES,
+        Patch(AccountLocks, "try_control", _every_process_controls),
     ),
     _of_feature(
         "proofs of an account name",

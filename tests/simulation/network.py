@@ -49,7 +49,7 @@ _EXCHANGE_FAULTS = {
 _REFUSED = {"sCode": "51000", "sMsg": "Parameter qtyLimit error"}
 
 
-def _said_by(fate: Fate, attempt: Attempt) -> ReplyBody | None:
+def _reply_in_place(fate: Fate, attempt: Attempt) -> ReplyBody | None:
     """Return the reply that a fate puts in place of the exchange's; None: no reply."""
     row = {"instFamily": str(attempt.family), **attempt.setting.wire()}
     other = {**row, "instFamily": "XRP-USD"}
@@ -127,7 +127,7 @@ class Network:
         now = self._world.scheduler.now
         self._world.trace(process, "wrote attempt %d, %s", attempt.number, fate)
         self._world.scheduler.at(
-            now + self._gives_up_after(process, fate), wake, self._said_instead(process, fate)
+            now + self._gives_up_after(process, fate), wake, self._result_without_reply(process, fate)
         )
         if fate is Fate.LOST:
             return
@@ -146,7 +146,7 @@ class Network:
             return process.rng.choice((0.05, process.rng.uniform(0.1, 9.0), ANSWER_WITHIN_S))
         return ANSWER_WITHIN_S
 
-    def _said_instead(self, process: Process, fate: Fate) -> Reply:
+    def _result_without_reply(self, process: Process, fate: Fate) -> Reply:
         """Return the client's result without a reply; a gateway may have dropped a late request."""
         if fate is Fate.LATE and process.rng.random() < 0.5:
             return reply_of(process.rng.choice((HtmlPage(504), ReplyEnvelope("50004", "timeout", None))))
@@ -185,7 +185,7 @@ class Network:
         said: ReplyBody = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).reply
         self.note_in_force(attempt.family, own=True, by=attempt)
         self._world.auditor.check_effect(attempt)
-        instead = None if world.is_out else _said_by(fate, attempt)
+        instead = None if world.is_out else _reply_in_place(fate, attempt)
         return set_reply_of(said if instead is None else instead, attempt.family, attempt.setting)
 
     def may_take_effect(self, attempt: Attempt) -> bool:

@@ -286,7 +286,7 @@ class Process:
         """Receive an event as the command line would, and check its claims."""
         if self.dead:
             raise Killed
-        self.world.auditor.heard(self, event)
+        self.world.auditor.on_event(self, event)
         if isinstance(event, Compared):
             self.world.auditor.compared(self, event)
         if isinstance(event, Planned):
@@ -294,7 +294,7 @@ class Process:
         elif not isinstance(event, Compared | LiveReadDone) and self.world.listening:
             self.world.auditor.spoken(self, repr(event))
         if self.world.tracing and not isinstance(event, Compared):
-            self.world.trace(self, "%s", _message(event))
+            self.world.trace(self, "%s", _event_text(event))
         if self.world.observer_raises and self.rng.random() < self.world.observer_raises:
             raise ObserverFailed
 
@@ -408,12 +408,12 @@ class Process:
         )
 
 
-def _message(event: Event) -> str:
+def _event_text(event: Event) -> str:
     if isinstance(event, Planned):
-        return _message_plan(event.plan)
+        return _plan_text(event.plan)
     return repr(event)
 
 
-def _message_plan(plan: Plan) -> str:
+def _plan_text(plan: Plan) -> str:
     lines = [f"{change.action} {change.family} {change.reason} {change.because}" for change in plan.changes]
     return f"planned: {'; '.join(lines)} | unchanged {', '.join(plan.unchanged)}"

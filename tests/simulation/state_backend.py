@@ -263,7 +263,7 @@ class PostgresKeeping:
     def _check_theft(self, before: str, now: str) -> None:
         alive = any(one.name == before and not one.dead for one in self._world.processes.values())
         if alive and self._healthy:
-            self._world.verify(checkers.lock_kept_while_healthy, before, now)
+            self._world.verify(checkers.lock_held_while_healthy, before, now)
 
 
 class _Observers:

@@ -9,7 +9,7 @@ from reconciler.config.yaml_nodes import Node
 from reconciler.core.problems import Collected
 
 
-def whole_document(root: Node, form: Format) -> Any:
+def complete_document(root: Node, form: Format) -> Any:
     """Return the full document of a file, with the parts that need no schema; None if it has none."""
     document = NodeReader(root, form, "file.yaml", Collected()).read(root, ())
     return None if document is ABSENT else document

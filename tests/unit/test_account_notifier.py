@@ -52,9 +52,9 @@ class Listener:
         self._notifier = AccountNotifier(
             post or self._take, hint_for, interval_s=here.interval_s, policies=PolicyDeduper()
         )
-        here.listeners.append(self.hear)
+        here.listeners.append(self.on_event)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         self._runtime = apply_event(self._runtime, event, now=now, wall=wall)
         self._notifier.on_event(event, self._runtime, now=now, wall=wall)
@@ -91,7 +91,7 @@ def test_an_account_taken_over_from_another_is_no_news_until_something_is_wrong(
     before: str, protected: int
 ) -> None:
     here, listener = started()
-    listener.hear(LeaseTaken(before))
+    listener.on_event(LeaseTaken(before))
     here.clock.at(here.clock.now() + 100.0, lambda: here.exchange.live.update({BTC: LiveRow(B)}))
     here.run(300.0)
     drift = [("out-of-sync", "firing", BTC), ("out-of-sync", "resolved", BTC)]
@@ -301,13 +301,13 @@ class Many:
         self._under[path].append((dispatcher, fresh(account=f"desk-{self._number}")))
         self._number += 1
         for event in begins_with:
-            self._hear(event, path, len(self._under[path]) - 1, NOW)
+            self._on_event(event, path, len(self._under[path]) - 1, NOW)
 
-    def hear(self, event: PolicyAccepted | PolicyRejected, *, at: float) -> None:
+    def on_event(self, event: PolicyAccepted | PolicyRejected, *, at: float) -> None:
         """Take what happened to a policy as the program does: once for itself, then for each account."""
         self._policies.on_event(event)
         for place in range(len(self._under[event.path])):
-            self._hear(event, event.path, place, NOW + at)
+            self._on_event(event, event.path, place, NOW + at)
 
     def leave(self) -> None:
         """Let another process keep every account."""
@@ -317,9 +317,9 @@ class Many:
         """Let every account look, as it does at the end of a pass."""
         for path, accounts in self._under.items():
             for place in range(len(accounts)):
-                self._hear(LoopIdle(NOW + at + 30), path, place, NOW + at)
+                self._on_event(LoopIdle(NOW + at + 30), path, place, NOW + at)
 
-    def _hear(self, event: Event, path: str, place: int, now: float) -> None:
+    def _on_event(self, event: Event, path: str, place: int, now: float) -> None:
         dispatcher, runtime = self._under[path][place]
         runtime = apply_event(runtime, event, now=now, wall=wall_at(now))
         dispatcher.on_event(event, runtime, now=now, wall=wall_at(now))
@@ -351,7 +351,7 @@ def test_a_policy_over_many_accounts_is_reported_as_often_as_one_over_one(
     for number in (1, 30):
         here = Many(number)
         for at, event in happened:
-            here.hear(event, at=at)
+            here.on_event(event, at=at)
             here.look(at=at + 1)
         here.look(at=2000)
         assert here.words() == message, number
@@ -359,16 +359,16 @@ def test_a_policy_over_many_accounts_is_reported_as_often_as_one_over_one(
 
 def test_an_account_that_starts_under_a_reported_policy_does_not_report_it_again() -> None:
     here = Many()
-    here.hear(WRONG, at=0)
+    here.on_event(WRONG, at=0)
     here.one_more(WRONG)
     assert here.message == [(*BEGAN, "desk-0")]
 
 
 def test_a_policy_fixed_while_no_account_is_under_it_is_reported_when_it_is_invalid_again() -> None:
     here = Many(1)
-    here.hear(WRONG, at=0)
+    here.on_event(WRONG, at=0)
     here.leave()
-    here.hear(HOLDS, at=60)
+    here.on_event(HOLDS, at=60)
     here.one_more(WRONG)
     assert here.words() == [BEGAN, BEGAN]
 

@@ -68,7 +68,7 @@ class Account:
     """A worker whose loop does what the test says, run after run, until the script is over."""
 
     def __init__(self, lives: list[Callable[[], None]]) -> None:
-        self.text: list[Event] = []
+        self.events: list[Event] = []
         self.lives = lives
         self.stop = GracefulShutdown()
         self.clock = VirtualClock()
@@ -77,7 +77,7 @@ class Account:
         state = MemoryDisk().open(StateOptions(self.clock, "boot-1", lock_timeout_s=30.0))
         file = WatchedFile("mmp.yaml", desired({BTC: setting("5000/2000/100")}))
         context = RunContext(OPTIONS, state, self.stop)
-        self.worker = AccountWorker(file, self.policy, context, self.text.append)
+        self.worker = AccountWorker(file, self.policy, context, self.events.append)
         self.worker.clock = self.clock
 
     def live(self) -> None:
@@ -105,23 +105,23 @@ def run(monkeypatch: pytest.MonkeyPatch, account: Account) -> Account:
     return account
 
 
-def kept(monkeypatch: pytest.MonkeyPatch, *lives: Callable[[], None]) -> Account:
+def run_lives(monkeypatch: pytest.MonkeyPatch, *lives: Callable[[], None]) -> Account:
     return run(monkeypatch, Account(list(lives)))
 
 
 def test_a_failure_is_reported_once_and_waited_out_longer_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    account = kept(monkeypatch, *[failing(NO_KEY)] * 7)
-    assert [(event.code, event.hint) for event in account.text if isinstance(event, LoopFailed)] == [
+    account = run_lives(monkeypatch, *[failing(NO_KEY)] * 7)
+    assert [(event.code, event.hint) for event in account.events if isinstance(event, LoopFailed)] == [
         ("credentials-missing", "set it")
     ]
     assert account.clock.pauses == [1, 2, 4, 8, 16, MAX_BACK_OFF_S, MAX_BACK_OFF_S]
 
 
 def test_another_failure_is_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    account = kept(monkeypatch, failing(NO_KEY), failing(MmpError("other", "something else")))
-    assert [event.code for event in account.text if isinstance(event, LoopFailed)] == [
+    account = run_lives(monkeypatch, failing(NO_KEY), failing(MmpError("other", "something else")))
+    assert [event.code for event in account.events if isinstance(event, LoopFailed)] == [
         "credentials-missing",
         "other",
     ]
@@ -136,9 +136,9 @@ def test_after_a_long_loop_the_same_failure_is_reported_again(monkeypatch: pytes
 
     account.lives = [long, long]
     run(monkeypatch, account)
-    failures = [event for event in account.text if isinstance(event, LoopFailed)]
+    failures = [event for event in account.events if isinstance(event, LoopFailed)]
     assert (len(failures), account.clock.pauses) == (2, [1.0, 1.0])
-    rests = [event for event in account.text if isinstance(event, LoopIdle)]
+    rests = [event for event in account.events if isinstance(event, LoopIdle)]
     assert len(rests) == 2, "each wait says until when silence is no sign of death"
 
 
@@ -149,13 +149,13 @@ def test_in_another_lease_the_same_failure_is_reported_again(monkeypatch: pytest
     for _ in range(3):
         account.lives = [failing(NO_KEY)] * 3
         run(monkeypatch, account)
-        text.append(sum(isinstance(event, LoopFailed) for event in account.text))
+        text.append(sum(isinstance(event, LoopFailed) for event in account.events))
     assert text == [1, 2, 3]
 
 
 def test_a_bug_is_reported_once_as_one_and_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    account = kept(monkeypatch, *[failing(RuntimeError("can't start new thread"))] * 3)
-    (failed,) = [event for event in account.text if isinstance(event, LoopFailed)]
+    account = run_lives(monkeypatch, *[failing(RuntimeError("can't start new thread"))] * 3)
+    (failed,) = [event for event in account.events if isinstance(event, LoopFailed)]
     assert (failed.code, failed.message) == ("internal-error", "this is a bug in mmp: RuntimeError")
     assert "MMP_TRACEBACK=1" in failed.hint
     assert (account.loops, account.clock.pauses) == (3, [1.0, 2.0, 4.0])
@@ -166,14 +166,14 @@ DAMAGED = StateUnusable("state-damaged", "applied row BTC-USD does not match its
 
 def test_a_state_file_that_cannot_be_relied_on_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StateUnusable):
-        kept(monkeypatch, failing(DAMAGED), failing(NO_KEY))
+        run_lives(monkeypatch, failing(DAMAGED), failing(NO_KEY))
 
 
 def test_damage_in_a_shared_state_stops_only_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
     account = Account([failing(DAMAGED)] * 3)
     account.worker.options = replace(OPTIONS, state=PostgresUrl("postgresql://db/mmp"))
     run(monkeypatch, account)
-    assert [event for event in account.text if isinstance(event, LoopFailed)] == [
+    assert [event for event in account.events if isinstance(event, LoopFailed)] == [
         LoopFailed(DAMAGED.code, DAMAGED.message, DAMAGED.hint, STOPPED_RETRY_S)
     ]
     assert account.clock.pauses == [STOPPED_RETRY_S] * 3
@@ -234,9 +234,9 @@ def under_a_policy(folder: Path, document: str = POLICY) -> Account:
 
 def look_up(account: Account, *, writing: bool = True) -> list[Event]:
     """Let the loop prepare a pass; returns what is new."""
-    before = len(account.text)
+    before = len(account.events)
     asyncio.run(account.worker._look_up_policy(writing))
-    return account.text[before:]
+    return account.events[before:]
 
 
 def test_a_missing_policy_is_reported_once_and_again_when_it_is_given_up(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def family(runtime: AccountRuntime) -> Alert | None:
     return active_alerts(runtime).get(AlertKey(AlertTopic.FAMILY, BTC))
 
 
-def message(runtime: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
+def alert_fields(runtime: AccountRuntime) -> tuple[AlertKind, AlertSeverity, str, float] | None:
     found = family(runtime)
     return None if found is None else (found.kind, found.severity, found.code, found.for_s)
 
@@ -142,7 +142,7 @@ def test_a_comparison_that_is_not_complete_says_nothing_of_a_family() -> None:
     ],
 )
 def test_a_family_that_differs(runtime: AccountRuntime, expected: tuple[AlertSeverity, str, float]) -> None:
-    assert message(runtime) == (AlertKind.OUT_OF_SYNC, *expected)
+    assert alert_fields(runtime) == (AlertKind.OUT_OF_SYNC, *expected)
 
 
 def test_what_only_has_to_be_adopted_is_no_difference() -> None:
@@ -152,7 +152,7 @@ def test_what_only_has_to_be_adopted_is_no_difference() -> None:
 def test_an_unconfirmed_family_is_reported_once_its_time_is_over() -> None:
     other = unresolved("5000/2000/400", reserved_at=NOW - 5, effect_until=NOW + 30)
     known = {BTC: Uncertain(confirmed("5000/2000/100", at=NOW - 3, attempt=9), (other,))}
-    found = message(runtime_of({BTC: A}, known, {BTC: row("5000/2000/100")}))
+    found = alert_fields(runtime_of({BTC: A}, known, {BTC: row("5000/2000/100")}))
     assert found is not None
     assert found[:3] == (AlertKind.OUT_OF_SYNC, WARNING, "uncertain")
     assert found[3] >= 30.0 + LATE_AFTER_S
@@ -161,7 +161,7 @@ def test_an_unconfirmed_family_is_reported_once_its_time_is_over() -> None:
 def test_frozen_until_reset_goes_before_everything_else_and_only_desired_families_count() -> None:
     rows = {BTC: row("5000/0/9999", frozen=True), ETH: row("5000/0/100", frozen=True)}
     runtime = runtime_of({BTC: A}, APPLIED, rows)
-    assert message(runtime) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
+    assert alert_fields(runtime) == (AlertKind.FROZEN, CRITICAL, "until-reset", 0.0)
     assert [key for key in active_alerts(runtime) if key.topic is AlertTopic.FAMILY] == [
         AlertKey(AlertTopic.FAMILY, BTC)
     ]
@@ -175,13 +175,13 @@ def test_a_contested_family_is_an_alert_as_long_as_its_pause(shown: str, severit
     by_hand = Pause(ETH, "testing", WALL, None)
     rules = PlanConstraints(paused=frozenset({BTC}))
     runtime = runtime_of({BTC: A}, APPLIED, {BTC: row(shown)}, rules=rules)
-    found = message(replace(runtime, pauses=(contested_setting, by_hand)))
+    found = alert_fields(replace(runtime, pauses=(contested_setting, by_hand)))
     assert found == (AlertKind.CONTESTED, severity, "contested", 0.0)
     assert AlertKey(AlertTopic.FAMILY, ETH) not in active_alerts(
         replace(runtime, pauses=(contested_setting, by_hand))
     )
     nothing_compared = initial(desired({BTC: A}), host="h", simulator=False, live=True, now=NOW)
-    assert message(replace(nothing_compared, pauses=(contested_setting,))) == (
+    assert alert_fields(replace(nothing_compared, pauses=(contested_setting,))) == (
         AlertKind.CONTESTED,
         WARNING,
         "contested",
@@ -198,13 +198,13 @@ def test_a_refused_value_is_reported_in_the_exchange_s_words() -> None:
     runtime = runtime_of(
         {BTC: A}, {}, {BTC: row(LOOSER)}, rules=PlanConstraints(rejected={BTC: Rejection(A, float("inf"))})
     )
-    assert message(replace(runtime, rejected={BTC: rejected_setting})) == (
+    assert alert_fields(replace(runtime, rejected={BTC: rejected_setting})) == (
         AlertKind.REJECTED,
         CRITICAL,
         "51000",
         0.0,
     )
-    assert message(runtime) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
+    assert alert_fields(runtime) == (AlertKind.OUT_OF_SYNC, CRITICAL, "rejected", 0.0)
 
 
 def test_a_rejection_that_was_fixed_is_not_reported_any_more() -> None:

@@ -18,7 +18,7 @@ from reconciler.config.settings import SETTINGS_FORMAT, read_config
 from reconciler.config.yaml_nodes import InvalidNode, read_nodes
 from reconciler.core.problems import Code
 from reconciler.schema_files import load_schema
-from tests.support.config_documents import whole_document
+from tests.support.config_documents import complete_document
 
 pytestmark = pytest.mark.unmeasured
 
@@ -92,7 +92,7 @@ def schema_refuses(file: Path) -> bool | None:
     if root is None or isinstance(root, InvalidNode):
         return None
     return any(
-        True for _ in schema_errors(root, whole_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)
+        True for _ in schema_errors(root, complete_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)
     )
 
 
@@ -146,7 +146,7 @@ def test_the_schema_is_checked_as_by_jsonschema_itself() -> None:
     by_jsonschema = Draft202012Validator(load_schema("mmp"))
     for file in FILES:
         root = read_nodes(file.read_bytes(), file.name).root
-        document = None if root is None else whole_document(root, SETTINGS_FORMAT)
+        document = None if root is None else complete_document(root, SETTINGS_FORMAT)
         errors = [
             sorted((str(each.absolute_path), str(each.validator)) for each in one.iter_errors(document))
             for one in (by_jsonschema, validator("mmp"))

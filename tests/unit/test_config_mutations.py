@@ -13,7 +13,7 @@ from reconciler.config.settings import SETTINGS_FORMAT, Reading, read_config
 from reconciler.config.yaml_nodes import read_nodes
 from reconciler.documents.problems import problems_document
 from reconciler.render.problems import problems_github, problems_text
-from tests.support.config_documents import whole_document
+from tests.support.config_documents import complete_document
 
 pytestmark = pytest.mark.unmeasured
 
@@ -103,7 +103,8 @@ def test_the_schema_refuses_no_mutant_the_reader_would_accept() -> None:
         root = read_nodes(text.encode(), "mmp.yaml").root
         assert root is not None
         assert (
-            list(schema_errors(root, whole_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)) == []
+            list(schema_errors(root, complete_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema))
+            == []
         )
         accepted += 1
     assert accepted > 100

@@ -26,7 +26,7 @@ from reconciler.core.model import Family, Field
 from reconciler.core.policy import Bound, Floor, Loosening, Policy
 from reconciler.core.problems import Code
 from reconciler.schema_files import load_schema
-from tests.support.config_documents import whole_document
+from tests.support.config_documents import complete_document
 from tests.unit.test_config_corpus import NEVER_IN_SCHEMA, expected_codes, name_of
 
 pytestmark = pytest.mark.unmeasured
@@ -63,7 +63,7 @@ def schema_refuses(file: Path) -> bool | None:
     if root is None or isinstance(root, InvalidNode):
         return None
     return not Draft202012Validator(load_schema(POLICY_FORMAT.schema)).is_valid(
-        whole_document(root, POLICY_FORMAT)
+        complete_document(root, POLICY_FORMAT)
     )
 
 

@@ -20,7 +20,7 @@ from reconciler.config.yaml_nodes import (
     read_nodes,
 )
 from reconciler.core.problems import Code
-from tests.support.config_documents import whole_document
+from tests.support.config_documents import complete_document
 
 
 def root_of(text: str) -> Node:
@@ -103,13 +103,13 @@ def test_a_file_with_too_many_nodes_is_read_to_the_limit(monkeypatch: pytest.Mon
 
 
 def test_a_document_leaves_out_what_is_invalid_or_ambiguous() -> None:
-    document = whole_document(
+    document = complete_document(
         root_of("a: [1, 0.5, x, '1', ~, &x 2]\nb: *y\nc: {d: 010, e: null}\n"), SETTINGS_FORMAT
     )
     assert [str(each) for each in document["a"]] == ["1", "0.5", "x", "1", "None", "None"]
     assert document["c"] == {"e": None}
     assert "b" not in document
-    assert whole_document(root_of("&a x"), SETTINGS_FORMAT) is None
+    assert complete_document(root_of("&a x"), SETTINGS_FORMAT) is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_nothing_is_found_where_there_is_nothing() -> None:
 
 def test_there_is_one_schema_error_a_key_and_none_for_an_invalid_node() -> None:
     root = root_of("version: &x 1\nfoo: 1\nbar: 2\n")
-    assert set(schema_errors(root, whole_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)) == {
+    assert set(schema_errors(root, complete_document(root, SETTINGS_FORMAT), SETTINGS_FORMAT.schema)) == {
         SchemaError((), "additionalProperties", "foo", _ALLOWED),
         SchemaError((), "additionalProperties", "bar", _ALLOWED),
         SchemaError((), "required", "environment"),

@@ -235,7 +235,7 @@ def singled(kind: str) -> Iterator[tuple[Document, Part]]:
             for element in document[name]:
                 if _is_new(seen, name, element):
                     yield {**document, name: [element]}, _in_the_first_of(name)
-        if _is_new(seen, "", {**document, **dict.fromkeys(lists), **_message_alike(document)}):
+        if _is_new(seen, "", {**document, **dict.fromkeys(lists), **_without_counts(document)}):
             firsts = {name: document[name][:1] for name in lists}
             yield {**document, **firsts}, _around_the_lists
 
@@ -255,7 +255,7 @@ def _is_new(seen: set[str], place: str, value: Any) -> bool:
     return new
 
 
-def _message_alike(document: Document) -> Document:
+def _without_counts(document: Document) -> Document:
     """Return what differs from document to document in nothing but a number or a digest, without these."""
     counted = {name: str(type(number)) for name, number in document.get("summary", {}).items()}
     return {"summary": counted, "digest": None}

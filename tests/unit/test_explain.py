@@ -52,7 +52,7 @@ SAYS_A_CODE = {
 """Whatever is made with a code among its first two arguments."""
 
 
-def codes_said() -> Iterator[str]:
+def codes_shown() -> Iterator[str]:
     """Yield every code in the package that an error or a reply of ours is made with."""
     for one in modules():
         for node in ast.walk(one.tree):
@@ -68,13 +68,13 @@ def codes_said() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_every_code_that_the_program_can_print_is_explained() -> None:
-    said = set(codes_said())
-    assert len(said) > 60
-    assert sorted(code for code in said if not list(find_terms(code))) == []
+    shown = set(codes_shown())
+    assert len(shown) > 60
+    assert sorted(code for code in shown if not list(find_terms(code))) == []
 
 
 def test_every_explained_code_is_used() -> None:
-    assert sorted(set(ERRORS) - set(codes_said())) == []
+    assert sorted(set(ERRORS) - set(codes_shown())) == []
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,9 @@ class Pulse:
             here.desired, host="h", simulator=False, live=True, now=here.clock.now()
         )
         self.looks: list[tuple[float, bool]] = []
-        here.listeners.append(self.hear)
+        here.listeners.append(self.on_event)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self.runtime = apply_event(self.runtime, event, now=self._clock.now(), wall=self._clock.wall())
 
     def look(self) -> None:
@@ -196,5 +196,5 @@ def test_files_that_change_do_not_make_a_loop_look_alive(event: Event) -> None:
     here = quiet()
     pulse = Pulse(here)
     here.clock.pass_by(SILENCE_S + 1)
-    pulse.hear(event)
+    pulse.on_event(event)
     assert not alive(pulse.runtime, here.clock.now())

@@ -759,13 +759,13 @@ def test_a_rule_that_keeps_accounts_from_who_gave_them_up_is_seen(monkeypatch: p
         cut_one_after_the_other(IN_TURN[-1])
 
 
-def believes_everybody(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> bool:
+def believes_every_lease(shares: OwnershipView, replica: ReplicaId, account: LeaseName) -> bool:
     """Ask no sign of one that could read, so that an outage of the exchange moves accounts."""
     return account not in shares.ability(replica).unable
 
 
 def test_a_rule_that_asks_no_sign_of_who_can_read_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_assignment, "_may_have", believes_everybody)
+    monkeypatch.setattr(replica_assignment, "_may_have", believes_every_lease)
     with pytest.raises(AssertionError):
         test_accounts_do_not_move_while_no_replica_can_read_them(14.0, 300.0)
 

@@ -67,16 +67,16 @@ class Scene:
         self._runtime = initial(
             here.desired, host="openapi.okx.com", simulator=False, live=self.live, now=clock.now()
         )
-        self.hear(ConfigAccepted("mmp.yaml", here.desired.sha256))
-        here.listeners.append(self.hear)
+        self.on_event(ConfigAccepted("mmp.yaml", here.desired.sha256))
+        here.listeners.append(self.on_event)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take an event of the account."""
         now, wall = self.here.clock.now(), self.here.clock.wall()
         self._runtime = apply_event(self._runtime, event, now=now, wall=wall)
         self.shared_state.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
 
-    def hear_of_none(self, event: Event) -> None:
+    def on_process_event(self, event: Event) -> None:
         """Take an event of no account."""
         self.shared_state.unloaded = with_event(
             self.shared_state.unloaded, event, wall=self.here.clock.wall()
@@ -85,7 +85,7 @@ class Scene:
     def want(self, sha256: str, quantity: str) -> None:
         """Replace the file, as the watcher does."""
         self.here.desired = replace(desired({BTC: setting(f"5000/2000/{quantity}")}), sha256=sha256)
-        self.hear(ConfigAccepted("mmp.yaml", sha256))
+        self.on_event(ConfigAccepted("mmp.yaml", sha256))
         self.here.clock.wake()
 
 
@@ -148,12 +148,12 @@ def freezes(scene: Scene) -> None:
 
 def file_is(code: Code) -> Happens:
     wrong = (problem(code, "mmp.yaml", "it does not hold"),)
-    return lambda scene: scene.hear(ConfigRejected("mmp.yaml", wrong))
+    return lambda scene: scene.on_event(ConfigRejected("mmp.yaml", wrong))
 
 
 def another_file(scene: Scene) -> None:
     wrong = (problem(Code.DUPLICATE_ACCOUNT, "b.yaml", "mmp.yaml is for the same account"),)
-    scene.hear_of_none(ConfigRejected("b.yaml", wrong, in_force=False))
+    scene.on_process_event(ConfigRejected("b.yaml", wrong, in_force=False))
 
 
 def clock_goes(seconds: float, then: Happens = nothing) -> Happens:
@@ -192,7 +192,7 @@ def is_unanswered(scene: Scene) -> None:
 def has_no_key(scene: Scene) -> None:
     scene.here.stop()
     failed = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", HAPPENS_AT + 30)
-    scene.here.clock.at(HAPPENS_AT + 1, lambda: scene.hear(failed))
+    scene.here.clock.at(HAPPENS_AT + 1, lambda: scene.on_event(failed))
 
 
 def hangs(scene: Scene) -> None:
@@ -202,7 +202,7 @@ def hangs(scene: Scene) -> None:
 def policy_never_held(scene: Scene) -> None:
     wrong = (problem(Code.UNKNOWN_KEY, "mmp-policy.yaml", "unknown key"),)
     scene.policy = PolicyInForce(unreadable=True)
-    scene.hear(PolicyRejected("mmp-policy.yaml", wrong, in_force=False))
+    scene.on_event(PolicyRejected("mmp-policy.yaml", wrong, in_force=False))
 
 
 def policy_never_held_and_file_changed(quantity: str) -> Happens:
@@ -292,7 +292,7 @@ def played(made: Scene, happens: Happens, later_s: float) -> Scene:
 
 
 @dataclass(frozen=True)
-class Said:
+class ReportedProtection:
     """How the account stands by each who says so."""
 
     page: str
@@ -302,14 +302,14 @@ class Said:
     alive: bool
 
 
-def said(made: Scene) -> Said:
+def reported_protection(made: Scene) -> ReportedProtection:
     now, wall, shared_state = made.here.clock.now(), made.here.clock.wall(), made.shared_state
     (account,) = page_view(shared_state, now=now, wall=wall).accounts
     signs = {sign: standing for standing, sign in labels.PROTECTIONS.items()}
     document = json.loads(status_response(shared_state, now=now, wall=wall).body)
     (document,) = document.get("statuses", [document])
     assert not (document["in_sync"] and document["watch"]["protection"] == "unknown")
-    return Said(
+    return ReportedProtection(
         page=signs[account.headline.sign].value,
         status=document["watch"]["protection"],
         metric=metric(Metrics(shared_state, now=lambda: now, wall=lambda: wall)),
@@ -339,7 +339,9 @@ def test_all_say_the_same_and_what_is_true(
 ) -> None:
     made = played(scene(), happens, later_s)
     hanging = happens is hangs or (happens is has_no_key and later_s == HOUR_S)
-    assert said(made) == Said(standing.value, standing.value, standing.value, ready, alive=not hanging)
+    assert reported_protection(made) == ReportedProtection(
+        standing.value, standing.value, standing.value, ready, alive=not hanging
+    )
 
 
 @pytest.mark.slow
@@ -347,10 +349,10 @@ def test_all_say_the_same_and_what_is_true(
 def test_without_live_reads_a_record_of_an_hour_ago_proves_nothing(happens: Happens) -> None:
     made = scene(live=False)
     asyncio.run(_apply(made))
-    assert said(played(made, happens, 5)).page == "protected"
+    assert reported_protection(played(made, happens, 5)).page == "protected"
     made = scene(live=False)
     asyncio.run(_apply(made))
-    assert said(played(made, happens, HOUR_S)).page == "unknown"
+    assert reported_protection(played(made, happens, HOUR_S)).page == "unknown"
 
 
 async def _apply(made: Scene) -> None:

@@ -64,7 +64,7 @@ def documents(before: AccountRuntime, runtime: AccountRuntime) -> list[Document]
     _, later = advance(
         scenarios, active_alerts(runtime), now=NOW + 1300, wall=WALL + timedelta(seconds=700)
     )
-    return [message(notice, runtime) for notice in (*at_once, *later)]
+    return [valid_document(notice, runtime) for notice in (*at_once, *later)]
 
 
 def calm(runtime: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
@@ -73,7 +73,7 @@ def calm(runtime: AccountRuntime, *, simulator: bool = False) -> AccountRuntime:
     return replace(CALM, started=runtime.started, simulator=simulator, policy=policy)
 
 
-def message(notice: Notification, runtime: AccountRuntime) -> Document:
+def valid_document(notice: Notification, runtime: AccountRuntime) -> Document:
     judged = status_protection(None, live=True, interval_s=30.0)
     document = notification_document(notice, runtime, judged, at=WALL, advice=advice)
     assert list(VALIDATOR.iter_errors(document)) == []
@@ -337,7 +337,9 @@ def test_a_notification_has_its_count() -> None:
     drifted = active_alerts(SENTENCES[0][0])
     ((_, condition),) = drifted.items()
     notice = Notification(condition, Transition.FIRING, (BTC,), WALL, 7)
-    assert message(notice, CALM)["text"].endswith(" It happened 7 times since the last notification.")
+    assert valid_document(notice, CALM)["text"].endswith(
+        " It happened 7 times since the last notification."
+    )
 
 
 def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> None:
@@ -354,7 +356,7 @@ def test_what_came_from_outside_can_neither_call_nor_link_nor_break_a_line() -> 
     for about in everything:
         condition = Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, "x", about)
         notice = Notification(condition, Transition.FIRING, (), WALL)
-        assert message(notice, CALM)["text"].endswith("…")
+        assert valid_document(notice, CALM)["text"].endswith("…")
 
 
 def test_a_notice_has_one_id_and_every_other_has_another() -> None:

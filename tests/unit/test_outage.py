@@ -52,7 +52,7 @@ class Look:
 
 
 @dataclass
-class Onlooker:
+class Observer:
     """Whoever looks at a world twice a second, as over HTTP."""
 
     here: World
@@ -64,11 +64,11 @@ class Onlooker:
         self._runtime = initial(
             self.here.desired, host="openapi.okx.com", simulator=False, live=True, now=clock.now()
         )
-        self.here.listeners.append(self._hear)
+        self.here.listeners.append(self._on_event)
         for number in range(round((UP_AT + ENOUGH_S - clock.now()) / LOOK_EVERY_S)):
             clock.at(clock.now() + number * LOOK_EVERY_S, self._look)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         clock = self.here.clock
         self._runtime = apply_event(self._runtime, event, now=clock.now(), wall=clock.wall())
         self._latest.put("main/live", AccountSnapshot(self._runtime, self.here.interval_s))
@@ -136,7 +136,7 @@ def test_an_exchange_down_then_limiting_then_up_is_outlived_and_caught_up_with_i
 ) -> None:
     here = World(desired(dict.fromkeys(SIX, A)))
     here.exchange.live = dict.fromkeys(SIX, LiveRow(A))
-    clock, observer = here.clock, Onlooker(here)
+    clock, observer = here.clock, Observer(here)
     clock.at(DOWN_AT, lambda: goes_down(here, silent=silent))
     clock.at(LIMITED_AT, lambda: limits(here, reads_too=reads_too))
     clock.at(UP_AT, lambda: comes_up(here))

@@ -92,7 +92,7 @@ def value_of(one: Setting) -> Value:
     return one.time_interval_ms, one.frozen_interval_ms, int(one.qty_limit.value)
 
 
-def message(plan: Plan) -> Answer:
+def answer_of(plan: Plan) -> Answer:
     """Return a plan for one family in the oracle's words."""
     if plan.doubtful:
         assert (plan.doubtful, plan.changes, plan.unchanged) == ((BTC,), (), ())
@@ -139,7 +139,7 @@ def hold_against_the_contract(situations: Iterator[Situation], step: int) -> Non
     """Compare the plan of every ``step``-th situation with the oracle's, and with the invariants."""
     for case in islice(situations, 0, None, step):
         plan = plan_for(case)
-        assert message(plan) == expected(case), case
+        assert answer_of(plan) == expected(case), case
         read_counts = case.sight.how not in UNREAD
         frozen = read_counts and (case.sight.now or "").endswith("*")
         assert not (plan.requests and (frozen or case.paused)), case
@@ -153,7 +153,7 @@ def hold_against_the_contract(situations: Iterator[Situation], step: int) -> Non
 def test_so_does_every_211th_of_them(world: World, wanted: str) -> None:
     """Few enough to measure which lines they reach."""
     for case in islice(world(wanted), 0, None, 211):
-        assert message(plan_for(case)) == expected(case), case
+        assert answer_of(plan_for(case)) == expected(case), case
 
 
 @everywhere

@@ -21,7 +21,7 @@ from tests.support.simulator import BTC, KEY, SETTING, T0, UID, exchange, post_s
 OTHER = MmpSetting("1", "1", "1")
 
 
-def said(text: str) -> tuple[ReplyBody, bool]:
+def reply_and_effect(text: str) -> tuple[ReplyBody, bool]:
     """Return what a Set hears under the fault ``text``, and whether it took effect."""
     world = exchange()
     world.inject(parse_fault(text))
@@ -43,7 +43,7 @@ def said(text: str) -> tuple[ReplyBody, bool]:
     ],
 )
 def test_replies_that_are_not_okx_s(text: str, expected: ReplyBody, effect: bool) -> None:
-    assert said(text) == (expected, effect)
+    assert reply_and_effect(text) == (expected, effect)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_replies_that_are_not_okx_s(text: str, expected: ReplyBody, effect: bool
     ],
 )
 def test_replies_with_a_code(text: str, code: str, status: int, effect: bool) -> None:
-    heard, applied = said(text)
+    heard, applied = reply_and_effect(text)
     assert isinstance(heard, ReplyEnvelope)
     assert (heard.code, heard.status, applied) == (code, status, effect)
 
 
 @pytest.mark.parametrize(("text", "effect"), [("wrong-echo", True), ("wrong-echo-unapplied", False)])
 def test_a_wrong_echo_is_an_acceptance_of_something_else(text: str, effect: bool) -> None:
-    heard, applied = said(text)
+    heard, applied = reply_and_effect(text)
     assert isinstance(heard, ReplyEnvelope)
     assert heard.accepted
     assert heard.data is not None
@@ -91,7 +91,7 @@ def test_there_is_nothing_wrong_to_echo_in_an_empty_answer() -> None:
 
 @pytest.mark.parametrize(("text", "effect"), [("truncated", True), ("truncated-unapplied", False)])
 def test_a_truncated_reply_announces_more_than_comes(text: str, effect: bool) -> None:
-    heard, applied = said(text)
+    heard, applied = reply_and_effect(text)
     assert isinstance(heard, TruncatedReply)
     assert applied is effect
     world = exchange()
@@ -159,7 +159,7 @@ def test_a_fault_of_one_family_lasts_and_leaves_the_others_alone() -> None:
 def test_a_wrapped_refusal_has_the_real_code_in_its_row(
     text: str, code: str, named: bool, effect: bool
 ) -> None:
-    heard, applied = said(text)
+    heard, applied = reply_and_effect(text)
     assert isinstance(heard, ReplyEnvelope)
     assert (heard.code, applied) == (code, effect)
     assert heard.data is not None

@@ -50,10 +50,10 @@ def drawn(
 ) -> dict[Family, list[tuple[str | None, float, float]]]:
     """Return strips with seconds after noon for times."""
     made = build_timeline(watches, turns, since=at(since), now=at(now), watching=watching, max_gap_s=gap)
-    return {family: [_message(span) for span in spans] for family, spans in made.items()}
+    return {family: [_segment_fields(span) for span in spans] for family, spans in made.items()}
 
 
-def _message(span: Segment) -> tuple[str | None, float, float]:
+def _segment_fields(span: Segment) -> tuple[str | None, float, float]:
     since, until = ((one - NOON).total_seconds() for one in (span.since, span.until))
     return span.state, since, until
 

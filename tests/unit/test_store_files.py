@@ -32,7 +32,7 @@ def read(path: Path) -> SqliteState | None:
     return open_existing(str(path), clock=ScriptedClock(), boot="boot-1")
 
 
-def read_whole(path: Path) -> None:
+def read_completely(path: Path) -> None:
     state = read(path)
     assert state is not None
     state.close_now()
@@ -136,7 +136,7 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
         found.append((completed, path.exists()))
         links_left.append(path.exists() and path.stat().st_nlink == 2)
         if links_left[-1]:
-            read_whole(path)
+            read_completely(path)
             assert path.stat().st_nlink == 2
         opened(path).close_now()
         assert path.stat().st_nlink == 1
@@ -417,7 +417,7 @@ def test_both_names_of_a_state_are_refused(made: Path, tmp_path: Path) -> None:
 def test_what_a_kill_while_the_state_was_made_left_is_removed_by_the_next_writer(made: Path) -> None:
     leftover = made.parent / f".{made.name}.0123456789abcdef.new"
     os.link(made, leftover)
-    read_whole(made)
+    read_completely(made)
     assert leftover.exists()
     opened(made).close_now()
     assert [entry.name for entry in made.parent.iterdir()] == ["state.db"]
@@ -436,7 +436,7 @@ def test_a_leftover_that_its_maker_removes_meanwhile_is_no_error(
         return names
 
     monkeypatch.setattr(os, "listdir", beaten)
-    read_whole(made)
+    read_completely(made)
     os.link(made, leftover)
     opened(made).close_now()
 
