@@ -194,5 +194,5 @@ def _old_side(
         identity=identity_changes(was, now) if was else (),
         not_compared=() if was else tuple(f"{one.account} ({one.environment.value})" for one in dropped),
         share_unproven=is_share_judged(plan, found.to_pass),
-        per_not_asked=windows_not_asked(plan, found.to_pass),
+        per_not_checked=windows_not_asked(plan, found.to_pass),
     )

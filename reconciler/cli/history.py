@@ -50,7 +50,7 @@ def history(options: HistoryOptions) -> None:
     """Show every recorded Set MMP request and its result, newest first.
 
     Also shows adoptions that changed the accepted setting, refusals that were overridden with --allow and
-    their reason, policies that came into force, and policies that were given up with --no-policy.
+    their reason, new policies, and policies that were given up with --no-policy.
 
     Reads the state only: no keys and no network.
 

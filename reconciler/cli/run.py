@@ -114,7 +114,7 @@ class RunFlags(CommandOptions):
 def run(options: RunFlags) -> None:
     """Keep live settings equal to the file: apply file changes and restore drift, until SIGTERM.
 
-    An invalid new file is rejected and logged; the last valid version stays in use. Changes that the
+    An invalid new file is logged and not used; the last valid version stays in use. Changes that the
     policy refuses are held; the others are sent. While the policy cannot be read, changes that loosen
     or disable are held. Key files are watched too: a replaced key is used from the next request on.
     SIGHUP reads all files again. After an outage run continues by itself. SIGTERM and SIGINT settle

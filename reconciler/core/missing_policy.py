@@ -43,7 +43,7 @@ def parse_sha256(text: str) -> str:
 def missing_message(record: PolicyRecord) -> str:
     """Return the sentence that a policy is missing: its path, since when it was in force, its hash."""
     return (
-        f"the policy file {escape_unprintable(record.path)} is missing: it was in force since"
+        f"the policy file {escape_unprintable(record.path)} is missing: it was in use since"
         f" {format_utc(record.at)} (sha256 {record.sha256})"
     )
 

@@ -27,7 +27,7 @@ class PolicyLine:
     @property
     def change(self) -> str:
         """The kind of change, in one word."""
-        return "in-force" if self.reason is None else "given-up"
+        return "in-use" if self.reason is None else "given-up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class DiffBase:
     the changed keys that identify the account, whatever its name is. ``not_compared``: accounts that only
     the older side has; this account may be one of them under a new name, so nothing was compared.
     ``share_unproven``: a share of the families that the older file enables was evaluated.
-    ``per_not_asked``: the periods in which a policy limits consecutive steps; only the record has these.
+    ``per_not_checked``: the periods in which a policy limits consecutive steps; only the record has these.
     """
 
     path: str
@@ -78,7 +78,7 @@ class DiffBase:
     identity: tuple[IdentityChange, ...] = ()
     not_compared: tuple[str, ...] = ()
     share_unproven: bool = False
-    per_not_asked: tuple[timedelta, ...] = ()
+    per_not_checked: tuple[timedelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,7 @@ def _old(old: DiffBase) -> Document:
         "policy_change": _policy_change(old.policy_change) if old.policy_change else None,
         "not_compared": list(old.not_compared),
         "share_unproven": old.share_unproven,
-        "per_not_asked": [window_text(window) for window in old.per_not_asked],
+        "per_not_checked": [window_text(window) for window in old.per_not_checked],
         "identity": [asdict(each) for each in old.identity],
     }
 

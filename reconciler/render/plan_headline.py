@@ -119,7 +119,7 @@ def compared_with(context: PlanContext, quote: Quote) -> str:
 def record_sentences(contexts: Iterable[PlanContext]) -> tuple[str, ...]:
     """Return the sentences about what only a record proves: a share, and limits of consecutive steps."""
     olds = [context.old for context in contexts if context.old]
-    windows = sorted({window for old in olds for window in old.per_not_asked})
+    windows = sorted({window for old in olds for window in old.per_not_checked})
     sentences = [f"{SHARE_UNPROVEN}."] if any(old.share_unproven for old in olds) else []
     if windows:
         limits = " and ".join(map(window_text, windows))

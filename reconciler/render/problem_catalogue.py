@@ -241,7 +241,7 @@ _MEANING_AND_REMEDY: dict[Code, tuple[str, str]] = {
         "Choose a longer timeInterval, or ignore the warning if it is meant.",
     ),
     Code.POLICY_MISSING: (
-        "A policy was in force for this User ID, and now there is no policy file. Changes that "
+        "A policy was in use for this User ID, and now there is no policy file. Changes that "
         "loosen or disable are refused; the rules on record apply to the others. mmp apply sends "
         "those, then exits 4.",
         "Restore the file or name it with --policy. To give the policy up: mmp apply or mmp run with "

@@ -282,6 +282,6 @@ def _policy_words(policy: PolicyLine) -> str:
     file = f"{policy.path} (sha256 {policy.sha256[:SHA_SHOWN]})"
     if policy.reason is not None:
         return f"given up: {file}: {policy.reason}"
-    return f"in force: {file}" + (
+    return f"in use: {file}" + (
         f", replaces sha256 {policy.replaces[:SHA_SHOWN]}" if policy.replaces is not None else ""
     )

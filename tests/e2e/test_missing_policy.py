@@ -35,7 +35,7 @@ AS_LIVE = dict.fromkeys(TWO, "5s/2s/100")
 MIXED_UP = {"BTC-USD": "5s/2s/150", "ETH-USD": "5s/2s/50"}
 """One family a little looser, within the policy, and one tighter."""
 GIVE_UP = ("--no-policy", SHA, "--reason", "the desk moved")
-MISSING = "the policy file mmp-policy.yaml is missing: it was in force since "
+MISSING = "the policy file mmp-policy.yaml is missing: it was in use since "
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_the_file_counts_again_once_it_is_back(lost: Desk, exchange: Exchange) -
     put_in_place(lost.folder / "mmp-policy.yaml", POLICY)
     assert lost.mmp(*APPLY).status == 0
     assert sorted(exchange.written()) == list(TWO)
-    assert policies(lost) == [("in-force", SHA, None)]
+    assert policies(lost) == [("in-use", SHA, None)]
 
 
 def test_an_invalid_or_named_file_that_is_missing_sends_nothing(lost: Desk, exchange: Exchange) -> None:
@@ -214,18 +214,18 @@ def test_no_policy_names_the_policy_that_is_given_up_and_is_recorded_once(
 ) -> None:
     seen = lost.mmp("plan", "--no-policy", SHA[:12], "--output", "json")
     assert (seen.status, seen.document["policy"], seen.document["refusals"]) == (0, None, [])
-    assert policies(lost) == [("in-force", SHA, None)], "a plan records nothing"
+    assert policies(lost) == [("in-use", SHA, None)], "a plan records nothing"
     ended = lost.mmp(*APPLY, *GIVE_UP)
     assert ended.status == 0, ended.stderr
     assert sorted(exchange.written()) == list(TWO)
-    given_up = [("given-up", SHA, "the desk moved"), ("in-force", SHA, None)]
+    given_up = [("given-up", SHA, "the desk moved"), ("in-use", SHA, None)]
     assert policies(lost) == given_up
     lost.wants({"BTC-USD": "5s/2s/900", "ETH-USD": "5s/2s/50"})
     assert lost.mmp(*APPLY).status == 0
     assert lost.mmp(*APPLY, *GIVE_UP).status == 0
     assert policies(lost) == given_up
     text = lost.mmp("history").stdout
-    assert f"policy     in force: mmp-policy.yaml (sha256 {SHA[:12]})" in text
+    assert f"policy     in use: mmp-policy.yaml (sha256 {SHA[:12]})" in text
     assert f"policy     given up: mmp-policy.yaml (sha256 {SHA[:12]}): the desk moved" in text
 
 
@@ -233,7 +233,7 @@ def test_a_file_that_is_found_again_counts_again(lost: Desk, exchange: Exchange)
     assert lost.mmp(*APPLY, *GIVE_UP).status == 0
     put_in_place(lost.folder / "mmp-policy.yaml", POLICY)
     assert lost.mmp(*APPLY).status == 0
-    assert [change for change, *_ in policies(lost)] == ["in-force", "given-up", "in-force"]
+    assert [change for change, *_ in policies(lost)] == ["in-use", "given-up", "in-use"]
     (lost.folder / "mmp-policy.yaml").unlink()
     assert lost.mmp(*APPLY).status == 4
 
@@ -245,13 +245,13 @@ def test_no_policy_is_void_for_any_other(lost: Desk, exchange: Exchange) -> None
     assert f"(sha256 {SHA})" in ended.stderr
     assert exchange.written() == []
     assert lost.mmp("plan", "--no-policy", other).status == 3
-    assert [change for change, *_ in policies(lost)] == ["in-force"]
+    assert [change for change, *_ in policies(lost)] == ["in-use"]
 
 
 def test_a_plan_that_is_not_approved_gives_nothing_up(lost: Desk, exchange: Exchange) -> None:
     ended = lost.mmp(*APPLY, *GIVE_UP, "--expect", "sha256:" + "0" * 64)
     assert (ended.status, exchange.written()) == (5, [])
-    assert [change for change, *_ in policies(lost)] == ["in-force"]
+    assert [change for change, *_ in policies(lost)] == ["in-use"]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_run_without_the_file_holds_what_loosens_until_the_file_is_back(
         assert len([one for one in ended.log if "policy invalid" in one["event"]]) == 1
         turns = [one["status"] for one in hook.documents() if one["kind"] == "policy-invalid"]
         assert turns == ["firing", "resolved"]
-    assert policies(lost) == [("in-force", SHA, None)]
+    assert policies(lost) == [("in-use", SHA, None)]
 
 
 def test_run_gives_up_the_policy_it_names_and_no_other(lost: Desk, exchange: Exchange) -> None:
@@ -329,7 +329,7 @@ def test_run_gives_up_the_policy_it_names_and_no_other(lost: Desk, exchange: Exc
     ended = stopped(running)
     assert sorted(exchange.written()) == list(TWO)
     assert "policy invalid" not in ended.stderr
-    assert [change for change, *_ in policies(lost)] == ["given-up", "in-force"]
+    assert [change for change, *_ in policies(lost)] == ["given-up", "in-use"]
 
 
 def test_run_records_the_policy_it_is_under_and_each_that_follows(desk: Desk, exchange: Exchange) -> None:
@@ -343,4 +343,4 @@ def test_run_records_the_policy_it_is_under_and_each_that_follows(desk: Desk, ex
     (desk.folder / "mmp-policy.yaml").unlink()
     running.wait_for_log("policy invalid")
     stopped(running)
-    assert [change for change, *_ in policies(desk)] == ["in-force", "in-force"]
+    assert [change for change, *_ in policies(desk)] == ["in-use", "in-use"]

@@ -193,7 +193,7 @@ def without_a_record() -> PlanContext:
     """Return the context of two revisions whose policy limits a share, and steps in a row."""
     context = since("main", "live")
     assert context.old is not None
-    old = replace(context.old, share_unproven=True, per_not_asked=(timedelta(hours=24),))
+    old = replace(context.old, share_unproven=True, per_not_checked=(timedelta(hours=24),))
     return replace(context, old=old)
 
 

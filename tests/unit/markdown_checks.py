@@ -38,7 +38,7 @@ OLD = DiffBase(
     "main",
     "live",
     share_unproven=True,
-    per_not_asked=(timedelta(hours=24), timedelta(days=7)),
+    per_not_checked=(timedelta(hours=24), timedelta(days=7)),
 )
 BETWEEN = PlanContext(
     None, "HEAD:mmp.yaml", "0" * 64, PolicyFile("HEAD:mmp-policy.yaml", "1" * 64), old=OLD

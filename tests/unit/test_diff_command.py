@@ -155,7 +155,7 @@ def test_paths_and_places_name_the_revision(two: Desk) -> None:
         "policy_change": None,
         "not_compared": [],
         "share_unproven": False,
-        "per_not_asked": [],
+        "per_not_checked": [],
         "identity": [],
     }
     assert document["changes"][0]["source"] == {"path": "HEAD:mmp.yaml", "line": 5, "column": 3}
@@ -1023,11 +1023,11 @@ def test_every_rendering_notes_once_that_a_limit_within_a_time_is_not_checked(de
     for output in ("text", "markdown"):
         assert desk.diff("HEAD~1", "HEAD", output=output).stdout.count(says) == 1
     ended = desk.diff("HEAD~1", "HEAD")
-    assert ended.document["old"]["per_not_asked"] == ["24h"]
+    assert ended.document["old"]["per_not_checked"] == ["24h"]
     assert ended.stderr.count(says) == 1
     assert desk.diff("HEAD~1", "HEAD", output="gitlab").stderr.count(says) == 1
     # A tightening is refused by no record.
-    assert desk.diff("HEAD", "HEAD~1").document["old"]["per_not_asked"] == []
+    assert desk.diff("HEAD", "HEAD~1").document["old"]["per_not_checked"] == []
 
 
 def test_the_windows_of_both_policies_are_named(desk: Desk) -> None:
@@ -1036,7 +1036,7 @@ def test_the_windows_of_both_policies_are_named(desk: Desk) -> None:
     desk.commit({"mmp.yaml": config(BTC="150"), POLICY: limit.replace("7d", "24h")})
     message = desk.diff("HEAD~1", "HEAD", output="markdown").stdout
     assert "The limits per 24h and 7d were not checked, because mmp diff has no record" in message
-    assert desk.diff("HEAD~1", "HEAD").document["old"]["per_not_asked"] == ["24h", "7d"]
+    assert desk.diff("HEAD~1", "HEAD").document["old"]["per_not_checked"] == ["24h", "7d"]
 
 
 def test_a_new_account_may_be_on_record(desk: Desk) -> None:
@@ -1044,7 +1044,7 @@ def test_a_new_account_may_be_on_record(desk: Desk) -> None:
     desk.commit({"a/b.yaml": config("b", BTC="1"), f"a/{POLICY}": limit})
     desk.commit({"a/c.yaml": config("c", BTC="1")})
     documents = desk.diff("HEAD~1", "HEAD", "-c", "a").document["plans"]
-    assert {one["account"]: one["old"]["per_not_asked"] for one in documents} == {"b": [], "c": ["24h"]}
+    assert {one["account"]: one["old"]["per_not_checked"] for one in documents} == {"b": [], "c": ["24h"]}
 
 
 def test_checks_that_need_a_record_are_noted_once_for_all_accounts(desk: Desk) -> None:

@@ -37,7 +37,7 @@ def test_the_problem_says_where_since_when_and_what_to_do() -> None:
     problem = missing_problem(RECORD)
     assert (problem.code, problem.path, problem.is_error) == (Code.POLICY_MISSING, "mmp-policy.yaml", True)
     assert problem.message == (
-        "the policy file mmp-policy.yaml is missing: it was in force since 2026-03-01 03:00:00Z"
+        "the policy file mmp-policy.yaml is missing: it was in use since 2026-03-01 03:00:00Z"
         f" (sha256 {SHA})"
     )
     assert problem.hint == (
