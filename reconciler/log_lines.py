@@ -14,7 +14,7 @@ LAST_GOOD = "the last valid version stays in use"
 
 NO_VALID_VERSION = "no valid version yet"
 
-STANDING_BY = "standing by: another process controls the account, nothing is written from here"
+STANDING_BY = "standby: another process controls the account, this one writes nothing"
 
 LET_CLOCK_BE_MEASURED = (
     "allow this machine to reach GET /api/v5/public/time; one hour after the last measurement mmp only"
@@ -102,7 +102,7 @@ def _exchange_line(event: events.ReadEvent) -> LogLine:
         case events.AttemptsEnded(families):
             return (
                 "info",
-                "unanswered requests are over: live shows another value",
+                "unanswered requests can no longer take effect: live shows another value",
                 {"families": list(families)},
             )
         case events.ClockSynced():

@@ -69,8 +69,8 @@ def _identity_sentences(plan: Plan, old: DiffBase, quote: Quote) -> Iterator[str
         return
     if old.account != plan.account:
         yield (
-            f"account renamed {quote(old.account)} → {name}: compared with what "
-            f"{quote(old.account)} wants; there is no record under the new name yet"
+            f"account renamed {quote(old.account)} → {name}: compared with the "
+            f"settings of {quote(old.account)}; there is no record under the new name yet"
         )
     if old.environment != environment:
         yield (

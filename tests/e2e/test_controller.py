@@ -16,7 +16,7 @@ from tests.support.webhook import webhook
 pytestmark = pytest.mark.e2e
 
 RUN = ("run", "--assume-idle", "--interval", "1s", "--drift", "heal", "--listen", "127.0.0.1:0")
-STANDING_BY = "standing by: another process controls the account"
+STANDING_BY = "standby: another process controls the account"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_the_second_writes_nothing_and_takes_over_when_the_first_is_killed(
         assert first.status()["controller"] is None
         assert second.metric("mmp_standby") == 1
         assert first.metric("mmp_standby") == 0
-        assert "Standing by, nothing is written from here" in second.ask("/")[1]
+        assert "Standby, this process writes nothing" in second.ask("/")[1]
         assert f"controlled by {named(first.process)}" in desk.mmp("status", "-c", "first.yaml").stdout
 
         exchange.change("BTC-USD", "5000/2000/999")

@@ -67,15 +67,16 @@ MEANINGS: dict[tuple[str, str], str] = {
         "Someone changed the setting outside mmp. mmp restores it. Find out who did it."
     ),
     ("warning", "failed: measuring the exchange's clock (public/time)"): (
-        "Logged once until it works again. Nothing waits for it. One hour after the last measurement mmp "
-        "sends no more requests to set. Allow access to `public/time`."
+        "Logged once until it works again. No request waits for it. One hour after the last measurement "
+        "mmp sends no more requests to set. Allow access to `public/time`."
     ),
     ("warning", "failed: …"): (
         "The step that is named failed. mmp tries again with back-off. `reading one family`: it is not "
         "confirmed yet whether OKX still has a setting of a family that its list leaves out."
     ),
     ("warning", "held"): (
-        "The family differs from the file and is not written; `reason` says why. Logged once a reason."
+        "The family differs from the file and is not written; `reason` says why. Logged once for each "
+        "reason."
     ),
     ("warning", "host changed"): "Another OKX host is used than last time. Check `--base-url`.",
     ("warning", "lease released: this replica cannot serve the account"): (
@@ -117,7 +118,7 @@ MEANINGS: dict[tuple[str, str], str] = {
         "OKX listed rows without a usable family name. If such a name is almost the name of a family in "
         "your file, that family is held (`unreadable`)."
     ),
-    ("warning", "standing by: another process controls the account, nothing is written from here"): (
+    ("warning", "standby: another process controls the account, this one writes nothing"): (
         "Two `mmp run` use one state file; `controller` names the other process. Stop one of them."
     ),
     ("warning", "state is locked"): "Another process has locked the state; `reason` names it.",
@@ -167,8 +168,8 @@ MEANINGS: dict[tuple[str, str], str] = {
     ("info", "the exchange's clock can be measured again"): (
         "Ends `failed: measuring the exchange's clock (public/time)`."
     ),
-    ("info", "unanswered requests are over: live shows another value"): (
-        "These requests can no longer take effect. Live is compared with the last proven setting."
+    ("info", "unanswered requests can no longer take effect: live shows another value"): (
+        "Live is compared with the last proven setting."
     ),
     ("info", "waiting for a settings file"): "There is no file at `paths` yet.",
     ("debug", "live read"): "One read of live settings ended.",

@@ -168,7 +168,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         AttemptsEnded((BTC,)),
         "info",
-        "unanswered requests are over: live shows another value",
+        "unanswered requests can no longer take effect: live shows another value",
         {"families": ["BTC-USD"]},
     ),
     (
@@ -231,7 +231,7 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
     (
         ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
         "warning",
-        "standing by: another process controls the account, nothing is written from here",
+        "standby: another process controls the account, this one writes nothing",
         {"controller": "pid 7 on desk-1 (run, since 2026-03-01T02:00:00Z)"},
     ),
     (ControlTaken(), "warning", "this process controls the account now: the controller has ended", {}),

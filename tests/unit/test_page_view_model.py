@@ -346,7 +346,7 @@ def test_a_lock_and_an_exchange_that_is_not_read_are_shown() -> None:
     elsewhere = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
     standby = account(replace(runtime({BTC: SHAPES["changed"]}), controller=elsewhere))
     assert standby.notices == (
-        "Standing by, nothing is written from here: the account is controlled by pid 7 on desk-1 (run, "
+        "Standby, this process writes nothing: the account is controlled by pid 7 on desk-1 (run, "
         "since 2026-03-01T02:00:00Z).",
     )
     assert standby.differing[0].when == "When the process that controls the account decides."

@@ -240,7 +240,7 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
         notices.append(f"Waiting for another process: {labels.truncated(runtime.blocked.message)}")
     if runtime.controller is not None:
         who = labels.truncated(runtime.controller.who)
-        notices.append(f"Standing by, nothing is written from here: the account is controlled by {who}.")
+        notices.append(f"Standby, this process writes nothing: the account is controlled by {who}.")
     if not runtime.live:
         notices.append(
             "The exchange is never read here. Everything below is based on the last applied settings."
