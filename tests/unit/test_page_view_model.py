@@ -87,12 +87,12 @@ DIFFERING = [
     ("drifted mixed", "◆ partly less protection", AT_ONCE, HEALED),
     ("drifted off", "✗ switched off", AT_ONCE, HEALED),
     ("row gone", "✗ no protection", AT_ONCE, HEALED),
-    ("frozen and drifted", "▼ less protection", "Not by itself.", labels.HOLDS[HoldReason.FROZEN]),
+    ("frozen and drifted", "▼ less protection", "Held.", labels.HOLDS[HoldReason.FROZEN]),
     (
         # Frozen, too; but it is the guard that a person has to answer first.
         "frozen until reset",
         "▲ more protection",
-        "Not by itself.",
+        "Held.",
         f"{labels.NEAR_OFF} guard: unlimited, limit less than ×1000",
     ),
     (
@@ -406,7 +406,7 @@ def test_a_command_can_be_copied_whatever_the_path(path: str, command: str) -> N
 def held(one: AccountView) -> tuple[str, str, str]:
     """Return why the one family is held, what to do, and the command."""
     (line,) = one.differing
-    assert line.when == "Not by itself."
+    assert line.when == "Held."
     return line.why, line.advice.text if line.advice else "", line.advice.command if line.advice else ""
 
 

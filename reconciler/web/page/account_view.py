@@ -173,7 +173,7 @@ def account_view(
         days_text=_days_sentence(status, snapshot.timeline.damaged),
         days=shown_days,
         calm_days=folded,
-        calm_text=f"{families(len(folded))} always in sync while watched" if folded else "",
+        calm_text=f"{families(len(folded))} always in sync while observed" if folded else "",
         errors=tuple((error, hint_for(error)) for error in runtime.errors),
     )
 
@@ -281,9 +281,9 @@ def _differing_words(status: Status | None, differing: Sequence[DifferingLine], 
         return "Not known yet."
     if not differing:
         doubtful = [one.family for one in status.families if one.doubtful]
-        read_again = f"Not known of {labels.names(doubtful)}: it is read again."
+        read_again = f"Not known for {labels.names(doubtful)}: it is read again."
         return read_again if doubtful else f"Nothing differs{_as_of(status)}."
-    held = sum(line.advice is not None or line.when == "Not by itself." for line in differing)
+    held = sum(line.advice is not None or line.when == "Held." for line in differing)
     text = f"{len(differing)} of {families(len(status.families))}."
     if held < len(differing) and not moment.delay and status.eta_s >= 1:
         text += f" The last one is due {format_due(status.eta_s)}."

@@ -30,7 +30,7 @@ SHARE_WORDS = {
     TimelineMark.DIFFERS: "differed",
     TimelineMark.FROZEN: "frozen",
     TimelineMark.IN_SYNC: "in sync",
-    TimelineMark.UNWATCHED: "not watched",
+    TimelineMark.UNWATCHED: "not observed",
 }
 
 
@@ -172,7 +172,7 @@ def _differing(
     assert change is not None
     when, why, advice = _when(change, moment), labels.REASONS[change.reason], None
     if change.because is not None:
-        when = "Not by itself."
+        when = "Held."
         why, advice = _held(change, change.because, status, runtime, moment)
     return DifferingLine(family.family, protection_sign(family), _values(family), when, why, advice)
 
