@@ -8,12 +8,11 @@ from reconciler.controller.dry_run import REVIEW_WAIT_S
 from reconciler.controller.pass_values import PassContext
 from reconciler.core.events import Compared, HealBreakerTripped, Planned
 from reconciler.core.evidence import evidence_of, last_proof, open_attempts
-from reconciler.core.heal_breaker import forget, tripped
 from reconciler.core.model import Family, LiveRow, NeverApplied
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.pass_step import Slots
-from reconciler.core.pauses import active_pauses, obsolete_breaker_pauses
+from reconciler.core.pauses import active_pauses, forget, obsolete_breaker_pauses, tripped
 from reconciler.core.plan import Doubts, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 

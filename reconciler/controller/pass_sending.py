@@ -9,11 +9,11 @@ from reconciler.controller.pass_reading import back_off
 from reconciler.controller.pass_values import End, PassContext, RejectedSetting, Stopped
 from reconciler.core import events
 from reconciler.core.evidence import newest_file
-from reconciler.core.heal_breaker import record_heal
 from reconciler.core.model import Family, NeverApplied
 from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S
 from reconciler.core.pass_step import Send, next_request
+from reconciler.core.pauses import record_heal
 from reconciler.core.plan import Change, Reason
 from reconciler.core.reply import (
     STOPPING,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from reconciler.core.accepted_settings import History
 from reconciler.core.events import Observe, OddRowsSeen, WaitReason
 from reconciler.core.evidence import Reads
-from reconciler.core.heal_breaker import Heals
 from reconciler.core.model import Accepting, Desired, Family, Field, FileVersion, Known, Pause, Setting
 from reconciler.core.outcome import Outcome
+from reconciler.core.pauses import Heals
 from reconciler.core.plan import Change, Plan
 from reconciler.core.policy import Override, PolicyInForce
 from reconciler.core.reply import Reply, ReplyHandling

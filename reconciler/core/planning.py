@@ -22,18 +22,19 @@ from reconciler.core.accepted_settings import (
     was_accepted,
 )
 from reconciler.core.change_direction import is_no_looser, tightest
-from reconciler.core.comparison import Await, NeedsAdoption, need
 from reconciler.core.evidence import Missing, NotRead, Reads, Unconfirmed, Unreadable, last_seen
-from reconciler.core.family_change import FamilyDecision, unreadable_change
+from reconciler.core.family_change import FamilyDecision, is_stale, protects_at_once, unreadable_change
 from reconciler.core.family_facts import (
+    Await,
     FamilyFacts,
+    NeedsAdoption,
     attempted,
     family_facts,
     is_doubtful,
     may_be_enabled,
+    need,
     only_protects,
 )
-from reconciler.core.holds import is_stale, protects_at_once
 from reconciler.core.model import Desired, Family, Known, NeverApplied, Setting
 from reconciler.core.plan import (
     Action,

@@ -16,14 +16,12 @@ from unittest import mock
 
 from reconciler.controller import loop, pass_planning, pass_reading, pass_sending, pass_values, reconcile
 from reconciler.core import (
-    comparison,
     evidence,
     family_change,
     family_facts,
-    heal_breaker,
-    holds,
     pacing,
     pass_step,
+    pauses,
     plan,
     planning,
     retry,
@@ -286,7 +284,7 @@ def _open_without_pending(budget: RateBudget, family: str | None = None) -> Sele
     )
 
 
-_real_need_uncertain = comparison._need_uncertain
+_real_need_uncertain = family_facts._need_uncertain
 
 
 def _uncertain_equals_last(after: Setting, known: Uncertain, *rest: Any) -> Any:
@@ -863,7 +861,7 @@ def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
 
 
 def _superseded_early(known: Uncertain, seen: Any, reads: Reads) -> bool:
-    return comparison.shows_no_attempt(known, seen)
+    return family_facts.shows_no_attempt(known, seen)
 
 
 async def _always_changed(self: Any) -> None:
@@ -936,12 +934,12 @@ MUTANTS = (
     ),
     Mutant("pending attempts unknown", (Patch(queries, "select_open", _open_without_pending),)),
     Mutant(
-        "uncertain equals last applied", (Patch(comparison, "_need_uncertain", _uncertain_equals_last),)
+        "uncertain equals last applied", (Patch(family_facts, "_need_uncertain", _uncertain_equals_last),)
     ),
     Mutant(
         "other values settled before L",
         (
-            Patch(comparison, "_need_uncertain", _no_effect_window),
+            Patch(family_facts, "_need_uncertain", _no_effect_window),
             Patch(proofs, "reflects_until", lambda begun_at: FOREVER),  # the state checks this, too
         ),
         first_seed=1_290,
@@ -950,7 +948,6 @@ MUTANTS = (
     _of_postgres(
         "reads that lag end doubts",
         Patch(family_facts, "reflects_until", _shown_at_once),
-        Patch(comparison, "reflects_until", _shown_at_once),
         Patch(proofs, "reflects_until", _shown_at_once),
         first_seed=130,
     ),
@@ -1000,7 +997,7 @@ MUTANTS = (
     Mutant("applied before the reply", (Patch(reconcile, "send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile, "send", _send_again),)),
     Mutant("lock not taken", (Patch(AccountLocks, "locked", _unlocked),)),
-    Mutant("frozen ignored", (Patch(holds, "_frozen", lambda *_: False),)),
+    Mutant("frozen ignored", (Patch(family_change, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(planning, "may_be_enabled", lambda *_: False),)),
     Mutant(
         "every drift healed", (Patch(planning, "target", lambda wanted, *_, **__: wanted),), first_seed=910
@@ -1027,7 +1024,7 @@ MUTANTS = (
     ),
     Mutant("deaf to being stopped", (Patch(reconcile, "_called_off", _ignores_cancellation),)),
     Mutant("acknowledgement not recorded", (Patch(Proofs, "acknowledge", _not_recorded),)),
-    Mutant("fights go on for ever", (Patch(heal_breaker, "MOST_HEALS", 1_000_000),)),
+    Mutant("fights go on for ever", (Patch(pauses, "MOST_HEALS", 1_000_000),)),
     Mutant("headers on record", (Patch(Reservations, "_record_attempt", _headers_on_record),)),
     Mutant("send deadline not passed", (Patch(pass_sending, "SEND_DEADLINE_S", FOREVER),)),
     Mutant(
@@ -1057,7 +1054,7 @@ MUTANTS = (
     ),
     Mutant(
         "reviewed with another before",
-        (Patch(holds, "_as_reviewed", _whatever_was_before),),
+        (Patch(family_change, "_as_reviewed", _whatever_was_before),),
         feature=Feature.REVIEWS,
         first_seed=3,
     ),

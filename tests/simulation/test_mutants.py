@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core import holds
+from reconciler.core import family_change
 from reconciler.store.file_locks import StoreMisuse
 from tests.simulation.mutants import BOUND, MUTANTS, Mutant, Patch, hunt, hunted, mutant_named
 
@@ -63,4 +63,4 @@ def _raising(error: type[Exception]) -> Mutant:
     def crash(*_: object) -> bool:
         raise error("as made")
 
-    return Mutant("crashing", (Patch(holds, "_frozen", crash),))
+    return Mutant("crashing", (Patch(family_change, "_frozen", crash),))

@@ -16,8 +16,8 @@ import pytest
 
 from reconciler.controller.pass_values import InMemoryState
 from reconciler.core.events import Compared, HealBreakerTripped, RequestReserved
-from reconciler.core.heal_breaker import Heal
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
+from reconciler.core.pauses import Heal
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.core.target import DriftPolicy
