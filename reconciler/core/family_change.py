@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypedDict, assert_never
 
-from reconciler.core.change_direction import changed_fields, direction, is_no_looser, is_protective, loosest
+from reconciler.core.change_direction import is_no_looser, is_protective, loosest
 from reconciler.core.evidence import (
     Absent,
     Evidence,
@@ -138,8 +138,6 @@ class FamilyDecision:
             before,
             after,
             facts.wanted.source,
-            direction=direction(before, after),
-            fields=() if before is None else changed_fields(before, after),
             measured_from=measured_from(facts, before, after) if is_change else None,
             accepts=accepts,
             is_live=True,
@@ -169,8 +167,6 @@ class FamilyDecision:
             facts.desired,
             facts.wanted.source,
             because=because,
-            direction=direction(before, facts.desired),
-            fields=changed_fields(before, facts.desired),
             measured_from=measured_from(facts, before, facts.desired),
             is_live=facts.live == facts.desired,
             **self._other_file(),
@@ -199,8 +195,6 @@ class FamilyDecision:
             before,
             after,
             facts.wanted.source,
-            direction=direction(before, after),
-            fields=changed_fields(before, after),
             protective=protective,
             tries=retries.count(facts.family, after),
             is_open=isinstance(known, Uncertain),
@@ -226,8 +220,6 @@ def unreadable_change(facts: FamilyFacts) -> Change:
         facts.desired,
         facts.wanted.source,
         because=HoldReason.UNREADABLE,
-        direction=direction(before, facts.desired),
-        fields=changed_fields(before, facts.desired),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from reconciler.core.change_direction import LESS_SAFE, Direction, changed_fields, direction, is_protective
+from reconciler.core.change_direction import LESS_SAFE, Direction, is_protective
 from reconciler.core.model import Desired, DesiredFamily, Environment, Family, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, in_order, with_schedule
@@ -159,8 +159,6 @@ def _change(family: Family, was: DesiredFamily | None, new: Desired) -> Change |
         before,
         after,
         wanted.source,
-        direction=direction(before, after),
-        fields=changed_fields(before, after),
         protective=is_protective(before, after),
     )
 

@@ -16,7 +16,14 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 
 from reconciler.core.accepted_settings import History
-from reconciler.core.change_direction import PROTECTIVE, Direction, is_less_protected, tightest
+from reconciler.core.change_direction import (
+    PROTECTIVE,
+    Direction,
+    changed_fields,
+    direction,
+    is_less_protected,
+    tightest,
+)
 from reconciler.core.exposure import Amount, factor, worst
 from reconciler.core.model import (
     Environment,
@@ -130,19 +137,19 @@ class PlanConstraints:
 class Change:
     """One family that is not simply in sync.
 
-    ``before`` is live where it was read, else last applied; None when neither is there. ``direction`` is
-    None when before and after are equal. ``order`` counts requests from 1. ``known_at`` is set for an adopt
-    that has to wait: a read from that instant on will show the result. ``eta_s`` is seconds from the making
-    of the plan to the reservation (set) or the knowledge (adopt). ``protective``: the request only adds
-    protection, whatever may be in force; such requests go first. ``tries`` counts the tries of this value
-    without a definite success, ``is_open`` tells that an attempt of the family has no definite answer,
-    ``not_before`` is the instant from which it may be tried again (-inf: at once). ``other_file``: the
-    family's record came from another, newer settings file, ``other_file_at`` at that time of day (None: not
-    known). ``measured_from`` is the setting from which the factor is measured where that is not ``before``:
-    the accepted one, or of an enable the last enabled one. ``desired`` is what the file says where
-    ``after`` is not: some fields stay tighter, as live has them. ``accepts`` is the setting that becomes
-    the accepted one with this request or record; None: it changes nothing in that. ``is_live``: live is as
-    ``after`` already, and ``before`` is what was accepted.
+    ``before`` is live where it was read, else last applied; None when neither is there. ``order`` counts
+    requests from 1. ``known_at`` is set for an adopt that has to wait: a read from that instant on will
+    show the result. ``eta_s`` is seconds from the making of the plan to the reservation (set) or the
+    knowledge (adopt). ``protective``: the request only adds protection, whatever may be in force; such
+    requests go first. ``tries`` counts the tries of this value without a definite success, ``is_open``
+    tells that an attempt of the family has no definite answer, ``not_before`` is the instant from which it
+    may be tried again (-inf: at once). ``other_file``: the family's record came from another, newer
+    settings file, ``other_file_at`` at that time of day (None: not known). ``measured_from`` is the
+    setting from which the factor is measured where that is not ``before``: the accepted one, or of an
+    enable the last enabled one. ``desired`` is what the file says where ``after`` is not: some fields stay
+    tighter, as live has them. ``accepts`` is the setting that becomes the accepted one with this request
+    or record; None: it changes nothing in that. ``is_live``: live is as ``after`` already, and ``before``
+    is what was accepted.
     """
 
     family: Family
@@ -152,8 +159,6 @@ class Change:
     after: Setting
     source: FilePosition | None = None
     because: HoldReason | None = None
-    direction: Direction | None = None
-    fields: tuple[Field, ...] = ()
     order: int | None = None
     eta_s: float | None = None
     known_at: float | None = None
@@ -167,6 +172,16 @@ class Change:
     desired: Setting | None = None
     accepts: Setting | None = field(default=None, compare=False)
     is_live: bool = field(default=False, compare=False)
+
+    @property
+    def direction(self) -> Direction | None:
+        """Which way the change goes; None when before and after are equal."""
+        return direction(self.before, self.after)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields that differ."""
+        return changed_fields(self.before, self.after)
 
     @property
     def in_force(self) -> Setting | None:
@@ -211,7 +226,7 @@ class Change:
     @property
     def is_changed(self) -> bool:
         """Whether something is sent, held, or adopted that changes the accepted setting."""
-        return self.action is not Action.ADOPT or bool(self.fields)
+        return self.action is not Action.ADOPT or self.before != self.after
 
     @property
     def field_words(self) -> str:

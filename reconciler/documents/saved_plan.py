@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler import __version__
-from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.model import Environment, Family, Field, FilePosition, Quantity, Setting
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason
 from reconciler.core.policy import Refusal, RefusalKind
@@ -161,7 +160,6 @@ def _change(row: dict[str, Any]) -> Change:
     before, after = parse_setting(row["before"]) if row["before"] else None, parse_setting(row["after"])
     base = parse_setting(row["measured_from"]) if row["measured_from"] else None
     desired = parse_setting(row["desired"]) if row["desired"] else None
-    moves = action is not Action.ADOPT or before != after
     return Change(
         family=Family(row["family"]),
         action=action,
@@ -170,8 +168,6 @@ def _change(row: dict[str, Any]) -> Change:
         after=after,
         source=FilePosition(source["path"], source["line"], source["column"]) if source else None,
         because=HoldReason(row["because"]) if row["because"] else None,
-        direction=direction(before, after) if moves else None,
-        fields=changed_fields(before, after) if moves else (),
         eta_s=row["eta_seconds"],
         known_at=_known_at(row),
         measured_from=None if base == before else base,

@@ -11,7 +11,6 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.evidence import Reads
 from reconciler.core.file_diff import compare, removed_account_plan
 from reconciler.core.model import (
@@ -127,8 +126,6 @@ def _held(because: HoldReason, place: int) -> Change:
         before,
         after,
         because=because,
-        direction=direction(before, after),
-        fields=changed_fields(before, after),
     )
 
 

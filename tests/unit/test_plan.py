@@ -18,7 +18,6 @@ from reconciler.core.model import (
     Confirmed,
     Environment,
     Family,
-    Field,
     FileVersion,
     Known,
     LiveRead,
@@ -538,8 +537,7 @@ def test_the_digest_covers_what_a_review_approves() -> None:
 def test_the_digest_leaves_out_order_times_and_places() -> None:
     plan = plan_of({BTC: SETTINGS["A"], ETH: SETTINGS["B"]})
     moved = tuple(
-        replace(change, order=9, eta_s=7.5, known_at=1.0, source=None, fields=(Field.QTY_LIMIT,))
-        for change in reversed(plan.changes)
+        replace(change, order=9, eta_s=7.5, known_at=1.0, source=None) for change in reversed(plan.changes)
     )
     assert replace(plan, changes=moved, basis=Basis.FILE, unchanged=(SOL,)).digest == plan.digest
 
@@ -1054,42 +1052,21 @@ def test_under_an_unreadable_policy_what_was_sent_last_is_restored_and_not_loose
 # ---- what no refusal holds up, and the plan of some families --------------------------------------
 
 
+MIXED = setting("5000/1000/50")
+"""Against A: the freeze protects less, the quantity more."""
+
+
 @pytest.mark.parametrize(
     ("change", "adds"),
     [
-        (Change(BTC, Action.SET, Reason.CHANGED, None, SETTINGS["A"], direction=Direction.ENABLE), True),
-        (
-            Change(
-                BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.TIGHTEN
-            ),
-            True,
-        ),
-        (
-            Change(
-                BTC, Action.SET, Reason.DRIFTED, SETTINGS["B"], SETTINGS["A"], direction=Direction.MIXED
-            ),
-            True,
-        ),
-        (
-            Change(
-                BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.MIXED
-            ),
-            False,
-        ),
-        (
-            Change(
-                BTC, Action.SET, Reason.DRIFTED, SETTINGS["A"], SETTINGS["B"], direction=Direction.LOOSEN
-            ),
-            False,
-        ),
+        (Change(BTC, Action.SET, Reason.CHANGED, None, SETTINGS["A"]), True),
+        (Change(BTC, Action.SET, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"]), True),
+        (Change(BTC, Action.SET, Reason.DRIFTED, SETTINGS["A"], MIXED), True),
+        (Change(BTC, Action.SET, Reason.CHANGED, SETTINGS["A"], MIXED), False),
+        (Change(BTC, Action.SET, Reason.DRIFTED, SETTINGS["A"], SETTINGS["B"]), False),
         (Change(BTC, Action.SET, Reason.UNCERTAIN, SETTINGS["A"], SETTINGS["A"], protective=True), True),
         (Change(BTC, Action.SET, Reason.UNCERTAIN, SETTINGS["A"], SETTINGS["A"]), False),
-        (
-            Change(
-                BTC, Action.HOLD, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"], direction=Direction.TIGHTEN
-            ),
-            False,
-        ),
+        (Change(BTC, Action.HOLD, Reason.CHANGED, SETTINGS["B"], SETTINGS["A"]), False),
     ],
 )
 def test_what_adds_protection_is_known_of_each_request(change: Change, adds: bool) -> None:
@@ -1117,5 +1094,5 @@ def test_the_digest_of_some_families_is_that_of_their_own_plan() -> None:
 )
 def test_a_change_is_reported_field_by_field(before: str | None, after: str, words: str) -> None:
     was, now = setting(before) if before else None, setting(after)
-    change = Change(BTC, Action.SET, Reason.CHANGED, was, now, fields=changed_fields(was, now))
+    change = Change(BTC, Action.SET, Reason.CHANGED, was, now)
     assert change.field_words == words

@@ -10,7 +10,6 @@ from itertools import permutations, product
 
 import pytest
 
-from reconciler.core.change_direction import changed_fields, direction
 from reconciler.core.exposure import UNLIMITED
 from reconciler.core.file_diff import compare
 from reconciler.core.model import Environment, Family
@@ -52,8 +51,6 @@ def change(family: Family, kind: str) -> Change:
         was,
         now,
         because=because,
-        direction=direction(was, now),
-        fields=changed_fields(was, now),
     )
 
 

@@ -16,7 +16,6 @@ from reconciler.core.model import (
     Confirmed,
     Environment,
     Family,
-    Field,
     Known,
     LiveRow,
     NeverApplied,
@@ -181,10 +180,8 @@ def test_a_review_approves_requests_and_what_is_held_but_nothing_that_needs_no_r
         plan,
         changes=(
             *plan.changes,
-            replace(change(because=None), family=Family("X-Y"), action=Action.ADOPT),
-            replace(
-                change(because=None), family=Family("Y-Z"), action=Action.ADOPT, fields=(Field.QTY_LIMIT,)
-            ),
+            replace(change(because=None), family=Family("X-Y"), action=Action.ADOPT, before=B),
+            replace(change(because=None), family=Family("Y-Z"), action=Action.ADOPT),
             replace(change(), family=Family("Z-A")),
         ),
     )
