@@ -109,6 +109,9 @@ class Unreadable:
 
 Evidence = NotRead | OrderUnknown | NeedsSecondRead | Missing | Unconfirmed | Unreadable | Absent | LiveRow
 
+InDoubt = NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable
+"""What was read does not prove what is live."""
+
 Pending = NotRead | OrderUnknown | NeedsSecondRead | Missing
 """Views that need another read before anything is decided."""
 

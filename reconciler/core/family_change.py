@@ -12,21 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypedDict, assert_never
 
+from reconciler.core import evidence
 from reconciler.core.change_direction import is_no_looser, is_protective, loosest
-from reconciler.core.evidence import (
-    Absent,
-    Evidence,
-    Missing,
-    NeedsSecondRead,
-    NotRead,
-    OrderUnknown,
-    Reads,
-    Unconfirmed,
-    Unreadable,
-    last_proof,
-    last_seen,
-    open_attempts,
-)
+from reconciler.core.evidence import Evidence, Reads, last_proof, last_seen, open_attempts
 from reconciler.core.family_facts import (
     Await,
     FamilyFacts,
@@ -72,46 +60,40 @@ class FamilyDecision:
         ``after`` None: nothing is sent, the difference is only reported.
         """
         facts = self.facts
-        if isinstance(facts.seen, Unreadable):
+        if isinstance(facts.seen, evidence.Unreadable):
             return unreadable_change(facts)
         if after is None:
             return self._report(by_policy=self.refused)
         # What is desired is in force with it; a setting that is the same by chance is not accepted by that.
         is_desired = after == facts.desired == self.aim
         known = last_proof(facts.known) or NeverApplied() if facts.superseded else facts.known
-        found = self._need(after, known, is_desired=is_desired)
-        match found:
-            case None if is_desired:
-                return None
+        held = self.refused or self.stays
+        match found := self._need(after, known, is_desired=is_desired):
             case None:
-                return self._report(by_policy=self.refused or self.stays)
-            case NeedsAdoption() if not is_desired and (
-                facts.other_file or not isinstance(known, Uncertain)
+                return None if is_desired else self._report(by_policy=held)
+            case LiveUnknown():
+                return unreadable_change(facts)
+            case NeedsAdoption(reason) if is_desired or (
+                isinstance(known, Uncertain) and not facts.other_file
             ):
-                return self._report(by_policy=self.refused or self.stays)
-            case NeedsAdoption() if isinstance(known, Confirmed) and is_other_file(known, self.rules):
-                # Recording it would hide what the newer file says.
-                return None if is_no_looser(known.setting, after) else self._report(by_policy=False)
-            case NeedsAdoption() if (
-                facts.other_file and facts.is_change and not is_no_looser(facts.accepted, after)
-            ):
-                return self._report(by_policy=False)  # nor is it judged: a newer file says otherwise
-            case NeedsAdoption(reason):
+                if isinstance(known, Confirmed) and is_other_file(known, self.rules):
+                    # Recording it would hide what the newer file says.
+                    return None if is_no_looser(known.setting, after) else self._report(by_policy=False)
+                if facts.other_file and facts.is_change and not is_no_looser(facts.accepted, after):
+                    return self._report(by_policy=False)  # nor is it judged: a newer file says otherwise
                 return self._adopt(after, reason, is_desired=is_desired)
-            case Await() if not is_desired:
-                return self._report(by_policy=self.refused or self.stays)
-            case Await(until, before):
+            case Await(until, before) if is_desired:
                 source = facts.wanted.source
                 return Change(
                     facts.family, Action.ADOPT, Reason.UNCERTAIN, before, after, source, known_at=until
                 )
-            case LiveUnknown():
-                return unreadable_change(facts)
-            case NeedsRequest() if isinstance(facts.seen, LiveRow) and after == facts.live != facts.desired:
-                # Sending what live shows would not stop an open request of another value.
-                return self._report(by_policy=self.refused or self.stays)
-            case NeedsRequest():
+            case NeedsRequest() if not isinstance(facts.seen, LiveRow) or not (
+                after == facts.live != facts.desired
+            ):
                 return self._write(after, found, known)
+            case NeedsAdoption() | Await() | NeedsRequest():
+                # Sending what live shows would not stop an open request of another value.
+                return self._report(by_policy=held)
             case _:
                 assert_never(found)
 
@@ -122,7 +104,7 @@ class FamilyDecision:
         if found is None and facts.is_change and is_desired:
             # It is in force already and another setting was accepted: that has to be recorded. Without a
             # read that shows it, it is sent again.
-            seen = isinstance(facts.seen, LiveRow | Absent)
+            seen = isinstance(facts.seen, LiveRow | evidence.Absent)
             return NeedsAdoption(Reason.CHANGED) if seen else NeedsRequest(Reason.UNCERTAIN, facts.live)
         return found
 
@@ -157,7 +139,7 @@ class FamilyDecision:
         before = facts.accepted if facts.live == facts.desired else facts.live
         reason = change_reason(facts, Reason.CHANGED if facts.is_change else Reason.DRIFTED)
         is_open = isinstance(facts.known, Uncertain) and not facts.superseded
-        if is_open or isinstance(facts.seen, Unconfirmed):
+        if is_open or isinstance(facts.seen, evidence.Unconfirmed):
             reason = Reason.UNCERTAIN
         return Change(
             facts.family,
@@ -251,7 +233,7 @@ def is_stale(facts: FamilyFacts, rules: PlanConstraints, reads: Reads) -> bool:
     promised = reviewed.get(facts.family)
     if promised is None or not _may_become(promised[1], facts.desired):
         return True
-    if isinstance(facts.seen, NotRead | OrderUnknown) and reads.latest is not None:
+    if isinstance(facts.seen, evidence.NotRead | evidence.OrderUnknown) and reads.latest is not None:
         return False
     # What was changed since its reviewed change was applied is not set again.
     was_applied = facts.family in rules.applied_before
@@ -276,9 +258,9 @@ def protects_at_once(change: Change, facts: FamilyFacts, reads: Reads) -> bool:
     may_be = {change.before}
     if any(one.setting != change.after for one in open_attempts(known)):
         may_be.discard(change.after)
-    if isinstance(seen, NeedsSecondRead):
+    if isinstance(seen, evidence.NeedsSecondRead):
         may_be.add(None if seen.row is None else seen.row.setting)
-    if isinstance(seen, Missing):
+    if isinstance(seen, evidence.Missing):
         last = last_seen(change.family, known, reads)
         if last is None or not _asked_alone(change.family, reads):
             return False  # its own read may show any setting, and so may a row without a name
@@ -316,7 +298,7 @@ def _as_reviewed(
     promised = reviewed.get(change.family)
     if promised is None:
         return False
-    if isinstance(seen, NotRead | OrderUnknown) and reads.latest is not None:
+    if isinstance(seen, evidence.NotRead | evidence.OrderUnknown) and reads.latest is not None:
         return change.after == promised[1]
     return change.after == promised[1] and change.before in promised
 
@@ -326,12 +308,12 @@ def _frozen(facts: FamilyFacts, reads: Reads) -> bool:
     match facts.seen:
         case LiveRow(frozen=frozen):
             return frozen
-        case NeedsSecondRead(row=LiveRow(frozen=frozen)):
+        case evidence.NeedsSecondRead(row=LiveRow(frozen=frozen)):
             return frozen
-        case NeedsSecondRead() | Missing() | Unconfirmed():
+        case evidence.NeedsSecondRead() | evidence.Missing() | evidence.Unconfirmed():
             last = reads.rows.get(facts.family)
             return last is not None and last.row.frozen
-        case NotRead() | OrderUnknown() | Unreadable() | Absent():
+        case evidence.NotRead() | evidence.OrderUnknown() | evidence.Unreadable() | evidence.Absent():
             return False
         case _:
             assert_never(facts.seen)

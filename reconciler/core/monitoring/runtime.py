@@ -12,14 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from reconciler.core import events
-from reconciler.core.evidence import (
-    Missing,
-    NeedsSecondRead,
-    OrderUnknown,
-    Unconfirmed,
-    Unreadable,
-    evidence_of,
-)
+from reconciler.core.evidence import InDoubt, evidence_of
 from reconciler.core.model import Desired, Family, LiveRead, NeverApplied, Pause
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status
 from reconciler.core.pacing import EPS_S, WINDOW_S
@@ -361,12 +354,9 @@ def _in_doubt(event: events.Compared) -> bool:
     If the file has changed as well, the plan does not wait for a second read and compares with what was
     applied; but what the read shows may be less protection than that, or none.
     """
-    seen = (
-        evidence_of(each, event.known.get(each, NeverApplied()), event.reads)
-        for each in event.desired.families
-    )
     return any(
-        isinstance(one, NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable) for one in seen
+        isinstance(evidence_of(each, event.known.get(each, NeverApplied()), event.reads), InDoubt)
+        for each in event.desired.families
     )
 
 
