@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from reconciler.core.model import AccountInfo, Desired, Family
 from reconciler.errors import AccountProblem
@@ -61,17 +61,13 @@ def remote_claim_conflict(
     ``rivals``: those of the same environment and User ID that claimed before, each with its families
     and the replica that runs it.
     """
-    for account, families, where in rivals:
-        shared = sorted(families & desired.families.keys())
-        if shared:
-            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
-            return AccountProblem(
-                "claimed-twice",
-                f"{desired.path} and the account {account}, run by {where}, belong to "
-                f"one User ID, {uid}, and both have {shared[0]}{more}",
-                "list each family in only one of them, or use another key for one of them",
-            )
-    return None
+    found = (
+        _claimed_twice(
+            uid, desired.path, f"the account {account}, run by {where},", families & desired.families.keys()
+        )
+        for account, families, where in rivals
+    )
+    return next(filter(None, found), None)
 
 
 def claim_conflict(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | None:
@@ -80,15 +76,21 @@ def claim_conflict(owned: Sequence[tuple[str, Desired]]) -> AccountProblem | Non
     Two names for one account are allowed. Two files with settings for the same family are not: each would
     undo the other's work for ever.
     """
-    pairs = ((one, later) for place, one in enumerate(owned) for later in owned[place + 1 :])
-    for (uid, first), (other, second) in pairs:
-        shared = sorted(first.families.keys() & second.families.keys())
-        if uid == other and first.environment is second.environment and shared:
-            more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
-            return AccountProblem(
-                "claimed-twice",
-                f"{first.path} and {second.path} belong to one User ID, {uid}, "
-                f"and both have {shared[0]}{more}",
-                "list each family in only one of them, or use another key for one of them",
-            )
-    return None
+    found = (
+        _claimed_twice(uid, first.path, second.path, first.families.keys() & second.families.keys())
+        for place, (uid, first) in enumerate(owned)
+        for other, second in owned[place + 1 :]
+        if uid == other and first.environment is second.environment
+    )
+    return next(filter(None, found), None)
+
+
+def _claimed_twice(uid: str, one: str, other: str, shared: Set[Family]) -> AccountProblem | None:
+    if not shared:
+        return None
+    more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+    return AccountProblem(
+        "claimed-twice",
+        f"{one} and {other} belong to one User ID, {uid}, and both have {min(shared)}{more}",
+        "list each family in only one of them, or use another key for one of them",
+    )

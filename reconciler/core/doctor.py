@@ -181,14 +181,10 @@ def families_listed(desired: Desired, listed: Collection[Family]) -> CheckResult
 
 def pauses_in_force(pauses: Sequence[Pause], wall: datetime) -> tuple[CheckResult, ...]:
     """Report every pause that is in force at ``wall``."""
-    holding = [pause for pause in pauses if pause.holds(wall)]
     return tuple(
-        advice(
-            "pause",
-            f"{pause.family} is paused{_by(pause)} {_until(pause)}{_why(pause)}",
-            f"mmp resume --family {pause.family} ends it",
-        )
-        for pause in holding
+        advice("pause", _pause_words(pause), f"mmp resume --family {pause.family} ends it")
+        for pause in pauses
+        if pause.is_active(wall)
     )
 
 
@@ -246,13 +242,7 @@ def _senseless(unreadable: Sequence[Family]) -> CheckResult:
     return CheckResult("mmp", CheckStatus.FAILED, text, "look at them at OKX", Exit.FAILED)
 
 
-def _by(pause: Pause) -> str:
-    return "" if pause.by is PausedBy.MANUAL else " by mmp"
-
-
-def _why(pause: Pause) -> str:
-    return f": {pause.reason}" if pause.reason else ""
-
-
-def _until(pause: Pause) -> str:
-    return "until it is resumed" if pause.until is None else f"until {pause.until:%Y-%m-%d %H:%M:%S}Z"
+def _pause_words(pause: Pause) -> str:
+    by = "" if pause.by is PausedBy.MANUAL else " by mmp"
+    until = "until it is resumed" if pause.until is None else f"until {pause.until:%Y-%m-%d %H:%M:%S}Z"
+    return f"{pause.family} is paused{by} {until}{f': {pause.reason}' if pause.reason else ''}"

@@ -115,7 +115,7 @@ class Planned:
 class Compared:
     """Desired, recorded and live settings were compared: everything that a plan was made from.
 
-    Emitted before every step: observers see what the pass sees. ``whole``: live was read in this pass,
+    Emitted before every step: observers see what the pass sees. ``complete``: live was read in this pass,
     or is never read, and no family is in doubt; only such a plan is shown as fact.
     ``pauses`` are those in force for the desired settings. ``reads`` are the live reads.
     """
@@ -126,7 +126,7 @@ class Compared:
     pauses: tuple[Pause, ...]
     rules: PlanConstraints
     plan: Plan
-    whole: bool
+    complete: bool
     reads: Reads = NO_READS
 
 

@@ -112,9 +112,6 @@ Evidence = NotRead | OrderUnknown | NeedsSecondRead | Missing | Unconfirmed | Un
 InDoubt = NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable
 """What was read does not prove what is live."""
 
-Pending = NotRead | OrderUnknown | NeedsSecondRead | Missing
-"""Views that need another read before anything is decided."""
-
 
 @dataclass(frozen=True, slots=True)
 class SeenRow:

@@ -20,7 +20,6 @@ disabled -> 5s 2s 100        -                                            None, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
@@ -56,38 +55,24 @@ class Figure(StrEnum):
     PER_MINUTE = "perMinute"
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """How many contracts a setting lets trade, apart from the order that trips it.
+def exposure(setting: Setting) -> dict[Figure, Amount]:
+    """Return how many contracts ``setting`` lets trade, apart from the order that trips it.
 
-    ``per_trip``: before it trips. ``per_second``: within the window. ``per_minute``: at worst, when it
-    trips again after each freeze. They bound every pattern of fills, but whether the window slides or
-    begins with the first fill is [unknown]: if it slides the true figures may be lower, and ratios of two
-    settings are the same. All three are UNLIMITED if the setting is disabled.
+    Per trip: before it trips. Per second: within the window. Per minute: at worst, when it trips again
+    after each freeze. They bound every pattern of fills, but whether the window slides or begins with the
+    first fill is [unknown]: if it slides the true figures may be lower, and ratios of two settings are the
+    same. All three are UNLIMITED if the setting is disabled.
     """
-
-    per_trip: Amount
-    per_second: Amount
-    per_minute: Amount
-
-    @property
-    def figures(self) -> dict[Figure, Amount]:
-        """The three figures by name."""
-        return dict(zip(Figure, (self.per_trip, self.per_second, self.per_minute), strict=True))
-
-
-def exposure(setting: Setting) -> Exposure:
-    """Return the exposure of ``setting``."""
     if setting.disabled:
-        return Exposure(UNLIMITED, UNLIMITED, UNLIMITED)
+        return dict.fromkeys(Figure, UNLIMITED)
     quantity, window = Fraction(setting.qty_limit.value), setting.time_interval_ms
     # After a freeze until reset a person decides: only the window can begin again by itself.
     again_ms = window if setting.until_reset else min(window, setting.frozen_interval_ms)
-    return Exposure(
-        per_trip=quantity,
-        per_second=quantity * SECOND_MS / window,
-        per_minute=quantity * (1 + Fraction(MINUTE_MS, again_ms)),
-    )
+    return {
+        Figure.PER_TRIP: quantity,
+        Figure.PER_SECOND: quantity * SECOND_MS / window,
+        Figure.PER_MINUTE: quantity * (1 + Fraction(MINUTE_MS, again_ms)),
+    }
 
 
 def factor(before: Setting | None, after: Setting) -> Amount | None:
@@ -104,7 +89,7 @@ def factor(before: Setting | None, after: Setting) -> Amount | None:
     if before.disabled:
         quantity = ratio(Fraction(before.qty_limit.value), Fraction(after.qty_limit.value))
         return worst(quantity, freeze)
-    was, now = exposure(before).figures, exposure(after).figures
+    was, now = exposure(before), exposure(after)
     return worst(*(ratio(was[name], now[name]) for name in Figure), freeze)
 
 

@@ -130,12 +130,7 @@ _NEVER_TOO_FAR = frozenset({Direction.TIGHTEN, Direction.DISABLE})
 def removed_account_plan(old: Desired, policies: Sequence[Policy | None] = (None,)) -> Plan:
     """Return the plan of a removed account: its families are no longer managed."""
     nothing = replace(old, families={})
-    refusals = {
-        refusal
-        for policy in policies
-        for refusal in evaluate((), nothing, policy, frozenset(), in_force=0).refusals
-        if refusal.family in old.families
-    }
+    refusals = (one for one in _refusals([], nothing, policies, 0) if one.family in old.families)
     return Plan(
         account=old.account,
         environment=old.environment,
@@ -184,16 +179,12 @@ def _held(changes: list[Change], refusals: tuple[Refusal, ...]) -> list[Change]:
     rules: dict[Family, set[str]] = {}
     for refusal in refusals:
         rules.setdefault(refusal.family, set()).add(refusal.rule)
-    return [
-        replace(change, action=Action.HOLD, because=_because(rules[change.family]))
-        if change.family in rules
-        else change
-        for change in changes
-    ]
-
-
-def _because(rules: set[str]) -> HoldReason:
-    return HoldReason.GUARD if rules == {GUARD_RULE} else HoldReason.POLICY
+    held: list[Change] = []
+    for change in changes:
+        refused_by = rules.get(change.family)
+        because = HoldReason.GUARD if refused_by == {GUARD_RULE} else HoldReason.POLICY
+        held.append(replace(change, action=Action.HOLD, because=because) if refused_by else change)
+    return held
 
 
 def _settings(

@@ -361,7 +361,7 @@ class Pause:
         """What paused it."""
         return PausedBy.MANUAL if self.contested is None else PausedBy.BREAKER
 
-    def holds(self, wall: datetime) -> bool:
+    def is_active(self, wall: datetime) -> bool:
         """Tell whether the pause's time is not over at ``wall``."""
         return self.until is None or wall < self.until
 

@@ -50,7 +50,7 @@ def replaces(pause: Pause, before: Pause | None, wall: datetime) -> bool:
     """
     if before is None or pause.by is PausedBy.MANUAL:
         return True
-    return before.by is PausedBy.BREAKER or not before.holds(wall)
+    return before.by is PausedBy.BREAKER or not before.is_active(wall)
 
 
 def _wants_another(pause: Pause, desired: Desired) -> bool:

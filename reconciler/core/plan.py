@@ -93,7 +93,7 @@ class Doubts(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlanConstraints:
-    """The scope of this plan, and what holds a family back.
+    """The scope of this plan, and what stops a family.
 
     ``rejected``: settings the exchange refused, by family; another desired value is tried at once.
     ``policy``: None is the guard alone. ``policy_unreadable``: its file cannot be read now, ``policy`` is
@@ -209,7 +209,7 @@ class Change:
 
         It is measured from ``base``, and from what live has tighter than that, and the worse counts.
         """
-        found = [one for one in map(self._factor_from, self.bases) if one is not None]
+        found = [one for base in self.bases if (one := factor(base, self.after)) is not None]
         return worst(*found) if found else None
 
     @property
@@ -219,9 +219,6 @@ class Change:
         if before is None or before.disabled or base is None:
             return (base,)
         return (before,) if base.disabled else (base, tightest(before, base))
-
-    def _factor_from(self, base: Setting | None) -> Amount | None:
-        return factor(base, self.after)
 
     @property
     def is_changed(self) -> bool:
@@ -311,14 +308,16 @@ class Plan:
         without any override: what was reviewed has the same digest whether or not a refusal is then
         overridden.
         """
-        changes = self.changes if self.without_overrides is None else self.without_overrides
-        return digest(self.account, self.environment, changes)
+        return digest(self.account, self.environment, self._reviewed)
 
     def digest_of(self, families: Set[Family]) -> str:
         """Return the digest of this plan if it were of ``families`` alone, as ``--family`` makes it."""
-        changes = self.changes if self.without_overrides is None else self.without_overrides
-        of = tuple(change for change in changes if change.family in families)
+        of = tuple(change for change in self._reviewed if change.family in families)
         return digest(self.account, self.environment, of)
+
+    @property
+    def _reviewed(self) -> tuple[Change, ...]:
+        return self.changes if self.without_overrides is None else self.without_overrides
 
 
 def first_records(changes: Iterable[Change]) -> dict[Family, Setting]:

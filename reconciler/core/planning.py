@@ -290,7 +290,12 @@ class _Planner:
 
         ``passed`` are the changes of the file that the policy allows: they count towards its limits.
         """
-        returns = self._returns(targets)
+        returns = [
+            proposal
+            for family, facts in self.families.items()
+            if (after := targets[family]) is not None
+            and (proposal := self._return(facts, after)) is not None
+        ]
         families = {one.family for one in returns}
         found = self._judgement(returns, passed)
         return PolicyResult(
@@ -298,16 +303,8 @@ class _Planner:
             tuple(one for one in found.overridden if one.family in families),
         )
 
-    def _returns(self, targets: Mapping[Family, Setting | None]) -> list[ProposedChange]:
-        """Return what undoes something that live has tighter than what was accepted, measured from live."""
-        found = ((facts, targets[family]) for family, facts in self.families.items())
-        return [
-            proposal
-            for facts, after in found
-            if after is not None and (proposal := self._return(facts, after)) is not None
-        ]
-
     def _return(self, facts: FamilyFacts, after: Setting) -> ProposedChange | None:
+        """Return what undoes something that live has tighter than accepted, measured from live."""
         live, before = facts.found, facts.accepted
         if live is None or live.disabled or before is None:
             return None

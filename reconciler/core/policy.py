@@ -271,7 +271,7 @@ def is_pattern(name: str) -> bool:
 
 def _matching(family: Family, named: Mapping[str, M]) -> list[M]:
     """Return the values of the patterns that match ``family``."""
-    return [said for pattern, said in named.items() if is_pattern(pattern) and _fits(pattern, family)]
+    return [limits for pattern, limits in named.items() if is_pattern(pattern) and _fits(pattern, family)]
 
 
 def _fits_any(name: str, families: Collection[Family]) -> bool:

@@ -7,7 +7,7 @@ and also for a family that no rule names. It judges no settings.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -17,7 +17,6 @@ from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, interval_text, window_text
 from reconciler.core.policy import (
     ZERO_WORDS,
-    Bound,
     Floor,
     Policy,
     bounded,
@@ -117,6 +116,10 @@ class _Limit:
     passes: Decimal
 
 
+_NO_LIMIT = _Limit("none", Decimal("Infinity"))
+"""What a rule without a limit is."""
+
+
 def policy_change(
     old: Policy | None,
     new: Policy | None,
@@ -179,74 +182,56 @@ def _silent(old: Policy, new: Policy) -> frozenset[str]:
     The floor says what counts as disabling, and where disabling is allowed it refuses nothing. What is
     unknown is refused only where the factor of a change is limited.
     """
-    silent = set(dict(_floor_rules(new.floor))) if old.disable_allowed or new.disable_allowed else set()
-    if None in (old.loosening.max_factor, new.loosening.max_factor):
-        silent.add(UNKNOWN_RULE)
-    return frozenset(silent)
+    floor = _floor_rules(new.floor) if old.disable_allowed or new.disable_allowed else ()
+    unlimited = None in (old.loosening.max_factor, new.loosening.max_factor)
+    return frozenset([*floor, *([UNKNOWN_RULE] if unlimited else ())])
 
 
-def _rules(family: Family, policy: Policy) -> Mapping[str, _Limit]:
+def _rules(family: Family, policy: Policy) -> dict[str, _Limit]:
     """Return every rule as it applies to ``family``, by its name in the policy file."""
-    return {
-        **dict(_bound_rules(family, policy)),
-        **dict(_exposure_rules(family, policy)),
-        "loosening.maxFactor": _at_most(policy.loosening.max_factor),
-        "loosening.maxFamilies": _at_most(_decimal(policy.loosening.max_families)),
-        "loosening.maxShare": _share(policy.loosening.max_share),
-        "loosening.per": _window(policy.loosening.per),
-        UNKNOWN_RULE: _word(denied=not policy.loosening.unknown_allowed),
-        "disable": _word(denied=not policy.disable_allowed),
-        **dict(_floor_rules(policy.floor)),
+    loosening, exposures = policy.loosening, effective_exposure(family, policy)
+    families, share, per = loosening.max_families, loosening.max_share, loosening.per
+    rules = {f"bounds.exposure.{name.value}.max": _at_most(exposures.get(name)) for name in Figure}
+    for name, bound in effective_bounds(family, policy).items():
+        rules[f"bounds.{name.value}.min"] = _at_least(bound.minimum, name)
+        rules[f"bounds.{name.value}.max"] = _at_most(bound.maximum, name)
+        if name in ZERO_WORDS:
+            rules[f"bounds.{name.value}.{ZERO_WORDS[name]}"] = _allowed(bound.zero_allowed is not False)
+    return rules | {
+        "loosening.maxFactor": _at_most(loosening.max_factor),
+        "loosening.maxFamilies": _at_most(None if families is None else Decimal(families)),
+        "loosening.maxShare": _NO_LIMIT
+        if share is None
+        else _Limit(f"{format_decimal(share * 100)}%", share),
+        # Within a longer time more steps in a row count together.
+        "loosening.per": _NO_LIMIT
+        if per is None
+        else _Limit(window_text(per), Decimal(-(per // timedelta(seconds=1)))),
+        UNKNOWN_RULE: _allowed(loosening.unknown_allowed),
+        "disable": _allowed(policy.disable_allowed),
         "protected": _Limit("yes", Decimal(0)) if family in policy.protected else _Limit("no", Decimal(1)),
+        **_floor_rules(policy.floor),
     }
 
 
-def _bound_rules(family: Family, policy: Policy) -> Iterator[tuple[str, _Limit]]:
-    for name, bound in effective_bounds(family, policy).items():
-        yield f"bounds.{name.value}.min", _at_least(name, bound)
-        yield f"bounds.{name.value}.max", _at_most(bound.maximum, name)
-        if name in ZERO_WORDS:
-            yield f"bounds.{name.value}.{ZERO_WORDS[name]}", _word(denied=bound.zero_allowed is False)
+def _floor_rules(floor: Floor) -> dict[str, _Limit]:
+    window = Decimal(floor.time_interval_ms)
+    return {
+        "floor.timeInterval": _at_least(window, Field.TIME_INTERVAL),
+        "floor.factor": _at_most(floor.factor),
+    }
 
 
-def _exposure_rules(family: Family, policy: Policy) -> Iterator[tuple[str, _Limit]]:
-    limits = effective_exposure(family, policy)
-    for name in Figure:
-        yield f"bounds.exposure.{name.value}.max", _at_most(limits.get(name))
-
-
-def _floor_rules(floor: Floor) -> Iterator[tuple[str, _Limit]]:
-    yield "floor.timeInterval", _at_least(Field.TIME_INTERVAL, Bound(Decimal(floor.time_interval_ms)))
-    yield "floor.factor", _at_most(floor.factor)
-
-
-def _at_least(name: Field, bound: Bound) -> _Limit:
-    if bound.minimum is None:
-        return _Limit("none", Decimal("Infinity"))
-    return _Limit(_text(bound.minimum, name), bound.minimum.copy_negate())
+def _at_least(limit: Decimal | None, name: Field) -> _Limit:
+    return _NO_LIMIT if limit is None else _Limit(_text(limit, name), limit.copy_negate())
 
 
 def _at_most(limit: Decimal | None, name: Field = Field.QTY_LIMIT) -> _Limit:
-    return _Limit("none", Decimal("Infinity")) if limit is None else _Limit(_text(limit, name), limit)
+    return _NO_LIMIT if limit is None else _Limit(_text(limit, name), limit)
 
 
-def _share(limit: Decimal | None) -> _Limit:
-    return _at_most(None) if limit is None else _Limit(f"{format_decimal(limit * 100)}%", limit)
-
-
-def _window(window: timedelta | None) -> _Limit:
-    """Return the rule of the steps in a row: within a longer time more of them count together."""
-    if window is None:
-        return _Limit("none", Decimal("Infinity"))
-    return _Limit(window_text(window), Decimal(-(window // timedelta(seconds=1))))
-
-
-def _word(*, denied: bool) -> _Limit:
-    return _Limit("deny", Decimal(0)) if denied else _Limit("allow", Decimal(1))
-
-
-def _decimal(number: int | None) -> Decimal | None:
-    return None if number is None else Decimal(number)
+def _allowed(allowed: bool) -> _Limit:
+    return _Limit("allow", Decimal(1)) if allowed else _Limit("deny", Decimal(0))
 
 
 def _text(value: Decimal, name: Field) -> str:

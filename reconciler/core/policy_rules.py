@@ -91,7 +91,7 @@ def unfit(settings: Mapping[Family, Setting], policy: Policy | None) -> tuple[Re
     return _sorted([one for family in settings for one in _unfit(family, None, settings[family], policy)])
 
 
-_LOOSER = {
+_LOOSER: dict[Direction | None, RefusalKind] = {
     Direction.LOOSEN: RefusalKind.LOOSEN,
     Direction.MIXED: RefusalKind.MIXED,
     Direction.DISABLE: RefusalKind.DISABLE,
@@ -99,8 +99,7 @@ _LOOSER = {
 """Directions a loosening limit is about, and the kind of override each takes."""
 
 _BY_DEGREE: dict[Direction | None, RefusalKind] = {
-    Direction.LOOSEN: RefusalKind.LOOSEN,
-    Direction.MIXED: RefusalKind.MIXED,
+    way: kind for way, kind in _LOOSER.items() if way is not Direction.DISABLE
 }
 """Directions that are judged by the factor: disabling is judged by the rule of disabling alone."""
 
@@ -201,9 +200,7 @@ def _unfit(family: Family, before: Setting | None, after: Setting, policy: Polic
     if family in policy.protected and after.disabled:
         yield _protected(family, "disabled")
     for name, bound in effective_bounds(family, policy).items():
-        limit = _limit_broken(after, name, bound)
-        if limit is not None and not _no_worse(before, after, name, limit):
-            yield _out_of_bounds(family, after, name, limit, bound)
+        yield from _out_of_bounds(family, before, after, name, bound)
     limits = effective_exposure(family, policy)
     if limits and not after.disabled:
         yield from _too_exposed(family, before, after, limits)
@@ -213,8 +210,8 @@ def _too_exposed(
     family: Family, before: Setting | None, after: Setting, limits: Exposures
 ) -> Iterator[Refusal]:
     """Refuse each figure above its limit, unless an enabled ``before`` was as far above it already."""
-    now = exposure(after).figures
-    was = exposure(before).figures if before is not None and not before.disabled else {}
+    now = exposure(after)
+    was = exposure(before) if before is not None and not before.disabled else {}
     for name, most in limits.items():
         as_before = name in was and not is_above(ratio(was[name], now[name]), Decimal(1))
         if is_above(now[name], most) and not as_before:
@@ -222,39 +219,26 @@ def _too_exposed(
             yield Refusal(RefusalKind.BOUNDS, family, rule, amount_text(now[name]), format_decimal(most))
 
 
-def _limit_broken(setting: Setting, name: Field, bound: Bound) -> str | None:
-    """Return the one limit of ``bound`` that a field is outside of; a zero has a rule of its own."""
-    value = _value(setting, name)
-    if value == 0 and name in ZERO_WORDS:
-        return ZERO_WORDS[name] if bound.zero_allowed is False else None
-    if bound.minimum is not None and value < bound.minimum:
-        return "min"
-    return "max" if bound.maximum is not None and value > bound.maximum else None
+def _out_of_bounds(
+    family: Family, before: Setting | None, after: Setting, name: Field, bound: Bound
+) -> Iterator[Refusal]:
+    """Refuse a field outside of a limit, unless it was at least as far outside of it before.
 
-
-def _no_worse(before: Setting | None, after: Setting, name: Field, limit: str) -> bool:
-    """Tell whether the field was at least as far outside of the same limit before."""
-    if before is None:
-        return False
-    was, now = _value(before, name), _value(after, name)
-    match limit:
-        case "min":
-            return 0 < was <= now
-        case "max":
-            return was >= now
-        case _:
-            return was == 0
-
-
-def _out_of_bounds(family: Family, setting: Setting, name: Field, limit: str, bound: Bound) -> Refusal:
-    rule = f"bounds.{name.value}.{limit}"
-    if limit == ZERO_WORDS.get(name):
-        return Refusal(RefusalKind.BOUNDS, family, rule, limit, "deny", name)
-    most = bound.minimum if limit == "min" else bound.maximum
-    assert most is not None
-    return Refusal(
-        RefusalKind.BOUNDS, family, rule, _message(name, _value(setting, name)), _message(name, most), name
-    )
+    A zero has a rule of its own.
+    """
+    was, now = None if before is None else _value(before, name), _value(after, name)
+    rule, words = f"bounds.{name.value}", _message(name, now)
+    if now == 0 and name in ZERO_WORDS:
+        word = ZERO_WORDS[name]
+        if bound.zero_allowed is False and was != 0:
+            yield Refusal(RefusalKind.BOUNDS, family, f"{rule}.{word}", word, "deny", name)
+    elif bound.minimum is not None and now < bound.minimum:
+        if was is None or not 0 < was <= now:
+            limit = _message(name, bound.minimum)
+            yield Refusal(RefusalKind.BOUNDS, family, f"{rule}.min", words, limit, name)
+    elif bound.maximum is not None and now > bound.maximum and (was is None or was < now):
+        limit = _message(name, bound.maximum)
+        yield Refusal(RefusalKind.BOUNDS, family, f"{rule}.max", words, limit, name)
 
 
 def _too_far(proposal: ProposedChange, factors: Factors, loosening: Loosening) -> Iterator[Refusal]:
@@ -332,7 +316,6 @@ def _is_looser(proposal: ProposedChange) -> bool:
 
 
 def _looser_allow(proposal: ProposedChange) -> Override:
-    assert proposal.direction is not None
     return Override(_LOOSER[proposal.direction], proposal.family)
 
 

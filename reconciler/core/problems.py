@@ -176,15 +176,15 @@ class Collected:
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the problems, from top to bottom; if there are more, the last one says so."""
-        kept = [*self._errors, *self._warnings][:MAX_PROBLEMS]
-        kept.sort(key=lambda each: (each.line, each.column, each.code, each.message))
+        listed = [*self._errors, *self._warnings][:MAX_PROBLEMS]
+        listed.sort(key=lambda each: (each.line, each.column, each.code, each.message))
         if not self._has_more and len(self._errors) + len(self._warnings) <= MAX_PROBLEMS:
-            return tuple(kept)
-        last = kept[-1]
+            return tuple(listed)
+        last = listed[-1]
         more = f"and more: only {MAX_PROBLEMS} problems of a file are listed"
         hint = "correct these first, then run mmp validate again"
         return (
-            *kept,
+            *listed,
             problem(Code.MORE_PROBLEMS, last.path, more, hint, line=last.line, column=last.column),
         )
 

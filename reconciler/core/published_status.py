@@ -106,7 +106,7 @@ def reads_from(snapshot: Snapshot, now: float) -> Reads:
 
 def paused_from(snapshot: Snapshot, desired: Desired, wall: datetime) -> frozenset[Family]:
     """Return the families whose pause is still in force for what is desired."""
-    return paused((pause for pause in snapshot.pauses if pause.holds(wall)), desired)
+    return paused((pause for pause in snapshot.pauses if pause.is_active(wall)), desired)
 
 
 def ledger_from(snapshot: Snapshot, now: float) -> Ledger:

@@ -161,7 +161,7 @@ def balance(shares: OwnershipView) -> dict[LeaseName, ReplicaId]:
     Afterwards no account could go to a replica that has at least two fewer.
     """
     workers = {
-        account: sorted(replica for replica, kept in shares.keeps.items() if account in kept)
+        account: sorted(replica for replica, named in shares.keeps.items() if account in named)
         for account in sorted(frozenset[LeaseName]().union(*shares.keeps.values()))
     }
     able = {
@@ -184,7 +184,7 @@ def balance(shares: OwnershipView) -> dict[LeaseName, ReplicaId]:
 
 def may_take_left(shares: OwnershipView, account: LeaseName) -> bool:
     """Tell whether an account was free for so long that any replica may take it."""
-    others = [replica for replica, kept in shares.keeps.items() if account in kept]
+    others = [replica for replica, named in shares.keeps.items() if account in named]
     unable = [replica for replica in others if account in shares.ability(replica).unable]
     resting = [replica for replica in others if account in shares.ability(replica).resting]
     worse = [replica for replica in others if replica in unable or replica in resting]

@@ -59,6 +59,11 @@ class Reply:
     wrapper: str | None = None
     """The envelope's code where ``code`` is that of its one row (OKX's wrapper, code 1 or 2)."""
 
+    @property
+    def text(self) -> str:
+        """The message; without one the class."""
+        return self.message or self.reply_class.value
+
 
 class AttemptStatus(StrEnum):
     """What is on record of one attempt. PENDING and UNKNOWN leave the family uncertain."""

@@ -66,6 +66,13 @@ class Trial:
     refused: bool = False
 
 
+Readings = Mapping[LeaseName, ReadState]
+"""The newest reads of the accounts that run here."""
+
+Trials = Mapping[LeaseName, Trial]
+"""The newest reads on trial of accounts that do not run here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Released:
     """When something was last given up, and how often in a row.
@@ -100,12 +107,7 @@ class Experience:
     exchange: Released | None = None
 
 
-def learned(
-    experience: Experience,
-    readings: Mapping[LeaseName, ReadState],
-    trials: Mapping[LeaseName, Trial],
-    now: float,
-) -> Experience:
+def learned(experience: Experience, readings: Readings, trials: Trials, now: float) -> Experience:
     """Return the experience once the newest reads of the accounts are known, those on trial too."""
     tried = [trial.at for trial in trials.values() if trial.succeeded]
     reads = (experience.read_at, *(reading.read_at for reading in readings.values()), *tried)
@@ -119,11 +121,7 @@ def learned(
 
 
 def serving_ability(
-    experience: Experience,
-    readings: Mapping[LeaseName, ReadState],
-    trials: Mapping[LeaseName, Trial],
-    keeps: Collection[LeaseName],
-    now: float,
+    experience: Experience, readings: Readings, trials: Trials, keeps: Collection[LeaseName], now: float
 ) -> Ability:
     """Return what to report: ``readings`` of the accounts that run here, of all that ``keeps`` names."""
     unable = _cannot_serve(readings, now)
@@ -134,10 +132,7 @@ def serving_ability(
 
 
 def released(
-    experience: Experience,
-    accounts: Collection[LeaseName],
-    readings: Mapping[LeaseName, ReadState],
-    now: float,
+    experience: Experience, accounts: Collection[LeaseName], readings: Readings, now: float
 ) -> Experience:
     """Return the experience once accounts that cannot be served were given up."""
     given = {account: _again(experience.accounts.get(account), now) for account in accounts}
@@ -158,11 +153,7 @@ def released(
 
 
 def to_try(
-    ability: Ability,
-    readings: Mapping[LeaseName, ReadState],
-    trials: Mapping[LeaseName, Trial],
-    awaited: Collection[LeaseName],
-    now: float,
+    ability: Ability, readings: Readings, trials: Trials, awaited: Collection[LeaseName], now: float
 ) -> LeaseName | None:
     """Return the account to read on trial now; ``awaited``: those whose owner cannot read them."""
 
@@ -180,7 +171,7 @@ def to_try(
     return min(due, key=lambda account: (account not in urgent, tried_at(account), account))
 
 
-def _cannot_serve(readings: Mapping[LeaseName, ReadState], now: float) -> dict[LeaseName, float | None]:
+def _cannot_serve(readings: Readings, now: float) -> dict[LeaseName, float | None]:
     """Return the accounts that run here and cannot be served, as in ``Ability.unable``."""
     unable: dict[LeaseName, float | None] = {}
     for account, reading in readings.items():
@@ -192,11 +183,7 @@ def _cannot_serve(readings: Mapping[LeaseName, ReadState], now: float) -> dict[L
 
 
 def _resting(
-    experience: Experience,
-    readings: Mapping[LeaseName, ReadState],
-    trials: Mapping[LeaseName, Trial],
-    keeps: Collection[LeaseName],
-    now: float,
+    experience: Experience, readings: Readings, trials: Trials, keeps: Collection[LeaseName], now: float
 ) -> dict[LeaseName, float | None]:
     """Return the accounts that rest, as in ``Ability.resting``."""
     resting: dict[LeaseName, float | None] = {}
@@ -216,13 +203,13 @@ def _resting(
     return resting
 
 
-def _reads_fail(experience: Experience, readings: Mapping[LeaseName, ReadState]) -> bool:
+def _reads_fail(experience: Experience, readings: Readings) -> bool:
     """Tell whether no account could be read since the newest of the failures began."""
     failing = [one.failing_since for one in readings.values() if one.failing_since is not None]
     return bool(failing) and (experience.read_at is None or experience.read_at < max(failing))
 
 
-def _all_fail(readings: Mapping[LeaseName, ReadState]) -> bool:
+def _all_fail(readings: Readings) -> bool:
     """Tell whether the reads of every account that runs here fail, but for those whose key is refused."""
     failing = [one.failing_since is not None for one in readings.values() if not one.refused]
     return bool(failing) and all(failing)

@@ -288,8 +288,7 @@ def _policy_sentence(file: RejectedFile) -> str:
 
 def _words(reply: Reply) -> str:
     """Write a reply, with OKX's code if it has one."""
-    text = reply.message or reply.reply_class.value
-    return f"{text} [OKX {reply.code}]" if reply.code.isdigit() else text
+    return f"{reply.text} [OKX {reply.code}]" if reply.code.isdigit() else reply.text
 
 
 def _iso(moment: datetime) -> str:

@@ -257,7 +257,7 @@ def _change(change: Change) -> Document:
 
 
 def _exposure(setting: Setting) -> dict[str, str]:
-    figures = exposure(setting).figures.values()
+    figures = exposure(setting).values()
     return dict(zip(("per_trip", "per_second", "per_minute"), map(amount_text, figures), strict=True))
 
 

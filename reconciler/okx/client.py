@@ -365,7 +365,7 @@ def _as_reply(failed: TransportFailure, epoch_s: float) -> Reply:
 
 def _about_the_time(failed: Reply) -> Reply:
     """Return why the exchange's clock was not measured, with the name of the query."""
-    return replace(failed, message=f"{wire.PUBLIC_TIME_PATH}: {failed.message or failed.reply_class.value}")
+    return replace(failed, message=f"{wire.PUBLIC_TIME_PATH}: {failed.text}")
 
 
 def _clock_too_old(age_s: float, failed: Reply | None) -> Reply:

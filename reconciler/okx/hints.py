@@ -15,7 +15,7 @@ def exchange_error(what: str, reply: Reply) -> MmpError:
     """Return the failure of a read that is no longer repeated, with what to do."""
     kind = AccountProblem if is_account_error(reply) else MmpError
     if not reply.code.isdigit():
-        return kind(reply.code, f"{what}: {reply.message or reply.reply_class.value}")
+        return kind(reply.code, f"{what}: {reply.text}")
     known = lookup(reply.code)
     quoted = f' ("{reply.message}")' if reply.message else ""
     # The table's advice on the other classes is for run, which tries again.

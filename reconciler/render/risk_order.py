@@ -142,4 +142,4 @@ def _factor_between(before: Setting | None, after: Setting) -> Amount | None:
 
 @lru_cache(maxsize=REMEMBERED)
 def _figures(setting: Setting) -> Mapping[Figure, str]:
-    return {name: amount_text(amount) for name, amount in exposure(setting).figures.items()}
+    return {name: amount_text(amount) for name, amount in exposure(setting).items()}

@@ -64,7 +64,7 @@ class AccountPauses:
 
 def in_force(rows: Iterable[PauseRow], wall: datetime) -> tuple[Pause, ...]:
     """Return the pauses that have not expired at ``wall``, by family."""
-    return tuple(pause for _, pause in sorted(_by_family(rows).items()) if pause.holds(wall))
+    return tuple(pause for _, pause in sorted(_by_family(rows).items()) if pause.is_active(wall))
 
 
 def _by_family(rows: Iterable[PauseRow]) -> dict[Family, Pause]:

@@ -264,7 +264,7 @@ def pauses_request(row: PauseRow | None, setting: Setting, wall: datetime) -> bo
 
     A breaker's pause forbids only the setting that it is about.
     """
-    if row is None or not pause_of(row).holds(wall):
+    if row is None or not pause_of(row).is_active(wall):
         return False
     return pause_of(row).contested in (None, setting)
 

@@ -150,7 +150,7 @@ class _EventCounter:
         """Count the families that have newly drifted; an uncertain comparison proves nothing new."""
         if not event.plan.requests:
             self._waiting_since = None
-        if event.whole:
+        if event.complete:
             drifted = frozenset(one.family for one in event.plan.changes if one.reason is Reason.DRIFTED)
             self._add("mmp_drift_found", len(drifted - self._drifted))
             self._drifted = drifted

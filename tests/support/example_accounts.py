@@ -147,7 +147,7 @@ def runtime(
     text = initial(file, host=host, simulator=simulator, live=live, now=NOW - 3600)
     events: list[tuple[float, Event]] = [(60.0, Identified("446556540", None))]
     events += [(read_ago_s, LiveReadDone(seen))] if live else []
-    events += [(read_ago_s, Compared(file, known, ledger, pauses, rules, plan, whole=True, reads=reads))]
+    events += [(read_ago_s, Compared(file, known, ledger, pauses, rules, plan, complete=True, reads=reads))]
     events += [*then, (min(1.0, read_ago_s), PassEnded(0.2, finished=True))]
     for ago, event in sorted(events, key=lambda one: -one[0]):
         text = apply_event(text, event, now=NOW - ago, wall=WALL - timedelta(seconds=ago))

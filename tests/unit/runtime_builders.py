@@ -27,7 +27,7 @@ def runtime_of(
     *,
     rules: PlanConstraints | None = None,
     ledger: Ledger | None = None,
-    whole: bool = True,
+    complete: bool = True,
     simulator: bool = False,
 ) -> AccountRuntime:
     """Return runtime after one comparison; ``rows`` None: live was not read."""
@@ -40,7 +40,7 @@ def runtime_of(
     ledger = ledger or Ledger()
     plan = with_schedule(make_plan(file, known or {}, reads, rules, NOW), ledger, NOW, assume_idle=True)
     return apply_event(
-        runtime, Compared(file, known or {}, ledger, (), rules, plan, whole, reads), now=NOW, wall=WALL
+        runtime, Compared(file, known or {}, ledger, (), rules, plan, complete, reads), now=NOW, wall=WALL
     )
 
 

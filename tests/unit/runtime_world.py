@@ -46,7 +46,7 @@ def compared(
     rules: PlanConstraints | None = None,
     ledger: Ledger = IDLE,
     now: float = NOW,
-    whole: bool | None = None,
+    complete: bool | None = None,
     account: str = "main",
     pauses: tuple[Pause, ...] = (),
     reads: Reads | None = None,
@@ -57,8 +57,8 @@ def compared(
     reads = reads or Reads(read, display=True)  # what is missing counts as confirmed to be gone
     rules, known = rules or PlanConstraints(), known or {}
     plan = with_schedule(make_plan(file, known, reads, rules, now), ledger, now, assume_idle=False)
-    whole = read is not None and not plan.doubtful if whole is None else whole
-    return Compared(file, known, ledger, pauses, rules, plan, whole, reads)
+    complete = read is not None and not plan.doubtful if complete is None else complete
+    return Compared(file, known, ledger, pauses, rules, plan, complete, reads)
 
 
 def having(runtime: AccountRuntime, *events: Event, now: float = NOW) -> AccountRuntime:

@@ -21,8 +21,7 @@ from reconciler.core.monitoring.runtime import AccountRuntime, apply_event, init
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.target import DriftPolicy
-from reconciler.notify.account_notifier import AccountNotifier, PolicyDeduper
-from reconciler.notify.observer import WebhookObserver
+from reconciler.notify.observer import AccountNotifier, PolicyDeduper, WebhookObserver
 from reconciler.notify.target import parse_target
 from reconciler.notify.webhook_sender import WebhookSender
 from reconciler.observer_port import RunningAccount

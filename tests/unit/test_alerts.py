@@ -85,7 +85,7 @@ def test_before_the_first_comparison_nothing_is_known_and_nothing_reported() -> 
 
 
 def test_a_comparison_that_is_not_complete_says_nothing_of_a_family() -> None:
-    assert family(runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, whole=False)) is None
+    assert family(runtime_of({BTC: A}, APPLIED, {BTC: row(LOOSER)}, complete=False)) is None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from reconciler.core.change_direction import Direction, direction
 from reconciler.core.exposure import (
     UNLIMITED,
     Amount,
-    Exposure,
     Figure,
     amount_text,
     exposure,
@@ -98,7 +97,7 @@ def as_amount(number: Number) -> Amount:
 
 def test_the_figures_of_every_setting_are_those_of_the_oracle() -> None:
     for text in WORLD:
-        message = exposure(setting(text)).figures
+        message = exposure(setting(text))
         assert list(message) == list(Figure)
         assert list(message.values()) == [as_amount(one) for one in oracle_figures(text)], text
 
@@ -189,7 +188,7 @@ def test_the_table_at_the_top_of_the_module_is_what_is_computed(
 def test_figures_are_written_as_decimals_rounded_up(
     text: str, per_trip: str, per_second: str, per_minute: str
 ) -> None:
-    message = [amount_text(each) for each in exposure(setting(text)).figures.values()]
+    message = [amount_text(each) for each in exposure(setting(text)).values()]
     assert message == [per_trip, per_second, per_minute]
 
 
@@ -221,7 +220,7 @@ def test_from_a_quantity_of_nothing_there_is_no_finite_factor() -> None:
     nothing = setting("5000/2000/0")
     assert factor(nothing, setting("5000/2000/1")) is UNLIMITED
     assert factor(nothing, nothing) == 1
-    assert exposure(nothing) == Exposure(Fraction(0), Fraction(0), Fraction(0))
+    assert exposure(nothing) == dict.fromkeys(Figure, Fraction(0))
 
 
 def test_the_worst_of_amounts_is_unlimited_if_one_is() -> None:

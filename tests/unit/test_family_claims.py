@@ -93,7 +93,7 @@ def test_who_claimed_a_family_before_elsewhere_has_it(
     claims = FamilyClaims(recorded=RecordedClaims(rivals={("b", environment): claim, **ours}))
     problem = claims.claim_families("1", file("a", BTC))
     assert (problem is not None) == refused
-    assert problem is None or "kept by pod-2 (pid 7)" in problem.message
+    assert problem is None or "run by pod-2 (pid 7)" in problem.message
     assert claims.claims_to_publish() == {
         A_OWNER: AccountClaim("1", frozenset() if refused else frozenset({BTC}))
     }

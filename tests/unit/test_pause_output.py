@@ -42,7 +42,7 @@ def status_with(*pauses: Pause) -> Status:
 
 @pytest.mark.parametrize(("ends_in_s", "holds"), [(None, True), (0.001, True), (0.0, False), (-1.0, False)])
 def test_a_pause_is_in_force_until_its_end(ends_in_s: float | None, holds: bool) -> None:
-    assert pause(BTC, ends_in_s).holds(WALL) is holds
+    assert pause(BTC, ends_in_s).is_active(WALL) is holds
     assert bool(status_with(pause(BTC, ends_in_s)).pauses) is holds
 
 

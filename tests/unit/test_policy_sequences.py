@@ -238,7 +238,7 @@ def enable_resets(patch: Patch) -> None:
 
 
 def returns_not_judged(patch: Patch) -> None:
-    patch.setattr(planning._Planner, "_returns", lambda *_: [])
+    patch.setattr(planning._Planner, "_return", lambda *_: None)
 
 
 def target_is_accepted(patch: Patch) -> None:
@@ -262,7 +262,7 @@ def freeze_is_free(patch: Patch) -> None:
     def without(before: Setting | None, after: Setting) -> Any:
         if before is None or before.disabled or after.disabled:
             return None
-        was, now = exposure(before).figures, exposure(after).figures
+        was, now = exposure(before), exposure(after)
         return worst(*(ratio(was[name], now[name]) for name in Figure))
 
     patch.setattr(policy_rules, "factor", without)

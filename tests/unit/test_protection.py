@@ -119,7 +119,7 @@ def test_page_startup_probe_and_alerts_agree_about_less_protection(wanted: str) 
         rows = rows_of(shown)
         read = () if rows is None else (LiveReadDone(LiveRead(NOW - 1, rows)),)
         whole = rows is not None or not live
-        event = compared(known_as(proven), rows, wanted=file, rules=rules, whole=whole)
+        event = compared(known_as(proven), rows, wanted=file, rules=rules, complete=whole)
         runtime = having(fresh(file, live=live), *read, event)
         status = watched_status(runtime, now=NOW, wall=WALL)
         found = status_protection(status, live=live, interval_s=30.0).protection
@@ -259,7 +259,7 @@ def watched(
     known: dict[Family, Known] = {BTC: confirmed(TEXT[shown])}
     runtime = fresh({BTC: setting(TEXT[wanted])}, live=live)
     read = [LiveReadDone(LiveRead(NOW - 1, rows))] if live else []
-    event = compared(known, rows if live else None, wanted={BTC: setting(TEXT[wanted])}, whole=True)
+    event = compared(known, rows if live else None, wanted={BTC: setting(TEXT[wanted])}, complete=True)
     runtime = having(runtime, *read, event)
     status = watched_status(runtime, now=NOW + silent_s, wall=wall_at(NOW + silent_s))
     assert status is not None

@@ -128,7 +128,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         WHOLE,
         {"compared": WHOLE, "compared_at": NOW, "last_complete": WHOLE, "started": True, "in_sync_at": NOW},
     ),
-    (replace(WHOLE, whole=False), {"compared": replace(WHOLE, whole=False), "compared_at": NOW}),
+    (replace(WHOLE, complete=False), {"compared": replace(WHOLE, complete=False), "compared_at": NOW}),
     (
         DOWN,
         {
@@ -355,7 +355,7 @@ def test_a_loosened_file_does_not_hide_that_less_is_in_force_than_was_applied(
 
 
 def test_in_doubt_nothing_is_proven() -> None:
-    made = having(fresh(), compared(IN_SYNC, ROWS, whole=False))
+    made = having(fresh(), compared(IN_SYNC, ROWS, complete=False))
     assert (made.started, made.in_sync_at) == (False, None)
 
 
@@ -366,7 +366,7 @@ def test_a_read_that_another_process_s_record_overtook_proves_nothing(overtaken:
     rows = {BTC: row("5000/2000/400")}
     reads = Reads(read(NOW - 1, rows), overtaken)
     event = compared({BTC: confirmed("5000/2000/100", at=NOW)}, rows, wanted=wanted, reads=reads)
-    assert event.whole == (not overtaken)
+    assert event.complete == (not overtaken)
     made = having(fresh(wanted), LiveReadDone(read(NOW - 1, rows)), event)
     sentence = runtime_status(made, now=NOW, wall=WALL)
     assert sentence is not None
@@ -378,7 +378,7 @@ def test_an_overtaken_read_counts_as_unknown_until_it_is_read_again() -> None:
     known = {BTC: confirmed("5000/2000/100", at=NOW)}
     reads = Reads(read(NOW - 1, rows), frozenset({BTC}))
     event = compared(known, rows, wanted={BTC: A}, reads=reads)
-    assert (event.whole, event.plan.doubtful) == (False, (BTC,))
+    assert (event.complete, event.plan.doubtful) == (False, (BTC,))
     sentence = runtime_status(
         having(fresh({BTC: A}), LiveReadDone(read(NOW - 1, rows)), event), now=NOW, wall=WALL
     )

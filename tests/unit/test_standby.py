@@ -73,7 +73,7 @@ def test_a_standby_reads_and_reports_and_writes_nothing() -> None:
     assert len(here.times_of(Identified)) == 1
     assert kinds(here).isdisjoint({Adopted, Planned, RequestReserved})
     compared = [event for _, event in here.events if isinstance(event, Compared)]
-    assert all(event.whole for event in compared)
+    assert all(event.complete for event in compared)
     assert [change.family for change in compared[-1].plan.changes] == [BTC, ETH]
 
 
@@ -154,7 +154,7 @@ def test_what_the_controller_applies_between_two_reads_is_no_drift() -> None:
 
     here.clock.at(1030.02, apply)
     here.run(45.0)
-    believed = [event for _, event in here.events if isinstance(event, Compared) and event.whole]
+    believed = [event for _, event in here.events if isinstance(event, Compared) and event.complete]
     assert [change.family for change in believed[0].plan.changes] == [BTC]
     assert believed[-1].plan.changes == ()
 
@@ -168,7 +168,7 @@ def test_a_missing_row_is_read_again_a_bounded_number_of_times() -> None:
     assert 2 <= len(reads) <= SURVEY_READS
     assert min(gaps(reads)) >= 1.0
     believed = [event for _, event in here.events if isinstance(event, Compared)][-1]
-    assert believed.whole
+    assert believed.complete
     assert [change.before for change in believed.plan.changes] == [None]
 
 
@@ -179,7 +179,10 @@ def test_without_live_reads_a_standby_uses_the_record_alone() -> None:
     here.options = replace(here.options, live=False)
     here.run(65.0)
     compared = [event for _, event in here.events if isinstance(event, Compared)]
-    assert (len(compared), all(event.whole and not event.plan.changes for event in compared)) == (3, True)
+    assert (len(compared), all(event.complete and not event.plan.changes for event in compared)) == (
+        3,
+        True,
+    )
     assert here.exchange.moments("live") == []
 
 

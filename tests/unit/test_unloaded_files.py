@@ -24,7 +24,7 @@ from reconciler.core.events import (
 from reconciler.core.monitoring.runtime import AccountRuntime, FileState, NeverValid
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.core.problems import Code, problem
-from reconciler.notify.account_notifier import FileNotifier
+from reconciler.notify.observer import FileNotifier
 from reconciler.schema_files import load_schema
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics

@@ -138,10 +138,10 @@ COUNTED: list[tuple[str, list[Event], dict[str, str], dict[str, float]]] = [
     ("drift", [CALM, ONE_DRIFTED, ONE_DRIFTED], {}, {"mmp_drift_found_total": 1}),
     ("drift of another family beside it", [ONE_DRIFTED, BOTH_DRIFTED], {}, {"mmp_drift_found_total": 2}),
     ("drift that came back", [ONE_DRIFTED, CALM, ONE_DRIFTED], {}, {"mmp_drift_found_total": 2}),
-    ("drift in doubt", [replace(ONE_DRIFTED, whole=False)], {}, {}),
+    ("drift in doubt", [replace(ONE_DRIFTED, complete=False)], {}, {}),
     (
         "a doubt between two looks at one drift",
-        [ONE_DRIFTED, replace(CALM, whole=False), ONE_DRIFTED],
+        [ONE_DRIFTED, replace(CALM, complete=False), ONE_DRIFTED],
         {},
         {"mmp_drift_found_total": 1},
     ),

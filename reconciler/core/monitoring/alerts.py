@@ -13,15 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
-from reconciler.core.model import Family, LiveRow, Pause
-from reconciler.core.monitoring.runtime import (
-    AccountRuntime,
-    FileInForce,
-    FileState,
-    NeverValid,
-    Outage,
-    RejectedFile,
-)
+from reconciler.core.model import LiveRow, Pause
+from reconciler.core.monitoring.runtime import AccountRuntime, FileState, NeverValid, Outage, RejectedFile
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.problems import first_error
 from reconciler.core.reply import Reply
@@ -126,27 +119,30 @@ class Alert:
 
 Alerts = Mapping[AlertKey, Alert]
 
+TopicAlerts = Iterator[tuple[AlertTopic, Alert]]
+"""Alerts of an account, by topic."""
+
 
 def active_alerts(runtime: AccountRuntime) -> Alerts:
     """Return all active alerts, by key."""
-    return {
-        **_families(runtime),
-        **_exchange(runtime),
-        **_file(AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, runtime.config),
-        **_file(AlertTopic.POLICY, AlertKind.POLICY_INVALID, runtime.policy),
-        **_state(runtime),
-        **_standby(runtime),
-        **_start(runtime),
-    }
+    config = _file(AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, runtime.config)
+    policy = _file(AlertTopic.POLICY, AlertKind.POLICY_INVALID, runtime.policy)
+    of_account = (_exchange(runtime), config, policy, _state(runtime), _standby(runtime), _start(runtime))
+    return _families(runtime) | {AlertKey(topic): alert for found in of_account for topic, alert in found}
 
 
 def _families(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
     changes = runtime.last_complete.plan.changes if runtime.last_complete else ()
     differing = {change.family: _differs(change, runtime) for change in changes if _counts(change)}
     contested = {
-        pause.family: _contested(pause, runtime) for pause in runtime.pauses if pause.contested is not None
+        pause.family: _contested(pause, changes) for pause in runtime.pauses if pause.contested is not None
     }
-    frozen = {family: _frozen(row) for family, row in _frozen_until_reset(runtime)}
+    rows = runtime.read.rows if runtime.read else {}
+    frozen = {
+        family: Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", rows[family])
+        for family in runtime.desired.families
+        if family in rows and rows[family].frozen and rows[family].setting.until_reset
+    }
     worst_last = {**differing, **contested, **frozen}
     return {AlertKey(AlertTopic.FAMILY, family): one for family, one in sorted(worst_last.items())}
 
@@ -179,78 +175,53 @@ def _for_s(change: Change) -> float:
     return (change.eta_s or 0.0) + LATE_AFTER_S
 
 
-def _contested(pause: Pause, runtime: AccountRuntime) -> Alert:
+def _contested(pause: Pause, changes: tuple[Change, ...]) -> Alert:
     """Return the alert of a family that another writer keeps changing, whatever is in force now."""
-    changes = runtime.last_complete.plan.changes if runtime.last_complete else ()
     exposed = any(change.family == pause.family and change.is_exposed for change in changes)
     severity = AlertSeverity.CRITICAL if exposed else AlertSeverity.WARNING
     return Alert(AlertKind.CONTESTED, severity, "contested", pause)
 
 
-def _frozen_until_reset(runtime: AccountRuntime) -> Iterator[tuple[Family, LiveRow]]:
-    rows = runtime.read.rows if runtime.read else {}
-    for family in runtime.desired.families:
-        row = rows.get(family)
-        if row is not None and row.frozen and row.setting.until_reset:
-            yield family, row
-
-
-def _frozen(row: LiveRow) -> Alert:
-    return Alert(AlertKind.FROZEN, AlertSeverity.CRITICAL, "until-reset", row)
-
-
-def _exchange(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
-    key = AlertKey(AlertTopic.EXCHANGE)
+def _exchange(runtime: AccountRuntime) -> TopicAlerts:
     if runtime.terminal_error is not None:
         reply = runtime.terminal_error.reply
-        return {key: Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, reply.code, reply)}
-    if runtime.outage is not None:
-        outage, after = runtime.outage, UNREACHABLE_AFTER_S
-        return {key: Alert(AlertKind.UNREACHABLE, AlertSeverity.CRITICAL, "no-answer", outage, after)}
-    return {}
+        yield AlertTopic.EXCHANGE, Alert(AlertKind.KEY_PROBLEM, AlertSeverity.CRITICAL, reply.code, reply)
+    elif runtime.outage is not None:
+        kind, severity = AlertKind.UNREACHABLE, AlertSeverity.CRITICAL
+        yield (AlertTopic.EXCHANGE, Alert(kind, severity, "no-answer", runtime.outage, UNREACHABLE_AFTER_S))
 
 
 def rejected_file_alerts(file: RejectedFile) -> Alerts:
     """Return the alerts of a rejected settings file from which no account runs."""
-    return _file(AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, file)
+    found = _file(AlertTopic.CONFIG, AlertKind.CONFIG_INVALID, file)
+    return {AlertKey(topic): alert for topic, alert in found}
 
 
-def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> dict[AlertKey, Alert]:
-    if file is None or isinstance(file, FileInForce):
-        return {}
-    wrong = first_error(file.problems)
-    code = wrong.code.value if wrong else "rejected"
-    severity = AlertSeverity.CRITICAL if isinstance(file, NeverValid) else AlertSeverity.WARNING
-    return {AlertKey(topic): Alert(kind, severity, code, file)}
+def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> TopicAlerts:
+    if isinstance(file, RejectedFile):
+        wrong = first_error(file.problems)
+        severity = AlertSeverity.CRITICAL if isinstance(file, NeverValid) else AlertSeverity.WARNING
+        yield topic, Alert(kind, severity, wrong.code.value if wrong else "rejected", file)
 
 
-def _state(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
-    key = AlertKey(AlertTopic.STATE)
+def _state(runtime: AccountRuntime) -> TopicAlerts:
     match runtime.blocked:
         case StateFailed() as failed:
-            severity, after = AlertSeverity.CRITICAL, STATE_LOST_AFTER_S
-            return {key: Alert(AlertKind.STATE_UNAVAILABLE, severity, "unavailable", failed, after)}
+            kind, severity, after = AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, STATE_LOST_AFTER_S
+            yield AlertTopic.STATE, Alert(kind, severity, "unavailable", failed, after)
         case StateLockTimedOut() as locked:
-            return {
-                key: Alert(AlertKind.STATE_LOCKED, AlertSeverity.WARNING, "locked", locked, LOCKED_AFTER_S)
-            }
-        case _:
-            return {}
+            kind, severity, after = AlertKind.STATE_LOCKED, AlertSeverity.WARNING, LOCKED_AFTER_S
+            yield AlertTopic.STATE, Alert(kind, severity, "locked", locked, after)
 
 
-def _standby(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
-    if runtime.controller is None:
-        return {}
-    about, after = runtime.controller, STANDBY_AFTER_S
-    return {
-        AlertKey(AlertTopic.CONTROLLER): Alert(
-            AlertKind.STANDBY, AlertSeverity.WARNING, "standby", about, after
-        )
-    }
+def _standby(runtime: AccountRuntime) -> TopicAlerts:
+    if runtime.controller is not None:
+        kind, severity = AlertKind.STANDBY, AlertSeverity.WARNING
+        about = runtime.controller
+        yield AlertTopic.CONTROLLER, Alert(kind, severity, "standby", about, STANDBY_AFTER_S)
 
 
-def _start(runtime: AccountRuntime) -> dict[AlertKey, Alert]:
-    if not runtime.started:
-        return {}
-    number = len(runtime.desired.families)
-    return {AlertKey(AlertTopic.START): Alert(AlertKind.PROTECTED, AlertSeverity.INFO, "started", number)}
+def _start(runtime: AccountRuntime) -> TopicAlerts:
+    if runtime.started:
+        number = len(runtime.desired.families)
+        yield AlertTopic.START, Alert(AlertKind.PROTECTED, AlertSeverity.INFO, "started", number)

@@ -60,17 +60,17 @@ def status_protection(status: Status | None, *, live: bool, interval_s: float) -
     ``interval_s`` is the time between two live reads.
     """
     if status is None:
-        return ProtectionResult(Protection.UNKNOWN, "Not known yet: live settings have not been read.")
+        return _unknown("Not known yet: live settings have not been read.")
     unread = live and status.live_at is None
     exposed = _names(status, lambda family: exposed_family(family) and not (unread and _unheard_of(family)))
     if exposed:
         return ProtectionResult(Protection.EXPOSED, _exposed_words(exposed, status), exposed)
     doubt = _doubt(status, live=live, interval_s=interval_s)
     if doubt:
-        return ProtectionResult(Protection.UNKNOWN, f"Not known: {doubt}.")
+        return _unknown(f"Not known: {doubt}.")
     uncertain = _names(status, lambda family: family.state is FamilyState.UNCERTAIN)
     if uncertain:
-        return ProtectionResult(Protection.UNKNOWN, _uncertain_words(status), uncertain)
+        return _unknown(_uncertain_words(status), uncertain)
     frozen = _names(status, frozen_until_reset)
     if frozen:
         names = first_names(frozen)
@@ -94,21 +94,21 @@ def runtime_protection(
     UNKNOWN, but EXPOSED if that was seen last.
     """
     if status is not None and not is_current(runtime):
-        return ProtectionResult(Protection.UNKNOWN, NOT_JUDGED)
+        return _unknown(NOT_JUDGED)
     found = status_protection(status, live=runtime.live, interval_s=interval_s)
     if found.protection is Protection.EXPOSED:
         return found
     if not alive(runtime, now):
         silent = _ago(timedelta(seconds=now - runtime.last_step_at))
-        return ProtectionResult(
-            Protection.UNKNOWN, f"Not known: the program has made no progress for {silent}."
-        )
+        return _unknown(f"Not known: the program has made no progress for {silent}.")
     compared = timedelta(seconds=now - runtime.compared_at if runtime.compared_at is not None else 0.0)
     if found.protection is not Protection.UNKNOWN and compared > _fresh(interval_s):
-        return ProtectionResult(
-            Protection.UNKNOWN, f"Not known: nothing was compared for {_ago(compared)}."
-        )
+        return _unknown(f"Not known: nothing was compared for {_ago(compared)}.")
     return found
+
+
+def _unknown(sentence: str, families: tuple[Family, ...] = ()) -> ProtectionResult:
+    return ProtectionResult(Protection.UNKNOWN, sentence, families)
 
 
 def worst_of(judged: Sequence[ProtectionResult]) -> Protection:
@@ -159,8 +159,8 @@ def _fresh(interval_s: float) -> timedelta:
     return timedelta(seconds=max(MIN_FRESH_S, MISSED_READS * interval_s))
 
 
-def _names(status: Status, holds: Callable[[FamilyStatus], bool]) -> tuple[Family, ...]:
-    return tuple(family.family for family in status.families if holds(family))
+def _names(status: Status, matches: Callable[[FamilyStatus], bool]) -> tuple[Family, ...]:
+    return tuple(family.family for family in status.families if matches(family))
 
 
 def _uncertain_words(status: Status) -> str:

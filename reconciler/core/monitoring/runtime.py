@@ -338,7 +338,7 @@ def all_protected(changes: tuple[Change, ...]) -> bool:
 def _compared(runtime: AccountRuntime, event: events.Compared, now: float) -> AccountRuntime:
     """Take the comparison; only a complete one can show that everything is in sync, or protected."""
     runtime = replace(runtime, compared=event, compared_at=now, desired=event.desired, pauses=event.pauses)
-    if not event.whole:
+    if not event.complete:
         return runtime
     changes = event.plan.changes
     started = runtime.started or (all_protected(changes) and not _in_doubt(event))
@@ -399,7 +399,7 @@ def _failed(
     before = runtime.outage
     since, since_wall = (before.since, before.since_wall) if before else (now, wall)
     outage = Outage(since, since_wall, event, before.failures + 1 if before else 1)
-    text = f"failed: {event.doing}: {event.reply.message or event.reply.reply_class.value}"
+    text = f"failed: {event.doing}: {event.reply.text}"
     stopped = event.reply.reply_class in STOPPING and not (
         runtime.terminal_error and runtime.terminal_error.writing
     )
@@ -419,7 +419,7 @@ def _settled(runtime: AccountRuntime, event: events.RequestSettled, wall: dateti
     if event.status is AttemptStatus.APPLIED:
         rejected = {family: one for family, one in runtime.rejected.items() if family != event.family}
         return replace(runtime, rejected=rejected, outage=None)
-    text = f"request {event.status.value}: {event.reply.message or event.reply.reply_class.value}"
+    text = f"request {event.status.value}: {event.reply.text}"
     return _with_error(runtime, RecentError(wall, event.reply.code, text, event.family))
 
 
@@ -441,7 +441,7 @@ def _terminal_error(runtime: AccountRuntime, event: events.RequestSettled) -> Te
 def _setting_rejected(
     runtime: AccountRuntime, event: events.SettingRejected, wall: datetime
 ) -> AccountRuntime:
-    text = f"rejected by the exchange: {event.reply.message or event.reply.reply_class.value}"
+    text = f"rejected by the exchange: {event.reply.text}"
     rejected = {**runtime.rejected, event.family: event}
     return _with_error(
         replace(runtime, rejected=rejected), RecentError(wall, event.reply.code, text, event.family)

@@ -112,33 +112,22 @@ def build_timeline(
     since the last look, now is the time of that look, as for the next look.
     """
     now = monotonic_wall(watches[-1].until if watches else None, now, max_gap_s)
-    carried_on = _carried_on(watches, now, max_gap_s) if watching else watches
-    looks = [edge for watch in carried_on for edge in _edges(watch)]
+    looks: list[_Event] = [edge for one in watches for edge in ((one.since, True), (one.until, False))]
+    if watching and watches and continues(watches[-1], now, max_gap_s):
+        looks[-1] = (now, False)
     of_family: dict[Family, list[_Event]] = {}
     for turn in turns:
         of_family.setdefault(turn.family, []).append((turn.at, turn.state))
     made = {family: _strip([*looks, *of_family[family]], since, now) for family in sorted(of_family)}
-    return {family: spans for family, spans in made.items() if any(map(_tells, spans))}
+    return {
+        family: spans
+        for family, spans in made.items()
+        if any(span.state not in (None, UNMANAGED) for span in spans)
+    }
 
 
 _Event = tuple[datetime, bool | str]
 """A time, and what begins then: observed (True) or not (False), or the state of the family."""
-
-
-def _tells(span: Segment) -> bool:
-    return span.state not in (None, UNMANAGED)
-
-
-def _carried_on(
-    watches: Sequence[ObservedPeriod], now: datetime, max_gap_s: float
-) -> Sequence[ObservedPeriod]:
-    if not watches or not continues(watches[-1], now, max_gap_s):
-        return watches
-    return [*watches[:-1], ObservedPeriod(watches[-1].since, now)]
-
-
-def _edges(watch: ObservedPeriod) -> tuple[_Event, _Event]:
-    return (watch.since, True), (watch.until, False)
 
 
 def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Segment, ...]:

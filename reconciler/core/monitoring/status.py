@@ -12,9 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.accepted_settings import History, accepted
-from reconciler.core.evidence import NotRead, OrderUnknown, Reads, evidence_of
+from reconciler.core.evidence import NotRead, OrderUnknown, Reads, evidence_of, last_proof
 from reconciler.core.model import (
-    Confirmed,
     Desired,
     Family,
     Known,
@@ -139,7 +138,7 @@ def recorded_status(
     """
     reads = _reads(record, now, wall)
     rules = PlanConstraints(
-        paused=paused((pause for pause in record.pauses if pause.holds(wall)), desired),
+        paused=paused((pause for pause in record.pauses if pause.is_active(wall)), desired),
         policy=policy,
         policy_unreadable=policy_unreadable,
         accepted=record.accepted,
@@ -167,15 +166,28 @@ def make_status(
     if record.ledger is not None:
         plan = with_schedule(plan, record.ledger, now, assume_idle=False)
     changes = {change.family: change for change in plan.changes}
+
+    def status_of(family: Family) -> FamilyStatus:
+        known, change = record.known.get(family, NeverApplied()), changes.get(family)
+        live = record.live_rows.get(family) if _counts(family, known, reads) else None
+        doubtful, proof = family in plan.doubtful, last_proof(known)
+        return FamilyStatus(
+            family=family,
+            state=_state(known, live, change, doubtful),
+            desired=desired.families[family].setting,
+            applied=proof.setting if proof else None,
+            live=live,
+            change=change,
+            doubtful=doubtful and not isinstance(known, Uncertain),
+            accepted=accepted(record.accepted.get(family, ()), known),
+        )
+
     return Status(
         desired=desired,
         uid=record.uid,
         host=record.host,
         simulator=simulator,
-        families=tuple(
-            _family(family, desired, record, reads, changes.get(family), family in plan.doubtful)
-            for family in sorted(desired.families)
-        ),
+        families=tuple(map(status_of, sorted(desired.families))),
         unmanaged={
             family: row
             for family, row in sorted(record.live_rows.items())
@@ -185,7 +197,7 @@ def make_status(
         asked_at=wall,
         pacing=None if record.ledger is None else _pacing(record.ledger, now),
         eta_s=plan.eta_s,
-        pauses=active_pauses((pause for pause in record.pauses if pause.holds(wall)), desired),
+        pauses=active_pauses((pause for pause in record.pauses if pause.is_active(wall)), desired),
         owner=record.owner,
         controller=record.controller,
         damaged=record.damaged,
@@ -202,28 +214,6 @@ def _reads(record: StatusInputs, now: float, wall: datetime) -> Reads:
         return Reads()
     read = LiveRead(now - (wall - record.live_at).total_seconds(), record.live_rows)
     return Reads(latest=read, display=True)
-
-
-def _family(
-    family: Family,
-    desired: Desired,
-    record: StatusInputs,
-    reads: Reads,
-    change: Change | None,
-    doubtful: bool,
-) -> FamilyStatus:
-    known = record.known.get(family, NeverApplied())
-    live = record.live_rows.get(family) if _counts(family, known, reads) else None
-    return FamilyStatus(
-        family=family,
-        state=_state(known, live, change, doubtful),
-        desired=desired.families[family].setting,
-        applied=_applied(known),
-        live=live,
-        change=change,
-        doubtful=doubtful and not isinstance(known, Uncertain),
-        accepted=accepted(record.accepted.get(family, ()), known),
-    )
 
 
 def _state(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool) -> FamilyState:
@@ -249,42 +239,20 @@ def family_states(
     if plan is None:
         return dict.fromkeys(sorted(desired.families), FAILED)
     changes = {change.family: change for change in plan.changes}
-    return {
-        family: _seen(
-            known.get(family, NeverApplied()),
-            _row(family, known, reads),
-            changes.get(family),
-            family in plan.doubtful,
-            refused,
+    rows = reads.latest.rows if reads.latest else {}
+    states: dict[Family, str] = {}
+    for family in sorted(desired.families):
+        each, change = known.get(family, NeverApplied()), changes.get(family)
+        live = rows.get(family) if _counts(family, each, reads) else None
+        stuck = change is not None and (
+            change.because is HoldReason.REJECTED or (refused and change.action is Action.SET)
         )
-        for family in sorted(desired.families)
-    }
-
-
-def _seen(known: Known, live: LiveRow | None, change: Change | None, doubtful: bool, refused: bool) -> str:
-    stuck = change is not None and (
-        change.because is HoldReason.REJECTED or (refused and change.action is Action.SET)
-    )
-    return FAILED if stuck else _state(known, live, change, doubtful).value
+        states[family] = FAILED if stuck else _state(each, live, change, family in plan.doubtful).value
+    return states
 
 
 def _counts(family: Family, known: Known, reads: Reads) -> bool:
     return not isinstance(evidence_of(family, known, reads), NotRead | OrderUnknown)
-
-
-def _row(family: Family, known: Mapping[Family, Known], reads: Reads) -> LiveRow | None:
-    counts = _counts(family, known.get(family, NeverApplied()), reads)
-    return reads.latest.rows.get(family) if counts and reads.latest is not None else None
-
-
-def _applied(known: Known) -> Setting | None:
-    match known:
-        case Confirmed(setting=setting):
-            return setting
-        case Uncertain(last=Confirmed(setting=setting)):
-            return setting
-        case _:
-            return None
 
 
 def _pacing(ledger: Ledger, now: float) -> PacingStatus:

@@ -255,7 +255,7 @@ def state_unavailable_words(why: str) -> str:
 
 def _reply_words(reply: Reply) -> str:
     code = f" [OKX {reply.code}]" if reply.code.isdigit() else ""
-    return f"{labels.truncated(reply.message or reply.reply_class.value)}{code}"
+    return f"{labels.truncated(reply.text)}{code}"
 
 
 def _outage_words(outage: Outage, moment: PageTime) -> str:
