@@ -10,7 +10,6 @@ def main() -> None:
     SIGNALS.install(sys.argv[1] if len(sys.argv) > 1 else "")
     from reconciler.cli.main import main as command_line  # late: its import takes ten times as long
 
-    SIGNALS.let_interrupts_raise()
     command_line()
 
 

@@ -155,6 +155,7 @@ def _status(argv: list[str], text: StderrStyle) -> int:
     """Run the verb and report its failure; returns the exit status. Raises MmpError if stdout fails."""
     out = Output(raw_flag_value("--output", argv, "text"), style=text)
     try:
+        SIGNALS.let_interrupts_raise()  # not before: only here an interrupt is reported without a traceback
         status = cli.main(args=argv, prog_name="mmp", standalone_mode=False, obj=text)
     except click.exceptions.Exit as done:
         return done.exit_code
