@@ -1,15 +1,14 @@
-"""Writes events as log lines on stderr, as JSON or as text for people. It decides and measures nothing."""
+"""Writes events as log lines on stderr, with structlog. This file decides and measures nothing."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
-from typing import TextIO
+from typing import TYPE_CHECKING, Any
 
 from reconciler.background_writer import BackgroundText
 from reconciler.core import events
@@ -18,61 +17,59 @@ from reconciler.core.plan import Change, Plan, Reason, format_change
 from reconciler.core.problems import escape_unprintable, json_text
 from reconciler.log_lines import LogLine, to_log_line
 
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
 LINES_DROPPED = "lines dropped: stderr could not be written"
 
-LEVELS = ("debug", "info", "warning", "error")
-"""The levels of log lines, from the least to the most important."""
 
-_LEVEL_STYLES = {"debug": "32;1", "info": "32;1", "warning": "33;1", "error": "31;1"}
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Make imports within the block find ``package`` missing, unless it is loaded already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment] # with None an import fails
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
-@dataclass(slots=True)
-class _Output:
-    """Where log lines go, in which form, and from which level on. ``stream`` None: nothing was set up."""
-
-    stream: TextIO | None
-    render: Callable[[Mapping[str, object]], str]
-    level: str
+# structlog would load it for tracebacks, which are never logged: 3 MB, and as slow as structlog itself.
+with _without("rich"):
+    import structlog
 
 
 def configure_logging(*, log_format: str | None, level: str, color: bool) -> None:
-    """Set up logging. ``log_format`` None: text lines on a terminal, else JSON lines."""
+    """Set up structlog. ``log_format`` None: console lines on a terminal, else JSON lines."""
     as_json = log_format == "json" if log_format else not sys.stderr.isatty()
-    _OUTPUT.stream, _OUTPUT.level = sys.stderr, level
-    _OUTPUT.render = partial(json_text, default=repr) if as_json else partial(_text_line, color=color)
-    if isinstance(sys.stderr, BackgroundText):
-        sys.stderr.writer.describe_dropped = lambda lines: _line("warning", LINES_DROPPED, {"lines": lines})
-
-
-def _line(level: str, event: str, values: Mapping[str, object]) -> str:
-    timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    return _OUTPUT.render({**values, "event": event, "level": level, "timestamp": timestamp})
-
-
-def _text_line(line: Mapping[str, object], *, color: bool) -> str:
-    """Return a line for people: instant, level and event, then the values by name."""
-
-    def styled(text: str, style: str) -> str:
-        return f"\x1b[{style}m{text}\x1b[0m" if color else text
-
-    level, head = str(line["level"]), {"timestamp", "level", "event"}
-    values = sorted((name, value) for name, value in line.items() if name not in head)
-    words = [
-        styled(str(line["timestamp"]), "2"),
-        f"[{styled(f'{level:9}', _LEVEL_STYLES[level])}]",
-        styled(str(line["event"]), "1"),
-        *(f"{styled(name, '36')}={styled(_quoted(value), '35')}" for name, value in values),
+    renderer: Any = (
+        structlog.processors.JSONRenderer(serializer=json_text)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=color, pad_event_to=0)
+    )
+    processors = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        renderer,
     ]
-    return " ".join(words).rstrip()
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    if isinstance(sys.stderr, BackgroundText):
+        sys.stderr.writer.describe_dropped = partial(_describe_dropped, processors)
 
 
-def _quoted(value: object) -> str:
-    """Return a value as text; in quotes where a blank or the like would make it several words."""
-    plain = isinstance(value, str) and not set(value) & set(" \t=\r\n\"'")
-    return str(value) if plain else repr(value)
-
-
-_OUTPUT = _Output(None, partial(_text_line, color=False), "info")
+def _describe_dropped(processors: Sequence[Processor], lines: int) -> str:
+    """Return the line that reports how many lines were dropped."""
+    values: Any = {"event": LINES_DROPPED, "lines": lines}
+    for process in processors:
+        values = process(None, "warning", values)
+    return str(values)
 
 
 def dropped_lines() -> int:
@@ -87,17 +84,14 @@ def silence_logger(library: str) -> None:
         logger.addHandler(logging.NullHandler())
 
 
-def log(level: str, event: str, /, **values: object) -> None:
+def log(level: str, event: str, **values: object) -> None:
     """Write one log line."""
-    if LEVELS.index(level) >= LEVELS.index(_OUTPUT.level):
-        stream = _OUTPUT.stream or sys.stderr
-        stream.write(f"{_line(level, event, values)}\n")  # one write: several threads write lines
-        stream.flush()
+    getattr(structlog.get_logger(), level)(event, **values)
 
 
 def log_json(level: str, event: str, **values: object) -> None:
     """Write one JSON line, also where logging is not set up."""
-    if _OUTPUT.stream is None:
+    if not structlog.is_configured():
         configure_logging(log_format="json", level="info", color=False)
     log(level, event, **values)
 
@@ -119,8 +113,11 @@ def observer(
 
     Without an account the lines name no account.
     """
-    names = {"account": account, "environment": environment} if account else {}
-    write = partial(log, **names, **({"exchange": "SIMULATOR"} if simulator else {}))
+    logger = structlog.get_logger()
+    if account:
+        logger = logger.bind(account=account, environment=environment)
+    if simulator:
+        logger = logger.bind(exchange="SIMULATOR")
     announced: set[str] = set()
     failing = False
 
@@ -135,14 +132,14 @@ def observer(
             level = level if news else "debug"
         if isinstance(event, events.ExchangeFailed | events.RequestSettled) and (hint := advice(event)):
             values["hint"] = hint
-        write(level, message, **values)
+        getattr(logger, level)(message, **values)
         for level, message, values in _further(event):
-            write(level, message, **values)
+            getattr(logger, level)(message, **values)
         if isinstance(event, events.Planned):
             for change in news:
-                _point_out(write, change)
+                _point_out(logger, change)
         if failing and isinstance(event, events.LiveReadDone):
-            write("info", "the exchange answers again")
+            logger.info("the exchange answers again")
             failing = False
         failing = failing or isinstance(event, events.ExchangeFailed)
 
@@ -189,10 +186,10 @@ def _news(plan: Plan, announced: set[str]) -> list[Change]:
     return news
 
 
-def _point_out(write: Callable[..., None], change: Change) -> None:
+def _point_out(logger: Any, change: Change) -> None:
     """Log a change that is held, or that is drift."""
     values = {"family": change.family, "change": format_change(change)}
     if change.because is not None:
-        write("warning", "held", **values, reason=hold_words(change))
+        logger.warning("held", **values, reason=hold_words(change))
     elif change.reason is Reason.DRIFTED:
-        write("warning", "drift: will be restored", **values)
+        logger.warning("drift: will be restored", **values)

@@ -82,6 +82,7 @@ HOMES = {
     "prometheus_client": ("web/",),
     "psycopg": ("store/",),
     "rich": ("cli/progress.py",),
+    "structlog": ("logs.py",),
     "yaml": ("config/yaml_nodes.py",),
     # Of the standard library: what tempts, and belongs to one place.
     "sqlite3": ("store/",),

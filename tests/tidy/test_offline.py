@@ -20,7 +20,7 @@ HEAVY = (
     "aiohttp",
     "asyncio",
     "sqlite3",
-    "reconciler.logs",
+    "structlog",
     "rich",
     "jinja2",
     "reconciler.web.server",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
+import structlog
 
 from reconciler import logs
 from reconciler.core.events import (
@@ -432,41 +433,11 @@ def test_lines_are_for_people_on_a_terminal_and_json_elsewhere(
     assert "\x1b" not in stream.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("color", "line"),
-    [
-        (False, "[warning  ] held family=BTC-USD ids=[1, 2] reason='not now' why="),
-        (
-            True,
-            "[\x1b[33;1mwarning  \x1b[0m] \x1b[1mheld\x1b[0m \x1b[36mfamily\x1b[0m=\x1b[35mBTC-USD\x1b[0m"
-            " \x1b[36mids\x1b[0m=\x1b[35m[1, 2]\x1b[0m \x1b[36mreason\x1b[0m=\x1b[35m'not now'\x1b[0m"
-            " \x1b[36mwhy\x1b[0m=\x1b[35m\x1b[0m",
-        ),
-    ],
-)
-def test_a_line_for_people_has_its_values_by_name_and_quotes_several_words(
-    color: bool, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
-    logs.configure_logging(log_format="console", level="info", color=color)
-    logs.log("warning", "held", reason="not now", why="", ids=[1, 2], family="BTC-USD")
-    timestamp, _, rest = stream.getvalue().partition(" ")
-    assert (rest, timestamp.startswith("\x1b[2m")) == (f"{line}\n", color)
-    assert datetime.fromisoformat(timestamp.removeprefix("\x1b[2m").removesuffix("\x1b[0m")).tzinfo is UTC
-
-
-def test_a_line_before_logging_is_set_up_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.log("debug", "left out")
-    logs.log("info", "written")
-    out, err = capsys.readouterr()
-    assert (out, err.endswith(" [info     ] written\n"), err.count("\n")) == ("", True, 1)
-
-
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no configuration behind that writes to a stream of a test."""
-    monkeypatch.setattr(logs, "_OUTPUT", replace(logs._OUTPUT, stream=None))
+def fresh() -> Iterator[None]:
+    """Leave no configuration behind that writes to a stream of ours."""
+    yield
+    structlog.reset_defaults()
 
 
 def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.StringIO) -> None:
