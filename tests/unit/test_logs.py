@@ -433,6 +433,13 @@ def test_lines_are_for_people_on_a_terminal_and_json_elsewhere(
     assert "\x1b" not in stream.getvalue()
 
 
+def test_a_line_before_logging_is_set_up_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.log("debug", "left out")
+    logs.log("info", "written")
+    out, err = capsys.readouterr()
+    assert (out, json.loads(err)["event"], err.count("\n")) == ("", "written", 1)
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Leave no configuration behind that writes to a stream of ours."""
