@@ -18,10 +18,10 @@ from reconciler.simulator.rules import SimulatedExchange
 from reconciler.simulator.server import MAX_BODY_BYTES, Network, running_simulator
 from tests.support.simulator import ACCOUNT, BTC, SET, SETTING, TIME, UID, as_body, exchange, headers_for
 
-Story = Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
+Scenario = Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
 
 
-def play(world: SimulatedExchange, scenario: Story, network: Network | None = None) -> Any:
+def play(world: SimulatedExchange, scenario: Scenario, network: Network | None = None) -> Any:
     """Serve ``world`` on a free port, let ``story`` talk to it, and return what it returns."""
 
     async def run() -> Any:

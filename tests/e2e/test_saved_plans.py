@@ -571,8 +571,8 @@ def test_a_status_can_be_fetched_and_nothing_but_what_was_named_is_asked(publish
     assert asked == [("/status?token=hidden", None), ("/moved", None), ("/gone", None), ("/other", None)]
     assert (moved.status, moved.error_code, gone.status) == (1, "status-unreachable", 1)
     assert (other.status, other.error_code) == (4, "status-foreign")
-    nobody = published.mmp("plan", "--against", f"{url}/status", env=env)
-    assert (nobody.status, nobody.error_code) == (1, "status-unreachable")
+    unreachable = published.mmp("plan", "--against", f"{url}/status", env=env)
+    assert (unreachable.status, unreachable.error_code) == (1, "status-unreachable")
 
 
 Drip = Callable[[socket.socket], None]

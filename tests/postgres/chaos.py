@@ -108,7 +108,7 @@ class Chaos:
             self._change_a_file()
             self._disturb()
             time.sleep(self.random.uniform(0.5, 4.0))
-        self._wake_up(everybody=True)
+        self._wake_up(every_replica=True)
 
     def end(self) -> None:
         """Stop watching and piping."""
@@ -164,11 +164,11 @@ class Chaos:
         self.unwell[replica.pid] = time.monotonic()
         replica.signal(signal.SIGSTOP)
 
-    def _wake_up(self, *, everybody: bool = False) -> None:
+    def _wake_up(self, *, every_replica: bool = False) -> None:
         """Continue the replicas that were stopped for long enough."""
         for replica in self.replicas:
             since = self.unwell.get(replica.pid)
-            if since is not None and (everybody or time.monotonic() - since >= STOPPED_S):
+            if since is not None and (every_replica or time.monotonic() - since >= STOPPED_S):
                 replica.signal(signal.SIGCONT)
                 del self.unwell[replica.pid]
 

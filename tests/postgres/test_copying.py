@@ -42,7 +42,7 @@ def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
-Story = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
+Scenario = Callable[[str, SqliteState], Coroutine[Any, Any, None]]
 
 
 def sqlite(path: Path, at: float = 1000.0) -> SqliteState:
@@ -88,7 +88,7 @@ async def fill(state: SqliteState, account: str = "main", uid: str = UID) -> Non
     await store.record_states({BTC: "in-sync", ETH: "uncertain"})
 
 
-def text(tmp_path: Path, scenario: Story) -> None:
+def text(tmp_path: Path, scenario: Scenario) -> None:
     source = sqlite(tmp_path)
 
     async def run(url: str) -> None:
@@ -620,7 +620,7 @@ def test_a_large_state_is_written_and_read_in_pieces_without_a_timeout(
     answered: list[int] = []
     real = connections.PostgresTransaction._flush
 
-    async def heard(self: Any, words: list[str]) -> list[list[tuple[Any, ...]]]:
+    async def received(self: Any, words: list[str]) -> list[list[tuple[Any, ...]]]:
         found = await real(self, words)
         answered.append(sum(map(len, found)))
         return found
@@ -628,7 +628,7 @@ def test_a_large_state_is_written_and_read_in_pieces_without_a_timeout(
     async def scenario(url: str, source: SqliteState) -> None:
         enlarge(source)
         async with desk(url, account="other", uid="99") as one:
-            monkeypatch.setattr(connections.PostgresTransaction, "_flush", heard)
+            monkeypatch.setattr(connections.PostgresTransaction, "_flush", received)
             # What a desk of hundreds takes seconds for takes a few milliseconds here.
             shorten(monkeypatch, "idle_in_transaction_session_timeout", 5)
             counts = await copy_state(source, one.state)

@@ -185,10 +185,10 @@ def test_names_for_one_user_id_do_not_contest_a_family_across_replicas(six: Flee
 
     eventually(lambda: reported_accounts() == {"desk-007", "desk-008"}, 60.0, "both to be notified")
     time.sleep(10.0)  # accounts still move, and the conflict may be with another one then
-    said = len(lines())
+    count = len(lines())
     time.sleep(8.0)
     assert six.exchange.live_of_all()["999000000001"][BTC] == "5000/2000/100"
-    assert len(lines()) == said, "told once, and held for good"
+    assert len(lines()) == count, "told once, and held for good"
 
 
 def test_a_damaged_row_of_one_account_holds_that_account_and_ends_no_process(

@@ -22,7 +22,7 @@ from tests.simulation.scenario import (
     Extras,
     Fate,
     Feature,
-    FileTroubles,
+    FileFaults,
     LastingFate,
     ListFault,
     PolicyState,
@@ -265,7 +265,7 @@ def _file_failure(rng: Random, scenario: Scenario) -> Scenario:
         return tuple((at, at + rng.uniform(0.5, longest_s)) for at in begins)
 
     kinds = rng.sample(("busy", "full", "statement", "commit", "commit"), rng.choice((1, 1, 2)))
-    failures = FileTroubles(
+    failures = FileFaults(
         busy=periods(25.0) if "busy" in kinds else (),
         full=periods(20.0) if "full" in kinds else (),
         statement_failure=rng.choice((0.01, 0.05)) if "statement" in kinds else 0.0,

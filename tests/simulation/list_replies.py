@@ -147,9 +147,9 @@ def _parsed(rows: tuple[tuple[tuple[str, object], ...], ...], asked: Family | No
     return replies.parse_live(200, body, _as_it_is, begun_at=0.0, **more)
 
 
-def read_set_reply(said: ReplyEnvelope, family: Family, setting: Setting) -> Reply:
+def read_set_reply(reply: ReplyEnvelope, family: Family, setting: Setting) -> Reply:
     """Return what the real parser makes of the reply to setting ``family`` to ``setting``."""
-    return _parsed_set(to_json(said), family, setting)
+    return _parsed_set(to_json(reply), family, setting)
 
 
 @lru_cache(maxsize=4096)

@@ -182,11 +182,11 @@ class Network:
         if fate in _EXCHANGE_FAULTS and not world.is_out:
             world.exchange.inject(ScriptedFault(Endpoint.SET, _EXCHANGE_FAULTS[fate]))
         now = world.scheduler.now
-        said: ReplyBody = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).reply
+        reply: ReplyBody = world.exchange.set_mmp(world.key_id, attempt.family, wanted, now).reply
         self.note_in_force(attempt.family, own=True, by=attempt)
         self._world.auditor.check_effect(attempt)
         instead = None if world.is_out else _reply_in_place(fate, attempt)
-        return set_reply_of(said if instead is None else instead, attempt.family, attempt.setting)
+        return set_reply_of(reply if instead is None else instead, attempt.family, attempt.setting)
 
     def may_take_effect(self, attempt: Attempt) -> bool:
         """Tell whether a request of mmp is on its way that the exchange will accept."""

@@ -412,20 +412,20 @@ class SimulatedClient:
             self._clock_error_s = self._process.rng.uniform(-2.5, 2.5)
 
     def _account(self) -> AccountInfo | Reply:
-        said = self._world.exchange.account_config(self._world.key_id, self._world.scheduler.now).reply
-        if not isinstance(said, ReplyEnvelope) or not said.accepted:
-            return reply_of(said)
-        row = (said.data or ())[0]
+        reply = self._world.exchange.account_config(self._world.key_id, self._world.scheduler.now).reply
+        if not isinstance(reply, ReplyEnvelope) or not reply.accepted:
+            return reply_of(reply)
+        row = (reply.data or ())[0]
         permissions = frozenset(str(row["perm"]).split(","))
         return AccountInfo(str(row["uid"]), str(row["mainUid"]), str(row["acctLv"]), permissions)
 
     def _list(self, begun_local: float, family: Family | None = None) -> SeenList | Reply:
         """Return what the real parser makes of Get MMP Config's answer at this moment."""
         world = self._world
-        said = world.exchange.get_mmp(world.key_id, world.scheduler.now, family).reply
-        if not isinstance(said, ReplyEnvelope) or not said.accepted:
-            return reply_of(said)
-        return read_list(self._process, said.data or (), begun_at=begun_local, asked=family)
+        reply = world.exchange.get_mmp(world.key_id, world.scheduler.now, family).reply
+        if not isinstance(reply, ReplyEnvelope) or not reply.accepted:
+            return reply_of(reply)
+        return read_list(self._process, reply.data or (), begun_at=begun_local, asked=family)
 
     async def _ask(self, name: str, answer: Callable[[], T | Reply]) -> T | Reply:
         """Send a read over the network: out, answered when it arrives, and back, unless it fails.
@@ -484,18 +484,18 @@ class SimulatedConnection:
         self._process.call("exchange.close")
 
 
-def reply_of(said: ReplyBody) -> Reply:
+def reply_of(reply: ReplyBody) -> Reply:
     """Return what a client reads from the exchange's reply."""
-    if not isinstance(said, ReplyEnvelope):
+    if not isinstance(reply, ReplyEnvelope):
         return Reply(ReplyClass.NO_ANSWER, "not-okx", "no reply of the exchange's own")
-    return Reply(lookup(said.code).reply_class, said.code, said.message)
+    return Reply(lookup(reply.code).reply_class, reply.code, reply.message)
 
 
-def set_reply_of(said: ReplyBody, family: Family, setting: Setting) -> Reply:
+def set_reply_of(reply: ReplyBody, family: Family, setting: Setting) -> Reply:
     """Return what a client reads from the exchange's reply to setting ``family`` to ``setting``."""
-    if not isinstance(said, ReplyEnvelope) or said.data is None or said.code not in ROWS_COUNT:
-        return reply_of(said)
-    return read_set_reply(said, family, setting)
+    if not isinstance(reply, ReplyEnvelope) or reply.data is None or reply.code not in ROWS_COUNT:
+        return reply_of(reply)
+    return read_set_reply(reply, family, setting)
 
 
 def _failed_read(process: Process) -> Reply:

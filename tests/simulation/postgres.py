@@ -346,7 +346,7 @@ class SimulatedTransaction:
         """Make the server abort it, unless it continues in time."""
         if self._work is not None:
             scheduler = self._process.world.scheduler
-            scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.heard)
+            scheduler.after(SILENCE_TIMEOUT_S, self._server.end_silent, self._work, self._work.received)
 
     def _commit_arrives(self, work: Work, back: float, wake: Callable[[Any], None] | None) -> None:
         work.wake = None

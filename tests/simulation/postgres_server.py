@@ -57,7 +57,7 @@ class Work:
     writes: list[tuple[str, Sequence[Any]]] = field(default_factory=list)
     locks: dict[Lockable, bool] = field(default_factory=dict)
     over: bool = False
-    heard: int = 0
+    received: int = 0
     wake: Wake | None = None
     note: Callable[[Work], None] | None = None
     lock: str | None = None
@@ -174,7 +174,7 @@ class Server:
         """Run a statement whose locks it has, in the program's own dialect; raises Gone."""
         if work.over:
             raise Gone
-        work.heard += 1
+        work.received += 1
         statement = understood(query)
         match statement.does:
             case Does.COUNT:
@@ -248,9 +248,9 @@ class Server:
         if work.wake is not None:
             self._scheduler.after(0.0, work.wake, Gone())
 
-    def end_silent(self, work: Work, heard: int) -> None:
+    def end_silent(self, work: Work, received: int) -> None:
         """Undo a transaction that sent nothing since then."""
-        if work.heard == heard:
+        if work.received == received:
             self.abort(work)
 
     # -- locks -----------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Server:
         """Lock a row; False: ``wake`` is given None once it is locked, or Gone."""
         if work.over:
             raise Gone
-        work.heard += 1
+        work.received += 1
         if wanted in work.locks and (shared or not work.locks[wanted]):
             return True
         if not self._queues.get(wanted) and self._is_free(work, wanted, shared=shared):

@@ -186,7 +186,7 @@ Version = Mapping[Family, Setting]
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseTroubles:
+class DatabaseFaults:
     """Faults of the state server and of the network to it. Chances are per transaction or statement.
 
     ``failovers``: when, how much of the newest is lost, and how long the server is down. The server that
@@ -211,7 +211,7 @@ class DatabaseTroubles:
 
 
 @dataclass(frozen=True, slots=True)
-class FileTroubles:
+class FileFaults:
     """What happens to the state file. ``busy``, ``full``: from when to when. Chances are per statement,
     COMMIT, or opening after a failure."""
 
@@ -222,7 +222,7 @@ class FileTroubles:
     open_failure: float
 
 
-NO_FAILURES = DatabaseTroubles(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
+NO_FAILURES = DatabaseFaults(0.0005, 0.0, 0.0, 0.0, 0.0, (), (), (), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ class Extras:
     list_faults_last: bool = False
     observer_raises: float = 0.0
     cancel_chance: float = 0.0
-    file: FileTroubles | None = None
+    file: FileFaults | None = None
     tables_made_anew_after_s: float | None = None
     """How long after the last process opened the state its tables are recreated; None: never."""
 
@@ -327,7 +327,7 @@ class Scenario:
     interval_s: float
     fighter_s: float | None = None
     """How often another writer sets the first family to something else; None: never."""
-    database: DatabaseTroubles | None = None
+    database: DatabaseFaults | None = None
     places: tuple[int, ...] = ()
     """Of each process, the number of its host; empty: one after the other."""
     extras: Extras = NO_EXTRAS
@@ -374,7 +374,7 @@ def _owned(version: Version, accounts: int) -> Version:
     return {family: one for family, one in version.items() if accounts == 1 or family in ALL_FAMILIES}
 
 
-def _database_failures(rng: Random, failure_s: float, *, forgetful: bool) -> DatabaseTroubles:
+def _database_failures(rng: Random, failure_s: float, *, forgetful: bool) -> DatabaseFaults:
     def times(chance: float, most: int) -> list[float]:
         if rng.random() >= chance:
             return []
@@ -391,7 +391,7 @@ def _database_failures(rng: Random, failure_s: float, *, forgetful: bool) -> Dat
     def step_s() -> float:
         return rng.choice((-3600.0, -20.0, -3.0, 3.0, 20.0, 3600.0))
 
-    return DatabaseTroubles(
+    return DatabaseFaults(
         latency_s=rng.choice((0.0005, 0.002, 0.01, 0.05)),
         slow_statements=rng.choice((0.0, 0.2, 1.0)),
         connect_failure=rng.choice((0.0, 0.0, 0.005, 0.02)),

@@ -22,7 +22,7 @@ from tests.support.memory_state import MemoryDisk, MemoryLocks
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
-    from tests.simulation.scenario import FileTroubles
+    from tests.simulation.scenario import FileFaults
     from tests.simulation.world import World
 
 
@@ -106,7 +106,7 @@ class SqliteKeeping:
         )
 
     def _open_troubled(
-        self, process: Process, failures: FileTroubles, lock_timeout_s: float
+        self, process: Process, failures: FileFaults, lock_timeout_s: float
     ) -> tuple[OpenState, WatchedStore]:
         file = TroubledFile(process, self._rows, failures)
         state = SqliteState(

@@ -19,7 +19,7 @@ from tests.simulation.row_cache import Rows
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
-    from tests.simulation.scenario import FileTroubles
+    from tests.simulation.scenario import FileFaults
 
 PLACE = "/nowhere/state.db"
 
@@ -33,7 +33,7 @@ class TroubledFile:
     view that was read, as a connection to a server has them.
     """
 
-    def __init__(self, process: Process, rows: Rows, failures: FileTroubles) -> None:
+    def __init__(self, process: Process, rows: Rows, failures: FileFaults) -> None:
         self.note: Callable[[Work], None] | None = None
         self.saw = -1
         self.began_at = 0.0

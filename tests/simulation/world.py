@@ -44,7 +44,7 @@ from tests.simulation.scenario import (
     NO_FAILURES,
     REFUSING,
     SETTINGS,
-    DatabaseTroubles,
+    DatabaseFaults,
     Feature,
     PolicyState,
     Role,
@@ -204,7 +204,7 @@ class World:
         self.read_failure = scenario.read_failure
         self.open_failure = scenario.open_failure
         in_postgres = scenario.database is not None
-        self.database: DatabaseTroubles = scenario.database or NO_FAILURES
+        self.database: DatabaseFaults = scenario.database or NO_FAILURES
         self.longest_pause_s = LONGEST_ZOMBIE_S if in_postgres else LONGEST_PAUSE_S
         self.restart_within_s = 8.0 if in_postgres else 3.0
         self.lock_timeouts_s = (0.0,) * 9 + (0.3,) if in_postgres else (0.0, 0.0, 0.0, 0.3)

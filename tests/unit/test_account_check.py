@@ -61,10 +61,10 @@ def test_two_files_may_not_want_the_same_family_of_one_account(
     text: str | None,
 ) -> None:
     a, b = (desired(dict.fromkeys(families, setting("1/1/1"))) for families in (first, second))
-    somebody_else = ("9", replace(a, path="c.yaml"))
+    another_account = ("9", replace(a, path="c.yaml"))
     owned = [
         (uids[0], replace(a, path="a.yaml")),
-        somebody_else,
+        another_account,
         (uids[1], replace(b, path="b.yaml", environment=environment)),
     ]
     problem = claim_conflict(owned)

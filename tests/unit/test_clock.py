@@ -53,7 +53,7 @@ def test_a_long_pause_is_made_of_naps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("until", [1e12, float("inf")])
-def test_a_nudge_ends_every_pause_under_way(until: float) -> None:
+def test_a_wake_ends_every_sleep_under_way(until: float) -> None:
     async def scenario() -> None:
         clock = SystemClock()
         pauses = [asyncio.create_task(clock.sleep_until(until)) for _ in range(3)]
@@ -65,7 +65,7 @@ def test_a_nudge_ends_every_pause_under_way(until: float) -> None:
     asyncio.run(scenario())
 
 
-def test_a_nudge_between_pauses_ends_the_next_one_only() -> None:
+def test_a_wake_between_sleeps_ends_the_next_one_only() -> None:
     async def scenario() -> None:
         clock = SystemClock()
         clock.wake()

@@ -32,7 +32,7 @@ ANSWERS: dict[str, object] = {
 }
 
 
-class NudgedClock:
+class WokenClock:
     """A clock whose every pause ends early once, as one does that was nudged."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class NudgedClock:
 class FailingExchange:
     """An exchange that fails for a number of questions, each taking a while, and then answers."""
 
-    def __init__(self, clock: NudgedClock, *failures: Reply, takes_s: float = 0.0) -> None:
+    def __init__(self, clock: WokenClock, *failures: Reply, takes_s: float = 0.0) -> None:
         self.clock = clock
         self.failures = list(failures)
         self.takes_s = takes_s
@@ -100,7 +100,7 @@ def asked(
     question: str, *failures: Reply, takes_s: float = 0.0, timeout_s: float | None = None
 ) -> tuple[object, list[float], list[Reply]]:
     """Return the answer, after how many seconds each try began, and the failures that were retried."""
-    clock, retried = NudgedClock(), list[Reply]()
+    clock, retried = WokenClock(), list[Reply]()
     exchange = FailingExchange(clock, *failures, takes_s=takes_s)
     reads = RetryingReads(exchange, clock, on_retry=retried.append, timeout_s=timeout_s)
     answer = ask(reads, exchange, question)
@@ -140,7 +140,7 @@ def test_no_try_begins_after_the_timeout_of_the_command() -> None:
 
 
 def test_the_timeout_is_one_for_all_reads_of_the_command() -> None:
-    clock = NudgedClock()
+    clock = WokenClock()
     exchange = FailingExchange(clock, BUSY, BUSY, BUSY)
     reads = RetryingReads(exchange, clock, on_retry=lambda _: None, timeout_s=3.5)
     assert asyncio.run(reads.account()) == BUSY

@@ -159,7 +159,7 @@ def test_a_file_that_leaves_the_family_out_for_a_while_does_not_end_it() -> None
 
 
 @pytest.mark.slow
-def test_who_breaks_no_fights_is_held_by_one_as_well_and_only_for_what_was_fought_over() -> None:
+def test_a_run_without_breaker_is_held_by_one_of_another_for_the_contested_setting_only() -> None:
     here = contested_over(until=1500.0)
     here.run(600.0)
     again(here)

@@ -207,8 +207,8 @@ def test_the_summary_counts_problems_and_advice() -> None:
     assert doctor_text(checkup(FINDINGS[0])).endswith("\nNo problem found.\n")
     assert doctor_text(checkup(FINDINGS[1])).endswith("No problem found; 1 recommendation.\n")
     assert doctor_text(checkup(FINDINGS[2])).endswith("1 problem to fix.\n")
-    nobody = replace(checkup(FINDINGS[3]), account=None, simulator=True)
-    assert doctor_text(nobody).startswith("SIMULATOR unknown account at openapi.okx.com")
+    without_account = replace(checkup(FINDINGS[3]), account=None, simulator=True)
+    assert doctor_text(without_account).startswith("SIMULATOR unknown account at openapi.okx.com")
 
 
 def test_the_document_has_the_same_results() -> None:

@@ -410,7 +410,7 @@ def test_a_family_of_which_another_value_may_still_land_is_not_in_sync() -> None
 
 
 @pytest.mark.parametrize(
-    ("heard", "due", "now", "expected"),
+    ("received", "due", "now", "expected"),
     [
         (0.0, 0.0, SILENCE_S, True),
         (0.0, 0.0, SILENCE_S + 0.1, False),
@@ -421,15 +421,15 @@ def test_a_family_of_which_another_value_may_still_land_is_not_in_sync() -> None
     ],
 )
 def test_silence_means_something_only_after_it_was_due(
-    heard: float, due: float, now: float, expected: bool
+    received: float, due: float, now: float, expected: bool
 ) -> None:
-    assert alive(replace(fresh(), last_step_at=heard, next_step_by=due), now) is expected
+    assert alive(replace(fresh(), last_step_at=received, next_step_by=due), now) is expected
 
 
 # ---- what is kept is bounded ---------------------------------------------------------------------
 
 
-def test_troubles_are_the_last_ones_newest_first_and_each_once() -> None:
+def test_errors_are_the_last_ones_newest_first_and_each_once() -> None:
     runtime = fresh()
     for number in range(MAX_ERRORS + 5):
         runtime = having(runtime, replace(DOWN, doing=f"asking {number}"), now=NOW + number)

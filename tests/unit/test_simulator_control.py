@@ -113,9 +113,9 @@ def test_rules_change() -> None:
 def test_accounts_change(changes: dict[str, object], code: str) -> None:
     world = exchange()
     (row,) = ask(world, "POST", "accounts", **changes)
-    said = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
-    assert isinstance(said, ReplyEnvelope)
-    assert said.code == code
+    reply = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
+    assert isinstance(reply, ReplyEnvelope)
+    assert reply.code == code
     flat = {**row, **row["keys"][0]}
     assert all(flat[name] == value for name, value in changes.items() if name != "passphrase")
     assert "simulator-secret" not in repr(row)

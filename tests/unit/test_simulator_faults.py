@@ -25,8 +25,8 @@ def reply_and_effect(text: str) -> tuple[ReplyBody, bool]:
     """Return what a Set hears under the fault ``text``, and whether it took effect."""
     world = exchange()
     world.inject(parse_fault(text))
-    heard = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
-    return heard, world.settings(UID) == {"BTC-USD": SETTING}
+    received = world.set_mmp(KEY, "BTC-USD", SETTING, T0).reply
+    return received, world.settings(UID) == {"BTC-USD": SETTING}
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,27 @@ def test_replies_that_are_not_okx_s(text: str, expected: ReplyBody, effect: bool
     ],
 )
 def test_replies_with_a_code(text: str, code: str, status: int, effect: bool) -> None:
-    heard, applied = reply_and_effect(text)
-    assert isinstance(heard, ReplyEnvelope)
-    assert (heard.code, heard.status, applied) == (code, status, effect)
+    received, applied = reply_and_effect(text)
+    assert isinstance(received, ReplyEnvelope)
+    assert (received.code, received.status, applied) == (code, status, effect)
 
 
 @pytest.mark.parametrize(("text", "effect"), [("wrong-echo", True), ("wrong-echo-unapplied", False)])
 def test_a_wrong_echo_is_an_acceptance_of_something_else(text: str, effect: bool) -> None:
-    heard, applied = reply_and_effect(text)
-    assert isinstance(heard, ReplyEnvelope)
-    assert heard.accepted
-    assert heard.data is not None
-    assert heard.data[0]["qtyLimit"] == "9100"
+    received, applied = reply_and_effect(text)
+    assert isinstance(received, ReplyEnvelope)
+    assert received.accepted
+    assert received.data is not None
+    assert received.data[0]["qtyLimit"] == "9100"
     assert applied is effect
 
 
 def test_a_wrong_echo_of_a_reset_says_it_did_not_work() -> None:
     world = exchange()
     world.inject(parse_fault("reset/wrong-echo"))
-    heard = world.reset_mmp(KEY, "BTC-USD", T0).reply
-    assert isinstance(heard, ReplyEnvelope)
-    assert heard.data == ({"result": False},)
+    received = world.reset_mmp(KEY, "BTC-USD", T0).reply
+    assert isinstance(received, ReplyEnvelope)
+    assert received.data == ({"result": False},)
 
 
 def test_there_is_nothing_wrong_to_echo_in_an_empty_answer() -> None:
@@ -91,8 +91,8 @@ def test_there_is_nothing_wrong_to_echo_in_an_empty_answer() -> None:
 
 @pytest.mark.parametrize(("text", "effect"), [("truncated", True), ("truncated-unapplied", False)])
 def test_a_truncated_reply_announces_more_than_comes(text: str, effect: bool) -> None:
-    heard, applied = reply_and_effect(text)
-    assert isinstance(heard, TruncatedReply)
+    received, applied = reply_and_effect(text)
+    assert isinstance(received, TruncatedReply)
     assert applied is effect
     world = exchange()
     world.inject(parse_fault(text))
@@ -136,10 +136,10 @@ def test_a_fault_of_one_family_lasts_and_leaves_the_others_alone() -> None:
         world.inject(parse_fault(text))
     verdicts = {"BTC-USD": [], "ETH-USD": []}  # type: dict[str, list[object]]
     for turn in range(3):
-        for place, (family, heard) in enumerate(verdicts.items()):
-            said = world.set_mmp(KEY, family, SETTING, T0 + 20 * turn + 10 * place).reply
-            assert isinstance(said, ReplyEnvelope)
-            heard.append(said.code)
+        for place, (family, received) in enumerate(verdicts.items()):
+            reply = world.set_mmp(KEY, family, SETTING, T0 + 20 * turn + 10 * place).reply
+            assert isinstance(reply, ReplyEnvelope)
+            received.append(reply.code)
     assert verdicts == {"BTC-USD": ["50004"] * 3, "ETH-USD": ["50013", "0", "0"]}
     assert world.faults.pending()["set"] == 1, "one that lasts counts once"
     world.faults.clear()
@@ -159,11 +159,11 @@ def test_a_fault_of_one_family_lasts_and_leaves_the_others_alone() -> None:
 def test_a_wrapped_refusal_has_the_real_code_in_its_row(
     text: str, code: str, named: bool, effect: bool
 ) -> None:
-    heard, applied = reply_and_effect(text)
-    assert isinstance(heard, ReplyEnvelope)
-    assert (heard.code, applied) == (code, effect)
-    assert heard.data is not None
-    [row] = heard.data
+    received, applied = reply_and_effect(text)
+    assert isinstance(received, ReplyEnvelope)
+    assert (received.code, applied) == (code, effect)
+    assert received.data is not None
+    [row] = received.data
     assert row["sCode"] == text.partition("-")[2][:5]
     assert row["sMsg"]
     assert row.get("instFamily") == ("BTC-USD" if named else None)
@@ -214,10 +214,10 @@ def test_an_outage_answers_nothing_and_keeps_the_faults_for_later() -> None:
     world = exchange()
     world.inject(parse_fault("50013"))
     world.outage(T0 + 5)
-    heard = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + after).reply for after in (0, 4.9, 12)]
-    assert heard[:2] == [Disconnect(), Disconnect()]
-    assert isinstance(heard[2], ReplyEnvelope)
-    assert heard[2].code == "50013"
+    received = [world.set_mmp(KEY, "BTC-USD", SETTING, T0 + after).reply for after in (0, 4.9, 12)]
+    assert received[:2] == [Disconnect(), Disconnect()]
+    assert isinstance(received[2], ReplyEnvelope)
+    assert received[2].code == "50013"
     assert world.settings(UID) == {}
 
 

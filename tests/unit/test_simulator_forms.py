@@ -24,10 +24,10 @@ def configured(form: RowForm) -> SimulatedExchange:
     return world
 
 
-def rows(said: ReplyBody) -> list[object]:
-    assert isinstance(said, ReplyEnvelope)
-    assert said.accepted
-    return list(said.data or ())
+def rows(reply: ReplyBody) -> list[object]:
+    assert isinstance(reply, ReplyEnvelope)
+    assert reply.accepted
+    return list(reply.data or ())
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_an_echo_has_the_numbers_of_the_form_and_its_true_name(form: RowForm, ex
 
 def test_fractions_stay_what_they_are() -> None:
     world = configured(RowForm.JSON_NUMBERS)
-    said = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0.5"), T0).reply
-    assert rows(said) == [{**BTC, **NUMBERS, "qtyLimit": 0.5}]
+    reply = world.set_mmp(KEY, "BTC-USD", MmpSetting("5000", "2000", "0.5"), T0).reply
+    assert rows(reply) == [{**BTC, **NUMBERS, "qtyLimit": 0.5}]
 
 
 def test_a_form_ends_when_it_is_put_back() -> None:

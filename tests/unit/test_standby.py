@@ -263,12 +263,12 @@ def test_a_standby_counts_as_alive() -> None:
     runtime = initial(here.desired, host="h", simulator=False, live=True, now=here.clock.now())
     looks: list[bool] = []
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal runtime
         runtime = runtime_after(runtime, event, now=here.clock.now(), wall=here.clock.wall())
         looks.append(alive(runtime, here.clock.now()))
 
-    here.listeners.append(hear)
+    here.listeners.append(on_event)
     here.exchange.live[BTC] = LiveRow(A)
     here.run(300.0)
     assert all(looks)

@@ -48,13 +48,13 @@ AWAY = StateFailed("state-unavailable", "the connection was lost", NOW + 1)
 
 
 def sharing(
-    *mine: AccountRuntime, owners: dict[str, str], heard: bool = True, failing: str = ""
+    *mine: AccountRuntime, owners: dict[str, str], received: bool = True, failing: str = ""
 ) -> LatestState:
     """Return the board of a process that keeps ``mine``, of what it heard just now."""
     made = shared_state()
     roster = LeaseTable({"1": ME, "2": OTHER}, BOTH, owners)
-    good_until = NOW + LEASE_TTL_S if heard else float("-inf")
-    made.replica = ReplicaStatus(ME, KEEPS, roster if heard else None, good_until, failing)
+    good_until = NOW + LEASE_TTL_S if received else float("-inf")
+    made.replica = ReplicaStatus(ME, KEEPS, roster if received else None, good_until, failing)
     for one in mine:
         made.put(f"{one.desired.account}/live", AccountSnapshot(one, INTERVAL_S, owner=ME))
     return made
@@ -62,7 +62,7 @@ def sharing(
 
 SHARED = sharing(STARTED, owners={MAIN: "1", DESK: "2"})
 ALL_ELSEWHERE = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"})
-UNHEARD = sharing(owners={}, heard=False)
+UNHEARD = sharing(owners={}, received=False)
 
 
 def failed(made: LatestState, *, now: float = NOW) -> dict[str, str]:
@@ -168,7 +168,7 @@ def test_the_message_of_a_server_is_shown_in_one_line() -> None:
     made = shared_state()
     made.error = HOSTILE
     silent = sharing(owners={MAIN: "2", DESK: "2", NEW: "2"}, failing=HOSTILE)
-    unheard = sharing(owners={}, heard=False, failing=HOSTILE)
+    unheard = sharing(owners={}, received=False, failing=HOSTILE)
     lost = shared_state(having(STARTED, replace(AWAY, message=HOSTILE)))
     for one in (made, silent, unheard, lost):
         output = failed(one, now=NOW + LEASE_TTL_S)
