@@ -14,7 +14,7 @@ from reconciler.core.problems import Problem
 from reconciler.secret import blanked, has_secret
 
 REDACTION_HINT = (
-    "nothing of the file is quoted, because a configured secret is in it: remove it, and replace the key"
+    "the file is not quoted, because a configured secret is in it: remove the secret, and replace the key"
 )
 
 

@@ -232,7 +232,7 @@ def _refused(envelope: Envelope, scrub: Scrub, family: Family | None) -> Reply:
     known = lookup(envelope.code)
     words = _words(envelope)
     if not words and known.reply_class is ReplyClass.AMBIGUOUS:
-        words = f"{known.meaning}; nothing else was in the reply"
+        words = f"{known.meaning}; the reply has no other data"
     return Reply(known.reply_class, envelope.code, scrub(words))
 
 

@@ -27,7 +27,7 @@ def family_term(
     owner = (family, desired.account, desired.environment.value, desired.path)
     wanted = desired.families.get(family)
     if wanted is None:
-        meaning = "not in the file, thus unmanaged: never written, never disabled"
+        meaning = "not in the file, so it is unmanaged: never written, never disabled"
         return FamilyTerm(*owner, meaning, (), _policy_notes(family, policy))
     bounds = effective_bounds(family, policy) if policy else {}
     values = tuple(
@@ -101,7 +101,7 @@ def _policy_notes(family: Family, policy: Policy | None) -> tuple[str, ...]:
             window = window_text(policy.loosening.per)
             output.append(f"policy: all changes within {window} together may raise it by no more")
         if policy.loosening.unknown_allowed:
-            output.append("policy: it may be changed even where no read and no record shows it (--no-live)")
+            output.append("policy: it may be changed even if nothing is known of it (--no-live)")
     output += [
         f"policy: exposure {name.value} at most {format_decimal(limit)}"
         for name, limit in effective_exposure(family, policy).items()

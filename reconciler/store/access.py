@@ -211,7 +211,9 @@ def foreign(path: str, owner: FileOwner) -> StateUnusable:
     hint = f"run mmp as user {owner.uid}; or give the state and its folder to this user (chown)"
     if owner.shares and os.geteuid() != ROOT:
         folder = os.path.dirname(path)
-        share = f"chgrp {owner.gid} {folder} and chmod g+s {folder}, so that members of the group can"
+        share = (
+            f"chgrp {owner.gid} {folder} and chmod g+s {folder}, so that members of the group can use it"
+        )
         hint = f"{share}; or {hint}"
     return StateUnusable(
         "state-owner",

@@ -237,7 +237,7 @@ def test_the_explanation_of_a_family_has_what_its_policy_allows() -> None:
     assert explained("BTC-USD", Policy("p.yaml", "0" * 64, loosening=limits)).notes[:3] == (
         "policy: one change may raise its exposure by a factor of 2",
         "policy: all changes within 7d together may raise it by no more",
-        "policy: it may be changed even where no read and no record shows it (--no-live)",
+        "policy: it may be changed even if nothing is known of it (--no-live)",
     )
     lax = Policy("p.yaml", "0" * 64, disable_allowed=True)
     assert explained("BTC-USD", lax).notes == ()

@@ -185,7 +185,7 @@ def doubted(*unanswered: Family) -> Status:
 @pytest.mark.parametrize(
     ("unanswered", "sentence"),
     [
-        ((), "Not known: what was just read of BTC-USD, ETH-USD proves nothing yet; it is read again."),
+        ((), "Not known: the last read of BTC-USD, ETH-USD is not proof yet; mmp reads again."),
         ((ETH,), "Not known: a request for ETH-USD has no definite answer."),
     ],
 )

@@ -374,7 +374,7 @@ def test_messages_of_rows_are_scrubbed_and_the_codes_come_first() -> None:
 
 def test_an_unknown_code_without_a_message_says_so() -> None:
     assert set_reply(envelope(code="59999")).message == (
-        "a code that mmp does not know; nothing else was in the reply"
+        "a code that mmp does not know; the reply has no other data"
     )
 
 

@@ -168,7 +168,7 @@ def _uncertain_words(status: Status) -> str:
     if unanswered:
         return f"Not known: a request for {first_names(unanswered)} has no definite answer."
     doubtful = _names(status, lambda one: one.doubtful)
-    return f"Not known: what was just read of {first_names(doubtful)} proves nothing yet; it is read again."
+    return f"Not known: the last read of {first_names(doubtful)} is not proof yet; mmp reads again."
 
 
 def _exposed_words(exposed: tuple[Family, ...], status: Status) -> str:
