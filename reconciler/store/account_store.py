@@ -29,7 +29,7 @@ from reconciler.store.account_session import AccountSession
 from reconciler.store.policies import Policies
 from reconciler.store.proofs import Proofs
 from reconciler.store.reservations import Reservations
-from reconciler.store.rows import AcceptedRow, AppliedRow, AttemptRow, LossRow
+from reconciler.store.rows import AcceptedRow
 from reconciler.store.timeline import AccountTimeline
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ class SqlAccountStore:
     async def snapshot(self) -> StateSnapshot:
         """Return all that is on record of the account; changes nothing."""
         budget, history = self._session.budget, None
-        applied: list[AppliedRow] = []
-        attempts: list[AttemptRow] = []
-        losses: list[LossRow] = []
+        known: queries.KnownRows = ([], [], [])
         accepted: list[AcceptedRow] = []
         async with self._session.engine.reading(None) as tables:
             identity = await tables.select(queries.identity(*self._session.key[:2]))
@@ -149,15 +147,15 @@ class SqlAccountStore:
                 budget = self._session.budget_of(identity)
             if budget is not None:
                 history = self._reservations.with_uncommitted(await tables.select(queries.rate(budget)))
-                applied, attempts, losses = await tables.select(queries.known(budget))
+                known = await tables.select(queries.known(budget))
                 accepted = await tables.select(queries.select_accepted(budget))
             live, damaged = await tables.select(queries.live(self._session.key))
-        row_clock = self._session.row_clock()
+        (applied, attempts, _), row_clock = known, self._session.row_clock()
         return StateSnapshot(
             kind=None if identity is None else ExchangeKind(identity.kind),
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
-            known=row_mapping.known_from_rows(applied, attempts, losses, row_clock),
+            known=row_mapping.known_from_rows(*known, row_clock),
             applied={Family(row.family): record_mapping.applied_record(row) for row in applied},
             open_attempts=tuple(record_mapping.attempt_record(row) for row in attempts),
             ledger=None if history is None else ledger_mapping.ledger_from_rows(history, row_clock),

@@ -142,21 +142,19 @@ class Proofs:
     ) -> AttemptRow:
         """Make the attempt's setting the confirmed one, if its acknowledgement proves that."""
         changed = [one._replace(tries=0) for one in rows.tries if one.id != row.id]
-        row, proof = row._replace(tries=0), None
-        setting = {Family(row.family): setting_of(row)}
+        row, family = row._replace(tries=0), Family(row.family)
+        setting = {family: setting_of(row)}
         await self._saved_plan.record(
             tables, self._session.identified(), [row, *rows.open], setting, ProofKind.APPLIED
         )
         if row_mapping.proves_in_force(row, rows.applied):
             since = row_clock.reserved_at(row)
             changed += await _resolve(tables, rows.open, rows.losses, setting, since, row_clock)
-            of_row, file = setting_of(row), file_of(row)
-            proof = self._proof(row.family, of_row, ProofKind.APPLIED, rows.newest, file, row_clock.now)
+            proven = (family, setting[family], ProofKind.APPLIED, rows.newest, file_of(row))
+            await tables.upsert(self._proof(*proven, row_clock.now))
+            row = row._replace(resolved=1)
         await tables.update(row_mapping.merged(changed))
-        if proof is None:
-            return row
-        await tables.upsert(proof)
-        return row._replace(resolved=1)
+        return row
 
     def _proof(
         self, family: str, setting: Setting, how: ProofKind, newest: int, file: FileVersion, at: float

@@ -399,7 +399,8 @@ def with_checksum(row: Row) -> Row:
 def check_checksum(row: Row) -> Row:
     """Return ``row``, or raise RowDamaged if its checksum does not fit."""
     if not _fits(row):
-        raise RowDamaged(f"{TABLES[type(row)]} row {_name(row)} does not match its checksum")
+        key = "/".join(str(getattr(row, name)) for name in KEYS[type(row)])
+        raise RowDamaged(f"{TABLES[type(row)]} row {key} does not match its checksum")
     return row
 
 
@@ -447,7 +448,3 @@ def sanitized(text: str) -> str:
 def storable(text: str) -> str:
     """Return text without the characters that no engine can store: NUL and lone surrogates."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-
-
-def _name(row: AnyRow) -> str:
-    return "/".join(str(getattr(row, name)) for name in KEYS[type(row)])

@@ -9,7 +9,7 @@ are compared when a file is opened. History and timeline are verified when they 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from reconciler.core.state_records import StateCheck
@@ -87,9 +87,10 @@ def verify_deciding_rows(db: sqlite3.Connection) -> None:
     if len(list(_rows(db, StateRow, "true"))) != 1:
         raise RowDamaged("the row with the id of the state is missing, or there is another")
     found: dict[UserId, tuple[int, str]] = {}
-    for kind in _deciding_kinds():
-        for row in _rows(db, kind, sqlite_schema.DECIDING[TABLES[kind]].format(row="")):
-            user = _user_of(row)
+    kinds: Mapping[str, Any] = {table: kind for kind, table in TABLES.items()}
+    for table, decides in sqlite_schema.DECIDING.items():
+        for row in _rows(db, kinds[table], decides.format(row="")):
+            user = (row.kind, row.environment, row.uid)
             number, total = found.get(user, (0, NO_ROWS_SUM))
             found[user] = (number + 1, combined(total, row[0]))
     list(_rows(db, AttemptRow, _SINCE_ACKNOWLEDGED))
@@ -97,18 +98,10 @@ def verify_deciding_rows(db: sqlite3.Connection) -> None:
     _verify_ids(db)
 
 
-def _deciding_kinds() -> list[RowKind]:
-    return [kind for kind, table in TABLES.items() if table in sqlite_schema.DECIDING]
-
-
-def _rows(db: sqlite3.Connection, kind: RowKind, condition: str) -> Iterator[AnyRow]:
+def _rows(db: sqlite3.Connection, kind: RowKind, condition: str) -> Iterator[Any]:
     query = f"SELECT {', '.join(fields(kind))} FROM {TABLES[kind]} WHERE {condition}"
     for values in fetch_all(db, query):
         yield check_checksum(cast("AnyRow", kind(*values)))
-
-
-def _user_of(row: Any) -> UserId:
-    return row.kind, row.environment, row.uid
 
 
 def _recorded(db: sqlite3.Connection) -> dict[UserId, tuple[int, str]]:
