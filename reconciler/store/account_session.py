@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
+from reconciler.core.registered_state import RegisteredState
 from reconciler.core.replica_assignment import lease_name
 from reconciler.errors import MmpError, StateAccountMismatch
 from reconciler.store import queries, row_mapping
@@ -120,8 +121,8 @@ class AccountSession:
         async def is_on_record(boot: str, at: float) -> bool:
             return bool(await self.read(queries.reserved_then(budget, boot, at)))
 
-        whose, is_file = (budget, self.lock_name, self.state_id), not engine.has_leases
-        await registry.claim(*whose, engine.place, is_on_record, is_file=is_file)
+        ours = RegisteredState(self.state_id, engine.place, not engine.has_leases, registry.boot)
+        await registry.claim(budget, self.lock_name, ours, is_on_record)
 
     async def _identity_read(self, uid: str) -> IdentityRow | None:
         """Return the recorded identity, without writing to the state; raises StateAccountMismatch."""

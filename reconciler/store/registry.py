@@ -78,14 +78,7 @@ class StateRegistry:
     _reported: set[str] = field(default_factory=set)
 
     async def claim(
-        self,
-        budget: RateBudget,
-        user: str,
-        state_id: str,
-        place: str,
-        is_on_record: IsOnRecord,
-        *,
-        is_file: bool,
+        self, budget: RateBudget, user: str, ours: RegisteredState, is_on_record: IsOnRecord
     ) -> None:
         """Register a state for a User ID before it is used for writing, or refuse that.
 
@@ -95,14 +88,13 @@ class StateRegistry:
         """
         if budget.kind is not ExchangeKind.OKX:
             return
-        ours = RegisteredState(state_id, place, is_file, self.boot)
         with self._carrying_on():
             while (behind := await self._claimed(budget, user, ours)) is not None:
                 # The state may be remote: the entry is not locked during the query.
                 at = behind.reserved_at
                 if at is None or not await is_on_record(behind.boot, at):
                     raise _behind(budget, behind, ours, counts_for_s(behind, self.boot, self.clock.now()))
-                self._found[budget, state_id] = at
+                self._found[budget, ours.id] = at
 
     async def _claimed(
         self, budget: RateBudget, user: str, ours: RegisteredState

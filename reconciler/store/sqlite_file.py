@@ -225,10 +225,10 @@ def disk_full(path: str) -> StateUnavailable:
     return StateUnavailable("state-disk-full", f"no space left for the state {path}", hint)
 
 
-def disk_failed(path: str, said: str) -> StateUnavailable:
-    """Return the error for a disk that fails to read or write; ``said`` is the message of the system."""
+def disk_failed(path: str, detail: str) -> StateUnavailable:
+    """Return the error for a disk that fails to read or write; ``detail`` is the message of the system."""
     hint = "check the disk; what was recorded before is safe"
-    return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {said}", hint)
+    return StateUnavailable("state-io-error", f"the disk of the state {path} failed: {detail}", hint)
 
 
 def failure_beside(path: str) -> StateUnavailable | None:
@@ -317,14 +317,14 @@ def _companions(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def _passing(path: str, error: OSError) -> StateUnavailable | None:
     """Return the error for a temporary condition; None for one that a person must fix."""
-    said = error.strerror or str(error)
+    detail = error.strerror or str(error)
     if error.errno in _FULL:
         return disk_full(path)
     if error.errno == errno.EIO:
-        return disk_failed(path, said)
+        return disk_failed(path, detail)
     if error.errno in _LACKING:
         hint = "check ulimit -n, free memory and mounts, and try again"
-        return StateUnavailable("state-unavailable", f"the state {path} cannot be used now: {said}", hint)
+        return StateUnavailable("state-unavailable", f"the state {path} cannot be used now: {detail}", hint)
     return None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.registered_state import IN_USE_S
+from reconciler.core.registered_state import IN_USE_S, RegisteredState
 from reconciler.core.requests import Reservation, ReserveOptions
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.store import registry as registries
@@ -245,7 +245,9 @@ def test_a_copy_with_the_newest_request_takes_the_place_at_once_and_the_original
 
 def test_another_name_of_the_same_file_is_the_same_state(machine: Machine, tmp_path: Path) -> None:
     async def claim(registry: StateRegistry, path: Path) -> None:
-        await registry.claim(BUDGET, "main", "a" * 32, str(path), unknown, is_file=True)
+        await registry.claim(
+            BUDGET, "main", RegisteredState("a" * 32, str(path), True, registry.boot), unknown
+        )
 
     (tmp_path / "state.db").touch()
     (tmp_path / "link.db").hardlink_to(tmp_path / "state.db")
@@ -267,7 +269,9 @@ def test_another_name_of_the_same_file_is_the_same_state(machine: Machine, tmp_p
 def test_a_database_is_known_by_its_id_whatever_its_address(machine: Machine) -> None:
     async def claim(state_id: str, place: str, *, is_file: bool = False) -> StateRegistry:
         registry = machine.registry()
-        await registry.claim(BUDGET, "main", state_id, place, unknown, is_file=is_file)
+        await registry.claim(
+            BUDGET, "main", RegisteredState(state_id, place, is_file, registry.boot), unknown
+        )
         return registry
 
     first = asyncio.run(claim("a" * 32, "postgresql://db/mmp"))
@@ -294,14 +298,22 @@ def test_the_copy_of_a_state_takes_the_place_of_the_one_that_is_registered(
     assert machine.entry["place"] == f"{machine.folder.parent}/first/state.db", "another one is registered"
     before = str(machine.entry["id"])
     asyncio.run(registry.hand_over(budget, before, "b" * 32, "postgresql://db/mmp"))
-    asyncio.run(registry.claim(budget, "main", "b" * 32, "postgresql://db/mmp", unknown, is_file=False))
+    asyncio.run(
+        registry.claim(
+            budget, "main", RegisteredState("b" * 32, "postgresql://db/mmp", False, registry.boot), unknown
+        )
+    )
     refused(lambda: identify(store))
 
 
 def test_a_reservation_says_nothing_about_the_state_that_took_its_place(machine: Machine) -> None:
     registry = machine.registry()
     asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
-    asyncio.run(registry.claim(BUDGET, "main", "b" * 32, "postgresql://db/mmp", unknown, is_file=False))
+    asyncio.run(
+        registry.claim(
+            BUDGET, "main", RegisteredState("b" * 32, "postgresql://db/mmp", False, registry.boot), unknown
+        )
+    )
     asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
     assert machine.entry["reserved_at"] is None
     asyncio.run(registry.reserved(RateBudget(ExchangeKind.SIMULATOR, Environment.LIVE, UID), "b" * 32, 1.0))
@@ -406,7 +418,9 @@ def test_a_registry_that_cannot_be_used_is_reported_once_and_stops_nothing(
     UNTRUSTED[name](machine.folder)
     registry = machine.registry()
     for _ in range(2):
-        asyncio.run(registry.claim(BUDGET, "main", "a" * 32, "/x", unknown, is_file=True))
+        asyncio.run(
+            registry.claim(BUDGET, "main", RegisteredState("a" * 32, "/x", True, registry.boot), unknown)
+        )
         asyncio.run(registry.reserved(BUDGET, "a" * 32, 1.0))
         asyncio.run(registry.hand_over(BUDGET, "a" * 32, "b" * 32, "postgresql://db/mmp"))
         registry.release(BUDGET, "main")
@@ -457,6 +471,7 @@ CLAIM = """
 import asyncio, sys
 from reconciler.clock import SystemClock
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
+from reconciler.core.registered_state import RegisteredState
 from reconciler.errors import AccountProblem
 from reconciler.store.registry import StateRegistry
 
@@ -470,7 +485,10 @@ sys.stdin.readline()
 try:
     asyncio.run(
         registry.claim(
-            RateBudget(ExchangeKind.OKX, Environment.LIVE, "1"), "main", state, place, unknown, is_file=True
+            RateBudget(ExchangeKind.OKX, Environment.LIVE, "1"),
+            "main",
+            RegisteredState(state, place, True, registry.boot),
+            unknown,
         )
     )
 except AccountProblem as problem:

@@ -99,19 +99,19 @@ class PostgresTransaction:
 
     async def query_batch(self, *questions: PostgresStatement) -> list[list[DatabaseRow]]:
         """Return the rows of each of several statements, run in this order, in one round trip."""
-        said = await self._flush([self._bound(*one) for one in questions]) if questions else []
-        return said[len(said) - len(questions) :]
+        found = await self._flush([self._bound(*one) for one in questions]) if questions else []
+        return found[len(found) - len(questions) :]
 
     async def commit_batch(self, *questions: PostgresStatement) -> list[list[DatabaseRow]]:
         """Return the rows of the last statements of the transaction, and commit in the same round trip."""
         words = [*(self._bound(*question) for question in questions), "COMMIT"]
-        with _believing(self._connection):
-            said = await self._flush(words)
+        with _refusing_warnings(self._connection):
+            found = await self._flush(words)
         self._over = True
         if self._status != "COMMIT":
             # The server answers COMMIT of a failed transaction with ROLLBACK, and no error.
             raise NotCommitted(f"the server answered COMMIT with {self._status}")
-        return said[len(said) - len(words) : -1]
+        return found[len(found) - len(words) : -1]
 
     async def run(self, query: str, values: Params = ()) -> None:
         """Run one statement without rows, no later than the next query or the end."""
@@ -216,23 +216,23 @@ def _is_quiet(connection: PostgresConnection) -> bool:
 
 
 @contextmanager
-def _believing(connection: PostgresConnection) -> Iterator[None]:
+def _refusing_warnings(connection: PostgresConnection) -> Iterator[None]:
     """Raise NotCommitted if the server warns about the COMMIT sent inside.
 
     If the wait for the synchronous standby was cancelled, the server answers COMMIT with a warning.
     """
-    said: list[tuple[str | None, str | None]] = []
+    notices: list[tuple[str | None, str | None]] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
         # Read at once: the library frees the notice after the call.
-        said.append((notice.severity_nonlocalized, notice.message_primary))
+        notices.append((notice.severity_nonlocalized, notice.message_primary))
 
     connection.add_notice_handler(note)
     try:
         yield
     finally:
         connection.remove_notice_handler(note)
-    warnings = [message or "" for severity, message in said if severity == "WARNING"]
+    warnings = [message or "" for severity, message in notices if severity == "WARNING"]
     if warnings:
         raise NotCommitted("; ".join(warnings))
 

@@ -17,7 +17,7 @@ from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, Sta
 from reconciler.store.postgres.address import Address
 from reconciler.store.rows import RowDamaged
 
-MAX_SAID = 300
+MAX_SERVER_MESSAGE = 300
 """Maximum length, in characters, of a server message; the rest adds nothing."""
 
 
@@ -62,42 +62,42 @@ def translated_postgres_errors(address: Address) -> Iterator[None]:
 
 def to_error(address: Address, error: Exception) -> MmpError:
     """Return ``error`` as an error of mmp, which says what to do."""
-    place, said = f"the state {address.shown}", _said(address, error)
+    place, detail = f"the state {address.shown}", _message_of(address, error)
     match error:
         case RowDamaged():
             return _damaged(f"{place} is damaged: {error}")
         case pg.DataCorrupted() | pg.IndexCorrupted():
-            return _damaged(f"{place} is damaged: {said}")
+            return _damaged(f"{place} is damaged: {detail}")
         case pg.ReadOnlySqlTransaction() | pg.FeatureNotSupported():
             hint = "name the primary, or all hosts with target_session_attrs=read-write"
-            return StateUnavailable("state-standby", f"{place} cannot be written there: {said}", hint)
+            return StateUnavailable("state-standby", f"{place} cannot be written there: {detail}", hint)
         case pg.InsufficientPrivilege():
             hint = "use a role that owns the schema mmp or may create it (GRANT CREATE ON DATABASE)"
-            return StateAccessDenied("state-unwritable", f"access to {place} is denied: {said}", hint)
+            return StateAccessDenied("state-unwritable", f"access to {place} is denied: {detail}", hint)
         case pg.UndefinedTable() | pg.UndefinedColumn() | pg.InvalidSchemaName() | pg.UndefinedObject():
             hint = "restore the schema mmp from a backup, or grant the role USAGE on it"
-            message = f"{place} has tables missing, or hidden from this role: {said}"
+            message = f"{place} has tables missing, or hidden from this role: {detail}"
             return StateAccessDenied("state-tables-missing", message, hint)
         case pg.DiskFull():
             hint = "free some space on the server; what was recorded before is safe"
             return StateUnavailable("state-disk-full", f"no space left for {place}", hint)
         case pg.LockNotAvailable() | pg.QueryCanceled() | pg.DeadlockDetected() | pg.SerializationFailure():
             hint = "find out why the server is busy (pg_stat_activity), and try again"
-            return StateUnavailable("state-busy", f"{place} is busy: {said}", hint)
+            return StateUnavailable("state-busy", f"{place} is busy: {detail}", hint)
         case psycopg.OperationalError() if refusal := _refusal(error):
             hint = "check the user, password, database, TLS and access rules (pg_hba.conf)"
-            said = address.masked(refusal)[:MAX_SAID]
-            return StateAccessDenied("state-refused", f"access to {place} is denied: {said}", hint)
+            detail = address.masked(refusal)[:MAX_SERVER_MESSAGE]
+            return StateAccessDenied("state-refused", f"access to {place} is denied: {detail}", hint)
         case psycopg.OperationalError() | psycopg.InterfaceError() | TimeoutError() | NotCommitted():
             hint = "check that the server is running and reachable"
-            return StateUnavailable("state-unavailable", f"{place} cannot be used now: {said}", hint)
+            return StateUnavailable("state-unavailable", f"{place} cannot be used now: {detail}", hint)
         case pg.IdleInTransactionSessionTimeout() | pg.TransactionTimeout():
             hint = "it is safe to try again"
-            message = f"the server aborted the transaction on {place}: {said}"
+            message = f"the server aborted the transaction on {place}: {detail}"
             return StateUnavailable("state-unavailable", message, hint)
         case _:
             hint = "read the log of the server; nothing that failed was recorded"
-            return StateAccessDenied("state-failed", f"{place} cannot be used: {said}", hint)
+            return StateAccessDenied("state-failed", f"{place} cannot be used: {detail}", hint)
 
 
 def _damaged(message: str) -> StateUnusable:
@@ -111,9 +111,9 @@ def _refusal(error: psycopg.OperationalError) -> str:
     return next((line.removeprefix("- ") for line in lines if _REFUSALS.search(line)), "")
 
 
-def _said(address: Address, error: Exception) -> str:
+def _message_of(address: Address, error: Exception) -> str:
     """Return the first line of the error message, masked; a timeout has no message of its own."""
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return address.masked(lines[0])[:MAX_SAID]
+    return address.masked(lines[0])[:MAX_SERVER_MESSAGE]

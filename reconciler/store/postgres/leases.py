@@ -35,7 +35,7 @@ from reconciler.store.postgres.expiry import unexpired
 ALIVE = unexpired(LEASE_TTL_S)
 """The SQL condition for a row of ``replicas`` of a live replica, in every statement."""
 
-_LIVE = f"""
+_HEARTBEAT = f"""
 WITH before AS (SELECT {ALIVE} AS alive FROM replicas WHERE id = %(id)s)
 INSERT INTO replicas (id, host, pid, keeps, unable, read_age_s, resting, expires_at)
 VALUES (%(id)s, %(host)s, %(pid)s, %(keeps)s, %(unable)s::jsonb, %(read_age_s)s, %(resting)s::jsonb,
@@ -57,27 +57,27 @@ WHERE name = %(name)s AND replica = %(replica)s
   AND (uid, families) IS DISTINCT FROM (%(uid)s, %(families)s::text[])
 """
 
-_RIVALS = """
+_SAME_UID = """
 SELECT name, uid, families, claimed FROM leases one WHERE uid <> '' AND EXISTS (
   SELECT FROM leases other WHERE other.uid = one.uid AND other.name <> one.name)
 """
 
-_LIVING = f"SELECT id, host, pid, keeps, unable, read_age_s, resting FROM replicas WHERE {ALIVE}"
+_ALIVE_REPLICAS = f"SELECT id, host, pid, keeps, unable, read_age_s, resting FROM replicas WHERE {ALIVE}"
 
 _USABLE = f"SELECT {schema.USABLE}"
 
 _LEASES = "SELECT name, replica, generation FROM leases WHERE replica IS NOT NULL"
 
-_GONE = f"""
+_DEAD = f"""
 SELECT id FROM replicas WHERE NOT {ALIVE} AND NOT EXISTS (SELECT FROM leases WHERE replica = replicas.id)
 """
 
-_BURY = f"DELETE FROM replicas WHERE id IN ({_GONE} FOR UPDATE SKIP LOCKED)"
+_DELETE_DEAD = f"DELETE FROM replicas WHERE id IN ({_DEAD} FOR UPDATE SKIP LOCKED)"
 """A dead replica's row stays until other replicas own its accounts. A replica that only seems dead, because
 a clock was set or it was stopped, gets its accounts back; and no old row becomes live when the clock
 reaches its time."""
 
-_AM_I_ALIVE = f"SELECT 1 FROM replicas WHERE id = %s AND {ALIVE} FOR SHARE"
+_IS_ALIVE = f"SELECT 1 FROM replicas WHERE id = %s AND {ALIVE} FOR SHARE"
 
 _MAKE = """
 INSERT INTO leases (name, replica, generation, uid, families, claimed)
@@ -86,7 +86,7 @@ SELECT name, NULL, 0, '', '{}', 0 FROM unnest(%s::text[]) AS name ORDER BY name 
 
 _LOCK = "SELECT name, replica FROM leases WHERE name = ANY(%s) ORDER BY name FOR UPDATE"
 
-_SILENT = f"""
+_EXPIRED = f"""
 SELECT id FROM replicas WHERE id = ANY(%s) AND NOT {ALIVE}
 ORDER BY id FOR SHARE SKIP LOCKED
 """
@@ -125,27 +125,27 @@ class Leases:
         new = {name: claim for name, claim in claims.items() if self._claimed.get(name) != claim}
         self._claimed = {}
         async with self._connections.transaction() as transaction:
-            [[(was_alive,)], *_, [version], living, leases, rivals, gone] = await transaction.query_batch(
-                self._lives(keeps, ability),
+            [[(was_alive,)], *_, [version], living, leases, same_uid, dead] = await transaction.query_batch(
+                self._heartbeat(keeps, ability),
                 *self._claim(new),
                 (_USABLE, ()),
-                (_LIVING, ()),
+                (_ALIVE_REPLICAS, ()),
                 (_LEASES, ()),
-                (_RIVALS, ()),
-                (_GONE, ()),
+                (_SAME_UID, ()),
+                (_DEAD, ()),
             )
             schema.refuse_newer(self._connections.address.shown, *version)
-            if gone:
-                await transaction.run(_BURY)
+            if dead:
+                await transaction.run(_DELETE_DEAD)
         alive = {row[0] for row in living}
         owned = [lease for lease in leases if lease[1] in alive]
         self._generations = {name: number for name, owner, number in owned if owner == self._me.id}
         self._claimed = {name: claim for name, claim in claims.items() if name in self._generations}
-        return _roster(living, owned, rivals, was_alive=was_alive)
+        return _lease_table(living, owned, same_uid, was_alive=was_alive)
 
-    def _lives(self, keeps: frozenset[LeaseName], ability: Ability) -> PostgresStatement:
+    def _heartbeat(self, keeps: frozenset[LeaseName], ability: Ability) -> PostgresStatement:
         me = self._me
-        return _LIVE, {
+        return _HEARTBEAT, {
             "id": me.id,
             "host": me.host,
             "pid": me.pid,
@@ -166,13 +166,13 @@ class Leases:
         """Acquire accounts that are free or of a dead replica; returns the previous owner of each one."""
         names = sorted(accounts)
         async with self._connections.transaction() as transaction:
-            if await transaction.row(_AM_I_ALIVE, (self._me.id,)) is None:
+            if await transaction.row(_IS_ALIVE, (self._me.id,)) is None:
                 return {}
             await transaction.run(_MAKE, (names,))
             owners: dict[LeaseName, ReplicaId | None] = dict(await transaction.rows(_LOCK, (names,)))
-            silent = await transaction.rows(_SILENT, (sorted({one for one in owners.values() if one}),))
-            gone = {None, *(replica for (replica,) in silent)}
-            free = [name for name, owner in owners.items() if owner in gone]
+            expired = await transaction.rows(_EXPIRED, (sorted({one for one in owners.values() if one}),))
+            dead = {None, *(replica for (replica,) in expired)}
+            free = [name for name, owner in owners.items() if owner in dead]
             [found] = await transaction.commit_batch((_TAKE, (self._me.id, free)))
             taken: list[tuple[LeaseName, int]] = [(name, number) for name, number in found]
         self._generations.update(taken)
@@ -206,19 +206,19 @@ def _claim(me: Replica, name: LeaseName, claim: AccountClaim) -> dict[str, objec
     return {"uid": claim.uid, "families": sorted(claim.families), "name": name, "replica": me.id}
 
 
-def _roster(
-    living: list[DatabaseRow], owned: list[DatabaseRow], rivals: list[DatabaseRow], *, was_alive: bool
+def _lease_table(
+    living: list[DatabaseRow], owned: list[DatabaseRow], same_uid: list[DatabaseRow], *, was_alive: bool
 ) -> LeaseTable:
-    keeps = {name: frozenset[LeaseName](kept) for name, _, _, kept, *_ in living}
-    kept = frozenset[LeaseName]().union(*keeps.values())
+    keeps = {name: frozenset[LeaseName](accounts) for name, _, _, accounts, *_ in living}
+    configured = frozenset[LeaseName]().union(*keeps.values())
     return LeaseTable(
         replicas={name: Replica(name, host, pid) for name, host, pid, *_ in living},
         keeps=keeps,
         owners={name: owner for name, owner, _ in owned},
         same_uid_accounts={
             name: AccountClaim(uid, frozenset(Family(family) for family in families), number)
-            for name, uid, families, number in rivals
-            if name in kept
+            for name, uid, families, number in same_uid
+            if name in configured
         },
         was_alive=was_alive,
         abilities={name: Ability(unable, age_s, resting) for name, *_, unable, age_s, resting in living},

@@ -187,7 +187,7 @@ def refuse_newer(place: str, usable_from: int | None) -> None:
         raise StateAccessDenied("state-newer", f"the state {place} is used by a newer mmp", hint)
 
 
-async def believe(transaction: PostgresTransaction, place: str, version: int) -> None:
+async def check_usable(transaction: PostgresTransaction, place: str, version: int) -> None:
     """Raise MmpError (State…) unless the server and the tables can be used for a state of ``version``."""
     server, encoding, standby = await transaction.row(
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"

@@ -98,7 +98,7 @@ async def open_existing(text: str, *, clock: Clock, boot: str) -> PostgresState 
         async with connections.transaction(Mode.READ) as transaction:
             version = await schema.version_of(transaction, address.shown)
             if version is not None:
-                await schema.believe(transaction, address.shown, version)
+                await schema.check_usable(transaction, address.shown, version)
     except BaseException:
         await connections.close()
         raise
@@ -314,5 +314,5 @@ async def _make_ready(connections: Connections) -> int:
         async with connections.transaction() as transaction:
             await schema.migrate(transaction, place)
     async with connections.transaction(Mode.READ) as transaction:
-        await schema.believe(transaction, place, version)
+        await schema.check_usable(transaction, place, version)
         return await schema.table_of_budgets(transaction)

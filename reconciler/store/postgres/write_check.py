@@ -46,7 +46,7 @@ async def refuse_unwritable(text: str) -> None:
 async def _try(transaction: PostgresTransaction, place: str) -> None:
     await schema.migrate(transaction, place)
     version = await schema.version_of(transaction, place)
-    await schema.believe(transaction, place, version or 0)
+    await schema.check_usable(transaction, place, version or 0)
     lacking = await transaction.row(_LACKING, (schema.SCHEMA,))
     if lacking is not None:
         hint = "use a role that owns the schema mmp, or grant this role all rights in the schema"
