@@ -84,7 +84,9 @@ def with_options(kind: type[OptionsT]) -> Callable[[Callable[[OptionsT], ResultT
     def decorate(command: Callable[[OptionsT], ResultT]) -> Callable[..., ResultT]:
         @wraps(command)
         def called_by_click(**values: Any) -> ResultT:
-            return command(kind(**values))
+            options = kind(**values)
+            options.location()  # a flag that cannot be used comes before any problem of a file
+            return command(options)
 
         return called_by_click
 

@@ -23,6 +23,7 @@ from reconciler.cli.flag_types import (
 from reconciler.cli.main import cli
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.core.policy import Override, RefusalKind
+from reconciler.errors import UsageError
 from tests.unit.builders import BTC
 
 
@@ -175,6 +176,16 @@ def test_the_message_about_a_webhook_does_not_repeat_its_address() -> None:
     with pytest.raises(click.BadParameter) as caught:
         WEBHOOK.convert("ftp://hooks.example/secret-token", None, None)
     assert "secret-token" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["plan"], ["apply"], ["run"], ["pause", "--family", "*"], ["resume", "--family", "*"], ["status"]],
+)
+def test_an_invalid_state_flag_comes_before_a_missing_file(arguments: list[str]) -> None:
+    ended = CliRunner().invoke(cli, [*arguments, "-c", "missing.yaml", "--state", "mysql://host/mmp"])
+    assert isinstance(ended.exception, UsageError)
+    assert ended.exception.code == "unknown-state"
 
 
 @pytest.mark.parametrize(
