@@ -13,51 +13,7 @@ import pytest
 import structlog
 
 from reconciler import logs
-from reconciler.core.events import (
-    READING_LIVE,
-    AccountsConfigured,
-    Adopted,
-    AttemptsEnded,
-    ClockMeasured,
-    ClockSynced,
-    ClockUnmeasured,
-    Compared,
-    ConfigAccepted,
-    ConfigMissing,
-    ConfigRejected,
-    ControlledElsewhere,
-    ControlTaken,
-    Event,
-    ExchangeFailed,
-    FilesStillWritten,
-    HealBreakerTripped,
-    Identified,
-    KeyMayWithdraw,
-    KeyReplaced,
-    LeaseEnded,
-    LeaseTaken,
-    LiveReadDone,
-    LoopFailed,
-    LoopIdle,
-    LoopResumed,
-    OddRowsSeen,
-    PassEnded,
-    Planned,
-    PolicyAccepted,
-    PolicyRejected,
-    ReadFailed,
-    RejectedConfigRemoved,
-    ReplicaStatusChanged,
-    RequestReserved,
-    RequestSettled,
-    RequestTooLate,
-    SettingRejected,
-    StateFailed,
-    StateLockTimedOut,
-    Waiting,
-    WaitReason,
-    WatchDegraded,
-)
+from reconciler.core import events
 from reconciler.core.evidence import Reads
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import PlanConstraints, Reason
@@ -74,34 +30,34 @@ WRONG = problem(Code.BAD_QUANTITY, "mmp.yaml", "too much", "less", line=3, colum
 LOST = Reply(ReplyClass.NO_ANSWER, "timeout")
 PLAN = plan_of({BTC: A, ETH: A}, {BTC: confirmed("5000/2000/400"), ETH: confirmed("5000/2000/100")})
 
-ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
-    (Identified("446556540", None), "info", "account identified", {"uid": "446556540"}),
+ROWS: list[tuple[events.Event, str, str, dict[str, object]]] = [
+    (events.Identified("446556540", None), "info", "account identified", {"uid": "446556540"}),
     (
-        KeyMayWithdraw("446556540"),
+        events.KeyMayWithdraw("446556540"),
         "warning",
         "the key may withdraw: use one without the Withdraw permission",
         {"uid": "446556540"},
     ),
     (
-        Identified("446556540", "www.okx.com"),
+        events.Identified("446556540", "www.okx.com"),
         "warning",
         "host changed",
         {"uid": "446556540", "previous_host": "www.okx.com"},
     ),
     (
-        LiveReadDone(read(NOW, {ETH: row("1/1/1", frozen=True), BTC: row("5000/2000/100")})),
+        events.LiveReadDone(read(NOW, {ETH: row("1/1/1", frozen=True), BTC: row("5000/2000/100")})),
         "debug",
         "live read",
         {"families": 2, "frozen": ["ETH-USD"]},
     ),
     (
-        ExchangeFailed("connecting", LOST, NOW + 1),
+        events.ExchangeFailed("connecting", LOST, NOW + 1),
         "warning",
         "failed: connecting",
         {"code": "timeout", "class": "no-answer"},
     ),
     (
-        ExchangeFailed(
+        events.ExchangeFailed(
             "reading the account of the key", Reply(ReplyClass.ACCOUNT, "50105", "no"), NOW + 60
         ),
         "error",
@@ -109,33 +65,33 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         {"code": "50105", "reason": "no", "class": "account"},
     ),
     (
-        ExchangeFailed("connecting", LIMITED, None),
+        events.ExchangeFailed("connecting", LIMITED, None),
         "error",
         "failed: connecting",
         {"code": "50011", "reason": "Rate limit reached.", "class": "rate-limited"},
     ),
     (
-        Planned(PLAN),
+        events.Planned(PLAN),
         "info",
         "planned",
         {"plan": "Plan: 1 to set (1 tighten), 1 unchanged. No waiting.", "digest": PLAN.digest},
     ),
     (
-        Waiting(NOW + 10, WaitReason.SLOT, BTC, 3, NOW + 20),
+        events.Waiting(NOW + 10, events.WaitReason.SLOT, BTC, 3, NOW + 20),
         "debug",
         "waiting",
         {"for": "slot", "family": "BTC-USD", "remaining": 3},
     ),
-    (Adopted({ETH: A, BTC: A}), "info", "adopted", {"families": ["BTC-USD", "ETH-USD"]}),
+    (events.Adopted({ETH: A, BTC: A}), "info", "adopted", {"families": ["BTC-USD", "ETH-USD"]}),
     (
-        RequestReserved(7, BTC, A, 1000.0),
+        events.RequestReserved(7, BTC, A, 1000.0),
         "debug",
         "request reserved",
         {"attempt": 7, "family": "BTC-USD", "setting": "timeInterval 5s, frozenInterval 2s, qtyLimit 100"},
     ),
     *(
         (
-            RequestSettled(7, BTC, A, status, reply, 0.0894, Reason.CHANGED),
+            events.RequestSettled(7, BTC, A, status, reply, 0.0894, Reason.CHANGED),
             level,
             f"request {status.value}",
             {
@@ -155,25 +111,25 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         ]
     ),
     (
-        ReadFailed("reading one family", Reply(ReplyClass.BUSY, "50013", "busy")),
+        events.ReadFailed("reading one family", Reply(ReplyClass.BUSY, "50013", "busy")),
         "warning",
         "failed: reading one family",
         {"code": "50013", "reason": "busy", "class": "busy"},
     ),
     (
-        OddRowsSeen(("btc-usd ",), 2),
+        events.OddRowsSeen(("btc-usd ",), 2),
         "warning",
         "rows of the list of live settings are left out",
         {"names": ["btc-usd "], "without_name": 2},
     ),
     (
-        AttemptsEnded((BTC,)),
+        events.AttemptsEnded((BTC,)),
         "info",
         "unanswered requests can no longer take effect: live shows another value",
         {"families": ["BTC-USD"]},
     ),
     (
-        SettingRejected(
+        events.SettingRejected(
             BTC, A, Reply(ReplyClass.WRONG_SETTINGS, "51000", "Parameter qtyLimit error"), None
         ),
         "error",
@@ -186,19 +142,19 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
         },
     ),
     (
-        FilesStillWritten(BTC, 2.0),
+        events.FilesStillWritten(BTC, 2.0),
         "warning",
         "change waits: settings file or policy is being written, or is invalid",
         {"family": "BTC-USD", "wait_s": 2.0},
     ),
     (
-        RequestTooLate(BTC, 10.04),
+        events.RequestTooLate(BTC, 10.04),
         "warning",
         "request not sent: too late, live is read again first",
         {"family": "BTC-USD", "late_s": 10.0},
     ),
     (
-        HealBreakerTripped(BTC, A, 3),
+        events.HealBreakerTripped(BTC, A, 3),
         "error",
         "another writer keeps changing this family: paused",
         {
@@ -208,9 +164,11 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
             "hint": "find out who changes it, then: mmp resume --family BTC-USD",
         },
     ),
-    (ClockSynced(), "warning", "clock measured again", {}),
+    (events.ClockSynced(), "warning", "clock measured again", {}),
     (
-        ClockUnmeasured(Reply(ReplyClass.NO_ANSWER, "timeout", "/api/v5/public/time: no complete reply")),
+        events.ClockUnmeasured(
+            Reply(ReplyClass.NO_ANSWER, "timeout", "/api/v5/public/time: no complete reply")
+        ),
         "warning",
         "failed: measuring the exchange's clock (public/time)",
         {
@@ -221,74 +179,84 @@ ROWS: list[tuple[Event, str, str, dict[str, object]]] = [
             " measurement mmp only reads",
         },
     ),
-    (ClockMeasured(), "info", "the exchange's clock can be measured again", {}),
-    (PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
+    (events.ClockMeasured(), "info", "the exchange's clock can be measured again", {}),
+    (events.PassEnded(0.0123, True), "debug", "pass ended", {"took_ms": 12, "finished": True}),
     (
-        StateLockTimedOut("the state is locked by pid 7"),
+        events.StateLockTimedOut("the state is locked by pid 7"),
         "warning",
         "state is locked",
         {"reason": "the state is locked by pid 7"},
     ),
     (
-        ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
+        events.ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z")),
         "warning",
         "standby: another process controls the account, this one writes nothing",
         {"controller": "pid 7 on desk-1 (run, since 2026-03-01T02:00:00Z)"},
     ),
-    (ControlTaken(), "warning", "this process controls the account now: the controller has ended", {}),
-    (KeyReplaced(), "info", "key replaced: asking the exchange for its account", {}),
     (
-        LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
+        events.ControlTaken(),
+        "warning",
+        "this process controls the account now: the controller has ended",
+        {},
+    ),
+    (events.KeyReplaced(), "info", "key replaced: asking the exchange for its account", {}),
+    (
+        events.LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30),
         "error",
         "account loop failed: will restart",
         {"code": "credentials-missing", "reason": "OKX_API_KEY is not set", "hint": "set it"},
     ),
-    (ConfigMissing(("mmp.yaml",)), "info", "waiting for a settings file", {"paths": ["mmp.yaml"]}),
-    (ConfigAccepted("mmp.yaml", "ab"), "info", "config accepted", {"path": "mmp.yaml", "sha256": "ab"}),
-    (PolicyAccepted("p.yaml", None), "info", "policy accepted", {"path": "p.yaml", "sha256": None}),
+    (events.ConfigMissing(("mmp.yaml",)), "info", "waiting for a settings file", {"paths": ["mmp.yaml"]}),
     (
-        ConfigRejected("mmp.yaml", (WRONG,)),
+        events.ConfigAccepted("mmp.yaml", "ab"),
+        "info",
+        "config accepted",
+        {"path": "mmp.yaml", "sha256": "ab"},
+    ),
+    (events.PolicyAccepted("p.yaml", None), "info", "policy accepted", {"path": "p.yaml", "sha256": None}),
+    (
+        events.ConfigRejected("mmp.yaml", (WRONG,)),
         "error",
         "config invalid, the last valid version stays in use",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
-        PolicyRejected("mmp.yaml", (WRONG,)),
+        events.PolicyRejected("mmp.yaml", (WRONG,)),
         "error",
         "policy invalid, the last valid version stays in use: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
-        ConfigRejected("b.yaml", (WRONG,), in_force=False),
+        events.ConfigRejected("b.yaml", (WRONG,), in_force=False),
         "error",
         "config invalid; no valid version yet, account not started",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
     (
-        PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
+        events.PolicyRejected("mmp.yaml", (WRONG,), in_force=False),
         "error",
         "policy invalid; no valid version yet: changes that loosen or disable are held",
         {"code": "bad-quantity", "at": "mmp.yaml:3:7", "reason": "too much", "hint": "less"},
     ),
-    (RejectedConfigRemoved("b.yaml"), "info", "invalid config file removed", {"path": "b.yaml"}),
-    (WatchDegraded("no inotify"), "info", "files are read every second", {"reason": "no inotify"}),
-    (LeaseTaken(""), "info", "lease acquired", {}),
+    (events.RejectedConfigRemoved("b.yaml"), "info", "invalid config file removed", {"path": "b.yaml"}),
+    (events.WatchDegraded("no inotify"), "info", "files are read every second", {"reason": "no inotify"}),
+    (events.LeaseTaken(""), "info", "lease acquired", {}),
     (
-        LeaseTaken("pod-1 (pid 7)"),
+        events.LeaseTaken("pod-1 (pid 7)"),
         "info",
         "lease taken over from a dead replica",
         {"from": "pod-1 (pid 7)"},
     ),
-    (LeaseEnded(lost=False), "info", "lease released to another replica", {}),
+    (events.LeaseEnded(lost=False), "info", "lease released to another replica", {}),
     (
-        LeaseEnded(lost=False, unable=True),
+        events.LeaseEnded(lost=False, unable=True),
         "warning",
         "lease released: this replica cannot serve the account",
         {},
     ),
-    (LeaseEnded(lost=True), "warning", "lease lost: another replica took it over", {}),
+    (events.LeaseEnded(lost=True), "warning", "lease lost: another replica took it over", {}),
     (
-        StateFailed("state-unavailable", "the connection was lost", 7.0),
+        events.StateFailed("state-unavailable", "the connection was lost", 7.0),
         "error",
         "state cannot be used",
         {"code": "state-unavailable", "reason": "the connection was lost"},
@@ -310,18 +278,26 @@ def parsed(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("event", "level", "message", "values"), ROWS)
-def test_an_event_is_logged(event: Event, level: str, message: str, values: dict[str, object]) -> None:
+def test_an_event_is_logged(
+    event: events.Event, level: str, message: str, values: dict[str, object]
+) -> None:
     assert to_log_line(event) == (level, message, values)
 
 
 def test_every_event_is_in_the_table() -> None:
-    unsaid = {Compared, LoopIdle, LoopResumed, ReplicaStatusChanged, AccountsConfigured}
-    assert {type(event) for event, *_ in ROWS} == set(get_args(Event)) - unsaid
+    unsaid = {
+        events.Compared,
+        events.LoopIdle,
+        events.LoopResumed,
+        events.ReplicaStatusChanged,
+        events.AccountsConfigured,
+    }
+    assert {type(event) for event, *_ in ROWS} == set(get_args(events.Event)) - unsaid
 
 
 @pytest.mark.parametrize(("event", "level", "message", "values"), ROWS)
 def test_a_line_says_whose_it_is_and_that_it_is_the_simulator_s(
-    event: Event, level: str, message: str, values: dict[str, object], lines: io.StringIO
+    event: events.Event, level: str, message: str, values: dict[str, object], lines: io.StringIO
 ) -> None:
     logs.observer("main", "live", simulator=True)(event)
     (line,) = parsed(lines)
@@ -338,13 +314,13 @@ def test_a_line_says_whose_it_is_and_that_it_is_the_simulator_s(
 
 def test_every_problem_of_a_rejected_file_has_a_line_of_its_own(lines: io.StringIO) -> None:
     other = replace(WRONG, line=9)
-    logs.observer(simulator=False)(ConfigRejected("mmp.yaml", (WRONG, other)))
+    logs.observer(simulator=False)(events.ConfigRejected("mmp.yaml", (WRONG, other)))
     assert [line["at"] for line in parsed(lines)] == ["mmp.yaml:3:7", "mmp.yaml:9:7"]
     assert all("account" not in line for line in parsed(lines))
 
 
 def test_the_exchange_itself_is_not_called_a_simulator(lines: io.StringIO) -> None:
-    logs.observer("main", "demo", simulator=False)(ClockSynced())
+    logs.observer("main", "demo", simulator=False)(events.ClockSynced())
     assert "SIMULATOR" not in lines.getvalue()
 
 
@@ -355,7 +331,7 @@ def test_a_plan_is_announced_once_and_again_when_it_says_more(lines: io.StringIO
     fewer = plan_of({BTC: A, ETH: A}, {BTC: confirmed("5000/2000/100")})
     none = plan_of({BTC: A}, {BTC: confirmed("5000/2000/100")})
     for plan in (both, both, fewer, none, fewer):
-        observe(Planned(plan))
+        observe(events.Planned(plan))
     assert [line["level"] for line in parsed(lines)] == ["info", "debug", "debug", "debug", "info"]
 
 
@@ -367,7 +343,7 @@ def test_a_change_that_is_held_and_drift_are_pointed_out_once(lines: io.StringIO
     )
     plan = plan_of(wanted, known, Reads(read(990, {BTC: row("5000/2000/9999"), ETH: row("1/1/1")})))
     for _ in range(3):
-        observe(Planned(plan))
+        observe(events.Planned(plan))
     warnings = [line for line in parsed(lines) if line["level"] == "warning"]
     assert [(line["event"], line["family"]) for line in warnings] == [
         ("drift: will be restored", "BTC-USD"),
@@ -379,7 +355,7 @@ def test_a_change_that_is_held_and_drift_are_pointed_out_once(lines: io.StringIO
 
 def test_the_end_of_an_outage_is_reported_once(lines: io.StringIO) -> None:
     observe = logs.observer("main", "live", simulator=False)
-    answered, failed = LiveReadDone(read(NOW, {})), ExchangeFailed("reading", LOST, NOW)
+    answered, failed = events.LiveReadDone(read(NOW, {})), events.ExchangeFailed("reading", LOST, NOW)
     for event in (answered, failed, failed, answered, answered, failed, answered):
         observe(event)
     text = [line["event"] for line in parsed(lines) if line["level"] == "info"]
@@ -451,9 +427,9 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
     refused = Reply(ReplyClass.ACCOUNT, "50105", "no")
     accepted = Reply(ReplyClass.ACCEPTED, "0")
     observe = logs.observer("main", "live", simulator=False, advice=hint_for_event)
-    observe(ExchangeFailed("reading the account of the key", refused, NOW))
-    observe(RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1, Reason.CHANGED))
-    observe(RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1, Reason.CHANGED))
+    observe(events.ExchangeFailed("reading the account of the key", refused, NOW))
+    observe(events.RequestSettled(1, BTC, A, AttemptStatus.REJECTED, refused, 0.1, Reason.CHANGED))
+    observe(events.RequestSettled(2, BTC, A, AttemptStatus.APPLIED, accepted, 0.1, Reason.CHANGED))
     failed, rejected, applied = parsed(lines)
     assert "passphrase" in failed["hint"].lower()
     assert failed["hint"] == rejected["hint"]
@@ -464,8 +440,8 @@ def test_a_failure_carries_what_to_do_about_it_and_a_success_does_not(lines: io.
 def test_the_log_line_of_a_failed_read_does_not_say_that_it_counts_as_sent(lines: io.StringIO) -> None:
     ambiguous = Reply(ReplyClass.AMBIGUOUS, "50026", "no")
     observe = logs.observer("main", "live", simulator=False, advice=hint_for_event)
-    observe(ExchangeFailed(READING_LIVE, ambiguous, NOW))
-    observe(RequestSettled(1, BTC, A, AttemptStatus.UNKNOWN, ambiguous, 0.1, Reason.CHANGED))
+    observe(events.ExchangeFailed(events.READING_LIVE, ambiguous, NOW))
+    observe(events.RequestSettled(1, BTC, A, AttemptStatus.UNKNOWN, ambiguous, 0.1, Reason.CHANGED))
     read, request = parsed(lines)
     assert read["hint"] == READ_AGAIN
     assert "counts as sent" in request["hint"]
@@ -474,16 +450,16 @@ def test_the_log_line_of_a_failed_read_does_not_say_that_it_counts_as_sent(lines
 def test_what_only_a_watching_program_wants_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure_logging(log_format="json", level="debug", color=False)
     observe = logs.observer("main", "live", simulator=False)
-    observe(LoopIdle(NOW))
-    observe(Compared(desired({BTC: A}), {}, Ledger(), (), PlanConstraints(), PLAN, True))
+    observe(events.LoopIdle(NOW))
+    observe(events.Compared(desired({BTC: A}), {}, Ledger(), (), PlanConstraints(), PLAN, True))
     assert capsys.readouterr().err == ""
 
 
 def test_an_observer_that_fails_stops_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(_: Event) -> None:
+    def fails(_: events.Event) -> None:
         raise RuntimeError("no \x1b disk")
 
-    logs.shielded(fails)(ClockSynced())
+    logs.shielded(fails)(events.ClockSynced())
     assert capsys.readouterr().err == (
         "mmp: ClockSynced could not be reported: RuntimeError: no \\x1b disk\n"
     )
@@ -494,7 +470,7 @@ def test_an_observer_that_fails_without_a_stderr_stops_nothing(monkeypatch: pyte
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
 
-    def fails(_: Event) -> None:
+    def fails(_: events.Event) -> None:
         raise RuntimeError("no disk")
 
-    logs.shielded(fails)(ClockSynced())
+    logs.shielded(fails)(events.ClockSynced())
