@@ -77,17 +77,13 @@ def with_unmatched_entries(reading: PolicyReading, accounts: Sequence[Desired]) 
     of = f"account {accounts[0].account}" if len(accounts) == 1 else f"any of {len(accounts)} accounts"
     collected = Collected(reading.problems)
     for name in islice(unmatched, MAX_PROBLEMS + 1):
-        collected.add(_unmatched(name, of, position_at(root, (*FAMILY_BOUNDS, name)), reading.path))
+        collected.add(_unmatched(name, of, position_at(root, ("bounds", "families", name)), reading.path))
     return replace(reading, problems=without_secrets(collected.problems(), reading.quotable))
 
 
 def _root(reading: Reading | PolicyReading) -> Node | None:
     """Return the nodes of a valid file; None if a masked secret was part of its structure."""
     return read_nodes(reading.text.encode(), reading.path).root
-
-
-FAMILY_BOUNDS: KeyPath = ("bounds", "families")
-"""The path of the bounds of names and patterns in a policy."""
 
 
 def _unmatched(name: str, of: str, position: Position, path: str) -> Problem:

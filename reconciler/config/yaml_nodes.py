@@ -145,7 +145,8 @@ def read_nodes(content: bytes, path: str) -> Tree:
     Never raises for anything the content may be. A UTF-8 byte order mark at the start is accepted.
     """
     if len(content) > MAX_FILE_BYTES:
-        return Tree("", None, (_too_large(path),))
+        message = f"the file is larger than 1 MiB ({MAX_FILE_BYTES} bytes)"
+        return Tree("", None, (problem(Code.TOO_LARGE, path, message, RIGHT_FILE_HINT),))
     try:
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -199,7 +200,12 @@ class _TreeBuilder:
             message = "a second document begins here"
             hint = "a file has one account: move the second document to its own file"
             self._add_problem(Code.MULTIPLE_DOCUMENTS, position_of(second.start_mark), message, hint)
-        return self._root_unless_empty(root)
+        if root is not None and not (isinstance(root, Scalar) and root.plain and not root.text):
+            return root
+        if not self.problems:
+            hint = "an empty file never means “nothing desired”; restore it"
+            self._add_problem(Code.EMPTY_FILE, START, "the file has no content", hint)
+        return None
 
     def _after_last(self) -> Iterator[YamlEvent]:
         """End the reading where the file has more events than are read."""
@@ -310,14 +316,6 @@ class _TreeBuilder:
             self._add_problem(Code.YAML_TAG, position, message, "remove it")
         return event.anchor is not None or event.tag is not None
 
-    def _root_unless_empty(self, root: Node | None) -> Node | None:
-        if root is None or (isinstance(root, Scalar) and root.plain and not root.text):
-            if not self.problems:
-                hint = "an empty file never means “nothing desired”; restore it"
-                self._add_problem(Code.EMPTY_FILE, START, "the file has no content", hint)
-            return None
-        return root
-
     def _add_problem(self, code: Code, position: Position, message: str, hint: str = "") -> None:
         self.problems.append(problem_at(position, code, self.path, message, hint))
         if len(self.problems) > MAX_PROBLEMS:
@@ -341,11 +339,6 @@ def problem_at(position: Position, code: Code, path: str, message: str, hint: st
 
 def _position_of_offset(text: str, offset: int) -> Position:
     return Position(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
-
-
-def _too_large(path: str) -> Problem:
-    message = f"the file is larger than 1 MiB ({MAX_FILE_BYTES} bytes)"
-    return problem(Code.TOO_LARGE, path, message, RIGHT_FILE_HINT)
 
 
 def _not_utf8(content: bytes, path: str, offset: int) -> Tree:

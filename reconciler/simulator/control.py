@@ -55,7 +55,13 @@ def _arrivals(exchange: SimulatedExchange, _payload: Payload, _now: float) -> ob
 
 def _settings(exchange: SimulatedExchange, _payload: Payload, now: float) -> object:
     """Return what is in force, by User ID and family, and whether it is frozen."""
-    return {account.uid: _settings_of(exchange, account.uid, now) for account in exchange.accounts}
+    return {
+        account.uid: {
+            family: {**setting.wire(), "frozen": _frozen(exchange.frozen_until(account.uid, family, now))}
+            for family, setting in exchange.settings(account.uid).items()
+        }
+        for account in exchange.accounts
+    }
 
 
 def _history(exchange: SimulatedExchange, _payload: Payload, _now: float) -> object:
@@ -240,13 +246,6 @@ def _family(exchange: SimulatedExchange, payload: Payload) -> str:
     if family not in exchange.families:
         raise ValueError(f"no such family: {family!r}; there are {', '.join(sorted(exchange.families))}")
     return str(family)
-
-
-def _settings_of(exchange: SimulatedExchange, uid: str, now: float) -> object:
-    return {
-        family: {**setting.wire(), "frozen": _frozen(exchange.frozen_until(uid, family, now))}
-        for family, setting in exchange.settings(uid).items()
-    }
 
 
 def _frozen(until: float | None) -> object:

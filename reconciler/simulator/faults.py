@@ -230,7 +230,6 @@ def _kind(name: str) -> Fault:
 
 
 def _endpoint(name: str) -> Endpoint:
-    try:
-        return Endpoint(name)
-    except ValueError:
-        raise ValueError(f"no such endpoint: {name!r}; there are {', '.join(Endpoint)}") from None
+    if name not in tuple(Endpoint):
+        raise ValueError(f"no such endpoint: {name!r}; there are {', '.join(Endpoint)}")
+    return Endpoint(name)
