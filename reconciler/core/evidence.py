@@ -76,12 +76,7 @@ class NeedsSecondRead:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The exchange has no setting of this family, as far as it can be proved.
-
-    ``last`` is the last setting seen before, by a row or a proof; None: none was.
-    """
-
-    last: Setting | None = None
+    """The exchange has no setting of this family, as far as it can be proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,12 +332,12 @@ def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRea
     last = last_seen(family, known, reads)
     certain = not latest.nameless and (last is None or last.disabled)
     if certain or reads.display:
-        return Absent(last)
+        return Absent()
     missing = reads.missing.get(family)
     if missing is None:
         return Missing()
     if missing.gone_at is not None and missing.confirms(latest) and missing.gone_at > valid_after(known):
-        return Absent(last) if _settled(known, latest) else NeedsSecondRead(None)
+        return Absent() if _settled(known, latest) else NeedsSecondRead(None)
     return Unconfirmed(last, missing.since) if _missing_for_long(missing, latest) else Missing()
 
 

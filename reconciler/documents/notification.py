@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import assert_never
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
@@ -28,7 +28,7 @@ from reconciler.core.outcome import UNCONFIRMED, hold_words
 from reconciler.core.plan import Action, Change, HoldReason, Reason, format_change
 from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.reply import Reply
-from reconciler.documents.plan import Document
+from reconciler.documents.plan import Document, format_utc_ms
 
 MAX_NAMED = 100
 """Families that a document names; the rest are counted. It limits a message to a few kilobytes."""
@@ -124,8 +124,8 @@ def _document(
         "host": subject.host,
         "family": families[0] if alone else None,
         "text": _text(text, notice, subject),
-        "since": _iso(notice.since),
-        "at": _iso(at),
+        "since": format_utc_ms(notice.since),
+        "at": format_utc_ms(at),
         "count": notice.count,
         "details": {
             "code": alert.code,
@@ -289,7 +289,3 @@ def _policy_sentence(file: RejectedFile) -> str:
 def _words(reply: Reply) -> str:
     """Write a reply, with OKX's code if it has one."""
     return f"{reply.text} [OKX {reply.code}]" if reply.code.isdigit() else reply.text
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

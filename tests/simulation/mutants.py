@@ -852,7 +852,7 @@ _real_view_of_missing = evidence._view_of_missing
 
 
 def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) -> Any:
-    return evidence.Absent(evidence.last_seen(family, known, reads))
+    return evidence.Absent()
 
 
 def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
