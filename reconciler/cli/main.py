@@ -104,7 +104,7 @@ class LazyCommands(click.Group):
 )
 @click.version_option(__version__, prog_name="mmp", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Keep OKX Market Maker Protection settings as mmp.yaml says.
+    """Keep OKX Market Maker Protection settings equal to mmp.yaml.
 
     \b
     Examples:
@@ -112,7 +112,7 @@ def cli() -> None:
       mmp plan                    what would change, and when
       mmp apply --yes             once, for pipelines
       mmp run                     the sidecar
-      mmp demo                    see it work against the simulated exchange
+      mmp demo                    a tour on the simulated exchange
 
     Results go to stdout, everything else to stderr.
     """

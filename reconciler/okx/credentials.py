@@ -156,7 +156,7 @@ def _missing(names: list[str]) -> AccountProblem:
     return AccountProblem(
         "credentials-missing",
         f"{', '.join(names)} {noun} not set",
-        "Set them, or name files that hold them in " + ", ".join(map(_file_variable, names)) + ".",
+        "Set them, or name files that contain them in " + ", ".join(map(_file_variable, names)) + ".",
     )
 
 

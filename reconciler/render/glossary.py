@@ -150,7 +150,9 @@ WORDS: dict[str, Explanation] = {
     "pending": Explanation("Pending", "To be applied or recorded; mmp status shows when."),
     "bounds": Explanation("Bounds", "A desired value is outside the policy's bounds for the family."),
     "protected": Explanation(
-        "Protected", "The policy protects the family: it may not be removed, disabled or paused."
+        "Protected",
+        "In the policy: the family may not be removed, disabled or paused. Of an account: every family is "
+        "as the file says.",
     ),
     # Rules of the policy, by their names in refusals
     **{
@@ -238,6 +240,41 @@ WORDS: dict[str, Explanation] = {
         "mmp reset FAMILY ends such a freeze.",
     ),
     "unmanaged": Explanation("Unmanaged", "Live at the exchange and not in the file: never written."),
+    # Settings, and the protection of an account
+    "desired": Explanation("Desired", "What the file says now."),
+    "accepted": Explanation(
+        "Accepted",
+        "The desired setting that last passed the policy or the guard. A change is measured from it.",
+    ),
+    "live": Explanation("Live", "What the last read of the exchange showed."),
+    "drift": Explanation("Drift", "Live differs from the accepted setting."),
+    "exposure": Explanation(
+        "Exposure",
+        "How many contracts a setting lets trade: before MMP trips, per second within the window, and per "
+        "minute at worst. A disabled family has unlimited exposure.",
+    ),
+    "factor": Explanation(
+        "Factor",
+        "How much riskier a change is: the worst of four ratios, contracts per trip, per second and per "
+        "minute (after/before), and frozenInterval (before/after). At most 1: no risk is raised.",
+    ),
+    "exposed": Explanation(
+        "Exposed",
+        "At least one family has less protection than the file says.",
+        "Run mmp status to see which family, and why.",
+    ),
+    "tighter": Explanation("Tighter", "Families that differ have more protection than the file says."),
+    "contested": Explanation(
+        "Contested",
+        "Another writer changed the family again after mmp restored it 3 times within 10 minutes. mmp "
+        "paused the family.",
+        "Find the other writer. Then run mmp resume --family FAMILY, or set another value in the file.",
+    ),
+    "standby": Explanation(
+        "Standby",
+        "Another mmp run on the same state file controls the account. This process only reads.",
+        "Stop one of the two processes.",
+    ),
 }
 """The words of plans, results and statuses."""
 
