@@ -10,8 +10,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -135,6 +135,23 @@ def looking(folder: Path) -> Iterator[Here]:
         here.file_watcher.inotify_directories.close()
 
 
+@asynccontextmanager
+async def one_file(folder: Path) -> AsyncIterator[tuple[Here, File]]:
+    """Watch ``mmp.yaml`` in ``folder``, which has the content 1."""
+    (folder / "mmp.yaml").write_text("1")
+    with looking(folder) as here:
+        yield here, await here.watch("mmp.yaml")
+
+
+@contextmanager
+def half_written(path: Path) -> Iterator[None]:
+    """Write the first half of a file, which is closed at the end of the block."""
+    with path.open("w") as writing:
+        writing.write("half")
+        writing.flush()
+        yield
+
+
 def moved_in(path: Path, text: str) -> None:
     aside = path.with_name(".aside")
     aside.write_text(text)
@@ -157,9 +174,7 @@ def swapped(folder: Path, version: int, text: str, name: str = "mmp.yaml") -> No
 
 @in_loop
 async def test_a_file_closed_after_writing_is_decided_on_at_once(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         file.path.write_text("2")
         assert await here.turn() == ["2"]
         assert await here.turn(0.1) == []
@@ -167,9 +182,7 @@ async def test_a_file_closed_after_writing_is_decided_on_at_once(tmp_path: Path)
 
 @in_loop
 async def test_a_file_moved_into_place_is_decided_on_at_once(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         for text in "23456":
             moved_in(file.path, text)
             assert await here.turn() == [text]
@@ -204,9 +217,7 @@ async def test_after_many_replacements_the_last_one_is_in_force(tmp_path: Path) 
 
 @in_loop
 async def test_a_file_being_written_is_not_read_until_it_is_closed(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         with file.path.open("w") as writing:
             for part in "abc":
                 writing.write(part)
@@ -263,9 +274,7 @@ async def test_the_first_read_before_a_request_reports_invalid_content(tmp_path:
 
 @in_loop
 async def test_a_read_before_a_request_does_not_end_the_wait_for_a_writer(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         (post,) = here.file_watcher.handles
         with file.path.open("r+") as writing:
             writing.write("1")
@@ -297,12 +306,8 @@ async def test_an_event_received_by_a_read_before_a_request_wakes_the_watcher(tm
 
 @in_loop
 async def test_a_file_that_is_never_closed_counts_after_30_s_and_two_equal_reads(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
-        with file.path.open("w") as writing:
-            writing.write("half")
-            writing.flush()
+    async with one_file(tmp_path) as (here, file):
+        with half_written(file.path):
             assert await here.turn() == []
             assert await here.turn(UNCLOSED_S - 0.1) == []
             assert file.looks == 0
@@ -318,9 +323,7 @@ async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for
     (tmp_path / "a.yaml").write_text("1")
     with looking(tmp_path) as here:
         await here.watch("a.yaml")
-        with (tmp_path / "b.yaml").open("w") as writing:
-            writing.write("half")
-            writing.flush()
+        with half_written(tmp_path / "b.yaml"):
             await here.turn()
             file = File(tmp_path / "b.yaml")
             file.in_force = ""
@@ -334,12 +337,8 @@ async def test_a_file_that_was_being_written_before_it_was_watched_is_waited_for
 
 @in_loop
 async def test_an_event_of_another_file_does_not_complete_this_one(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
-        with file.path.open("w") as writing:
-            writing.write("half")
-            writing.flush()
+    async with one_file(tmp_path) as (here, file):
+        with half_written(file.path):
             for number in range(20):
                 (tmp_path / "other.yaml").write_text(str(number))
                 moved_in(tmp_path / "mmp.yaml.bak", str(number))
@@ -349,9 +348,7 @@ async def test_an_event_of_another_file_does_not_complete_this_one(tmp_path: Pat
 
 @in_loop
 async def test_a_read_during_which_the_file_is_written_decides_nothing(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         writing = None
 
         def half() -> None:
@@ -373,9 +370,7 @@ async def test_a_read_during_which_the_file_is_written_decides_nothing(tmp_path:
 
 @in_loop
 async def test_writes_to_the_replaced_file_do_not_matter(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         with file.path.open("a") as late:
             moved_in(file.path, "2")
             late.write("late")
@@ -388,9 +383,7 @@ async def test_writes_to_the_replaced_file_do_not_matter(tmp_path: Path) -> None
 
 @in_loop
 async def test_an_editor_that_renames_and_creates_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         file.path.rename(tmp_path / "mmp.yaml~")
         assert await here.turn() == []
         file.path.write_text("2")
@@ -452,9 +445,7 @@ async def test_a_file_behind_links_is_watched_where_it_is(tmp_path: Path) -> Non
 
 @in_loop
 async def test_a_change_without_an_event_is_found_by_the_slow_poll_and_read_twice(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         file.path.write_text("2")
         here.file_watcher.inotify_directories.read_events()  # a remote file system reports nothing
         assert await here.turn(POLL_S - 0.1) == []
@@ -465,9 +456,7 @@ async def test_a_change_without_an_event_is_found_by_the_slow_poll_and_read_twic
 @pytest.mark.slow
 @in_loop
 async def test_after_an_overflow_every_file_is_read_and_no_earlier_event_counts(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         queued = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
         with (tmp_path / "other").open("w") as other, file.path.open("w") as writing:
             os.write(writing.fileno(), b"xxx")
@@ -484,7 +473,7 @@ async def test_after_an_overflow_every_file_is_read_and_no_earlier_event_counts(
     [
         (OSError(errno.EMFILE, "Too many open files"), "max_user_instances"),
         (OSError(errno.ENOSYS, "Function not implemented"), "not implemented"),
-        (RuntimeError("inotify support was not found"), "not there"),
+        (RuntimeError("inotify support was not found"), "not available"),
     ],
 )
 @in_loop
@@ -495,9 +484,7 @@ async def test_without_inotify_files_are_polled_every_second_and_that_is_reporte
         raise error
 
     monkeypatch.setattr(asyncinotify, "Inotify", broken)
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         file.path.write_text("2")
         assert await here.turn(DEGRADED_POLL_S) == []
         assert await here.turn(DEGRADED_POLL_S) == ["2"]
@@ -514,9 +501,7 @@ async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(asyncinotify.Inotify, "add_watch", full)
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         file.path.write_text("2")
         assert [await here.turn(DEGRADED_POLL_S), await here.turn(DEGRADED_POLL_S)] == [[], ["2"]]
         (reason,) = here.degraded
@@ -529,12 +514,8 @@ async def test_a_folder_that_cannot_be_watched_is_polled_every_second(
 
 @in_loop
 async def test_every_file_is_read_on_request(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
-        with file.path.open("w") as writing:
-            writing.write("half")
-            writing.flush()
+    async with one_file(tmp_path) as (here, file):
+        with half_written(file.path):
             await here.turn()
             here.file_watcher.reread_all()
             await here.reads_ended()
@@ -543,9 +524,7 @@ async def test_every_file_is_read_on_request(tmp_path: Path) -> None:
 
 @in_loop
 async def test_it_wakes_at_an_event_and_four_times_a_minute_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         assert here.file_watcher._next_at() == pytest.approx(here.clock.now() + POLL_S)
         running = asyncio.create_task(here.file_watcher.run())
         await asyncio.sleep(0)
@@ -610,9 +589,7 @@ async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_requ
 
 @in_loop
 async def test_nothing_is_decided_about_an_object_that_was_removed(tmp_path: Path) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
         answers = threading.Event()
         file.while_read = answers.wait
         moved_in(file.path, "2")
@@ -674,9 +651,7 @@ async def test_without_a_thread_nothing_is_decided_and_the_next_read_is_a_second
 )
 @in_loop
 async def test_a_shortage_during_a_read_decides_nothing(tmp_path: Path, shortage: Exception) -> None:
-    (tmp_path / "mmp.yaml").write_text("1")
-    with looking(tmp_path) as here:
-        file = await here.watch("mmp.yaml")
+    async with one_file(tmp_path) as (here, file):
 
         def refuse() -> None:
             raise shortage
