@@ -1272,6 +1272,7 @@ MUTANTS = (
         "a busy file ends the loop",
         Feature.FILE_FAILURE,
         Patch(sqlite_errors, "sqlite_error", _busy_is_unusable),
+        first_seed=1_850,
     ),
     _of_feature(
         "a full disk ends the loop", Feature.FILE_FAILURE, Patch(sqlite_file, "disk_full", _unusable)
