@@ -219,7 +219,7 @@ def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
             await identified(other)
 
     asyncio.run(scenario())
-    assert [f"{tmp_path}/b takes its place" in text for text in said] == [True]
+    assert [f"{tmp_path}/b replaces it" in text for text in said] == [True]
     assert (tmp_path / "mmp" / "okx.live.7").is_file()
 
 

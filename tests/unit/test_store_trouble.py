@@ -29,6 +29,7 @@ from reconciler.store import mounts, sqlite, sqlite_connection, sqlite_errors, s
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from reconciler.store.sqlite import SqliteState, open_existing, open_state, open_waiting
+from reconciler.store.sqlite_errors import state_error
 from reconciler.store.table_access import WriteScope
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
 from tests.support.slow import mostly_slow
@@ -759,3 +760,10 @@ def test_a_connection_that_was_closed_under_it_is_opened_again(path: str, clock:
     assert refused.value.code == "state-failed"
     assert asyncio.run(store.known()) == {}
     state.close_now()
+
+
+def test_a_message_of_sqlite_that_is_not_text_is_damage() -> None:
+    """SQLite's message quotes what it found in the file."""
+    problem = state_error("/state.db", UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"))
+    assert isinstance(problem, StateUnusable)
+    assert problem.code == "state-damaged"
