@@ -6,7 +6,7 @@ import yaml
 
 from bench.measure import Ratio, compare
 from reconciler.config.settings import read_config
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, LiveRead, LiveRow, Quantity, Setting
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan

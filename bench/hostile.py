@@ -29,10 +29,10 @@ from reconciler.cli.run import SWITCH_INTERVAL_S
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import open_state
+from reconciler.store.sqlite.state import open_state
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.observer import TIMELINE_PAUSE_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bench.measure import Ratio, compare
-from reconciler.core.monitoring.runtime import runtime_status
+from reconciler.core.monitoring.account_runtime import runtime_status
 from reconciler.documents.status import status_document
 from reconciler.web.page.render import page_html
 from tests.support.example_accounts import NOW, WALL, large

@@ -20,7 +20,7 @@ from unittest.mock import patch
 import psycopg
 
 from reconciler.clock import SystemClock
-from reconciler.controller.identify import identify
+from reconciler.controller.account_preflight import identify
 from reconciler.controller.pass_values import PassOptions
 from reconciler.controller.reconcile import reconcile
 from reconciler.core.events import Event

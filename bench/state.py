@@ -10,10 +10,10 @@ from pathlib import Path
 from bench.measure import Ratio, compare
 from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import open_state
+from reconciler.store.sqlite.state import open_state
 
 BATCH = 50
 """Steps per measurement, so that one slow flush of the disk does not decide."""

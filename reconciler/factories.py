@@ -94,7 +94,7 @@ async def open_state(
     options = StateOptions(clock, boot, lock_timeout_s, max_gap_s=max_gap_s, registry=registry)
     match place:
         case StateFile(path, allow_filesystems):
-            from reconciler.store.sqlite import open_waiting
+            from reconciler.store.sqlite.state import open_waiting
 
             opening: Awaitable[StateBackend] = open_waiting(
                 str(path), options, allow_filesystems=allow_filesystems
@@ -121,7 +121,7 @@ async def open_state_readonly(
     boot = boot_identity()
     match place:
         case StateFile(path, allow_filesystems):
-            from reconciler.store.sqlite import open_existing
+            from reconciler.store.sqlite.state import open_existing
 
             state: StateBackend | None = open_existing(
                 str(path),
@@ -143,17 +143,17 @@ async def check_state_writable(place: StateLocation) -> None:
     """Raise MmpError unless the state could be written, or created if there is none; changes nothing."""
     if isinstance(place, PostgresUrl):
         postgres()
-        from reconciler.store.postgres import write_check
+        from reconciler.store.postgres import permission_check
 
-        await write_check.refuse_unwritable(place.text)
+        await permission_check.refuse_unwritable(place.text)
     else:
         _check_file_writable(place)
 
 
 def _check_file_writable(place: StateFile) -> None:
     """Raise MmpError unless a state file, and files beside it, could be written."""
-    from reconciler.store import mounts
-    from reconciler.store.sqlite_file import WRITE_THERE, failure_beside
+    from reconciler.store.sqlite import mounts
+    from reconciler.store.sqlite.file import WRITE_THERE, failure_beside
 
     real = Path(os.path.realpath(place.path))
     mounts.refuse_unfit(str(real), mounts.read_mountinfo(), place.allow_filesystems)

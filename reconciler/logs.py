@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.background_writer import BackgroundText
 from reconciler.core import events
-from reconciler.core.outcome import hold_words
+from reconciler.core.apply_result import hold_words
 from reconciler.core.plan import Change, Plan, Reason, format_change
 from reconciler.core.problems import escape_unprintable, json_text
-from reconciler.log_lines import LogLine, to_log_line
+from reconciler.event_log_lines import LogLine, to_log_line
 
 if TYPE_CHECKING:
     from structlog.typing import Processor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from reconciler.core.events import Event
-from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.monitoring.account_runtime import AccountRuntime
 from reconciler.ports import AccountStore
 
 

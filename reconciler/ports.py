@@ -13,7 +13,17 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from reconciler.core.evidence import SeenRow
+from reconciler.core.history_records import (
+    AcceptedRecord,
+    AttemptLog,
+    LockHolder,
+    NameRecord,
+    OverrideRecord,
+    PolicyRecord,
+    StateCheck,
+    StateSnapshot,
+)
+from reconciler.core.live_evidence import SeenRow
 from reconciler.core.model import (
     NO_FILE,
     Accepting,
@@ -40,22 +50,12 @@ from reconciler.core.replica_assignment import (
     ReplicaId,
 )
 from reconciler.core.reply import Reply
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AttemptResult,
     RecordedInputs,
     ReserveOptions,
     ReserveResult,
     SignedRequest,
-)
-from reconciler.core.state_records import (
-    AcceptedRecord,
-    AttemptLog,
-    LockHolder,
-    NameRecord,
-    OverrideRecord,
-    PolicyRecord,
-    StateCheck,
-    StateSnapshot,
 )
 from reconciler.errors import MmpError
 
@@ -218,7 +218,7 @@ class Store(Protocol):
 
         Attempts of the same setting leave no doubt while it stays the confirmed one; any
         attempt has ended for good if the read shows all that took effect by its latest arrival
-        (:func:`~reconciler.core.evidence.reflects_until`). Others still leave their family uncertain.
+        (:func:`~reconciler.core.live_evidence.reflects_until`). Others still leave their family uncertain.
         Raises StateLocked if the lock was taken and lost: another process may have written since the read.
         """
 

@@ -15,8 +15,8 @@ from reconciler.cli.output import BackgroundStdout, Output, has_terminal, wait_f
 from reconciler.cli.progress import BarProgress, LogProgress
 from reconciler.controller.apply_account import AccountApply, ApplyOptions, combined_status
 from reconciler.controller.apply_errors import STOPPED
+from reconciler.core.apply_result import FamilyResult
 from reconciler.core.events import Observe
-from reconciler.core.outcome import FamilyResult
 from reconciler.core.plan import Plan
 from reconciler.documents.plan import PlanContext, apply_document, one_or_list
 from reconciler.errors import Exit, MmpError

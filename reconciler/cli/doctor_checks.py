@@ -29,8 +29,8 @@ from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
 from reconciler.render.values import count, families
-from reconciler.store.access import group_of
 from reconciler.store.location import StateFile, StateLocation
+from reconciler.store.sqlite.file_access import group_of
 
 if TYPE_CHECKING:
     from reconciler.cli.doctor import DoctorOptions

@@ -14,7 +14,7 @@ from reconciler.core.model import ACCOUNT_PATTERN, parse_family
 from reconciler.core.policy import Override, RefusalKind
 
 if TYPE_CHECKING:
-    from reconciler.notify.target import Target
+    from reconciler.notify.webhook_address import Target
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def _override(text: str) -> Override:
 
 
 def _webhook(text: str) -> Target:
-    from reconciler.notify.target import parse_target  # late: only `run` needs it
+    from reconciler.notify.webhook_address import parse_target  # late: only `run` needs it
 
     return parse_target(text)
 

@@ -123,7 +123,7 @@ async def _import(
 ) -> ImportResult:
     """Read live, write the file, and record what was read as applied."""
     from reconciler.clock import SystemClock
-    from reconciler.controller.identify import verify_key_owner, warn_of_clock
+    from reconciler.controller.account_preflight import verify_key_owner, warn_of_clock
     from reconciler.controller.live_import import ImportResult, import_live, read_live
 
     clock, naming = SystemClock(), options.naming

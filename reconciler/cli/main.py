@@ -27,11 +27,11 @@ from reconciler.cli.output import (
     stdout_failed,
     take_stderr,
 )
-from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import Exit, MmpError, UsageError, internal_error
 from reconciler.process_signals import SIGNALS
 from reconciler.regular_file import accept_pipes
 from reconciler.secret import configure_masking, without_addresses, without_arguments
+from reconciler.secrets_to_mask import configured_secrets
 
 COMMANDS = {
     "init": "Write a commented starter file.",

@@ -32,8 +32,8 @@ from reconciler.render.status import pauses_text
 from reconciler.store.location import StateFile, StateLocation
 
 if TYPE_CHECKING:
+    from reconciler.core.history_records import AttemptRecord, NameRecord
     from reconciler.core.policy import Policy
-    from reconciler.core.state_records import AttemptRecord, NameRecord
     from reconciler.ports import AccountStore, StateBackend
 
 IN_FLIGHT_S = LATEST_ARRIVAL_S + WINDOW_S

@@ -25,9 +25,9 @@ from reconciler.documents.saved_plan import Origin
 from reconciler.errors import Exit, MmpError, UsageError, overall_status
 
 if TYPE_CHECKING:
+    from reconciler.core.history_records import PolicyRecord
     from reconciler.core.model import Desired
     from reconciler.core.policy import Policy
-    from reconciler.core.state_records import PolicyRecord
     from reconciler.okx.wire import BaseUrl
     from reconciler.store.location import StateLocation
 
@@ -214,7 +214,7 @@ def _plans_against(
     pairs: Sequence[tuple[Desired, Policy | None]], options: PlanOptions, source: str
 ) -> list[AccountPlan | MmpError]:
     """Make every plan from a published status, without key, state or exchange."""
-    from reconciler.cli.load_published_status import load_snapshots, plan_against, published, snapshot_for
+    from reconciler.cli.plan_against import load_snapshots, plan_against, published, snapshot_for
 
     snapshots = load_snapshots(source)
     max_age_s = MAX_AGE_S if options.max_age_s is None else options.max_age_s

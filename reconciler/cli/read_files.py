@@ -18,10 +18,10 @@ from reconciler.errors import Exit, UsageError
 if TYPE_CHECKING:
     from reconciler.config.policy import PolicyReading
     from reconciler.config.settings import Reading
+    from reconciler.core.history_records import PolicyRecord
     from reconciler.core.policy import Policy
-    from reconciler.core.state_records import PolicyRecord
     from reconciler.render.problems import Excerptable
-    from reconciler.watch.config_files import WatchedPolicy
+    from reconciler.watch.last_valid_content import WatchedPolicy
 
 
 def read_desired(options: CommandOptions) -> tuple[Desired, ...]:
@@ -73,7 +73,7 @@ def read_policies(desired: Sequence[Desired], options: CommandOptions) -> tuple[
 
 def watched_policies(desired: Sequence[Desired], options: CommandOptions) -> tuple[WatchedPolicy, ...]:
     """Read each account's policy as ``read_policies`` does, to be read again later."""
-    from reconciler.watch.config_files import WatchedPolicy
+    from reconciler.watch.last_valid_content import WatchedPolicy
 
     found, named = _valid_policies(desired, options), options.policy_file
     return tuple(WatchedPolicy(each, one.path, named) for one, each in zip(desired, found, strict=True))
@@ -82,7 +82,7 @@ def watched_policies(desired: Sequence[Desired], options: CommandOptions) -> tup
 def _valid_policies(
     desired: Sequence[Desired], options: CommandOptions
 ) -> tuple[PolicyReading | None, ...]:
-    from reconciler.config.policy_check import with_unmatched_entries
+    from reconciler.config.settings_against_policy import with_unmatched_entries
 
     named, out = options.policy_file, options.out
     found = read_policy_files(desired, options)

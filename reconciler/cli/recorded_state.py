@@ -13,7 +13,7 @@ from reconciler.core.model import Desired, ExchangeKind
 from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
-    from reconciler.core.state_records import NameRecord
+    from reconciler.core.history_records import NameRecord
     from reconciler.ports import AccountStore, Clock, StateBackend
 
 

@@ -13,7 +13,7 @@ from reconciler.cli.options import CommandOptions, with_options
 from reconciler.cli.output import Output, has_terminal
 from reconciler.cli.read_files import read_desired
 from reconciler.cli.recorded_state import open_recorded_state
-from reconciler.core.evidence import why_unreadable
+from reconciler.core.live_evidence import why_unreadable
 from reconciler.core.model import Desired, Family, LiveRow, format_setting, parse_family
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import Reply, ReplyClass
@@ -70,7 +70,7 @@ def reset(options: ResetOptions) -> Exit:
 async def _reset(options: ResetOptions, family: Family, base: BaseUrl, desired: Desired) -> Exit:
     """Reset the family if it is frozen and that is approved; returns the exit status."""
     from reconciler.clock import SystemClock
-    from reconciler.controller.identify import verify_key_owner, warn_of_clock
+    from reconciler.controller.account_preflight import verify_key_owner, warn_of_clock
 
     clock, location = SystemClock(), options.location()
     client = factories.trading_client(desired, base, clock)

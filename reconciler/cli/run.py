@@ -18,12 +18,12 @@ from reconciler.cli.read_files import (
     read_policy_files,
     read_present,
 )
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.web.request_filter import Listen, parse_listen
 
 if TYPE_CHECKING:
-    from reconciler.notify.target import Target
+    from reconciler.notify.webhook_address import Target
     from reconciler.observer_port import AccountObserver
     from reconciler.okx.wire import BaseUrl
 
@@ -130,7 +130,7 @@ def run(options: RunFlags) -> None:
 
     from reconciler import logs
     from reconciler.controller.run_context import RunOptions
-    from reconciler.controller.supervisor import Supervisor
+    from reconciler.controller.run_process import Supervisor
 
     listen_at = options.listen_at
     run_options = RunOptions(

@@ -17,10 +17,10 @@ from reconciler.cli.output import Output
 from reconciler.cli.simulator_options import FamilySpec, simulator_options
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import SimAccount, fake_account
+from reconciler.simulator.behaviour_options import LimitStatus, NumberForm, Options, RateMode
+from reconciler.simulator.exchange import SimulatedExchange
 from reconciler.simulator.faults import ScriptedFault
-from reconciler.simulator.forms import RowForm
-from reconciler.simulator.options import LimitStatus, NumberForm, Options, RateMode
-from reconciler.simulator.rules import SimulatedExchange
+from reconciler.simulator.unusual_rows import RowForm
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,11 +11,11 @@ from reconciler.cli.flag_types import DURATION, Parsed
 from reconciler.cli.flags import combine
 from reconciler.core.model import FAMILY_PATTERN
 from reconciler.simulator.accounts import PERMISSIONS
+from reconciler.simulator.behaviour_options import LimitStatus, RateMode
+from reconciler.simulator.exchange import DEFAULT_FAMILIES
 from reconciler.simulator.faults import NAMED, SYNTAX, parse_fault
-from reconciler.simulator.forms import RowForm
-from reconciler.simulator.options import LimitStatus, RateMode
 from reconciler.simulator.request_parsing import SETTING_FIELDS, MmpSetting, setting_from
-from reconciler.simulator.rules import DEFAULT_FAMILIES
+from reconciler.simulator.unusual_rows import RowForm
 
 MOST_ACCOUNTS = 999
 """The largest account number: a User ID ends with a number of three digits."""

@@ -10,7 +10,7 @@ import click
 from reconciler import factories
 from reconciler.cli import flags
 from reconciler.cli.options import CommandOptions, state_location, with_options
-from reconciler.core.state_records import StateCheck
+from reconciler.core.history_records import StateCheck
 from reconciler.documents.status import paused_document
 from reconciler.errors import Exit, MmpError, UsageError
 from reconciler.render.status import check_text

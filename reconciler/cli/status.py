@@ -16,8 +16,8 @@ from reconciler.core.monitoring.status import Status, StatusInputs, recorded_sta
 from reconciler.store.location import StateLocation
 
 if TYPE_CHECKING:
+    from reconciler.core.history_records import PolicyRecord
     from reconciler.core.policy import Policy
-    from reconciler.core.state_records import PolicyRecord
     from reconciler.ports import Clock, StateBackend
 
 

@@ -84,7 +84,7 @@ def read_all(
     """
     from reconciler.config.load import POLICY_NAMES, load_configs
     from reconciler.config.policy import load_policy
-    from reconciler.config.policy_check import with_policy_problems, with_unmatched_entries
+    from reconciler.config.settings_against_policy import with_policy_problems, with_unmatched_entries
 
     given = [path for path in paths if os.path.basename(path) in POLICY_NAMES]
     configs = load_configs([path for path in paths if path not in given])
@@ -106,7 +106,7 @@ def read_all(
 
 
 def _status(configs: Sequence[Reading], policies: Sequence[PolicyReading]) -> Exit:
-    from reconciler.config.policy_check import CODES
+    from reconciler.config.settings_against_policy import CODES
 
     if any(reading.desired is None for reading in configs) or any(one.policy is None for one in policies):
         return Exit.INVALID

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from reconciler import logs
 from reconciler.config.policy import recorded_policy
+from reconciler.core.history_records import PolicyRecord
 from reconciler.core.missing_policy import GivenUp, missing_hint, missing_message, missing_problem
 from reconciler.core.policy import Policy, PolicyInForce
 from reconciler.core.problems import Problem
-from reconciler.core.state_records import PolicyRecord
 from reconciler.errors import ChangeRefused, InvalidInput
 from reconciler.ports import AccountStore
-from reconciler.watch.config_files import WatchedPolicy
+from reconciler.watch.last_valid_content import WatchedPolicy
 
 
 class AccountPolicy:

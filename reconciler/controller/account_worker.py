@@ -28,7 +28,7 @@ from reconciler.errors import MmpError, StateUnusable, internal_error
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.credentials import credential_files, load_stable
 from reconciler.store.location import PostgresUrl
-from reconciler.watch.config_files import WatchedFile, WatchedPolicy
+from reconciler.watch.last_valid_content import WatchedFile, WatchedPolicy
 
 
 class AccountWorker:

@@ -10,10 +10,10 @@ from reconciler.controller import pass_values
 from reconciler.controller.account_policy import AccountPolicy, missing_error
 from reconciler.controller.apply_errors import policy_refusal, timed_out
 from reconciler.controller.family_globs import matching_families
+from reconciler.core.apply_result import FamilyResult, results, results_exit_status
 from reconciler.core.events import Observe
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family
-from reconciler.core.outcome import FamilyResult, results, results_exit_status
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Override
 from reconciler.core.problems import escape_unprintable
@@ -25,7 +25,7 @@ from reconciler.okx.retrying_reads import RetryingReads
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import AccountStore
 from reconciler.store.location import StateLocation
-from reconciler.watch.config_files import WatchedPolicy
+from reconciler.watch.last_valid_content import WatchedPolicy
 
 DEFAULT_TIMEOUT_EXTRA_S = 300.0
 """Added to a plan's ETA for the default --timeout: room for a few lost replies and back-offs."""

@@ -15,15 +15,15 @@ from typing import Protocol
 from reconciler import factories, logs
 from reconciler.controller import apply_errors
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
+from reconciler.controller.account_preflight import verify_key_owner, warn_of_clock
 from reconciler.controller.apply_account import AccountApply, ApplyOptions
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.family_globs import no_match
-from reconciler.controller.identify import verify_key_owner, warn_of_clock
 from reconciler.controller.pass_values import Approval, Completed, PassOptions
 from reconciler.controller.reconcile import reconcile
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core import events
-from reconciler.core.account_check import claim_conflict
+from reconciler.core.account_preflight import claim_conflict
 from reconciler.core.events import Event, Observe
 from reconciler.core.model import Desired
 from reconciler.core.plan import Plan, PlanConstraints, digest
@@ -33,7 +33,7 @@ from reconciler.errors import PRECEDENCE, Exit, MmpError
 from reconciler.okx.client import OkxTradingClient
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.ports import StateBackend
-from reconciler.watch.config_files import Undecided, WatchedPolicy
+from reconciler.watch.last_valid_content import Undecided, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from reconciler import factories, logs
 from reconciler.controller.account_policy import refuse_other, remembered
+from reconciler.controller.account_preflight import verify_key_owner, warn_of_clock
 from reconciler.controller.family_globs import matching_families
-from reconciler.controller.identify import verify_key_owner, warn_of_clock
 from reconciler.core.events import Observe, OddRowsSeen
-from reconciler.core.evidence import Reads, SeenRow
+from reconciler.core.history_records import PolicyRecord
+from reconciler.core.live_evidence import Reads, SeenRow
 from reconciler.core.missing_policy import GivenUp
 from reconciler.core.model import Desired, Family, Known, LiveRead
 from reconciler.core.pacing import Ledger
@@ -21,8 +22,7 @@ from reconciler.core.plan import Doubts, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
 from reconciler.core.reply import Reply
-from reconciler.core.requests import RecordedInputs
-from reconciler.core.state_records import PolicyRecord
+from reconciler.core.reservation import RecordedInputs
 from reconciler.okx.client import OkxClient
 from reconciler.okx.hints import exchange_error
 from reconciler.okx.wire import BaseUrl

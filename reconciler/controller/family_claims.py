@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.core.account_check import claim_conflict, remote_claim_conflict
+from reconciler.core.account_preflight import claim_conflict, remote_claim_conflict
 from reconciler.core.model import Desired, Environment
 from reconciler.core.replica_assignment import AccountClaim
 from reconciler.errors import AccountProblem

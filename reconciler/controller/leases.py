@@ -30,7 +30,7 @@ from reconciler.core.replica_assignment import (
     may_take_left,
     rebalance,
 )
-from reconciler.core.unserved_accounts import (
+from reconciler.core.unservable_accounts import (
     Experience,
     ReadState,
     Trial,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.atomic_create import write_new
 from reconciler.controller.account_policy import remembered
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, evidence_of
+from reconciler.core.live_evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, evidence_of
 from reconciler.core.model import (
     Accepting,
     Confirmed,
@@ -29,7 +29,7 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Policy, Refusal
 from reconciler.core.policy_rules import unfit
 from reconciler.core.reply import Reply
-from reconciler.core.requests import RecordedInputs
+from reconciler.core.reservation import RecordedInputs
 from reconciler.errors import ChangeRefused
 from reconciler.okx.hints import exchange_error
 from reconciler.ports import AccountStore, Clock, Exchange

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
-from reconciler.controller.identify import identify
+from reconciler.controller.account_preflight import identify
 from reconciler.controller.pass_values import (
     Completed,
     InMemoryState,
@@ -30,12 +30,12 @@ from reconciler.controller.pass_values import (
 from reconciler.controller.reconcile import reconcile
 from reconciler.controller.standby import read_and_compare
 from reconciler.core import events
-from reconciler.core.evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
+from reconciler.core.history_records import LockHolder
+from reconciler.core.live_evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
 from reconciler.core.model import Desired, Family
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass, terminal_action
 from reconciler.core.retry import back_off_s, retry_after_s
-from reconciler.core.state_records import LockHolder
 from reconciler.errors import STATE_FAILURES, AccountProblem, MmpError, StateAccountMismatch, StateLocked
 from reconciler.ports import Clock, Store, TradingExchange
 

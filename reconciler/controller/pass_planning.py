@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from reconciler.controller.dry_run import REVIEW_WAIT_S
 from reconciler.controller.pass_values import PassContext
+from reconciler.core.apply_result import Outcome
 from reconciler.core.events import Compared, HealBreakerTripped, Planned
-from reconciler.core.evidence import evidence_of, last_proof, open_attempts
+from reconciler.core.live_evidence import evidence_of, last_proof, open_attempts
 from reconciler.core.model import Family, LiveRow, NeverApplied
-from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.pass_step import Slots
 from reconciler.core.pauses import active_pauses, forget, obsolete_breaker_pauses, tripped

@@ -5,8 +5,8 @@ from __future__ import annotations
 from reconciler.controller.dry_run import odd_rows, read_for, with_answer
 from reconciler.controller.pass_values import End, PassContext, RequeueAt, Stopped
 from reconciler.core import events
+from reconciler.core.apply_result import Outcome
 from reconciler.core.model import Family, LiveRead, Setting
-from reconciler.core.outcome import Outcome
 from reconciler.core.pass_step import ReadFamily, ReadLive
 from reconciler.core.plan import Change, Plan, first_records
 from reconciler.core.policy_rules import unfit

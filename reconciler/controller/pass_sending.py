@@ -8,9 +8,9 @@ from reconciler.controller.pass_planning import plan_again
 from reconciler.controller.pass_reading import back_off
 from reconciler.controller.pass_values import End, PassContext, RejectedSetting, Stopped
 from reconciler.core import events
-from reconciler.core.evidence import newest_file
+from reconciler.core.apply_result import Outcome
+from reconciler.core.live_evidence import newest_file
 from reconciler.core.model import Family, NeverApplied
-from reconciler.core.outcome import Outcome
 from reconciler.core.pacing import LATEST_ARRIVAL_S, SEND_DEADLINE_S
 from reconciler.core.pass_step import Send, next_request
 from reconciler.core.pauses import record_heal
@@ -24,7 +24,7 @@ from reconciler.core.reply import (
     ReplyVerdict,
     interpret_reply,
 )
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.core.retry import Rejection, back_off_s, rejected_again_after_s
 
 TOO_LATE_S = 10.0

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.accepted_settings import History
+from reconciler.core.apply_result import Outcome
 from reconciler.core.events import Observe, OddRowsSeen, WaitReason
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Accepting, Desired, Family, Field, FileVersion, Known, Pause, Setting
-from reconciler.core.outcome import Outcome
 from reconciler.core.pauses import Heals
 from reconciler.core.plan import Change, Plan
 from reconciler.core.policy import Override, PolicyInForce
 from reconciler.core.reply import Reply, ReplyHandling
 from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
 from reconciler.core.saved_plan import AppliedChanges, Reviewed
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.ports import Clock, Store, TradingExchange
 
 SUSPENSION_S = 0.1

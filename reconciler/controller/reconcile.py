@@ -28,10 +28,10 @@ from reconciler.controller.pass_values import (
     Stopped,
     TimedOut,
 )
+from reconciler.core.apply_result import Outcome
 from reconciler.core.events import Observe, StateLockTimedOut, WaitReason
 from reconciler.core.model import Desired, Uncertain
 from reconciler.core.monitoring.status import family_states
-from reconciler.core.outcome import Outcome
 from reconciler.core.pass_step import Adopt, Done, EndAttempts, ReadFamily, ReadLive, Send, Wait, next_step
 from reconciler.core.plan import Plan
 from reconciler.core.saved_plan import in_force_already
@@ -59,8 +59,8 @@ async def reconcile(
     ``desired`` is called before every step, so a newer file replaces queued changes. With ``wait_in_pass``,
     a pass that has only retries left releases the lock while it waits, takes it again and plans again from
     the state. The store must know the account's User ID (see
-    :func:`reconciler.controller.identify.identify`). Raises StateUnusable, and StateLocked if the lock
-    could not be taken at the start or was lost.
+    :func:`reconciler.controller.account_preflight.identify`). Raises StateUnusable, and StateLocked if the
+    lock could not be taken at the start or was lost.
     """
     async with store.locked(options.purpose):
         ctx = PassContext(

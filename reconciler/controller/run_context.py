@@ -8,7 +8,7 @@ from reconciler.controller.family_claims import FamilyClaims
 from reconciler.controller.pass_limiter import PassLimiter
 from reconciler.controller.shutdown import GracefulShutdown
 from reconciler.core.missing_policy import GivenUp
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import StateBackend

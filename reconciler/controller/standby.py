@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reconciler.controller.dry_run import with_answer
 from reconciler.controller.pass_values import PassOptions
 from reconciler.core.events import Compared, LiveReadDone, Observe
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Desired
 from reconciler.core.pass_step import ReadFamily
 from reconciler.core.pauses import active_pauses

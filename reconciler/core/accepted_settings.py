@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from reconciler.core.evidence import last_proof, open_attempts
+from reconciler.core.live_evidence import last_proof, open_attempts
 from reconciler.core.model import Acceptance, Known, Setting
 
 History = tuple[Acceptance, ...]

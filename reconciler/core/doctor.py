@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.core import evidence
-from reconciler.core.account_check import PORTFOLIO_MARGIN, may_withdraw, why_unusable
+from reconciler.core import live_evidence
+from reconciler.core.account_preflight import PORTFOLIO_MARGIN, may_withdraw, why_unusable
 from reconciler.core.model import AccountInfo, Desired, Family, LiveRead, Pause, PausedBy, first_names
 from reconciler.core.policy import Policy
 from reconciler.errors import Exit, MmpError, overall_status
@@ -159,7 +159,7 @@ def live_readable(read: LiveRead, desired: Desired) -> tuple[CheckResult, ...]:
     configured = len(desired.families.keys() & read.rows.keys())
     text = f"live is readable: {configured} of {len(desired.families)} desired families are configured"
     frozen = [family for family in sorted(desired.families) if _is_frozen(family, read)]
-    unreadable = sorted(family for family in desired.families if evidence.why_unreadable(family, read))
+    unreadable = sorted(family for family in desired.families if live_evidence.why_unreadable(family, read))
     return (
         ok("mmp", text),
         *([_frozen(frozen)] if frozen else ()),

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.evidence import NO_READS, Reads
+from reconciler.core.history_records import LockHolder
+from reconciler.core.live_evidence import NO_READS, Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, Pause, Setting
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Plan, PlanConstraints, Reason
@@ -18,7 +19,6 @@ from reconciler.core.policy import Refusal
 from reconciler.core.problems import Problem
 from reconciler.core.replica_assignment import LeaseName, ReplicaStatus
 from reconciler.core.reply import AttemptStatus, Reply
-from reconciler.core.state_records import LockHolder
 
 READING_LIVE = "reading live settings"
 """What fails when live settings cannot be read: the one failure that is counted separately."""

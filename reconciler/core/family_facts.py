@@ -14,7 +14,7 @@ from typing import assert_never
 
 from reconciler.core.accepted_settings import History, accepted, last_enabled, may_be_live
 from reconciler.core.change_direction import is_no_looser, is_protective
-from reconciler.core.evidence import (
+from reconciler.core.live_evidence import (
     READ_LAG_S,
     Absent,
     Evidence,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from reconciler.core.history_records import PolicyRecord
 from reconciler.core.problems import Code, Problem, escape_unprintable, problem
 from reconciler.core.saved_plan import format_utc
-from reconciler.core.state_records import PolicyRecord
 
 MIN_DIGITS = 12
 """Hex digits of a sha256 that name a policy: as many as messages and plans show."""

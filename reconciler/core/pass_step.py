@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.events import WaitReason
-from reconciler.core.evidence import SECOND_READ_AFTER_S, Reads, repeat_after_s, valid_after
+from reconciler.core.live_evidence import SECOND_READ_AFTER_S, Reads, repeat_after_s, valid_after
 from reconciler.core.model import Family, Known, NeverApplied, Setting, Uncertain
 from reconciler.core.plan import Change, HoldReason, Plan
 from reconciler.core.retry import RETRY_PATIENCE_S

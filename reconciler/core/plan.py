@@ -37,7 +37,7 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger, schedule
 from reconciler.core.policy import Override, Policy, Refusal
 from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 
 
 class Basis(StrEnum):

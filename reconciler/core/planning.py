@@ -22,8 +22,7 @@ from reconciler.core.accepted_settings import (
     was_accepted,
 )
 from reconciler.core.change_direction import is_no_looser, tightest
-from reconciler.core.evidence import Missing, NotRead, Reads, Unconfirmed, Unreadable, last_seen
-from reconciler.core.family_change import FamilyDecision, is_stale, protects_at_once, unreadable_change
+from reconciler.core.family_decision import FamilyDecision, is_stale, protects_at_once, unreadable_change
 from reconciler.core.family_facts import (
     Await,
     FamilyFacts,
@@ -35,6 +34,7 @@ from reconciler.core.family_facts import (
     need,
     only_protects,
 )
+from reconciler.core.live_evidence import Missing, NotRead, Reads, Unconfirmed, Unreadable, last_seen
 from reconciler.core.model import Desired, Family, Known, NeverApplied, Setting
 from reconciler.core.plan import (
     Action,
@@ -48,7 +48,7 @@ from reconciler.core.plan import (
 )
 from reconciler.core.policy import PolicyResult, ProposedChange, Refusal
 from reconciler.core.policy_rules import evaluate
-from reconciler.core.target import DriftPolicy, left_tighter, target
+from reconciler.core.target_setting import DriftPolicy, left_tighter, target
 
 IN_FORCE_FOR = timedelta(hours=24)
 """For so long a family must have been in force, on record, to count for a share of the families."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from reconciler.core.accepted_settings import History
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
     Acceptance,
     Confirmed,

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from reconciler.core.change_direction import changed_fields, is_protective, loosest
+from reconciler.core.history_records import ProofKind
 from reconciler.core.model import Environment, Family, Setting
 from reconciler.core.plan import Action, Change, HoldReason, Plan, Reason, in_order
-from reconciler.core.state_records import ProofKind
 
 MAX_EXPIRY = timedelta(days=30)
 """The longest time for which a plan may be applied: after a month, live may differ from what was

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from reconciler.core.change_direction import direction
-from reconciler.core.state_records import AcceptedRecord, AttemptRecord, OverrideRecord
+from reconciler.core.history_records import AcceptedRecord, AttemptRecord, OverrideRecord
 from reconciler.documents.plan import Document, format_utc_ms, optional_wire
 
 

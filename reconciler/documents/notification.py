@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
+from reconciler.core.apply_result import UNCONFIRMED, hold_words
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
 from reconciler.core.model import Desired, LiveRow, Pause, first_names, format_setting
-from reconciler.core.monitoring.alerts import Alert, AlertKind
-from reconciler.core.monitoring.notifications import Notification, Transition
-from reconciler.core.monitoring.protection import Protection, ProtectionResult
-from reconciler.core.monitoring.runtime import (
+from reconciler.core.monitoring.account_runtime import (
     AccountRuntime,
     NeverValid,
     NewerRejected,
     Outage,
     RejectedFile,
 )
-from reconciler.core.outcome import UNCONFIRMED, hold_words
+from reconciler.core.monitoring.alerts import Alert, AlertKind
+from reconciler.core.monitoring.notifications import Notification, Transition
+from reconciler.core.monitoring.protection import Protection, ProtectionResult
 from reconciler.core.plan import Action, Change, HoldReason, Reason, format_change
 from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.reply import Reply

@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from reconciler.core.apply_result import FamilyResult, Outcome
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import amount_text, exposure
+from reconciler.core.history_records import PolicyRecord
 from reconciler.core.model import Desired, Setting, window_text
-from reconciler.core.outcome import FamilyResult, Outcome
 from reconciler.core.plan import Action, Change, Plan
 from reconciler.core.policy import Policy, Refusal
 from reconciler.core.policy_change import PolicyChange
 from reconciler.core.saved_plan import format_utc
-from reconciler.core.state_records import PolicyRecord
 
 Document = dict[str, Any]
 

@@ -20,7 +20,6 @@ from reconciler.core.plan import Plan
 from reconciler.core.problems import escape_unprintable, json_text
 from reconciler.core.saved_plan import MAX_EXPIRY, PlanTarget, SavedPlan, expired, target_mismatches
 from reconciler.documents.plan import Document, PlanContext, SavedInfo, plan_document
-from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
 from reconciler.documents.saved_plan import (
     DEFAULT_EXPIRY,
     Origin,
@@ -29,6 +28,7 @@ from reconciler.documents.saved_plan import (
     read_saved,
     saved_document,
 )
+from reconciler.documents.strict_reader import MAX_DOCUMENT_BYTES, read_document
 from reconciler.errors import InvalidInput, MmpError, PlanStale, UsageError
 from reconciler.regular_file import REGULAR_FILE_HINT as NOT_REGULAR_HINT
 from reconciler.regular_file import NotRegularFile, read_regular, read_with_status

@@ -9,8 +9,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from reconciler.core.events import StateLockTimedOut
+from reconciler.core.monitoring.account_runtime import (
+    AccountRuntime,
+    FileState,
+    alive,
+    content_in_force,
+    rejection,
+)
 from reconciler.core.monitoring.protection import Protection, ProtectionResult
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, alive, content_in_force, rejection
 from reconciler.core.monitoring.status import Status
 from reconciler.core.reply import Reply
 from reconciler.documents.plan import Document, format_utc_ms

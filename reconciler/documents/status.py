@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from reconciler.core.history_records import AttemptRecord, LockHolder
 from reconciler.core.model import LiveRow, Pause
 from reconciler.core.monitoring.status import FamilyStatus, Status
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import AttemptRecord, LockHolder
 from reconciler.documents.plan import ETA_DIGITS, Document, format_utc_ms, optional_wire
 
 

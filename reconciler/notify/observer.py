@@ -12,6 +12,7 @@ from datetime import datetime
 from reconciler import logs
 from reconciler.core import events
 from reconciler.core.events import Event
+from reconciler.core.monitoring.account_runtime import AccountRuntime, RejectedFile, runtime_status
 from reconciler.core.monitoring.alerts import AlertKind, active_alerts, rejected_file_alerts
 from reconciler.core.monitoring.notifications import (
     AlertIdentity,
@@ -21,11 +22,10 @@ from reconciler.core.monitoring.notifications import (
     advance,
 )
 from reconciler.core.monitoring.protection import runtime_protection
-from reconciler.core.monitoring.runtime import AccountRuntime, RejectedFile, runtime_status
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
-from reconciler.notify.target import Target
+from reconciler.notify.webhook_address import Target
 from reconciler.notify.webhook_sender import WebhookSender
 from reconciler.observer_port import RunningAccount
 from reconciler.ports import Clock

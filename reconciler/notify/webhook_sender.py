@@ -25,7 +25,7 @@ from reconciler.core.monitoring.alerts import AlertSeverity
 from reconciler.core.problems import json_text
 from reconciler.daemon_threads import use_daemon_executor
 from reconciler.notify.retry import DeliveryResult, retry_delay_s
-from reconciler.notify.target import Target
+from reconciler.notify.webhook_address import Target
 
 MAX_WAITING = 100
 """Queue size per webhook: an hour of the worst flapping. Older notifications are of little use by then."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from reconciler.core.model import AccountInfo, Environment, Family, LiveRead, Setting
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.errors import AccountProblem
 from reconciler.okx import replies, wire
 from reconciler.okx.credentials import Credentials

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.events import ClockMeasured, ClockUnmeasured, Event, Observe
 from reconciler.core.reply import Reply
 from reconciler.core.retry import retry_after_s
-from reconciler.okx.address import SharedAddress
+from reconciler.okx.shared_breaker import SharedAddress
 
 if TYPE_CHECKING:
     from reconciler.ports import Clock

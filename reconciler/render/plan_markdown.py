@@ -13,10 +13,10 @@ from fractions import Fraction
 from typing import assert_never
 
 from reconciler import __version__
+from reconciler.core.apply_result import hold_words, tighter_words
 from reconciler.core.change_direction import LESS_SAFE, Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field, Setting, format_setting
-from reconciler.core.outcome import hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, format_change
 from reconciler.documents.plan import PlanContext
 from reconciler.render import plan_headline, policy_refusals, risk_order, values

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from reconciler.core.apply_result import SETTLED, FamilyResult, Outcome, hold_words, tighter_words
 from reconciler.core.change_direction import Direction
 from reconciler.core.model import Family, format_setting
-from reconciler.core.outcome import SETTLED, FamilyResult, Outcome, hold_words, tighter_words
 from reconciler.core.plan import Action, Basis, Change, HoldReason, Plan, Reason, format_change
 from reconciler.core.policy import GUARD_RULE
 from reconciler.core.problems import escape_unprintable

@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from reconciler.core.apply_result import tighter_words
 from reconciler.core.model import Family
-from reconciler.core.outcome import tighter_words
 from reconciler.core.plan import Basis, Change, Plan
 from reconciler.core.policy import Refusal
 from reconciler.documents.plan import PlanContext

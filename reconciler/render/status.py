@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from reconciler.core.apply_result import hold_words
 from reconciler.core.change_direction import changed_fields, direction
+from reconciler.core.history_records import AcceptedRecord, AttemptRecord, ProofKind, StateCheck
 from reconciler.core.model import Family, LiveRow, Pause, Setting, format_setting
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
-from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Reason
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AcceptedRecord, AttemptRecord, ProofKind, StateCheck
 from reconciler.documents.history import AccountHistory, PolicyLine
 from reconciler.render import values
 from reconciler.render.color import Paint, Tone, plain

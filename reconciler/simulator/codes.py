@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reconciler.simulator.messages import ReplyEnvelope, SimRow
+from reconciler.simulator.http_messages import ReplyEnvelope, SimRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from reconciler.simulator.accounts import PERMISSIONS, SimAccount
+from reconciler.simulator.arrival_log import Arrival, InForce
+from reconciler.simulator.behaviour_options import changed_options
+from reconciler.simulator.exchange import SimulatedExchange
 from reconciler.simulator.faults import parse_fault
-from reconciler.simulator.forms import RowForm
-from reconciler.simulator.options import changed_options
-from reconciler.simulator.records import Arrival, InForce
 from reconciler.simulator.request_parsing import SETTING_FIELDS, setting_from
-from reconciler.simulator.rules import SimulatedExchange
+from reconciler.simulator.unusual_rows import RowForm
 
 CONTROL_PREFIX = "/_control/"
 MAX_OUTAGE_S = 3600.0

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from reconciler.simulator.codes import refuse, wrap
-from reconciler.simulator.messages import (
+from reconciler.simulator.http_messages import (
     Disconnect,
     HtmlPage,
     ReplyBody,

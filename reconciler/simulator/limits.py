@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from reconciler.simulator.options import RateMode
+from reconciler.simulator.behaviour_options import RateMode
 from reconciler.simulator.request_parsing import Endpoint
 
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from reconciler.simulator.codes import refuse
-from reconciler.simulator.messages import ReplyEnvelope, SimRequest
+from reconciler.simulator.http_messages import ReplyEnvelope, SimRequest
 
 
 class Endpoint(StrEnum):

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from reconciler.simulator.control import CONTROL_PREFIX, ControlError, Payload, control, seconds_of
-from reconciler.simulator.messages import JSON_HEADERS, SimReply, SimRequest
-from reconciler.simulator.rules import SimulatedExchange
+from reconciler.simulator.exchange import SimulatedExchange
+from reconciler.simulator.http_messages import JSON_HEADERS, SimReply, SimRequest
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """The only addresses served: the control endpoint allows any change to anyone who can connect."""

@@ -6,8 +6,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from reconciler.core.history_records import LockHolder
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateLocked
 from reconciler.store.account_session import AccountSession
 from reconciler.store.rows import sanitized

@@ -11,18 +11,18 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from reconciler.core.history_records import AttemptLog, NameRecord, StateSnapshot
 from reconciler.core.model import Environment, ExchangeKind, Family
-from reconciler.core.requests import RecordedInputs
-from reconciler.core.state_records import AttemptLog, NameRecord, StateSnapshot
+from reconciler.core.reservation import RecordedInputs
 from reconciler.store import (
     account_pauses,
+    history_mapping,
     ledger_mapping,
     queries,
-    record_mapping,
     row_mapping,
     select_query,
 )
-from reconciler.store.acceptance import AcceptanceSteps, SavedPlanChanges
+from reconciler.store.accepted_settings import AcceptanceSteps, SavedPlanChanges
 from reconciler.store.account_locks import AccountLocks
 from reconciler.store.account_pauses import AccountPauses
 from reconciler.store.account_session import AccountSession
@@ -128,7 +128,7 @@ class SqlAccountStore:
             return AttemptLog()
         rows, damaged = found
         chosen = (row for row in rows if fnmatchcase(row.family, family))
-        return AttemptLog([record_mapping.attempt_record(row) for row in islice(chosen, limit)], damaged)
+        return AttemptLog([history_mapping.attempt_record(row) for row in islice(chosen, limit)], damaged)
 
     async def names(self) -> tuple[NameRecord, ...]:
         """Return every account of this environment that is on record, by name."""
@@ -156,10 +156,10 @@ class SqlAccountStore:
             uid=None if identity is None else identity.uid,
             host=None if identity is None else identity.host,
             known=row_mapping.known_from_rows(*known, row_clock),
-            applied={Family(row.family): record_mapping.applied_record(row) for row in applied},
-            open_attempts=tuple(record_mapping.attempt_record(row) for row in attempts),
+            applied={Family(row.family): history_mapping.applied_record(row) for row in applied},
+            open_attempts=tuple(history_mapping.attempt_record(row) for row in attempts),
             ledger=None if history is None else ledger_mapping.ledger_from_rows(history, row_clock),
-            live=record_mapping.live_record(live[0]) if live else None,
+            live=history_mapping.live_record(live[0]) if live else None,
             accepted=row_mapping.accepted_from_rows(accepted),
             damaged=damaged,
         )

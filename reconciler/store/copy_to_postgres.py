@@ -24,6 +24,7 @@ from typing import Any
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import queries
+from reconciler.store.moved_state import MoveTarget, move_target, state_moved
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.rows import (
     TABLES,
@@ -39,8 +40,7 @@ from reconciler.store.rows import (
     wall_text,
     with_checksum,
 )
-from reconciler.store.sqlite import SqliteState
-from reconciler.store.state_move import MoveTarget, move_target, state_moved
+from reconciler.store.sqlite.state import SqliteState
 from reconciler.store.table_access import Tables, WriteScope
 
 PURPOSE = "state copy"

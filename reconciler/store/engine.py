@@ -7,18 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.core.history_records import StateCheck
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.core.monitoring.state_timeline import MAX_GAP_S
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import StateCheck
 from reconciler.ports import Clock
 from reconciler.store.account_store import SqlAccountStore
-from reconciler.store.file_locks import Locks, StoreMisuse
+from reconciler.store.integrity_check import check_rows
 from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.select_query import SelectQuery
+from reconciler.store.sqlite.file_locks import Locks, StoreMisuse
 from reconciler.store.table_access import Tables, WriteScope
-from reconciler.store.verification import check_rows
 
 KEEP_ATTEMPTS = 10_000
 """Attempts retained per User ID when nothing depends on them: about 14 hours of sending at full rate."""

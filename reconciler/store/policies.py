@@ -5,9 +5,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from itertools import islice
 
+from reconciler.core.history_records import OverrideRecord, PolicyRecord
 from reconciler.core.model import Family
-from reconciler.core.state_records import OverrideRecord, PolicyRecord
-from reconciler.store import queries, record_mapping
+from reconciler.store import history_mapping, queries
 from reconciler.store.account_session import AccountSession
 from reconciler.store.rows import MAX_DOCUMENT, OverrideRow, PolicyRow, budget_key, sanitized, storable
 from reconciler.store.table_access import Tables, WriteScope
@@ -25,12 +25,12 @@ class Policies:
     async def policy_on_record(self) -> PolicyRecord | None:
         """Return the policy that was recorded last; None where none was, or it was given up."""
         row = await self._session.read_of_user(queries.newest_policy, any_kind=False)
-        return None if row is None or row.given_up is not None else record_mapping.policy_record(row)
+        return None if row is None or row.given_up is not None else history_mapping.policy_record(row)
 
     async def policies(self, limit: int) -> list[PolicyRecord]:
         """Return at most ``limit`` policies that were in force or given up, newest first."""
         rows = await self._session.read_of_user(queries.policies, any_kind=False) or []
-        return [record_mapping.policy_record(row) for row in rows[:limit]]
+        return [history_mapping.policy_record(row) for row in rows[:limit]]
 
     async def record_policy(self, sha256: str, path: str, document: str) -> None:
         """Record that a policy is in force; writes only if that is new."""
@@ -79,4 +79,4 @@ class Policies:
         """Return at most ``limit`` overrides of families matching the glob, newest first."""
         rows = await self._session.read_of_user(queries.overrides) or ()
         chosen = (row for row in rows if fnmatchcase(row.family, family))
-        return [record_mapping.override_record(row) for row in islice(chosen, limit)]
+        return [history_mapping.override_record(row) for row in islice(chosen, limit)]

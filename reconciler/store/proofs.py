@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from reconciler.core.evidence import SeenRow, reflects_until
+from reconciler.core.history_records import ProofKind
+from reconciler.core.live_evidence import SeenRow, reflects_until
 from reconciler.core.model import (
     NO_FILE,
     Accepting,
@@ -16,10 +17,9 @@ from reconciler.core.model import (
     RateBudget,
     Setting,
 )
-from reconciler.core.state_records import ProofKind
 from reconciler.ports import NO_ACCEPTING, NO_ROWS
-from reconciler.store import queries, record_mapping, row_mapping, select_query
-from reconciler.store.acceptance import AcceptanceSteps, SavedPlanChanges
+from reconciler.store import history_mapping, queries, row_mapping, select_query
+from reconciler.store.accepted_settings import AcceptanceSteps, SavedPlanChanges
 from reconciler.store.account_session import AccountSession
 from reconciler.store.queries import FamilyRows
 from reconciler.store.row_clock import RowClock
@@ -111,13 +111,13 @@ class Proofs:
         wall = self._session.wall()
         async with self._session.engine.writing(WriteScope(self._session.key)) as tables:
             await tables.upsert(
-                LiveReadRow("", *self._session.key, record_mapping.live_document(read, last_seen), wall)
+                LiveReadRow("", *self._session.key, history_mapping.live_document(read, last_seen), wall)
             )
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
         """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""
         found = await self._session.read_of_user(queries.live_reads_and_proofs, any_kind=False)
-        return {} if found is None else record_mapping.seen_rows(*found, self._session.row_clock())
+        return {} if found is None else history_mapping.seen_rows(*found, self._session.row_clock())
 
     async def _doubt_newcomers(
         self,

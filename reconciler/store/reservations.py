@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from reconciler.core.history_records import ProofKind
 from reconciler.core.model import Accepting, FileVersion, RateBudget
 from reconciler.core.pacing import Ledger, earliest_slot
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AppliedMeanwhile,
     AttemptResult,
     NoSlotUntil,
@@ -21,12 +22,10 @@ from reconciler.core.requests import (
     ReserveResult,
     SignedRequest,
 )
-from reconciler.core.state_records import ProofKind
 from reconciler.errors import StateUnavailable
 from reconciler.store import ledger_mapping, queries, row_mapping, select_query
-from reconciler.store.acceptance import AcceptanceSteps, SavedPlanChanges
+from reconciler.store.accepted_settings import AcceptanceSteps, SavedPlanChanges
 from reconciler.store.account_session import AccountSession
-from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.ledger_mapping import RateHistory
 from reconciler.store.proofs import Proofs
 from reconciler.store.row_clock import RowClock
@@ -41,6 +40,7 @@ from reconciler.store.rows import (
     setting_columns,
 )
 from reconciler.store.select_query import Result, SelectQuery
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from reconciler.store.table_access import Tables
 
 PRUNE_STEPS = 100

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reconciler.core.accepted_settings import History, needed
+from reconciler.core.history_records import ProofKind
 from reconciler.core.model import (
     NO_FILE,
     Acceptance,
@@ -29,7 +30,6 @@ from reconciler.core.model import (
 )
 from reconciler.core.retry import RetryRecord, Tries
 from reconciler.core.saved_plan import AppliedChange
-from reconciler.core.state_records import ProofKind
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import (
     AcceptedRow,

@@ -15,7 +15,7 @@ from reconciler.core.monitoring.state_timeline import (
     continues,
     monotonic_wall,
 )
-from reconciler.store import queries, record_mapping, select_query
+from reconciler.store import history_mapping, queries, select_query
 from reconciler.store.account_session import AccountSession
 from reconciler.store.rows import ObservedPeriodRow, StateChangeRow, sanitized, wall_text
 from reconciler.store.table_access import Tables, WriteScope
@@ -79,8 +79,8 @@ class AccountTimeline:
         def draw() -> Timeline:
             changes = select_query.readable(rows)
             spans = build_timeline(
-                [record_mapping.observed_period_of(row) for row in periods],
-                [record_mapping.state_change_of(row) for row in changes.rows],
+                [history_mapping.observed_period_of(row) for row in periods],
+                [history_mapping.state_change_of(row) for row in changes.rows],
                 since=since,
                 now=now,
                 watching=observing,
@@ -95,7 +95,7 @@ class AccountTimeline:
     ) -> tuple[datetime, ObservedPeriodRow | None]:
         """Return the time of an observation at ``wall``, and the newest period; deletes later rows."""
         newest = await tables.select(queries.newest_observed_period(self._key))
-        until = None if newest is None else record_mapping.observed_period_of(newest).until
+        until = None if newest is None else history_mapping.observed_period_of(newest).until
         at = monotonic_wall(until, wall, self._max_gap_s)
         if until is not None and at < until:
             newest = await self._delete_after(tables, at)
@@ -109,7 +109,7 @@ class AccountTimeline:
         A period of another process, or of an earlier run of this one, is never extended.
         """
         ours = newest if newest is not None and newest.id == self._period else None
-        if ours and continues(record_mapping.observed_period_of(ours), at, self._max_gap_s):
+        if ours and continues(history_mapping.observed_period_of(ours), at, self._max_gap_s):
             await tables.update([ours._replace(until_wall=wall_text(at))])
             return ours.id
         number = await tables.next_id(ObservedPeriodRow)
@@ -120,7 +120,7 @@ class AccountTimeline:
         """Delete what was recorded later than ``at``; returns the newest observed period that remains."""
         await tables.delete_after(self._key, wall_text(at))
         newest = await tables.select(queries.newest_observed_period(self._key))
-        if newest is None or record_mapping.observed_period_of(newest).until <= at:
+        if newest is None or history_mapping.observed_period_of(newest).until <= at:
             return newest
         newest = newest._replace(until_wall=wall_text(at))
         await tables.update([newest])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from reconciler.configured_secrets import configured_secrets
 from reconciler.errors import AccountProblem
 from reconciler.okx.credentials import Credentials, credential_files, load_credentials
 from reconciler.secret import remember
+from reconciler.secrets_to_mask import configured_secrets
 from reconciler.watch.symlinks import WatchPath, resolve_path, union
 from reconciler.watch.write_completion import ReadConfidence
 

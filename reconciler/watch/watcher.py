@@ -18,8 +18,8 @@ from typing import Any, Protocol, TypeVar
 from reconciler.core.events import ConfigRejected, PolicyRejected
 from reconciler.daemon_threads import DaemonThreadExecutor
 from reconciler.ports import Clock
-from reconciler.watch.config_files import Undecided
 from reconciler.watch.inotify import InotifyDirectories
+from reconciler.watch.last_valid_content import Undecided
 from reconciler.watch.symlinks import DirEntry, WatchPath, union
 from reconciler.watch.write_completion import (
     SECOND_READ_S,

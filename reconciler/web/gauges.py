@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from reconciler.core.events import StateLockTimedOut
 from reconciler.core.model import PausedBy, Uncertain
+from reconciler.core.monitoring.account_runtime import alive, content_in_force, rejection
 from reconciler.core.monitoring.protection import Protection, frozen_until_reset
-from reconciler.core.monitoring.runtime import alive, content_in_force, rejection
 from reconciler.core.monitoring.status import FamilyState, Status
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.status_api import account_status

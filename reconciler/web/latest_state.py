@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.monitoring.account_runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
 from reconciler.core.replica_assignment import Replica, ReplicaStatus, parse_lease_name

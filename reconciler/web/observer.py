@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from reconciler import __version__, logs
 from reconciler.core.events import AccountsConfigured, Event, ReplicaStatusChanged, StateFailed
-from reconciler.core.monitoring.runtime import AccountRuntime, RecentError
+from reconciler.core.monitoring.account_runtime import AccountRuntime, RecentError
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.monitoring.unloaded_files import with_event
 from reconciler.observer_port import RunningAccount

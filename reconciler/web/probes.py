@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.core.events import LoopFailed, StateFailed
-from reconciler.core.monitoring.runtime import AccountRuntime, NeverValid, RejectedFile, alive
+from reconciler.core.monitoring.account_runtime import AccountRuntime, NeverValid, RejectedFile, alive
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.replica_assignment import ReplicaStatus

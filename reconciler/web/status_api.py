@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.model import Family, Setting
+from reconciler.core.monitoring.account_runtime import AccountRuntime, runtime_status
 from reconciler.core.monitoring.protection import ProtectionResult, runtime_protection
-from reconciler.core.monitoring.runtime import AccountRuntime, runtime_status
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.replica_assignment import parse_lease_name

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.live_evidence import READ_LAG_S
 from tests.e2e.processes import Desk, Exchange, configured, put_in_place, simulator
 from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.browser import Browser, Scheme, violations

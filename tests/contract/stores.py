@@ -28,15 +28,15 @@ from reconciler.core.model import (
     Uncertain,
     parse_family,
 )
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.ports import AccountStore, Clock
 from reconciler.store.engine import Engine, StateOptions
-from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
+from reconciler.store.postgres.conninfo import parse_address
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.postgres.state import open_state as open_postgres
 from reconciler.store.rows import TABLES, StateRow
-from reconciler.store.sqlite import SqliteState, open_state
+from reconciler.store.sqlite.state import SqliteState, open_state
 from tests.support.memory_state import MemoryDisk
 from tests.support.pgbouncer import Bouncer, bouncer
 from tests.support.postgres import ROLE, shared

@@ -26,7 +26,7 @@ from typing import Any
 import aiohttp.connector
 import pytest
 
-from reconciler.core.address_health import WORKS
+from reconciler.core.circuit_breaker import WORKS
 from reconciler.core.events import ClockMeasured, ClockUnmeasured, Event
 from reconciler.core.model import (
     AccountInfo,
@@ -38,7 +38,7 @@ from reconciler.core.model import (
     parse_family,
 )
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.errors import AccountProblem
 from reconciler.okx.client import (
     CLOCK_LAST_AGE_S,

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from reconciler.simulator.exchange import SimulatedExchange
 from reconciler.simulator.faults import parse_fault
-from reconciler.simulator.rules import SimulatedExchange
 from reconciler.simulator.server import MAX_BODY_BYTES, Network, running_simulator
 from tests.support.simulator import ACCOUNT, BTC, SET, SETTING, TIME, UID, as_body, exchange, headers_for
 

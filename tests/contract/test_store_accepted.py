@@ -12,7 +12,7 @@ import pytest
 from reconciler.core.accepted_settings import MIN_RETAINED, RETENTION, History
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.live_evidence import READ_LAG_S
 from reconciler.core.model import (
     Confirmed,
     Environment,
@@ -30,10 +30,16 @@ from reconciler.core.pacing import (
     Ledger,
 )
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions, ReserveResult
+from reconciler.core.reservation import (
+    AttemptResult,
+    NoSlotUntil,
+    Reservation,
+    ReserveOptions,
+    ReserveResult,
+)
 from reconciler.errors import Exit, StateAccountMismatch, StateLocked
 from reconciler.ports import AccountStore
-from reconciler.store.file_locks import StoreMisuse
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, bare, setting, signed
 
 L = LATEST_ARRIVAL_S

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.history_records import AcceptedRecord, OverrideRecord, ProofKind
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, FileVersion, Pause, PausedBy
-from reconciler.core.requests import PausedMeanwhile, Reservation, ReserveOptions
-from reconciler.core.state_records import AcceptedRecord, OverrideRecord, ProofKind
+from reconciler.core.reservation import PausedMeanwhile, Reservation, ReserveOptions
 from reconciler.errors import Exit, MmpError
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed

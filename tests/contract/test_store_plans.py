@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.history_records import ProofKind
 from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AppliedMeanwhile,
     AttemptResult,
     Reservation,
@@ -19,7 +20,6 @@ from reconciler.core.requests import (
     SignedRequest,
 )
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION, AppliedChange
-from reconciler.core.state_records import ProofKind
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, ETH, HOST, PLACES, UID, Place, ScriptedClock, setting
 

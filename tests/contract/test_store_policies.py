@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.history_records import PolicyRecord
 from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.state_records import PolicyRecord
 from reconciler.ports import AccountStore
-from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.policies import KEEP_POLICIES, Policies
 from reconciler.store.rows import MAX_DOCUMENT
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from tests.contract.stores import HOST, NOON, PLACES, UID, Place, ScriptedClock
 
 ONE, TWO = "1" * 64, "2" * 64

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pytest
 
-from reconciler.core.evidence import READ_LAG_S, Reads, evidence_of
+from reconciler.core.live_evidence import READ_LAG_S, Reads, evidence_of
 from reconciler.core.model import (
     Confirmed,
     Environment,
@@ -34,7 +34,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions
 from reconciler.ports import AccountStore
 from tests.contract.stores import BTC, PLACES, Place, ScriptedClock, setting, signed
 

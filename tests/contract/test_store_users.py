@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.history_records import NameRecord
+from reconciler.core.live_evidence import READ_LAG_S
 from reconciler.core.model import (
     Confirmed,
     Environment,
@@ -21,11 +22,10 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import EPS_S, GUARD_S, LATEST_ARRIVAL_S, SPACING_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
+from reconciler.core.reservation import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.core.retry import NO_TRIES, RetryRecord, Tries
-from reconciler.core.state_records import NameRecord
-from reconciler.store import acceptance
-from reconciler.store.file_locks import StoreMisuse
+from reconciler.store import accepted_settings
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, HOST, NOON, PLACES, UID, Place, ScriptedClock, setting, signed
 from tests.contract.test_store_contract import Process
 
@@ -163,7 +163,7 @@ def test_content_that_comes_back_is_newer_than_a_record_of_a_lost_file(
 def test_what_was_accepted_long_ago_is_forgotten(
     place: Place, clock: ScriptedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "KEEP_FILES", 2)
+    monkeypatch.setattr(accepted_settings, "KEEP_FILES", 2)
     one = Process(place, clock)
     for number, sha256 in enumerate("abc", start=1):
         assert asyncio.run(one.store.accept_file(sha256, changed=False)).number == number

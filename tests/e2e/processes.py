@@ -30,7 +30,7 @@ from reconciler.core.model import Environment, ExchangeKind
 from reconciler.okx.wire import parse_base_url
 from reconciler.schema_files import load_schema
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import open_state
+from reconciler.store.sqlite.state import open_state
 from tests.support.forked_command import run_forked
 from tests.support.forked_simulator import forked_simulator
 

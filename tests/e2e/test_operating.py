@@ -13,7 +13,7 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.core.model import Environment, ExchangeKind, Family, Quantity, Setting
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import open_state
+from reconciler.store.sqlite.state import open_state
 from tests.e2e.processes import MMP, Desk, Ended, Exchange, eventually, simulator
 
 pytestmark = pytest.mark.e2e

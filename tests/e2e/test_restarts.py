@@ -14,7 +14,7 @@ import pytest
 from reconciler.clock import SystemClock, boot_identity
 from reconciler.core.model import Environment, ExchangeKind, Family
 from reconciler.core.monitoring.state_timeline import Segment
-from reconciler.store.sqlite import open_existing
+from reconciler.store.sqlite.state import open_existing
 from tests.e2e.processes import Desk, Exchange, configured, eventually, gaps, simulator
 from tests.e2e.web_client import Sidecar, ends_well, started
 from tests.support.webhook import Webhook, webhook

@@ -11,8 +11,10 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from reconciler.core.evidence import Reads
+from reconciler.core.apply_result import HOLD_WORDS, UNCONFIRMED, FamilyResult, Outcome
 from reconciler.core.file_diff import compare, removed_account_plan
+from reconciler.core.history_records import AcceptedRecord, AttemptRecord, ProofKind
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
     Acceptance,
     Desired,
@@ -24,7 +26,6 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.monitoring.status import Status, StatusInputs, recorded_status
-from reconciler.core.outcome import HOLD_WORDS, UNCONFIRMED, FamilyResult, Outcome
 from reconciler.core.plan import (
     Action,
     Basis,
@@ -39,7 +40,6 @@ from reconciler.core.plan import (
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import GUARD_RULE, Loosening, Override, Policy, Refusal, RefusalKind
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AcceptedRecord, AttemptRecord, ProofKind
 from reconciler.documents.history import AccountHistory
 from reconciler.documents.plan import DiffBase, PlanContext, PolicyFile
 from reconciler.render.color import ansi

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.errors import StateAccessDenied, StateUnusable
-from reconciler.store.sqlite import SqliteState
+from reconciler.store.sqlite.state import SqliteState
 from tests.e2e.processes import MMP, desired_text
 from tests.support.users import as_user, open_folder
 from tests.unit.test_store_files import opened, read

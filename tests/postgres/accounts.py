@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, ExchangeKind, Family, Known, NeverApplied
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, ReserveResult
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions, ReserveResult
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.state import PostgresState, open_state

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.core.requests import NoSlotUntil, Reservation, ReserveResult
+from reconciler.core.reservation import NoSlotUntil, Reservation, ReserveResult
 from reconciler.errors import StateUnavailable
 from reconciler.store import queries
 from reconciler.store.postgres import connections

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions
 from reconciler.errors import AccountProblem
 from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.state import open_state

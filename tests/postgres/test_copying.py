@@ -18,7 +18,7 @@ from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, 
 from reconciler.core.pacing import GUARD_S
 from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
+from reconciler.core.reservation import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
 from reconciler.store import copy_to_postgres, queries, registry
 from reconciler.store.account_store import SqlAccountStore
@@ -28,7 +28,7 @@ from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
 from reconciler.store.registry import StateRegistry
 from reconciler.store.rows import TABLES, AttemptRow, LiveReadRow, StateRow, with_checksum
-from reconciler.store.sqlite import SqliteState, open_existing, open_state
+from reconciler.store.sqlite.state import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play
 from tests.postgres.test_connections import shorten

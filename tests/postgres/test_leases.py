@@ -12,8 +12,8 @@ import pytest
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.replica_assignment import LEASE_TTL_S, Ability, AccountClaim, Replica, lease_name
 from reconciler.errors import StateUnavailable
-from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
+from reconciler.store.postgres.conninfo import parse_address
 from reconciler.store.postgres.leases import Leases
 from tests.contract.stores import BTC, ETH, ready_database
 from tests.postgres.accounts import desk, play

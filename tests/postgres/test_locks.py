@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
+from reconciler.core.history_records import LockHolder
 from reconciler.core.model import Confirmed
-from reconciler.core.requests import PausedMeanwhile, Reservation
-from reconciler.core.state_records import LockHolder
+from reconciler.core.reservation import PausedMeanwhile, Reservation
 from reconciler.errors import StateLocked
-from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import locks
 from reconciler.store.postgres.expiry import FURTHEST
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from reconciler.store.table_access import WriteScope
 from tests.contract.stores import BTC, ready_database, setting
 from tests.postgres.accounts import desk, play

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import pytest
 
-from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.live_evidence import READ_LAG_S
 from reconciler.core.model import Confirmed, Environment, ExchangeKind, Known, NeverApplied, Uncertain
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S, earliest_slot
-from reconciler.core.requests import NoSlotUntil, Reservation, ReserveOptions
+from reconciler.core.reservation import NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import StateUnavailable
 from tests.contract.stores import BTC, ETH, HOST, UID, ready_database, setting, signed
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play

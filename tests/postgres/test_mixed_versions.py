@@ -10,8 +10,8 @@ from reconciler.core.model import Confirmed
 from reconciler.core.replica_assignment import Replica
 from reconciler.errors import StateAccessDenied
 from reconciler.store.postgres import schema
-from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
+from reconciler.store.postgres.conninfo import parse_address
 from reconciler.store.postgres.leases import Leases
 from tests.contract.stores import BTC, ETH
 from tests.e2e.processes import eventually

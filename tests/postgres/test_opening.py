@@ -14,16 +14,16 @@ import pytest
 
 from reconciler import factories
 from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.requests import Reservation, ReserveOptions
+from reconciler.core.reservation import Reservation, ReserveOptions
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable, UsageError
 from reconciler.store.engine import StateOptions
-from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.postgres import schema
-from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import Connections
+from reconciler.store.postgres.conninfo import parse_address
 from reconciler.store.postgres.errors import to_error
+from reconciler.store.postgres.permission_check import refuse_unwritable
 from reconciler.store.postgres.state import open_existing, open_state, translated
-from reconciler.store.postgres.write_check import refuse_unwritable
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, ready_database, signed
 from tests.postgres.accounts import desk, play
 from tests.support.postgres import PASSWORD, ROLE, server, shared, until

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.requests import NoSlotUntil, Reservation, ReserveResult
+from reconciler.core.reservation import NoSlotUntil, Reservation, ReserveResult
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable
 from reconciler.store import queries
 from reconciler.store.engine import StateOptions
 from reconciler.store.postgres import connections, schema
+from reconciler.store.postgres.permission_check import refuse_unwritable
 from reconciler.store.postgres.state import open_state
-from reconciler.store.postgres.write_check import refuse_unwritable
 from reconciler.store.table_access import WriteScope
 from tests.contract.stores import ScriptedClock, empty_postgres, ready_database, shared_bouncer
 from tests.e2e.processes import eventually

@@ -10,10 +10,10 @@ import pytest
 
 from reconciler.core.model import LiveRead
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
-from reconciler.core.requests import NoSlotUntil, Reservation
-from reconciler.store.file_locks import StoreMisuse
+from reconciler.core.reservation import NoSlotUntil, Reservation
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.connections import Mode, PostgresTransaction
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from tests.contract.stores import BTC, ETH, UID, ready_database, setting
 from tests.postgres.accounts import Desk, desk, play
 from tests.support.postgres import shared

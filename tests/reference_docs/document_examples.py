@@ -7,20 +7,20 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from reconciler.core.evidence import Reads
+from reconciler.core.apply_result import HOLD_WORDS, FamilyResult, Outcome
+from reconciler.core.history_records import AttemptRecord, OverrideRecord
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Pause
+from reconciler.core.monitoring.account_runtime import runtime_status
 from reconciler.core.monitoring.alerts import active_alerts
 from reconciler.core.monitoring.notifications import advance
 from reconciler.core.monitoring.protection import status_protection
-from reconciler.core.monitoring.runtime import runtime_status
 from reconciler.core.monitoring.status import StatusInputs, recorded_status
-from reconciler.core.outcome import HOLD_WORDS, FamilyResult, Outcome
 from reconciler.core.plan import HoldReason, Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AttemptRecord, OverrideRecord
 from reconciler.documents.history import AccountHistory, PolicyLine, history_document
 from reconciler.documents.notification import notification_document
 from reconciler.documents.plan import (

@@ -22,7 +22,7 @@ from reconciler.render.error_catalogue import ERRORS
 from reconciler.render.glossary import FIELDS, REPLY_CLASSES, STATUSES, WORDS
 from reconciler.render.problem_catalogue import CATALOGUE
 from reconciler.schema_files import load_schema
-from reconciler.simulator.behaviours import BEHAVIOURS
+from reconciler.simulator.behaviour_sources import BEHAVIOURS
 from reconciler.simulator.codes import REFUSALS
 from reconciler.simulator.control import CONTROL_COMMANDS as CONTROL
 from reconciler.simulator.server import SimulatorServer

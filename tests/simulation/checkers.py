@@ -20,8 +20,8 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.requests import SignedRequest
-from reconciler.core.target import DriftPolicy
+from reconciler.core.reservation import SignedRequest
+from reconciler.core.target_setting import DriftPolicy
 from tests.simulation.ground_truth import Attempt, Proof, SeenRead, Truth, same_effect
 from tests.simulation.guard_checkers import mixed_of
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from reconciler.core.target import DriftPolicy
-from reconciler.simulator.options import RateMode
+from reconciler.core.target_setting import DriftPolicy
+from reconciler.simulator.behaviour_options import RateMode
 from tests.simulation import scenario as scenarios
 from tests.simulation.scenario import (
     ALL_FAMILIES,

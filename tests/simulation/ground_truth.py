@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.model import Family, LiveRead, Setting
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 
 
 @dataclass(frozen=True, slots=True)

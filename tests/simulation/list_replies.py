@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.core.model import Family, LiveRead, Setting
 from reconciler.core.reply import Reply
 from reconciler.okx import replies
-from reconciler.simulator.messages import ReplyEnvelope, SimRow, to_json
+from reconciler.simulator.http_messages import ReplyEnvelope, SimRow, to_json
 from tests.simulation.scenario import ListFault
 
 if TYPE_CHECKING:

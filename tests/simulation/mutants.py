@@ -16,9 +16,9 @@ from unittest import mock
 
 from reconciler.controller import loop, pass_planning, pass_reading, pass_sending, pass_values, reconcile
 from reconciler.core import (
-    evidence,
-    family_change,
+    family_decision,
     family_facts,
+    live_evidence,
     pacing,
     pass_step,
     pauses,
@@ -29,13 +29,13 @@ from reconciler.core import (
 from reconciler.core import reply as reply_rules
 from reconciler.core.accepted_settings import may_be_live
 from reconciler.core.change_direction import Direction, direction, is_protective
-from reconciler.core.evidence import Reads
 from reconciler.core.failover_loss import SeenTable
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, RateBudget, Setting, Uncertain
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import Change, PlanConstraints
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass, ReplyHandling, ReplyVerdict
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AttemptResult,
     Reservation,
     ReserveOptions,
@@ -43,7 +43,7 @@ from reconciler.core.requests import (
     SignedRequest,
 )
 from reconciler.core.retry import RetryRecord
-from reconciler.core.target import DriftPolicy, target
+from reconciler.core.target_setting import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, live_rows, replies
 from reconciler.okx.strict_json import UnreadableReply
@@ -55,8 +55,6 @@ from reconciler.store import (
     row_clock,
     row_mapping,
     select_query,
-    sqlite_errors,
-    sqlite_file,
 )
 from reconciler.store.account_locks import AccountLocks
 from reconciler.store.account_session import AccountSession
@@ -71,7 +69,9 @@ from reconciler.store.reservations import Reservations
 from reconciler.store.row_clock import BootInstant, FirstSeen, RowClock
 from reconciler.store.rows import AttemptRow, LossRow
 from reconciler.store.select_query import SelectQuery
-from reconciler.store.sqlite import SqliteState
+from reconciler.store.sqlite import errors
+from reconciler.store.sqlite import file as sqlite_file
+from reconciler.store.sqlite.state import SqliteState
 from reconciler.store.table_access import Tables, WriteScope
 from tests.simulation.checkers import no_slip
 from tests.simulation.host import Host
@@ -393,7 +393,7 @@ _real_unconfirmed_target = planning._Planner._target
 
 
 def _unconfirmed_is_no_drift(self: Any, facts: Any, **how: Any) -> Any:
-    seen = evidence.NotRead() if isinstance(facts.seen, evidence.Unconfirmed) else facts.seen
+    seen = live_evidence.NotRead() if isinstance(facts.seen, live_evidence.Unconfirmed) else facts.seen
     return _real_unconfirmed_target(self, replace(facts, seen=seen), **how)
 
 
@@ -626,12 +626,12 @@ async def _reserved_if_unanswered(
             return Reservation(rows[-1].id, rows[-1].reserved_at)
 
 
-_real_sqlite_error = sqlite_errors.sqlite_error
+_real_sqlite_error = errors.sqlite_error
 
 
 def _busy_is_unusable(path: str, error: Any) -> MmpError:
     problem = _real_sqlite_error(path, error)
-    return StateUnusable(problem.code, problem.message) if problem.code == sqlite_errors.BUSY else problem
+    return StateUnusable(problem.code, problem.message) if problem.code == errors.BUSY else problem
 
 
 def _unusable(path: str) -> MmpError:
@@ -641,7 +641,7 @@ def _unusable(path: str) -> MmpError:
 def _only_rolled_back(self: SqliteState, error: BaseException) -> None:
     """Leave a transaction without closing the connection that failed."""
     self._db.rollback()
-    if (problem := sqlite_errors.state_error(self.place, error)) is not None:
+    if (problem := errors.state_error(self.place, error)) is not None:
         raise problem
 
 
@@ -732,7 +732,7 @@ def _fresh_from_its_beginning(reads: Reads, known: Known, now: float) -> bool:
     latest = reads.latest
     return (
         latest is not None
-        and latest.begun_at > evidence.valid_after(known)
+        and latest.begun_at > live_evidence.valid_after(known)
         and latest.begun_at > now - pass_step.FRESH_S
     )
 
@@ -841,18 +841,18 @@ def _protects_by_the_read(change: Change, case: Any, reads: Reads) -> bool:
     seen = case.seen
     if (
         change.action is not plan.Action.SET
-        or not isinstance(seen, evidence.NeedsSecondRead)
+        or not isinstance(seen, live_evidence.NeedsSecondRead)
         or seen.row is None
     ):
         return False
     return is_protective(seen.row.setting, change.after)
 
 
-_real_view_of_missing = evidence._view_of_missing
+_real_view_of_missing = live_evidence._view_of_missing
 
 
 def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) -> Any:
-    return evidence.Absent()
+    return live_evidence.Absent()
 
 
 def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
@@ -997,7 +997,7 @@ MUTANTS = (
     Mutant("applied before the reply", (Patch(reconcile, "send", _send_marking_first),)),
     Mutant("sent again on one reservation", (Patch(reconcile, "send", _send_again),)),
     Mutant("lock not taken", (Patch(AccountLocks, "locked", _unlocked),)),
-    Mutant("frozen ignored", (Patch(family_change, "_frozen", lambda *_: False),)),
+    Mutant("frozen ignored", (Patch(family_decision, "_frozen", lambda *_: False),)),
     Mutant("guard ignored", (Patch(planning, "may_be_enabled", lambda *_: False),)),
     Mutant(
         "every drift healed", (Patch(planning, "target", lambda wanted, *_, **__: wanted),), first_seed=910
@@ -1013,9 +1013,12 @@ MUTANTS = (
     Mutant("an old read is fresh enough", (Patch(pass_step, "_is_fresh", lambda *_: True),)),
     Mutant(
         "reads count whenever they began",
-        (Patch(evidence, "valid_after", lambda known: NEVER), Patch(evidence, "_settled", lambda *_: True)),
+        (
+            Patch(live_evidence, "valid_after", lambda known: NEVER),
+            Patch(live_evidence, "_settled", lambda *_: True),
+        ),
     ),
-    Mutant("one doubtful read is enough", (Patch(evidence, "_one_read_is_enough", lambda *_: True),)),
+    Mutant("one doubtful read is enough", (Patch(live_evidence, "_one_read_is_enough", lambda *_: True),)),
     Mutant("no pause after a failure", (Patch(retry, "back_off_s", lambda failures: 0.0),)),
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
     Mutant(
@@ -1054,7 +1057,7 @@ MUTANTS = (
     ),
     Mutant(
         "reviewed with another before",
-        (Patch(family_change, "_as_reviewed", _whatever_was_before),),
+        (Patch(family_decision, "_as_reviewed", _whatever_was_before),),
         feature=Feature.REVIEWS,
         first_seed=3,
     ),
@@ -1147,7 +1150,7 @@ MUTANTS = (
     _of_feature(
         "almost a family's name is another's",
         Feature.ODD_LISTS,
-        Patch(evidence, "why_unreadable", lambda *_: None),
+        Patch(live_evidence, "why_unreadable", lambda *_: None),
     ),
     _of_feature(
         "a wrapped refusal is definite",
@@ -1206,7 +1209,7 @@ MUTANTS = (
     _of_feature(
         "a missing row is gone at once",
         Feature.ODD_LISTS,
-        Patch(evidence, "_view_of_missing", _gone_at_once),
+        Patch(live_evidence, "_view_of_missing", _gone_at_once),
     ),
     _of_feature(
         "a failed read shows that a family is gone",
@@ -1229,7 +1232,7 @@ MUTANTS = (
         "a stale file loosens",
         Feature.LAGGING_FILES,
         Patch(family_facts, "is_other_file", lambda *_, **__: False),
-        Patch(family_change, "is_other_file", lambda *_, **__: False),
+        Patch(family_decision, "is_other_file", lambda *_, **__: False),
     ),
     _of_feature(
         "a restart is a change of the file",
@@ -1271,7 +1274,7 @@ MUTANTS = (
     _of_feature(
         "a busy file ends the loop",
         Feature.FILE_FAILURE,
-        Patch(sqlite_errors, "sqlite_error", _busy_is_unusable),
+        Patch(errors, "sqlite_error", _busy_is_unusable),
         first_seed=1_850,
     ),
     _of_feature(

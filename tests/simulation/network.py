@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.model import Family, Quantity, Setting
 from reconciler.core.reply import Reply
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault
-from reconciler.simulator.messages import HtmlPage, ReplyBody, ReplyEnvelope
+from reconciler.simulator.http_messages import HtmlPage, ReplyBody, ReplyEnvelope
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.simulation import checkers
 from tests.simulation.ground_truth import Attempt

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.core.accepted_settings import History
-from reconciler.core.evidence import SeenRow, last_proof
+from reconciler.core.history_records import LockHolder
+from reconciler.core.live_evidence import SeenRow, last_proof
 from reconciler.core.model import (
     NO_FILE,
     Accepting,
@@ -27,7 +28,7 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AttemptResult,
     RecordedInputs,
     Reservation,
@@ -36,10 +37,9 @@ from reconciler.core.requests import (
     SignedRequest,
 )
 from reconciler.core.retry import NO_TRIES
-from reconciler.core.state_records import LockHolder
 from reconciler.okx.codes import lookup
 from reconciler.ports import NO_ACCEPTING
-from reconciler.simulator.messages import ReplyBody, ReplyEnvelope
+from reconciler.simulator.http_messages import ReplyBody, ReplyEnvelope
 from reconciler.store.account_store import SqlAccountStore
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import SeenRead

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from reconciler.core.model import NO_FILE, Accepting, Family, FileVersion, LiveRead, Setting
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AttemptResult,
     RecordedInputs,
     Reservation,

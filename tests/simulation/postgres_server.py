@@ -17,9 +17,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from reconciler.store import sqlite_schema
 from reconciler.store.postgres.connections import LOCK_TIMEOUT_MS, SILENCE_TIMEOUT_MS
 from reconciler.store.rows import AppliedRow, AttemptRow
+from reconciler.store.sqlite import schema
 from tests.simulation.row_cache import Rows
 from tests.simulation.scheduler import Scheduler
 
@@ -488,7 +488,7 @@ def _dialect(query: str) -> tuple[str, tuple[str, ...] | None]:
 @lru_cache(maxsize=1)
 def _empty() -> bytes:
     rows = sqlite3.connect(":memory:", isolation_level=None)
-    rows.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image("0" * 32), on=False))
+    rows.deserialize(schema.with_wal(schema.new_image("0" * 32), on=False))
     for statement in _OWN_TABLES:
         rows.execute(statement)
     return rows.serialize()

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from reconciler.store.sqlite_connection import with_functions
+from reconciler.store.sqlite.connection import with_functions
 
 READ_AT_ONCE = {"sqlite_sequence"}
 """What other tables' writes change too."""

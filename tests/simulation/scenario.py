@@ -12,8 +12,8 @@ from enum import StrEnum
 from random import Random
 
 from reconciler.core.model import Family, Quantity, Setting, parse_family
-from reconciler.core.target import DriftPolicy
-from reconciler.simulator.options import NumberForm, RateMode
+from reconciler.core.target_setting import DriftPolicy
+from reconciler.simulator.behaviour_options import NumberForm, RateMode
 
 ALL_FAMILIES = tuple(
     parse_family(text) for text in ("BTC-USD", "BTC-USD_UM", "ETH-USD", "SOL-USD_UM", "XAU-USD_UM")

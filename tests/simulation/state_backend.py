@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Protocol, cast
 
+from reconciler.core.history_records import LockHolder
 from reconciler.core.model import Environment, ExchangeKind, Family
-from reconciler.core.state_records import LockHolder
 from reconciler.ports import AccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import SqliteState
+from reconciler.store.sqlite.state import SqliteState
 from tests.simulation import checkers
 from tests.simulation.ground_truth import Recollection
 from tests.simulation.host import ObserverClock

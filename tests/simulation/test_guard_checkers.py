@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.model import Family, Quantity, Setting, parse_family
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import Attempt, FileOrder
 from tests.simulation.scenario import DISABLED, SETTINGS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core import family_change
-from reconciler.store.file_locks import StoreMisuse
+from reconciler.core import family_decision
+from reconciler.store.sqlite.file_locks import StoreMisuse
 from tests.simulation.mutants import BOUND, MUTANTS, Mutant, Patch, hunt, hunted, mutant_named
 
 pytestmark = pytest.mark.unmeasured
@@ -63,4 +63,4 @@ def _raising(error: type[Exception]) -> Mutant:
     def crash(*_: object) -> bool:
         raise error("as made")
 
-    return Mutant("crashing", (Patch(family_change, "_frozen", crash),))
+    return Mutant("crashing", (Patch(family_decision, "_frozen", crash),))

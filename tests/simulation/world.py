@@ -25,11 +25,11 @@ from reconciler.core.model import (
     Known,
     Setting,
 )
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import MmpError
 from reconciler.simulator.accounts import fake_account
-from reconciler.simulator.options import Options
-from reconciler.simulator.rules import SimulatedExchange
+from reconciler.simulator.behaviour_options import Options
+from reconciler.simulator.exchange import SimulatedExchange
 from tests.simulation import checkers
 from tests.simulation.auditor import Auditor
 from tests.simulation.features import draw

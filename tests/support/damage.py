@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from reconciler.core.evidence import SeenRow
+from reconciler.core.history_records import AttemptLog, StateSnapshot
+from reconciler.core.live_evidence import SeenRow
 from reconciler.core.model import Accepting, Environment, ExchangeKind, Family, LiveRead, LiveRow
 from reconciler.core.monitoring.state_timeline import Timeline
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
-from reconciler.core.state_records import AttemptLog, StateSnapshot
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions
 from reconciler.errors import MmpError
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import SqliteState, open_existing, open_state
+from reconciler.store.sqlite.state import SqliteState, open_existing, open_state
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
 ACCOUNTS = (("main", UID), ("other", "77"))

@@ -25,7 +25,7 @@ from reconciler.core.events import (
     SettingRejected,
     StateLockTimedOut,
 )
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
     Environment,
     ExchangeKind,
@@ -38,7 +38,7 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.monitoring.runtime import (
+from reconciler.core.monitoring.account_runtime import (
     AccountRuntime,
     FileInForce,
     FileState,
@@ -58,7 +58,7 @@ from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.replica_assignment import LEASE_TTL_S, LeaseTable, Replica, ReplicaStatus, lease_name
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from tests.unit.builders import confirmed, desired, read, setting, unresolved
 

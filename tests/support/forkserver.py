@@ -17,7 +17,7 @@ PRELOADED = (
     "reconciler.okx.client",
     "reconciler.simulator.server",
     "reconciler.store.postgres.connections",
-    "reconciler.store.sqlite",
+    "reconciler.store.sqlite.state",
     "tests.support.forked_command",
     "tests.support.forked_simulator",
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from reconciler.core.state_records import LockHolder
-from reconciler.store import sqlite_schema
+from reconciler.core.history_records import LockHolder
 from reconciler.store.engine import StateOptions
-from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse
-from reconciler.store.sqlite import SqliteState
-from reconciler.store.sqlite_connection import IN_MEMORY, in_memory
+from reconciler.store.sqlite import schema
+from reconciler.store.sqlite.connection import IN_MEMORY, in_memory
+from reconciler.store.sqlite.file_locks import LOCK_POLL_S, StoreMisuse
+from reconciler.store.sqlite.state import SqliteState
 
 SIMULATED_ID = "0" * 32
 """The id of a state without a file: simulations are deterministic."""
@@ -20,7 +20,7 @@ class MemoryDisk:
 
     def __init__(self, db: sqlite3.Connection | None = None) -> None:
         self._db = db or in_memory()
-        self._db.deserialize(sqlite_schema.with_wal(sqlite_schema.new_image(SIMULATED_ID), on=False))
+        self._db.deserialize(schema.with_wal(schema.new_image(SIMULATED_ID), on=False))
         self._locks: dict[str, tuple[object, LockHolder]] = {}
 
     def open(self, options: StateOptions) -> SqliteState:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from reconciler.simulator.accounts import SimAccount, fake_account
-from reconciler.simulator.messages import SimRequest
-from reconciler.simulator.options import Options
+from reconciler.simulator.behaviour_options import Options
+from reconciler.simulator.exchange import SimulatedExchange
+from reconciler.simulator.http_messages import SimRequest
 from reconciler.simulator.request_parsing import MmpSetting
-from reconciler.simulator.rules import SimulatedExchange
 
 T0 = 1_800_000_000.0
 """Where virtual time begins: seconds since the epoch, a multiple of the fixed window."""

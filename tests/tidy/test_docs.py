@@ -12,8 +12,8 @@ from reconciler.cli.main import COMMANDS, cli
 from reconciler.config.settings import read_config
 from reconciler.controller.loop import BURST_S, STOPPED_RETRY_S
 from reconciler.controller.pass_limiter import LONGEST_WAIT_S
-from reconciler.core.evidence import READ_LAG_S
-from reconciler.core.monitoring.runtime import SILENCE_S
+from reconciler.core.live_evidence import READ_LAG_S
+from reconciler.core.monitoring.account_runtime import SILENCE_S
 from reconciler.core.pacing import (
     BURST_AGAIN_AFTER,
     EPS_S,

@@ -270,19 +270,19 @@ def test_a_hint_that_offers_a_second_state_file_is_caught(hint: str) -> None:
 READS_OF_ITS_OWN = {
     "regular_file.py": "the place where such files are read",
     "clock.py": "files of the kernel, at fixed paths",
-    "store/mounts.py": "a file of the kernel, at a fixed path",
+    "store/sqlite/mounts.py": "a file of the kernel, at a fixed path",
     "schema_files.py": "files of the package",
     "web/page/render.py": "files of the package",
     "cli/main.py": "the null device",
     "cli/output.py": "the null device",
     "atomic_create.py": "makes a file that must not exist before",
     "cli/demo_tour.py": "a file that the tour itself wrote, in a folder of its own",
-    "store/access.py": "folders, and a scratch file that must not exist before",
-    "store/file_locks.py": "lock files: opened without waiting, and checked when open",
+    "store/sqlite/file_access.py": "folders, and a scratch file that must not exist before",
+    "store/sqlite/file_locks.py": "lock files: opened without waiting, and checked when open",
     "store/registry.py": "folders, and lock files: opened without waiting, and checked when open",
-    "store/sqlite_file.py": "the state, once it was seen to be a regular file; a folder; a new file",
-    "store/sqlite_connection.py": "the state, once it was seen to be a regular file",
-    "store/wal.py": "the log beside a state, after SQLite itself opened the state",
+    "store/sqlite/file.py": "the state, once it was seen to be a regular file; a folder; a new file",
+    "store/sqlite/connection.py": "the state, once it was seen to be a regular file",
+    "store/sqlite/wal_check.py": "the log beside a state, after SQLite itself opened the state",
 }
 """The only modules that open or read files without ``read_regular``, and what they read."""
 

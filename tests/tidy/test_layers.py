@@ -29,8 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "watch": {"config", "configured_secrets", "core", "daemon_threads", "errors", "okx", "ports", "secret"},
     "documents": {"atomic_create", "core", "errors", "regular_file", "schema_files", "secret"},
     "render": {"core", "documents", "errors"},
-    "log_lines": {"core", "render"},
-    "logs": {"background_writer", "core", "log_lines", "render"},
+    "event_log_lines": {"core", "render"},
+    "logs": {"background_writer", "core", "event_log_lines", "render"},
     "simulator": {"okx"},
     "web": {"core", "daemon_threads", "documents", "errors", "logs", "observer_port", "ports", "render"},
     "notify": {"core", "daemon_threads", "documents", "logs", "observer_port", "ports", "secret"},
@@ -139,7 +139,7 @@ def test_a_module_imports_only_what_its_place_allows(one: Module) -> None:
         ("from reconciler.store import sqlite", "core/plan.py"),
         ("import reconciler.okx.client", "core/pass_step.py"),
         ("def late():\n    from reconciler.cli import main", "render/plan_text.py"),
-        ("from reconciler.okx.client import Client", "store/sqlite.py"),
+        ("from reconciler.okx.client import Client", "store/sqlite/state.py"),
     ],
 )
 def test_an_import_across_layers_is_caught(source: str, place: str) -> None:
@@ -148,7 +148,10 @@ def test_an_import_across_layers_is_caught(source: str, place: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["from reconciler.core.monitoring.status import Status", "import reconciler.core.monitoring.runtime"],
+    [
+        "from reconciler.core.monitoring.status import Status",
+        "import reconciler.core.monitoring.account_runtime",
+    ],
 )
 def test_monitoring_does_not_decide_about_writing(source: str) -> None:
     assert decides_by_monitoring(module(source, "core/planning.py"))

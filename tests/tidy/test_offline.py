@@ -25,7 +25,7 @@ HEAVY = (
     "jinja2",
     "reconciler.web.server",
     "reconciler.store.engine",
-    "reconciler.store.sqlite",
+    "reconciler.store.sqlite.state",
     "reconciler.store.account",
     "reconciler.store.postgres",
     "reconciler.okx.client",
@@ -112,7 +112,7 @@ def test_an_offline_command_imports_nothing_heavy(
 @pytest.mark.slow
 def test_a_sidecar_whose_page_is_not_opened_has_neither_rich_nor_jinja2_in_memory() -> None:
     wired = (
-        "import json, sys, reconciler.controller.supervisor, reconciler.web.observer\n"
+        "import json, sys, reconciler.controller.run_process, reconciler.web.observer\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
     message = subprocess.run(

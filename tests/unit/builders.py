@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
     Confirmed,
     Desired,

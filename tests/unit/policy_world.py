@@ -18,7 +18,7 @@ from reconciler.controller.loop import Loop
 from reconciler.controller.pass_values import Approval, PassOptions
 from reconciler.controller.reconcile import reconcile
 from reconciler.core.events import Event, Planned
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
     Desired,
     Environment,
@@ -34,8 +34,8 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Override, Policy, PolicyInForce
 from reconciler.core.policy import RefusalKind as RefusalKind
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
-from reconciler.core.target import DriftPolicy
+from reconciler.core.reservation import SignedRequest
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.documents.plan import PlanContext
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection

@@ -10,9 +10,9 @@ from decimal import Decimal
 from functools import cache
 from itertools import chain, product
 
+from reconciler.core.apply_result import FamilyResult, Outcome, results
 from reconciler.core.model import Environment, Family, Field, Known, LiveRow, Uncertain
 from reconciler.core.monitoring.status import Status, StatusInputs, recorded_status
-from reconciler.core.outcome import FamilyResult, Outcome, results
 from reconciler.core.pacing import CountedRequest, Ledger
 from reconciler.core.plan import Basis, Plan, PlanConstraints, in_order, with_schedule
 from reconciler.core.planning import make_plan

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.core.events import Compared, ExchangeFailed
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRow, Setting
-from reconciler.core.monitoring.runtime import AccountRuntime, Outage, apply_event, initial
+from reconciler.core.monitoring.account_runtime import AccountRuntime, Outage, apply_event, initial
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan

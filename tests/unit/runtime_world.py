@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from reconciler.core.events import Compared, Event
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Desired, Family, Known, LiveRead, LiveRow, Pause, Setting
-from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, apply_event, initial
+from reconciler.core.monitoring.account_runtime import AccountRuntime, FileInForce, apply_event, initial
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.pacing import CountedRequest, Ledger
 from reconciler.core.plan import PlanConstraints, with_schedule

@@ -17,12 +17,12 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.core.events import Event, LeaseTaken, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.model import LiveRow
-from reconciler.core.monitoring.runtime import AccountRuntime, apply_event, initial
+from reconciler.core.monitoring.account_runtime import AccountRuntime, apply_event, initial
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.notify.observer import AccountNotifier, PolicyDeduper, WebhookObserver
-from reconciler.notify.target import parse_target
+from reconciler.notify.webhook_address import parse_target
 from reconciler.notify.webhook_sender import WebhookSender
 from reconciler.observer_port import RunningAccount
 from reconciler.okx.hints import hint_for

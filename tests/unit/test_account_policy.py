@@ -16,7 +16,7 @@ from reconciler.core.policy import PolicyInForce
 from reconciler.errors import ChangeRefused
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.watch.config_files import WatchedPolicy
+from reconciler.watch.last_valid_content import WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 from tests.contract.stores import HOST, UID, ScriptedClock
 from tests.support.memory_state import MemoryDisk

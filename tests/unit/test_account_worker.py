@@ -20,13 +20,13 @@ from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, 
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.engine import StateOptions
 from reconciler.store.location import PostgresUrl, StateFile
-from reconciler.watch.config_files import WatchedFile, WatchedPolicy
 from reconciler.watch.key_files import KeyFiles
+from reconciler.watch.last_valid_content import WatchedFile, WatchedPolicy
 from reconciler.watch.write_completion import ReadConfidence
 from tests.support.memory_state import MemoryDisk
 from tests.unit.builders import BTC, desired, setting

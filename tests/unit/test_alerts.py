@@ -22,6 +22,16 @@ from reconciler.core.events import (
     StateLockTimedOut,
 )
 from reconciler.core.model import Pause, Uncertain
+from reconciler.core.monitoring.account_runtime import (
+    AccountRuntime,
+    FileInForce,
+    FileState,
+    NeverValid,
+    NewerRejected,
+    TerminalError,
+    apply_event,
+    initial,
+)
 from reconciler.core.monitoring.alerts import (
     FROZEN_FOR_S,
     LATE_AFTER_S,
@@ -36,23 +46,13 @@ from reconciler.core.monitoring.alerts import (
     AlertTopic,
     active_alerts,
 )
-from reconciler.core.monitoring.runtime import (
-    AccountRuntime,
-    FileInForce,
-    FileState,
-    NeverValid,
-    NewerRejected,
-    TerminalError,
-    apply_event,
-    initial,
-)
 from reconciler.core.pacing import CountedRequest, Ledger
 from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.report_samples import WALL
 from tests.unit.runtime_builders import BAD_KEY, LOST, outage, runtime_of

@@ -10,8 +10,8 @@ import pytest
 
 from reconciler.cli.main import cli, main
 from reconciler.cli.options import CommandOptions
-from reconciler.store import mounts
 from reconciler.store.location import StateFile
+from reconciler.store.sqlite import mounts
 from tests.e2e.processes import desired_text
 from tests.unit.test_store_files import opened
 

@@ -14,7 +14,7 @@ from reconciler.controller.pass_values import Approval, InMemoryState, TimedOut
 from reconciler.core.events import ExchangeFailed, RequestReserved, RequestSettled
 from reconciler.core.model import Family, LiveRow, Setting
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.core.retry import MAX_BACK_OFF_S
 from reconciler.ports import Connection
 from tests.support.slow import mostly_slow

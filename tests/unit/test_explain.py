@@ -12,11 +12,11 @@ import pytest
 
 from reconciler.cli.explain import find_terms
 from reconciler.config.settings import read_config, value_sources
+from reconciler.core.apply_result import Outcome
 from reconciler.core.change_direction import Direction
 from reconciler.core.exposure import Figure
 from reconciler.core.model import Family, Field
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, HoldReason, Reason
 from reconciler.core.policy import GUARD_RULE, ZERO_WORDS, Bound, Loosening, Policy, RefusalKind
 from reconciler.core.problems import Code

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.core.apply_result import hold_words
 from reconciler.core.events import (
     FilesStillWritten,
     HealBreakerTripped,
@@ -21,21 +22,20 @@ from reconciler.core.events import (
     RequestReserved,
     RequestSettled,
 )
-from reconciler.core.evidence import newest_file
+from reconciler.core.live_evidence import newest_file
 from reconciler.core.model import Accepting, FileVersion, LiveRow, Setting
-from reconciler.core.outcome import hold_words
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import (
+from reconciler.core.reservation import (
     AttemptResult,
     Reservation,
     ReserveOptions,
     ReserveResult,
     SignedRequest,
 )
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
 from tests.unit.test_loop_faults import Odd, file_of, go, world

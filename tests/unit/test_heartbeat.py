@@ -22,7 +22,13 @@ from reconciler.core.events import (
     PolicyRejected,
 )
 from reconciler.core.model import LiveRow
-from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, alive, apply_event, initial
+from reconciler.core.monitoring.account_runtime import (
+    SILENCE_S,
+    AccountRuntime,
+    alive,
+    apply_event,
+    initial,
+)
 from tests.unit.builders import BTC
 from tests.unit.test_loop import A, B, Wire, World, world
 

@@ -15,16 +15,16 @@ import pytest
 from reconciler import secret
 from reconciler.cli.main import main
 from reconciler.config.policy import PolicyReading, load_policy, read_policy
-from reconciler.config.policy_check import with_policy_problems, with_unmatched_entries
 from reconciler.config.settings import Reading, read_config
+from reconciler.config.settings_against_policy import with_policy_problems, with_unmatched_entries
 from reconciler.config.yaml_nodes import MAX_FILE_BYTES
-from reconciler.configured_secrets import configured_secrets
 from reconciler.core.problems import MAX_MESSAGE_CHARS, MAX_PROBLEMS, Code, json_text
 from reconciler.documents.problems import problems_document
-from reconciler.documents.read import read_document
+from reconciler.documents.strict_reader import read_document
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
 from reconciler.render.problems import MAX_EXCERPT_CHARS, problems_github, problems_text, summary
+from reconciler.secrets_to_mask import configured_secrets
 
 pytestmark = pytest.mark.unmeasured
 

@@ -27,7 +27,7 @@ from reconciler.controller.leases import (
     ReplicaMember,
 )
 from reconciler.core import replica_assignment
-from reconciler.core import unserved_accounts as core_ability
+from reconciler.core import unservable_accounts as core_ability
 from reconciler.core.events import Event, StateFailed
 from reconciler.core.replica_assignment import (
     ABLE,
@@ -41,7 +41,7 @@ from reconciler.core.replica_assignment import (
     Replica,
     ReplicaId,
 )
-from reconciler.core.unserved_accounts import (
+from reconciler.core.unservable_accounts import (
     RECOVERING_S,
     TRY_AGAIN_S,
     TRY_EVERY_S,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.identify import identify
+from reconciler.controller.account_preflight import identify
 from reconciler.controller.loop import Loop
 from reconciler.controller.pass_values import (
     InMemoryState,
@@ -25,12 +25,12 @@ from reconciler.controller.pass_values import (
     TimedOut,
 )
 from reconciler.controller.reconcile import LOCK_TRY_S, reconcile
+from reconciler.core.apply_result import Outcome
 from reconciler.core.events import Event, RequestSettled, StateLockTimedOut
 from reconciler.core.model import Desired, Environment, ExchangeKind, Family, LiveRow, Setting
-from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Action, HoldReason
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection
 from reconciler.store.account_store import SqlAccountStore

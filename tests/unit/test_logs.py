@@ -14,13 +14,13 @@ import structlog
 
 from reconciler import logs
 from reconciler.core import events
-from reconciler.core.evidence import Reads
+from reconciler.core.history_records import LockHolder
+from reconciler.core.live_evidence import Reads
 from reconciler.core.pacing import Ledger
 from reconciler.core.plan import PlanConstraints, Reason
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import READ_AGAIN, AttemptStatus, Reply, ReplyClass
-from reconciler.core.state_records import LockHolder
-from reconciler.log_lines import to_log_line
+from reconciler.event_log_lines import to_log_line
 from reconciler.okx.hints import hint_for_event
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, plan_of, read, row, setting
 

@@ -53,9 +53,9 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import earliest_slot
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection
 from reconciler.store.account_session import AccountSession

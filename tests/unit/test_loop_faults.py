@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.controller.pass_values import Approval, Completed, InMemoryState, PassResult
+from reconciler.core.apply_result import Outcome
 from reconciler.core.events import (
     AttemptsEnded,
     Event,
@@ -21,13 +22,12 @@ from reconciler.core.events import (
     RequestTooLate,
 )
 from reconciler.core.model import Desired, Family, LiveRead, LiveRow, Setting
-from reconciler.core.outcome import Outcome
 from reconciler.core.plan import HoldReason, Plan
 from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.requests import SignedRequest
+from reconciler.core.reservation import SignedRequest
 from reconciler.core.saved_plan import reviewed as reviewed_of
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.ports import Connection
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from reconciler.core.history_records import PolicyRecord
 from reconciler.core.missing_policy import GivenUp, missing_problem, parse_sha256
 from reconciler.core.problems import Code
-from reconciler.core.state_records import PolicyRecord
 
 SHA = "0123456789abcdef" * 4
 RECORD = PolicyRecord(SHA, "mmp-policy.yaml", "version: 1\n", None, datetime(2026, 3, 1, 3, tzinfo=UTC))

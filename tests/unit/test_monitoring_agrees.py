@@ -18,12 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LoopFailed, PolicyRejected
 from reconciler.core.model import Field, LiveRow
+from reconciler.core.monitoring.account_runtime import apply_event, initial
 from reconciler.core.monitoring.protection import Protection
-from reconciler.core.monitoring.runtime import apply_event, initial
 from reconciler.core.monitoring.unloaded_files import with_event
 from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import StateUnavailable
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics

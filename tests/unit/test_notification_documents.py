@@ -11,23 +11,23 @@ from jsonschema.validators import Draft202012Validator
 
 from reconciler.controller.pass_planning import CONTESTED_SETTING
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
+from reconciler.core.history_records import LockHolder
 from reconciler.core.model import Family, Pause
-from reconciler.core.monitoring.alerts import Alert, AlertKind, AlertSeverity, AlertSubject, active_alerts
-from reconciler.core.monitoring.notifications import Notification, Transition, advance
-from reconciler.core.monitoring.protection import Protection, status_protection
-from reconciler.core.monitoring.runtime import (
+from reconciler.core.monitoring.account_runtime import (
     AccountRuntime,
     FileInForce,
     NeverValid,
     NewerRejected,
     TerminalError,
 )
+from reconciler.core.monitoring.alerts import Alert, AlertKind, AlertSeverity, AlertSubject, active_alerts
+from reconciler.core.monitoring.notifications import Notification, Transition, advance
+from reconciler.core.monitoring.protection import Protection, status_protection
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.state_records import LockHolder
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.documents.notification import MAX_NAMED, MAX_TEXT_CHARS, notification_document
 from reconciler.documents.plan import Document
 from reconciler.schema_files import load_schema

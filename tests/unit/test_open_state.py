@@ -23,8 +23,9 @@ from reconciler.errors import (
     UsageError,
 )
 from reconciler.ports import StateBackend
-from reconciler.store import mounts, registry
+from reconciler.store import registry
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
+from reconciler.store.sqlite import mounts
 from tests.contract.stores import ScriptedClock
 
 URL = "postgresql://desk:hunter2@db.internal/mmp"

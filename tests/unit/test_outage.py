@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.core.events import Event
 from reconciler.core.model import Family, LiveRow
-from reconciler.core.monitoring.runtime import apply_event, initial
+from reconciler.core.monitoring.account_runtime import apply_event, initial
 from reconciler.core.pacing import WINDOW_S
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.web.latest_state import AccountSnapshot, LatestState

@@ -12,12 +12,12 @@ from itertools import pairwise
 import pytest
 
 from reconciler.controller.pass_values import Completed, InMemoryState, Interrupted, PassResult
+from reconciler.core.apply_result import Outcome
 from reconciler.core.events import Compared, Event, Planned, RequestSettled, Waiting, WaitReason
 from reconciler.core.model import Environment, ExchangeKind, LiveRow
 from reconciler.core.monitoring.state_timeline import FAILED
-from reconciler.core.outcome import Outcome
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions, SignedRequest
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions, SignedRequest
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from tests.unit.builders import BTC, ETH, SOL, desired

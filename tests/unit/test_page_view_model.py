@@ -10,16 +10,16 @@ import pytest
 
 from reconciler.core.change_direction import Direction
 from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed, StateLockTimedOut
+from reconciler.core.history_records import LockHolder
 from reconciler.core.model import LiveRow, Pause, PausedBy
+from reconciler.core.monitoring.account_runtime import SILENCE_S, AccountRuntime, FileInForce, RecentError
 from reconciler.core.monitoring.protection import WORST_FIRST, Protection
-from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, FileInForce, RecentError
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.plan import HoldReason, PlanConstraints, Reason
 from reconciler.core.reply import READ_AGAIN, AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.state_records import LockHolder
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page import labels

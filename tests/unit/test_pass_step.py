@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import WaitReason
-from reconciler.core.evidence import Reads, SeenRow
+from reconciler.core.live_evidence import Reads, SeenRow
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.pass_step import (
     Adopt,

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.core.history_records import AttemptRecord
 from reconciler.core.model import Family, Pause
 from reconciler.core.monitoring.status import FamilyState, Status, StatusInputs, recorded_status
 from reconciler.core.plan import HoldReason
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.state_records import AttemptRecord
 from reconciler.documents.plan import one_or_list
 from reconciler.documents.status import pauses_document, status_document
 from reconciler.render.status import pauses_text, status_text

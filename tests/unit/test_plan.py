@@ -11,7 +11,7 @@ from itertools import islice, product
 import pytest
 
 from reconciler.core.change_direction import Direction, changed_fields
-from reconciler.core.evidence import MissingRow, Reads, SeenRow
+from reconciler.core.live_evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import (
     NO_FILE,
     Acceptance,
@@ -42,7 +42,7 @@ from reconciler.core.plan import (
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Override, Policy, RefusalKind
 from reconciler.core.retry import Rejection, RetryRecord, Tries
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import (
     BTC,
     ETH,

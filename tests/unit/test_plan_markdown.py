@@ -14,9 +14,9 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.output import Output
 from reconciler.core.change_direction import LESS_SAFE, Direction
-from reconciler.core.evidence import Reads
 from reconciler.core.exposure import UNLIMITED
 from reconciler.core.file_diff import compare, removed_account_plan
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Environment, Family
 from reconciler.core.plan import Action, HoldReason, PlanConstraints
 from reconciler.documents.plan import PlanContext, StatusSource

@@ -13,11 +13,11 @@ from itertools import chain, combinations, combinations_with_replacement, produc
 import pytest
 
 from reconciler.core.accepted_settings import History
+from reconciler.core.apply_result import hold_words
 from reconciler.core.change_direction import Direction
-from reconciler.core.evidence import MissingRow, Reads, SeenRow
 from reconciler.core.exposure import Figure
+from reconciler.core.live_evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import Acceptance, Family, Field, Known, Uncertain, interval_text
-from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints
 from reconciler.core.policy import (
     Bound,

@@ -9,8 +9,10 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LiveReadDone, PolicyAccepted
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
+from reconciler.core.monitoring.account_runtime import SILENCE_S, AccountRuntime
+from reconciler.core.monitoring.account_runtime import runtime_status as watched_status
 from reconciler.core.monitoring.protection import (
     MIN_FRESH_S,
     MISSED_READS,
@@ -21,12 +23,10 @@ from reconciler.core.monitoring.protection import (
     status_protection,
     worst_of,
 )
-from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime
-from reconciler.core.monitoring.runtime import runtime_status as watched_status
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status, recorded_status
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
 from tests.unit.runtime_world import IDLE, WALL, compared, fresh, having, wall_at
 

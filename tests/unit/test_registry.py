@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.registered_state import IN_USE_S, RegisteredState
-from reconciler.core.requests import Reservation, ReserveOptions
+from reconciler.core.registry_rules import IN_USE_S, RegisteredState
+from reconciler.core.reservation import Reservation, ReserveOptions
 from reconciler.errors import AccountProblem, StateUnusable
 from reconciler.store import registry as registries
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from reconciler.store.registry import StateRegistry, runtime_folder
-from reconciler.store.sqlite import SqliteState, open_state
+from reconciler.store.sqlite.state import SqliteState, open_state
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
 
 BUDGET = RateBudget(ExchangeKind.OKX, Environment.LIVE, UID)
@@ -471,7 +471,7 @@ CLAIM = """
 import asyncio, sys
 from reconciler.clock import SystemClock
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.registered_state import RegisteredState
+from reconciler.core.registry_rules import RegisteredState
 from reconciler.errors import AccountProblem
 from reconciler.store.registry import StateRegistry
 

@@ -17,7 +17,7 @@ from reconciler.core.problems import Code
 from reconciler.documents.plan_file import read_bounded
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
-from reconciler.watch.config_files import WatchedFile, WatchedPolicy
+from reconciler.watch.last_valid_content import WatchedFile, WatchedPolicy
 
 WHY = "cannot be read: it is not a regular file"
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Known, Setting, Uncertain
 from reconciler.core.pass_step import Slots, next_request
 from reconciler.core.plan import PlanConstraints

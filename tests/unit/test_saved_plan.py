@@ -9,8 +9,9 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.account_check import why_unusable
-from reconciler.core.evidence import Reads
+from reconciler.core.account_preflight import why_unusable
+from reconciler.core.apply_result import FamilyResult, Outcome, results, results_exit_status
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
     AccountInfo,
     Confirmed,
@@ -23,7 +24,6 @@ from reconciler.core.model import (
     Setting,
     Uncertain,
 )
-from reconciler.core.outcome import FamilyResult, Outcome, results, results_exit_status
 from reconciler.core.pacing import GUARD_S, earliest_slot
 from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason
 from reconciler.core.planning import make_plan

@@ -14,9 +14,16 @@ from itertools import product
 
 import pytest
 
-from reconciler.core.evidence import Reads
+from reconciler.core.apply_result import (
+    ALREADY_APPLIED,
+    FamilyResult,
+    Outcome,
+    results,
+    results_exit_status,
+)
+from reconciler.core.history_records import ProofKind
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, Setting, Uncertain
-from reconciler.core.outcome import ALREADY_APPLIED, FamilyResult, Outcome, results, results_exit_status
 from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints
 from reconciler.core.saved_plan import (
     AppliedChange,
@@ -25,7 +32,6 @@ from reconciler.core.saved_plan import (
     not_applied_yet,
     reviewed,
 )
-from reconciler.core.state_records import ProofKind
 from reconciler.errors import Exit
 from tests.unit.builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 

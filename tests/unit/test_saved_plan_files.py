@@ -19,15 +19,15 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.cli.main import cli
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.plan import Basis, Plan, PlanConstraints
 from reconciler.core.policy import Loosening, Policy
 from reconciler.documents.plan import Document, PlanContext, PolicyFile, StatusSource, plan_document
 from reconciler.documents.plan_file import LoadedPlan, load_plan, stale_reasons
 from reconciler.documents.published_status import read_snapshots
-from reconciler.documents.read import MAX_DOCUMENT_BYTES, read_document
 from reconciler.documents.saved_plan import Origin, context_of, integrity, read_saved, saved_document
 from reconciler.documents.status import status_document
+from reconciler.documents.strict_reader import MAX_DOCUMENT_BYTES, read_document
 from reconciler.errors import InvalidInput
 from reconciler.render.plan_markdown import MAX_COMMENT_BYTES, plans_markdown
 from reconciler.render.plan_text import plan_text

@@ -27,9 +27,9 @@ from reconciler.cli.simulator_options import (
 )
 from reconciler.errors import MmpError, UsageError
 from reconciler.simulator.accounts import fake_account
+from reconciler.simulator.behaviour_options import Options
 from reconciler.simulator.faults import parse_fault
-from reconciler.simulator.forms import RowForm
-from reconciler.simulator.options import Options
+from reconciler.simulator.unusual_rows import RowForm
 from tests.support.simulator import SETTING, UID
 
 URL = "http://127.0.0.1:1234"

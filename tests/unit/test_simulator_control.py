@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from reconciler.simulator.control import CONTROL_COMMANDS, ControlError, control
-from reconciler.simulator.messages import ReplyEnvelope
-from reconciler.simulator.rules import SimulatedExchange
+from reconciler.simulator.exchange import SimulatedExchange
+from reconciler.simulator.http_messages import ReplyEnvelope
 from tests.support.simulator import KEY, SETTING, T0, UID, exchange
 
 WIRE = SETTING.wire()

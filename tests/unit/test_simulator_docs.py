@@ -6,12 +6,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from reconciler.simulator.behaviours import BEHAVIOURS, DocStatus
+from reconciler.simulator.behaviour_options import Options
+from reconciler.simulator.behaviour_sources import BEHAVIOURS, DocStatus
 from reconciler.simulator.codes import REFUSALS
 from reconciler.simulator.faults import NAMED, SLOW_S, SYNTAX, parse_fault
-from reconciler.simulator.forms import RowForm
-from reconciler.simulator.options import Options
 from reconciler.simulator.request_parsing import Endpoint
+from reconciler.simulator.unusual_rows import RowForm
 
 TEXT = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
 

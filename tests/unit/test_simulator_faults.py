@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.simulator.faults import Fault, FaultKind, ScriptedFault, parse_fault
-from reconciler.simulator.messages import (
+from reconciler.simulator.http_messages import (
     Disconnect,
     HtmlPage,
     ReplyBody,

@@ -7,9 +7,9 @@ from itertools import accumulate, product
 
 import pytest
 
+from reconciler.simulator.behaviour_options import LimitStatus, RateMode
+from reconciler.simulator.http_messages import ReplyEnvelope, SimRequest, render
 from reconciler.simulator.limits import LIMITS, Rates
-from reconciler.simulator.messages import ReplyEnvelope, SimRequest, render
-from reconciler.simulator.options import LimitStatus, RateMode
 from reconciler.simulator.request_parsing import Endpoint, MmpSetting
 from tests.support.simulator import (
     INSTRUMENTS,

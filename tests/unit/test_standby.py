@@ -23,10 +23,10 @@ from reconciler.core.events import (
     Planned,
     RequestReserved,
 )
-from reconciler.core.evidence import SURVEY_READS
+from reconciler.core.live_evidence import SURVEY_READS
 from reconciler.core.model import Family, LiveRead, LiveRow, Setting
-from reconciler.core.monitoring.runtime import alive, initial
-from reconciler.core.monitoring.runtime import apply_event as runtime_after
+from reconciler.core.monitoring.account_runtime import alive, initial
+from reconciler.core.monitoring.account_runtime import apply_event as runtime_after
 from reconciler.core.plan import HoldReason
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.reply import Reply

@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 from reconciler.cli.main import cli
 from reconciler.core.model import Environment, ExchangeKind, LiveRead, LiveRow
 from reconciler.errors import MmpError, StateUnusable
-from reconciler.store import sqlite, sqlite_connection, wal
 from reconciler.store.engine import StateOptions
+from reconciler.store.sqlite import connection, wal_check
+from reconciler.store.sqlite import state as sqlite_state
 from tests.contract.stores import BTC, HOST, UID, ScriptedClock, setting
 from tests.support import damage
 
@@ -81,7 +82,7 @@ def test_a_valid_state_is_reported_as_valid(tmp_path: Path) -> None:
 def test_each_damaged_record_is_named_and_the_status_is_1(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     damage.build(path)
-    db = sqlite_connection.connect(str(path), "rw", 0.0)
+    db = connection.connect(str(path), "rw", 0.0)
     db.execute("UPDATE pauses SET reason = 'x' WHERE family = 'BTC-USD'")
     db.execute("UPDATE attempts SET message = 'other' WHERE id = 3")
     db.close()
@@ -109,7 +110,7 @@ def test_each_damaged_record_is_named_and_the_status_is_1(tmp_path: Path) -> Non
 def test_a_missing_record_is_reported_too(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     damage.build(path)
-    db = sqlite_connection.connect(str(path), "rw", 0.0)
+    db = connection.connect(str(path), "rw", 0.0)
     db.execute("UPDATE row_sums SET number = number + 1 WHERE uid = '77'")
     db.close()
     done = check(path)
@@ -134,7 +135,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def log_of(path: Path) -> bytes:
     clock = ScriptedClock(damage.START)
-    state = sqlite.open_state(str(path), StateOptions(clock, "boot-1", lock_timeout_s=0.0))
+    state = sqlite_state.open_state(str(path), StateOptions(clock, "boot-1", lock_timeout_s=0.0))
     store = state.account("main", Environment.LIVE, ExchangeKind.OKX)
     asyncio.run(store.identify(UID, HOST))
     asyncio.run(store.pause([BTC], until=None, reason="by hand"))
@@ -148,13 +149,13 @@ def log_of(path: Path) -> bytes:
 
 def left_out(log: bytes, tmp_path: Path) -> int:
     (tmp_path / "x-wal").write_bytes(log)
-    return wal.transactions_left_out(str(tmp_path / "x"))
+    return wal_check.transactions_left_out(str(tmp_path / "x"))
 
 
 def test_a_good_log_has_nothing_that_is_left_out(log: bytes, tmp_path: Path) -> None:
     assert left_out(log, tmp_path) == 0
-    assert not wal.is_damaged(str(tmp_path / "x"))
-    assert wal.transactions_left_out(str(tmp_path / "none")) == 0
+    assert not wal_check.is_damaged(str(tmp_path / "x"))
+    assert wal_check.transactions_left_out(str(tmp_path / "none")) == 0
     for length in (0, 31, 32, 100, len(log) - 1, len(log) // 2):
         assert left_out(log[:length], tmp_path) == 0, "a log that is cut off lost its last transaction only"
     assert left_out(b"x" * 100, tmp_path) == 0
@@ -166,7 +167,7 @@ def test_a_bit_that_flips_in_an_older_transaction_is_seen(log: bytes, tmp_path: 
         broken = bytearray(log)
         broken[chance.randrange(len(log) // 2)] ^= 1 << chance.randrange(8)
         (tmp_path / "x-wal").write_bytes(broken)
-        assert wal.is_damaged(str(tmp_path / "x"))
+        assert wal_check.is_damaged(str(tmp_path / "x"))
 
 
 def test_what_an_older_log_left_behind_is_not_counted(log: bytes, tmp_path: Path) -> None:
@@ -190,10 +191,10 @@ def test_a_log_that_is_begun_anew_while_it_is_read_is_read_again(
         return Changing(contents)
 
     monkeypatch.setattr("builtins.open", changing)
-    assert wal.transactions_left_out(str(tmp_path / "x")) == 0
+    assert wal_check.transactions_left_out(str(tmp_path / "x")) == 0
     assert contents == []
     contents[:] = [bytes(other), log] * 3
-    assert wal.transactions_left_out(str(tmp_path / "x")) == 0, "it is given up after a few tries"
+    assert wal_check.transactions_left_out(str(tmp_path / "x")) == 0, "it is given up after a few tries"
 
 
 class Changing:
@@ -216,8 +217,8 @@ class Changing:
 
 
 OPENERS: Sequence[Callable[[str, StateOptions], object]] = (
-    sqlite.open_state,
-    lambda path, options: sqlite.open_existing(path, clock=options.clock, boot=options.boot),
+    sqlite_state.open_state,
+    lambda path, options: sqlite_state.open_existing(path, clock=options.clock, boot=options.boot),
 )
 
 
@@ -232,7 +233,7 @@ def test_a_pause_in_a_damaged_log_does_not_disappear(
     clock = ScriptedClock(damage.END)
     fresh = tmp_path / "fresh" / "state.db"
     options = StateOptions(clock, "boot-1", lock_timeout_s=0.0)
-    sqlite.open_state(str(fresh), options).close_now()
+    sqlite_state.open_state(str(fresh), options).close_now()
     Path(f"{fresh}-wal").write_bytes(broken)
     Path(f"{fresh}-wal").chmod(0o600)
     with pytest.raises(StateUnusable) as refused:

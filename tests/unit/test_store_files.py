@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.history_records import LockHolder
 from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.state_records import LockHolder
 from reconciler.errors import StateAccessDenied, StateUnusable
-from reconciler.store import access, file_locks, sqlite_connection, sqlite_file, sqlite_schema
 from reconciler.store.engine import StateOptions
-from reconciler.store.file_locks import FileLocks
-from reconciler.store.sqlite import SqliteState, open_existing, open_state
-from reconciler.store.sqlite_schema import APPLICATION_ID
+from reconciler.store.sqlite import connection, file_access, file_locks, schema
+from reconciler.store.sqlite import file as sqlite_file
+from reconciler.store.sqlite.file_locks import FileLocks
+from reconciler.store.sqlite.schema import APPLICATION_ID
+from reconciler.store.sqlite.state import SqliteState, open_existing, open_state
 from tests.contract.stores import ScriptedClock
 
 
@@ -58,7 +59,7 @@ def test_a_new_state_is_closed_to_others_and_alone_in_its_directory(made: Path) 
 def test_a_new_state_is_marked_as_ours_with_its_version_and_wal(made: Path) -> None:
     db = sqlite3.connect(made)
     assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert db.execute("PRAGMA user_version").fetchone() == (len(sqlite_schema.MIGRATIONS),)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     db.close()
 
@@ -127,7 +128,7 @@ def test_a_kill_at_any_moment_of_making_leaves_no_state_or_a_good_one(
         with monkeypatch.context() as patched:
             mortal = MortalOs(lives)
             patched.setattr(sqlite_file, "os", mortal)
-            patched.setattr(access, "os", mortal)
+            patched.setattr(file_access, "os", mortal)
             try:
                 opened(path).close_now()
                 completed = True
@@ -164,7 +165,7 @@ def test_a_kill_at_any_moment_of_making_a_lock_leaves_none_or_one_that_can_be_ta
         lock = made.with_name(f"{made.name}.{lives}.lock")
         with monkeypatch.context() as patched:
             mortal = MortalOs(lives)
-            for module in (sqlite_file, access, file_locks):
+            for module in (sqlite_file, file_access, file_locks):
                 patched.setattr(module, "os", mortal)
             try:
                 completed.append(asyncio.run(FileLocks(str(made)).take(str(lives), holder)))
@@ -244,7 +245,7 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {len(sqlite_schema.MIGRATIONS) + 1}")
+    db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
     db.close()
 
 
@@ -268,7 +269,7 @@ def with_a_broken_page(path: Path) -> None:
 
 def with_an_index_that_lost_a_row(path: Path) -> None:
     """Every page is readable, but the page of one index is that of another, empty one."""
-    db = sqlite_connection.connect(str(path), "rw", 0.0)
+    db = connection.connect(str(path), "rw", 0.0)
     columns = db.execute("SELECT name, type FROM pragma_table_info('attempts')").fetchall()
     blank = [1 if name == "id" else "0" if kind == "TEXT" else 0 for name, kind in columns]
     db.execute(f"INSERT INTO attempts VALUES ({','.join('?' * len(blank))})", blank)
@@ -513,7 +514,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_by_sqlite(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marks = iter([(1, 1, 1), (1, 1, 2)])
-    monkeypatch.setattr("reconciler.store.sqlite_connection._mark", lambda _: next(marks))
+    monkeypatch.setattr("reconciler.store.sqlite.connection._mark", lambda _: next(marks))
     state = read(made)
     assert state is not None
     state.close_now()
@@ -532,19 +533,19 @@ def test_an_older_state_is_brought_up_to_date_with_its_rows(
     db.commit()
     db.close()
     second = ("ALTER TABLE live ADD COLUMN more TEXT", "CREATE TABLE extra (a TEXT) STRICT")
-    monkeypatch.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, second))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
     for _ in range(2):
         state = opener(made)
         assert state is not None
         assert state._db.execute("SELECT account, more FROM live").fetchall() == [("kept", None)]
-        assert sqlite_schema.version_of(state._db) == len(sqlite_schema.MIGRATIONS)
+        assert schema.version_of(state._db) == len(schema.MIGRATIONS)
         state.close_now()
 
 
 def test_a_migration_that_fails_changes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = ("CREATE TABLE extra (a TEXT) STRICT", "ALTER TABLE nowhere ADD COLUMN more TEXT")
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite_schema, "MIGRATIONS", (*sqlite_schema.MIGRATIONS, second))
+        patched.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
         with pytest.raises(StateUnusable) as refused:
             opened(made)
     assert refused.value.code == "state-damaged"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.evidence import READ_LAG_S
+from reconciler.core.live_evidence import READ_LAG_S
 from reconciler.core.model import (
     Confirmed,
     Environment,
@@ -20,13 +20,19 @@ from reconciler.core.model import (
 )
 from reconciler.core.pacing import GUARD_S, LATEST_ARRIVAL_S
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions, ReserveResult
+from reconciler.core.reservation import (
+    AttemptResult,
+    NoSlotUntil,
+    Reservation,
+    ReserveOptions,
+    ReserveResult,
+)
 from reconciler.errors import MmpError, StateUnavailable
 from reconciler.store import queries
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
 from reconciler.store.rows import AttemptRow, IdentityRow
-from reconciler.store.sqlite import SqliteState
+from reconciler.store.sqlite.state import SqliteState
 from tests.contract.stores import BTC, ETH, HOST, UID, ScriptedClock, setting, signed
 from tests.support.memory_state import MemoryDisk
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.store import sqlite_schema
 from reconciler.store.postgres import schema as postgres_schema
+from reconciler.store.sqlite import schema
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize(
-    ("engine", "migration"),
-    [("sqlite", sqlite_schema.MIGRATIONS[0]), ("postgres", postgres_schema.MIGRATIONS[0])],
+    ("engine", "migration"), [("sqlite", schema.MIGRATIONS[0]), ("postgres", postgres_schema.MIGRATIONS[0])]
 )
 def test_the_first_migration_never_changes(engine: str, migration: tuple[str, ...]) -> None:
     """States with these tables exist: a row type that changes needs a further migration."""

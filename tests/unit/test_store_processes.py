@@ -21,11 +21,11 @@ import pytest
 from reconciler.core.model import Confirmed, Environment, ExchangeKind, Uncertain
 from reconciler.core.pacing import BURST
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
+from reconciler.core.reservation import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import StateLocked
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.sqlite import SqliteState, open_state
+from reconciler.store.sqlite.state import SqliteState, open_state
 from tests.contract.stores import BTC, setting, signed
 
 ROOT = str(Path(__file__).parents[2])

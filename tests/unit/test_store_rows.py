@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.history_records import LockHolder
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.state_records import LockHolder
 from reconciler.errors import MmpError, StateAccessDenied
 from reconciler.store import row_clock
-from reconciler.store.file_locks import FileLocks, ProcessLocks, StoreMisuse
 from reconciler.store.row_clock import BootInstant, FirstSeen
 from reconciler.store.rows import (
     AppliedRow,
@@ -29,6 +28,7 @@ from reconciler.store.rows import (
     wall_text,
     with_checksum,
 )
+from reconciler.store.sqlite.file_locks import FileLocks, ProcessLocks, StoreMisuse
 from tests.contract.stores import NOON
 from tests.support.memory_state import MemoryLocks
 

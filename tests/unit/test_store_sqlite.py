@@ -11,6 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.history_records import (
+    AppliedRecord,
+    AttemptRecord,
+    LiveRecord,
+    ProofKind,
+    StateSnapshot,
+)
 from reconciler.core.model import (
     Accepting,
     Confirmed,
@@ -24,15 +31,14 @@ from reconciler.core.model import (
 from reconciler.core.pacing import LATEST_ARRIVAL_S, CountedRequest, Ledger
 from reconciler.core.replica_assignment import Replica
 from reconciler.core.reply import AttemptStatus
-from reconciler.core.requests import AttemptResult, Reservation, ReserveOptions
-from reconciler.core.state_records import AppliedRecord, AttemptRecord, LiveRecord, ProofKind, StateSnapshot
+from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions
 from reconciler.errors import StateAccessDenied, StateUnusable
-from reconciler.store import sqlite_schema
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.file_locks import StoreMisuse
 from reconciler.store.rows import AttemptRow, with_checksum
-from reconciler.store.sqlite import SqliteState, open_existing, open_state
+from reconciler.store.sqlite import schema
+from reconciler.store.sqlite.file_locks import StoreMisuse
+from reconciler.store.sqlite.state import SqliteState, open_existing, open_state
 from reconciler.store.table_access import WriteScope
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, setting, signed
 
@@ -315,7 +321,7 @@ def reseal_attempt(store: SqlAccountStore) -> None:
     db.execute("UPDATE attempts SET checksum = ? WHERE id = 1", (with_checksum(row).checksum,))
 
 
-@pytest.mark.parametrize("table", sorted(sqlite_schema.DECIDING))
+@pytest.mark.parametrize("table", sorted(schema.DECIDING))
 def test_a_deciding_row_that_is_gone_is_missed_at_opening(
     store: SqlAccountStore, path: str, clock: ScriptedClock, table: str
 ) -> None:
@@ -544,12 +550,12 @@ def test_nothing_is_written_once_a_newer_version_brought_the_file_up_to_date(
         other.execute(f"PRAGMA user_version = {version}")
         other.close()
 
-    newer(len(sqlite_schema.MIGRATIONS) + 1)
+    newer(len(schema.MIGRATIONS) + 1)
     with pytest.raises(StateAccessDenied) as refused:
         asyncio.run(store.reserve(signed("1"), ReserveOptions(assume_idle=True)))
     assert refused.value.code == "state-newer"
     assert asyncio.run(store.known()) == {}
-    newer(len(sqlite_schema.MIGRATIONS))
+    newer(len(schema.MIGRATIONS))
     assert isinstance(
         asyncio.run(store.reserve(signed("1"), ReserveOptions(assume_idle=True))), Reservation
     )

@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import StateFailed
-from reconciler.core.evidence import Reads
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, NeverApplied, Uncertain
 from reconciler.core.monitoring.state_timeline import FAILED, UNMANAGED
 from reconciler.core.monitoring.status import family_states
@@ -18,7 +18,7 @@ from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target import DriftPolicy
+from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import StateUnavailable, StateUnusable
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world

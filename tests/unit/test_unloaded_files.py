@@ -21,7 +21,7 @@ from reconciler.core.events import (
     PolicyRejected,
     RejectedConfigRemoved,
 )
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, NeverValid
+from reconciler.core.monitoring.account_runtime import AccountRuntime, FileState, NeverValid
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.core.problems import Code, problem
 from reconciler.notify.observer import FileNotifier

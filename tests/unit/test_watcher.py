@@ -23,8 +23,8 @@ import pytest
 from reconciler.config.load import load_configs
 from reconciler.core.events import ConfigAccepted, ConfigRejected
 from reconciler.watch import watcher
-from reconciler.watch.config_files import Undecided, WatchedFile
 from reconciler.watch.inotify import InotifyBatch, InotifyDirectories
+from reconciler.watch.last_valid_content import Undecided, WatchedFile
 from reconciler.watch.symlinks import WatchPath, resolve_path
 from reconciler.watch.watcher import DEGRADED_POLL_S, POLL_S, FileWatcher
 from reconciler.watch.write_completion import SECOND_READ_S, UNCLOSED_S, ReadConfidence

@@ -29,8 +29,8 @@ from reconciler.core.events import (
     WaitReason,
 )
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause, PausedBy, Uncertain
+from reconciler.core.monitoring.account_runtime import AccountRuntime, FileInForce, NewerRejected
 from reconciler.core.monitoring.protection import Protection
-from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, NewerRejected
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import Reason
 from reconciler.core.replica_assignment import LeaseTable, Replica, ReplicaStatus

@@ -13,10 +13,10 @@ from itertools import product
 import pytest
 
 from reconciler.core.events import ControlledElsewhere, ExchangeFailed, LoopFailed, StateLockTimedOut
-from reconciler.core.monitoring.runtime import SILENCE_S, AccountRuntime, NewerRejected
+from reconciler.core.history_records import LockHolder
+from reconciler.core.monitoring.account_runtime import SILENCE_S, AccountRuntime, NewerRejected
 from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.state_records import LockHolder
 from reconciler.web.latest_state import LatestState
 from reconciler.web.metrics import Metrics
 from reconciler.web.probes import live_checks, probe_response, ready_checks, startup_checks

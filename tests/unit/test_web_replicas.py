@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, StateFailed, StateLockTimedOut
 from reconciler.core.model import Environment, ExchangeKind
-from reconciler.core.monitoring.runtime import AccountRuntime
+from reconciler.core.monitoring.account_runtime import AccountRuntime
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.replica_assignment import (

@@ -22,18 +22,18 @@ from reconciler.core.events import (
     SettingRejected,
     StateLockTimedOut,
 )
-from reconciler.core.evidence import Reads
+from reconciler.core.history_records import LockHolder
+from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Pause
-from reconciler.core.monitoring.runtime import AccountRuntime, FileInForce, NewerRejected
+from reconciler.core.monitoring.account_runtime import AccountRuntime, FileInForce, NewerRejected
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
 from reconciler.core.published_status import too_old
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.state_records import LockHolder
 from reconciler.documents.published_status import read_snapshots
-from reconciler.documents.read import read_document
 from reconciler.documents.status import status_document
+from reconciler.documents.strict_reader import read_document
 from reconciler.schema_files import load_schema
 from reconciler.web.latest_state import LatestState
 from reconciler.web.status_api import account_status, status_response

@@ -18,7 +18,7 @@ import pytest
 
 from reconciler.core.monitoring.alerts import AlertSeverity
 from reconciler.notify.retry import MAX_TRIES, MAX_WAIT_S, RETRIED, DeliveryResult, retry_delay_s
-from reconciler.notify.target import MAX_URL_CHARS, parse_target
+from reconciler.notify.webhook_address import MAX_URL_CHARS, parse_target
 from reconciler.notify.webhook_sender import JOIN_S, MAX_WAITING, WebhookSender
 from tests.support.webhook import OK, Reply, Webhook, eventually, webhook
 

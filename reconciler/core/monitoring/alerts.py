@@ -14,7 +14,13 @@ from enum import StrEnum
 
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
 from reconciler.core.model import LiveRow, Pause
-from reconciler.core.monitoring.runtime import AccountRuntime, FileState, NeverValid, Outage, RejectedFile
+from reconciler.core.monitoring.account_runtime import (
+    AccountRuntime,
+    FileState,
+    NeverValid,
+    Outage,
+    RejectedFile,
+)
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.problems import first_error
 from reconciler.core.reply import Reply

@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from reconciler.core.model import Family, first_names
-from reconciler.core.monitoring.runtime import AccountRuntime, alive, is_current
+from reconciler.core.monitoring.account_runtime import AccountRuntime, alive, is_current
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
 
 MIN_FRESH_S = 90.0

@@ -12,7 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from reconciler.core.accepted_settings import History, accepted
-from reconciler.core.evidence import NotRead, OrderUnknown, Reads, evidence_of, last_proof
+from reconciler.core.history_records import LockHolder
+from reconciler.core.live_evidence import NotRead, OrderUnknown, Reads, evidence_of, last_proof
 from reconciler.core.model import (
     Desired,
     Family,
@@ -31,7 +32,6 @@ from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstrain
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Policy
 from reconciler.core.replica_assignment import Replica
-from reconciler.core.state_records import LockHolder
 
 
 class FamilyState(StrEnum):

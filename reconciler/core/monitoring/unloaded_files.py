@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core import events
-from reconciler.core.monitoring.runtime import RejectedFile, rejected_file
+from reconciler.core.monitoring.account_runtime import RejectedFile, rejected_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from typing import Any
 import psycopg
 from psycopg.abc import Params
 
-from reconciler.store.file_locks import StoreMisuse
-from reconciler.store.postgres.address import Address
+from reconciler.store.postgres.conninfo import Address
 from reconciler.store.postgres.errors import NotCommitted, translated_postgres_errors
+from reconciler.store.sqlite.file_locks import StoreMisuse
 
 MAX_POSTGRES_CONNECTIONS = 4
 """Per process. A transaction takes a few milliseconds, so four serve hundreds of accounts."""

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors as pg
 
 from reconciler.errors import MmpError, StateAccessDenied, StateUnavailable, StateUnusable
-from reconciler.store.postgres.address import Address
+from reconciler.store.postgres.conninfo import Address
 from reconciler.store.rows import RowDamaged
 
 MAX_SERVER_MESSAGE = 300

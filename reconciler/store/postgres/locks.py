@@ -14,11 +14,11 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 
-from reconciler.core.state_records import LockHolder
+from reconciler.core.history_records import LockHolder
 from reconciler.errors import MmpError, StateLocked
-from reconciler.store.file_locks import LOCK_POLL_S, StoreMisuse, holder_text, parse_holder
 from reconciler.store.postgres.connections import Connections, DatabaseRow, Mode, PostgresStatement
 from reconciler.store.postgres.expiry import unexpired
+from reconciler.store.sqlite.file_locks import LOCK_POLL_S, StoreMisuse, holder_text, parse_holder
 
 LEASE_S = 9.0
 """How long a lock lasts after its last renewal: three renewals may be late or lost."""

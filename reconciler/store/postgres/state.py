@@ -21,7 +21,6 @@ from reconciler.ports import Clock
 from reconciler.store import select_query
 from reconciler.store.engine import Engine, StateOptions
 from reconciler.store.postgres import schema
-from reconciler.store.postgres.address import parse_address
 from reconciler.store.postgres.connections import (
     Connections,
     DatabaseRow,
@@ -29,6 +28,7 @@ from reconciler.store.postgres.connections import (
     PostgresStatement,
     PostgresTransaction,
 )
+from reconciler.store.postgres.conninfo import parse_address
 from reconciler.store.postgres.leases import Leases, lease_owner
 from reconciler.store.postgres.locks import LeaseLocks
 from reconciler.store.rows import TABLES, budget_key

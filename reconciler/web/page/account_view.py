@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.core.events import StateFailed, StateLockTimedOut
-from reconciler.core.monitoring.protection import ProtectionResult
-from reconciler.core.monitoring.runtime import (
+from reconciler.core.monitoring.account_runtime import (
     SHOWN_S,
     AccountRuntime,
     FileInForce,
@@ -28,6 +27,7 @@ from reconciler.core.monitoring.runtime import (
     is_current,
     rejection,
 )
+from reconciler.core.monitoring.protection import ProtectionResult
 from reconciler.core.monitoring.status import Status
 from reconciler.core.plan import HoldReason
 from reconciler.core.problems import Problem

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
-from reconciler.core.monitoring.runtime import SHOWN_S
+from reconciler.core.monitoring.account_runtime import SHOWN_S
 from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.pacing import WINDOW_S
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from reconciler.core.apply_result import hold_words
 from reconciler.core.change_direction import direction
 from reconciler.core.model import Family, Field, Pause, PausedBy, Setting, format_setting
+from reconciler.core.monitoring.account_runtime import AccountRuntime
 from reconciler.core.monitoring.protection import exposed_family, frozen_until_reset
-from reconciler.core.monitoring.runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Segment
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
-from reconciler.core.outcome import hold_words
 from reconciler.core.plan import Action, Change, HoldReason, Reason
 from reconciler.core.problems import escape_unprintable
 from reconciler.render.policy_refusals import DEFAULT_CONFIG, allow_flags
