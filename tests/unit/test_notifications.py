@@ -134,6 +134,15 @@ def test_what_came_and_went_unsent_is_counted_in_the_next_notification() -> None
     ]
 
 
+def test_an_alert_is_not_counted_with_another_of_its_key() -> None:
+    course = [(0.0, A), (1.0, None), (2.0, A), (3.0, None), (9000.0, B), (9001.0, None), (9002.0, A)]
+    assert [each for each in words(course) if each[1] == "firing"] == [
+        (0.0, "firing", "drifted", 1),
+        (9000.0, "firing", "drift-policy", 1),
+        (9002.0, "firing", "drifted", 2),
+    ]
+
+
 def test_a_resolved_alert_is_forgotten() -> None:
     scenarios: AlertStates = {}
     for at, found in ((0.0, {KEY: A}), (1.0, {}), (REPEAT_INTERVAL_S, {})):

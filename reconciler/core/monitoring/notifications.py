@@ -3,7 +3,7 @@
 Each alert key has an AlertState: the active alert, and the last one that was sent. An alert is sent once
 it has been active for its ``for_s``. Its end is sent at once, also if an alert of another kind replaces
 it. The same alert is not sent twice within REPEAT_INTERVAL_S: if it begins again it is only counted, and
-the next notification has the count. So each identity of a key causes at most two notifications per
+its next notification has the count. So each identity of a key causes at most two notifications per
 interval. An AlertState is immutable. If all are lost (a restart), alerts that are still active are sent
 again.
 """
@@ -75,14 +75,14 @@ class ActiveAlert:
 class AlertState:
     """The state of one key: the ``active`` alert, and the one that was ``sent`` and has not ended since.
 
-    ``sent_at`` has each identity that was sent within REPEAT_INTERVAL_S. ``suppressed`` counts beginnings
-    that were not sent because of that since the last notification.
+    ``sent_at`` has each identity that was sent within REPEAT_INTERVAL_S. ``suppressed`` counts, for each
+    identity, the beginnings that were not sent because of that since its last notification.
     """
 
     active: ActiveAlert | None = None
     sent: ActiveAlert | None = None
     sent_at: Mapping[AlertIdentity, float] = field(default_factory=dict)
-    suppressed: int = 0
+    suppressed: Mapping[AlertIdentity, int] = field(default_factory=dict)
 
 
 AlertStates = Mapping[AlertKey, AlertState]
@@ -142,11 +142,13 @@ def _fired(
     identity = active.alert.identity
     if sent is not None and sent.alert.identity == identity:
         return state, []
-    count = state.suppressed + (not active.counted)
+    count = state.suppressed.get(identity, 0) + (not active.counted)
     if identity in state.sent_at:
-        return replace(state, active=replace(active, counted=True), suppressed=count), []
+        suppressed = {**state.suppressed, identity: count}
+        return replace(state, active=replace(active, counted=True), suppressed=suppressed), []
     sent_at = {**state.sent_at, identity: now}
-    state = AlertState(replace(active, counted=False), active, sent_at)
+    suppressed = {one: number for one, number in state.suppressed.items() if one != identity}
+    state = AlertState(replace(active, counted=False), active, sent_at, suppressed)
     return state, [Notification(active.alert, Transition.FIRING, families, active.since, count)]
 
 
