@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from reconciler.core.events import StateLockTimedOut
 from reconciler.core.monitoring.account_runtime import (
     AccountRuntime,
     FileState,
@@ -56,7 +55,7 @@ def _watch(status: Status, runtime: AccountRuntime, result: ProtectionResult, no
             None if instant is None else format_utc_ms(status.asked_at + timedelta(seconds=instant - now))
         )
 
-    outage, terminal, blocked = runtime.outage, runtime.terminal_error, runtime.blocked
+    outage, terminal, locked = runtime.outage, runtime.terminal_error, runtime.state_locked
     return {
         "protection": result.protection.value,
         "sentence": result.sentence,
@@ -65,7 +64,7 @@ def _watch(status: Status, runtime: AccountRuntime, result: ProtectionResult, no
         "loop": {
             "alive": alive(runtime, now),
             "last_step_at": at_wall(runtime.last_step_at),
-            "state_locked": blocked.message if isinstance(blocked, StateLockTimedOut) else None,
+            "state_locked": locked.message if locked is not None else None,
         },
         "config": file_document(runtime.config) if runtime.config else None,
         "policy": file_document(runtime.policy) if runtime.policy else None,

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, Sample
 
-from reconciler.core.events import StateLockTimedOut
 from reconciler.core.model import PausedBy, Uncertain
 from reconciler.core.monitoring.account_runtime import alive, content_in_force, rejection
 from reconciler.core.monitoring.protection import Protection, frozen_until_reset
@@ -137,7 +136,7 @@ def _account_values(snapshot: AccountSnapshot, now: float, wall: datetime) -> It
     yield "mmp_clock_offset_seconds", snapshot.clock_offset_s, {}
     yield "mmp_loop_last_step_timestamp_seconds", at(runtime.last_step_at), {}
     yield "mmp_loop_alive", alive(runtime, now), {}
-    yield "mmp_state_locked", isinstance(runtime.blocked, StateLockTimedOut), {}
+    yield "mmp_state_locked", runtime.state_locked is not None, {}
     yield "mmp_standby", runtime.controller is not None, {}
     if runtime.compared is not None:  # until then the state was not read
         known = (runtime.compared.known.get(family) for family in runtime.compared.desired.families)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.core.events import LoopFailed, StateFailed
 from reconciler.core.monitoring.account_runtime import AccountRuntime, NeverValid, RejectedFile, alive
 from reconciler.core.monitoring.unloaded_files import NONE
 from reconciler.core.problems import escape_unprintable, first_error
@@ -86,8 +85,8 @@ def _state(latest: LatestState) -> ProbeCheck:
     # No file is read before the state is open.
     reads_files = bool(latest.accounts()) or latest.unloaded != NONE
     opened = reads_files or (replica is not None and replica.leases is not None)
-    blocked = (one.runtime.blocked for one in latest.accounts())
-    lost = next((one.message for one in blocked if isinstance(one, StateFailed)), "")
+    failures = (one.runtime.state_failed for one in latest.accounts())
+    lost = next((failed.message for failed in failures if failed is not None), "")
     sentence = escape_unprintable(lost if opened else latest.error or "it is not open yet")
     return ProbeCheck("state", not sentence, sentence)
 
@@ -130,7 +129,7 @@ def _startable(runtime: AccountRuntime) -> ProbeCheck:
     """Check that an account's loop could start: it needs a key and undamaged rows."""
     terminal = runtime.terminal_error
     what = "state" if terminal is not None and terminal.reply.code.startswith("state-") else "key"
-    failed = runtime.blocked.text if isinstance(runtime.blocked, LoopFailed) else ""
+    failed = runtime.loop_failed.text if runtime.loop_failed is not None else ""
     return ProbeCheck(_name(what, runtime), not failed, escape_unprintable(failed))
 
 

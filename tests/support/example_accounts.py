@@ -385,7 +385,7 @@ def hostile() -> LatestState:
     one = replace(
         one,
         host=HOSTILE,
-        blocked=StateLockTimedOut(HOSTILE),
+        state_locked=StateLockTimedOut(HOSTILE),
         config=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
         policy=file_state(HOSTILE, (bad_quantity(HOSTILE, HOSTILE),)),
     )
@@ -498,7 +498,7 @@ LATEST_STATES: dict[str, Callable[[], LatestState]] = {
     "outage": lambda: latest_of(runtime(all_of("drifted looser", SIX[:2]), then=[failed(3), failed(20)])),
     "old read": lambda: latest_of(runtime(all_of("in sync"), read_ago_s=500)),
     "silent": silent,
-    "locked": lambda: latest_of(replace(runtime(all_of("changed", SIX[:2])), blocked=LOCKED)),
+    "locked": lambda: latest_of(replace(runtime(all_of("changed", SIX[:2])), state_locked=LOCKED)),
     "no live": lambda: latest_of(runtime(all_of("in sync", SIX[:2]), live=False)),
     "guarded": guarded,
     "unguarded": unguarded,

@@ -62,7 +62,6 @@ from reconciler.core.monitoring.account_runtime import (
     SHOWN_S,
     SILENCE_S,
     AccountRuntime,
-    Blocked,
     FileInForce,
     NeverValid,
     NewerRejected,
@@ -107,6 +106,8 @@ UNNAMED = ControlledElsewhere(None)
 LOCKED = StateLockTimedOut("pid 9 holds it")
 UNAVAILABLE = StateFailed("state-unavailable", "the connection was lost", NOW + 4)
 FAILED = LoopFailed("credentials-missing", "OKX_API_KEY is not set", "set it", NOW + 30)
+LOCKED_BEFORE = StateLockTimedOut("pid 7 holds it")
+FAILED_BEFORE = StateFailed("state-unavailable", "timeout", NOW - 6)
 ELSEWHERE = ControlledElsewhere(LockHolder(7, "desk-1", "run", "2026-03-01T02:00:00Z"))
 
 BEFORE = replace(
@@ -115,6 +116,8 @@ BEFORE = replace(
     next_step_by=NOW - 10,
     outage=OUTAGE,
     controller=ELSEWHERE,
+    state_locked=LOCKED_BEFORE,
+    state_failed=FAILED_BEFORE,
     rejected={BTC: REJECTED_SETTING, ETH: replace(REJECTED_SETTING, family=ETH)},
     requests=(SENDING,),
     config=IN_FORCE_FILE,
@@ -122,13 +125,23 @@ BEFORE = replace(
 """An account that knows of trouble of every kind, so that it shows what an event clears."""
 
 ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
-    (Identified("446556540", None), {"uid": "446556540", "outage": None}),
-    (LiveReadDone(READ), {"read": READ, "read_at": NOW, "outage": None}),
+    (Identified("446556540", None), {"uid": "446556540", "outage": None, "state_failed": None}),
+    (LiveReadDone(READ), {"read": READ, "read_at": NOW, "outage": None, "state_locked": None}),
     (
         WHOLE,
-        {"compared": WHOLE, "compared_at": NOW, "last_complete": WHOLE, "started": True, "in_sync_at": NOW},
+        {
+            "compared": WHOLE,
+            "compared_at": NOW,
+            "last_complete": WHOLE,
+            "started": True,
+            "in_sync_at": NOW,
+            "state_failed": None,
+        },
     ),
-    (replace(WHOLE, complete=False), {"compared": replace(WHOLE, complete=False), "compared_at": NOW}),
+    (
+        replace(WHOLE, complete=False),
+        {"compared": replace(WHOLE, complete=False), "compared_at": NOW, "state_failed": None},
+    ),
     (
         DOWN,
         {
@@ -137,7 +150,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (Planned(plan_of(WANTED)), {}),
-    (PASS_ENDED, {}),
+    (PASS_ENDED, {"state_locked": None, "state_failed": None}),
     (LoopIdle(NOW + 30), {"next_step_by": NOW + 30}),
     (LoopResumed(NOW + 47), {"next_step_by": NOW + 47}),
     (Waiting(NOW + 5, WaitReason.SLOT, BTC, 1, NOW + 5), {}),
@@ -193,8 +206,8 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
     (ReadFailed("reading one family", NO), {}),
     (AttemptsEnded((BTC,)), {}),
     (OddRowsSeen(("btc-usd",), 0), {}),
-    (LOCKED, {"blocked": LOCKED}),
-    (ControlledElsewhere(None), {"controller": UNNAMED}),
+    (LOCKED, {"state_locked": LOCKED, "state_failed": None}),
+    (ControlledElsewhere(None), {"controller": UNNAMED, "state_locked": None, "state_failed": None}),
     (ControlTaken(), {"controller": None}),
     (KeyReplaced(), {}),
     (WatchDegraded("no watches left"), {}),
@@ -203,7 +216,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         FAILED,
         {
             "next_step_by": NOW + 30,
-            "blocked": FAILED,
+            "loop_failed": FAILED,
             "terminal_error": TerminalError(NO_KEY, writing=False),
             "controller": None,
             "errors": (RecentError(WALL, "credentials-missing", "OKX_API_KEY is not set"),),
@@ -218,7 +231,7 @@ ROWS_OF_EVENTS: list[tuple[Event, dict[str, object]]] = [
         UNAVAILABLE,
         {
             "next_step_by": NOW + 4,
-            "blocked": UNAVAILABLE,
+            "state_failed": UNAVAILABLE,
             "errors": (RecentError(WALL, "state-unavailable", "the connection was lost"),),
         },
     ),
@@ -271,28 +284,14 @@ def test_a_loop_that_could_not_go_on_does_when_it_tells_of_itself(event: Event) 
     """Files, leases and waiting are told of an account whatever its loop does."""
     stays = isinstance(event, (LoopFailed, LoopIdle, *FROM_OUTSIDE))
     made = having(having(fresh(), FAILED), event)
-    assert isinstance(made.blocked, LoopFailed) == stays
+    assert (made.loop_failed is not None) == stays
     blamed = made.terminal_error is not None and made.terminal_error.reply.code == "credentials-missing"
     assert blamed == stays
 
 
-ENDED_BY: dict[str, tuple[Blocked, tuple[Event, ...]]] = {
-    "a lock": (LOCKED, (LiveReadDone(READ), UNNAMED, PASS_ENDED)),
-    "a lost state": (UNAVAILABLE, (Identified("446556540", None), WHOLE, UNNAMED, PASS_ENDED)),
-}
-
-
-@pytest.mark.parametrize("event", [event for event, _ in ROWS_OF_EVENTS], ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("name", ENDED_BY)
-def test_a_loop_is_blocked_until_an_event_shows_that_the_cause_is_over(name: str, event: Event) -> None:
-    cause, ends = ENDED_BY[name]
-    made = having(having(fresh(), cause), event)
-    if isinstance(event, StateLockTimedOut | StateFailed | LoopFailed):
-        assert made.blocked == event
-    elif isinstance(event, tuple(type(end) for end in ends)):
-        assert made.blocked is None
-    else:
-        assert made.blocked == cause
+def test_a_failed_loop_does_not_show_that_the_state_can_be_used_or_that_its_lock_is_free() -> None:
+    made = having(fresh(), LOCKED, UNAVAILABLE, FAILED, LoopResumed(NOW + 47))
+    assert (made.state_locked, made.state_failed, made.loop_failed) == (LOCKED, UNAVAILABLE, None)
 
 
 def test_what_was_refused_is_forgotten_once_a_file_holds() -> None:

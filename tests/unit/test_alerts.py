@@ -229,7 +229,7 @@ LOCKED = StateLockTimedOut("pid 7")
 
 
 def test_a_state_held_by_another_process_is_reported_after_a_minute() -> None:
-    found = active_alerts(replace(CALM, blocked=LOCKED))[AlertKey(AlertTopic.STATE)]
+    found = active_alerts(replace(CALM, state_locked=LOCKED))[AlertKey(AlertTopic.STATE)]
     assert found == Alert(AlertKind.STATE_LOCKED, WARNING, "locked", LOCKED, LOCKED_AFTER_S)
 
 

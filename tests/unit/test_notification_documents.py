@@ -170,13 +170,13 @@ SENTENCES: list[tuple[AccountRuntime, str, str]] = [
         "The policy is valid again and in use.",
     ),
     (
-        replace(CALM, blocked=StateLockTimedOut("the state is locked by mmp apply (pid 7)")),
+        replace(CALM, state_locked=StateLockTimedOut("the state is locked by mmp apply (pid 7)")),
         "Another process has locked the state for more than a minute: the state is locked by mmp apply "
         "(pid 7).",
         "The state is no longer locked by another process.",
     ),
     (
-        replace(CALM, blocked=DISK_FULL),
+        replace(CALM, state_failed=DISK_FULL),
         "Nothing is sent, because the state could not be used for a minute: no space left for the state "
         ".mmp/state.db. → Free space, or check the disk or the server. mmp retries automatically.",
         "The state can be used again.",

@@ -339,7 +339,7 @@ def test_an_outage_is_shown_and_every_due_time_waits_for_its_end() -> None:
 
 def test_a_lock_and_an_exchange_that_is_not_read_are_shown() -> None:
     locked = account(
-        replace(runtime({BTC: SHAPES["changed"]}), blocked=StateLockTimedOut("locked by pid 7"))
+        replace(runtime({BTC: SHAPES["changed"]}), state_locked=StateLockTimedOut("locked by pid 7"))
     )
     assert locked.notices == ("Waiting for another process: locked by pid 7",)
     assert locked.differing[0].when == "After the other process releases the state."
@@ -551,7 +551,7 @@ def test_of_many_families_the_calm_ones_are_folded_away_and_none_is_left_out() -
 
 def test_texts_from_outside_are_cut_and_cannot_break_a_line() -> None:
     shape: Shape = SHAPES["in sync"]
-    one = replace(runtime({BTC: shape}), blocked=StateLockTimedOut("x" * 5000 + "\n"))
+    one = replace(runtime({BTC: shape}), state_locked=StateLockTimedOut("x" * 5000 + "\n"))
     assert len(account(one).notices[0]) < 340
 
 

@@ -141,9 +141,6 @@ RejectedFile = NewerRejected | NeverValid
 FileState = FileInForce | RejectedFile
 """A file that may change while it is in force: what is in force, and what is wrong with a newer one."""
 
-Blocked = events.StateLockTimedOut | events.StateFailed | events.LoopFailed
-"""Why a loop makes no progress: the state is locked, or cannot be used, or the loop has failed."""
-
 
 @dataclass(frozen=True, slots=True)
 class AccountRuntime:
@@ -154,9 +151,10 @@ class AccountRuntime:
     next one by ``next_step_by``; until then silence means nothing.
     ``compared`` is the newest comparison of any kind, made at ``compared_at``, ``last_complete`` the newest
     complete one. ``controller`` is the other process that controls the account while this one is a standby.
-    ``read`` is the newest live read of this process, reported at ``read_at``. ``blocked`` is why the loop
-    makes no progress now. ``started`` is latched once every desired family was seen in sync or tighter and
-    none was uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
+    ``read`` is the newest live read of this process, reported at ``read_at``. ``state_locked``,
+    ``state_failed`` and ``loop_failed`` are why the loop makes no progress. Each ends by evidence of its
+    own, so none hides another. ``started`` is latched once every desired family was seen in sync or tighter
+    and none was uncertain. ``in_sync_at`` is the last instant at which every family was proven in sync.
     """
 
     desired: Desired
@@ -174,7 +172,9 @@ class AccountRuntime:
     outage: Outage | None = None
     terminal_error: TerminalError | None = None
     controller: events.ControlledElsewhere | None = None
-    blocked: Blocked | None = None
+    state_locked: events.StateLockTimedOut | None = None
+    state_failed: events.StateFailed | None = None
+    loop_failed: events.LoopFailed | None = None
     started: bool = False
     in_sync_at: float | None = None
     pauses: tuple[Pause, ...] = ()
@@ -205,11 +205,11 @@ def apply_event(
     after = runtime if isinstance(event, FROM_OUTSIDE) else _after_step(runtime, event, now)
     match event:
         case events.Identified(uid=uid):
-            return _exchange_answered(replace(_usable(after), uid=uid))
+            return _exchange_answered(replace(after, uid=uid, state_failed=None))
         case events.LiveReadDone(read=read):
-            return _exchange_answered(replace(_unlocked(after), read=read, read_at=now))
+            return _exchange_answered(replace(after, read=read, read_at=now, state_locked=None))
         case events.Compared():
-            return _compared(_usable(after), event, now)
+            return _compared(replace(after, state_failed=None), event, now)
         case events.ExchangeFailed():
             return _failed(after, event, now, wall)
         case events.RequestReserved():
@@ -223,9 +223,9 @@ def apply_event(
             text = f"restored {event.heals} times and changed again by another writer: no longer written"
             return _with_error(after, RecentError(wall, "contested", text, event.family))
         case events.StateLockTimedOut():
-            return replace(after, blocked=event)
+            return replace(after, state_locked=event, state_failed=None)
         case events.ControlledElsewhere():
-            return replace(after, controller=event, blocked=None)
+            return replace(after, controller=event, state_locked=None, state_failed=None)
         case events.ControlTaken():
             return replace(after, controller=None)
         case events.PassEnded():
@@ -233,7 +233,7 @@ def apply_event(
         case events.LoopIdle(until=until) | events.LoopResumed(until=until):
             return replace(after, next_step_by=until)
         case events.StateFailed():
-            waiting = replace(after, next_step_by=event.retry_at, blocked=event)
+            waiting = replace(after, next_step_by=event.retry_at, state_failed=event)
             return _with_error(waiting, RecentError(wall, event.code, event.message))
         case events.LoopFailed():
             return _loop_failed(after, event, wall)
@@ -360,17 +360,6 @@ def _in_doubt(event: events.Compared) -> bool:
     )
 
 
-def _usable(runtime: AccountRuntime) -> AccountRuntime:
-    """Record that the state could be used."""
-    return replace(runtime, blocked=None) if isinstance(runtime.blocked, events.StateFailed) else runtime
-
-
-def _unlocked(runtime: AccountRuntime) -> AccountRuntime:
-    """Record that no other process locks the state."""
-    locked = isinstance(runtime.blocked, events.StateLockTimedOut)
-    return replace(runtime, blocked=None) if locked else runtime
-
-
 def _exchange_answered(runtime: AccountRuntime) -> AccountRuntime:
     """Record that the exchange answers; the terminal error of a write stays."""
     terminal_error = runtime.terminal_error
@@ -387,7 +376,7 @@ def _ended(runtime: AccountRuntime, event: events.PassEnded) -> AccountRuntime:
     What is only held, by a freeze or a pause, is left to write. Without live reads, an exchange that
     nothing is left to write to is not asked again.
     """
-    ended = replace(runtime, blocked=None)
+    ended = replace(runtime, state_locked=None, state_failed=None)
     if not event.finished or (runtime.last_complete is not None and runtime.last_complete.plan.changes):
         return ended
     return replace(ended, terminal_error=None, outage=runtime.outage if runtime.live else None)
@@ -454,16 +443,20 @@ def _after_step(runtime: AccountRuntime, event: events.Event, now: float) -> Acc
     Waiting is no sign of recovery.
     """
     stepped = replace(runtime, last_step_at=now, next_step_by=now)
-    if not isinstance(runtime.blocked, events.LoopFailed) or isinstance(event, events.LoopIdle):
+    if runtime.loop_failed is None or isinstance(event, events.LoopIdle):
         return stepped
-    return replace(stepped, blocked=None, terminal_error=None)
+    return replace(stepped, loop_failed=None, terminal_error=None)
 
 
 def _loop_failed(runtime: AccountRuntime, event: events.LoopFailed, wall: datetime) -> AccountRuntime:
     """Take the failure of a loop: in practice a key that is missing or cannot be read."""
     terminal_error = TerminalError(Reply(ReplyClass.ACCOUNT, event.code, event.text), writing=False)
     runtime = replace(
-        runtime, next_step_by=event.retry_at, blocked=event, terminal_error=terminal_error, controller=None
+        runtime,
+        next_step_by=event.retry_at,
+        loop_failed=event,
+        terminal_error=terminal_error,
+        controller=None,
     )
     return _with_error(runtime, RecentError(wall, event.code, event.message))
 

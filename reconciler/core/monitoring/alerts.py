@@ -211,13 +211,13 @@ def _file(topic: AlertTopic, kind: AlertKind, file: FileState | None) -> TopicAl
 
 
 def _state(runtime: AccountRuntime) -> TopicAlerts:
-    match runtime.blocked:
-        case StateFailed() as failed:
-            kind, severity, after = AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, STATE_LOST_AFTER_S
-            yield AlertTopic.STATE, Alert(kind, severity, "unavailable", failed, after)
-        case StateLockTimedOut() as locked:
-            kind, severity, after = AlertKind.STATE_LOCKED, AlertSeverity.WARNING, LOCKED_AFTER_S
-            yield AlertTopic.STATE, Alert(kind, severity, "locked", locked, after)
+    failed, locked = runtime.state_failed, runtime.state_locked
+    if failed is not None:
+        kind, severity, after = AlertKind.STATE_UNAVAILABLE, AlertSeverity.CRITICAL, STATE_LOST_AFTER_S
+        yield AlertTopic.STATE, Alert(kind, severity, "unavailable", failed, after)
+    elif locked is not None:
+        kind, severity, after = AlertKind.STATE_LOCKED, AlertSeverity.WARNING, LOCKED_AFTER_S
+        yield AlertTopic.STATE, Alert(kind, severity, "locked", locked, after)
 
 
 def _standby(runtime: AccountRuntime) -> TopicAlerts:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler.core.events import StateFailed, StateLockTimedOut
 from reconciler.core.monitoring.account_runtime import (
     SHOWN_S,
     AccountRuntime,
@@ -206,11 +205,11 @@ def _delay(runtime: AccountRuntime, moment: PageTime) -> str:
         return "Not known: the program makes no progress."
     if runtime.outage is not None:
         return f"After the exchange answers again{_next_try(runtime.outage, moment, '; next try ')}."
-    if isinstance(runtime.blocked, StateFailed):
+    if runtime.state_failed is not None:
         return "After the state can be used again."
     if runtime.controller is not None:
         return "When the process that controls the account decides."
-    if isinstance(runtime.blocked, StateLockTimedOut):
+    if runtime.state_locked is not None:
         return "After the other process releases the state."
     return ""
 
@@ -234,10 +233,10 @@ def _notices(runtime: AccountRuntime, moment: PageTime) -> list[str]:
         notices.append(_outage_words(runtime.outage, moment))
     if runtime.terminal_error is not None:
         notices.append(f"Nothing can be written: {_reply_words(runtime.terminal_error.reply)}.")
-    if isinstance(runtime.blocked, StateFailed):
-        notices.append(state_unavailable_words(runtime.blocked.message))
-    if isinstance(runtime.blocked, StateLockTimedOut):
-        notices.append(f"Waiting for another process: {labels.truncated(runtime.blocked.message)}")
+    if runtime.state_failed is not None:
+        notices.append(state_unavailable_words(runtime.state_failed.message))
+    if runtime.state_locked is not None:
+        notices.append(f"Waiting for another process: {labels.truncated(runtime.state_locked.message)}")
     if runtime.controller is not None:
         who = labels.truncated(runtime.controller.who)
         notices.append(f"Standby, this process writes nothing: the account is controlled by {who}.")
