@@ -14,7 +14,7 @@ from reconciler.core.model import ACCOUNT_PATTERN, parse_family
 from reconciler.core.policy import Override, RefusalKind
 
 if TYPE_CHECKING:
-    from reconciler.notify.webhook_address import Target
+    from reconciler.notify.webhook_address import WebhookAddress
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def _override(text: str) -> Override:
         raise ValueError(f"{text!r} is not KIND:FAMILY with KIND one of {kinds}") from None
 
 
-def _webhook(text: str) -> Target:
+def _webhook(text: str) -> WebhookAddress:
     from reconciler.notify.webhook_address import parse_target  # late: only `run` needs it
 
     return parse_target(text)

@@ -23,7 +23,7 @@ from reconciler.errors import UsageError
 from reconciler.web.request_filter import Listen, parse_listen
 
 if TYPE_CHECKING:
-    from reconciler.notify.webhook_address import Target
+    from reconciler.notify.webhook_address import WebhookAddress
     from reconciler.observer_port import AccountObserver
     from reconciler.okx.wire import BaseUrl
 
@@ -45,7 +45,7 @@ class RunFlags(CommandOptions):
     missing: str
     listen: str | None
     listen_names: tuple[str, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[WebhookAddress, ...]
 
     @property
     def listen_at(self) -> Listen | None:
@@ -130,7 +130,7 @@ def run(options: RunFlags) -> None:
 
     from reconciler import logs
     from reconciler.controller.run_context import RunOptions
-    from reconciler.controller.run_process import Supervisor
+    from reconciler.controller.run_process import RunProcess
 
     listen_at = options.listen_at
     run_options = RunOptions(
@@ -151,7 +151,7 @@ def run(options: RunFlags) -> None:
     print_warnings([reading for reading in policies if reading and reading.policy], options.out)
     options.configure_logging()
     observers = _observers(options, listen_at, run_options.base)
-    asyncio.run(Supervisor(desired, policies, run_options, observers).run())
+    asyncio.run(RunProcess(desired, policies, run_options, observers).run())
     logs.log("info", "stopped")
 
 

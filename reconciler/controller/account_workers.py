@@ -7,7 +7,9 @@ takes the lease of its account, and stops when the lease ends.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
 from reconciler.config.load import duplicate_account
 from reconciler.config.settings import Reading
@@ -30,7 +32,7 @@ START_EVERY_S = 0.02
 many for OKX's limits by IP, for the state and for this process; the last of a hundred starts after 2 s."""
 
 
-class Accounts:
+class AccountWorkers:
     """Every account with a valid settings file, and its worker."""
 
     def __init__(
@@ -52,6 +54,8 @@ class Accounts:
         self._by_lease: dict[LeaseName, AccountWorker] = {}
         self._keys: dict[LeaseName, WatchHandle] = {}
         self._tasks = asyncio.TaskGroup()
+        self._failure: Exception | None = None
+        """The first failure after a request to stop."""
         self._policy_reads: dict[str, asyncio.Task[None]] = {}
         """The tasks that read the policy of a new file, by the path of the file."""
         self._start_at = float("-inf")
@@ -70,12 +74,26 @@ class Accounts:
                     self._configs.add_path(path)
                 watching = self._tasks.create_task(self._watcher.run())
                 if self._ownership is not None:
-                    self._tasks.create_task(self._ownership.member.run())
+                    self._tasks.create_task(self._until_failed(self._ownership.member.run()))
                 await self._stop.wait()
                 for task in (watching, *self._policy_reads.values()):
                     task.cancel()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the first one; it ended the others
+        if self._failure is not None:
+            raise self._failure
+
+    async def _until_failed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await ``work``. Its failure ends the other tasks, but not once a stop was requested.
+
+        Then they end by themselves, and only once their request in flight is settled.
+        """
+        try:
+            await work
+        except Exception as failure:
+            if not self._stop.requested():
+                raise
+            self._failure = self._failure or failure
 
     async def leave(self) -> None:
         """Give up the leases, if there are any."""
@@ -163,7 +181,7 @@ class Accounts:
         prefix = worker.desired.credentials_prefix
         self._keys[worker.key] = self._watcher.add(KeyFiles(prefix), lambda _: self._wake(worker))
         self._start_at = max(self._start_at + START_EVERY_S, self._stop.clock.now())
-        worker.task = self._tasks.create_task(worker.run(self._start_at))
+        worker.task = self._tasks.create_task(self._until_failed(worker.run(self._start_at)))
 
     def _wake(self, *workers: AccountWorker) -> None:
         for worker in workers:

@@ -10,7 +10,7 @@ from itertools import count
 
 from reconciler import factories
 from reconciler.config.policy import PolicyReading
-from reconciler.controller.account_workers import Accounts
+from reconciler.controller.account_workers import AccountWorkers
 from reconciler.controller.event_dispatch import EventReporter
 from reconciler.controller.file_discovery import initial_policies
 from reconciler.controller.run_context import RunContext, RunOptions
@@ -27,7 +27,7 @@ from reconciler.ports import StateBackend
 from reconciler.process_signals import SIGNALS
 
 
-class Supervisor:
+class RunProcess:
     """One ``mmp run``, over accounts whose files exist at the start and accounts whose files come later."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Supervisor:
             if state is None or self._stop.requested():
                 return
             context = RunContext(self._options, state, self._stop, self._exchange_clock)
-            accounts = Accounts(context, self._events, self._policies)
+            accounts = AccountWorkers(context, self._events, self._policies)
             SIGNALS.receive(signal.SIGHUP, accounts.reread)
             try:
                 await self._stop.run(accounts.run(self._desired))

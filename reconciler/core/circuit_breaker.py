@@ -48,7 +48,7 @@ Admission = Proceed | WaitForProbe | Refuse
 
 
 @dataclass(frozen=True, slots=True)
-class AddressHealth:
+class CircuitBreaker:
     """What is known of the address. ``failure`` is the newest one; None: the address works.
 
     ``failures`` counts those in a row. ``probed_at`` is when the newest request began that was
@@ -75,11 +75,11 @@ class AddressHealth:
         next_probe_at = self.probed_at + PROBE_EVERY_S
         return Proceed() if now >= next_probe_at else WaitForProbe(next_probe_at)
 
-    def begun(self, now: float) -> AddressHealth:
+    def begun(self, now: float) -> CircuitBreaker:
         """Return the health after a request was allowed at the instant ``now``."""
         return self if self.failure is None else replace(self, probed_at=now)
 
-    def failed(self, failure: Reply, now: float) -> AddressHealth:
+    def failed(self, failure: Reply, now: float) -> CircuitBreaker:
         """Return the health after a request found the address failing.
 
         After the first failure the next request probes at once: the failure may have been a single one.
@@ -89,7 +89,7 @@ class AddressHealth:
         return replace(self, failure=failure, failures=self.failures + 1, closed_until=closed_until)
 
 
-WORKS = AddressHealth()
+WORKS = CircuitBreaker()
 """The address works, as far as is known."""
 
 

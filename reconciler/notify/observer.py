@@ -25,7 +25,7 @@ from reconciler.core.monitoring.protection import runtime_protection
 from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
-from reconciler.notify.webhook_address import Target
+from reconciler.notify.webhook_address import WebhookAddress
 from reconciler.notify.webhook_sender import WebhookSender
 from reconciler.observer_port import RunningAccount
 from reconciler.ports import Clock
@@ -140,7 +140,7 @@ class WebhookObserver:
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        targets: Sequence[WebhookAddress],
         *,
         host: str,
         simulator: bool,

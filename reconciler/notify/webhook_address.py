@@ -16,14 +16,14 @@ MAX_URL_CHARS = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WebhookAddress:
     """One webhook. ``shown`` is the only part of its address that may be shown."""
 
     url: Secret
     shown: str
 
 
-def parse_target(text: str) -> Target:
+def parse_target(text: str) -> WebhookAddress:
     """Return the webhook at ``text``; raises ValueError with a message that does not repeat ``text``."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("the address has a blank or another character that is not allowed")
@@ -36,7 +36,7 @@ def parse_target(text: str) -> Target:
         raise ValueError("the address names no host")
     if parts.scheme == "http" and not _is_loopback(host):
         raise ValueError("plain http is for a loopback address only; use https")
-    return Target(Secret(text), _shown(parts, host))
+    return WebhookAddress(Secret(text), _shown(parts, host))
 
 
 def _split(text: str) -> tuple[SplitResult, str]:

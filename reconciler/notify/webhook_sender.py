@@ -25,7 +25,7 @@ from reconciler.core.monitoring.alerts import AlertSeverity
 from reconciler.core.problems import json_text
 from reconciler.daemon_threads import use_daemon_executor
 from reconciler.notify.retry import DeliveryResult, retry_delay_s
-from reconciler.notify.webhook_address import Target
+from reconciler.notify.webhook_address import WebhookAddress
 
 MAX_WAITING = 100
 """Queue size per webhook: an hour of the worst flapping. Older notifications are of little use by then."""
@@ -79,7 +79,7 @@ class WebhookSender:
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        targets: Sequence[WebhookAddress],
         log: Log,
         *,
         timeout_s: float = TRY_TIMEOUT_S,
@@ -135,7 +135,7 @@ class WebhookSender:
 class _Worker:
     """Delivers to one webhook, one notification after another. Only the sender's thread uses it."""
 
-    def __init__(self, target: Target, log: Log, timeout_s: float, sleep: Sleep) -> None:
+    def __init__(self, target: WebhookAddress, log: Log, timeout_s: float, sleep: Sleep) -> None:
         self._target = target
         self._log = log
         self._timeout_s = timeout_s

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.events import ClockMeasured, ClockUnmeasured, Event, Observe
 from reconciler.core.reply import Reply
 from reconciler.core.retry import retry_after_s
-from reconciler.okx.shared_breaker import SharedAddress
+from reconciler.okx.shared_breaker import SharedBreaker
 
 if TYPE_CHECKING:
     from reconciler.ports import Clock
@@ -60,7 +60,7 @@ class ExchangeClock:
     """
 
     def __init__(self, observe: Observe = _observe_nothing) -> None:
-        self.address = SharedAddress()
+        self.address = SharedBreaker()
         """The health of the address, shared by all accounts."""
         self.offset: ClockOffset | None = None
         self._observe = observe

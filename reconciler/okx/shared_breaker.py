@@ -1,7 +1,7 @@
 """The address of the exchange, shared by the accounts of one process: one probe while it fails.
 
 :mod:`reconciler.core.circuit_breaker` decides what to do. This file makes requests wait for each other and
-reports their results: every connection that is opened through :meth:`SharedAddress.open` reports the result
+reports their results: every connection that is opened through :meth:`SharedBreaker.open` reports the result
 of its request itself. A request whose connection is open is never delayed.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from reconciler.core.circuit_breaker import (
     GATEWAY_STATUSES,
     WORKS,
-    AddressHealth,
+    CircuitBreaker,
     Proceed,
     Refuse,
     WaitForProbe,
@@ -37,11 +37,11 @@ BROKEN_CODES = frozenset({"broken", "closed-early"})
 of them: others may be answered meanwhile."""
 
 
-class SharedAddress:
+class SharedBreaker:
     """The state of one address in one process; the clients of an exchange share it."""
 
     def __init__(self) -> None:
-        self.health: AddressHealth = WORKS
+        self.health: CircuitBreaker = WORKS
         self._results = 0
         self._waiting: set[asyncio.Event] = set()
         self._on_recovery: set[Callable[[], None]] = set()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.core.circuit_breaker import AddressHealth
+from reconciler.core.circuit_breaker import CircuitBreaker
 from reconciler.core.model import AccountInfo, Environment, LiveRead
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.okx.client import OkxTradingClient
@@ -59,7 +59,7 @@ class Fleet:
         )
 
     @property
-    def health(self) -> AddressHealth:
+    def health(self) -> CircuitBreaker:
         return self.timing.address.health
 
     def on(self, target: str, *scripts: Any) -> None:
@@ -127,13 +127,13 @@ def test_a_hundred_accounts_probe_a_failing_address_one_at_a_time(
     monkeypatch: pytest.MonkeyPatch, fails_by: str
 ) -> None:
     tries: list[float] = []
-    begin = AddressHealth.begun
+    begin = CircuitBreaker.begun
 
-    def counted(health: AddressHealth, now: float) -> AddressHealth:
+    def counted(health: CircuitBreaker, now: float) -> CircuitBreaker:
         tries.append(now)
         return begin(health, now)
 
-    monkeypatch.setattr(AddressHealth, "begun", counted)
+    monkeypatch.setattr(CircuitBreaker, "begun", counted)
 
     async def scenario(fleet: Fleet) -> None:
         script = reset if fails_by == "reset" else PAGE
@@ -248,7 +248,7 @@ def test_any_reply_of_okxs_own_lets_everyone_go_on(own: Any) -> None:
         answers = await fleet.ask_all()
         refused = [answer for answer in answers if isinstance(answer, Reply)]
         assert len(refused) <= 1, "only the account that was refused itself"
-        assert fleet.health == AddressHealth()
+        assert fleet.health == CircuitBreaker()
 
     play(scenario)
 
@@ -260,7 +260,7 @@ def test_a_bad_key_of_one_account_affects_no_other(status: str) -> None:
         bad = await fleet.client().account()
         assert isinstance(bad, Reply)
         assert bad.reply_class is ReplyClass.ACCOUNT
-        assert fleet.health == AddressHealth()
+        assert fleet.health == CircuitBreaker()
         before = fleet.server.connections
         reads = await asyncio.gather(*(fleet.client().read_live() for _ in range(20)))
         assert all(isinstance(read, LiveRead) for read in reads)
@@ -274,7 +274,7 @@ def test_other_pages_say_nothing_of_the_address_by_themselves(status: str) -> No
     async def scenario(fleet: Fleet) -> None:
         fleet.on(CONFIG, say(b"<html></html>", status))
         assert isinstance(await fleet.client().account(), Reply)
-        assert fleet.health == AddressHealth()
+        assert fleet.health == CircuitBreaker()
 
     play(scenario)
 
@@ -324,7 +324,7 @@ def test_a_request_whose_connection_is_open_is_never_delayed() -> None:
         reply = await connection.send(request, deadline=fleet.clock.now() + 2.0)
         assert reply.reply_class is ReplyClass.ACCEPTED
         await blocked
-        assert fleet.health == AddressHealth(), "its reply proves that the address works"
+        assert fleet.health == CircuitBreaker(), "its reply proves that the address works"
 
     play(scenario)
 

@@ -11,7 +11,7 @@ from tests.tidy.source import Module, module, modules
 MAY_IMPORT: dict[str, set[str]] = {
     "atomic_create": {"core", "errors"},
     "background_writer": set(),
-    "configured_secrets": {"regular_file"},
+    "secrets_to_mask": {"regular_file"},
     "daemon_threads": set(),
     "errors": set(),
     "process_signals": set(),
@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "okx": {"core", "errors", "ports", "regular_file", "secret"},
     "store": {"core", "errors", "ports"},
     "factories": {"clock", "core", "errors", "logs", "okx", "ports", "store"},
-    "watch": {"config", "configured_secrets", "core", "daemon_threads", "errors", "okx", "ports", "secret"},
+    "watch": {"config", "secrets_to_mask", "core", "daemon_threads", "errors", "okx", "ports", "secret"},
     "documents": {"atomic_create", "core", "errors", "regular_file", "schema_files", "secret"},
     "render": {"core", "documents", "errors"},
     "event_log_lines": {"core", "render"},

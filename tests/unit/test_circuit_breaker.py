@@ -7,8 +7,8 @@ import pytest
 from reconciler.core.circuit_breaker import (
     PROBE_EVERY_S,
     WORKS,
-    AddressHealth,
     Admission,
+    CircuitBreaker,
     Proceed,
     Refuse,
     WaitForProbe,
@@ -25,11 +25,11 @@ def asking_for(wait_s: float) -> Reply:
     return Reply(ReplyClass.NO_ANSWER, "not-okx", "HTTP 429, not a reply of OKX's", retry_after_s=wait_s)
 
 
-def once() -> AddressHealth:
+def once() -> CircuitBreaker:
     return WORKS.failed(REFUSED, NOW)
 
 
-def probed_at(instant: float) -> AddressHealth:
+def probed_at(instant: float) -> CircuitBreaker:
     return once().begun(instant)
 
 
@@ -48,7 +48,7 @@ def probed_at(instant: float) -> AddressHealth:
     ],
 )
 def test_requests_begin_two_seconds_apart_while_the_address_fails(
-    health: AddressHealth, now: float, admission: Admission
+    health: CircuitBreaker, now: float, admission: Admission
 ) -> None:
     assert health.admission(now) == admission
 
