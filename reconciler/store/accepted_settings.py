@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from reconciler.core.history_records import AcceptedRecord, ProofKind
 from reconciler.core.model import Accepting, Family, FileVersion, RateBudget, Setting
 from reconciler.core.saved_plan import APPLIED_CHANGES_RETENTION
-from reconciler.store import history_mapping, queries, row_mapping, select_query
+from reconciler.store import attempt_resolution, history_mapping, queries, row_mapping, select_query
 from reconciler.store.account_session import AccountSession
 from reconciler.store.queries import FamilyRows
 from reconciler.store.rows import (
@@ -118,7 +118,7 @@ class AcceptanceSteps:
             return
         newest = rows.accepted[-1]
         others = [one.id for one in rows.open if one.id != row.id] + [one.attempt for one in rows.losses]
-        if row_mapping.is_only_request_of(row, newest, rows.applied, others):
+        if attempt_resolution.is_only_request_of(row, newest, rows.applied, others):
             await tables.delete(AcceptedRow, [newest.id])
 
 

@@ -18,7 +18,7 @@ from reconciler.core.model import (
     Setting,
 )
 from reconciler.ports import NO_ACCEPTING, NO_ROWS
-from reconciler.store import history_mapping, queries, row_mapping, select_query
+from reconciler.store import attempt_resolution, history_mapping, queries, row_mapping, select_query
 from reconciler.store.accepted_settings import AcceptanceSteps, SavedPlanChanges
 from reconciler.store.account_session import AccountSession
 from reconciler.store.queries import FamilyRows
@@ -79,7 +79,9 @@ class Proofs:
         async with self._session.writing(query, held=self._session.lock_name) as (tables, found):
             row_clock = self._session.row_clock()
             (applied, attempts, losses), tries, newest, all_accepted = found
-            later = row_mapping.changed_since([*attempts, *losses], applied, read_begun_at, row_clock)
+            later = attempt_resolution.changed_since(
+                [*attempts, *losses], applied, read_begun_at, row_clock
+            )
             adopted = {family: setting for family, setting in settings.items() if family not in later}
             accepted = await self._acceptance.rows_of_read(
                 tables, all_accepted, adopted, accepting, newest, file
@@ -87,8 +89,8 @@ class Proofs:
             since = reflects_until(read_begun_at)
             await self._doubt_newcomers(tables, losses, adopted, since, row_clock)
             changed = await _resolve(tables, attempts, losses, adopted, since, row_clock)
-            changed += row_mapping.tries_resolved_by(tries, adopted)
-            await tables.update(row_mapping.merged(changed))
+            changed += attempt_resolution.tries_resolved_by(tries, adopted)
+            await tables.update(attempt_resolution.merged(changed))
             for family, setting in adopted.items():
                 number = newest.get(family, 0)
                 row = self._proof(family, setting, ProofKind.ADOPTED, number, file, read_begun_at)
@@ -133,7 +135,7 @@ class Proofs:
         No request of such a family is possible before that is over: the same loss counts for the rate.
         """
         for family in families if losses else ():
-            doubt = row_mapping.loss_for(losses, self._session.account, family, since, row_clock)
+            doubt = attempt_resolution.loss_for(losses, self._session.account, family, since, row_clock)
             if doubt is not None and not await _is_recorded(tables, self._session.identified(), family):
                 await tables.insert_losses([doubt])
 
@@ -147,13 +149,13 @@ class Proofs:
         await self._saved_plan.record(
             tables, self._session.identified(), [row, *rows.open], setting, ProofKind.APPLIED
         )
-        if row_mapping.proves_in_force(row, rows.applied):
+        if attempt_resolution.proves_in_force(row, rows.applied):
             since = row_clock.reserved_at(row)
             changed += await _resolve(tables, rows.open, rows.losses, setting, since, row_clock)
             proven = (family, setting[family], ProofKind.APPLIED, rows.newest, file_of(row))
             await tables.upsert(self._proof(*proven, row_clock.now))
             row = row._replace(resolved=1)
-        await tables.update(row_mapping.merged(changed))
+        await tables.update(attempt_resolution.merged(changed))
         return row
 
     def _proof(
@@ -176,8 +178,10 @@ async def _resolve(
 ) -> list[AttemptRow]:
     """Return the open attempts that a proof as of ``since`` resolves, changed; delete such losses."""
     lost = [row for row in losses if row.family in families]
-    await tables.delete(LossRow, row_mapping.losses_resolved_by(lost, since, row_clock))
-    return row_mapping.resolved_by((row for row in attempts if row.family in families), since, row_clock)
+    await tables.delete(LossRow, attempt_resolution.losses_resolved_by(lost, since, row_clock))
+    return attempt_resolution.resolved_by(
+        (row for row in attempts if row.family in families), since, row_clock
+    )
 
 
 async def _is_recorded(tables: Tables, budget: RateBudget, family: Family) -> bool:

@@ -48,6 +48,7 @@ from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, live_rows, replies
 from reconciler.okx.strict_json import UnreadableReply
 from reconciler.store import (
+    attempt_resolution,
     ledger_mapping,
     proofs,
     queries,
@@ -953,7 +954,7 @@ MUTANTS = (
     ),
     Mutant(
         "a proof ends every doubt",
-        (Patch(row_mapping, "resolved_by", _everything_ended),),
+        (Patch(attempt_resolution, "resolved_by", _everything_ended),),
         first_seed=1_130,
     ),
     Mutant("no echo check", (Patch(pass_sending, "interpret_reply", _any_acceptance),)),
