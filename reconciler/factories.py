@@ -157,8 +157,9 @@ def _check_file_writable(place: StateFile) -> None:
 
     real = Path(os.path.realpath(place.path))
     mounts.refuse_unfit(str(real), mounts.read_mountinfo(), place.allow_filesystems)
-    folder = next(folder for folder in real.parents if folder.exists())
-    for path in (real, folder) if real.exists() else (folder,):
+    # os.path.exists: Path.exists raises for a path that this user may not reach.
+    folder = next(folder for folder in real.parents if os.path.exists(folder))
+    for path in (real, folder) if os.path.exists(real) else (folder,):
         if not os.access(path, os.W_OK):
             raise StateUnusable(
                 "state-unwritable",

@@ -5,6 +5,7 @@ A command with flags of its own adds fields to ``CommandOptions``. The flags are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -101,7 +102,9 @@ def state_location(
     if state is not None:
         return _named_location(state, allowed)
     first = Path(config[0] if config else DEFAULT_CONFIG)
-    folder = first if first.is_dir() else first.parent
+    folder = (
+        first if os.path.isdir(first) else first.parent
+    )  # Path.is_dir raises for a path it may not read
     return StateFile(folder / ".mmp" / "state.db", allowed)
 
 

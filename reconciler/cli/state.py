@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -130,9 +131,11 @@ def _places(options: CopyOptions) -> tuple[StateFile, PostgresUrl]:
     source = state_location(options.source, (), options.allow_filesystems)
     match source, state_location(options.target, ()):
         case (StateFile() as file, PostgresUrl() as database):
-            if not file.path.exists():
+            if not os.path.exists(file.path):  # Path.exists raises for a path that this user may not reach
                 raise MmpError(
-                    "state-missing", f"there is no state at {file}", "name the file to be copied"
+                    "state-missing",
+                    f"there is no state at {file} that this user may read",
+                    "name the file to be copied",
                 )
             return file, database
         case _:

@@ -84,11 +84,13 @@ async def plan_account(
         only=matching_families(desired, globs),
     )
     observe = logs.observer(desired.account, desired.environment.value, simulator=base.is_simulator)
-    plan = await plan_dry_run(
-        desired, recorded, last_rows, constraints, exchange=reads, clock=clock, observe=observe
-    )
-    if client is not None:
-        warn_of_clock(client)
+    try:
+        plan = await plan_dry_run(
+            desired, recorded, last_rows, constraints, exchange=reads, clock=clock, observe=observe
+        )
+    finally:
+        if client is not None:
+            warn_of_clock(client)  # also when live cannot be read: a wrong clock may be why
     now = clock.now()
     return DryRun(with_schedule(plan, _as_of(recorded.ledger, now), now, assume_idle=False), uid, missing)
 

@@ -89,6 +89,16 @@ def test_a_clock_far_off_is_compensated_with_a_warning(skew: str, tmp_path: Path
         desk.close()
 
 
+def test_a_plan_warns_of_the_clock_also_when_live_cannot_be_read(tmp_path: Path) -> None:
+    with simulator("--clock-skew", "40s", "--fault", "get/50120:always") as exchange:
+        desk = Desk(tmp_path / "desk", exchange.variables)
+        desk.wants(BTC)
+        ended = desk.mmp("plan")
+        assert ended.error_code == "okx-50120"
+        assert "s behind the exchange's: compensated" in ended.stderr
+        desk.close()
+
+
 def test_a_clock_that_goes_wrong_while_running_is_measured_again(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants(BTC)

@@ -23,7 +23,7 @@ from reconciler.cli.flag_types import (
 from reconciler.cli.main import cli
 from reconciler.cli.options import CommandOptions, with_options
 from reconciler.core.policy import Override, RefusalKind
-from reconciler.errors import UsageError
+from reconciler.errors import Exit, UsageError
 from tests.unit.builders import BTC
 
 
@@ -186,6 +186,13 @@ def test_an_invalid_state_flag_comes_before_a_missing_file(arguments: list[str])
     ended = CliRunner().invoke(cli, [*arguments, "-c", "missing.yaml", "--state", "mysql://host/mmp"])
     assert isinstance(ended.exception, UsageError)
     assert ended.exception.code == "unknown-state"
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "run", "status"])
+def test_a_path_that_the_system_refuses_is_a_file_that_cannot_be_read(command: str) -> None:
+    ended = CliRunner().invoke(cli, [command, "-c", f"{'a' * 300}.yaml"])
+    assert ended.exit_code == Exit.INVALID, ended.output
+    assert "[file-unreadable]" in ended.stderr
 
 
 @pytest.mark.parametrize(
