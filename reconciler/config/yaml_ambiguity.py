@@ -17,7 +17,7 @@ from reconciler.core.model import MAX_QUANTITY_DIGITS
 MAX_COMPUTED = 40
 """The longest value for which a replacement is suggested; longer ones are not typing errors."""
 
-_WHOLE = re.compile(r"-?[1-9][0-9]*|0")
+_INTEGER = re.compile(r"-?[1-9][0-9]*|0")
 _FRACTION = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUTHS = frozenset(
@@ -47,7 +47,7 @@ def resolve_scalar(text: str) -> Resolved:
     if text[0] not in _NUMBERS_BEGIN_WITH:
         return text
     is_digits = text[0] != "0" and text.isascii() and text.isdecimal()  # faster than the pattern
-    if is_digits or _WHOLE.fullmatch(text):
+    if is_digits or _INTEGER.fullmatch(text):
         # Python does not convert thousands of digits to an int, but it converts them to a Decimal.
         return int(text) if len(text) <= MAX_COMPUTED else Decimal(text)
     if _FRACTION.fullmatch(text):

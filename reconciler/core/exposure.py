@@ -118,8 +118,8 @@ def amount_text(amount: Amount) -> str:
     if amount is UNLIMITED:
         return UNLIMITED.value
     scale = 10**DECIMALS
-    whole, rest = divmod(-(-amount.numerator * scale // amount.denominator), scale)
-    return f"{whole}.{rest:0{DECIMALS}}".rstrip("0").rstrip(".")
+    integer, rest = divmod(-(-amount.numerator * scale // amount.denominator), scale)
+    return f"{integer}.{rest:0{DECIMALS}}".rstrip("0").rstrip(".")
 
 
 def _freeze(setting: Setting) -> Amount:

@@ -51,7 +51,7 @@ class Sighting:
 class Registration(Enum):
     """What becomes of the entry."""
 
-    KEPT = auto()
+    UNCHANGED = auto()
     """It names this state already."""
     NEW = auto()
     """There is none."""
@@ -81,7 +81,7 @@ def register(
     if not seen.has_newest and counts_for_s(registered, ours.boot, now) > 0:
         return Registration.BEHIND
     if seen.is_same:
-        return Registration.KEPT
+        return Registration.UNCHANGED
     if not seen.exists and registered.id == ours.id:
         return Registration.MOVED
     return Registration.REPLACED

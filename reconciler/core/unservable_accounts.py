@@ -147,8 +147,10 @@ def released(
         for account, one in learnt.accounts.items()
         if account not in refused and (read_at is None or one.at > read_at)
     }
-    goes_on = exchange is not None and exchange.counts(now) and (read_at is None or read_at <= exchange.at)
-    again = replace(exchange, at=now) if exchange is not None and goes_on else _again(exchange, now)
+    continues = (
+        exchange is not None and exchange.counts(now) and (read_at is None or read_at <= exchange.at)
+    )
+    again = replace(exchange, at=now) if exchange is not None and continues else _again(exchange, now)
     return replace(learnt, accounts={**learnt.accounts, **together}, exchange=again)
 
 

@@ -29,7 +29,7 @@ BACKGROUND_WAIT_S = 1.0
 """How long a read waits for the measurement in the background once the last one is too old for writing. A
 read is fresh for 2 s, so it stays fresh."""
 
-Ask = Callable[[], Awaitable["ClockOffset | Reply"]]
+MeasureOffset = Callable[[], Awaitable["ClockOffset | Reply"]]
 """Queries the exchange's time, once."""
 
 
@@ -72,23 +72,23 @@ class ExchangeClock:
         self._refresh_failures = 0
         self._refresh_at = float("-inf")
 
-    async def measure(self, ask: Ask) -> Reply | None:
+    async def measure(self, measure_offset: MeasureOffset) -> Reply | None:
         """Measure, or use a measurement that ended meanwhile; None when the clock was measured."""
         before = self._measured
         async with AsyncExitStack() as stack:
             async with self._one_at_a_time:
                 if self._measured != before:
                     return self.last_failure
-                measuring = asyncio.create_task(self._measure(ask))
+                measuring = asyncio.create_task(self._measure(measure_offset))
                 stack.callback(measuring.cancel)
                 await asyncio.wait({measuring}, timeout=MEASUREMENT_WAIT_S)
             return await measuring
 
-    def refresh(self, ask: Ask, clock: Clock) -> None:
+    def refresh(self, measure_offset: MeasureOffset, clock: Clock) -> None:
         """Start a measurement in the background, unless one is in progress or failed recently.
 
-        None is started while the address fails: ``ask`` does not use the shared address, and other requests
-        detect by themselves when the address works again.
+        None is started while the address fails: ``measure_offset`` does not use the shared connection, and
+        other requests detect by themselves when the address works again.
         """
         if (
             self._is_refreshing()
@@ -96,7 +96,7 @@ class ExchangeClock:
             or self.address.health.failure is not None
         ):
             return
-        self._refreshing = asyncio.create_task(self._refresh(ask, clock))
+        self._refreshing = asyncio.create_task(self._refresh(measure_offset, clock))
 
     async def refreshed(self) -> None:
         """Return when the measurement in the background is over, or after a second; at once without one."""
@@ -118,8 +118,8 @@ class ExchangeClock:
                 over.result()
         return self._refreshing is not None
 
-    async def _refresh(self, ask: Ask, clock: Clock) -> None:
-        failed = await self._measure(ask)
+    async def _refresh(self, measure_offset: MeasureOffset, clock: Clock) -> None:
+        failed = await self._measure(measure_offset)
         if failed is None:
             return
         self._refresh_at = clock.now() + retry_after_s(failed, self._refresh_failures)
@@ -127,9 +127,9 @@ class ExchangeClock:
         if self._refresh_failures == 1:
             self._observe(ClockUnmeasured(failed))
 
-    async def _measure(self, ask: Ask) -> Reply | None:
+    async def _measure(self, measure_offset: MeasureOffset) -> Reply | None:
         before = self.offset
-        found = await ask()
+        found = await measure_offset()
         self._measured += 1
         self.last_failure = found if isinstance(found, Reply) else None
         if isinstance(found, ClockOffset):

@@ -56,10 +56,10 @@ def read_setting(row: Mapping[str, object]) -> Setting:
 
 def interval_ms(row: Mapping[str, object], field: Field) -> int:
     """Return a whole number of milliseconds; [unknown] whether ``5000`` may come back as ``5000.0``."""
-    whole, _, fraction = _plain(row, field).partition(".")
-    if fraction.strip("0") or len(whole) > MAX_INTERVAL_DIGITS:
+    integer, _, fraction = _plain(row, field).partition(".")
+    if fraction.strip("0") or len(integer) > MAX_INTERVAL_DIGITS:
         raise UnreadableReply(f"{field} is {shown_value(row.get(field))}")
-    return int(whole)
+    return int(integer)
 
 
 def reply_quantity(row: Mapping[str, object], field: Field) -> Quantity:
@@ -86,16 +86,16 @@ def plain_decimal(text: str) -> str | None:
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
-    whole, fraction, sign, exponent = match[1].lstrip("0"), match[2] or "", match[3], match[4]
-    if exponent is None and len(whole) + len(fraction) <= MAX_DIGITS:
-        return f"{whole or '0'}.{fraction}" if fraction else whole or "0"
-    digits = (whole + fraction).rstrip("0")
+    integer, fraction, sign, exponent = match[1].lstrip("0"), match[2] or "", match[3], match[4]
+    if exponent is None and len(integer) + len(fraction) <= MAX_DIGITS:
+        return f"{integer or '0'}.{fraction}" if fraction else integer or "0"
+    digits = (integer + fraction).rstrip("0")
     exponent = (exponent or "").lstrip("0") or "0"
     if not digits.strip("0"):
         return "0"
     if len(exponent) > MAX_EXPONENT_DIGITS:
         return None
-    return _with_point(digits, len(whole) + int(sign + exponent if sign else exponent))
+    return _with_point(digits, len(integer) + int(sign + exponent if sign else exponent))
 
 
 def _with_point(digits: str, point: int) -> str | None:

@@ -55,11 +55,11 @@ class RetryingReads:
         """Measure the offset to the exchange's clock; None when it was measured."""
         return await self.retry(self._exchange.sync_clock)
 
-    async def retry(self, ask: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
-        """Return the answer to ``ask``, or the last failure when no further try follows."""
+    async def retry(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
+        """Return the answer to ``read``, or the last failure when no further try follows."""
         begun_at = self._clock.now()
         for failures in count():
-            answer = await ask()
+            answer = await read()
             if not isinstance(answer, Reply):
                 break
             retry_at = next_read_at(

@@ -15,7 +15,7 @@ from reconciler.core.model import RateBudget
 from reconciler.core.pacing import latest_arrival, still_counts
 from reconciler.store.rows import TABLES, AppliedRow, AttemptRow, LossRow
 
-MAX_SIGHTS = 100_000
+MAX_FIRST_SEEN = 100_000
 """Maximum number of first sights: ten times the families of the largest file; the oldest are dropped."""
 
 
@@ -67,7 +67,7 @@ class FirstSeen:
 
     def first(self, what: object, now: float) -> float:
         """Return the instant of the first call for ``what``; ``now`` if this is it."""
-        if what not in self._seen and len(self._seen) >= MAX_SIGHTS:
+        if what not in self._seen and len(self._seen) >= MAX_FIRST_SEEN:
             del self._seen[next(iter(self._seen))]
         return self._seen.setdefault(what, now)
 

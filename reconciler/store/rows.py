@@ -25,7 +25,7 @@ MAX_DOCUMENT = 1 << 20
 CHECK_DIGITS = 16
 """64 bits: a torn or edited row passes by chance once in 10^19 cases."""
 
-FITTING_KEPT = 4096
+CACHED_CHECKSUMS = 4096
 """Rows whose verification is cached: a few megabytes, and more than the deciding rows of most states."""
 
 
@@ -416,7 +416,7 @@ NO_ROWS_SUM = "0" * CHECK_DIGITS
 """The sum of no rows."""
 
 
-@lru_cache(maxsize=FITTING_KEPT, typed=True)
+@lru_cache(maxsize=CACHED_CHECKSUMS, typed=True)
 def _fits(row: AnyRow) -> bool:
     """Tell whether a row fits its checksum. Cached, because the same rows are read repeatedly.
 

@@ -45,7 +45,7 @@ def test_a_state_under_another_name_is_itself_unless_it_was_restored(
     registered: RegisteredState, exists: bool, is_held: bool, lately: bool, has_newest: bool
 ) -> None:
     registered = replace(registered, reserved_at=NOW - 1.0 if lately else None)
-    expected = Registration.BEHIND if lately and not has_newest else Registration.KEPT
+    expected = Registration.BEHIND if lately and not has_newest else Registration.UNCHANGED
     assert register(OURS, registered, Sighting(exists, True, is_held, has_newest), NOW) is expected
 
 

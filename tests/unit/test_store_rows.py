@@ -121,7 +121,7 @@ def test_a_first_sight_is_of_one_fact_with_one_stamp() -> None:
 def test_first_sights_are_bounded_and_forgetting_one_only_makes_a_row_younger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(row_clock, "MAX_SIGHTS", 2)
+    monkeypatch.setattr(row_clock, "MAX_FIRST_SEEN", 2)
     first_seen = FirstSeen("mine")
     for fact, now in (("a", 1.0), ("b", 2.0), ("c", 3.0), ("c", 4.0)):
         first_seen.local(fact, BootInstant("other", 0.0), now)

@@ -1,7 +1,7 @@
 """The 24-hour timeline: the state of each family over time, and the times without an observer.
 
 Two facts are on record: when a process observed an account (an observed period is of one process and grows
-with each look, until two looks are too far apart) and when a family changed to another state. The time
+with each observation, until two are too far apart) and when a family changed to another state. The time
 between two observed periods is unobserved, however short: a process that has died sees nothing. Wall
 clocks are good enough, since nothing is decided by a timeline. They can step, so recorded times never run
 backwards: after a small step back the time stands still. After a big one, all records that lie in the
@@ -69,12 +69,12 @@ class Timeline:
 
 
 def max_gap_s(interval_s: float) -> float:
-    """Return the longest time between looks that leaves no gap, if one is due every ``interval_s``."""
+    """Return the longest time between observations without a gap, if one is due every ``interval_s``."""
     return interval_s + LATE_S
 
 
 def monotonic_wall(last: datetime | None, wall: datetime, max_gap_s: float = MAX_GAP_S) -> datetime:
-    """Return the time recorded for a look at ``wall``; ``last`` is the time of the look before.
+    """Return the time recorded for an observation at ``wall``; ``last`` is the time of the one before.
 
     After a step back of at most ``max_gap_s`` the recorded time stands still.
     """
@@ -83,9 +83,9 @@ def monotonic_wall(last: datetime | None, wall: datetime, max_gap_s: float = MAX
     return wall
 
 
-def continues(watch: ObservedPeriod, at: datetime, max_gap_s: float = MAX_GAP_S) -> bool:
-    """Tell whether a look ``at`` that time belongs to ``watch``."""
-    return watch.since <= at <= watch.until + timedelta(seconds=max_gap_s)
+def continues(period: ObservedPeriod, at: datetime, max_gap_s: float = MAX_GAP_S) -> bool:
+    """Tell whether an observation ``at`` that time belongs to ``period``."""
+    return period.since <= at <= period.until + timedelta(seconds=max_gap_s)
 
 
 def changed_states(before: Mapping[Family, str], states: Mapping[Family, str]) -> dict[Family, str]:
@@ -96,8 +96,8 @@ def changed_states(before: Mapping[Family, str], states: Mapping[Family, str]) -
 
 
 def build_timeline(
-    watches: Sequence[ObservedPeriod],
-    turns: Iterable[StateChange],
+    periods: Sequence[ObservedPeriod],
+    state_changes: Iterable[StateChange],
     *,
     since: datetime,
     now: datetime,
@@ -106,19 +106,19 @@ def build_timeline(
 ) -> dict[Family, tuple[Segment, ...]]:
     """Return each family's segments from ``since`` to ``now``, without a gap, by family.
 
-    ``watches`` and ``turns`` are in the order of their records. If the caller is ``watching``, the last
-    period extends to now while its next look is not overdue; whether another process still runs is not
-    known. A family that was unmanaged all the time has no timeline. If the clock was set back a little
-    since the last look, now is the time of that look, as for the next look.
+    ``periods`` and ``state_changes`` are in the order of their records. If the caller is ``watching``, the
+    last period extends to now while its next observation is not overdue; whether another process still runs
+    is not known. A family that was unmanaged all the time has no timeline. If the clock was set back a
+    little since the last observation, now is the time of that one, as for the next.
     """
-    now = monotonic_wall(watches[-1].until if watches else None, now, max_gap_s)
-    looks: list[_Event] = [edge for one in watches for edge in ((one.since, True), (one.until, False))]
-    if watching and watches and continues(watches[-1], now, max_gap_s):
-        looks[-1] = (now, False)
+    now = monotonic_wall(periods[-1].until if periods else None, now, max_gap_s)
+    edges: list[_Event] = [edge for one in periods for edge in ((one.since, True), (one.until, False))]
+    if watching and periods and continues(periods[-1], now, max_gap_s):
+        edges[-1] = (now, False)
     of_family: dict[Family, list[_Event]] = {}
-    for turn in turns:
-        of_family.setdefault(turn.family, []).append((turn.at, turn.state))
-    made = {family: _strip([*looks, *of_family[family]], since, now) for family in sorted(of_family)}
+    for change in state_changes:
+        of_family.setdefault(change.family, []).append((change.at, change.state))
+    made = {family: _segments([*edges, *of_family[family]], since, now) for family in sorted(of_family)}
     return {
         family: spans
         for family, spans in made.items()
@@ -130,7 +130,7 @@ _Event = tuple[datetime, bool | str]
 """A time, and what begins then: observed (True) or not (False), or the state of the family."""
 
 
-def _strip(events: list[_Event], since: datetime, now: datetime) -> tuple[Segment, ...]:
+def _segments(events: list[_Event], since: datetime, now: datetime) -> tuple[Segment, ...]:
     """Process the events in the order of their times; a new segment begins where the state changes."""
     spans: list[Segment] = []
     state: str | None = None
