@@ -86,7 +86,7 @@ async def open_state(
     from reconciler import logs
     from reconciler.clock import boot_identity
     from reconciler.store.engine import StateOptions
-    from reconciler.store.registry import StateRegistry, runtime_folder
+    from reconciler.store.state_registry import StateRegistry, runtime_folder
 
     folder, boot = runtime_folder(os.geteuid(), os.environ), boot_identity()
     # The states that this user writes to on this machine.

@@ -17,11 +17,11 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import Basis
 from reconciler.core.policy import Override
 from reconciler.core.saved_plan import format_utc
-from reconciler.documents.plan_file import load_fresh_plan
+from reconciler.documents.saved_plan_file import load_fresh_plan
 from reconciler.errors import Exit, UsageError
 
 if TYPE_CHECKING:
-    from reconciler.controller.apply_account import ApplyOptions
+    from reconciler.controller.apply_state import ApplyOptions
     from reconciler.core.saved_plan import SavedPlan
     from reconciler.okx.wire import BaseUrl
 
@@ -118,7 +118,7 @@ def apply(options: ApplyFlags) -> Exit:
 
 
 def _apply_options(options: ApplyFlags, base: BaseUrl, saved: SavedPlan | None) -> ApplyOptions:
-    from reconciler.controller.apply_account import ApplyOptions
+    from reconciler.controller.apply_state import ApplyOptions
 
     return ApplyOptions(
         state=options.location(),

@@ -13,8 +13,8 @@ import click
 from reconciler import logs
 from reconciler.cli.output import BackgroundStdout, Output, has_terminal, wait_for_stderr
 from reconciler.cli.progress import BarProgress, LogProgress
-from reconciler.controller.apply_account import AccountApply, ApplyOptions, combined_status
 from reconciler.controller.apply_errors import STOPPED
+from reconciler.controller.apply_state import AccountApply, ApplyOptions, combined_status
 from reconciler.core.apply_result import FamilyResult
 from reconciler.core.events import Observe
 from reconciler.core.plan import Plan

@@ -20,8 +20,8 @@ from reconciler.core.missing_policy import GivenUp
 from reconciler.core.plan import Plan, PlanConstraints, first_records
 from reconciler.core.policy_rules import unfit
 from reconciler.documents.plan import PlanContext
-from reconciler.documents.plan_file import save_plan
 from reconciler.documents.saved_plan import Origin
+from reconciler.documents.saved_plan_file import save_plan
 from reconciler.errors import Exit, MmpError, UsageError, overall_status
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from reconciler.core.model import Desired
 from reconciler.core.plan import Plan, PlanConstraints, with_schedule
 from reconciler.core.planning import make_plan
 from reconciler.core.problems import escape_unprintable
-from reconciler.core.published_status import (
+from reconciler.core.status_snapshot import (
     Snapshot,
     accepted_from,
     known_from,
@@ -27,7 +27,7 @@ from reconciler.core.published_status import (
     too_old,
 )
 from reconciler.documents.plan import StatusSource
-from reconciler.documents.plan_file import read_bounded, with_path
+from reconciler.documents.saved_plan_file import read_bounded, with_path
 from reconciler.errors import AccountProblem, MmpError, PlanStale, UsageError
 from reconciler.okx.wire import is_loopback
 from reconciler.render.values import format_duration
@@ -46,7 +46,7 @@ def load_snapshots(source: str) -> tuple[Snapshot, ...]:
     Raises UsageError for an address that is not allowed, MmpError when it does not answer, and
     InvalidInput for anything but a status.
     """
-    from reconciler.documents.published_status import read_snapshots
+    from reconciler.documents.status_snapshot import read_snapshots
     from reconciler.documents.strict_reader import read_document
 
     if "://" in source or _has_password(source):

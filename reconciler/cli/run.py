@@ -18,7 +18,7 @@ from reconciler.cli.read_files import (
     read_policy_files,
     read_present,
 )
-from reconciler.core.target_setting import DriftPolicy
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.errors import UsageError
 from reconciler.web.request_filter import Listen, parse_listen
 

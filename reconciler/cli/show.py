@@ -9,7 +9,7 @@ import click
 from reconciler.cli.flags import output_option
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import show_plans
-from reconciler.documents.plan_file import load_plan, stale_reasons
+from reconciler.documents.saved_plan_file import load_plan, stale_reasons
 
 
 @click.command()

@@ -16,7 +16,7 @@ from reconciler import factories, logs
 from reconciler.controller import apply_errors
 from reconciler.controller.account_policy import AccountPolicy, refuse_other
 from reconciler.controller.account_preflight import verify_key_owner, warn_of_clock
-from reconciler.controller.apply_account import AccountApply, ApplyOptions
+from reconciler.controller.apply_state import AccountApply, ApplyOptions
 from reconciler.controller.dry_run import plan_dry_run
 from reconciler.controller.family_globs import no_match
 from reconciler.controller.pass_values import Approval, Completed, PassOptions

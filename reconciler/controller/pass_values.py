@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.core.accepted_settings import History
 from reconciler.core.apply_result import Outcome
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Observe, OddRowsSeen, WaitReason
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Accepting, Desired, Family, Field, FileVersion, Known, Pause, Setting
@@ -16,7 +17,6 @@ from reconciler.core.policy import Override, PolicyInForce
 from reconciler.core.reply import Reply, ReplyHandling
 from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
 from reconciler.core.saved_plan import AppliedChanges, Reviewed
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.ports import Clock, Store, TradingExchange
 
 SUSPENSION_S = 0.1

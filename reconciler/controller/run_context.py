@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from reconciler.controller.family_claims import FamilyClaims
 from reconciler.controller.pass_limiter import PassLimiter
 from reconciler.controller.shutdown import GracefulShutdown
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.missing_policy import GivenUp
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.okx.exchange_clock import ExchangeClock
 from reconciler.okx.wire import BaseUrl
 from reconciler.ports import StateBackend

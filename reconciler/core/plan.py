@@ -24,6 +24,7 @@ from reconciler.core.change_direction import (
     is_less_protected,
     tightest,
 )
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.exposure import Amount, factor, worst
 from reconciler.core.model import (
     Environment,
@@ -37,7 +38,6 @@ from reconciler.core.model import (
 from reconciler.core.pacing import Ledger, schedule
 from reconciler.core.policy import Override, Policy, Refusal
 from reconciler.core.retry import NO_TRIES, Rejection, RetryRecord
-from reconciler.core.target_setting import DriftPolicy
 
 
 class Basis(StrEnum):

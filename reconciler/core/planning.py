@@ -22,6 +22,7 @@ from reconciler.core.accepted_settings import (
     was_accepted,
 )
 from reconciler.core.change_direction import is_no_looser, tightest
+from reconciler.core.drift_resolution import DriftPolicy, left_tighter, target
 from reconciler.core.family_decision import FamilyDecision, is_stale, protects_at_once, unreadable_change
 from reconciler.core.family_facts import (
     Await,
@@ -48,7 +49,6 @@ from reconciler.core.plan import (
 )
 from reconciler.core.policy import PolicyResult, ProposedChange, Refusal
 from reconciler.core.policy_rules import evaluate
-from reconciler.core.target_setting import DriftPolicy, left_tighter, target
 
 IN_FORCE_FOR = timedelta(hours=24)
 """For so long a family must have been in force, on record, to count for a share of the families."""

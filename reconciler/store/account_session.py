@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.registry_rules import RegisteredState
 from reconciler.core.replica_assignment import lease_name
+from reconciler.core.state_registry_rules import RegisteredState
 from reconciler.errors import MmpError, StateAccountMismatch
 from reconciler.store import queries, row_mapping
-from reconciler.store.moved_state import move_target, state_moved
+from reconciler.store.retired_state import move_target, state_moved
 from reconciler.store.row_clock import RowClock
 from reconciler.store.rows import IdentityRow, Numbered, sanitized, wall_text
 from reconciler.store.select_query import Result, SelectQuery, together

@@ -24,8 +24,8 @@ from typing import Any
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
 from reconciler.errors import MmpError, StateUnusable
 from reconciler.store import queries
-from reconciler.store.moved_state import MoveTarget, move_target, state_moved
 from reconciler.store.postgres.state import PostgresState
+from reconciler.store.retired_state import MoveTarget, move_target, state_moved
 from reconciler.store.rows import (
     TABLES,
     AcceptedRow,

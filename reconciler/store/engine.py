@@ -14,10 +14,10 @@ from reconciler.core.replica_assignment import Replica
 from reconciler.ports import Clock
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.integrity_check import check_rows
-from reconciler.store.registry import StateRegistry
 from reconciler.store.row_clock import FirstSeen
 from reconciler.store.select_query import SelectQuery
 from reconciler.store.sqlite.file_locks import Locks, StoreMisuse
+from reconciler.store.state_registry import StateRegistry
 from reconciler.store.table_access import Tables, WriteScope
 
 KEEP_ATTEMPTS = 10_000

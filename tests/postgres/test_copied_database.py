@@ -13,7 +13,7 @@ from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptio
 from reconciler.errors import AccountProblem
 from reconciler.store.engine import StateOptions
 from reconciler.store.postgres.state import open_state
-from reconciler.store.registry import StateRegistry
+from reconciler.store.state_registry import StateRegistry
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
 from tests.support.postgres import shared
 

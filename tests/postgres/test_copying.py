@@ -20,15 +20,15 @@ from reconciler.core.pacing import LATEST_ARRIVAL_S as L
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.reservation import AttemptResult, NoSlotUntil, Reservation, ReserveOptions
 from reconciler.errors import MmpError, StateLocked, StateUnavailable, StateUnusable, UsageError
-from reconciler.store import copy_to_postgres, queries, registry
+from reconciler.store import copy_to_postgres, queries, state_registry
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.copy_to_postgres import copy_state, undo
 from reconciler.store.engine import StateOptions
 from reconciler.store.postgres import connections
 from reconciler.store.postgres.state import PostgresState
-from reconciler.store.registry import StateRegistry
 from reconciler.store.rows import TABLES, AttemptRow, LiveReadRow, StateRow, with_checksum
 from reconciler.store.sqlite.state import SqliteState, open_existing, open_state
+from reconciler.store.state_registry import StateRegistry
 from tests.contract.stores import BTC, ETH, HOST, NOON, UID, ScriptedClock, ready_database, setting, signed
 from tests.postgres.accounts import Desk, desk, made_in_another_history, play
 from tests.postgres.test_connections import shorten
@@ -38,7 +38,7 @@ from tests.support.postgres import shared
 @pytest.fixture(autouse=True)
 def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove this machine's registry of states from the test: the states are of OKX."""
-    monkeypatch.setattr(registry, "ROOTS_FOLDER", str(tmp_path))
+    monkeypatch.setattr(state_registry, "ROOTS_FOLDER", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 

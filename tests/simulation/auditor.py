@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Compared, Event, HealBreakerTripped, RequestSettled, SettingRejected
 from reconciler.core.live_evidence import last_proof
 from reconciler.core.model import Confirmed, Family, Known, NeverApplied, Setting, Uncertain
 from reconciler.core.plan import Plan, Reason
 from reconciler.core.reply import AttemptStatus
 from reconciler.core.reservation import Reservation, SignedRequest
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import MmpError
 from tests.simulation import checkers, guard_checkers
 from tests.simulation.ground_truth import Attempt, Proof

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.model import (
     Confirmed,
     Family,
@@ -21,7 +22,6 @@ from reconciler.core.model import (
     Uncertain,
 )
 from reconciler.core.reservation import SignedRequest
-from reconciler.core.target_setting import DriftPolicy
 from tests.simulation.ground_truth import Attempt, Proof, SeenRead, Truth, same_effect
 from tests.simulation.guard_checkers import mixed_of
 

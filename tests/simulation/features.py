@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from reconciler.core.target_setting import DriftPolicy
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.simulator.behaviour_options import RateMode
 from tests.simulation import scenario as scenarios
 from tests.simulation.scenario import (

@@ -29,6 +29,7 @@ from reconciler.core import (
 from reconciler.core import reply as reply_rules
 from reconciler.core.accepted_settings import may_be_live
 from reconciler.core.change_direction import Direction, direction, is_protective
+from reconciler.core.drift_resolution import DriftPolicy, target
 from reconciler.core.failover_loss import SeenTable
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, RateBudget, Setting, Uncertain
@@ -43,7 +44,6 @@ from reconciler.core.reservation import (
     SignedRequest,
 )
 from reconciler.core.retry import RetryRecord
-from reconciler.core.target_setting import DriftPolicy, target
 from reconciler.errors import MmpError, StateUnavailable, StateUnusable
 from reconciler.okx import codes, live_rows, replies
 from reconciler.okx.strict_json import UnreadableReply

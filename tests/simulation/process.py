@@ -11,13 +11,13 @@ from reconciler.controller.account_preflight import identify
 from reconciler.controller.loop import Loop
 from reconciler.controller.pass_values import Approval, PassOptions
 from reconciler.controller.reconcile import reconcile
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Compared, Event, LiveReadDone, Planned
 from reconciler.core.live_evidence import valid_after
 from reconciler.core.model import Confirmed, Desired, Family, NeverApplied, Setting
 from reconciler.core.plan import Plan
 from reconciler.core.policy import Override, RefusalKind
 from reconciler.core.reply import Reply
-from reconciler.core.target_setting import DriftPolicy
 from tests.simulation import checkers
 from tests.simulation.ground_truth import SeenRead
 from tests.simulation.host import Host

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.model import Family, Quantity, Setting, parse_family
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.simulator.behaviour_options import NumberForm, RateMode
 
 ALL_FAMILIES = tuple(

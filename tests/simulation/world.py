@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from reconciler.core.change_direction import LESS_SAFE, direction
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.model import (
     Confirmed,
     Desired,
@@ -25,7 +26,6 @@ from reconciler.core.model import (
     Known,
     Setting,
 )
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import MmpError
 from reconciler.simulator.accounts import fake_account
 from reconciler.simulator.behaviour_options import Options

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import (
     Compared,
     Event,
@@ -58,7 +59,6 @@ from reconciler.core.problems import Code, Problem, problem
 from reconciler.core.replica_assignment import LEASE_TTL_S, LeaseTable, Replica, ReplicaStatus, lease_name
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from tests.unit.builders import confirmed, desired, read, setting, unresolved
 

@@ -279,7 +279,7 @@ READS_OF_ITS_OWN = {
     "cli/demo_tour.py": "a file that the tour itself wrote, in a folder of its own",
     "store/sqlite/file_access.py": "folders, and a scratch file that must not exist before",
     "store/sqlite/file_locks.py": "lock files: opened without waiting, and checked when open",
-    "store/registry.py": "folders, and lock files: opened without waiting, and checked when open",
+    "store/state_registry.py": "folders, and lock files: opened without waiting, and checked when open",
     "store/sqlite/file.py": "the state, once it was seen to be a regular file; a folder; a new file",
     "store/sqlite/connection.py": "the state, once it was seen to be a regular file",
     "store/sqlite/wal_check.py": "the log beside a state, after SQLite itself opened the state",

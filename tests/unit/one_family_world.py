@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations_with_replacement, permutations, product
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.live_evidence import MissingRow, Reads
 from reconciler.core.model import (
     Acceptance,
@@ -28,7 +29,6 @@ from reconciler.core.model import (
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.policy import Override, RefusalKind
 from reconciler.core.retry import Rejection
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, setting
 
 SETTINGS = {

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from reconciler.controller.loop import Loop
 from reconciler.controller.pass_values import Approval, PassOptions
 from reconciler.controller.reconcile import reconcile
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Event, Planned
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
@@ -35,7 +36,6 @@ from reconciler.core.policy import Bound, Loosening, Override, Policy, PolicyInF
 from reconciler.core.policy import RefusalKind as RefusalKind
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.reservation import SignedRequest
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.documents.plan import PlanContext
 from reconciler.errors import StateLocked
 from reconciler.ports import Connection

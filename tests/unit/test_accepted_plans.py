@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.cli.output import Output
 from reconciler.cli.plan_output import FAIL_ON, plans_exit_status
+from reconciler.core.drift_resolution import left_tighter
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Acceptance, Family, Field, Setting
 from reconciler.core.plan import Action, HoldReason, Plan, PlanConstraints, first_records
@@ -16,7 +17,6 @@ from reconciler.core.planning import make_plan
 from reconciler.core.policy import Bound, Loosening, Override, Policy, RefusalKind
 from reconciler.core.policy_rules import unfit
 from reconciler.core.saved_plan import reviewed
-from reconciler.core.target_setting import left_tighter
 from reconciler.documents.plan import PlanContext
 from reconciler.errors import Exit
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting

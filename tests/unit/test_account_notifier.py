@@ -15,12 +15,12 @@ from typing import Any, cast
 import pytest
 from jsonschema.validators import Draft202012Validator
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Event, LeaseTaken, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.model import LiveRow
 from reconciler.core.monitoring.account_runtime import AccountRuntime, apply_event, initial
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.notify.observer import AccountNotifier, PolicyDeduper, WebhookObserver
 from reconciler.notify.webhook_address import parse_target
 from reconciler.notify.webhook_sender import WebhookSender

@@ -16,11 +16,11 @@ from reconciler.controller.account_worker import AccountWorker
 from reconciler.controller.loop import STOPPED_RETRY_S
 from reconciler.controller.run_context import RunContext, RunOptions
 from reconciler.controller.shutdown import GracefulShutdown
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Event, LoopFailed, LoopIdle, PolicyAccepted, PolicyRejected
 from reconciler.core.policy import PolicyInForce
 from reconciler.core.problems import Code
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import AccountProblem, MmpError, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.engine import StateOptions

@@ -14,8 +14,8 @@ from reconciler.controller.account_workers import AccountWorkers
 from reconciler.controller.event_dispatch import EventReporter
 from reconciler.controller.run_context import RunContext, RunOptions
 from reconciler.controller.shutdown import GracefulShutdown
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import LoopIdle, RequestReserved
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import Exit, StateUnusable
 from reconciler.okx.wire import parse_base_url
 from reconciler.store.engine import StateOptions

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import (
     ControlledElsewhere,
     ControlTaken,
@@ -52,7 +53,6 @@ from reconciler.core.policy import Policy
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.report_samples import WALL
 from tests.unit.runtime_builders import BAD_KEY, LOST, outage, runtime_of

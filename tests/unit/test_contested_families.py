@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from reconciler.controller.pass_values import InMemoryState
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import Compared, HealBreakerTripped, RequestReserved
 from reconciler.core.model import Family, LiveRow, PausedBy, Setting, Uncertain
 from reconciler.core.pauses import Heal
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.reservation import AttemptResult, Reservation, ReserveOptions, SignedRequest
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import StateUnusable
 from tests.unit.builders import BTC, ETH, desired, setting
 from tests.unit.test_loop import INFO, A, B, World

@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.apply_result import hold_words
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import (
     FilesStillWritten,
     HealBreakerTripped,
@@ -35,7 +36,6 @@ from reconciler.core.reservation import (
     ReserveResult,
     SignedRequest,
 )
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH
 from tests.unit.test_loop import INFO, A, B, C, World
 from tests.unit.test_loop_faults import Odd, file_of, go, world

@@ -7,11 +7,11 @@ from itertools import combinations, product
 
 import pytest
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, Setting, Uncertain
 from reconciler.core.pauses import MOST_HEALS, ContestedFamily, Heals, forget, record_heal, tripped
 from reconciler.core.plan import Plan, PlanConstraints
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, confirmed, plan_of, read, row, setting, unresolved
 
 A, B = setting("5000/2000/100"), setting("5000/2000/400")

@@ -29,6 +29,7 @@ from reconciler.controller.loop import (
 )
 from reconciler.controller.pass_values import InMemoryState, PassOptions, PassResult, Review
 from reconciler.controller.reconcile import reconcile
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import (
     Compared,
     Event,
@@ -55,7 +56,6 @@ from reconciler.core.pacing import earliest_slot
 from reconciler.core.reply import AttemptStatus, Reply, ReplyClass
 from reconciler.core.reservation import SignedRequest
 from reconciler.core.retry import MAX_BACK_OFF_S
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import AccountProblem, StateUnavailable, StateUnusable
 from reconciler.ports import Connection
 from reconciler.store.account_session import AccountSession

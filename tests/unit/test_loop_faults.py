@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.controller.pass_values import Approval, Completed, InMemoryState, PassResult
 from reconciler.core.apply_result import Outcome
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import (
     AttemptsEnded,
     Event,
@@ -27,7 +28,6 @@ from reconciler.core.policy import Loosening, Policy, PolicyInForce
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.reservation import SignedRequest
 from reconciler.core.saved_plan import reviewed as reviewed_of
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.ports import Connection
 from tests.unit.builders import BTC, ETH, SOL, desired, setting
 from tests.unit.test_loop import INFO, A, B, Exchange, World

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LoopFailed, PolicyRejected
 from reconciler.core.model import Field, LiveRow
 from reconciler.core.monitoring.account_runtime import apply_event, initial
@@ -23,7 +24,6 @@ from reconciler.core.monitoring.protection import Protection
 from reconciler.core.monitoring.unloaded_files import with_event
 from reconciler.core.policy import Bound, Policy, PolicyInForce
 from reconciler.core.problems import Code, problem
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import StateUnavailable
 from reconciler.web.latest_state import AccountSnapshot, LatestState
 from reconciler.web.metrics import Metrics

@@ -10,6 +10,7 @@ import pytest
 from jsonschema.validators import Draft202012Validator
 
 from reconciler.controller.pass_planning import CONTESTED_SETTING
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import ControlledElsewhere, SettingRejected, StateFailed, StateLockTimedOut
 from reconciler.core.history_records import LockHolder
 from reconciler.core.model import Family, Pause
@@ -27,7 +28,6 @@ from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.documents.notification import MAX_NAMED, MAX_TEXT_CHARS, notification_document
 from reconciler.documents.plan import Document
 from reconciler.schema_files import load_schema

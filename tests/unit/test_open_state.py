@@ -23,7 +23,7 @@ from reconciler.errors import (
     UsageError,
 )
 from reconciler.ports import StateBackend
-from reconciler.store import registry
+from reconciler.store import state_registry
 from reconciler.store.location import PostgresUrl, StateFile, StateLocation
 from reconciler.store.sqlite import mounts
 from tests.contract.stores import ScriptedClock
@@ -194,7 +194,7 @@ def test_a_file_comes_into_being_by_writing_only(tmp_path: Path) -> None:
 def test_two_states_for_one_user_id_of_okx_are_not_used_on_one_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "ROOTS_FOLDER", str(tmp_path))
+    monkeypatch.setattr(state_registry, "ROOTS_FOLDER", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     said: list[str] = []
     monkeypatch.setattr(logs, "log", lambda _, text: said.append(text))

@@ -9,6 +9,7 @@ from enum import Enum
 import pytest
 
 from reconciler.core.change_direction import Direction
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import READING_LIVE, ControlledElsewhere, ExchangeFailed, StateLockTimedOut
 from reconciler.core.history_records import LockHolder
 from reconciler.core.model import LiveRow, Pause, PausedBy
@@ -19,7 +20,6 @@ from reconciler.core.monitoring.unloaded_files import UnloadedFiles
 from reconciler.core.plan import HoldReason, PlanConstraints, Reason
 from reconciler.core.reply import READ_AGAIN, AttemptStatus, Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.render.error_catalogue import ERRORS
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page import labels

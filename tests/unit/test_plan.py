@@ -11,6 +11,7 @@ from itertools import islice, product
 import pytest
 
 from reconciler.core.change_direction import Direction, changed_fields
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.live_evidence import MissingRow, Reads, SeenRow
 from reconciler.core.model import (
     NO_FILE,
@@ -42,7 +43,6 @@ from reconciler.core.plan import (
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Loosening, Override, Policy, RefusalKind
 from reconciler.core.retry import Rejection, RetryRecord, Tries
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import (
     BTC,
     ETH,

@@ -17,6 +17,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.change_direction import Direction
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.exposure import Figure
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import (
@@ -31,7 +32,6 @@ from reconciler.core.model import (
 )
 from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints
 from reconciler.core.policy import Bound, Loosening, Override, Policy, RefusalKind
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH, confirmed, plan_of, read, row, setting, unresolved
 
 WORLD = [

@@ -23,13 +23,13 @@ import pytest
 
 from reconciler.core import accepted_settings, family_facts, planning, policy_rules
 from reconciler.core.change_direction import is_no_looser
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.exposure import Figure, exposure, ratio, worst
 from reconciler.core.family_decision import FamilyDecision
 from reconciler.core.live_evidence import last_proof
 from reconciler.core.model import Acceptance, Known, Setting
 from reconciler.core.plan import Change
 from reconciler.core.policy import ProposedChange
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.render import plan_markdown
 from tests.unit.policy_oracle import S, factor, rises
 from tests.unit.policy_world import EVENTS, LOST, RENDERINGS, World

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import ConfigAccepted, ConfigRejected, Event, LiveReadDone, PolicyAccepted
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Family, Known, LiveRead, LiveRow, Uncertain
@@ -26,7 +27,6 @@ from reconciler.core.monitoring.protection import (
 from reconciler.core.monitoring.status import Status, StatusInputs, make_status, recorded_status
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan
-from reconciler.core.target_setting import DriftPolicy
 from tests.unit.builders import BTC, ETH, NOW, SOL, confirmed, desired, setting, unresolved
 from tests.unit.runtime_world import IDLE, WALL, compared, fresh, having, wall_at
 

@@ -14,7 +14,7 @@ import pytest
 from reconciler.config.load import load_configs
 from reconciler.config.policy import load_policy, policy_for
 from reconciler.core.problems import Code
-from reconciler.documents.plan_file import read_bounded
+from reconciler.documents.saved_plan_file import read_bounded
 from reconciler.errors import InvalidInput
 from reconciler.regular_file import NotRegularFile, read_regular
 from reconciler.watch.last_valid_content import WatchedFile, WatchedPolicy

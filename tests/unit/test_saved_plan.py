@@ -28,16 +28,6 @@ from reconciler.core.pacing import GUARD_S, earliest_slot
 from reconciler.core.plan import Action, Change, HoldReason, Plan, PlanConstraints, Reason
 from reconciler.core.planning import make_plan
 from reconciler.core.policy import Refusal, RefusalKind
-from reconciler.core.published_status import (
-    PublishedFamily,
-    Snapshot,
-    accepted_from,
-    known_from,
-    ledger_from,
-    paused_from,
-    reads_from,
-    too_old,
-)
 from reconciler.core.saved_plan import (
     APPLIED_CHANGES_RETENTION,
     CLOCK_TOLERANCE,
@@ -50,6 +40,16 @@ from reconciler.core.saved_plan import (
     in_sending_order,
     reviewed,
     target_mismatches,
+)
+from reconciler.core.status_snapshot import (
+    PublishedFamily,
+    Snapshot,
+    accepted_from,
+    known_from,
+    ledger_from,
+    paused_from,
+    reads_from,
+    too_old,
 )
 from reconciler.errors import Exit
 from tests.unit.builders import (

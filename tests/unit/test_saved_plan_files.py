@@ -23,10 +23,10 @@ from reconciler.core.live_evidence import Reads
 from reconciler.core.plan import Basis, Plan, PlanConstraints
 from reconciler.core.policy import Loosening, Policy
 from reconciler.documents.plan import Document, PlanContext, PolicyFile, StatusSource, plan_document
-from reconciler.documents.plan_file import LoadedPlan, load_plan, stale_reasons
-from reconciler.documents.published_status import read_snapshots
 from reconciler.documents.saved_plan import Origin, context_of, integrity, read_saved, saved_document
+from reconciler.documents.saved_plan_file import LoadedPlan, load_plan, stale_reasons
 from reconciler.documents.status import status_document
+from reconciler.documents.status_snapshot import read_snapshots
 from reconciler.documents.strict_reader import MAX_DOCUMENT_BYTES, read_document
 from reconciler.errors import InvalidInput
 from reconciler.render.plan_markdown import MAX_COMMENT_BYTES, plans_markdown

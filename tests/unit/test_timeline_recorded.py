@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 
+from reconciler.core.drift_resolution import DriftPolicy
 from reconciler.core.events import StateFailed
 from reconciler.core.live_evidence import Reads
 from reconciler.core.model import Confirmed, Family, Known, LiveRow, NeverApplied, Uncertain
@@ -18,7 +19,6 @@ from reconciler.core.plan import PlanConstraints
 from reconciler.core.planning import make_plan
 from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.retry import Rejection
-from reconciler.core.target_setting import DriftPolicy
 from reconciler.errors import StateUnavailable, StateUnusable
 from tests.unit.builders import BTC, ETH, NOW, confirmed, desired, read, row, setting, unresolved
 from tests.unit.test_loop import BAD_KEY, DOWN, INFO, A, B, World, world

@@ -29,10 +29,10 @@ from reconciler.core.monitoring.account_runtime import AccountRuntime, FileInFor
 from reconciler.core.monitoring.status import FamilyState
 from reconciler.core.plan import PlanConstraints
 from reconciler.core.problems import Code, problem
-from reconciler.core.published_status import too_old
 from reconciler.core.reply import Reply, ReplyClass
-from reconciler.documents.published_status import read_snapshots
+from reconciler.core.status_snapshot import too_old
 from reconciler.documents.status import status_document
+from reconciler.documents.status_snapshot import read_snapshots
 from reconciler.documents.strict_reader import read_document
 from reconciler.schema_files import load_schema
 from reconciler.web.latest_state import LatestState

@@ -24,7 +24,7 @@ from reconciler.ports import Clock
 from reconciler.store import queries
 from reconciler.store.engine import Engine, StateOptions
 from reconciler.store.integrity_check import check_rows, fetch_all, verify_deciding_rows
-from reconciler.store.moved_state import move_target, state_moved
+from reconciler.store.retired_state import move_target, state_moved
 from reconciler.store.rows import RowDamaged, new_state_id
 from reconciler.store.select_query import SelectQuery, SqlValue, Statement
 from reconciler.store.sqlite import file, mounts, schema

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.registry_rules import IN_USE_S, RegisteredState
 from reconciler.core.reservation import Reservation, ReserveOptions
+from reconciler.core.state_registry_rules import IN_USE_S, RegisteredState
 from reconciler.errors import AccountProblem, StateUnusable
-from reconciler.store import registry as registries
+from reconciler.store import state_registry as registries
 from reconciler.store.account_store import SqlAccountStore
 from reconciler.store.engine import StateOptions
-from reconciler.store.registry import StateRegistry, runtime_folder
 from reconciler.store.sqlite.state import SqliteState, open_state
+from reconciler.store.state_registry import StateRegistry, runtime_folder
 from tests.contract.stores import HOST, UID, ScriptedClock, signed
 
 BUDGET = RateBudget(ExchangeKind.OKX, Environment.LIVE, UID)
@@ -471,9 +471,9 @@ CLAIM = """
 import asyncio, sys
 from reconciler.clock import SystemClock
 from reconciler.core.model import Environment, ExchangeKind, RateBudget
-from reconciler.core.registry_rules import RegisteredState
+from reconciler.core.state_registry_rules import RegisteredState
 from reconciler.errors import AccountProblem
-from reconciler.store.registry import StateRegistry
+from reconciler.store.state_registry import StateRegistry
 
 folder, state, place = sys.argv[1:]
 async def unknown(_boot, _at):

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from reconciler.core.pacing import EPS_S, LATEST_ARRIVAL_S, WINDOW_S
-from reconciler.core.registry_rules import IN_USE_S, RegisteredState, Registration, Sighting, register
+from reconciler.core.state_registry_rules import IN_USE_S, RegisteredState, Registration, Sighting, register
 
 NOW = 5000.0
 OURS = RegisteredState("a" * 32, "/ours/state.db", True, "boot-1")

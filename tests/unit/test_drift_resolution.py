@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
+from reconciler.core.drift_resolution import DriftPolicy, left_tighter, target
 from reconciler.core.model import Setting
-from reconciler.core.target_setting import DriftPolicy, left_tighter, target
 from tests.unit.builders import setting
 
 WORLD = [

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.core.model import Environment, Family, LiveRow, Pause
 from reconciler.core.monitoring.status import FamilyState
-from reconciler.core.published_status import PublishedFamily, Snapshot
+from reconciler.core.status_snapshot import PublishedFamily, Snapshot
 from reconciler.documents.plan import Document
 from reconciler.documents.saved_plan import parse_moment, parse_setting
 

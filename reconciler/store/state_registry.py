@@ -2,7 +2,7 @@
 
 It is a folder of small files in the runtime directory of the user, which exists until the next boot. The
 entry of a User ID is one file: its reader or writer has locked it. Beside it each state has a file
-that is locked by every process that may write with that state. ``core.registry_rules`` decides.
+that is locked by every process that may write with that state. ``core.state_registry_rules`` decides.
 
 A folder or file that belongs to another user, or that others may write to, is not trusted. Whatever is
 wrong with the registry is reported, and the work continues without it: protection must not depend on it.
@@ -23,7 +23,13 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.core.model import ExchangeKind, RateBudget
-from reconciler.core.registry_rules import RegisteredState, Registration, Sighting, counts_for_s, register
+from reconciler.core.state_registry_rules import (
+    RegisteredState,
+    Registration,
+    Sighting,
+    counts_for_s,
+    register,
+)
 from reconciler.errors import AccountProblem
 from reconciler.ports import Clock
 
