@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.atomic_create import write_new
 from reconciler.controller.account_policy import remembered
-from reconciler.core.live_evidence import SECOND_READ_AFTER_S, SURVEY_READS, Absent, Reads, evidence_of
+from reconciler.core.live_evidence import MAX_SURVEY_READS, SECOND_READ_AFTER_S, Absent, Reads, evidence_of
 from reconciler.core.model import (
     Accepting,
     Confirmed,
@@ -118,7 +118,7 @@ async def import_live(
 async def _survey(exchange: Exchange, clock: Clock, read: LiveRead, known: Mapping[Family, Known]) -> Reads:
     """Read again, at most SURVEY_READS times, until the reads prove what is in force for every family."""
     reads = Reads(read)
-    for _ in range(SURVEY_READS):
+    for _ in range(MAX_SURVEY_READS):
         if _proven(reads, known) == read.rows.keys() | known.keys():
             break
         # Written since, or so recently that the read may lag behind it.

@@ -31,7 +31,7 @@ from reconciler.controller.reconcile import reconcile
 from reconciler.controller.standby import read_and_compare
 from reconciler.core import events
 from reconciler.core.history_records import LockHolder
-from reconciler.core.live_evidence import SECOND_READ_AFTER_S, SURVEY_READS, Reads
+from reconciler.core.live_evidence import MAX_SURVEY_READS, SECOND_READ_AFTER_S, Reads
 from reconciler.core.model import Desired, Family
 from reconciler.core.monitoring.state_timeline import FAILED
 from reconciler.core.reply import Reply, ReplyClass, terminal_action
@@ -208,7 +208,7 @@ class Loop:
         if (
             compared.plan.doubtful
             and compared.reads.latest is not None
-            and standby.reads_done < SURVEY_READS
+            and standby.reads_done < MAX_SURVEY_READS
         ):
             return compared.reads.latest.ended_at + SECOND_READ_AFTER_S
         standby.reads, standby.reads_done = compared.reads.forgotten(), 0

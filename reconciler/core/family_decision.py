@@ -42,17 +42,18 @@ class _OtherFile(TypedDict):
 class FamilyDecision:
     """What one family's change depends on.
 
-    ``aim`` is the desired setting, or the accepted one for now; None: neither. ``refused``: the policy
-    refuses what the file changes. ``stays``: it refuses to undo what live has tighter.
+    ``goal`` is the desired setting, or the accepted one for now; None: neither. ``refused``: the policy
+    refuses what the file changes. ``keeps_tighter_live``: the policy refuses to loosen the fields that live
+    has tighter than accepted.
     """
 
     facts: FamilyFacts
     rules: PlanConstraints
     reads: Reads
     at: float
-    aim: Setting | None
+    goal: Setting | None
     refused: bool
-    stays: bool
+    keeps_tighter_live: bool
 
     def change(self, after: Setting | None) -> Change | None:
         """Return what is done to have ``after`` in force; None: the family is in sync.
@@ -64,13 +65,14 @@ class FamilyDecision:
             return unreadable_change(facts)
         if after is None:
             return self._report(by_policy=self.refused)
-        # What is desired is in force with it; a setting that is the same by chance is not accepted by that.
-        is_desired = after == facts.desired == self.aim
+        # Only if the desired setting was the goal does ``after`` become accepted. If the goal was the
+        # accepted setting, and ``after`` equals the desired one by coincidence, that is not enough.
+        is_desired = after == facts.desired == self.goal
         known = last_proof(facts.known) or NeverApplied() if facts.superseded else facts.known
-        held = self.refused or self.stays
+        blocked_by_policy = self.refused or self.keeps_tighter_live
         match found := self._need(after, known, is_desired=is_desired):
             case None:
-                return None if is_desired else self._report(by_policy=held)
+                return None if is_desired else self._report(by_policy=blocked_by_policy)
             case LiveUnknown():
                 return unreadable_change(facts)
             case NeedsAdoption(reason) if is_desired or (
@@ -80,7 +82,8 @@ class FamilyDecision:
                     # Recording it would hide what the newer file says.
                     return None if is_no_looser(known.setting, after) else self._report(by_policy=False)
                 if facts.other_file and facts.is_change and not is_no_looser(facts.accepted, after):
-                    return self._report(by_policy=False)  # nor is it judged: a newer file says otherwise
+                    # It is not checked against the policy either, because a newer file wants another value.
+                    return self._report(by_policy=False)
                 return self._adopt(after, reason, is_desired=is_desired)
             case Await(until, before) if is_desired:
                 source = facts.wanted.source
@@ -93,7 +96,7 @@ class FamilyDecision:
                 return self._write(after, found, known)
             case NeedsAdoption() | Await() | NeedsRequest():
                 # Sending what live shows would not stop an open request of another value.
-                return self._report(by_policy=held)
+                return self._report(by_policy=blocked_by_policy)
             case _:
                 assert_never(found)
 
@@ -127,8 +130,9 @@ class FamilyDecision:
         )
 
     def _report(self, *, by_policy: bool) -> Change:
-        """Return the change of a family that is left as live has it; before is what was accepted if live is
-        as desired already.
+        """Return a hold: nothing is sent.
+
+        ``before`` is live, or accepted if live already equals desired.
         """
         facts = self.facts
         because = self._by_policy() if by_policy else HoldReason.DRIFT_POLICY
@@ -139,7 +143,7 @@ class FamilyDecision:
         before = facts.accepted if facts.live == facts.desired else facts.live
         reason = change_reason(facts, Reason.CHANGED if facts.is_change else Reason.DRIFTED)
         is_open = isinstance(facts.known, Uncertain) and not facts.superseded
-        if is_open or isinstance(facts.seen, live_evidence.Unconfirmed):
+        if is_open or isinstance(facts.seen, live_evidence.MissingTooLong):
             reason = Reason.UNCERTAIN
         return Change(
             facts.family,
@@ -164,8 +168,8 @@ class FamilyDecision:
         return {"other_file": facts.other_file, "other_file_at": at}
 
     def _write(self, after: Setting, found: NeedsRequest, known: Known) -> Change:
-        facts, before, retries, aim = self.facts, found.before, self.rules.retries, self.aim
-        is_change = facts.is_change and aim == facts.desired
+        facts, before, retries, goal = self.facts, found.before, self.rules.retries, self.goal
+        is_change = facts.is_change and goal == facts.desired
         reason = found.reason
         if reason in (Reason.CHANGED, Reason.DRIFTED):
             reason = Reason.CHANGED if is_change else Reason.DRIFTED
@@ -183,7 +187,7 @@ class FamilyDecision:
             not_before=retries.not_before(facts.family, after, protective=protective),
             measured_from=measured_from(facts, before, after),
             desired=None if after == facts.desired else facts.desired,
-            accepts=aim if is_change or not facts.history else None,
+            accepts=goal if is_change or not facts.history else None,
             **self._other_file(),
         )
         because = hold_reason(facts, change, self.rules, self.reads, self.at)
@@ -230,8 +234,8 @@ def is_stale(facts: FamilyFacts, rules: PlanConstraints, reads: Reads) -> bool:
     reviewed = rules.reviewed if rules.includes(facts.family) else None
     if reviewed is None:
         return False
-    promised = reviewed.get(facts.family)
-    if promised is None or not _may_become(promised[1], facts.desired):
+    reviewed_change = reviewed.get(facts.family)
+    if reviewed_change is None or not _may_become(reviewed_change[1], facts.desired):
         return True
     if (
         isinstance(facts.seen, live_evidence.NotRead | live_evidence.OrderUnknown)
@@ -240,12 +244,12 @@ def is_stale(facts: FamilyFacts, rules: PlanConstraints, reads: Reads) -> bool:
         return False
     # What was changed since its reviewed change was applied is not set again.
     was_applied = facts.family in rules.applied_before
-    return facts.live not in ((promised[1],) if was_applied else (*promised, facts.desired))
+    return facts.live not in ((reviewed_change[1],) if was_applied else (*reviewed_change, facts.desired))
 
 
-def _may_become(promised: Setting, desired: Setting) -> bool:
-    """Tell whether a reviewed setting is the desired one, or that with fields that stay tighter."""
-    return promised.disabled == desired.disabled and is_no_looser(desired, promised)
+def _may_become(reviewed: Setting, desired: Setting) -> bool:
+    """Tell whether a reviewed setting equals the desired one, or is only tighter than it."""
+    return reviewed.disabled == desired.disabled and is_no_looser(desired, reviewed)
 
 
 def protects_at_once(change: Change, facts: FamilyFacts, reads: Reads) -> bool:
@@ -263,20 +267,23 @@ def protects_at_once(change: Change, facts: FamilyFacts, reads: Reads) -> bool:
         may_be.discard(change.after)
     if isinstance(seen, live_evidence.NeedsSecondRead):
         may_be.add(None if seen.row is None else seen.row.setting)
-    if isinstance(seen, live_evidence.Missing):
+    if isinstance(seen, live_evidence.RecentlyMissing):
         last = last_seen(change.family, known, reads)
-        if last is None or not _asked_alone(change.family, reads):
-            return False  # its own read may show any setting, and so may a row without a name
+        if last is None or not _was_read_alone(change.family, reads):
+            return False  # the single-family read, or a row without a name, may still show any setting
         may_be.add(last)
     return bool(may_be) and all(is_protective(one, change.after) for one in may_be)
 
 
-def _asked_alone(family: Family, reads: Reads) -> bool:
-    """Tell whether a family that the latest list leaves out was read alone since, without success."""
+def _was_read_alone(family: Family, reads: Reads) -> bool:
+    """Tell whether a single-family read followed the latest list, which leaves the family out.
+
+    That read failed or showed no row: otherwise the family would not be missing.
+    """
     missing = reads.missing.get(family)
-    if missing is None or missing.asked_at is None or reads.latest is None:
+    if missing is None or missing.single_read_at is None or reads.latest is None:
         return False
-    return missing.asked_at >= reads.latest.begun_at
+    return missing.single_read_at >= reads.latest.begun_at
 
 
 def _rejected(change: Change, rejection: Rejection | None, now: float) -> bool:
@@ -295,25 +302,29 @@ def _as_reviewed(
     """Tell whether a change is one that was reviewed.
 
     After a request without an answer, or a record of another process, only a new read shows what is in
-    force, so until then nothing is stale; and sending again what is in force by now, because
-    an older attempt may still land, is the reviewed change, too.
+    force. Until then a change to the reviewed value is not stale. Repeating a value already in force,
+    because an older attempt may still arrive, also counts as the reviewed change.
     """
-    promised = reviewed.get(change.family)
-    if promised is None:
+    reviewed_change = reviewed.get(change.family)
+    if reviewed_change is None:
         return False
     if isinstance(seen, live_evidence.NotRead | live_evidence.OrderUnknown) and reads.latest is not None:
-        return change.after == promised[1]
-    return change.after == promised[1] and change.before in promised
+        return change.after == reviewed_change[1]
+    return change.after == reviewed_change[1] and change.before in reviewed_change
 
 
 def _frozen(facts: FamilyFacts, reads: Reads) -> bool:
-    """Tell whether the family is frozen, or was when its row was last seen, as long as it may be there."""
+    """Tell whether the family is frozen, or was when its row was last seen, if the row may still exist."""
     match facts.seen:
         case LiveRow(frozen=frozen):
             return frozen
         case live_evidence.NeedsSecondRead(row=LiveRow(frozen=frozen)):
             return frozen
-        case live_evidence.NeedsSecondRead() | live_evidence.Missing() | live_evidence.Unconfirmed():
+        case (
+            live_evidence.NeedsSecondRead()
+            | live_evidence.RecentlyMissing()
+            | live_evidence.MissingTooLong()
+        ):
             last = reads.rows.get(facts.family)
             return last is not None and last.row.frozen
         case (

@@ -18,12 +18,12 @@ from reconciler.core.live_evidence import (
     READ_LAG_S,
     Absent,
     Evidence,
-    Missing,
+    MissingTooLong,
     NeedsSecondRead,
     NotRead,
     OrderUnknown,
     Reads,
-    Unconfirmed,
+    RecentlyMissing,
     Unreadable,
     evidence_of,
     last_proof,
@@ -103,7 +103,7 @@ def family_facts(
         accepted(history, known),
         live,
         live if isinstance(seen, LiveRow | Absent) else _newest_sent(known) or live,
-        other_file=is_other_file(known, rules, but=wanted.setting),
+        other_file=is_other_file(known, rules, excluding=wanted.setting),
         superseded=isinstance(known, Uncertain)
         # A live setting as desired is adopted instead, unless the record came from a newer file.
         and (live != wanted.setting or is_other_file(known, rules))
@@ -113,7 +113,7 @@ def family_facts(
 
 def is_doubtful(seen: Evidence) -> bool:
     """Tell whether another read is needed before anything is concluded."""
-    return isinstance(seen, NeedsSecondRead | OrderUnknown | Missing)
+    return isinstance(seen, NeedsSecondRead | OrderUnknown | RecentlyMissing)
 
 
 def attempted(known: Known) -> tuple[Setting, ...]:
@@ -167,9 +167,9 @@ def _superseded(known: Uncertain, seen: Evidence, reads: Reads) -> bool:
     return reflects_until(reads.latest.begun_at) > until
 
 
-def is_other_file(known: Known, rules: PlanConstraints, *, but: Setting | None = None) -> bool:
+def is_other_file(known: Known, rules: PlanConstraints, *, excluding: Setting | None = None) -> bool:
     """Tell whether the family's record came from another settings file, newer than this controller's."""
-    newest = newest_file(known, but=but)
+    newest = newest_file(known, excluding=excluding)
     if rules.file is None or newest.sha256 == rules.file.sha256:
         return False
     return newest.number > rules.file.number
@@ -238,8 +238,8 @@ def shows_no_attempt(known: Uncertain, seen: Evidence) -> bool:
 
 def need(after: Setting, known: Known, seen: Evidence, reads: Reads, now: float) -> Need:
     """Return what is needed so that ``after`` is in force and on record; ``seen`` can be read."""
-    if isinstance(seen, Unconfirmed):
-        return _need_unconfirmed(after, known, seen)
+    if isinstance(seen, MissingTooLong):
+        return _need_missing_too_long(after, known, seen)
     match known:
         case NeverApplied():
             return _need_never_applied(after, seen)
@@ -251,7 +251,7 @@ def need(after: Setting, known: Known, seen: Evidence, reads: Reads, now: float)
             assert_never(known)
 
 
-def _need_unconfirmed(after: Setting, known: Known, seen: Unconfirmed) -> Need:
+def _need_missing_too_long(after: Setting, known: Known, seen: MissingTooLong) -> Need:
     """Decide about a family that lists leave out and whose own read fails: nothing looser is sent.
 
     A setting that was proven since the lists leave the family out is not sent again, only reported.
@@ -301,7 +301,14 @@ def proven_setting(applied: Setting | None, seen: Evidence) -> Setting | None:
             return live
         case Absent():
             return applied if applied is not None and applied.disabled else None
-        case NotRead() | OrderUnknown() | NeedsSecondRead() | Missing() | Unconfirmed() | Unreadable():
+        case (
+            NotRead()
+            | OrderUnknown()
+            | NeedsSecondRead()
+            | RecentlyMissing()
+            | MissingTooLong()
+            | Unreadable()
+        ):
             return applied
         case _:
             assert_never(seen)

@@ -7,12 +7,13 @@ began 5 s after the last moment the attempt can take effect.
 
 A list that leaves a family out does not prove that its setting is gone: a partial answer looks the same,
 and it is not documented whether a disabled family keeps its row [unknown]. A family whose row or proof
-was seen before is gone only if a read of that family alone shows no row. While those reads fail, nothing
-is concluded for 5 s and three lists; then only what is at least as tight as the last row seen may be sent.
+was seen before is gone only if a read of that family alone (a *single-family read*) shows no row. While
+those reads fail, the family is in doubt for 5 s and three lists. After that, only a setting at least as
+tight as the last one seen may be sent.
 
-What a pass itself proved since its read needs no further read. A proof of another process does: its record
-may be seen long after the fact (the clock of another host cannot be compared, and a verdict may be recorded
-late), and the read may show a later setting.
+A setting that this pass proved since its read needs no new read. A setting that another process proved
+does, because its record may be seen long after the fact: the clocks of two hosts cannot be compared, and a
+verdict may be recorded late. So the read may show a later setting.
 """
 
 from __future__ import annotations
@@ -40,21 +41,22 @@ READ_LAG_S = 5.0
 """How far a read may lag: for so long after a write it may still show the time before it [assumed]."""
 
 SECOND_READ_AFTER_S = 1.0
-"""Between two reads that are to agree: two processes doing so stay inside the 5 per 2 s [doc]."""
+"""The gap between two reads that must agree. Two processes reading like this stay within OKX's limit of 5
+reads in 2 s [doc]."""
 
 MAX_REPEAT_S = 30.0
 """The longest pause between reads that directly follow each other."""
 
-SURVEY_READS = int(READ_LAG_S / SECOND_READ_AFTER_S) + 3
-"""Reads of a dry run at the most: through the time after a write in which a difference is doubted."""
+MAX_SURVEY_READS = int(READ_LAG_S / SECOND_READ_AFTER_S) + 3
+"""The most reads of a survey, which sends nothing (import, standby); enough to pass 5 s after a write."""
 
-GONE_FOR_S = 30.0
-"""For how long a read of one family that showed no row confirms that lists rightly leave it out."""
+ABSENCE_VALID_S = 30.0
+"""How long a single-family read without a row proves that the family is absent."""
 
 MISSING_FOR_S = 5.0
 MISSING_LISTS = 3
-"""For so long, and in so many lists, a family must be missing before anything is decided without the
-confirmation of a read of that family alone."""
+"""How long, and in how many lists, a family must be missing before anything is decided although no
+single-family read confirmed that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +82,15 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """The list leaves out a family that was seen before, and nothing has confirmed that it is gone."""
+class RecentlyMissing:
+    """The list leaves out a family that was seen before; it is read again to confirm that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """As ``Missing``, after the wait is over; ``last`` is the last setting seen, None: none was.
+class MissingTooLong:
+    """As :class:`RecentlyMissing`, for at least 5 s and three lists; single-family reads did not help.
 
-    ``since`` is when the first list without it began.
+    ``last`` is the last setting seen, None: none was. ``since`` is when the first list without it began.
     """
 
     last: Setting | None
@@ -102,9 +104,18 @@ class Unreadable:
     why: str
 
 
-Evidence = NotRead | OrderUnknown | NeedsSecondRead | Missing | Unconfirmed | Unreadable | Absent | LiveRow
+Evidence = (
+    NotRead
+    | OrderUnknown
+    | NeedsSecondRead
+    | RecentlyMissing
+    | MissingTooLong
+    | Unreadable
+    | Absent
+    | LiveRow
+)
 
-InDoubt = NeedsSecondRead | OrderUnknown | Missing | Unconfirmed | Unreadable
+InDoubt = NeedsSecondRead | OrderUnknown | RecentlyMissing | MissingTooLong | Unreadable
 """What was read does not prove what is live."""
 
 
@@ -120,18 +131,18 @@ class SeenRow:
 class MissingRow:
     """A family that lists have left out: since which read, in how many lists in a row.
 
-    ``gone_at`` is when a read of the family alone began that showed no row; None while none did.
-    ``asked_at`` is when such a read was last answered or failed; None while none was sent.
+    ``gone_at`` is when a single-family read began that showed no row; None while none did.
+    ``single_read_at`` is when the last single-family read began, or failed; None while none was sent.
     """
 
     since: float
     lists: int
     gone_at: float | None = None
-    asked_at: float | None = None
+    single_read_at: float | None = None
 
     def confirms(self, read: LiveRead) -> bool:
-        """Tell whether a read of the family alone lately confirmed that ``read`` rightly leaves it out."""
-        return self.gone_at is not None and self.gone_at > read.begun_at - GONE_FOR_S
+        """Tell whether a recent single-family read confirmed that ``read`` rightly omits the family."""
+        return self.gone_at is not None and self.gone_at > read.begun_at - ABSENCE_VALID_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +150,16 @@ class Reads:
     """The newest live read of one pass, and what this process remembers of reads before it.
 
     ``overtaken``: the families with a proof of another process, first seen since the latest read began.
-    ``repeated`` counts the reads that directly followed another before the latest one. ``alone_at`` is when
-    the last read of one family alone was sent or failed, whatever it showed. ``rows`` are the
-    last rows this process saw, ``missing`` the families that lists leave out. ``display``: the read is
-    shown, not acted on, so a missing row is shown as gone.
+    ``repeated`` counts the reads that directly followed another before the latest one.
+    ``single_family_read_at`` is when the last single-family read was sent or failed, whatever it showed.
+    ``rows`` are the last rows this process saw, ``missing`` the families that lists leave out. ``display``:
+    the read is shown, not acted on, so a missing row is shown as gone.
     """
 
     latest: LiveRead | None = None
     overtaken: frozenset[Family] = frozenset()
     repeated: int = 0
-    alone_at: float = float("-inf")
+    single_family_read_at: float = float("-inf")
     rows: Mapping[Family, SeenRow] = field(default_factory=dict)
     missing: Mapping[Family, MissingRow] = field(default_factory=dict)
     display: bool = False
@@ -166,8 +177,8 @@ class Reads:
         )
 
     def with_family(self, family: Family, read: LiveRead) -> Reads:
-        """Return these reads with one of ``family`` alone: what it shows counts as part of the latest."""
-        assert self.latest is not None, "a family is asked about after a list left it out"
+        """Return these reads with a single-family read: what it shows counts as part of the latest."""
+        assert self.latest is not None, "a single family is read only after a list left it out"
         latest = replace(
             self.latest,
             rows={**self.latest.rows, **read.rows},
@@ -177,13 +188,15 @@ class Reads:
         if family in read.rows:
             rest = {one: missing for one, missing in self.missing.items() if one != family}
             rows = self._with_rows(read)
-            return replace(self, latest=latest, rows=rows, missing=rest, alone_at=read.begun_at)
+            return replace(
+                self, latest=latest, rows=rows, missing=rest, single_family_read_at=read.begun_at
+            )
         gone_at = None if read.nameless else read.begun_at
-        return replace(self._asked(family, read.begun_at, gone_at), latest=latest)
+        return replace(self._after_single_read(family, read.begun_at, gone_at), latest=latest)
 
     def without_answer(self, family: Family, at: float) -> Reads:
-        """Return these reads after a read of ``family`` alone failed at ``at``."""
-        return self._asked(family, at)
+        """Return these reads after a single-family read of ``family`` failed at ``at``."""
+        return self._after_single_read(family, at)
 
     def last_seen_of_missing(self) -> dict[Family, LiveRow]:
         """Return the last rows of families that the list leaves out and that may not be gone."""
@@ -203,8 +216,8 @@ class Reads:
         The pass itself ``proved`` some families since the latest read, by these attempts. What another
         process proved later replaces them on record.
 
-        A read begun after all of ``known`` was first seen is not overtaken. So each time a read has to be
-        repeated, another process proved something meanwhile: twice in ten seconds at the most.
+        A read is overtaken only by a proof first seen after the read began. The rate limit allows two
+        requests in 10 s, so two such proofs: this causes at most two repeated reads in 10 s.
         """
         if self.latest is None:
             return self
@@ -214,11 +227,11 @@ class Reads:
         seen = {family: SeenRow(row, read.begun_at) for family, row in read.rows.items()}
         return {**self.rows, **seen}
 
-    def _asked(self, family: Family, at: float, gone_at: float | None = None) -> Reads:
-        assert self.latest is not None, "a family is asked about after a list left it out"
+    def _after_single_read(self, family: Family, at: float, gone_at: float | None = None) -> Reads:
+        assert self.latest is not None, "a single family is read only after a list left it out"
         before = self.missing.get(family) or _missed(None, self.latest)
-        asked = replace(before, asked_at=at, gone_at=gone_at)
-        return replace(self, missing={**self.missing, family: asked}, alone_at=at)
+        after = replace(before, single_read_at=at, gone_at=gone_at)
+        return replace(self, missing={**self.missing, family: after}, single_family_read_at=at)
 
 
 NO_READS = Reads()
@@ -268,10 +281,12 @@ def reflects_until(begun_at: float) -> float:
 def repeat_after_s(repeated: int) -> float:
     """Return how long after a read ended another may directly follow it.
 
-    1 s while a difference within 5 s of a write is followed up, and for the three lists of a missing row;
-    after so many reads 2, 4 … 30 s: more reads do not end the doubt any sooner.
+    1 s for the first reads (see MAX_SURVEY_READS), then 2, 4, up to 30 s: more reads do not end the doubt
+    any sooner.
     """
-    return float(min(MAX_REPEAT_S, SECOND_READ_AFTER_S * 2 ** max(0, min(repeated, 20) - SURVEY_READS + 1)))
+    return float(
+        min(MAX_REPEAT_S, SECOND_READ_AFTER_S * 2 ** max(0, min(repeated, 20) - MAX_SURVEY_READS + 1))
+    )
 
 
 def valid_after(known: Known) -> float:
@@ -306,15 +321,15 @@ def open_attempts(known: Known) -> tuple[OpenAttempt, ...]:
     return known.unresolved if isinstance(known, Uncertain) else ()
 
 
-def newest_file(known: Known, *, but: Setting | None = None) -> FileVersion:
+def newest_file(known: Known, *, excluding: Setting | None = None) -> FileVersion:
     """Return the newest settings file that a proof or open attempt of the family came from.
 
-    ``but``: records of this value do not count, since they agree with that value.
+    ``excluding``: records that carry this setting do not count.
     """
     proof = last_proof(known)
     records = [] if proof is None else [(proof.file, proof.setting)]
     records += [(attempt.file, attempt.setting) for attempt in open_attempts(known) if attempt.setting]
-    files = (file for file, setting in records if setting != but)
+    files = (file for file, setting in records if setting != excluding)
     return max(files, key=lambda file: file.number, default=NO_FILE)
 
 
@@ -323,7 +338,7 @@ def _missed(before: MissingRow | None, read: LiveRead) -> MissingRow:
     if before is None:
         return MissingRow(since=read.begun_at, lists=1)
     if before.gone_at is not None and not before.confirms(read):
-        return MissingRow(since=read.begun_at, lists=1, asked_at=before.asked_at)
+        return MissingRow(since=read.begun_at, lists=1, single_read_at=before.single_read_at)
     return replace(before, lists=before.lists + 1)
 
 
@@ -335,17 +350,17 @@ def _view_of_missing(family: Family, known: Known, reads: Reads, latest: LiveRea
         return Absent()
     missing = reads.missing.get(family)
     if missing is None:
-        return Missing()
+        return RecentlyMissing()
     if missing.gone_at is not None and missing.confirms(latest) and missing.gone_at > valid_after(known):
         return Absent() if _settled(known, latest) else NeedsSecondRead(None)
-    return Unconfirmed(last, missing.since) if _missing_for_long(missing, latest) else Missing()
+    return MissingTooLong(last, missing.since) if _missing_for_long(missing, latest) else RecentlyMissing()
 
 
 def _missing_for_long(missing: MissingRow, latest: LiveRead) -> bool:
-    """Tell whether lists, and a read of the family alone that failed, were enough."""
-    asked = missing.asked_at is not None and missing.asked_at >= missing.since
+    """Tell whether the wait is over: 5 s, three lists, and a single-family read that did not help."""
+    was_read = missing.single_read_at is not None and missing.single_read_at >= missing.since
     long = latest.begun_at >= missing.since + MISSING_FOR_S
-    return asked and long and missing.lists >= MISSING_LISTS
+    return was_read and long and missing.lists >= MISSING_LISTS
 
 
 def _proved_since(
@@ -353,9 +368,8 @@ def _proved_since(
 ) -> frozenset[Family]:
     """Return the families whose proof may be newer than a read, and is none of ``proved``.
 
-    A family just adopted is proven by that very read.
-
-    What is uncertain needs no such care: it is never in sync, and never written without a new read.
+    A family just adopted is proven by that very read. Uncertain families are skipped: they are always read
+    again before a write.
     """
     return frozenset(
         family

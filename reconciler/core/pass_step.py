@@ -221,11 +221,11 @@ def _family_reads(plan: Plan, reads: Reads, not_before: float) -> Iterator[_Opti
     """
     assert reads.latest is not None
     never, begun_at = float("-inf"), reads.latest.begun_at
-    asked = {family: missing.asked_at or never for family, missing in reads.missing.items()}
-    waiting = [family for family in plan.missing if asked.get(family, never) < begun_at]
+    read_at = {family: missing.single_read_at or never for family, missing in reads.missing.items()}
+    waiting = [family for family in plan.missing if read_at.get(family, never) < begun_at]
     if waiting:
-        due = max(reads.alone_at + SECOND_READ_AFTER_S, not_before)
-        oldest = min(waiting, key=lambda family: asked.get(family, never))
+        due = max(reads.single_family_read_at + SECOND_READ_AFTER_S, not_before)
+        oldest = min(waiting, key=lambda family: read_at.get(family, never))
         yield _Option(due, WaitReason.SECOND_READ, ReadFamily(oldest))
 
 

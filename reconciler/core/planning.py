@@ -2,9 +2,22 @@
 
 Three comparisons are made separately: desired against accepted is a *change*, live against accepted is
 *drift*, and a family with an attempt without a definite answer is *uncertain*. The policy judges a change
-from the accepted setting. Making a field as tight as accepted is checked by no rule, and while a change is
-refused the accepted setting is restored. Undoing what live has tighter is measured from live: a refused
-field stays as live has it. Nothing here sends, reads or waits.
+from the accepted setting. While a change is refused, the accepted setting is restored. No rule checks a
+request that only tightens a field back to the accepted value. If live is tighter than accepted, going back
+is judged as a loosening from live. If it is refused, that field keeps its live value. Nothing here sends,
+reads or waits.
+
+The examples are qtyLimit under ``run``, with ``maxFactor: 2`` in the policy:
+
+========  ====  ====  =============  =================================================================
+accepted  file  live  drift          result
+========  ====  ====  =============  =================================================================
+100       50    100   any            50 is sent and becomes accepted: the policy allows tightening
+100       300   100   any            held: the policy refuses a change by factor 3
+100       300   900   heal-loosened  100 is sent: the change is refused, the accepted value is restored
+100       100   60    heal           100 is sent: from live that is less than factor 2
+100       100   10    heal           held at 10: from live it would be factor 10
+========  ====  ====  =============  =================================================================
 """
 
 from __future__ import annotations
@@ -35,7 +48,14 @@ from reconciler.core.family_facts import (
     need,
     only_protects,
 )
-from reconciler.core.live_evidence import Missing, NotRead, Reads, Unconfirmed, Unreadable, last_seen
+from reconciler.core.live_evidence import (
+    MissingTooLong,
+    NotRead,
+    Reads,
+    RecentlyMissing,
+    Unreadable,
+    last_seen,
+)
 from reconciler.core.model import Desired, Family, Known, NeverApplied, Setting
 from reconciler.core.plan import (
     Action,
@@ -51,7 +71,7 @@ from reconciler.core.policy import PolicyResult, ProposedChange, Refusal
 from reconciler.core.policy_rules import evaluate
 
 IN_FORCE_FOR = timedelta(hours=24)
-"""For so long a family must have been in force, on record, to count for a share of the families."""
+"""A family counts in the total of a maxShare rule only if the record shows it in force for this long."""
 
 
 def make_plan(
@@ -59,8 +79,8 @@ def make_plan(
 ) -> Plan:
     """Compare desired, accepted and live, and return the plan as of ``now``.
 
-    Etas come by :func:`reconciler.core.plan.with_schedule`. Everything the file would change is judged, and
-    only then narrowed to what is looked at.
+    Call :func:`reconciler.core.plan.with_schedule` to add the ETAs. The whole file is judged first; then
+    the plan is limited to ``rules.only``.
     """
     plan = _Planner(desired, known, reads, rules, now).plan()
     if not rules.allowed or not plan.overridden:
@@ -92,31 +112,32 @@ class _Planner:
         }
 
     def plan(self) -> Plan:
-        """Return the plan: check changes, find targets, check what they undo, decide about each family."""
+        """Return the plan: judge the changes, find targets, judge what loosens live, decide each family."""
         rules, reads = self.rules, self.reads
-        steps = self._steps()
-        changed = self._judgement(steps)
-        refused = _families(changed.refusals)
-        passed = [one for one in steps if one.family not in refused]
+        file_changes = self._file_changes()
+        file_result = self._judgement(file_changes)
+        refused = _families(file_result.refusals)
+        passed = [one for one in file_changes if one.family not in refused]
         targets = {
             family: self._target(facts, refused=family in refused)
             for family, facts in self.families.items()
         }
-        returned = self._judge_returns(targets, passed)
-        stays = _families(returned.refusals)
-        targets = self._without_returns(targets, stays, passed)
+        loosening_result = self._judge_loosening_of_live(targets, passed)
+        kept_tighter = _families(loosening_result.refusals)
+        targets = self._without_loosening_of_live(targets, kept_tighter, passed)
         every = [
             change
             for family in self.families
-            if (change := self._change(family, targets[family], refused=refused, stays=stays))
+            if (change := self._change(family, targets[family], refused=refused, kept_tighter=kept_tighter))
         ]
-        at_once = {
+        sent_without_second_read = {
             change.family
             for change in every
             if rules.doubts is not Doubts.LEAVE_OUT
             and protects_at_once(change, self.families[change.family], reads)
         }
-        doubtful = {family for family, facts in self.families.items() if is_doubtful(facts.seen)} - at_once
+        in_doubt = {family for family, facts in self.families.items() if is_doubtful(facts.seen)}
+        doubtful = in_doubt - sent_without_second_read
         proposed = [change for change in every if change.family not in doubtful]
         if rules.doubts is Doubts.HOLD:
             proposed += [unreadable_change(self.families[family]) for family in sorted(doubtful)]
@@ -124,7 +145,7 @@ class _Planner:
         changes = [change for change in proposed if change.family in looked_at]
         left_out = set() if rules.doubts is Doubts.HOLD else doubtful
         touched = {change.family for change in changes} | left_out
-        overridden = (*changed.overridden, *returned.overridden)
+        overridden = (*file_result.overridden, *loosening_result.overridden)
         return Plan(
             account=self.desired.account,
             environment=self.desired.environment,
@@ -136,11 +157,11 @@ class _Planner:
             missing=tuple(
                 family
                 for family, facts in looked_at.items()
-                if isinstance(facts.seen, Missing | Unconfirmed)
+                if isinstance(facts.seen, RecentlyMissing | MissingTooLong)
             ),
             superseded=tuple(family for family, facts in looked_at.items() if facts.superseded),
-            refusals=_without_removed(self._reviewed(changed.refusals), changes, self.desired, rules),
-            left_tighter=returned.refusals,
+            refusals=_without_removed(self._reviewed(file_result.refusals), changes, self.desired, rules),
+            left_tighter=loosening_result.refusals,
             overridden=tuple(dict.fromkeys(overridden)),
         )
 
@@ -157,7 +178,9 @@ class _Planner:
         """
         rules = self.rules
         idle = self.desired.families.keys() - {
-            one.family for one in proposals if rules.includes(one.family) and not self._waits(one.family)
+            one.family
+            for one in proposals
+            if rules.includes(one.family) and not self._is_blocked_by_pause(one.family)
         }
         allowed = frozenset(allow for allow in rules.allowed if allow.family not in idle)
         judgement = evaluate(
@@ -172,7 +195,7 @@ class _Planner:
         refusals = tuple(refusal for refusal in judgement.refusals if refusal.family not in idle)
         return PolicyResult(refusals, judgement.overridden)
 
-    def _waits(self, family: Family) -> bool:
+    def _is_blocked_by_pause(self, family: Family) -> bool:
         """Tell whether a pause prevents the change of a family; it prevents no adoption."""
         facts = self.families[family]
         return family in self.rules.paused and facts.live != facts.desired
@@ -186,16 +209,16 @@ class _Planner:
             enabled_throughout(facts.history, wall, IN_FORCE_FOR) for facts in self.families.values()
         )
 
-    def _steps(self) -> list[ProposedChange]:
+    def _file_changes(self) -> list[ProposedChange]:
         """Return what the file changes, measured from what was accepted."""
-        return [self._step(facts) for facts in self.families.values() if self._is_proposed(facts)]
+        return [self._file_change(facts) for facts in self.families.values() if self._is_proposed(facts)]
 
     def _is_proposed(self, facts: FamilyFacts) -> bool:
         """Tell whether the file changes the family, as far as that is known and may be done at all."""
         if not facts.is_change or isinstance(facts.seen, Unreadable):
             return False
         if self._is_stale(facts) and facts.live != facts.desired:
-            return False  # an adoption is judged whatever was reviewed
+            return False  # if live already equals desired, it is judged even if the review is stale
         if facts.accepted is None:
             return facts.live != facts.desired and not is_doubtful(facts.seen)
         if facts.other_file and (not self.rules.controller or self._is_left_to_other_file(facts)):
@@ -203,7 +226,8 @@ class _Planner:
         return not self._is_late_effect(facts)
 
     def _is_late_effect(self, facts: FamilyFacts) -> bool:
-        """Tell whether live is as desired by a request on record that passed the guard after accepted did.
+        """Tell whether live equals desired because of a recorded request that passed the guard after the
+        accepted setting.
 
         Only recording it is not judged again: a new request is a change like any other.
         """
@@ -214,7 +238,10 @@ class _Planner:
         )
 
     def _reviewed(self, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
-        """Return the refusals of what was reviewed: an adoption that was not is stale and stops nothing."""
+        """Return the refusals that block something.
+
+        An adoption that was not reviewed is stale; its refusal blocks nothing.
+        """
         families = self.families
         return tuple(
             one
@@ -225,7 +252,7 @@ class _Planner:
     def _is_stale(self, facts: FamilyFacts) -> bool:
         return is_stale(facts, self.rules, self.reads)
 
-    def _step(self, facts: FamilyFacts) -> ProposedChange:
+    def _file_change(self, facts: FamilyFacts) -> ProposedChange:
         base, desired = facts.base, facts.desired
         if base is None:
             base = last_seen(facts.family, facts.known, self.reads)
@@ -235,14 +262,14 @@ class _Planner:
             base,
             desired,
             may_be_enabled(facts),
-            self._may_be(facts),
+            self._maybe_in_force(facts),
             unknown=base is None and isinstance(facts.seen, NotRead) and not self.rules.reads_live,
             measured_from=None if is_enabled else last_enabled(facts.history, facts.known),
             at_start=self._at_start(facts),
             is_first=facts.base is None and not isinstance(facts.seen, NotRead),
         )
 
-    def _may_be(self, facts: FamilyFacts) -> tuple[Setting, ...]:
+    def _maybe_in_force(self, facts: FamilyFacts) -> tuple[Setting, ...]:
         """Return the settings that may be in force instead of the accepted one."""
         sent = [one for one in attempted(facts.known) if was_accepted(facts.history, facts.known, one)]
         is_blind = isinstance(facts.seen, NotRead) and not self.rules.reads_live
@@ -268,43 +295,46 @@ class _Planner:
         """
         return self.rules.controller or self.rules.policy_unreadable
 
-    def _aim(self, facts: FamilyFacts, *, refused: bool) -> Setting | None:
+    def _goal(self, facts: FamilyFacts, *, refused: bool) -> Setting | None:
         """Return what the family is to become: the desired setting, or the accepted one for now."""
         left = self.rules.controller and self._is_left_to_other_file(facts)
         return facts.accepted if facts.is_change and (refused or left) else facts.desired
 
     def _target(self, facts: FamilyFacts, *, refused: bool) -> Setting | None:
         """Return what is to be in force now; None: nothing is to be done, only reported."""
-        aim, drift = self._aim(facts, refused=refused), self.rules.drift
-        if aim is None or (refused and not self._heals_refused()):
+        goal, drift = self._goal(facts, refused=refused), self.rules.drift
+        if goal is None or (refused and not self._heals_refused()):
             return None
-        is_change = aim == facts.desired and (facts.is_change or is_unproven(facts.history, facts.known))
-        if isinstance(facts.seen, Unconfirmed) and drift is DriftPolicy.WARN and not is_change:
+        is_change = goal == facts.desired and (facts.is_change or is_unproven(facts.history, facts.known))
+        if isinstance(facts.seen, MissingTooLong) and drift is DriftPolicy.WARN and not is_change:
             return None
-        return target(aim, facts.found, facts.may_be_live, drift, is_change=is_change)
+        return target(goal, facts.found, facts.may_be_live, drift, is_change=is_change)
 
-    def _judge_returns(
+    def _judge_loosening_of_live(
         self, targets: Mapping[Family, Setting | None], passed: Collection[ProposedChange]
     ) -> PolicyResult:
-        """Return what is refused, or overridden by name, of the steps that undo what live has tighter.
+        """Judge the targets that loosen a field which live has tighter than accepted.
 
         ``passed`` are the changes of the file that the policy allows: they count towards its limits.
         """
-        returns = [
+        loosenings = [
             proposal
             for family, facts in self.families.items()
             if (after := targets[family]) is not None
-            and (proposal := self._return(facts, after)) is not None
+            and (proposal := self._loosening_of_live(facts, after)) is not None
         ]
-        families = {one.family for one in returns}
-        found = self._judgement(returns, passed)
+        families = {one.family for one in loosenings}
+        found = self._judgement(loosenings, passed)
         return PolicyResult(
             tuple(one for one in found.refusals if one.family in families),
             tuple(one for one in found.overridden if one.family in families),
         )
 
-    def _return(self, facts: FamilyFacts, after: Setting) -> ProposedChange | None:
-        """Return what undoes something that live has tighter than accepted, measured from live."""
+    def _loosening_of_live(self, facts: FamilyFacts, after: Setting) -> ProposedChange | None:
+        """Return the change that loosens a field which live has tighter than accepted, measured from live.
+
+        None: the target loosens no such field.
+        """
         live, before = facts.found, facts.accepted
         if live is None or live.disabled or before is None:
             return None
@@ -314,39 +344,62 @@ class _Planner:
         if isinstance(facts.seen, Unreadable) or self._is_stale(facts):
             return None
         start = self._at_start(facts)
-        return ProposedChange(facts.family, nearest, after, True, at_start=start, is_return=True)
+        return ProposedChange(facts.family, nearest, after, True, at_start=start, is_loosening_of_live=True)
 
-    def _without_returns(
+    def _without_loosening_of_live(
         self,
         targets: Mapping[Family, Setting | None],
-        stays: frozenset[Family],
+        kept_tighter: frozenset[Family],
         passed: Collection[ProposedChange],
     ) -> dict[Family, Setting | None]:
-        """Return the targets, where it ``stays`` with what live has tighter than accepted as live has it.
+        """Return the targets. For a family in ``kept_tighter``, every field that live has tighter than
+        accepted keeps its live value, if the target is looser.
 
-        What the file changes beside it is sent, unless that is refused from live as well.
+        The file's other changes are still sent, unless they are refused too when measured from live.
         """
-        parts = {family: self._part(family, targets[family], beside=True) for family in stays}
-        again = (
-            _families(self._judge_returns({**targets, **parts}, passed).refusals) if stays else frozenset()
-        )
-        least = {family: self._part(family, targets[family], beside=False) for family in stays & again}
-        return {**targets, **parts, **least}
+        if not kept_tighter:
+            return dict(targets)
+        reduced = {
+            family: self._reduced_target(family, targets[family], with_file_changes=True)
+            for family in kept_tighter
+        }
+        still_refused = _families(self._judge_loosening_of_live({**targets, **reduced}, passed).refusals)
+        minimal = {
+            family: self._reduced_target(family, targets[family], with_file_changes=False)
+            for family in kept_tighter & still_refused
+        }
+        return {**targets, **reduced, **minimal}
 
-    def _part(self, family: Family, after: Setting | None, *, beside: bool) -> Setting | None:
-        """Return a target without what undoes anything tighter; ``beside``: with what the file changes."""
+    def _reduced_target(
+        self, family: Family, after: Setting | None, *, with_file_changes: bool
+    ) -> Setting | None:
+        """Return a target that loosens no field which live has tighter than accepted.
+
+        Without ``with_file_changes`` it loosens no field of live at all.
+        """
         facts = self.families[family]
         assert after is not None, "what is not sent undoes nothing"
         assert facts.found is not None
-        return left_tighter(after, facts.found, facts.accepted if beside else None)
+        return left_tighter(after, facts.found, facts.accepted if with_file_changes else None)
 
     def _change(
-        self, family: Family, after: Setting | None, *, refused: frozenset[Family], stays: frozenset[Family]
+        self,
+        family: Family,
+        after: Setting | None,
+        *,
+        refused: frozenset[Family],
+        kept_tighter: frozenset[Family],
     ) -> Change | None:
         facts, is_refused = self.families[family], family in refused
-        aim = self._aim(facts, refused=is_refused)
+        goal = self._goal(facts, refused=is_refused)
         decision = FamilyDecision(
-            facts, self.rules, self.reads, self.at, aim, is_refused, stays=family in stays
+            facts,
+            self.rules,
+            self.reads,
+            self.at,
+            goal,
+            is_refused,
+            keeps_tighter_live=family in kept_tighter,
         )
         return decision.change(after)
 

@@ -136,9 +136,10 @@ class ProposedChange:
     record. ``measured_from`` is the setting from which the factor is measured where that is not ``before``:
     of an enable, the last enabled setting that was accepted. ``at_start`` is the setting that was accepted
     at the beginning of the time that ``loosening.per`` names; None: there is no such limit, or no such
-    setting. ``is_return``: the change only goes back to what was accepted, so its steps were judged before.
-    ``is_first``: a read showed no row and nothing was ever accepted, so there is no protection that the
-    guard of disabling could preserve; ``before`` is the last row seen, if there was one.
+    setting. ``is_loosening_of_live``: live is tighter than accepted, and the change only goes back to what
+    was accepted, so its steps were judged before. ``is_first``: a read showed no row and nothing was ever
+    accepted, so there is no protection that the guard of disabling could preserve; ``before`` is the last
+    row seen, if there was one.
     """
 
     family: Family
@@ -149,7 +150,7 @@ class ProposedChange:
     unknown: bool = False
     measured_from: Setting | None = None
     at_start: Setting | None = None
-    is_return: bool = False
+    is_loosening_of_live: bool = False
     is_first: bool = False
 
     @property

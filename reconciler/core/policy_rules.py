@@ -251,7 +251,12 @@ def _too_far(proposal: ProposedChange, factors: Factors, loosening: Loosening) -
         return
     most = f"×{format_decimal(limit)}"
     refusal = _beyond(proposal, factors, limit, "loosening.maxFactor", most)
-    if refusal is None and loosening.per is not None and proposal.at_start and not proposal.is_return:
+    if (
+        refusal is None
+        and loosening.per is not None
+        and proposal.at_start
+        and not proposal.is_loosening_of_live
+    ):
         start = proposal.at_start
         within = f"{most} within {window_text(loosening.per)}"
         measured = ((start, factor(start, proposal.after)),)

@@ -338,11 +338,11 @@ _real_judge = reply_rules.interpret_reply
 
 # -- the plan --------------------------------------------------------------------------------------
 
-_real_steps = planning._Planner._steps
+_real_file_changes = planning._Planner._file_changes
 
 
 def _judged_after_narrowing(self: Any) -> Any:
-    return [one for one in _real_steps(self) if self.rules.includes(one.family)]
+    return [one for one in _real_file_changes(self) if self.rules.includes(one.family)]
 
 
 def _whatever_was_before(change: Change, seen: Any, reads: Any, reviewed: Any) -> bool:
@@ -394,7 +394,7 @@ _real_unconfirmed_target = planning._Planner._target
 
 
 def _unconfirmed_is_no_drift(self: Any, facts: Any, **how: Any) -> Any:
-    seen = live_evidence.NotRead() if isinstance(facts.seen, live_evidence.Unconfirmed) else facts.seen
+    seen = live_evidence.NotRead() if isinstance(facts.seen, live_evidence.MissingTooLong) else facts.seen
     return _real_unconfirmed_target(self, replace(facts, seen=seen), **how)
 
 
@@ -858,7 +858,7 @@ def _gone_at_once(family: Family, known: Known, reads: Reads, latest: LiveRead) 
 
 def _failed_is_gone(self: Reads, family: Family, at: float) -> Reads:
     """Treat a failed read of one family as one that showed no row."""
-    return self._asked(family, at, at)
+    return self._after_single_read(family, at, at)
 
 
 def _superseded_early(known: Uncertain, seen: Any, reads: Reads) -> bool:
@@ -1047,7 +1047,7 @@ MUTANTS = (
     Mutant("no spacing after 50011", (Patch(Ledger, "throttled", property(lambda ledger: False)),)),
     Mutant(
         "policy judged after narrowing",
-        (Patch(planning._Planner, "_steps", _judged_after_narrowing),),
+        (Patch(planning._Planner, "_file_changes", _judged_after_narrowing),),
         feature=Feature.POLICIES,
         first_seed=150,
     ),

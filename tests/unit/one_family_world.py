@@ -511,12 +511,12 @@ def reads_of(record: Record, sight: Sight) -> Reads:
     if sight.how == "overtaken":
         return Reads(latest, overtaken=frozenset({BTC}))
     missing = {
-        "gone": MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5),
-        "gone-early": MissingRow(903.0, 1, gone_at=903.5, asked_at=903.5),
-        "asked-before": MissingRow(880.0, 2, gone_at=too_old, asked_at=too_old),
-        "asked-in-vain": MissingRow(949.0, 2, asked_at=950.5),
-        "unconfirmed": MissingRow(945.0, 3, asked_at=950.5),
-        "unconfirmed-since": MissingRow(899.0, 30, asked_at=950.5),
+        "gone": MissingRow(950.0, 1, gone_at=950.5, single_read_at=950.5),
+        "gone-early": MissingRow(903.0, 1, gone_at=903.5, single_read_at=903.5),
+        "asked-before": MissingRow(880.0, 2, gone_at=too_old, single_read_at=too_old),
+        "asked-in-vain": MissingRow(949.0, 2, single_read_at=950.5),
+        "unconfirmed": MissingRow(945.0, 3, single_read_at=950.5),
+        "unconfirmed-since": MissingRow(899.0, 30, single_read_at=950.5),
     }.get(sight.how)
     return Reads(latest, missing={} if missing is None else {BTC: missing})
 

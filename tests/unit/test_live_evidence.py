@@ -8,12 +8,12 @@ import pytest
 
 from reconciler.core.live_evidence import (
     Absent,
-    Missing,
+    MissingTooLong,
     NeedsSecondRead,
     NotRead,
     OrderUnknown,
     Reads,
-    Unconfirmed,
+    RecentlyMissing,
     Unreadable,
     evidence_of,
     last_proof,
@@ -63,8 +63,8 @@ NAMED = {BTC: "qtyLimit is 1e3"}
         (read(101.0, {BTC: B}), NeedsSecondRead(B)),
         (read(101.0, {BTC: A}), A),
         (read(105.0, {BTC: B}), B),
-        (read(101.0, {}), Missing()),
-        (read(200.0, {}), Missing()),
+        (read(101.0, {}), RecentlyMissing()),
+        (read(200.0, {}), RecentlyMissing()),
         (LiveRead(200.0, {}, NAMED), Unreadable("qtyLimit is 1e3")),
         (LiveRead(200.0, {BTC: B}, {ETH: "no"}), B),
         (
@@ -90,17 +90,17 @@ def missing(reads: int, every_s: float, *, answer: LiveRead | None = None, begin
 @pytest.mark.parametrize(
     ("reads", "seen"),
     [
-        (missing(1, 1.0), Missing()),
-        (missing(2, 6.0), Missing()),
-        (missing(3, 2.0), Missing()),
-        (missing(3, 2.5), Unconfirmed(setting("5000/2000/100"), 200.0)),
-        (missing(9, 30.0), Unconfirmed(setting("5000/2000/100"), 200.0)),
+        (missing(1, 1.0), RecentlyMissing()),
+        (missing(2, 6.0), RecentlyMissing()),
+        (missing(3, 2.0), RecentlyMissing()),
+        (missing(3, 2.5), MissingTooLong(setting("5000/2000/100"), 200.0)),
+        (missing(9, 30.0), MissingTooLong(setting("5000/2000/100"), 200.0)),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC)), Absent()),
-        (missing(1, 1.0, answer=LiveRead(200.1, {}, nameless=1, asked=BTC)), Missing()),
+        (missing(1, 1.0, answer=LiveRead(200.1, {}, nameless=1, asked=BTC)), RecentlyMissing()),
         (missing(1, 1.0, answer=LiveRead(200.1, {}, NAMED, asked=BTC)), Unreadable("qtyLimit is 1e3")),
         (missing(1, 1.0, answer=LiveRead(200.1, {BTC: B}, asked=BTC)), B),
         (missing(1, 1.0, answer=LiveRead(101.1, {}, asked=BTC), begins=101.0), NeedsSecondRead(None)),
-        (missing(1, 1.0, answer=LiveRead(99.0, {}, asked=BTC)), Missing()),
+        (missing(1, 1.0, answer=LiveRead(99.0, {}, asked=BTC)), RecentlyMissing()),
     ],
 )
 def test_a_family_that_lists_leave_out_is_gone_only_if_its_own_read_says_so(
@@ -109,7 +109,7 @@ def test_a_family_that_lists_leave_out_is_gone_only_if_its_own_read_says_so(
     assert evidence_of(BTC, PROOF, reads) == seen
 
 
-@pytest.mark.parametrize(("begun_at", "seen"), [(230.0, Absent()), (230.1, Missing())])
+@pytest.mark.parametrize(("begun_at", "seen"), [(230.0, Absent()), (230.1, RecentlyMissing())])
 def test_that_a_family_is_gone_is_confirmed_for_thirty_seconds(begun_at: float, seen: object) -> None:
     gone = missing(1, 1.0, answer=LiveRead(200.1, {}, asked=BTC))
     assert evidence_of(BTC, PROOF, gone.push(read(begun_at, {}))) == seen
@@ -123,7 +123,7 @@ def test_the_last_row_seen_is_remembered_and_a_newer_proof_outdates_it() -> None
     assert last_seen(ETH, NeverApplied(), reads) is None
     assert reads.forgotten().latest is None
     assert last_seen(BTC, PROOF, reads.forgotten()) == B.setting
-    assert isinstance(evidence_of(BTC, PROOF, reads), Missing)
+    assert isinstance(evidence_of(BTC, PROOF, reads), RecentlyMissing)
     assert evidence_of(BTC, PROOF, replace(reads, display=True)) == Absent()
     again = reads.push(read(130.0, {BTC: A}))
     assert not again.missing
@@ -133,9 +133,9 @@ def test_the_last_row_seen_is_remembered_and_a_newer_proof_outdates_it() -> None
     ("known", "nameless", "seen"),
     [
         (NeverApplied(), 0, Absent()),
-        (NeverApplied(), 1, Missing()),
+        (NeverApplied(), 1, RecentlyMissing()),
         (confirmed("0/2000/100", at=100.0), 0, Absent()),
-        (confirmed("0/2000/100", at=100.0), 1, Missing()),
+        (confirmed("0/2000/100", at=100.0), 1, RecentlyMissing()),
     ],
 )
 def test_a_family_that_was_never_seen_or_is_disabled_needs_confirmation_beside_a_nameless_row_only(
@@ -150,7 +150,7 @@ def test_a_family_never_seen_beside_a_nameless_row_stays_unconfirmed_without_a_s
         found = found.push(LiveRead(200.0 + 3 * number, {}, nameless=1)).without_answer(
             BTC, 201.0 + 3 * number
         )
-    assert evidence_of(BTC, NeverApplied(), found) == Unconfirmed(None, 200.0)
+    assert evidence_of(BTC, NeverApplied(), found) == MissingTooLong(None, 200.0)
 
 
 @pytest.mark.parametrize(

@@ -756,14 +756,14 @@ def test_under_an_older_file_what_became_looser_is_healed_to_what_the_newer_file
 @pytest.mark.parametrize("after", ["5000/2000/100", "0/2000/100", "5000/2000/400"])
 def test_of_a_family_that_is_unconfirmed_and_was_never_seen_nothing_is_sent(after: str) -> None:
     nameless = LiveRead(950.0, {}, nameless=1)
-    reads = Reads(nameless, missing={BTC: MissingRow(940.0, 3, asked_at=950.5)})
+    reads = Reads(nameless, missing={BTC: MissingRow(940.0, 3, single_read_at=950.5)})
     (change,) = plan_of({BTC: setting(after)}, {}, reads).changes
     assert (change.action, change.because) == (Action.HOLD, HoldReason.UNREADABLE)
 
 
 @pytest.mark.parametrize(("since", "sent"), [(899.0, False), (901.0, True)])
 def test_a_family_that_is_unconfirmed_is_sent_its_setting_once(since: float, sent: bool) -> None:
-    reads = Reads(read(950.0, {}), missing={BTC: MissingRow(since, 30, asked_at=950.5)})
+    reads = Reads(read(950.0, {}), missing={BTC: MissingRow(since, 30, single_read_at=950.5)})
     plan = plan_of({BTC: A}, {BTC: confirmed("5000/2000/100", at=900.0)}, reads)
     assert [one.because for one in plan.changes] == [None if sent else HoldReason.UNREADABLE]
     assert bool(plan.requests) == sent
@@ -947,8 +947,8 @@ def test_a_row_without_a_name_lets_no_family_count_as_gone() -> None:
 
 MISSED = {
     "not read alone yet": (MissingRow(945.0, 1), HoldReason.UNREADABLE),
-    "its own read failed": (MissingRow(945.0, 1, asked_at=950.5), None),
-    "three lists, its own read failed": (MissingRow(945.0, 3, asked_at=950.5), None),
+    "its own read failed": (MissingRow(945.0, 1, single_read_at=950.5), None),
+    "three lists, its own read failed": (MissingRow(945.0, 3, single_read_at=950.5), None),
 }
 
 

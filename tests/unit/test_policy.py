@@ -701,7 +701,7 @@ def test_a_plan_holds_what_is_refused_and_nothing_else() -> None:
 def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
     known: str, live: str | None, after: str, message: list[str]
 ) -> None:
-    missing = MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5)
+    missing = MissingRow(950.0, 1, gone_at=950.5, single_read_at=950.5)
     gone = Reads(read(950, {}), missing={BTC: missing})
     reads = gone if live is None else Reads(read(NOW, {BTC: row(live)}))
     record: dict[Family, Known] = {BTC: confirmed(known)}
@@ -716,7 +716,7 @@ def test_an_enable_is_measured_from_the_last_enabled_setting_on_record(
 
 def test_the_first_setting_of_a_family_is_not_held_for_what_a_row_once_showed() -> None:
     """Somebody else's row, until-reset, is gone: nothing was ever accepted, and nothing protects now."""
-    missing = MissingRow(950.0, 1, gone_at=950.5, asked_at=950.5)
+    missing = MissingRow(950.0, 1, gone_at=950.5, single_read_at=950.5)
     rows = {BTC: SeenRow(row("5000/0/100"), 940.0)}
     reads = Reads(read(950, {}), missing={BTC: missing}, rows=rows)
     plan = plan_of({BTC: setting("5000/2000/100")}, {}, reads)

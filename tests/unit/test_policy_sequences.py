@@ -238,7 +238,7 @@ def enable_resets(patch: Patch) -> None:
 
 
 def returns_not_judged(patch: Patch) -> None:
-    patch.setattr(planning._Planner, "_return", lambda *_: None)
+    patch.setattr(planning._Planner, "_loosening_of_live", lambda *_: None)
 
 
 def target_is_accepted(patch: Patch) -> None:

@@ -23,7 +23,7 @@ from reconciler.core.events import (
     Planned,
     RequestReserved,
 )
-from reconciler.core.live_evidence import SURVEY_READS
+from reconciler.core.live_evidence import MAX_SURVEY_READS
 from reconciler.core.model import Family, LiveRead, LiveRow, Setting
 from reconciler.core.monitoring.account_runtime import alive, initial
 from reconciler.core.monitoring.account_runtime import apply_event as runtime_after
@@ -165,7 +165,7 @@ def test_a_missing_row_is_read_again_a_bounded_number_of_times() -> None:
     asyncio.run(controller.adopt({BTC: A}, read_begun_at=here.clock.now()))
     here.run(25.0)
     reads = here.exchange.moments("live")
-    assert 2 <= len(reads) <= SURVEY_READS
+    assert 2 <= len(reads) <= MAX_SURVEY_READS
     assert min(gaps(reads)) >= 1.0
     believed = [event for _, event in here.events if isinstance(event, Compared)][-1]
     assert believed.complete
