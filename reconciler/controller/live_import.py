@@ -116,7 +116,7 @@ async def import_live(
 
 
 async def _survey(exchange: Exchange, clock: Clock, read: LiveRead, known: Mapping[Family, Known]) -> Reads:
-    """Read again, at most SURVEY_READS times, until the reads prove what is in force for every family."""
+    """Read again, at most MAX_SURVEY_READS times, until reads prove what is in force for every family."""
     reads = Reads(read)
     for _ in range(MAX_SURVEY_READS):
         if _proven(reads, known) == read.rows.keys() | known.keys():
