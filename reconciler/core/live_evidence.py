@@ -216,8 +216,9 @@ class Reads:
         The pass itself ``proved`` some families since the latest read, by these attempts. What another
         process proved later replaces them on record.
 
-        A read is overtaken only by a proof first seen after the read began. The rate limit allows two
-        requests in 10 s, so two such proofs: this causes at most two repeated reads in 10 s.
+        A read is overtaken only by a proof first seen after the read began, so each repeated read has a new
+        proof as its cause. The rate limit allows two requests in 10 s, so requests cause at most two
+        repeated reads in 10 s. Adoptions are not limited; then the reads are still 1 s apart.
         """
         if self.latest is None:
             return self
