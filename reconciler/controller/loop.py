@@ -45,14 +45,14 @@ DEFAULT_INTERVAL_S = 30.0
 STOPPED_RETRY_S = 60.0
 """The wait after the account or key was refused. Then the loop asks again whether it was repaired."""
 
-ASKING = "reading the account of the key"
+READING_ACCOUNT = "reading the account of the key"
 
 LOCKED_RETRY_S = 1.0
 """The wait after the lock could not be taken within the lock timeout."""
 
 
 KEY_RETRY_S = 5.0
-"""The wait after the key could not be read, or changed during the question: it is being replaced."""
+"""The wait after the key could not be read, or changed while the account was read: it is being replaced."""
 
 BURST_PASSES = 3
 BURST_S = 2.0
@@ -69,8 +69,8 @@ UNANSWERED = frozenset({ReplyClass.NO_ANSWER, ReplyClass.NOT_SENT})
 """Failures that end when the exchange's address works again: OKX itself refused nothing."""
 
 ClaimFamilies = Callable[[str], AccountProblem | None]
-"""Returns why this process must not write the families of the file in force to the account of this User ID,
-apart from what the exchange answers; None: it may."""
+"""Returns why this process may not write this file's families to this User ID, or None. It does not ask the
+exchange."""
 
 
 async def nothing_to_prepare(_writing: bool) -> None:
@@ -124,12 +124,13 @@ class Loop:
     before that."""
     _memory: InMemoryState = field(default_factory=InMemoryState)
     _identified: _Identified | None = None
-    _reported: AccountProblem | StateAccountMismatch | None = None
-    _begun: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
+    _reported_problem: AccountProblem | StateAccountMismatch | None = None
+    _pass_starts: deque[float] = field(default_factory=lambda: deque(maxlen=BURST_PASSES))
     _failure: Reply | None = None
     """The newest failure of a read or request; None: the last pass had none."""
     _recovered: bool = False
-    _seen: Mapping[Family, str] | None = None
+    """OKX answers again: skip the back-off once."""
+    _last_states: Mapping[Family, str] | None = None
     """The state word of each family as last seen; None: this process did not read it."""
     _standby: _Standby | None = None
     """None while this process controls the account."""
@@ -179,7 +180,7 @@ class Loop:
 
     def _take_over(self) -> None:
         """Take control of the account, as a process that has just started."""
-        self._standby = self._identified = self._reported = None
+        self._standby = self._identified = self._reported_problem = None
         self._memory = InMemoryState()
         self.observe(events.ControlTaken())
 
@@ -219,13 +220,13 @@ class Loop:
         if self._recovered:
             self._recovered, self._memory.not_before = False, float("-inf")
         if not self.may_start():
-            self._seen = None
+            self._last_states = None
             return self.clock.now() + OWNED_RETRY_S
         if not self._is_identified():
             return await self._identify(writing=True)
-        if (problem := self._refusal()) is not None:
+        if (problem := self._claim_problem()) is not None:
             return self._report_problem(problem, STOPPED_RETRY_S)
-        self._reported = None
+        self._reported_problem = None
         await self._prepare(writing=True)
         await self._accept_file_change()
         async with self.pass_permit():
@@ -241,11 +242,12 @@ class Loop:
 
     async def _prepare(self, *, writing: bool) -> None:
         """Wait until a pass or comparison may begin, and read what else it needs."""
+        # The heartbeat is dated ahead, because the waits below are normal.
         self.observe(events.LoopResumed(self.clock.now() + BURST_S + self.max_start_delay_s))
         await self._space_out()
         await self.prepare(writing)
 
-    def _refusal(self) -> AccountProblem | None:
+    def _claim_problem(self) -> AccountProblem | None:
         assert self._identified is not None
         return self.claim_families(self._identified.uid)
 
@@ -261,12 +263,10 @@ class Loop:
                 observe=self.observe,
             )
         except (AccountProblem, StateAccountMismatch) as problem:
-            return self._report_problem(
-                problem, KEY_RETRY_S if self.exchange.key_changed() else STOPPED_RETRY_S
-            )
+            return self._report_problem(problem, self._stopped_retry_s())
         if isinstance(answer, Reply):
-            return self._no_answer(answer, ASKING)
-        self._memory.failures, self._reported, self._failure = 0, None, None
+            return self._no_answer(answer, READING_ACCOUNT)
+        self._memory.failures, self._reported_problem, self._failure = 0, None, None
         self._identified = _Identified(answer.uid, desired.expected_uid)
         return None
 
@@ -282,7 +282,7 @@ class Loop:
         self._memory.failures += 1
         retry_at = self.clock.now() + wait_s
         self.observe(events.ExchangeFailed(doing, answer, retry_at))
-        self._seen = dict.fromkeys(self.desired().families, FAILED)
+        self._last_states = dict.fromkeys(self.desired().families, FAILED)
         return retry_at
 
     def _report_problem(self, problem: AccountProblem | StateAccountMismatch, wait_s: float) -> float:
@@ -290,12 +290,12 @@ class Loop:
 
         The event has no time of the next try: later tries are not reported, so it would soon be outdated.
         """
-        self._seen = dict.fromkeys(self.desired().families, FAILED)
-        if self._reported is None or problem.args != self._reported.args:
+        self._last_states = dict.fromkeys(self.desired().families, FAILED)
+        if self._reported_problem is None or problem.args != self._reported_problem.args:
             text = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
             reply = Reply(ReplyClass.ACCOUNT, problem.code, text)
-            self.observe(events.ExchangeFailed(ASKING, reply, retry_at=None))
-            self._reported = problem
+            self.observe(events.ExchangeFailed(READING_ACCOUNT, reply, retry_at=None))
+            self._reported_problem = problem
         known_s = problem.wait_s if isinstance(problem, AccountProblem) else None
         return self.clock.now() + (wait_s if known_s is None else min(wait_s, known_s))
 
@@ -304,10 +304,10 @@ class Loop:
 
         The next pass reports any other failure of the state. Only the controller records.
         """
-        if self._seen is not None and self._standby is None:
+        if self._last_states is not None and self._standby is None:
             with suppress(MmpError):
                 try:
-                    await self.store.record_states(self._seen)
+                    await self.store.record_states(self._last_states)
                 except STATE_FAILURES as problem:
                     self.observe(events.StateFailed(problem.code, problem.message, wait_until))
 
@@ -332,16 +332,18 @@ class Loop:
                 observe=self.observe,
                 options=self.options,
                 memory=self._memory,
-                stopping=lambda: self.stopping() or not self.may_start() or self._refusal() is not None,
+                stopping=lambda: (
+                    self.stopping() or not self.may_start() or self._claim_problem() is not None
+                ),
             )
         except StateLocked as locked:
-            self._seen = None
+            self._last_states = None
             self.observe(events.StateLockTimedOut(locked.message))
             return self.clock.now() + LOCKED_RETRY_S
         except AccountProblem as problem:
             self._identified = None
             return self._report_problem(problem, STOPPED_RETRY_S)
-        self._seen, self._failure = result.states, result.failing
+        self._last_states, self._failure = result.states, result.failing
         self.observe(events.PassEnded(self.clock.now() - began_at, isinstance(result.end, Completed)))
         if isinstance(result.end, Stopped):
             self._identified = None
@@ -349,17 +351,17 @@ class Loop:
 
     async def _space_out(self) -> None:
         """Wait while BURST_PASSES passes started within BURST_S; a wake-up does not shorten the wait."""
-        if len(self._begun) == BURST_PASSES:
-            earliest = self._begun[0] + BURST_S
+        if len(self._pass_starts) == BURST_PASSES:
+            earliest = self._pass_starts[0] + BURST_S
             while self.clock.now() < earliest and not self.stopping():
                 await self.clock.sleep_until(earliest)
-        self._begun.append(self.clock.now())
+        self._pass_starts.append(self.clock.now())
 
     def _await_state(self, problem: MmpError) -> float:
         """Report that the state cannot be used now; returns when to try again."""
         retry_at = self.clock.now() + back_off_s(self._memory.state_failures)
         self._memory.state_failures += 1
-        self._seen = None
+        self._last_states = None
         self.observe(events.StateFailed(problem.code, problem.message, retry_at))
         return retry_at
 
