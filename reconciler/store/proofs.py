@@ -47,7 +47,7 @@ class Proofs:
         self._saved_plan = saved_plan
 
     async def known(self) -> Mapping[Family, Known]:
-        """Return what is known of every family on record (none is NeverApplied)."""
+        """Return what is known of every family on record (a family without a record is left out)."""
         budget = await self._session.found(any_kind=False)
         if budget is None:
             return {}
@@ -87,7 +87,7 @@ class Proofs:
                 tables, all_accepted, adopted, accepting, newest, file
             )
             since = reflects_until(read_begun_at)
-            await self._doubt_newcomers(tables, losses, adopted, since, row_clock)
+            await self._mark_first_adoptions_uncertain(tables, losses, adopted, since, row_clock)
             changed = await _resolve(tables, attempts, losses, adopted, since, row_clock)
             changed += attempt_resolution.tries_resolved_by(tries, adopted)
             await tables.update(attempt_resolution.merged(changed))
@@ -117,11 +117,11 @@ class Proofs:
             )
 
     async def last_rows(self) -> Mapping[Family, SeenRow]:
-        """Return the rows last read of the User ID; older than a proof, they count as seen long ago."""
+        """Return the rows last read of the User ID; a row older than a proof gets a very old instant."""
         found = await self._session.read_of_user(queries.live_reads_and_proofs, any_kind=False)
         return {} if found is None else history_mapping.seen_rows(*found, self._session.row_clock())
 
-    async def _doubt_newcomers(
+    async def _mark_first_adoptions_uncertain(
         self,
         tables: Tables,
         losses: Collection[LossRow],
@@ -129,10 +129,10 @@ class Proofs:
         since: float,
         row_clock: RowClock,
     ) -> None:
-        """Mark families uncertain whose first record is this adoption, if an earlier one may have been
-        lost.
+        """Mark families uncertain whose first record is this adoption, if an earlier record may
+        have been lost.
 
-        No request of such a family is possible before that is over: the same loss counts for the rate.
+        Until the doubt ends, no request is possible: the lost requests also use up the rate.
         """
         for family in families if losses else ():
             doubt = attempt_resolution.loss_for(losses, self._session.account, family, since, row_clock)
@@ -176,7 +176,10 @@ async def _resolve(
     since: float,
     row_clock: RowClock,
 ) -> list[AttemptRow]:
-    """Return the open attempts that a proof as of ``since`` resolves, changed; delete such losses."""
+    """Return the open attempts that a proof as of ``since`` resolves, changed.
+
+    Delete the losses that it resolves, too.
+    """
     lost = [row for row in losses if row.family in families]
     await tables.delete(LossRow, attempt_resolution.losses_resolved_by(lost, since, row_clock))
     return attempt_resolution.resolved_by(

@@ -49,7 +49,7 @@ PRUNE_STEPS = 100
 _WITHOUT_EFFECT = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
 """Outcomes that leave the family as it was."""
 
-_ABOUT_FAMILY = _WITHOUT_EFFECT | {AttemptStatus.APPLIED}
+_SETTLES_FAMILY = _WITHOUT_EFFECT | {AttemptStatus.APPLIED}
 """Outcomes that change what is recorded of the family."""
 
 
@@ -121,7 +121,7 @@ class Reservations:
         """Record the result of an attempt, durably. The process that reserved it settles it, once."""
         budget = self._session.identified()
         status, reserved = result.status, self._reserved.get(attempt)
-        family = None if reserved is None or status not in _ABOUT_FAMILY else reserved.family
+        family = None if reserved is None or status not in _SETTLES_FAMILY else reserved.family
         query = queries.attempt_and_family(budget, attempt, family)
         async with self._session.writing(query) as (tables, found):
             pending = self._pending(found.attempt, attempt, definite=result.definite)
@@ -136,7 +136,7 @@ class Reservations:
                 resolved=int(pending.resolved or status in _WITHOUT_EFFECT),
             )
             if result.definite:
-                # It arrived by now, perhaps only now: it counts again, even if its L was over.
+                # It may have arrived only now, so it counts from now, even after LATEST_ARRIVAL_S.
                 row = row._replace(
                     answered_boot=row_clock.first_seen.boot, answered_at=row_clock.now, retired=0
                 )
@@ -144,7 +144,7 @@ class Reservations:
                 row = row._replace(retired=1)
             if not result.tried:
                 row = row._replace(tries=0)
-            if status in _ABOUT_FAMILY:
+            if status in _SETTLES_FAMILY:
                 rows = found.family
                 if rows is None:
                     rows = await tables.select(queries.family_rows(budget, row.family))
@@ -174,7 +174,11 @@ class Reservations:
         return ledger_mapping.with_uncommitted(history, self._session.engine.first_seen.uncommitted)
 
     def _pending(self, row: AttemptRow | None, attempt: int, *, definite: bool) -> AttemptRow:
-        """Return the row of an attempt of this process; one that was lost is remembered, and counts."""
+        """Return the row of an attempt of this process.
+
+        If the database lost the row, it is kept in memory, still counts against the rate, and
+        StateUnavailable is raised.
+        """
         reserved = self._reserved.get(attempt)
         if reserved is not None and (row is None or not ledger_mapping.same_attempt(row, reserved)):
             row_clock = self._session.row_clock()
@@ -212,7 +216,7 @@ class Reservations:
             plan=self._saved_plan.plan,
         )
         await tables.insert(row)
-        # The last one has the count, in case this one is never sent.
+        # Only the newest earlier row keeps its try count; it is needed if this request is never sent.
         await tables.update([old._replace(tries=0) for old in earlier[:-1]])
         return row
 

@@ -52,7 +52,7 @@ def known_from_rows(
     losses: Iterable[LossRow],
     row_clock: RowClock,
 ) -> dict[Family, Known]:
-    """Return what is known of every family that a row names (none is NeverApplied).
+    """Return what is known of every family that a row names (a family without a record is left out).
 
     ``open_attempts`` are the unresolved ones of the same User ID, in the order of their ids.
     """

@@ -1305,7 +1305,9 @@ MUTANTS = (
     ),
     _of_postgres("a loss takes no slot", Patch(row_mapping, "loss_rows", _requests_not_lost)),
     _of_postgres(
-        "newcomers not doubted", Patch(Proofs, "_doubt_newcomers", _newcomers_believed), first_seed=635
+        "newcomers not doubted",
+        Patch(Proofs, "_mark_first_adoptions_uncertain", _newcomers_believed),
+        first_seed=635,
     ),
     _of_postgres(
         "numbers trusted after a loss",
