@@ -186,7 +186,7 @@ class AccountWorker:
                 assume_idle=options.assume_idle,
                 drift=options.drift,
                 policy=lambda: self.rules.in_force,
-                recheck=self._recheck,
+                files_settled=self._files_settled,
             ),
             interval_s=options.interval_s,
             stopping=self.should_stop,
@@ -197,10 +197,10 @@ class AccountWorker:
             prepare=self._look_up_policy,
         )
 
-    async def _recheck(self) -> bool:
-        sure = await self.read_before_sending()
+    async def _files_settled(self) -> bool:
+        settled = await self.read_before_sending()
         await self.rules.record()
-        return sure
+        return settled
 
     async def _look_up_policy(self, writing: bool) -> None:
         """Read the policy on record if there is no file; record the one in force if ``writing``."""

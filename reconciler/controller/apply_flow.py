@@ -205,7 +205,7 @@ class ApplyCommand:
             live=self.options.live,
             assume_idle=self.options.assume_idle,
             policy=lambda: run.rules.in_force,
-            recheck=lambda: self._recheck(run),
+            files_settled=lambda: self._files_settled(run),
             allowed=self.options.allowed,
             reason=self.options.reason or "",
             reviewed=self.options.reviewed,
@@ -215,7 +215,7 @@ class ApplyCommand:
             review_binds=self.answered or self.options.expect is not None,
         )
 
-    async def _recheck(self, run: AccountApply) -> bool:
+    async def _files_settled(self, run: AccountApply) -> bool:
         """Read the policy again; False: it has content that is not in force, or may have."""
         try:
             found = run.policy.read()

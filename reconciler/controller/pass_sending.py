@@ -33,8 +33,8 @@ process, a busy state) the pass decides again, because its read is outdated. The
 the time again, after all its waits."""
 
 RECHECK_S = 1.0
-"""How long a change that loosens waits while file or policy has content that is not in force: two equal
-reads one second apart decide on that content."""
+"""How long a change that loosens waits while the file or policy has new content that is not accepted yet.
+It is accepted after two equal reads, 1 s apart."""
 
 MAX_RECHECK_S = 15.0
 """The longest of these waits, which double each time: writing the file may take long."""
@@ -44,11 +44,11 @@ async def send(ctx: PassContext, step: Send) -> End | None:
     """Open, wait for the slot, decide again, reserve, send once, settle; in any doubt plan again."""
     connection = await ctx.exchange.open()
     if isinstance(connection, Reply):
-        # This back-off grows, whether reads succeed meanwhile or not.
+        # Successful reads reset `failures`; the count of unsent requests keeps this back-off growing.
         ctx.memory.failures = max(ctx.memory.failures, _count_unsent(ctx, step.change.family))
         return back_off(ctx, "connecting", connection)
     try:
-        slot = await _reserved(ctx, step)
+        slot = await _reserve_slot(ctx, step)
         if slot is None:
             return None
         request, reserved = slot
@@ -61,26 +61,27 @@ async def send(ctx: PassContext, step: Send) -> End | None:
     return await _settle(ctx, step.change, reserved, reply)
 
 
-async def _reserved(ctx: PassContext, step: Send) -> tuple[SignedRequest, Reservation] | None:
+async def _reserve_slot(ctx: PassContext, step: Send) -> tuple[SignedRequest, Reservation] | None:
     """Wait for the slot, decide again, and reserve; None: plan again."""
     await ctx.clock.sleep_until(step.at)
-    sure = await ctx.options.recheck()
-    if ctx.notice_suspension() or _not_the_time(ctx, step):
+    files_settled = await ctx.options.files_settled()
+    if ctx.notice_suspension() or _must_plan_again(ctx, step):
         return None
     file = await ctx.file_to_record()
-    if await _record_overrides(ctx) and _not_the_time(ctx, step):
+    if await _record_overrides(ctx) and _must_plan_again(ctx, step):
         return None  # recording took long
-    change = await _still_next(ctx, step.change)
+    change = await _replanned_request(ctx, step.change)
     if change is None or ctx.notice_suspension():
         return None
-    if not sure and not change.protective:
+    if not files_settled and not change.protective:
         _wait_for_files(ctx, change)
         return None
-    ctx.memory.unsure = 0
+    ctx.memory.files_unsettled = 0
     request, policy = ctx.exchange.sign(change.family, change.after), ctx.options.policy()
-    file = ctx.memory.file or file  # the last plan may have accepted another one
+    file = ctx.memory.file or file  # the last plan may have accepted another file version
     if change.other_file:
-        file = newest_file(ctx.known.get(change.family, NeverApplied()))  # the newest one stays recorded
+        # The newest file version stays on record.
+        file = newest_file(ctx.known.get(change.family, NeverApplied()))
     slot = await ctx.store.reserve(
         request,
         ReserveOptions(
@@ -92,7 +93,7 @@ async def _reserved(ctx: PassContext, step: Send) -> tuple[SignedRequest, Reserv
         ),
     )
     if not isinstance(slot, Reservation):
-        _is_late(ctx, step)
+        _report_if_late(ctx, step)
         return None
     changed = ctx.desired() != ctx.wanted or ctx.options.policy() != policy
     if changed or ctx.notice_suspension():
@@ -102,9 +103,9 @@ async def _reserved(ctx: PassContext, step: Send) -> tuple[SignedRequest, Reserv
 
 
 def _wait_for_files(ctx: PassContext, change: Change) -> None:
-    """Delay a change that loosens, longer each time: file or policy has content not in force yet."""
-    wait_s = min(MAX_RECHECK_S, RECHECK_S * 2**ctx.memory.unsure)
-    ctx.memory.unsure = min(ctx.memory.unsure + 1, 10)
+    """Delay a change that loosens, longer each time: file or policy has content not accepted yet."""
+    wait_s = min(MAX_RECHECK_S, RECHECK_S * 2**ctx.memory.files_unsettled)
+    ctx.memory.files_unsettled = min(ctx.memory.files_unsettled + 1, 10)
     ctx.memory.wait_until[change.family, change.after] = ctx.clock.now() + wait_s
     ctx.observe(events.FilesStillWritten(change.family, wait_s))
 
@@ -119,7 +120,7 @@ async def _take_back(ctx: PassContext, slot: Reservation) -> None:
     )
 
 
-async def _still_next(ctx: PassContext, change: Change) -> Change | None:
+async def _replanned_request(ctx: PassContext, change: Change) -> Change | None:
     """Return the request if it is still first by file, policy and state, else None; no live read."""
     plan, slots = await plan_again(ctx)
     following = next_request(plan, now=ctx.clock.now(), slots=slots)
@@ -130,14 +131,14 @@ async def _still_next(ctx: PassContext, change: Change) -> Change | None:
     return now if same else None
 
 
-def _not_the_time(ctx: PassContext, step: Send) -> bool:
+def _must_plan_again(ctx: PassContext, step: Send) -> bool:
     """Tell whether to decide again instead of sending: too early, too late, stopped, or a new key."""
     early = ctx.clock.now() < step.at
-    return early or _is_late(ctx, step) or ctx.stopping() or ctx.exchange.key_changed()
+    return early or _report_if_late(ctx, step) or ctx.stopping() or ctx.exchange.key_changed()
 
 
-def _is_late(ctx: PassContext, step: Send) -> bool:
-    """Tell whether it is too late for a request, and report it."""
+def _report_if_late(ctx: PassContext, step: Send) -> bool:
+    """Report a request that is too late; return whether it is."""
     late_s = ctx.clock.now() - step.at
     if late_s > TOO_LATE_S:
         ctx.observe(events.RequestTooLate(step.change.family, late_s))
@@ -183,7 +184,8 @@ async def _settle(ctx: PassContext, change: Change, slot: Reservation, reply: Re
         ctx.memory.clock_synced = False
     took = ctx.clock.now() - slot.reserved_at
     if verdict.status is AttemptStatus.APPLIED and took < LATEST_ARRIVAL_S:
-        ctx.proved[change.family] = slot.attempt  # a later reply may prove an outdated setting
+        # A reply that took longer may be about a setting no longer in force.
+        ctx.proved[change.family] = slot.attempt
     ctx.observe(
         events.RequestSettled(
             slot.attempt, change.family, change.after, verdict.status, reply, took, change.reason

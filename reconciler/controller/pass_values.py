@@ -34,9 +34,9 @@ class PassOptions:
 
     ``wait_in_pass``: continue after every wait (``apply``), without the lock while only retries are left;
     else end the pass with ``RequeueAt`` (``run``). ``live`` False compares only with the last applied.
-    ``policy`` is called before every plan, since its file may change. ``recheck`` reads file and
-    policy again right before a request. False: one of them has content that is not in force, so this
-    request must not loosen anything.
+    ``policy`` is called before every plan, since its file may change. ``files_settled`` reads
+    the file and policy again right before a request. False: one of them has content that is not in force,
+    so this request must not loosen anything.
     ``reason``: why the ``allowed`` overrides are given, for the history.
     ``timeout_s``: how long a pass that waits may take until its review sets a deadline.
     ``from_saved_plan``: ``reviewed`` are the changes of a saved plan, each of which is applied once.
@@ -52,7 +52,7 @@ class PassOptions:
     wait_in_pass: bool = True
     drift: DriftPolicy = DriftPolicy.HEAL
     policy: Callable[[], PolicyInForce] = PolicyInForce
-    recheck: Callable[[], Awaitable[bool]] = unwatched
+    files_settled: Callable[[], Awaitable[bool]] = unwatched
     allowed: frozenset[Override] = frozenset()
     reason: str = ""
     reviewed: Reviewed | None = None
@@ -78,8 +78,8 @@ class InMemoryState:
     """What one process remembers from pass to pass; losing it is always safe.
 
     ``failures`` counts failures in a row, for the back-off, ``unsent`` those of each family's requests that
-    could not be sent, ``unsure`` the rechecks in a row that found content of a file not in force yet, and
-    ``state_failures`` those of the state.
+    could not be sent, and ``state_failures`` those of the state. ``files_unsettled`` counts the reads right
+    before a request, in a row, that found file or policy content not in force yet.
     ``clock_synced`` tells that the clock was already measured again since the last request whose
     timestamp was accepted. ``done`` are the families settled by this process. ``failed_family`` is the
     one whose request failed last, with no success since. ``reads`` remembers rows,
@@ -95,7 +95,7 @@ class InMemoryState:
     odd_rows: OddRowsSeen | None = None
     failures: int = 0
     unsent: dict[Family, int] = field(default_factory=dict)
-    unsure: int = 0
+    files_unsettled: int = 0
     state_failures: int = 0
     not_before: float = float("-inf")
     clock_synced: bool = False

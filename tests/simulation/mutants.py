@@ -1024,7 +1024,7 @@ MUTANTS = (
     Mutant("changes of the file unnoticed", (Patch(loop.Loop, "run", _first_file_for_ever),)),
     Mutant(
         "sends what was there before",
-        (Patch(reconcile, "send", _send_what_was), Patch(pass_sending, "_still_next", _same)),
+        (Patch(reconcile, "send", _send_what_was), Patch(pass_sending, "_replanned_request", _same)),
     ),
     Mutant("deaf to being stopped", (Patch(reconcile, "_called_off", _ignores_cancellation),)),
     Mutant("acknowledgement not recorded", (Patch(Proofs, "acknowledge", _not_recorded),)),
@@ -1181,7 +1181,7 @@ MUTANTS = (
     _of_feature(
         "decided once only",
         Feature.EDITS_WHILE_OPENING,
-        Patch(pass_sending, "_still_next", _decided_before),
+        Patch(pass_sending, "_replanned_request", _decided_before),
         first_seed=2_700,
     ),
     _of_feature(

@@ -289,5 +289,5 @@ def test_a_policy_that_changes_is_recorded_right_before_a_request(tmp_path: Path
         return True
 
     account.worker.read_before_sending = look
-    assert asyncio.run(account.worker._recheck())
+    assert asyncio.run(account.worker._files_settled())
     assert len(asyncio.run(account.worker.store.policies(9))) == 2

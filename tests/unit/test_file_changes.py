@@ -151,12 +151,12 @@ def found_before_sending(here: World, *finds: Callable[[], object]) -> list[floa
     """Let each look before a request find one thing more; returns when was looked, as it comes."""
     left, looks = list(finds), list[float]()
 
-    async def recheck() -> bool:
+    async def files_settled() -> bool:
         looks.append(here.clock.now())
         found = left.pop(0)() if left else None
         return found is not False
 
-    here.options = replace(here.options, recheck=recheck)
+    here.options = replace(here.options, files_settled=files_settled)
     return looks
 
 
