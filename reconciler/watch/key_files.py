@@ -19,7 +19,7 @@ class KeyFiles:
         self._prefix = prefix
         self._last = self.read()
 
-    def route(self) -> WatchPath:
+    def watch_path(self) -> WatchPath:
         """Return the watch path of the files; it is empty if the key is in variables."""
         return union(resolve_path(path) for path in credential_files(self._prefix, os.environ))
 
@@ -31,8 +31,8 @@ class KeyFiles:
         except AccountProblem as problem:
             return problem.message
 
-    def decide(self, found: Credentials | str, trust: ReadConfidence, now: float) -> bool | None:
+    def decide(self, found: Credentials | str, confidence: ReadConfidence, now: float) -> bool | None:
         """Return True if the key differs from the last read, else None."""
-        del trust, now  # an incomplete key gives no access, and is read again
+        del confidence, now  # an incomplete key gives no access, and is read again
         before, self._last = self._last, found
         return None if found == before else True

@@ -76,31 +76,33 @@ class WatchedSource(ABC, Generic[FileReading, Accepted, Rejected]):
         self._candidate_since = 0.0
 
     def _decided(
-        self, reading: FileReading, in_force: str | None, trust: ReadConfidence, now: float
+        self, reading: FileReading, in_force: str | None, confidence: ReadConfidence, now: float
     ) -> Accepted | Rejected | Undecided | None:
         """Decide what the content means; ``in_force`` is the identity of that in force, None: none is."""
         content = _identity(reading)
         if _unreadable(reading.problems) is not None:
-            trust = min(trust, ReadConfidence.NEEDS_TWO_READS)
-        if content == in_force and (trust is not ReadConfidence.WRITING or self._refused_content is None):
+            confidence = min(confidence, ReadConfidence.NEEDS_TWO_READS)
+        if content == in_force and (
+            confidence is not ReadConfidence.WRITING or self._refused_content is None
+        ):
             was_refused = self._refused_content is not None
             self._forget_others()
             return self._accepted(reading) if was_refused else None
         if content == self._refused_content:
             self._candidate = None
             return None
-        if not self._is_enough(content, trust, now):
+        if not self._is_enough(content, confidence, now):
             return Undecided()
         self._candidate, self._refused_content = None, content
         return self._take(reading)
 
-    def _is_enough(self, content: str, trust: ReadConfidence, now: float) -> bool:
+    def _is_enough(self, content: str, confidence: ReadConfidence, now: float) -> bool:
         """Tell whether this read decides; two equal reads do where no event shows a complete file."""
-        if trust is ReadConfidence.NEEDS_TWO_READS and content == self._candidate:
+        if confidence is ReadConfidence.NEEDS_TWO_READS and content == self._candidate:
             return now >= self._candidate_since + SECOND_READ_S
-        self._candidate = content if trust is ReadConfidence.NEEDS_TWO_READS else None
+        self._candidate = content if confidence is ReadConfidence.NEEDS_TWO_READS else None
         self._candidate_since = now
-        return trust is ReadConfidence.COMPLETE
+        return confidence is ReadConfidence.COMPLETE
 
     def _forget_others(self) -> None:
         """Forget all content that is not in force."""
@@ -138,7 +140,7 @@ class WatchedFile(WatchedSource[Reading, ConfigAccepted, ConfigRejected]):
         self._awaited = False
         self._read = _Remembered(read_config)
 
-    def route(self) -> WatchPath:
+    def watch_path(self) -> WatchPath:
         """Return the watch path of the file as it is now."""
         return resolve_path(self.path)
 
@@ -151,13 +153,15 @@ class WatchedFile(WatchedSource[Reading, ConfigAccepted, ConfigRejected]):
         return failed_reading(content) if isinstance(content, Problem) else self._read(content, self.path)
 
     def decide(
-        self, reading: Reading, trust: ReadConfidence, now: float
+        self, reading: Reading, confidence: ReadConfidence, now: float
     ) -> ConfigAccepted | ConfigMissing | ConfigRejected | Undecided | None:
         """Decide what the content means; None if nothing changed."""
         if self.desired is None and _unreadable(reading.problems) is Code.FILE_MISSING:
             return self._missed()
         self._awaited = False
-        return self._decided(reading, None if self.desired is None else self.desired.sha256, trust, now)
+        return self._decided(
+            reading, None if self.desired is None else self.desired.sha256, confidence, now
+        )
 
     def _missed(self) -> ConfigMissing | None:
         """Forget the reads of a file that was never valid: it was removed, or its link has no target."""
@@ -213,7 +217,7 @@ class WatchedPolicy(WatchedSource[PolicyReading, PolicyAccepted, PolicyRejected]
         """The policy that applies now, and whether its file cannot be read."""
         return PolicyInForce(self.policy, unreadable=self.refused is not None)
 
-    def route(self) -> WatchPath:
+    def watch_path(self) -> WatchPath:
         """Return the watch path of the policy, or of the places where one would be found."""
         if self._named is not None:
             return resolve_path(self._named)
@@ -226,11 +230,11 @@ class WatchedPolicy(WatchedSource[PolicyReading, PolicyAccepted, PolicyRejected]
         return policy_for(self._config_path, self._named, load, unreadable_unless_shortage)
 
     def decide(
-        self, found: PolicyReading | None, trust: ReadConfidence, now: float
+        self, found: PolicyReading | None, confidence: ReadConfidence, now: float
     ) -> PolicyAccepted | PolicyRejected | Undecided | None:
         """Decide what the content means; None if nothing changed."""
         in_force = self.policy.sha256 if self.policy else None if self._seen else _identity(self._gone())
-        return self._decided(found or self._gone(), in_force, trust, now)
+        return self._decided(found or self._gone(), in_force, confidence, now)
 
     def _accepted(self, reading: PolicyReading) -> PolicyAccepted:
         accepted = self.policy
@@ -275,7 +279,7 @@ class WatchedPath:
         self.path = path
         self._found: tuple[str, ...] = ()
 
-    def route(self) -> WatchPath:
+    def watch_path(self) -> WatchPath:
         """Return the watch path of the file, or of any name in the folder."""
         return resolve_path(os.path.join(self.path, ANY_NAME) if os.path.isdir(self.path) else self.path)
 
@@ -299,14 +303,14 @@ class WatchedPath:
             return (self.path,) if os.path.lexists(self.path) else ()
         return tuple(os.path.join(self.path, name) for name in sorted(filter(is_config_name, names)))
 
-    def decide(self, paths: tuple[str, ...], trust: ReadConfidence, now: float) -> FilesFound | None:
+    def decide(self, paths: tuple[str, ...], confidence: ReadConfidence, now: float) -> FilesFound | None:
         """Return the files that exist now; None if they are the same as before."""
         del now
         before, self._found = self._found, paths
         return (
             None
             if paths == before
-            else FilesFound(paths, trust is ReadConfidence.COMPLETE and paths == (self.path,))
+            else FilesFound(paths, confidence is ReadConfidence.COMPLETE and paths == (self.path,))
         )
 
 

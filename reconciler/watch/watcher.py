@@ -40,10 +40,10 @@ DEGRADED_POLL_S = 1.0
 READERS = 16
 """The most files read at once; each of them may be on a mount that does not answer."""
 
-RETRY_FOR_S = 1.0
-"""How long a request waits for the read before it; then the file counts as undecided."""
+READ_BEFORE_SENDING_WITHIN_S = 1.0
+"""How long a Set MMP request waits for its files to be read; then a file counts as undecided."""
 
-RESOURCE_ERRNOS = (OSError, MemoryError)
+RESOURCE_ERRORS = (OSError, MemoryError)
 """Raised when threads, memory or descriptors are short; it says nothing about the file."""
 
 NOT_IN_FORCE = Undecided | ConfigRejected | PolicyRejected
@@ -57,13 +57,15 @@ Decision = TypeVar("Decision")
 class Watchable(Protocol[Content, Decision_co]):
     """Something that is read from files again and again."""
 
-    def route(self) -> WatchPath:
+    def watch_path(self) -> WatchPath:
         """Return its watch path as it is now."""
 
     def read(self) -> Content:
         """Read it."""
 
-    def decide(self, content: Content, trust: ReadConfidence, now: float) -> Decision_co | Undecided | None:
+    def decide(
+        self, content: Content, confidence: ReadConfidence, now: float
+    ) -> Decision_co | Undecided | None:
         """Decide what the content means; ``Undecided``: read again; None: nothing changed."""
 
 
@@ -80,7 +82,7 @@ class WatchHandle:
     on_decision: Callable[[Any], None]
     follows: Callable[[DirEntry], bool]
     tracker: FileTracker
-    route: WatchPath = field(default_factory=WatchPath)
+    watch_path: WatchPath = field(default_factory=WatchPath)
     forced: bool = False
     reading: asyncio.Future[Any] | None = None
     task: asyncio.Task[None] | None = None
@@ -90,7 +92,7 @@ class WatchHandle:
         """Take the events that concern this object; returns whether its watch path may have changed."""
         moved = False
         for event in events:
-            if event.entry in self.route.entries or self.follows(event.entry):
+            if event.entry in self.watch_path.entries or self.follows(event.entry):
                 self.tracker = self.tracker.on_event(event.kind, now)
                 moved = moved or event.kind not in (FileEventKind.MODIFIED, FileEventKind.CLOSED)
         return moved
@@ -125,7 +127,7 @@ class FileWatcher:
         handle = WatchHandle(watched, on_decision, follows, FileTracker(self.clock.now()))
         self.handles.append(handle)
         self._watch_paths([handle])
-        written = [self._unclosed[entry] for entry in handle.route.entries & self._unclosed.keys()]
+        written = [self._unclosed[entry] for entry in handle.watch_path.entries & self._unclosed.keys()]
         if written:
             handle.tracker = handle.tracker.on_event(FileEventKind.MODIFIED, max(written))
         self.inotify_directories.wake()
@@ -167,11 +169,14 @@ class FileWatcher:
         while True:
             try:
                 return await self.in_thread(read)
-            except RESOURCE_ERRNOS:
+            except RESOURCE_ERRORS:
                 await asyncio.sleep(SECOND_READ_S)
 
     def reread_all(self) -> None:
-        """Read all files again now; each read counts: a person has said that the files are complete."""
+        """Read all files again now.
+
+        These reads decide at once: a person asked for the reload, so the files are taken as complete.
+        """
         for handle in self.handles:
             handle.tracker, handle.forced = FileTracker(read_at=self.clock.now(), complete=True), True
             self._begin(handle)
@@ -180,11 +185,12 @@ class FileWatcher:
         """Read these now: a change may have no event (a hard link, a remote file system).
 
         False: content was found that is not in force, because it is undecided or invalid, or a file could
-        not be read within RETRY_FOR_S. Content that is in force already costs a read and a hash.
+        not be read within READ_BEFORE_SENDING_WITHIN_S. If the content has not changed, the cost is one
+        read and one hash.
         """
         reads = [asyncio.create_task(self._read(handle, extra=True)) for handle in handles]
         try:
-            _, late = await asyncio.wait(reads, timeout=RETRY_FOR_S)
+            _, late = await asyncio.wait(reads, timeout=READ_BEFORE_SENDING_WITHIN_S)
         finally:
             for read in reads:
                 read.cancel()
@@ -219,17 +225,17 @@ class FileWatcher:
             now, before = self.clock.now(), handle.tracker
             try:
                 content = await self._content(handle)
-            except RESOURCE_ERRNOS:
+            except RESOURCE_ERRORS:
                 handle.tracker = handle.tracker.failed(self.clock.now())
                 return Undecided()
             if handle not in self.handles:
                 return None
             # Events are read after the file: a file written to during the read may be incomplete.
             self._handle_events()
-            trust = min(before.confidence(now), handle.tracker.confidence(now))
+            confidence = min(before.confidence(now), handle.tracker.confidence(now))
             if handle.forced:
-                trust, handle.forced = ReadConfidence.COMPLETE, False
-            decision = handle.watched.decide(content, trust, now)
+                confidence, handle.forced = ReadConfidence.COMPLETE, False
+            decision = handle.watched.decide(content, confidence, now)
             undecided = isinstance(decision, Undecided)
             if extra and undecided:
                 handle.tracker = handle.tracker.after_extra_read(now)
@@ -282,9 +288,9 @@ class FileWatcher:
     def _watch_paths(self, moved: list[WatchHandle]) -> None:
         """Watch the paths as they are now. The caller makes sure that moved files are read."""
         for handle in moved:
-            handle.route = handle.watched.route()
+            handle.watch_path = handle.watched.watch_path()
         directories = self.inotify_directories
-        directories.set_directories(union(handle.route for handle in self.handles).directories)
+        directories.set_directories(union(handle.watch_path for handle in self.handles).directories)
         if directories.missed:
             self._poll_at = min(self._poll_at, self.clock.now() + DEGRADED_POLL_S)
         if directories.error is not None and not self._degradation_reported:

@@ -207,13 +207,13 @@ def test_a_key_is_reported_when_it_changes_whatever_it_becomes(
     assert [looked(), looked()] == [True, None]
     (tmp_path / "PASSPHRASE").unlink()
     assert [looked(), looked()] == [True, None]
-    assert key.route().directories == {str(tmp_path)}
+    assert key.watch_path().directories == {str(tmp_path)}
 
 
 def test_a_key_in_variables_has_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("API_KEY", "SECRET_KEY", "PASSPHRASE"):
         monkeypatch.setenv(f"DESK_{part}", part)
-    assert KeyFiles("DESK_").route().directories == frozenset()
+    assert KeyFiles("DESK_").watch_path().directories == frozenset()
 
 
 # ---- a policy that only the state has ------------------------------------------------------------

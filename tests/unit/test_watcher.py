@@ -68,7 +68,7 @@ class File:
         self.looks = 0
         self.while_read: Callable[[], object] = lambda: None
 
-    def route(self) -> WatchPath:
+    def watch_path(self) -> WatchPath:
         return resolve_path(str(self.path))
 
     def read(self) -> str:
@@ -76,12 +76,12 @@ class File:
         getattr(self, "while_read", lambda: None)()
         return content
 
-    def decide(self, content: str, trust: ReadConfidence, now: float) -> object:
+    def decide(self, content: str, confidence: ReadConfidence, now: float) -> object:
         self.looks += 1
         before, self.candidate = self.candidate, content
-        if content == self.in_force or trust is ReadConfidence.WRITING:
+        if content == self.in_force or confidence is ReadConfidence.WRITING:
             return None if content == self.in_force else Undecided()
-        if trust is ReadConfidence.NEEDS_TWO_READS and before != content:
+        if confidence is ReadConfidence.NEEDS_TWO_READS and before != content:
             return Undecided()
         self.in_force = content
         return content
@@ -558,7 +558,7 @@ async def test_a_folder_that_vanishes_before_it_is_watched_is_resolved_again(tmp
 async def test_a_file_that_cannot_be_read_to_its_end_delays_no_other_and_no_request_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "RETRY_FOR_S", 0.2)
+    monkeypatch.setattr(watcher, "READ_BEFORE_SENDING_WITHIN_S", 0.2)
     for name in ("stuck", "mmp.yaml"):
         (tmp_path / name).write_text("1")
     with looking(tmp_path) as here:
