@@ -31,31 +31,40 @@ NO_POSTGRES = UsageError(
 
 
 def reading_client(
-    desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None = None
+    desired: Desired, base: BaseUrl, clock: Clock, exchange_clock: ExchangeClock | None = None
 ) -> OkxClient:
-    """Return a client that cannot send Set MMP, for a dry run; clients of one verb share ``timing``."""
+    """Return a client that cannot send Set MMP, for a dry run.
+
+    The clients of one command share ``exchange_clock``.
+    """
     from reconciler.okx.client import OkxClient
 
-    return _client(OkxClient, desired, base, clock, timing)
+    return _client(OkxClient, desired, base, clock, exchange_clock)
 
 
 def trading_client(
-    desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None = None
+    desired: Desired, base: BaseUrl, clock: Clock, exchange_clock: ExchangeClock | None = None
 ) -> OkxTradingClient:
-    """Return a client that can send Set MMP; clients of one verb share ``timing``."""
+    """Return a client that can send Set MMP; the clients of one command share ``exchange_clock``."""
     from reconciler.okx.client import OkxTradingClient
 
-    return _client(OkxTradingClient, desired, base, clock, timing)
+    return _client(OkxTradingClient, desired, base, clock, exchange_clock)
 
 
 def _client(
-    kind: type[AnyClient], desired: Desired, base: BaseUrl, clock: Clock, timing: ExchangeClock | None
+    kind: type[AnyClient],
+    desired: Desired,
+    base: BaseUrl,
+    clock: Clock,
+    exchange_clock: ExchangeClock | None,
 ) -> AnyClient:
     from reconciler.okx.credentials import load_credentials
     from reconciler.okx.exchange_clock import ExchangeClock
 
     credentials = load_credentials(desired.credentials_prefix, os.environ)
-    return kind(base, desired.environment, credentials, clock, timing=timing or ExchangeClock())
+    return kind(
+        base, desired.environment, credentials, clock, exchange_clock=exchange_clock or ExchangeClock()
+    )
 
 
 def retrying_reads(exchange: Exchange, clock: Clock, *, timeout_s: float | None = None) -> RetryingReads:

@@ -184,14 +184,16 @@ async def _plans_asked(
     from reconciler.controller.dry_run import plan_account
     from reconciler.okx.exchange_clock import ExchangeClock
 
-    at_once, timing = asyncio.Semaphore(MAX_CONCURRENT_PLANS), ExchangeClock()
+    at_once, exchange_clock = asyncio.Semaphore(MAX_CONCURRENT_PLANS), ExchangeClock()
     given_up = None if options.no_policy is None else GivenUp(options.no_policy)
 
     async def planned(desired: Desired, policy: Policy | None) -> AccountPlan | MmpError:
         clock = SystemClock()
         try:
             async with at_once:
-                client = None if options.no_live else factories.reading_client(desired, base, clock, timing)
+                client = None
+                if not options.no_live:
+                    client = factories.reading_client(desired, base, clock, exchange_clock)
                 found = await plan_account(
                     desired,
                     policy,

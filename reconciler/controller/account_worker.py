@@ -235,6 +235,6 @@ class AccountWorker:
             desired.environment,
             load(),
             self.clock,
-            timing=self._context.exchange_clock,
+            exchange_clock=self._context.exchange_clock,
             reload=load if in_files else None,
         )

@@ -80,8 +80,10 @@ class ApplyCommand:
             what = "desired family" if options.saved is None else "family of the plan"
             raise no_match(options.globs, what=what)
         log = logs.shielded(logs.observer(simulator=options.base.is_simulator))
-        async with aclosing(ExchangeClock(log)) as timing:
-            clients = [factories.trading_client(one, options.base, clock, timing) for one in self.desired]
+        async with aclosing(ExchangeClock(log)) as exchange_clock:
+            clients = [
+                factories.trading_client(one, options.base, clock, exchange_clock) for one in self.desired
+            ]
             async with factories.open_state(options.state, clock, options.lock_timeout_s) as state:
                 parts = zip(self.desired, self.policies, clients, strict=True)
                 self.runs = [self._account(state, *each) for each in parts]

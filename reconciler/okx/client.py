@@ -27,14 +27,14 @@ from reconciler.ports import Clock
 CLOCK_MAX_AGE_S = 600.0
 """A measured offset is measured again after this time, in the background: at 500 ppm it drifts 0.3 s."""
 
-CLOCK_LAST_AGE_S = 3600.0
-"""How long requests that change something are signed with it: at 500 ppm it drifts 1.8 s in that time, and
-pacing allows clock errors of 3 s. Reads are signed with an older one too: OKX refuses a signature that is
-30 s off. Then the clock is measured before the read is repeated."""
+CLOCK_MAX_AGE_FOR_WRITES_S = 3600.0
+"""The oldest offset with which a write is signed: at 500 ppm it drifts 1.8 s in that time, and pacing
+allows clock errors of 3 s. A read is signed with an older offset, too: OKX refuses a signature that is 30 s
+off, and then the clock is measured and the read is repeated."""
 
 CLOCK_SUSPENSION_S = 0.1
-"""The shortest suspension that is detected: the two clocks that measure it are read one after the other,
-and no machine suspends and resumes faster."""
+"""The shortest suspension that is detected: two clocks are compared, and the reads are not simultaneous. No
+machine suspends and resumes faster."""
 
 MAX_UNDERLYINGS = 20
 """Queried in one call: OKX allows 20 queries in 2 s, and options have fewer underlyings [doc]."""
@@ -66,7 +66,7 @@ class _Answer:
 class OkxClient:
     """Reads from the exchange. It cannot change anything there.
 
-    ``timing`` is shared by the clients of one process; else the client measures for itself.
+    ``exchange_clock`` is shared by the clients of one process; else the client measures for itself.
     """
 
     base_url: BaseUrl
@@ -75,12 +75,12 @@ class OkxClient:
     clock: Clock
     _: KW_ONLY
     timeout_s: float = TOTAL_TIMEOUT_S
-    timing: ExchangeClock = field(default_factory=ExchangeClock)
+    exchange_clock: ExchangeClock = field(default_factory=ExchangeClock)
 
     @property
     def clock_offset_s(self) -> float | None:
         """How far the exchange's clock is ahead of this machine's time of day; None until measured."""
-        offset = self.timing.offset
+        offset = self.exchange_clock.offset
         return None if offset is None else offset.wall_error_s
 
     async def account(self) -> AccountInfo | Reply:
@@ -121,13 +121,13 @@ class OkxClient:
 
     async def sync_clock(self) -> Reply | None:
         """Measure the offset to the exchange's clock; None when it was measured."""
-        return await self.timing.measure(self._measure_clock)
+        return await self.exchange_clock.measure(self._measure_clock)
 
     async def _measure_clock(self) -> ClockOffset | Reply:
         return await self._measure_over(await self._connect())
 
     async def _measure_clock_apart(self) -> ClockOffset | Reply:
-        """Measure without the shared health of the address: no other request waits for this one.
+        """Measure without the shared circuit breaker: no other request waits for this one.
 
         While the address fails, a request through it is the probe that others wait for.
         """
@@ -188,7 +188,7 @@ class OkxClient:
 
     async def _read_signed(self, read: Callable[[], Awaitable[T | Reply]]) -> T | Reply:
         """Read; if the exchange refuses the time of the signature, measure its clock and try again."""
-        if self.timing.offset is None:
+        if self.exchange_clock.offset is None:
             unsynced = await self.sync_clock()
             if unsynced is not None:
                 return unsynced
@@ -197,31 +197,31 @@ class OkxClient:
         if isinstance(answer, Reply) and answer.reply_class is ReplyClass.CLOCK:
             unsynced = await self.sync_clock()
             return await read() if unsynced is None else unsynced
-        if not isinstance(answer, Reply) and self._clock_age_s() > CLOCK_LAST_AGE_S:
+        if not isinstance(answer, Reply) and self._clock_age_s() > CLOCK_MAX_AGE_FOR_WRITES_S:
             self._refresh_clock()  # this read may have been the first one after an outage
-            await self.timing.refreshed()
+            await self.exchange_clock.refreshed()
         return answer
 
     def _clock_age_s(self) -> float:
         """Return how long ago the exchange's clock was measured; infinite before the first time."""
-        offset = self.timing.offset
+        offset = self.exchange_clock.offset
         return float("inf") if offset is None else self.clock.now() - offset.at
 
     def _refresh_clock(self) -> None:
         """Start a measurement of the exchange's clock in the background if one is due."""
         if self._clock_age_s() > CLOCK_MAX_AGE_S:
-            self.timing.refresh(self._measure_clock_apart, self.clock)
+            self.exchange_clock.refresh(self._measure_clock_apart, self.clock)
 
     async def _connect(self) -> SingleUseConnection | Reply:
         url, timeout_s = self.base_url.url, self.timeout_s
-        connection = await self.timing.address.open(url, timeout_s, self.clock, self._epoch_s)
+        connection = await self.exchange_clock.address.open(url, timeout_s, self.clock, self._epoch_s)
         if isinstance(connection, TransportFailure):
             return _as_reply(connection, self._epoch_s())
         return connection
 
     def _epoch_s(self) -> float:
         """Return the exchange's clock as far as it is known, else this machine's time of day."""
-        offset = self.timing.offset
+        offset = self.exchange_clock.offset
         return self.clock.wall().timestamp() if offset is None else offset.epoch_at(self.clock.now())
 
     def _headers(self, request: Request) -> Headers:
@@ -232,7 +232,7 @@ class OkxClient:
     def _timestamp(self) -> str:
         # The wall clock is no substitute: with a fast one a request would stay valid for longer than
         # pacing assumes, so signing before the first measurement is a bug of ours.
-        offset = self.timing.offset
+        offset = self.exchange_clock.offset
         assert offset is not None, "the exchange's clock was never measured"
         return wire.format_timestamp(offset.epoch_at(self.clock.now()))
 
@@ -270,7 +270,7 @@ class OkxTradingClient(OkxClient):
 
         Once the exchange's clock was measured, this waits for no further measurement.
         """
-        refused = await self._refuse_without_clock()
+        refused = await self._write_block_reason()
         if refused is not None:
             return refused
         connection = await self._connect()
@@ -290,19 +290,21 @@ class OkxTradingClient(OkxClient):
 
         A reply without data leaves that unknown, unless its class decides it.
         """
-        refused = await self._refuse_without_clock()
+        refused = await self._write_block_reason()
         if refused is not None:
             return refused
         return await self._ask(wire.reset_mmp(family), lambda got: replies.parse_reset(*got.parts, family))
 
-    async def _refuse_without_clock(self) -> Reply | None:
+    async def _write_block_reason(self) -> Reply | None:
         """Return why the known clock of the exchange forbids a write; None if it does not."""
-        if self.timing.offset is None:
+        if self.exchange_clock.offset is None:
             unsynced = await self.sync_clock()
             return None if unsynced is None else replace(unsynced, reply_class=ReplyClass.NOT_SENT)
         self._refresh_clock()
         age_s = self._clock_age_s()
-        return None if age_s <= CLOCK_LAST_AGE_S else _clock_too_old(age_s, self.timing.last_failure)
+        if age_s <= CLOCK_MAX_AGE_FOR_WRITES_S:
+            return None
+        return _clock_too_old(age_s, self.exchange_clock.last_failure)
 
 
 @dataclass(eq=False, repr=False)
@@ -344,8 +346,8 @@ class OkxConnection:
     def _too_late(self, deadline: float) -> TransportFailure | None:
         """Return why the request must not be written any more; None when it may be.
 
-        The deadline is on a clock that stops during a suspension, the signature's age is not: a request
-        that was written after one could arrive later than pacing allows for.
+        The deadline's clock stops while suspended; the signature keeps getting older. A request written
+        after a suspension could arrive later than pacing allows for.
         """
         if self.clock.now() > deadline:
             return TransportFailure(
@@ -373,8 +375,8 @@ def _clock_too_old(age_s: float, failed: Reply | None) -> Reply:
     why = f", and measuring it failed ({failed.message})" if failed is not None else ""
     message = (
         f"the exchange's clock was last measured {age_s / 60:.0f} min ago{why}; mmp sends a"
-        f" change only within {CLOCK_LAST_AGE_S / 60:.0f} min of a measurement: allow this machine to"
-        f" reach GET {wire.PUBLIC_TIME_PATH}"
+        f" change only within {CLOCK_MAX_AGE_FOR_WRITES_S / 60:.0f} min of a measurement: allow this"
+        f" machine to reach GET {wire.PUBLIC_TIME_PATH}"
     )
     return Reply(ReplyClass.NOT_SENT, "clock-old", message)
 

@@ -41,7 +41,7 @@ from reconciler.core.reply import Reply, ReplyClass
 from reconciler.core.reservation import SignedRequest
 from reconciler.errors import AccountProblem
 from reconciler.okx.client import (
-    CLOCK_LAST_AGE_S,
+    CLOCK_MAX_AGE_FOR_WRITES_S,
     CLOCK_MAX_AGE_S,
     OkxClient,
     OkxConnection,
@@ -218,7 +218,7 @@ class World:
     server: Server
     clock: HandClock
     client: OkxTradingClient
-    timing: ExchangeClock
+    exchange_clock: ExchangeClock
     events: list[Event]
     """What the exchange's clock reported."""
 
@@ -272,12 +272,14 @@ async def _world(
     scheme = "http" if tls is None else "https"
     base_url = parse_base_url(f"{scheme}://127.0.0.1:{server.port}", frozenset({"127.0.0.1"}))
     events: list[Event] = []
-    timing = ExchangeClock(events.append)
-    client = OkxTradingClient(base_url, environment, CREDENTIALS, clock, timeout_s=timeout_s, timing=timing)
+    exchange_clock = ExchangeClock(events.append)
+    client = OkxTradingClient(
+        base_url, environment, CREDENTIALS, clock, timeout_s=timeout_s, exchange_clock=exchange_clock
+    )
     try:
-        yield World(server, clock, client, timing, events)
+        yield World(server, clock, client, exchange_clock, events)
     finally:
-        await timing.aclose()
+        await exchange_clock.aclose()
         listener.close()
         await settle()
 
@@ -834,7 +836,9 @@ def test_what_a_reply_asks_for_in_retry_after_is_passed_on(
             world.client.listed_families,
             world.client.sync_clock,
         ):
-            world.client.timing.address.health = WORKS  # else nothing is asked before the wait is over
+            world.client.exchange_clock.address.health = (
+                WORKS  # else nothing is asked before the wait is over
+            )
             answer = await ask()
             if code == "bad-status" or (code == "too-large" and ask == world.client.read_live):
                 continue  # what is an acceptance or small enough for this one
@@ -1097,7 +1101,7 @@ def test_a_measurement_is_reused_for_ten_minutes() -> None:
         assert world.server.gets("/api/v5/public/time") == 1, "signing never waits"
         assert request.timestamp.startswith("2026-08-01T12:10:01")
         await (await world.opened()).close()
-        await world.timing.refreshed()
+        await world.exchange_clock.refreshed()
         assert world.server.gets(TIME) == 2
         assert world.signed().timestamp.startswith("2026-08-01T12:10:01")
 
@@ -1144,7 +1148,7 @@ def test_an_old_measurement_serves_reads_for_ever_and_writes_for_an_hour(
         world.server.scripts[RESET_PATH] = [say(envelope({"result": True}))]
         used = writes or use in READS
         answer = await USES[use](world.client)
-        await world.timing.refreshed()
+        await world.exchange_clock.refreshed()
         assert world.server.gets(TIME) == 1 + measured_again
         assert isinstance(answer, Reply) is not used
         signed = [one for one in world.server.arrived if "ok-access-timestamp" in one.headers]
@@ -1180,7 +1184,7 @@ def test_a_write_that_is_refused_says_why_and_what_to_do(use: str) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("age_s", [CLOCK_MAX_AGE_S + 1, CLOCK_LAST_AGE_S - 1])
+@pytest.mark.parametrize("age_s", [CLOCK_MAX_AGE_S + 1, CLOCK_MAX_AGE_FOR_WRITES_S - 1])
 def test_a_measurement_that_hangs_delays_nothing(use: str, age_s: float) -> None:
     async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
@@ -1203,7 +1207,7 @@ def test_a_measurement_that_hangs_delays_nothing(use: str, age_s: float) -> None
 def test_a_measurement_that_hangs_does_not_delay_for_long_once_writes_are_refused(use: str) -> None:
     async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
-        world.clock.elapsed_s += CLOCK_LAST_AGE_S + 1
+        world.clock.elapsed_s += CLOCK_MAX_AGE_FOR_WRITES_S + 1
         world.on_get("public/time", *[silent] * 9)
         world.on_get("account/config", say(envelope(ACCOUNT)))
         async with asyncio.timeout(2.0 if use in READS else 1.0):
@@ -1221,7 +1225,7 @@ def test_a_failed_measurement_is_repeated_with_a_back_off_and_reported_once() ->
         for _ in range(1400):
             before = world.server.gets(TIME)
             assert isinstance(await world.client.read_live(), LiveRead)
-            await world.timing.refreshed()
+            await world.exchange_clock.refreshed()
             if world.server.gets(TIME) > before:
                 tried_at.append(world.clock.elapsed_s - begun_at)
             world.clock.elapsed_s += 0.1
@@ -1244,7 +1248,7 @@ def test_a_measurement_in_the_background_waits_as_long_as_a_gateway_asks_for() -
         for seconds, asked in ((0.0, 2), (49.0, 2), (1.1, 3)):
             world.clock.elapsed_s += seconds
             await world.client.read_live()
-            await world.timing.refreshed()
+            await world.exchange_clock.refreshed()
             assert world.server.gets(TIME) == asked
 
     play(scenario)
@@ -1256,9 +1260,9 @@ def test_a_failing_measurement_says_nothing_about_the_address() -> None:
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.on_get("public/time", say(b"<html>", "403 Forbidden"))
         assert isinstance(await world.client.read_live(), LiveRead)
-        await world.timing.refreshed()
+        await world.exchange_clock.refreshed()
         assert world.server.gets(TIME) == 2
-        assert world.timing.address.health == WORKS
+        assert world.exchange_clock.address.health == WORKS
 
     play(scenario)
 
@@ -1267,12 +1271,14 @@ def test_while_the_address_fails_no_measurement_is_the_probe_that_others_wait_fo
     async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
-        world.timing.address.health = WORKS.failed(Reply(ReplyClass.NO_ANSWER, "broken", "it broke"), 0.0)
+        world.exchange_clock.address.health = WORKS.failed(
+            Reply(ReplyClass.NO_ANSWER, "broken", "it broke"), 0.0
+        )
         world.on_get("public/time", silent)
         async with asyncio.timeout(1.0):
             assert isinstance(await world.client.read_live(), LiveRead)
         assert world.server.gets(TIME) == 1
-        assert world.timing.address.health == WORKS
+        assert world.exchange_clock.address.health == WORKS
         await world.client.read_live()
         await asyncio.sleep(0.05)
         assert world.server.gets(TIME) == 2, "the next read has it measured again"
@@ -1284,10 +1290,10 @@ def test_while_the_address_fails_no_measurement_is_the_probe_that_others_wait_fo
 def test_after_an_hour_without_reads_a_request_is_possible_right_after_the_first_one(outage: bool) -> None:
     async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
-        world.clock.elapsed_s += CLOCK_LAST_AGE_S + 1
+        world.clock.elapsed_s += CLOCK_MAX_AGE_FOR_WRITES_S + 1
         if outage:
             failure = Reply(ReplyClass.NO_ANSWER, "broken", "it broke")
-            world.timing.address.health = WORKS.failed(failure, 0.0).failed(failure, 1.0)
+            world.exchange_clock.address.health = WORKS.failed(failure, 0.0).failed(failure, 1.0)
         assert isinstance(await world.client.read_live(), LiveRead)
         await (await world.opened()).close()
         assert world.server.gets(TIME) == 2
@@ -1298,7 +1304,7 @@ def test_after_an_hour_without_reads_a_request_is_possible_right_after_the_first
 def test_a_read_refused_for_an_old_time_is_measured_and_repeated() -> None:
     async def scenario(world: World) -> None:
         assert await world.client.sync_clock() is None
-        world.clock.elapsed_s += 10 * CLOCK_LAST_AGE_S
+        world.clock.elapsed_s += 10 * CLOCK_MAX_AGE_FOR_WRITES_S
         page = say(b"<html>", "403 Forbidden")
         world.on_get("public/time", page, page)
         world.on_get("account/mmp-config", *[say(envelope(code="50102"), "401 U")] * 2)
@@ -1312,18 +1318,18 @@ def test_a_read_refused_for_an_old_time_is_measured_and_repeated() -> None:
 
 def test_closing_ends_a_measurement_and_the_next_use_begins_another() -> None:
     async def scenario(world: World) -> None:
-        await world.timing.aclose()
+        await world.exchange_clock.aclose()
         assert await world.client.sync_clock() is None
         world.clock.elapsed_s += CLOCK_MAX_AGE_S + 1
         world.on_get("public/time", silent)
         await world.client.read_live()
         await asyncio.sleep(0.05)
         assert world.server.gets(TIME) == 2
-        await world.timing.aclose()
+        await world.exchange_clock.aclose()
         await settle()
         assert len(asyncio.all_tasks()) == 1
         await world.client.read_live()
-        await world.timing.refreshed()
+        await world.exchange_clock.refreshed()
         assert world.server.gets(TIME) == 3
         assert world.events == []
 
@@ -1339,7 +1345,7 @@ def test_a_read_that_is_cancelled_leaves_the_measurement_to_the_others() -> None
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-        await world.timing.refreshed()
+        await world.exchange_clock.refreshed()
         assert world.server.gets(TIME) == 2
         assert world.client.clock_offset_s == 0.0
 
@@ -1351,12 +1357,12 @@ def test_a_bug_in_a_measurement_is_not_lost() -> None:
         raise RuntimeError("a bug")
 
     async def scenario() -> None:
-        timing, clock = ExchangeClock(), HandClock()
-        timing.refresh(broken, clock)
-        await timing.refreshed()
+        exchange_clock, clock = ExchangeClock(), HandClock()
+        exchange_clock.refresh(broken, clock)
+        await exchange_clock.refreshed()
         with pytest.raises(RuntimeError, match="a bug"):
-            timing.refresh(broken, clock)
-        await timing.aclose()
+            exchange_clock.refresh(broken, clock)
+        await exchange_clock.aclose()
 
     asyncio.run(scenario())
 
@@ -1532,11 +1538,11 @@ def test_a_caller_that_waits_for_a_measurement_gets_its_result(fails: bool) -> N
         return failure if fails else offset
 
     async def scenario() -> None:
-        timing = ExchangeClock()
-        answers = await asyncio.gather(*(timing.measure(ask) for _ in range(30)))
+        exchange_clock = ExchangeClock()
+        answers = await asyncio.gather(*(exchange_clock.measure(ask) for _ in range(30)))
         assert (answers, asked) == ([failure if fails else None] * 30, 1)
-        assert timing.offset == (None if fails else offset)
-        await timing.measure(ask)
+        assert exchange_clock.offset == (None if fails else offset)
+        await exchange_clock.measure(ask)
         assert asked == 2, "who asks later asks anew"
 
     asyncio.run(scenario())
@@ -1551,7 +1557,7 @@ def test_a_caller_does_not_wait_long_for_the_measurement_of_another(
     asked = 0
 
     async def scenario() -> None:
-        timing, over = ExchangeClock(), asyncio.Event()
+        exchange_clock, over = ExchangeClock(), asyncio.Event()
 
         async def hang() -> ClockOffset | Reply:
             await over.wait()
@@ -1562,10 +1568,10 @@ def test_a_caller_does_not_wait_long_for_the_measurement_of_another(
             asked += 1
             return ClockOffset(1.0, 2.0, 0.0)
 
-        hanging = asyncio.create_task(timing.measure(hang))
+        hanging = asyncio.create_task(exchange_clock.measure(hang))
         await asyncio.sleep(0)
         async with asyncio.timeout(5.0):
-            assert await asyncio.gather(*(timing.measure(ask) for _ in range(30))) == [None] * 30
+            assert await asyncio.gather(*(exchange_clock.measure(ask) for _ in range(30))) == [None] * 30
         assert asked == 1, "one asks instead, and the others take what came of that"
         assert not hanging.done()
         if ends:
@@ -1575,8 +1581,8 @@ def test_a_caller_does_not_wait_long_for_the_measurement_of_another(
             hanging.cancel()
             await asyncio.gather(hanging, return_exceptions=True)
             assert len(asyncio.all_tasks()) == 1, "what was given up goes on nowhere"
-        assert timing.offset == ClockOffset(1.0, 2.0, 0.0), "a failure forgets nothing"
-        assert await timing.measure(ask) is None
+        assert exchange_clock.offset == ClockOffset(1.0, 2.0, 0.0), "a failure forgets nothing"
+        assert await exchange_clock.measure(ask) is None
 
     asyncio.run(scenario())
 
@@ -1593,7 +1599,7 @@ def test_of_two_measurements_at_once_the_one_that_is_nearer_is_used(
     slow: ClockOffset, quick: ClockOffset, used: str
 ) -> None:
     async def scenario() -> None:
-        timing, over = ExchangeClock(), asyncio.Event()
+        exchange_clock, over = ExchangeClock(), asyncio.Event()
 
         async def ask_slowly() -> ClockOffset | Reply:
             await over.wait()
@@ -1602,26 +1608,26 @@ def test_of_two_measurements_at_once_the_one_that_is_nearer_is_used(
         async def ask() -> ClockOffset | Reply:
             return quick
 
-        slowly = asyncio.create_task(timing._measure(ask_slowly))
+        slowly = asyncio.create_task(exchange_clock._measure(ask_slowly))
         await asyncio.sleep(0)
-        assert await timing._measure(ask) is None
+        assert await exchange_clock._measure(ask) is None
         over.set()
         assert await slowly is None
-        assert timing.offset == (quick if used == "quick" else slow)
+        assert exchange_clock.offset == (quick if used == "quick" else slow)
         behind = ClockOffset(50.0, 1011.0, 0.0)
 
         async def ask_again() -> ClockOffset | Reply:
             return behind
 
-        await timing.measure(ask_again)
-        assert timing.offset == behind, "a later measurement counts, whatever it finds"
+        await exchange_clock.measure(ask_again)
+        assert exchange_clock.offset == behind, "a later measurement counts, whatever it finds"
 
     asyncio.run(scenario())
 
 
 def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
     async def scenario() -> None:
-        timing, never = ExchangeClock(), asyncio.Event()
+        exchange_clock, never = ExchangeClock(), asyncio.Event()
 
         async def hang() -> ClockOffset | Reply:
             await never.wait()
@@ -1630,12 +1636,12 @@ def test_a_measurement_that_was_given_up_is_made_by_the_next() -> None:
         async def ask() -> ClockOffset | Reply:
             return ClockOffset(1.0, 2.0, 0.0)
 
-        hanging = asyncio.create_task(timing.measure(hang))
+        hanging = asyncio.create_task(exchange_clock.measure(hang))
         await asyncio.sleep(0)
-        waiting = asyncio.create_task(timing.measure(ask))
+        waiting = asyncio.create_task(exchange_clock.measure(ask))
         await asyncio.sleep(0)
         hanging.cancel()
         assert await waiting is None
-        assert timing.offset is not None
+        assert exchange_clock.offset is not None
 
     asyncio.run(scenario())

@@ -49,18 +49,23 @@ class Fleet:
     def __init__(self, server: Server, port: int) -> None:
         self.server = server
         self.clock = SystemClock()
-        self.timing = ExchangeClock()
-        self.timing.offset = ClockOffset(time.time(), self.clock.now(), 0.0)
+        self.exchange_clock = ExchangeClock()
+        self.exchange_clock.offset = ClockOffset(time.time(), self.clock.now(), 0.0)
         self.base = parse_base_url(f"http://127.0.0.1:{port}", frozenset())
 
     def client(self) -> OkxTradingClient:
         return OkxTradingClient(
-            self.base, Environment.LIVE, CREDENTIALS, self.clock, timeout_s=3.0, timing=self.timing
+            self.base,
+            Environment.LIVE,
+            CREDENTIALS,
+            self.clock,
+            timeout_s=3.0,
+            exchange_clock=self.exchange_clock,
         )
 
     @property
     def health(self) -> CircuitBreaker:
-        return self.timing.address.health
+        return self.exchange_clock.address.health
 
     def on(self, target: str, *scripts: Any) -> None:
         self.server.scripts[target] = list(scripts)
@@ -295,7 +300,7 @@ def test_the_end_of_an_outage_is_reported_once(failures: int, calls: int) -> Non
     async def scenario(fleet: Fleet) -> None:
         called: list[bool] = []
         fleet.on(CONFIG, *[PAGE] * failures, OWN, OWN)
-        with fleet.timing.address.on_recovery(lambda: called.append(True)):
+        with fleet.exchange_clock.address.on_recovery(lambda: called.append(True)):
             for _ in range(failures + 2):
                 await fleet.client().account()
         assert len(called) == calls
