@@ -64,23 +64,24 @@ class ApplyOutput:
         return confirmed
 
     def _ask(self, question: str) -> bool:
-        """Ask on the terminal; a signal answers the question, and does not wait for requests in flight.
+        """Ask on the terminal; a signal ends the question at once, without a wait for requests in flight.
 
-        The question blocks the event loop, so its own handlers would not run before the answer.
+        The question blocks the event loop, so the signal handlers of the loop would run after the answer
+        only. Other handlers replace them until then.
         """
-        loops = {
+        previous_handlers = {
             signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
             signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated),
         }
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            loops[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
+            previous_handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up)
         try:
             self._plans.finish()  # the person saw the plans
             return click.confirm(question, err=True)
         except KeyboardInterrupt:
             raise click.Abort from None
         finally:
-            for number, handler in loops.items():
+            for number, handler in previous_handlers.items():
                 signal.signal(number, handler)
 
     def _where(self, runs: Sequence[AccountApply]) -> str:
@@ -110,7 +111,7 @@ class ApplyOutput:
             if run.result is not None and run.problem is None and not self._out.json:
                 self._report_text(run, results, alone=len(runs) == 1)
             if run.failure is not None:
-                self._out.error(_placed(run, run.failure, alone=len(runs) == 1))
+                self._out.error(_with_account_name(run, run.failure, alone=len(runs) == 1))
         if signalled is not None:
             banner = "SIMULATOR: " if self._simulator else ""
             self._out.info(f"{banner}{STOPPED.message}, {STOPPED.hint}")
@@ -151,11 +152,13 @@ class ApplyOutput:
         if len(documents) == len(runs):
             self._out.document(one_or_list("apply", documents))
             return
-        problems = [_placed(run, run.failure, alone=len(runs) == 1) for run in runs if run.failure]
+        problems = [
+            _with_account_name(run, run.failure, alone=len(runs) == 1) for run in runs if run.failure
+        ]
         self._out.failure_document(*(problems or [STOPPED]))
 
 
-def _placed(run: AccountApply, problem: MmpError, *, alone: bool) -> MmpError:
+def _with_account_name(run: AccountApply, problem: MmpError, *, alone: bool) -> MmpError:
     """Return ``problem`` with the name of its account, if there are several accounts."""
     return problem if alone else problem.prefixed(run.place, path=run.desired.path)
 

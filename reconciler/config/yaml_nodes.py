@@ -230,7 +230,7 @@ class _TreeBuilder:
             message = f"more than {MAX_YAML_DEPTH} levels of nesting"
             self._add_problem(Code.TOO_DEEP, position_of(event.start_mark), message)
             raise _ReadingEnded
-        is_invalid = (event.anchor or event.tag) and self._has_decoration(event)
+        is_invalid = (event.anchor or event.tag) and self._reject_anchor_and_tag(event)
         read = self._table if kind is MappingStartEvent else self._sequence
         node = read(event.start_mark, depth + 1)
         return InvalidNode(node.mark) if is_invalid else node
@@ -289,7 +289,7 @@ class _TreeBuilder:
         mark = event.start_mark
         if event.style:
             self.decoded.append(event.value)
-        if self._has_decoration(event):
+        if self._reject_anchor_and_tag(event):
             return InvalidNode(mark)
         if event.style not in ("|", ">"):
             return Scalar(event.value, not event.style, mark)
@@ -303,7 +303,7 @@ class _TreeBuilder:
         self._add_problem(Code.YAML_ANCHOR, position_of(event.start_mark), message, hint)
         return InvalidNode(event.start_mark)
 
-    def _has_decoration(self, event: YamlEvent) -> bool:
+    def _reject_anchor_and_tag(self, event: YamlEvent) -> bool:
         """Add a problem for an anchor and for a tag of a node; return whether there was one."""
         position = position_of(event.start_mark)
         if event.anchor is not None:

@@ -22,7 +22,7 @@ from reconciler.core.monitoring.notifications import (
     advance,
 )
 from reconciler.core.monitoring.protection import runtime_protection
-from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES, UnloadedFiles, with_event
 from reconciler.documents.notification import Advice, file_notification_document, notification_document
 from reconciler.documents.plan import Document
 from reconciler.notify.webhook_address import WebhookAddress
@@ -43,7 +43,10 @@ TRIGGERS = (
 
 
 class PolicyDeduper:
-    """What was sent about each policy since it changed: of many accounts under it, only the first sends."""
+    """What was sent about each policy since it changed.
+
+    If several accounts share a policy, only one message is sent.
+    """
 
     def __init__(self) -> None:
         self._sent: set[tuple[str, Transition, AlertIdentity]] = set()
@@ -97,9 +100,9 @@ class AccountNotifier:
         if not notices:
             return
         status = runtime_status(runtime, now=now, wall=wall)
-        judged = runtime_protection(runtime, status, now=now, interval_s=self._interval_s)
+        protection = runtime_protection(runtime, status, now=now, interval_s=self._interval_s)
         for notice in notices:
-            self._post(notification_document(notice, runtime, judged, at=wall, advice=self._advice))
+            self._post(notification_document(notice, runtime, protection, at=wall, advice=self._advice))
 
     def _should_send(self, notice: Notification) -> bool:
         """Tell whether to send it: not "protected" for an account that another replica ran until now."""
@@ -154,7 +157,7 @@ class WebhookObserver:
         self._sender = WebhookSender(targets, _log)
         self._accounts: dict[str, AccountNotifier] = {}
         self._policies = PolicyDeduper()
-        self._unloaded = NONE
+        self._unloaded = NO_UNLOADED_FILES
         self._files = FileNotifier(self._sender.post, host=host, simulator=simulator)
         for target in targets:
             logs.log("info", "notifying", to=target.shown)

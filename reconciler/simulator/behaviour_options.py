@@ -1,7 +1,7 @@
 """Behaviour that OKX does not document, as options: the simulated exchange can show either one.
 
 Every field is one open question; the defaults are the stricter answer where one is stricter. The table in
-``behaviours`` names the field that selects each behaviour.
+``behaviour_sources`` names the field that selects each behaviour.
 """
 
 from __future__ import annotations

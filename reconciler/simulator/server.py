@@ -1,7 +1,7 @@
 """The simulated exchange behind real sockets, on loopback only.
 
 This file decides when a request has arrived (its head was read completely and the simulated inbound delay
-is over), how late replies are, and how connections end. ``rules`` decides the answers. Its clock is the
+is over), how late replies are, and how connections end. ``exchange`` decides the answers. Its clock is the
 wall clock at the start, continued by the monotonic one, so it never goes back.
 """
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from reconciler.core.monitoring.account_runtime import AccountRuntime
 from reconciler.core.monitoring.state_timeline import Timeline
-from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES, UnloadedFiles
 from reconciler.core.replica_assignment import Replica, ReplicaStatus, parse_lease_name
 
 
@@ -44,7 +44,7 @@ class LatestState:
 
     version: str
     began_at: datetime
-    unloaded: UnloadedFiles = NONE
+    unloaded: UnloadedFiles = NO_UNLOADED_FILES
     timelines: Mapping[str, Timeline] = field(default_factory=dict)
     replica: ReplicaStatus | None = None
     error: str = ""

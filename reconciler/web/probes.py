@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.core.monitoring.account_runtime import AccountRuntime, NeverValid, RejectedFile, alive
-from reconciler.core.monitoring.unloaded_files import NONE
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES
 from reconciler.core.problems import escape_unprintable, first_error
 from reconciler.core.replica_assignment import ReplicaStatus
 from reconciler.render.values import count
@@ -83,7 +83,7 @@ def _state(latest: LatestState) -> ProbeCheck:
     """Check that the state is open and can be used."""
     replica = latest.replica
     # No file is read before the state is open.
-    reads_files = bool(latest.accounts()) or latest.unloaded != NONE
+    reads_files = bool(latest.accounts()) or latest.unloaded != NO_UNLOADED_FILES
     opened = reads_files or (replica is not None and replica.leases is not None)
     failures = (one.runtime.state_failed for one in latest.accounts())
     lost = next((failed.message for failed in failures if failed is not None), "")

@@ -134,7 +134,7 @@ class Server:
     def _next_to_close(self) -> ClientConnection:
         """Return the oldest connection of the older half that waits for its client, else the oldest one.
 
-        A probe waits for the loops, and a flood of others may connect before they answer.
+        A probe may wait for the event loops; it must survive a flood of new connections meanwhile.
         """
         older = list(islice(self._open, MAX_CONNECTIONS // 2))
         return next((one for one in older if not one.handled), older[0])

@@ -13,7 +13,7 @@ from reconciler.core.model import Family, Setting
 from reconciler.core.monitoring.account_runtime import AccountRuntime, runtime_status
 from reconciler.core.monitoring.protection import ProtectionResult, runtime_protection
 from reconciler.core.monitoring.status import FamilyState, FamilyStatus, Status
-from reconciler.core.monitoring.unloaded_files import NONE
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES
 from reconciler.core.replica_assignment import parse_lease_name
 from reconciler.documents.plan import Document, as_list, one_or_list
 from reconciler.documents.problems import problems_document
@@ -66,7 +66,7 @@ def status_response(latest: LatestState, *, now: float, wall: datetime) -> Respo
     if replica is not None and replica.unable:
         named = sorted(map(parse_lease_name, replica.unable))
         more["unable"] = [{"account": name, "environment": environment} for name, environment in named]
-    if latest.unloaded != NONE:
+    if latest.unloaded != NO_UNLOADED_FILES:
         more["missing_files"] = list(latest.unloaded.missing)
         more["invalid_files"] = [file_document(file) for file in latest.unloaded.rejected]
     if not more:

@@ -22,7 +22,7 @@ from reconciler.core.events import (
     RejectedConfigRemoved,
 )
 from reconciler.core.monitoring.account_runtime import AccountRuntime, FileState, NeverValid
-from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles, with_event
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES, UnloadedFiles, with_event
 from reconciler.core.problems import Code, problem
 from reconciler.notify.observer import FileNotifier
 from reconciler.schema_files import load_schema
@@ -48,7 +48,7 @@ GONE = RejectedConfigRemoved("b.yaml")
 
 def having_met(*events: Event) -> UnloadedFiles:
     """Return what nobody keeps after ``events``."""
-    not_loaded = NONE
+    not_loaded = NO_UNLOADED_FILES
     for event in events:
         not_loaded = with_event(not_loaded, event, wall=WALL)
     return not_loaded
@@ -158,7 +158,7 @@ def test_the_status_has_it_beside_the_accounts_or_instead_of_them() -> None:
     assert refused["problems"][1]["hint"] == "write 1000"
     _, found = document(served(fresh(), not_loaded=having_met(ConfigMissing(("c.yaml",)))))
     assert (found["missing_files"], found["invalid_files"]) == (["c.yaml"], [])
-    _, found = document(served(fresh(), not_loaded=NONE))
+    _, found = document(served(fresh(), not_loaded=NO_UNLOADED_FILES))
     assert found["format"] == "mmp/status/1"
 
 
@@ -256,7 +256,7 @@ def notices(*happened: tuple[float, Event]) -> list[dict[str, Any]]:
     """Return what is told of files while ``happened``, each at its second."""
     output: list[dict[str, Any]] = []
     dispatcher = FileNotifier(output.append, host="openapi.okx.com", simulator=False)
-    not_loaded = NONE
+    not_loaded = NO_UNLOADED_FILES
     for at, event in happened:
         not_loaded = with_event(not_loaded, event, wall=wall_at(NOW + at))
         dispatcher.on_event(not_loaded, event, now=NOW + at, wall=wall_at(NOW + at))

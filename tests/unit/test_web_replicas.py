@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.core.events import Event, LeaseEnded, LeaseTaken, StateFailed, StateLockTimedOut
 from reconciler.core.model import Environment, ExchangeKind
 from reconciler.core.monitoring.account_runtime import AccountRuntime
-from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES, UnloadedFiles
 from reconciler.core.problems import escape_unprintable
 from reconciler.core.replica_assignment import (
     LEASE_TTL_S,
@@ -135,7 +135,7 @@ def test_a_file_that_comes_while_a_probe_looks_lets_it_never_pass(due: tuple[int
     unprotected = {"main/live": AccountSnapshot(fresh(), INTERVAL_S, owner=ME)}
     steps: list[tuple[str, object]] = [
         ("replica", replace(before, configured=frozenset({DESK, MAIN}))),
-        ("unloaded", NONE),
+        ("unloaded", NO_UNLOADED_FILES),
         ("_accounts", unprotected),
     ]
     reads = count()

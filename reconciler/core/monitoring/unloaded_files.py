@@ -21,7 +21,7 @@ class UnloadedFiles:
     rejected: tuple[RejectedFile, ...] = ()
 
 
-NONE = UnloadedFiles()
+NO_UNLOADED_FILES = UnloadedFiles()
 
 
 def with_event(unloaded: UnloadedFiles, event: events.Event, *, wall: datetime) -> UnloadedFiles:

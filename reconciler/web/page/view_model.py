@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import assert_never
 
 from reconciler.core.monitoring.protection import WORST_FIRST, Protection, ProtectionResult, worst_of
-from reconciler.core.monitoring.unloaded_files import NONE, UnloadedFiles
+from reconciler.core.monitoring.unloaded_files import NO_UNLOADED_FILES, UnloadedFiles
 from reconciler.render.values import count
 from reconciler.web.latest_state import LatestState
 from reconciler.web.page.account_view import (
@@ -97,7 +97,7 @@ def page_view(
         title=f"{headline.sign.symbol} {headline.sign.word} · {whose}{here} · mmp",
         headline=headline,
         error=error,
-        alone=len(accounts) == 1 and latest.unloaded == NONE,
+        alone=len(accounts) == 1 and latest.unloaded == NO_UNLOADED_FILES,
         accounts=accounts,
         missing=tuple(truncated(path) for path in latest.unloaded.missing),
         rejected=tuple(file_view("Settings", file, wall) for file in latest.unloaded.rejected),
@@ -168,7 +168,7 @@ def _overall(
     unknown = ""
     if error:
         unknown = "Not known yet: the state cannot be reached."
-    elif unloaded != NONE and worst is not Protection.EXPOSED:
+    elif unloaded != NO_UNLOADED_FILES and worst is not Protection.EXPOSED:
         unknown = f"Not known: {_unloaded_words(unloaded)}."
     elif not accounts:
         unknown = "Not known yet: no settings were accepted so far."
