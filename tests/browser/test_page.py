@@ -295,6 +295,7 @@ def test_a_hidden_page_requests_nothing(chromium: Browser) -> None:
     assert asked == (0, 1)
 
 
+@pytest.mark.slow
 def test_who_comes_back_is_warned_only_if_the_program_is_gone(chromium: Browser) -> None:
     hide = "Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true})"
     back = "window.away = false; document.dispatchEvent(new Event('visibilitychange'))"

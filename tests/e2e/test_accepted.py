@@ -53,6 +53,7 @@ def printed(ended: Ended, words: str) -> tuple[str, ...]:
 # ---- adoptions ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_adoption_that_loosens_is_shown_counted_and_in_the_history(
     accepted: Desk, exchange: Exchange
 ) -> None:
@@ -86,6 +87,7 @@ def test_an_adoption_that_loosens_is_shown_counted_and_in_the_history(
     assert changes(accepted) == {}
 
 
+@pytest.mark.slow
 def test_a_refused_adoption_stops_an_apply_until_it_is_allowed(accepted: Desk, exchange: Exchange) -> None:
     under(accepted, FACTOR_2)
     exchange.change("BTC-USD", "5000/2000/300")
@@ -104,6 +106,7 @@ def test_a_refused_adoption_stops_an_apply_until_it_is_allowed(accepted: Desk, e
     assert newest["override"] == "loosen:BTC-USD"
 
 
+@pytest.mark.slow
 def test_a_paused_family_is_not_adopted_unjudged(accepted: Desk, exchange: Exchange) -> None:
     under(accepted, FACTOR_2)
     assert accepted.mmp("pause", "--family", "BTC-USD", "--for", "30m", "--reason", "testing").status == 0
@@ -112,6 +115,7 @@ def test_a_paused_family_is_not_adopted_unjudged(accepted: Desk, exchange: Excha
     assert accepted.mmp(*APPLY).status == 3
 
 
+@pytest.mark.slow
 def test_a_reviewed_adoption_is_judged_again(accepted: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/300")
     accepted.wants({**SAME, "BTC-USD": "5s/2s/300"})
@@ -141,6 +145,7 @@ def test_what_is_recorded_with_nothing_on_record_is_reported_if_the_policy_forbi
 # ---- what stays tighter ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_stays_tighter_stops_nothing_else_and_has_its_own_command(
     accepted: Desk, exchange: Exchange
 ) -> None:
@@ -165,6 +170,7 @@ def test_what_stays_tighter_stops_nothing_else_and_has_its_own_command(
     assert exchange.live()["BTC-USD"].endswith("/100")
 
 
+@pytest.mark.slow
 def test_a_family_of_which_some_fields_are_sent_is_partly_done(accepted: Desk, exchange: Exchange) -> None:
     under(accepted, FACTOR_2)
     exchange.change("BTC-USD", "5000/2000/10")
@@ -180,6 +186,7 @@ def test_a_family_of_which_some_fields_are_sent_is_partly_done(accepted: Desk, e
     assert exchange.live()["BTC-USD"] == "5000/1500/10"
 
 
+@pytest.mark.slow
 def test_a_plan_file_and_an_override_set_what_stayed_tighter(accepted: Desk, exchange: Exchange) -> None:
     under(accepted, FACTOR_2)
     exchange.change("BTC-USD", "5000/2000/10")
@@ -194,6 +201,7 @@ def test_a_plan_file_and_an_override_set_what_stayed_tighter(accepted: Desk, exc
 # ---- a published status ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_plan_from_a_status_is_that_of_the_account(accepted: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/10")
     accepted.wants({"BTC-USD": "5s/2s/300", "ETH-USD": "5s/2s/50"})
@@ -212,6 +220,7 @@ def test_a_plan_from_a_status_is_that_of_the_account(accepted: Desk, exchange: E
 # ---- imports -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_import_adopts_what_is_on_record_only_if_it_is_asked_and_the_policy_lets_it(
     accepted: Desk, exchange: Exchange
 ) -> None:
@@ -234,6 +243,7 @@ def test_an_import_adopts_what_is_on_record_only_if_it_is_asked_and_the_policy_l
     assert accepted.mmp("import", "--adopt", "--out", "-").status == 64
 
 
+@pytest.mark.slow
 def test_an_import_into_another_folder_asks_the_policy_on_record(
     accepted: Desk, exchange: Exchange
 ) -> None:

@@ -180,6 +180,7 @@ def test_addresses_that_are_not_okx_are_refused_before_any_key_is_used(
 MAY_WITHDRAW = "the key may withdraw: use one without the Withdraw permission"
 
 
+@pytest.mark.slow
 def test_apply_and_run_warn_once_of_a_key_that_may_withdraw(tmp_path: Path) -> None:
     with simulator("--permissions", "read_only,trade,withdraw") as exchange:
         desk = Desk(tmp_path / "desk", exchange.variables)

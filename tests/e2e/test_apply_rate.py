@@ -91,6 +91,7 @@ def test_a_second_apply_is_no_request_and_exit_0(exchange: Exchange, tmp_path: P
     desk.close()
 
 
+@pytest.mark.slow
 def test_with_no_history_one_window_is_waited_out_first(exchange: Exchange, tmp_path: Path) -> None:
     desk = Desk(tmp_path / "other", exchange.variables)
     desk.wants({"BTC-USD": "5s/2s/100"})

@@ -35,6 +35,7 @@ def test_of_several_terminal_errors_the_first_by_precedence_is_reported(
     assert exchange.written() == []
 
 
+@pytest.mark.slow
 def test_an_exchange_that_was_never_read_is_never_called_as_desired(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants(BTC)

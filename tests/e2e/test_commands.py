@@ -96,6 +96,7 @@ def test_family_globs_choose(desk: Desk, exchange: Exchange) -> None:
     assert exchange.written() == ["BTC-USD_UM"]
 
 
+@pytest.mark.slow
 def test_a_plan_sends_nothing_and_leaves_no_trace(desk: Desk, exchange: Exchange) -> None:
     desk.wants(BTC)
     before = sorted(desk.folder.rglob("*"))
@@ -110,6 +111,7 @@ def test_a_plan_sends_nothing_and_leaves_no_trace(desk: Desk, exchange: Exchange
     assert exchange.written() == ["BTC-USD"]
 
 
+@pytest.mark.slow
 def test_exit_statuses_of_a_plan(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants(BTC)
@@ -257,6 +259,7 @@ def test_a_damaged_state_is_refused_with_what_to_do(
     assert exchange.written() == []
 
 
+@pytest.mark.slow
 def test_an_exchange_that_is_not_there_is_exit_1(alone: Desk) -> None:
     alone.wants(BTC)
     keys: dict[str, str | None] = {
@@ -336,6 +339,7 @@ def test_a_usage_error_is_a_document_too(alone: Desk, command: str) -> None:
     assert [problem["code"] for problem in ended.document["problems"]] == ["usage"]
 
 
+@pytest.mark.slow
 def test_every_document_is_as_its_schema_says_and_all_of_stdout(desk: Desk, exchange: Exchange) -> None:
     exchange.change("ETH-USD", "5000/2000/100")
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})

@@ -16,6 +16,7 @@ THREE = {"BTC-USD": "5s/2s/100", "ETH-USD": "1s/until-reset/500", "SOL-USD_UM": 
 FIVE = {**THREE, "BTC-USD_UM": "5s/2s/20", "XAU-USD_UM": "5s/2s/30"}
 
 
+@pytest.mark.slow
 def test_two_applies_at_once_send_every_family_once(desk: Desk, exchange: Exchange) -> None:
     desk.wants(THREE)
     both = [desk.start(*APPLY, "--output", "json") for _ in range(2)]
@@ -27,6 +28,7 @@ def test_two_applies_at_once_send_every_family_once(desk: Desk, exchange: Exchan
     assert sorted(message, key=len) == [[], ["applied"] * 3], "one did it all, the other found it done"
 
 
+@pytest.mark.slow
 def test_a_start_within_ten_seconds_of_another_keeps_the_pace(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100"})
     assert desk.mmp(*APPLY).status == 0
@@ -36,6 +38,7 @@ def test_a_start_within_ten_seconds_of_another_keeps_the_pace(desk: Desk, exchan
     assert min(gaps(exchange.arrivals())) > 10.0
 
 
+@pytest.mark.slow
 def test_a_lock_not_had_in_time_is_exit_7_and_names_who_has_it(desk: Desk, exchange: Exchange) -> None:
     desk.wants(FIVE)
     holder = desk.start(*APPLY)
@@ -55,6 +58,7 @@ def test_a_lock_not_had_in_time_is_exit_7_and_names_who_has_it(desk: Desk, excha
     assert sorted(exchange.written()) == sorted(FIVE)
 
 
+@pytest.mark.slow
 def test_an_idle_run_lets_a_pipeline_in(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100"})
     sidecar = desk.start("run", "--assume-idle", "--interval", "20s")
@@ -64,6 +68,7 @@ def test_an_idle_run_lets_a_pipeline_in(desk: Desk, exchange: Exchange) -> None:
     assert exchange.written() == ["BTC-USD"]
 
 
+@pytest.mark.slow
 def test_accounts_of_one_user_id_share_its_budget(desk: Desk, exchange: Exchange) -> None:
     folder = desk.folder / "accounts"
     folder.mkdir()

@@ -84,6 +84,7 @@ def test_a_reviewer_sees_exactly_the_changed_fields_the_worst_first(repository: 
     assert not list(repository.folder.glob(".mmp*"))
 
 
+@pytest.mark.slow
 def test_changes_are_2_if_asked_for_and_a_refusal_is_3(repository: Repository) -> None:
     assert mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--exit-code").returncode == 2
     assert mmp(repository.folder, "diff", "HEAD", "HEAD", "--exit-code").returncode == 0

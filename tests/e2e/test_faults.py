@@ -38,6 +38,7 @@ def test_a_lost_success_is_read_back_and_not_sent_again(desk: Desk, exchange: Ex
     assert events.index("request unknown") < events.index("adopted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", WITHOUT_EFFECT)
 def test_what_had_no_effect_is_sent_again_in_the_next_free_slot(
     desk: Desk, exchange: Exchange, fault: str
@@ -60,6 +61,7 @@ def test_a_slow_reply_is_waited_for(desk: Desk, exchange: Exchange) -> None:
     assert first_attempt(desk)["outcome"] == "applied"
 
 
+@pytest.mark.slow
 def test_an_unread_success_is_unknown_as_long_as_live_cannot_be_read(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -97,6 +99,7 @@ def reverted_meanwhile(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100"})
 
 
+@pytest.mark.slow
 def test_a_file_reverted_meanwhile_is_sent_at_once_and_stays_unconfirmed(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_family_the_exchange_does_not_know_is_exit_1_when_there_is_no_other(
     assert re.search(r"✗ rejected +NOPE-USD .*\[51001\]", ended.stdout)
 
 
+@pytest.mark.slow
 def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchange) -> None:
     """A 50011 means that other clients share the budget: a full quiet window, then requests continue."""
     exchange.control("fault", fault="50011")
@@ -160,6 +164,7 @@ def test_a_read_that_lags_behind_does_not_cause_a_second_request(desk: Desk, exc
     assert exchange.written() == ["BTC-USD"]
 
 
+@pytest.mark.slow
 def test_questions_that_fail_are_asked_again(desk: Desk, exchange: Exchange) -> None:
     for fault in ("time/html-502", "account/lost-before", "get/html-502"):
         exchange.control("fault", fault=fault)

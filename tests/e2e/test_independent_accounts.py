@@ -87,6 +87,7 @@ def test_a_slow_reply_to_one_account_delays_no_other(desk: Desk, exchange: Excha
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", [("--fault", f"time/slow@{SLOW_S:g}")], indirect=True)
 def test_a_slow_look_at_the_exchanges_clock_by_one_account_delays_no_other(
     desk: Desk, exchange: Exchange
@@ -99,6 +100,7 @@ def test_a_slow_look_at_the_exchanges_clock_by_one_account_delays_no_other(
     assert quantities(exchange) in [("50", "100"), ("100", "50")]
 
 
+@pytest.mark.slow
 def test_after_an_outage_the_first_answer_lets_both_accounts_go_on(desk: Desk, exchange: Exchange) -> None:
     """Their back-offs end 6 s apart, since the second one failed later for the first time."""
     wants(desk, "slow", 100)

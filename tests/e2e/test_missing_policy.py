@@ -149,6 +149,7 @@ def test_apply_sends_what_protects_and_exits_4(lost: Desk, exchange: Exchange) -
     assert (again.status, exchange.written()) == (4, ["ETH-USD"])
 
 
+@pytest.mark.slow
 def test_apply_heals_enables_and_never_disables(lost: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/90000")
     exchange.change("ETH-USD", "0/2000/100")
@@ -171,6 +172,7 @@ def test_apply_exits_4_where_there_is_nothing_to_do(lost: Desk, exchange: Exchan
     assert (ended.status, ended.error_code, exchange.written()) == (4, "policy-missing", [])
 
 
+@pytest.mark.slow
 def test_the_remembered_rules_judge_what_enables(lost: Desk, exchange: Exchange) -> None:
     exchange.change("ETH-USD", "0/2000/100")
     lost.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/5000"})
@@ -209,6 +211,7 @@ def test_several_accounts_end_with_4_too(lost: Desk, exchange: Exchange) -> None
 # ---- removing the policy ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_policy_names_the_policy_that_is_given_up_and_is_recorded_once(
     lost: Desk, exchange: Exchange
 ) -> None:
@@ -293,6 +296,7 @@ def stopped(running: Running) -> Ended:
     return running.wait()
 
 
+@pytest.mark.slow
 def test_run_without_the_file_holds_what_loosens_until_the_file_is_back(
     lost: Desk, exchange: Exchange
 ) -> None:

@@ -64,6 +64,7 @@ def words(hook: Webhook) -> list[tuple[str, str, str | None]]:
     return [(one["kind"], one["status"], one["family"]) for one in hook.documents()]
 
 
+@pytest.mark.slow
 def test_drift_and_a_freeze_arrive_once_each_with_their_end(desk: Desk, exchange: Exchange) -> None:
     with webhook() as hook:
         sidecar = begun(desk, hook)
@@ -108,6 +109,7 @@ def test_a_rejected_file_and_policy_arrive_once_each_with_their_end(desk: Desk, 
         ]
 
 
+@pytest.mark.slow
 def test_a_contested_family_is_paused_and_reported_and_resumed_by_hand(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_contested_family_is_paused_and_reported_and_resumed_by_hand(
         assert exchange.written() == ["BTC-USD"] * 4
 
 
+@pytest.mark.slow
 def test_a_webhook_that_hangs_delays_neither_a_heal_nor_the_end(desk: Desk, exchange: Exchange) -> None:
     with webhook(Reply(hangs=True)) as hook:
         sidecar = begun(desk, hook)

@@ -28,6 +28,7 @@ def other(desk: Desk) -> Path:
     return name
 
 
+@pytest.mark.slow
 def test_two_names_of_one_state_never_send_twice_the_rate(
     desk: Desk, exchange: Exchange, other: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_run_does_not_begin_with_it(desk: Desk, exchange: Exchange, other: Pat
     assert other.exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_once_the_links_of_a_backup_are_gone(desk: Desk, exchange: Exchange) -> None:
     """``cp -al`` gives each file of the folder a second name, also the log of SQLite and the locks."""
     desk.wants({"BTC-USD": "5s/2s/100"})

@@ -96,6 +96,7 @@ def test_an_import_believes_no_read_that_lags_behind_the_record(
         desk.close()
 
 
+@pytest.mark.slow
 def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
     """A tightening by the desk stays drift, and the record of a newer file stays."""
     with simulator(families="BTC-USD=5000/2000/100") as exchange:
@@ -112,6 +113,7 @@ def test_an_import_takes_the_place_of_no_record(tmp_path: Path) -> None:
         desk.close()
 
 
+@pytest.mark.slow
 def test_a_plan_knows_what_was_in_force_under_another_account_name(tmp_path: Path) -> None:
     """A list that omits a family does not lift the limit of the policy, in plan as in apply."""
     with simulator(families="BTC-USD=5000/2000/100") as exchange:
@@ -264,6 +266,7 @@ ILL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ILL)
 def test_what_is_in_the_way_is_named_with_what_to_do(name: str, tmp_path: Path) -> None:
     ill = ILL[name]
@@ -489,6 +492,7 @@ def test_a_pause_names_a_request_that_may_still_take_effect(
     assert desk.mmp("resume", "--family", "*", "--output", "json").document["in_flight"] == []
 
 
+@pytest.mark.slow
 def test_a_pause_finds_a_renamed_account_by_the_user_id_of_its_file(desk: Desk, exchange: Exchange) -> None:
     """While run still uses the old name, and only if the account is unambiguous."""
     desk.wants(BTC, account="old")
@@ -536,6 +540,7 @@ def test_a_pause_works_before_anything_is_applied_and_is_shown_everywhere(
     assert held == {"ETH-USD": None, "BTC-USD": "paused"}
 
 
+@pytest.mark.slow
 def test_a_pause_by_the_breaker_counts_for_every_command_until_the_file_changes(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -559,6 +564,7 @@ def test_a_pause_by_the_breaker_counts_for_every_command_until_the_file_changes(
     assert (desk.mmp(*APPLY).status, exchange.written()) == (0, ["BTC-USD"])
 
 
+@pytest.mark.slow
 def test_what_is_paused_is_not_written_until_it_is_resumed(desk: Desk, exchange: Exchange) -> None:
     desk.uses_state(exchange)
     desk.wants(BTC)
@@ -570,6 +576,7 @@ def test_what_is_paused_is_not_written_until_it_is_resumed(desk: Desk, exchange:
     assert (desk.mmp(*APPLY).status, exchange.written()) == (0, ["BTC-USD"])
 
 
+@pytest.mark.slow
 def test_a_running_loop_leaves_a_paused_family_alone_and_heals_it_afterwards(
     desk: Desk, exchange: Exchange
 ) -> None:

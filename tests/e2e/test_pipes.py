@@ -78,6 +78,7 @@ def test_what_a_shell_pipes_in_is_read(
         assert exchange.written() == ["BTC-USD"]
 
 
+@pytest.mark.slow
 def test_run_takes_no_pipe(desk: Desk, exchange: Exchange) -> None:
     desk.wants(BTC)
     for named in ("mmp run -c <(cat mmp.yaml)", "mmp run --policy <(echo 'version: 1') --no-live"):

@@ -312,6 +312,7 @@ def ends_well(sidecar: Running) -> None:
     assert sidecar.wait().status == 0
 
 
+@pytest.mark.slow
 def test_run_holds_it_goes_on_with_the_rest_and_obeys_a_new_policy(
     looser: Desk, exchange: Exchange
 ) -> None:
@@ -333,6 +334,7 @@ def test_run_holds_it_goes_on_with_the_rest_and_obeys_a_new_policy(
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_run_heals_back_towards_the_bounds(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100"})
     under(desk, "version: 1\nbounds: {default: {qtyLimit: {max: 50}}}\n")
@@ -346,6 +348,7 @@ def test_run_heals_back_towards_the_bounds(desk: Desk, exchange: Exchange) -> No
 TYPO = "version: 1\nlosening: {maxFactor: 2}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [(), ("--policy", "guard.yaml")], ids=["beside", "named"])
 def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
     desk: Desk, exchange: Exchange, named: tuple[str, ...]
@@ -376,6 +379,7 @@ def test_run_starts_under_a_policy_that_cannot_be_read_and_holds_what_loosens(
         ends_well(process)
 
 
+@pytest.mark.slow
 def test_run_holds_what_loosens_while_its_policy_cannot_be_read_or_is_gone(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -444,6 +448,7 @@ def test_a_named_policy_comes_instead_and_one_that_is_missing_is_exit_4(
 FIVE = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "code", "said"),
     [
@@ -478,6 +483,7 @@ def test_apply_heeds_a_policy_that_changes_while_it_runs(
         assert {one["code"] for one in ended.document["results"]} == {"0", "policy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "policy"), [(3, FACTOR_2), (4, "version: 2\n"), (0, "version: 1\n")])
 def test_apply_reads_the_policy_again_before_its_first_request(
     desk: Desk, exchange: Exchange, status: int, policy: str

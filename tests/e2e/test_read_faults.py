@@ -32,6 +32,7 @@ def desk(desk: Desk, exchange: Exchange) -> Desk:
     return desk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_failure_of_a_read_fails_no_command(desk: Desk, exchange: Exchange, fault: str) -> None:
     for name in ("plan", "import", "doctor"):
@@ -54,6 +55,7 @@ def test_commands_that_send_survive_one_failure_of_their_reads(
     assert (ended.status, exchange.written()) == (0, []), ended.stderr
 
 
+@pytest.mark.slow
 def test_a_failure_of_the_public_endpoints_fails_no_command(desk: Desk, exchange: Exchange) -> None:
     for name, command in COMMANDS.items():
         exchange.control("fault", fault="time/html-502")
@@ -61,6 +63,7 @@ def test_a_failure_of_the_public_endpoints_fails_no_command(desk: Desk, exchange
         assert (ended.status, retries(ended)) == (0, 1), (name, ended.stderr)
 
 
+@pytest.mark.slow
 def test_a_failure_that_lasts_ends_every_command_after_half_a_minute(
     desk: Desk, exchange: Exchange
 ) -> None:

@@ -48,6 +48,7 @@ def ends_well(sidecar: Running) -> None:
     assert ended.log[-1]["event"] == "stopped"
 
 
+@pytest.mark.slow
 def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
     desk.wants({"BTC-USD": "5s/2s/90"})
@@ -71,6 +72,7 @@ def test_an_edited_file_is_applied_and_a_broken_one_is_not(desk: Desk, exchange:
     assert exchange.live()["BTC-USD"] == "5000/2000/90"
 
 
+@pytest.mark.slow
 def test_loosening_drift_is_healed_within_the_interval_and_tightening_drift_is_only_reported(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -88,6 +90,7 @@ def test_loosening_drift_is_healed_within_the_interval_and_tightening_drift_is_o
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "requests"), [("heal", ["BTC-USD"]), ("warn", [])], ids=["heal-both-ways", "only-warn"]
 )
@@ -130,6 +133,7 @@ def test_sighup_reads_the_file_at_once(desk: Desk, exchange: Exchange) -> None:
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unplug", "outage"])
 def test_an_outage_is_survived(desk: Desk, exchange: Exchange, kind: str) -> None:
     sidecar = begun(desk)
@@ -254,6 +258,7 @@ def test_sigterm_while_another_process_holds_the_state(
     assert applying.kill().status == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> None:
     desk.wants(dict.fromkeys(("BTC-USD", "ETH-USD", "SOL-USD_UM"), "5s/2s/90"))
     applying = desk.start("apply", "--yes", "--assume-idle")
@@ -265,6 +270,7 @@ def test_a_lock_held_for_long_is_waited_for(desk: Desk, exchange: Exchange) -> N
     assert len(exchange.written()) == 3
 
 
+@pytest.mark.slow
 def test_an_emergency_is_sent_while_an_apply_fails_again_and_again(desk: Desk, exchange: Exchange) -> None:
     """A family that the exchange reports busy makes an apply wait: run sends what its file tightens."""
     exchange.control("fault", fault="ETH-USD/50013:always")

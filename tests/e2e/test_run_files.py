@@ -71,6 +71,7 @@ def quantities(exchange: Exchange) -> list[int]:
     return [int(one["setting"]["qtyLimit"]) for one in exchange.arrivals()]
 
 
+@pytest.mark.slow
 def test_of_hundreds_of_swaps_the_last_is_applied_and_nothing_that_does_not_hold_is_sent(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -222,6 +223,7 @@ def second(variables: Mapping[str, str]) -> dict[str, str | None]:
     }
 
 
+@pytest.mark.slow
 def test_a_file_that_appears_in_a_folder_begins_an_account_of_its_own(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -261,6 +263,7 @@ def test_an_account_whose_key_is_missing_ends_no_other(desk: Desk, exchange: Exc
     in_force(exchange, "BTC-USD", "5000/2000/90")
 
 
+@pytest.mark.slow
 def test_a_reverted_file_is_not_sent_although_its_directory_hears_nothing(tmp_path: Path) -> None:
     """As with NFS, a bind mount, or here a second hard link: the file as it is now is what counts."""
     three = ("BTC-USD", "ETH-USD", "SOL-USD_UM")
@@ -281,6 +284,7 @@ def test_a_reverted_file_is_not_sent_although_its_directory_hears_nothing(tmp_pa
         sidecar.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["100,000 mistakes", "environment", "device", "pipe"])
 def test_a_hostile_file_stops_no_protection_and_shows_no_key(
     desk: Desk, exchange: Exchange, kind: str

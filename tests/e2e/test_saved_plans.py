@@ -60,6 +60,7 @@ def edit(desk: Desk, change: Callable[[dict[str, Any]], None], *, sealed: bool =
 # ---- applied as reviewed -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_family_that_has_moved_is_skipped_and_the_others_proceed(
     planned: Desk, exchange: Exchange
 ) -> None:
@@ -80,6 +81,7 @@ def test_a_family_that_has_moved_is_skipped_and_the_others_proceed(
     }
 
 
+@pytest.mark.slow
 def test_when_everything_has_moved_nothing_is_sent(planned: Desk, exchange: Exchange) -> None:
     for family in THREE:
         exchange.change(family, "5000/2000/300")
@@ -108,6 +110,7 @@ def test_the_digest_of_an_applied_plan_file_is_the_file_s(planned: Desk, exchang
     assert planned.mmp(*APPLY).document["digest"] == digest
 
 
+@pytest.mark.slow
 def test_what_was_no_change_in_the_review_is_not_made_one(desk: Desk, exchange: Exchange) -> None:
     """One family is unchanged in the plan and one only to be recorded; both move before the apply."""
     desk.wants({"BTC-USD": "5s/2s/100"})
@@ -128,6 +131,7 @@ def test_what_is_as_desired_by_now_is_adopted(planned: Desk, exchange: Exchange)
     assert sorted(exchange.written()) == ["ETH-USD", "SOL-USD_UM"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "outcome"), [("lost-after", "adopted"), ("lost-before", "applied")])
 def test_a_reply_of_our_own_that_is_lost_makes_nothing_stale(
     desk: Desk, exchange: Exchange, fault: str, outcome: str
@@ -146,6 +150,7 @@ def test_a_reply_of_our_own_that_is_lost_makes_nothing_stale(
 # ---- applied once -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_rerun_of_a_plan_never_sends_again_what_the_desk_has_put_back(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -169,6 +174,7 @@ def test_a_rerun_of_a_plan_never_sends_again_what_the_desk_has_put_back(
     assert desk.mmp(*APPLY).outcomes == {"BTC-USD": "applied"}, "a new plan is a new review"
 
 
+@pytest.mark.slow
 def test_a_rerun_sends_only_what_was_never_acknowledged(planned: Desk, exchange: Exchange) -> None:
     assert planned.mmp(*APPLY, "--family", "BTC-*").outcomes == {"BTC-USD": "applied"}
     rest = planned.mmp(*APPLY)
@@ -177,6 +183,7 @@ def test_a_rerun_sends_only_what_was_never_acknowledged(planned: Desk, exchange:
     assert sorted(exchange.written()) == sorted(THREE)
 
 
+@pytest.mark.slow
 def test_what_was_found_in_force_is_not_sent_by_a_rerun_either(desk: Desk, exchange: Exchange) -> None:
     """Once it is adopted, once another apply of the file has applied it before the plan."""
     desk.wants({"BTC-USD": "5s/2s/400", "ETH-USD": "5s/2s/400"})
@@ -193,6 +200,7 @@ def test_what_was_found_in_force_is_not_sent_by_a_rerun_either(desk: Desk, excha
     assert (sent, exchange.written()) == (["ETH-USD"], ["ETH-USD"])
 
 
+@pytest.mark.slow
 def test_a_controller_that_finds_the_change_of_a_killed_apply_applies_it_for_good(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -623,6 +631,7 @@ def dripping(drip: Drip) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/status"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drip", [slow_headers, endless_continue, slow_body, silence])
 def test_a_fetch_has_one_deadline_whatever_the_server_sends(published: Desk, drip: Drip) -> None:
     with dripping(drip) as url:

@@ -58,6 +58,7 @@ def test_signals_are_taken_before_anything_that_takes_long_is_imported(command: 
     assert set(imported) - set(json.loads(bare.stdout)) <= ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "number", "status"),
     [
@@ -122,6 +123,7 @@ def test_under_nohup_an_apply_goes_on_when_the_session_is_gone(desk: Desk, excha
     assert exchange.written() == ["BTC-USD", "ETH-USD"]
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_state_is_awaited_ends_an_apply(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/100"})
     first = desk.start(*APPLY)

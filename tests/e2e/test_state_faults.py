@@ -67,6 +67,7 @@ def heals(run: Sidecar, exchange: Exchange) -> None:
     ends_well(run)
 
 
+@pytest.mark.slow
 def test_a_run_waits_out_a_state_that_is_busy(desk: Desk, exchange: Exchange, run: Sidecar) -> None:
     with held(desk):
         exchange.change("BTC-USD", LOOSE)
@@ -86,6 +87,7 @@ def test_a_run_that_is_stopped_while_the_state_is_busy_ends_at_once(desk: Desk, 
         ends_well(run)
 
 
+@pytest.mark.slow
 def test_a_run_begins_once_the_state_is_not_busy_any_more(desk: Desk, exchange: Exchange) -> None:
     desk.wants(WANTED)
     desk.uses_state(exchange)
@@ -109,6 +111,7 @@ def test_a_run_that_waits_for_its_state_at_the_start_ends_when_asked_to(
         ends_well(run)
 
 
+@pytest.mark.slow
 def test_an_apply_waits_for_a_busy_state_up_to_the_lock_timeout(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/50"})
     desk.uses_state(exchange)
@@ -121,6 +124,7 @@ def test_an_apply_waits_for_a_busy_state_up_to_the_lock_timeout(desk: Desk, exch
     assert exchange.written() == ["BTC-USD"]
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_disk_that_does_not_write(desk: Desk, exchange: Exchange, run: Sidecar) -> None:
     """A limit on the size of files makes each write beyond it fail as a broken disk does."""
     del desk

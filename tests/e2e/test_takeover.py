@@ -47,6 +47,7 @@ def named(process: Running) -> str:
     return f"pid {process.pid} on "
 
 
+@pytest.mark.slow
 def test_the_second_writes_nothing_and_takes_over_when_the_first_is_killed(
     desk: Desk, exchange: Exchange
 ) -> None:

@@ -47,6 +47,7 @@ def ended(child: pexpect.spawn[str]) -> tuple[int | None, str]:
     return child.exitstatus, ANSI.sub("", child.before or "")
 
 
+@pytest.mark.slow
 def test_a_yes_is_asked_for_and_the_bar_says_when_it_will_be_done(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100", "ETH-USD": "5s/2s/100", "SOL-USD_UM": "5s/2s/100"})
     with at_a_terminal(desk, "apply", "--assume-idle") as child:

@@ -111,6 +111,7 @@ def ends(
     assert time.monotonic() - began < within_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unwritable", UNWRITABLE)
 def test_run_heals_and_ends_whatever_its_log_leads_to(
     desk: Desk, exchange: Exchange, unwritable: Unwritable
@@ -141,6 +142,7 @@ def test_apply_sends_everything_and_ends_as_its_work_did(
         assert ended.stdout.endswith("Done: 2 applied.\n")
 
 
+@pytest.mark.slow
 def test_a_log_that_is_closed_changes_nothing(desk: Desk, exchange: Exchange) -> None:
     desk.wants(TWO)
     closed = ("/bin/sh", "-c", 'exec "$@" 2>&-', "sh")
@@ -162,6 +164,7 @@ def test_a_log_that_cannot_be_written_changes_no_status(desk: Desk, exchange: Ex
     assert ended.status == 0, ended.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_comes_back_gets_the_number_of_missing_lines(desk: Desk, exchange: Exchange) -> None:
     desk.wants(BTC)
     with full_pipe() as (log, stderr):
@@ -247,6 +250,7 @@ def test_a_result_waits_for_its_reader_and_no_request_does(
         assert text.endswith("Done: 2 applied.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--output", "json")], ids=["text", "json"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_output_of_a_result_that_is_not_read(
@@ -263,6 +267,7 @@ def test_a_signal_ends_the_output_of_a_result_that_is_not_read(
     assert attempt["outcome"] == "applied"
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_work_although_its_output_is_not_read(desk: Desk, exchange: Exchange) -> None:
     exchange.control("fault", fault="set/slow@0.5")
     desk.wants(TWO)
@@ -284,6 +289,7 @@ def test_a_result_whose_reader_is_gone_stops_no_request(desk: Desk, exchange: Ex
 # ---- a terminal ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_stopped_delays_no_request(desk: Desk, exchange: Exchange) -> None:
     desk.wants({**TWO, "SOL-USD_UM": "5s/2s/100"})
     child: pexpect.spawn[str] = pexpect.spawn(
@@ -317,6 +323,7 @@ sys.exit(subprocess.run(sys.argv[1:], process_group=0).returncode)
 """What ``stty tostop`` and a job in the background are: writing to the terminal stops such a job."""
 
 
+@pytest.mark.slow
 def test_a_terminal_that_stops_jobs_in_the_background_stops_no_heal(desk: Desk, exchange: Exchange) -> None:
     desk.wants(BTC)
     child: pexpect.spawn[str] = pexpect.spawn(

@@ -45,6 +45,7 @@ def desk_of_ten(fresh: Exchange, tmp_path: Path) -> Iterator[Desk]:
     here.close()
 
 
+@pytest.mark.slow
 def test_from_nothing_to_ten_families_everything_agrees_with_the_exchange_at_every_moment(
     fresh: Exchange, desk_of_ten: Desk
 ) -> None:
@@ -244,6 +245,7 @@ def test_the_variable_is_the_flag_s_twin_and_the_status_is_a_basis_for_a_plan(
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_an_outage_is_reported_and_leaves_the_process_live_and_ready(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -258,6 +260,7 @@ def test_an_outage_is_reported_and_leaves_the_process_live_and_ready(
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_a_pause_is_shown_with_its_reason_and_goes_when_it_is_over(desk: Desk, exchange: Exchange) -> None:
     desk.wants({"BTC-USD": "5s/2s/100"})
     sidecar = started(desk, "--interval", "1s")

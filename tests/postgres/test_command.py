@@ -37,6 +37,7 @@ def desk(postgres: Server, exchange: Exchange, folder: Path) -> Iterator[Desk]:
             made.close()
 
 
+@pytest.mark.slow
 def test_applies_on_two_hosts_send_every_family_once_and_keep_the_pace(
     postgres: Server, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_applies_on_two_hosts_send_every_family_once_and_keep_the_pace(
         assert PASSWORD not in message
 
 
+@pytest.mark.slow
 def test_run_waits_for_a_server_that_is_away_and_goes_on(postgres: Server, tmp_path: Path) -> None:
     with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
         here.wants({"BTC-USD": "5s/2s/100"})
@@ -83,6 +85,7 @@ def test_apply_with_no_server_there_sends_nothing_and_says_so(postgres: Server, 
         postgres.start()
 
 
+@pytest.mark.slow
 def test_run_begins_while_the_server_is_away_and_goes_on_once_it_is_there(
     postgres: Server, tmp_path: Path
 ) -> None:
@@ -107,6 +110,7 @@ def test_run_begins_while_the_server_is_away_and_goes_on_once_it_is_there(
         ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_run_that_waits_for_its_server_ends_when_asked_to(postgres: Server, tmp_path: Path) -> None:
     with simulator() as exchange, desk(postgres, exchange, tmp_path / "desk") as here:
         here.wants(TWO)
@@ -192,6 +196,7 @@ def moving(postgres: Server, exchange: Exchange, folder: Path, name: str) -> tup
     return Desk(folder, {**exchange.variables, "PGPASSWORD": PASSWORD}), url
 
 
+@pytest.mark.slow
 def test_a_run_beside_the_copy_of_its_state_sends_nothing_any_more(
     postgres: Server, tmp_path: Path
 ) -> None:
