@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from enum import Enum
 
 import pytest
 from playwright.async_api import Page
 
+from reconciler.core.monitoring.account_runtime import RecentError
+from reconciler.core.problems import Problem
 from reconciler.web.page.account_view import Headline
+from reconciler.web.page.labels import truncated
 from reconciler.web.page.view_model import page_view
 from tests.support.browser import Browser, Scheme, violations
 from tests.support.example_accounts import HOSTILE, LATEST_STATES, NOW, WALL, calm, large, troubled
 from tests.support.page_server import Site, site
 
 NARROW = {"width": 390, "height": 844}
-UNWRITTEN = {"anchor", "hue", "picture", "strip", "legend"}
+UNWRITTEN = {"anchor", "picture", "timeline", "legend"}
 """Fields of the view that are drawn or refer to a place, and are not text."""
 
 IN_EVERY_RUN = {"calm", "troubled", "hostile", "shared"}
@@ -29,12 +33,16 @@ def texts(value: object) -> list[str]:
     """Return every text of a view; the sign of a headline is its sentence once more."""
     if isinstance(value, Headline):
         return [value.sentence]
+    if isinstance(value, Problem):
+        return texts((truncated(value.path), truncated(value.message), truncated(value.hint or "")))
+    if isinstance(value, RecentError):
+        return texts((value.family or "account", truncated(value.code), truncated(value.message)))
     if is_dataclass(value):
         inner = [getattr(value, one.name) for one in fields(value) if one.name not in UNWRITTEN]
         return [text for each in inner for text in texts(each)]
     if isinstance(value, tuple):
         return [text for each in value for text in texts(each)]
-    return [value] if isinstance(value, str) and value else []
+    return [value] if isinstance(value, str) and value and not isinstance(value, Enum) else []
 
 
 async def rest(page: Page) -> None:

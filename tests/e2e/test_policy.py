@@ -453,7 +453,7 @@ FIVE = ("BTC-USD", "BTC-USD_UM", "ETH-USD", "ETH-USD_UM", "SOL-USD_UM")
     ("policy", "code", "said"),
     [
         ("version: 1\nloosening: {maxFactor: 2}\n", "policy", "limit ×2"),
-        ("version: 1\nloosenin: {maxFactor: 9}\n", "unknown-key", "became invalid meanwhile"),
+        ("version: 1\nloosenin: {maxFactor: 9}\n", "unknown-key", "became invalid during the run"),
         (None, "file-missing", "the policy file was deleted"),
     ],
     ids=["stricter", "broken", "deleted"],
