@@ -51,7 +51,7 @@ demo: $(READY) ## a tour: the simulated exchange and the real program, checked a
 
 quick: $(READY) ## unit tests, tidy tests, golden files and 100 simulated histories of each world
 	@$(PY) -m tests.simulation --seeds $(QUICK_SEEDS) --jobs all
-	@$(PY) -m pytest -n $(CORES) --dist worksteal -m '$(FAST)' tests/unit tests/tidy tests/golden
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m '$(FAST)' tests/unit tests/tidy tests/golden
 
 test: tests left-out ## all tests but the slow ones; fails without full branch coverage of core and store
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import threading
 import time
@@ -193,11 +194,12 @@ async def test_every_replacement_of_a_config_map_is_read_at_once(tmp_path: Path)
     swapped(tmp_path, 0, "0")
     with looking(tmp_path) as here:
         await here.watch("mmp.yaml")
+        gc.collect()  # what earlier tests left open is closed now, not below
         descriptors = len(os.listdir("/proc/self/fd"))
         for version in range(1, 300):
             swapped(tmp_path, version, str(version))
             assert await here.turn() == [str(version)], version
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
         assert here.file_watcher.inotify_directories._inotify is not None
         assert len(here.file_watcher.inotify_directories._inotify.watches) <= 4, (
             "the folder, what ..data leads to, hardly more"
