@@ -87,6 +87,7 @@ def test_a_broken_file_of_a_new_account_is_reported_everywhere_until_it_is_mende
         ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_a_broken_file_that_goes_away_is_over_too(desk: Desk, exchange: Exchange) -> None:
     with webhook() as hook:
         sidecar = begun(desk, hook)

@@ -143,6 +143,7 @@ def test_no_live_needs_no_keys(desk: Desk, exchange: Exchange) -> None:
     assert exchange.live()["BTC-USD"] == "5000/2000/90"
 
 
+@pytest.mark.slow
 def test_switching_protection_off_is_refused_completely(desk: Desk, exchange: Exchange) -> None:
     exchange.change("BTC-USD", "5000/2000/100")
     desk.wants({"BTC-USD": "disabled/2s/100", "ETH-USD": "5s/2s/100"})
@@ -200,6 +201,7 @@ def test_expect_wants_the_digest_that_was_reviewed(desk: Desk, exchange: Exchang
     assert exchange.written() == ["BTC-USD"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )

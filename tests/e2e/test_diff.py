@@ -94,6 +94,7 @@ def test_changes_are_2_if_asked_for_and_a_refusal_is_3(repository: Repository) -
     assert "unknown-revision" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_every_output_tells_the_same_changes(repository: Repository) -> None:
     document = json.loads(mmp(repository.folder, "diff", "HEAD~1", "HEAD", "--output", "json").stdout)
     Draft202012Validator(load_schema("plan")).validate(document)

@@ -172,6 +172,7 @@ SCENES: list[tuple[str, Exit, Scene]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "scene"), [(status, scene) for _, status, scene in SCENES], ids=[one[0] for one in SCENES]
 )

@@ -53,6 +53,7 @@ def test_what_had_no_effect_is_sent_again_in_the_next_free_slot(
     assert first_attempt(desk)["outcome"] == "unknown"
 
 
+@pytest.mark.slow
 def test_a_slow_reply_is_waited_for(desk: Desk, exchange: Exchange) -> None:
     exchange.control("fault", fault="slow")
     desk.wants({"BTC-USD": "5s/2s/100"})
@@ -154,6 +155,7 @@ def test_a_rate_limit_of_the_exchange_is_waited_out(desk: Desk, exchange: Exchan
     assert second["at"] - first["at"] > 10.0
 
 
+@pytest.mark.slow
 def test_a_read_that_lags_behind_does_not_cause_a_second_request(desk: Desk, exchange: Exchange) -> None:
     exchange.control("rules", read_delay_s=1.2)
     desk.wants({"BTC-USD": "5s/2s/100"})

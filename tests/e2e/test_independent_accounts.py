@@ -67,6 +67,7 @@ def quantities(exchange: Exchange) -> tuple[str, str]:
     return live[SLOW]["BTC-USD"].rpartition("/")[2], live[OTHER]["BTC-USD"].rpartition("/")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["get", "set"])
 def test_a_slow_reply_to_one_account_delays_no_other(desk: Desk, exchange: Exchange, endpoint: str) -> None:
     wants(desk, "slow", 100)

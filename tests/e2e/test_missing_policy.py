@@ -336,6 +336,7 @@ def test_run_gives_up_the_policy_it_names_and_no_other(lost: Desk, exchange: Exc
     assert [change for change, *_ in policies(lost)] == ["given-up", "in-use"]
 
 
+@pytest.mark.slow
 def test_run_records_the_policy_it_is_under_and_each_that_follows(desk: Desk, exchange: Exchange) -> None:
     desk.wants(AS_LIVE)
     put_in_place(desk.folder / "mmp-policy.yaml", POLICY)

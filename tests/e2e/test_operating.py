@@ -77,6 +77,7 @@ def test_an_import_overwrites_nothing_and_sends_nothing_when_it_could_not_write(
     assert exchange.arrivals("account") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [{"BTC-USD": "5s/2s/60"}, {"ETH-USD": "5s/2s/70"}], ids=["other", "new"])
 def test_an_import_believes_no_read_that_lags_behind_the_record(
     wanted: dict[str, str], tmp_path: Path
@@ -525,6 +526,7 @@ def test_a_pause_follows_an_account_that_is_renamed(desk: Desk, exchange: Exchan
     assert (desk.mmp(*APPLY).status, exchange.written()) == (0, ["BTC-USD"])
 
 
+@pytest.mark.slow
 def test_a_pause_works_before_anything_is_applied_and_is_shown_everywhere(
     desk: Desk, exchange: Exchange
 ) -> None:

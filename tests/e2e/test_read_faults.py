@@ -88,6 +88,7 @@ def test_what_a_person_has_to_correct_ends_a_command_at_once(
     assert (ended.status, retries(ended)) == (status, 0), ended.stderr
 
 
+@pytest.mark.slow
 def test_the_timeout_of_apply_bounds_the_retries(desk: Desk, exchange: Exchange) -> None:
     exchange.control("fault", fault="account/50013:1000")
     ended = desk.mmp(*COMMANDS["apply"], "--timeout", "3s")

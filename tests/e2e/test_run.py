@@ -109,6 +109,7 @@ def test_drift_is_treated_as_ordered(
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_a_frozen_family_is_not_written_until_that_is_over(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
     exchange.control("freeze", family="BTC-USD", ms=0)
@@ -156,6 +157,7 @@ def test_it_starts_during_an_outage_and_waits_for_the_end(desk: Desk, exchange: 
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_switching_protection_off_is_held_and_the_rest_goes_on(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
     desk.wants({"BTC-USD": "disabled/2s/100", "ETH-USD": "5s/2s/90"})
@@ -168,6 +170,7 @@ def test_switching_protection_off_is_held_and_the_rest_goes_on(desk: Desk, excha
     assert exchange.written() == ["ETH-USD"]
 
 
+@pytest.mark.slow
 def test_a_family_taken_out_of_the_file_is_left_as_it_is(desk: Desk, exchange: Exchange) -> None:
     desk.wants({**BTC, "ETH-USD": "5s/2s/100"})
     sidecar = desk.start(*RUN)
@@ -180,6 +183,7 @@ def test_a_family_taken_out_of_the_file_is_left_as_it_is(desk: Desk, exchange: E
     ends_well(sidecar)
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_request_in_flight_come_to_its_end(desk: Desk, exchange: Exchange) -> None:
     sidecar = begun(desk)
     exchange.control("fault", fault="set/slow@1.5")
@@ -240,6 +244,7 @@ def test_sigterm_while_it_starts_is_exit_0_and_nothing_is_sent(
     assert not desk.state.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patience", "said"), [("1s", "state is locked"), ("30s", "account identified")], ids=["over", "within"]
 )
@@ -288,6 +293,7 @@ def test_an_emergency_is_sent_while_an_apply_fails_again_and_again(desk: Desk, e
     applying.kill()
 
 
+@pytest.mark.slow
 def test_a_key_that_loses_its_right_stops_the_writing_and_not_the_program(
     desk: Desk, exchange: Exchange
 ) -> None:

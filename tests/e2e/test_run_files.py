@@ -103,6 +103,7 @@ def test_of_hundreds_of_swaps_the_last_is_applied_and_nothing_that_does_not_hold
     assert not any("failed" in line["event"] for line in sidecar.log())
 
 
+@pytest.mark.slow
 def test_a_partly_written_file_is_never_accepted_and_the_complete_one_at_once(
     desk: Desk, exchange: Exchange
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_key_of_another_account_writes_nothing_until_the_right_one_is_back(
     assert {one["uid"] for one in exchange.arrivals()} == {exchange.uid}
 
 
+@pytest.mark.slow
 def test_a_key_that_cannot_be_read_is_reported_once_and_found_at_once_when_it_is_back(
     desk: Desk, exchange: Exchange
 ) -> None:

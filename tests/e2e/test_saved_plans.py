@@ -642,6 +642,7 @@ def test_a_fetch_has_one_deadline_whatever_the_server_sends(published: Desk, dri
     assert plan_against.TIMEOUT_S <= took_s < plan_against.TIMEOUT_S + 5.0
 
 
+@pytest.mark.slow
 def test_a_fetch_can_be_interrupted(published: Desk) -> None:
     with dripping(slow_headers) as url:
         running = published.start("plan", "--against", url, env=without_keys(published))

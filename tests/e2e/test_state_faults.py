@@ -81,6 +81,7 @@ def test_a_run_waits_out_a_state_that_is_busy(desk: Desk, exchange: Exchange, ru
     heals(run, exchange)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_while_the_state_is_busy_ends_at_once(desk: Desk, run: Sidecar) -> None:
     with held(desk):
         time.sleep(2.0)

@@ -226,6 +226,7 @@ def memory_mb(pid: int) -> float:
 # ---- the result, on stdout -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--output", "json")], ids=["text", "json"])
 def test_a_result_waits_for_its_reader_and_no_request_does(
     desk: Desk, exchange: Exchange, flags: tuple[str, ...]
@@ -279,6 +280,7 @@ def test_a_signal_ends_the_work_although_its_output_is_not_read(desk: Desk, exch
     assert attempt["outcome"] == "applied"
 
 
+@pytest.mark.slow
 def test_a_result_whose_reader_is_gone_stops_no_request(desk: Desk, exchange: Exchange) -> None:
     desk.wants(TWO)
     with closed_reader() as stdout:
