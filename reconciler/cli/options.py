@@ -102,9 +102,8 @@ def state_location(
     if state is not None:
         return _named_location(state, allowed)
     first = Path(config[0] if config else DEFAULT_CONFIG)
-    folder = (
-        first if os.path.isdir(first) else first.parent
-    )  # Path.is_dir raises for a path it may not read
+    # os.path.isdir: Path.is_dir raises for a path that this user may not reach.
+    folder = first if os.path.isdir(first) else first.parent
     return StateFile(folder / ".mmp" / "state.db", allowed)
 
 

@@ -74,7 +74,7 @@ class AccountWorkers:
                     self._configs.add_path(path)
                 watching = self._tasks.create_task(self._watcher.run())
                 if self._ownership is not None:
-                    self._tasks.create_task(self._until_failed(self._ownership.member.run()))
+                    self._tasks.create_task(self._run_task(self._ownership.member.run()))
                 await self._stop.wait()
                 for task in (watching, *self._policy_reads.values()):
                     task.cancel()
@@ -83,10 +83,10 @@ class AccountWorkers:
         if self._failure is not None:
             raise self._failure
 
-    async def _until_failed(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await ``work``. Its failure ends the other tasks, but not once a stop was requested.
+    async def _run_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await ``work``. If it fails, the other tasks are cancelled, but not once a stop was requested.
 
-        Then they end by themselves, and only once their request in flight is settled.
+        Then each of them ends by itself, after its request in flight is settled.
         """
         try:
             await work
@@ -181,7 +181,7 @@ class AccountWorkers:
         prefix = worker.desired.credentials_prefix
         self._keys[worker.key] = self._watcher.add(KeyFiles(prefix), lambda _: self._wake(worker))
         self._start_at = max(self._start_at + START_EVERY_S, self._stop.clock.now())
-        worker.task = self._tasks.create_task(self._until_failed(worker.run(self._start_at)))
+        worker.task = self._tasks.create_task(self._run_task(worker.run(self._start_at)))
 
     def _wake(self, *workers: AccountWorker) -> None:
         for worker in workers:

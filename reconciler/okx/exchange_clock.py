@@ -87,8 +87,8 @@ class ExchangeClock:
     def refresh(self, measure_offset: MeasureOffset, clock: Clock) -> None:
         """Start a measurement in the background, unless one is in progress or failed recently.
 
-        None is started while the address fails: ``measure_offset`` does not use the shared connection, and
-        other requests detect by themselves when the address works again.
+        None is started while the address fails: ``measure_offset`` does not use the shared circuit
+        breaker, and other requests detect by themselves when the address works again.
         """
         if (
             self._is_refreshing()
