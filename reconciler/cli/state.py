@@ -134,7 +134,7 @@ def _places(options: CopyOptions) -> tuple[StateFile, PostgresUrl]:
             if not os.path.exists(file.path):  # Path.exists raises for a path that this user may not reach
                 raise MmpError(
                     "state-missing",
-                    f"there is no state at {file} that this user may read",
+                    f"there is no state at {file}, or this user may not reach it",
                     "name the file to be copied",
                 )
             return file, database

@@ -90,7 +90,7 @@ async def plan_account(
         )
     finally:
         if client is not None:
-            warn_of_clock(client)  # also when live cannot be read: a wrong clock may be why
+            warn_of_clock(client)  # also when the families cannot be read
     now = clock.now()
     return DryRun(with_schedule(plan, _as_of(recorded.ledger, now), now, assume_idle=False), uid, missing)
 

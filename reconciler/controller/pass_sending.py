@@ -33,8 +33,8 @@ process, a busy state) the pass decides again, because its read is outdated. The
 the time again, after all its waits."""
 
 RECHECK_S = 1.0
-"""How long a change that loosens waits while the file or policy has new content that is not accepted yet.
-It is accepted after two equal reads, 1 s apart."""
+"""How long a change that loosens waits while the file or policy has new content that is not decided on
+yet. Two equal reads, 1 s apart, decide: it is accepted, or invalid."""
 
 MAX_RECHECK_S = 15.0
 """The longest of these waits, which double each time: writing the file may take long."""

@@ -36,7 +36,7 @@ class PassOptions:
     else end the pass with ``RequeueAt`` (``run``). ``live`` False compares only with the last applied.
     ``policy`` is called before every plan, since its file may change. ``files_settled`` reads
     the file and policy again right before a request. False: one of them has content that is not in force,
-    so this request must not loosen anything.
+    or could not be read in time, so this request must not loosen anything.
     ``reason``: why the ``allowed`` overrides are given, for the history.
     ``timeout_s``: how long a pass that waits may take until its review sets a deadline.
     ``from_saved_plan``: ``reviewed`` are the changes of a saved plan, each of which is applied once.

@@ -48,7 +48,8 @@ MAX_REPEAT_S = 30.0
 """The longest pause between reads that directly follow each other."""
 
 MAX_SURVEY_READS = int(READ_LAG_S / SECOND_READ_AFTER_S) + 3
-"""The most reads of a survey, which sends nothing (import, standby); enough to pass 5 s after a write."""
+"""The most reads of a survey, which sends nothing (import, standby); enough to pass 5 s after a write.
+A pass repeats so many reads before its back-off grows."""
 
 ABSENCE_VALID_S = 30.0
 """How long a single-family read without a row proves that the family is absent."""

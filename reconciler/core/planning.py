@@ -71,7 +71,7 @@ from reconciler.core.policy import PolicyResult, ProposedChange, Refusal
 from reconciler.core.policy_rules import evaluate
 
 IN_FORCE_FOR = timedelta(hours=24)
-"""A family counts in the total of a maxShare rule only if the record shows it in force for this long."""
+"""A family counts in the total of a maxShare rule only if it was accepted as enabled for this long."""
 
 
 def make_plan(
@@ -333,7 +333,8 @@ class _Planner:
     def _loosening_of_live(self, facts: FamilyFacts, after: Setting) -> ProposedChange | None:
         """Return the change that loosens a field which live has tighter than accepted, measured from live.
 
-        None: the target loosens no such field.
+        None: the target loosens no such field, or the change is not judged now: live cannot be read or is
+        off, the review is stale, or nothing was ever accepted.
         """
         live, before = facts.found, facts.accepted
         if live is None or live.disabled or before is None:

@@ -136,10 +136,10 @@ class ProposedChange:
     record. ``measured_from`` is the setting from which the factor is measured where that is not ``before``:
     of an enable, the last enabled setting that was accepted. ``at_start`` is the setting that was accepted
     at the beginning of the time that ``loosening.per`` names; None: there is no such limit, or no such
-    setting. ``is_loosening_of_live``: live is tighter than accepted, and the change only goes back to what
-    was accepted, so its steps were judged before. ``is_first``: a read showed no row and nothing was ever
-    accepted, so there is no protection that the guard of disabling could preserve; ``before`` is the last
-    row seen, if there was one.
+    setting. ``is_loosening_of_live``: live is tighter than accepted, and the change loosens it again up to
+    the target, whose steps are judged from accepted. ``is_first``: a read showed no row and nothing was
+    ever accepted, so there is no protection that the guard of disabling could preserve; ``before`` is the
+    last row seen, if there was one.
     """
 
     family: Family
